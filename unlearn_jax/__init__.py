@@ -1,0 +1,1 @@
+"""What influence is left when a sample is deleted and similar samples stay."""

@@ -1,0 +1,87 @@
+"""The shapes that every part of the library agrees on; no logic lives here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+
+Array = jax.Array
+PyTree = Any
+Variables = dict[str, PyTree]  # {"params", "state"} and, where members share weights, "shared"
+
+
+class Outputs(NamedTuple):
+    """What a model computes for a batch of B inputs."""
+
+    logits: Array  # (B, K)
+    features: Array  # (B, D), the penultimate representation
+    hidden: dict[str, Array] | None = None  # named intermediate values, on request
+
+
+class Model(NamedTuple):
+    """Two pure functions; closed over by the programs that use them and never vmapped.
+
+    ``init(key, inputs) -> variables`` and
+    ``apply(variables, inputs, key=None, train=False) -> (Outputs, new_state)``, where ``variables`` is a dict
+    with ``params`` (trained), ``state`` (running statistics, ``{}`` where there are none) and optionally
+    ``shared`` (no member axis) and ``inputs`` is (B, ...).
+    """
+
+    init: Callable[..., Variables]
+    apply: Callable[..., tuple[Outputs, PyTree]]
+
+
+class Task(NamedTuple):
+    """Per-example quantities of (logits, batch), each (B,); what makes vision and language one interface."""
+
+    loss: Callable[[Array, Batch], Array]
+    margin: Callable[[Array, Batch], Array]  # log-odds of the true label, nats
+    correct: Callable[[Array, Batch], Array]  # 0. or 1.
+    token_logprob: Callable[[Array, Batch], Array] | None = None  # language: (B, T)
+
+
+class Batch(NamedTuple):
+    """B examples of one member; shapes are static, and weight 0 means "not in this member's set"."""
+
+    inputs: Array  # (B, ...)
+    targets: Array  # (B, ...)
+    weight: Array  # (B,) in [0, 1]
+    index: Array  # (B,) int32, the row among the stored examples
+    mask: Array | None = None  # (B, T) live tokens
+    extra: PyTree = None  # pairs, alternates
+
+
+class Batches(NamedTuple):
+    """What one update of a method is given.
+
+    ``phase`` and ``step`` are scalars common to all members, so that ``lax.cond`` on them stays a branch
+    under vmap (a per-member predicate would run both sides).
+    """
+
+    forget: Batch
+    retain: Batch
+    phase: Array  # () int32, the kind of update that the plan asks for
+    step: Array  # () int32, position in the plan
+
+
+class Method(NamedTuple):
+    """An unlearning method as a fold over batches, written for one member.
+
+    ``init(key, variables) -> state``, ``update(key, state, batches) -> (state, loss)`` and
+    ``finish(state) -> variables``; ``state`` is a pytree of arrays.
+    """
+
+    init: Callable[[Array, Variables], PyTree]
+    update: Callable[[Array, PyTree, Batches], tuple[PyTree, Array]]
+    finish: Callable[[PyTree], Variables]
+
+
+class Population(NamedTuple):
+    """N trained members and what is known of their training; leading axis N except under ``shared``."""
+
+    variables: Variables
+    loss: Any  # (N, P) float32, training loss at P evenly spaced updates
+    seconds: float  # run time of the population after compilation / N
+    compile_seconds: float  # time spent compiling in this process (0 when the program was there)
