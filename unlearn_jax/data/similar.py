@@ -1,0 +1,159 @@
+"""Similar samples by construction: seeded near copies of images, at levels whose similarity is then measured.
+
+Each copy is one random affine view of its source (bilinear, edge pixels repeated), then contrast, brightness, tint
+and noise. Copy j of a source depends on (seed, the source's id, j) alone, so that fewer copies are a prefix of more,
+and a source keeps its copies whatever else is drawn.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.scipy.ndimage import map_coordinates
+
+from unlearn_jax.errors import InputError, choose
+from unlearn_jax.types import Array
+
+
+class Level(NamedTuple):
+    """Half-widths of the random edits; each is drawn uniformly unless said otherwise."""
+
+    shift: float  # of the side
+    rotation: float  # degrees
+    zoom: tuple[float, float]  # visible share of the side, least and most
+    contrast: float  # of the distance to the image's mean
+    brightness: float  # of the pixel range
+    tint: float  # of each channel's value
+    noise: float  # standard deviation, of the pixel range
+    flip: bool  # mirrored with probability one half, where the data set allows it
+
+
+LEVELS = {
+    "exact": Level(0.0, 0.0, (1.0, 1.0), 0.0, 0.0, 0.0, 0.0, False),
+    "near": Level(0.03, 4.0, (1.0, 1.0), 0.0, 0.0, 0.05, 0.02, False),
+    "far": Level(0.04, 12.0, (0.75, 0.95), 0.3, 0.1, 0.15, 0.06, True),
+}
+FRESH = 1_000_000  # copy numbers from here on are held-out draws, never trained on
+
+
+def _edit(key: Array, image: Array, level: Level, flips: bool) -> Array:
+    """One random view of one image; (H, W, C) float32 in [0, 1] -> the same."""
+    height, width, channels = image.shape
+    keys = jax.random.split(key, 8)
+    uniform = lambda k, shape=(): jax.random.uniform(k, shape, minval=-1.0, maxval=1.0)
+    angle = uniform(keys[0]) * jnp.float32(np.deg2rad(level.rotation))
+    zoom = jax.random.uniform(keys[1], (), minval=level.zoom[0], maxval=level.zoom[1])
+    slack = level.shift + (1.0 - zoom) / 2.0  # a crop may sit anywhere inside the image
+    move = uniform(keys[2], (2,)) * slack * jnp.asarray([height, width], jnp.float32)
+    mirror = jnp.float32(1.0)
+    if level.flip and flips:
+        mirror = jnp.where(jax.random.bernoulli(keys[3]), -1.0, 1.0)
+    centre = jnp.asarray([(height - 1) / 2, (width - 1) / 2], jnp.float32)
+    rows, columns = jnp.meshgrid(jnp.arange(height) - centre[0], jnp.arange(width) - centre[1], indexing="ij")
+    columns = columns * mirror
+    from_row = zoom * (jnp.cos(angle) * rows - jnp.sin(angle) * columns) + centre[0] + move[0]
+    from_column = zoom * (jnp.sin(angle) * rows + jnp.cos(angle) * columns) + centre[1] + move[1]
+    view = lambda channel: map_coordinates(channel, [from_row, from_column], order=1, mode="nearest")
+    image = jax.vmap(view, in_axes=2, out_axes=2)(image)
+    mean = jnp.mean(image)
+    image = mean + (image - mean) * (1.0 + level.contrast * uniform(keys[4]))
+    image = image * (1.0 + level.tint * uniform(keys[5], (1, 1, channels))) + level.brightness * uniform(keys[6])
+    return jnp.clip(image + level.noise * jax.random.normal(keys[7], image.shape), 0.0, 1.0)
+
+
+def make_copies(
+    sources: np.ndarray, ids: np.ndarray, numbers: np.ndarray, *, level: str, seed: int, flips: bool = False
+) -> np.ndarray:
+    """Similar samples of each source.
+
+    Args:
+        sources: (T, H, W, C), uint8 or float32 in [0, 1].
+        ids: (T,) ids of the sources, which fix their randomness.
+        numbers: (m,) numbers of the copies; number j is the same image in every call. Numbers from `FRESH` on are
+            for held-out draws.
+        level: ``exact``, ``near`` or ``far``.
+        seed: of the study.
+        flips: whether a mirrored image keeps its label.
+
+    Returns:
+        (T, m, H, W, C) in the sources' dtype.
+
+    Raises:
+        InputError: an unknown level.
+    """
+    setting = LEVELS[choose("similarity", level, LEVELS)]
+    shape = (len(sources), len(numbers), *sources.shape[1:])
+    if 0 in shape or level == "exact":
+        return np.broadcast_to(sources[:, None], shape).copy()
+    scale = 255.0 if sources.dtype == np.uint8 else 1.0
+    images = jnp.asarray(sources, jnp.float32) / scale
+    root = jax.random.key(seed)
+
+    def copies(source_id, image):
+        own = jax.random.fold_in(root, source_id)
+        return jax.vmap(lambda j: _edit(jax.random.fold_in(own, j), image, setting, flips))(jnp.asarray(numbers, jnp.uint32))
+
+    made = np.asarray(jax.jit(jax.vmap(copies))(jnp.asarray(ids, jnp.uint32), images))
+    return np.rint(made * 255.0).astype(np.uint8) if sources.dtype == np.uint8 else made
+
+
+def cosine(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Cosine of matching rows after each row's mean is removed; (..., D), (..., D) -> (...)."""
+    a, b = (x - x.mean(axis=-1, keepdims=True) for x in (a.astype(np.float64), b.astype(np.float64)))
+    norm = np.linalg.norm(a, axis=-1) * np.linalg.norm(b, axis=-1)
+    return np.sum(a * b, axis=-1) / np.maximum(norm, 1e-12)
+
+
+def pixel_embedding(images: np.ndarray, blocks: int = 8) -> np.ndarray:
+    """Block means with each image's mean removed, at unit norm: what near-duplicate detectors see.
+
+    Args:
+        images: (n, H, W, C), any scale.
+        blocks: blocks a side; smaller images keep their pixels.
+
+    Returns:
+        (n, D) float32, rows of norm 1 (a constant image gives a row of zeros).
+    """
+    n, height, width, channels = images.shape
+    if min(height, width) > blocks:
+        rows = np.linspace(0, height, blocks + 1).astype(int)
+        columns = np.linspace(0, width, blocks + 1).astype(int)
+        means = np.add.reduceat(np.add.reduceat(images.astype(np.float32), rows[:-1], 1), columns[:-1], 2)
+        images = means / (np.diff(rows)[:, None, None] * np.diff(columns)[None, :, None])
+    flat = images.reshape(n, -1).astype(np.float32)
+    flat = flat - flat.mean(axis=1, keepdims=True)
+    norm = np.linalg.norm(flat, axis=1, keepdims=True)
+    return np.where(norm > 1e-6, flat / np.maximum(norm, 1e-6), 0.0).astype(np.float32)
+
+
+def near_duplicate_groups(embedding: np.ndarray, threshold: float, block: int = 2048) -> np.ndarray:
+    """Connected components of "cosine >= threshold"; the detector of the ``dedup`` reference.
+
+    Args:
+        embedding: (n, D) rows of unit norm.
+        threshold: in (0, 1].
+        block: rows compared at a time.
+
+    Returns:
+        (n,) int group number of each row.
+
+    Raises:
+        InputError: a threshold outside (0, 1].
+    """
+    from scipy.sparse import coo_matrix
+    from scipy.sparse.csgraph import connected_components
+
+    if not 0 < threshold <= 1:
+        raise InputError(f"the duplicate threshold is {threshold}: give a cosine in (0, 1].")
+    rows, columns = [], []
+    for start in range(0, len(embedding), block):
+        near = embedding[start : start + block] @ embedding[start:].T >= threshold - 1e-6
+        i, j = np.nonzero(near)
+        rows.append(i + start)
+        columns.append(j + start)
+    rows, columns = np.concatenate(rows), np.concatenate(columns)
+    graph = coo_matrix((np.ones(len(rows), np.int8), (rows, columns)), shape=(len(embedding),) * 2)
+    return connected_components(graph, directed=False)[1]

@@ -1,0 +1,255 @@
+"""Who is asked to be forgotten, what stays, and where each example stands among the stored ones.
+
+One array holds everything a study touches: training images, copies of every target, test images, held-out draws
+similar to the targets. Populations differ only in the rows that they train on, so along the copies and gamma axes
+the array, and with it every compiled program, stays the same.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from unlearn_jax.data.arrays import Dataset
+from unlearn_jax.data.similar import FRESH, make_copies, near_duplicate_groups, pixel_embedding
+from unlearn_jax.errors import InputError
+
+FRESH_DRAWS = 2  # held-out similar draws per target
+SPLITS = ("forget", "forget_copies", "similar", "rest", "test", "test_similar")
+
+
+class Bench(NamedTuple):
+    """The stored examples with, per row, where it comes from (-1 = does not apply)."""
+
+    inputs: np.ndarray  # (n, H, W, C)
+    targets: np.ndarray  # (n,) int32 labels
+    dataset_id: np.ndarray  # (n,) id within the data set, of the source for copies
+    origin: np.ndarray  # (n,) 0 train, 1 copy, 2 test, 3 held-out draw similar to a target
+    request: np.ndarray  # (n,) request whose target, copy or draw this is
+    cluster: np.ndarray  # (n,) number of the target over all requests
+    copy: np.ndarray  # (n,) 0 target, 1..m its copies, draw number for held-out draws
+
+    @property
+    def requests(self) -> int:
+        """Number of disjoint requests."""
+        return int(self.request.max()) + 1
+
+
+class RequestRows(NamedTuple):
+    """Rows of one request at one number of copies."""
+
+    forget: np.ndarray  # targets T
+    forget_copies: np.ndarray  # copies that are requested too
+    similar: np.ndarray  # copies that stay
+    rest: np.ndarray  # every other training row
+    test: np.ndarray
+    test_similar: np.ndarray
+    gamma: float  # realised identified fraction
+
+    @property
+    def requested(self) -> np.ndarray:
+        """Everything that is asked to be forgotten, F."""
+        return np.concatenate([self.forget, self.forget_copies])
+
+    @property
+    def everything(self) -> np.ndarray:
+        """All training rows of this request, D."""
+        return np.concatenate([self.forget, self.forget_copies, self.similar, self.rest])
+
+
+def atypicality(dataset: Dataset) -> np.ndarray:
+    """Distance of each training image to its own class's mean, in units of that class's median; (n,)."""
+    flat = pixel_embedding(dataset.train.inputs).astype(np.float64)
+    distance = np.zeros(len(flat))
+    for label in np.unique(dataset.train.targets):
+        own = dataset.train.targets == label
+        away = np.linalg.norm(flat[own] - flat[own].mean(axis=0), axis=1)
+        distance[own] = away / max(np.median(away), 1e-12)
+    return distance
+
+
+def choose_targets(
+    dataset: Dataset, kind: str, per_request: int, requests: int, seed: int, score: np.ndarray | None = None
+) -> list[np.ndarray]:
+    """Disjoint target sets among the training rows.
+
+    Args:
+        dataset: the source.
+        kind: ``random``, ``class`` (all targets of a request share a class), ``atypical`` (far from their own class's
+            mean) or ``pilot`` (least sure under a pilot population that never saw them; needs ``score``).
+        per_request: targets in each request.
+        requests: number of requests.
+        seed: of the study.
+        score: (n,) larger = more atypical, for ``pilot``.
+
+    Returns:
+        ``requests`` arrays of ``per_request`` rows, sorted. ``atypical`` and ``pilot`` deal the highest scores out in
+        turn, so that requests are equally hard.
+
+    Raises:
+        InputError: more targets than half the training set, or than the class holds.
+    """
+    if per_request < 1 or requests < 1:
+        raise InputError("ask for at least 1 target and 1 request.")
+    n, wanted = len(dataset.train.targets), per_request * requests
+    if wanted > n // 2:
+        raise InputError(f"{wanted} targets are more than half of the {n} training images: ask for fewer.")
+    rng = np.random.default_rng([seed, 1])
+    if kind == "class":
+        return _class_targets(dataset, per_request, requests, rng)
+    if kind == "random":
+        drawn = rng.permutation(n)[:wanted]
+    else:
+        drawn = np.argsort(-(atypicality(dataset) if score is None else score), kind="stable")[:wanted]
+    return [np.sort(drawn[r::requests]) for r in range(requests)]
+
+
+def _class_targets(dataset: Dataset, per_request: int, requests: int, rng) -> list[np.ndarray]:
+    """Each request draws its targets from one class, another class for each request."""
+    if requests > dataset.num_classes:
+        raise InputError(f"{requests} requests by class but only {dataset.num_classes} classes: ask for fewer.")
+    chosen = []
+    for label in rng.permutation(dataset.num_classes)[:requests]:
+        members = np.flatnonzero(dataset.train.targets == label)
+        if len(members) < per_request:
+            raise InputError(f"class {label} has {len(members)} images, fewer than {per_request} targets: ask for fewer.")
+        chosen.append(np.sort(rng.choice(members, per_request, replace=False)))
+    return chosen
+
+
+def make_bench(dataset: Dataset, targets: list[np.ndarray], *, copies: int, level: str, seed: int) -> Bench:
+    """Lay out training images, ``copies`` copies of each target, test images and held-out similar draws.
+
+    Raises:
+        InputError: a negative number of copies.
+    """
+    if copies < 0:
+        raise InputError(f"copies is {copies}: give 0 or more.")
+    train, test = dataset.train, dataset.test
+    flat = np.concatenate(targets)
+    request_of = np.repeat(np.arange(len(targets)), [len(t) for t in targets])
+    draw = lambda numbers: make_copies(
+        train.inputs[flat], train.ids[flat], numbers, level=level, seed=seed, flips=dataset.flips
+    ).reshape(-1, *train.inputs.shape[1:])
+    none = lambda k: np.full(k, -1, np.int64)
+    base_request, base_cluster, base_copy = none(len(train.targets)), none(len(train.targets)), none(len(train.targets))
+    base_request[flat], base_cluster[flat], base_copy[flat] = request_of, np.arange(len(flat)), 0
+
+    def similar(numbers: np.ndarray, origin: int) -> list[np.ndarray]:
+        k = len(numbers)
+        columns = (train.targets[flat], train.ids[flat], np.full(len(flat), origin), request_of, np.arange(len(flat)))
+        return [draw(numbers), *(np.repeat(c, k) for c in columns), np.tile(numbers % FRESH, len(flat))]
+
+    tests = none(len(test.targets))
+    blocks = [
+        [train.inputs, train.targets, train.ids, np.zeros(len(train.ids), int), base_request, base_cluster, base_copy],
+        similar(np.arange(1, copies + 1), 1),
+        [test.inputs, test.targets, test.ids, np.full(len(test.ids), 2), tests, tests, tests],
+        similar(np.arange(FRESH, FRESH + FRESH_DRAWS), 3),
+    ]
+    inputs, labels, *rest = (np.concatenate(column) for column in zip(*blocks))
+    return Bench(inputs, labels.astype(np.int32), *(column.astype(np.int64) for column in rest))
+
+
+def request_rows(bench: Bench, request: int, *, copies: int, gamma: float | None = None) -> RequestRows:
+    """The splits of one request.
+
+    Args:
+        bench: stored examples, with at least ``copies`` copies of each target.
+        request: number of the request.
+        copies: copies of each target in the training set, m.
+        gamma: share of each cluster that the request names, targets included; the request always names the targets,
+            plus ``round(gamma (m + 1)) - 1`` of each cluster's copies. None names the targets alone.
+
+    Raises:
+        InputError: gamma outside (0, 1].
+    """
+    if gamma is not None and not 0 < gamma <= 1:
+        raise InputError(f"gamma is {gamma}: give a share in (0, 1].")
+    named = 0 if gamma is None else max(0, round(gamma * (copies + 1)) - 1)
+    mine = bench.request == request
+    copied = mine & (bench.origin == 1) & (bench.copy <= copies)
+    target = mine & (bench.origin == 0)
+    rows = lambda mask: np.flatnonzero(mask).astype(np.int32)
+    return RequestRows(
+        forget=rows(target),
+        forget_copies=rows(copied & (bench.copy <= named)),
+        similar=rows(copied & (bench.copy > named)),
+        rest=rows((bench.origin == 0) & ~target),
+        test=rows(bench.origin == 2),
+        test_similar=rows(mine & (bench.origin == 3)),
+        gamma=(named + 1) / (copies + 1),
+    )
+
+
+def reference_rows(
+    role: str, bench: Bench, rows: RequestRows, member: int, seed: int, groups: np.ndarray | None = None
+) -> np.ndarray:
+    """Training rows of one member of a reference population.
+
+    Args:
+        role: original, retrain, oracle, oracle_b, placebo or dedup.
+        bench: stored examples.
+        rows: the request's splits.
+        member: the member's number, which seeds what the role draws at random.
+        seed: of the study.
+        groups: for ``dedup``, group number of each row of ``sort(similar + rest)``, see `detected_groups`.
+    """
+    kept = np.concatenate([rows.similar, rows.rest])
+    if role == "original":
+        return np.sort(rows.everything)
+    if role == "retrain":
+        return np.sort(kept)
+    if role in ("oracle", "oracle_b"):
+        return np.sort(rows.rest)
+    rng = np.random.default_rng([seed, 2 if role == "placebo" else 3, member])
+    if role == "placebo":
+        return np.setdiff1d(kept, _same_classes(bench, rows, rng))
+    kept = np.sort(kept)
+    order = rng.permutation(len(kept))
+    _, first = np.unique(groups[order], return_index=True)
+    return np.sort(kept[order[first]])
+
+
+def _same_classes(bench: Bench, rows: RequestRows, rng) -> np.ndarray:
+    """Random rest rows, as many of each class as the similar samples have."""
+    labels, counts = np.unique(bench.targets[rows.similar], return_counts=True)
+    drawn = [np.zeros(0, np.int32)]
+    for label, count in zip(labels, counts):
+        pool = rows.rest[bench.targets[rows.rest] == label]
+        if len(pool) <= count:
+            raise InputError(
+                f"placebo cannot drop {count} images of class {label}, which has {len(pool)}: ask for fewer copies or targets."
+            )
+        drawn.append(rng.choice(pool, count, replace=False))
+    return np.concatenate(drawn)
+
+
+class Detection(NamedTuple):
+    """What the duplicate detector found among the kept rows."""
+
+    groups: np.ndarray  # group number of each row of sort(similar + rest)
+    recall: float  # share of similar samples found to have a near-duplicate of their own cluster; NaN without any
+    precision: float  # share of rows in a group whose group is one cluster; NaN without any
+
+
+def detected_groups(bench: Bench, rows: RequestRows, threshold: float) -> Detection:
+    """Near-duplicate groups in what is left after the request is dropped, from pixels alone.
+
+    The clusters are used to score the detector, never to find the groups. Recall counts only similar samples whose
+    cluster keeps at least two members, since a lone one has no duplicate to be found.
+    """
+    kept = np.sort(np.concatenate([rows.similar, rows.rest]))
+    groups = near_duplicate_groups(pixel_embedding(bench.inputs[kept]), threshold)
+    size = np.bincount(groups)[groups]
+    similar = np.isin(kept, rows.similar)
+    cluster = np.where(similar, bench.cluster[kept], -1 - np.arange(len(kept)))
+    pairs = np.unique(np.stack([groups, cluster]), axis=1, return_counts=True)
+    together = {(g, c): k for (g, c), k in zip(pairs[0].T.tolist(), pairs[1].tolist())}
+    same = np.asarray([together[g, c] for g, c in zip(groups.tolist(), cluster.tolist())])
+    findable = similar & (np.bincount(cluster[similar], minlength=1)[np.maximum(cluster, 0)] > 1)
+    flagged = size > 1
+    recall = float(np.mean(same[findable] > 1)) if findable.any() else float("nan")
+    precision = float(np.mean(same[flagged] == size[flagged])) if flagged.any() else float("nan")
+    return Detection(groups, recall, precision)

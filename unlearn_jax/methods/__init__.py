@@ -1,0 +1,89 @@
+"""The registry of unlearning methods: name -> `Entry`; one algorithm per file."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+from unlearn_jax.data.augment import augmentation
+from unlearn_jax.errors import InputError, choose
+from unlearn_jax.methods import (
+    do_nothing,
+    finetune,
+    gradient_ascent,
+    neggrad_plus,
+    random_label,
+    retrain,
+    scrub,
+)
+from unlearn_jax.methods.common import Entry, Problem, Recipe
+from unlearn_jax.population.plans import Plan, Sizes
+from unlearn_jax.population.run import Fold
+
+CORE = ("do_nothing", "retrain", "finetune", "gradient_ascent", "neggrad_plus", "random_label", "scrub")
+METHODS: dict[str, Entry] = {
+    module.ENTRY.name: module.ENTRY
+    for module in (do_nothing, retrain, finetune, gradient_ascent, neggrad_plus, random_label, scrub)
+}
+
+
+def select(names: str) -> list[str]:
+    """Registry names from ``core``, ``all``, ``none`` or a comma-separated list.
+
+    Raises:
+        InputError: an unknown name; lists the valid ones.
+    """
+    named = {"core": list(CORE), "all": list(METHODS), "none": []}
+    if names in named:
+        return named[names]
+    listed = [name.strip() for name in names.split(",") if name.strip()]
+    return list(dict.fromkeys(choose("method", name, METHODS) for name in listed))
+
+
+def prepare(name: str, problem: Problem, settings: dict[str, Any] | None = None) -> tuple[Fold, Plan, dict[str, float]]:
+    """A method made ready to run on a population.
+
+    Args:
+        name: registry name.
+        problem: model, task, recipe and set sizes.
+        settings: overrides of the entry's hyperparameters, static or numeric.
+
+    Returns:
+        The fold, its plan, and the value of every numeric hyperparameter.
+
+    Raises:
+        InputError: unknown method, or a hyperparameter that it does not have.
+    """
+    entry = METHODS[choose("method", name, METHODS)]
+    static, numeric = dict(entry.static), dict(entry.numeric)
+    if name == "retrain":
+        numeric.update(lr=problem.recipe.lr, weight_decay=problem.recipe.weight_decay)
+    for key, value in (settings or {}).items():
+        check_setting(name, key)
+        if key in numeric:
+            numeric[key] = float(value)
+        else:
+            static[key] = type(entry.static[key])(value)
+
+    def build(hp, shared):
+        return entry.build(bind_shared(problem, shared), static, hp)
+
+    return Fold(build, augmentation(problem.recipe.augment)), entry.plan(problem.sizes, static, problem.recipe), numeric
+
+
+def check_setting(name: str, key: str) -> None:
+    """Raise `InputError` unless method ``name`` has the hyperparameter ``key``."""
+    entry = METHODS[choose("method", name, METHODS)]
+    valid = [*entry.numeric, *entry.static]
+    if key not in valid:
+        offer = f"it has {', '.join(valid)}" if valid else "it has none"
+        raise InputError(f"method '{name}' has no hyperparameter '{key}': {offer}.")
+
+
+def bind_shared(problem: Problem, shared) -> Problem:
+    """The problem with weights common to all members put back into every call of its model."""
+    if not shared:
+        return problem
+    apply = problem.model.apply
+    bound = lambda variables, *args, **kw: apply({**variables, "shared": shared}, *args, **kw)
+    return problem._replace(model=problem.model._replace(apply=bound))

@@ -1,0 +1,57 @@
+"""Algebra on pytrees, written for one member unless the name says members."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from unlearn_jax.types import Array, PyTree
+
+
+def tree_add(a: PyTree, b: PyTree, scale: Array | float = 1.0) -> PyTree:
+    """``a + scale * b``, leaf by leaf."""
+    return jax.tree.map(lambda x, y: x + jnp.asarray(scale, x.dtype) * y, a, b)
+
+
+def tree_scale(a: PyTree, scale: Array | float) -> PyTree:
+    """``scale * a``, leaf by leaf."""
+    return jax.tree.map(lambda x: jnp.asarray(scale, x.dtype) * x, a)
+
+
+def tree_dot(a: PyTree, b: PyTree) -> Array:
+    """Inner product of two trees over all leaves; scalar float32."""
+    parts = jax.tree.leaves(jax.tree.map(lambda x, y: jnp.sum((x * y).astype(jnp.float32)), a, b))
+    return sum(parts, jnp.float32(0.0))
+
+
+def tree_select(keep: Array, a: PyTree, b: PyTree) -> PyTree:
+    """``a`` where the scalar ``keep`` is true, else ``b``."""
+    return jax.tree.map(lambda x, y: jnp.where(keep, x, y), a, b)
+
+
+def all_finite(a: PyTree) -> Array:
+    """Whether every entry of every floating leaf is finite; scalar bool."""
+    leaves = [x for x in jax.tree.leaves(a) if jnp.issubdtype(x.dtype, jnp.floating)]
+    return jnp.all(jnp.stack([jnp.all(jnp.isfinite(x)) for x in leaves])) if leaves else jnp.bool_(True)
+
+
+def split_shared(variables: PyTree) -> tuple[PyTree, PyTree]:
+    """Variables with a member axis, and those that all members share (``{}`` where there are none)."""
+    own = {name: part for name, part in variables.items() if name != "shared"}
+    return own, variables.get("shared", {})
+
+
+def take_members(variables: PyTree, index) -> PyTree:
+    """Members ``index`` (slice or int array) of a population's variables; ``shared`` passes unchanged."""
+    own, shared = split_shared(variables)
+    own = jax.tree.map(lambda x: x[index], own)
+    return own | ({"shared": shared} if shared else {})
+
+
+def join_members(parts: list[PyTree]) -> PyTree:
+    """Populations' variables one behind the other along the member axis (the first one's ``shared``), as NumPy."""
+    own = [split_shared(part)[0] for part in parts]
+    shared = split_shared(parts[0])[1]
+    joined = jax.tree.map(lambda *xs: np.concatenate([np.asarray(x) for x in xs]), *own)
+    return joined | ({"shared": shared} if shared else {})
