@@ -1,0 +1,237 @@
+"""The in-memory data set: arrays with their pixel scale, and the checks that every source passes through."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import NamedTuple
+
+import numpy as np
+
+from unlearn_jax.errors import InputError
+
+
+class Split(NamedTuple):
+    """n labelled examples."""
+
+    inputs: np.ndarray  # (n, H, W, C), uint8 in 0..255 or float32 in [0, 1]
+    targets: np.ndarray  # (n,) int32 in 0..num_classes-1
+    ids: np.ndarray  # (n,) int64, unique within the source, stable over runs
+
+
+class Dataset(NamedTuple):
+    """A source of labelled images with what the rest of the library must know about it."""
+
+    name: str
+    train: Split
+    test: Split
+    num_classes: int
+    mean: tuple[float, ...]  # per channel, of the training pixels scaled to [0, 1]
+    std: tuple[float, ...]  # per channel
+    flips: bool  # whether a horizontal mirror image keeps its label
+    class_names: tuple[str, ...]
+
+
+_CHUNK = 4096  # rows handled at a time, so that a memory-mapped array is never copied whole
+
+
+def from_arrays(
+    name: str,
+    train_inputs,
+    train_targets,
+    test_inputs,
+    test_targets,
+    *,
+    num_classes: int | None = None,
+    flips: bool = False,
+    class_names=None,
+) -> Dataset:
+    """A checked `Dataset` from arrays of your own.
+
+    Images are (n, H, W) or (n, H, W, C), uint8 in 0..255 (kept) or floating point in [0, 1] (made float32);
+    labels are (n,) integers in 0..num_classes-1, where ``num_classes`` defaults to the largest label + 1. Ids
+    are row numbers: 0..n-1 for training rows, n.. for test rows. Raises `InputError` as `check_dataset` does.
+
+    >>> import numpy as np
+    >>> images, labels = np.arange(24, dtype=np.uint8).reshape(6, 2, 2), np.arange(6) % 2
+    >>> from_arrays("mine", images[:4], labels[:4], images[4:], labels[4:]).train.inputs.shape
+    (4, 2, 2, 1)
+    """
+    train = _own_split(name, "train", train_inputs, train_targets, 0)
+    test = _own_split(name, "test", test_inputs, test_targets, len(train.ids))
+    if not len(train.ids) or not len(test.ids):
+        _fail(name, "train" if not len(train.ids) else "test", "is empty: give at least one example")
+    if num_classes is None:
+        num_classes = 1 + int(max(train.targets.max(), test.targets.max()))
+    names = tuple(str(i) for i in range(num_classes)) if class_names is None else tuple(class_names)
+    dataset = Dataset(name, train, test, num_classes, (), (), flips, names)
+    _check_splits(dataset)
+    mean, std = pixel_stats(train.inputs)
+    return check_dataset(dataset._replace(mean=mean, std=std))
+
+
+def check_dataset(dataset: Dataset) -> Dataset:
+    """Return ``dataset`` unchanged if every field is as `Dataset` and `Split` say.
+
+    Raises `InputError` naming the split and the remedy: wrong rank or dtype, an empty split, row counts that
+    differ, NaN pixels, floats outside [0, 1], labels out of range, duplicate ids, a constant channel.
+    """
+    _check_splits(dataset)
+    channels = dataset.train.inputs.shape[3]
+    if len(dataset.class_names) != dataset.num_classes:
+        raise InputError(
+            f"'{dataset.name}' has {dataset.num_classes} classes but {len(dataset.class_names)} class names: "
+            "give one name for each class."
+        )
+    if not len(dataset.mean) == len(dataset.std) == channels:
+        raise InputError(f"'{dataset.name}' needs one mean and one std for each of its {channels} channels.")
+    if not np.isfinite(dataset.mean).all() or not np.all(np.asarray(dataset.std) > 0):
+        _fail(dataset.name, "train", "has a channel whose pixels are all equal: drop that channel")
+    return dataset
+
+
+def subset(dataset: Dataset, train_size: int | None, test_size: int | None, seed: int) -> Dataset:
+    """A stratified random part of ``dataset``, of the sizes asked for (None keeps a split whole).
+
+    Classes keep their proportions to within one example; rows keep their order and ids; mean and std are
+    those of the rows kept. Raises `InputError` for a size outside 1..n.
+    """
+    parts = []
+    for number, (name, split, size) in enumerate(
+        [("train", dataset.train, train_size), ("test", dataset.test, test_size)]
+    ):
+        count = len(split.ids)
+        if size is not None and not 1 <= size <= count:
+            _fail(dataset.name, name, f"has {count} examples, not {size}: ask for 1 to {count}")
+        rows = np.arange(count)
+        if size is not None:
+            rows = stratified_rows(split.targets, size, np.random.default_rng([seed, number]))
+        parts.append(Split(*(array[rows] for array in split)))
+    mean, std = pixel_stats(parts[0].inputs)
+    return check_dataset(dataset._replace(train=parts[0], test=parts[1], mean=mean, std=std))
+
+
+def stratified_rows(targets: np.ndarray, size: int, rng: np.random.Generator) -> np.ndarray:
+    """``size`` row numbers in increasing order, classes in proportion (largest remainders first)."""
+    classes, counts = np.unique(targets, return_counts=True)
+    share = counts * size / len(targets)
+    take = np.floor(share).astype(int)
+    take[np.argsort(take - share, kind="stable")[: size - take.sum()]] += 1
+    rows = [rng.choice(np.flatnonzero(targets == label), n, replace=False) for label, n in zip(classes, take)]
+    return np.sort(np.concatenate(rows))
+
+
+def pixel_stats(inputs: np.ndarray) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation of each channel of (n, H, W, C) images, pixels scaled to [0, 1]."""
+    channels = inputs.shape[-1]
+    sums = np.zeros((2, channels))
+    for start in range(0, len(inputs), _CHUNK):
+        pixels = np.asarray(inputs[start : start + _CHUNK]).reshape(-1, channels)
+        if pixels.dtype == np.uint8:  # counting values is exact and takes a third of the time
+            values = np.arange(256) / 255
+            counts = np.stack([np.bincount(pixels[:, c], minlength=256) for c in range(channels)], axis=1)
+            sums += np.stack([values, values**2]) @ counts
+        else:
+            wide = pixels.astype(np.float64)
+            sums += np.stack([wide.sum(axis=0), (wide**2).sum(axis=0)])
+    mean, square = sums / inputs[..., 0].size
+    std = np.sqrt(np.maximum(square - mean**2, 0.0))
+    std[std < 1e-6] = 0.0  # what rounding leaves of a constant channel
+    return tuple(map(float, mean)), tuple(map(float, std))
+
+
+def dataset_digest(dataset: Dataset) -> str:
+    """Hexadecimal sha256 of the contents: both splits (values, shapes, dtypes), ``num_classes``, ``flips``.
+
+    The same on every platform; the name and what is derived from the pixels do not enter.
+    """
+    digest = hashlib.sha256(f"{dataset.num_classes} {bool(dataset.flips)}".encode())
+    for split in (dataset.train, dataset.test):
+        for array in split:
+            dtype = array.dtype.newbyteorder("<")
+            digest.update(f"{dtype.str} {array.shape}".encode())
+            for start in range(0, len(array), _CHUNK):
+                digest.update(np.ascontiguousarray(array[start : start + _CHUNK], dtype=dtype))
+    return digest.hexdigest()
+
+
+def _own_split(name: str, split: str, inputs, targets, first_id: int) -> Split:
+    """The user's arrays in the dtypes and rank of `Split`, with row numbers for ids."""
+    inputs, targets = np.asarray(inputs), np.asarray(targets)
+    if inputs.ndim not in (3, 4):
+        _fail(name, split, f"has images of shape {inputs.shape}: give (n, H, W) or (n, H, W, C)")
+    inputs = inputs[..., None] if inputs.ndim == 3 else inputs
+    if np.issubdtype(inputs.dtype, np.floating):
+        with np.errstate(over="ignore"):  # what overflows becomes infinite and is refused below
+            inputs = inputs.astype(np.float32)
+    if not np.issubdtype(targets.dtype, np.integer):
+        _fail(name, split, f"has labels of dtype {targets.dtype}: give integers in 0..num_classes-1")
+    if targets.size and (targets.min() < 0 or targets.max() > np.iinfo(np.int32).max):
+        _fail(name, split, f"has labels {targets.min()}..{targets.max()}: number the classes from 0")
+    ids = np.arange(first_id, first_id + len(inputs), dtype=np.int64)
+    return Split(inputs, targets.astype(np.int32), ids)
+
+
+def _check_splits(dataset: Dataset) -> None:
+    """Check what needs no mean or std, each split and then the two together."""
+    for split in ("train", "test"):
+        _check_split(dataset.name, split, getattr(dataset, split), dataset.num_classes)
+    train, test = dataset.train, dataset.test
+    if train.inputs.shape[1:] != test.inputs.shape[1:] or train.inputs.dtype != test.inputs.dtype:
+        _fail(
+            dataset.name,
+            "test",
+            f"has images {test.inputs.shape[1:]} {test.inputs.dtype}, train {train.inputs.shape[1:]} "
+            f"{train.inputs.dtype}: bring both to one shape and dtype",
+        )
+    if np.intersect1d(train.ids, test.ids).size:
+        _fail(
+            dataset.name, "test", "shares ids with train: number the examples of both splits without repeats"
+        )
+
+
+def _check_split(name: str, split: str, part: Split, num_classes: int) -> None:
+    """Check one split; shapes first, so that the later checks can rely on them."""
+    inputs, targets, ids = part
+    if inputs.ndim != 4:
+        _fail(name, split, f"has images of shape {inputs.shape}: give (n, H, W, C)")
+    if targets.ndim != 1 or ids.ndim != 1:
+        _fail(name, split, f"has labels {targets.shape} and ids {ids.shape}: give one number for each image")
+    if not len(inputs) == len(targets) == len(ids):
+        counts = f"{len(inputs)} images, {len(targets)} labels and {len(ids)} ids"
+        _fail(name, split, f"has {counts}: give as many of each")
+    if not inputs.size:
+        _fail(name, split, "is empty: give at least one example")
+    if inputs.dtype not in (np.uint8, np.float32):
+        _fail(name, split, f"has pixels of dtype {inputs.dtype}: give uint8 in 0..255 or float32 in [0, 1]")
+    if targets.dtype != np.int32 or ids.dtype != np.int64:
+        _fail(name, split, f"has {targets.dtype} labels and {ids.dtype} ids: make them int32 and int64")
+    if inputs.dtype == np.float32:
+        _check_floats(name, split, inputs)
+    wrong = (targets < 0) | (targets >= num_classes)
+    if wrong.any():
+        row = int(np.argmax(wrong))
+        said = f"has label {targets[row]} in row {row}, outside 0..{num_classes - 1}"
+        _fail(name, split, f"{said}: correct the label or num_classes")
+    if len(np.unique(ids)) != len(ids):
+        _fail(name, split, "has duplicate ids: give every example its own")
+
+
+def _check_floats(name: str, split: str, inputs: np.ndarray) -> None:
+    """Check that float pixels are finite and in [0, 1]."""
+    for start in range(0, len(inputs), _CHUNK):
+        pixels = inputs[start : start + _CHUNK]
+        bad = ~np.isfinite(pixels).all(axis=(1, 2, 3))
+        if bad.any():
+            row = start + int(np.argmax(bad))
+            _fail(
+                name, split, f"has NaN or infinite pixels (first in row {row}): remove or repair those images"
+            )
+        low, high = pixels.min(), pixels.max()
+        if low < 0 or high > 1:
+            said = f"has float pixels from {low:g} to {high:g}"
+            _fail(name, split, f"{said}: scale them to [0, 1], or give uint8 in 0..255")
+
+
+def _fail(name: str, split: str, said: str) -> None:
+    """Raise the `InputError` of one split."""
+    raise InputError(f"the {split} split of '{name}' {said}.")
