@@ -1,0 +1,54 @@
+"""What the scripts share: bad input becomes one line and exit code 2, and progress is one live line."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from contextlib import contextmanager
+
+from unlearn_jax.errors import InputError
+
+
+def guarded(run: Callable[[], object]) -> int:
+    """Exit code of ``run``: 0, or 2 with one line on stderr where the user can mend the input."""
+    try:
+        run()
+    except InputError as error:
+        print("error:", *str(error).split(), file=sys.stderr)  # a cause may span lines
+        return 2
+    except KeyboardInterrupt:
+        print("stopped; finished chunks are kept, the same command continues.", file=sys.stderr)
+        return 130
+    return 0
+
+
+@contextmanager
+def watched(quiet: bool):
+    """A study's `Watch` that draws members done, examples per second and time left while the block runs."""
+    from unlearn_jax.study import Watch
+
+    if quiet:
+        yield Watch()
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+    columns = (
+        TextColumn("{task.description:<16}"), BarColumn(24), MofNCompleteColumn(), TextColumn("members"),
+        TextColumn("{task.fields[rate]:>14}"), TimeElapsedColumn(), TimeRemainingColumn(),
+    )  # fmt: skip
+    with Progress(*columns, console=Console(stderr=True), refresh_per_second=4) as bar:
+        current: dict = {}
+
+        def stage(label: str, members: int) -> None:
+            current.update(task=bar.add_task(label, total=members, rate=""), start=time.perf_counter(), base=0, seen=0)
+
+        def advance(done: float, examples: int) -> None:
+            if examples < current["seen"]:  # the next chunk counts from zero
+                current["base"] += current["seen"]
+            current["seen"] = examples
+            rate = (current["base"] + examples) / max(time.perf_counter() - current["start"], 1e-9)
+            bar.update(current["task"], completed=round(done, 1), rate=f"{rate:,.0f} ex/s" if examples else "from store")
+
+        yield Watch(stage, advance, lambda text: bar.console.print(text))

@@ -1,0 +1,95 @@
+"""Draw the report of a finished run: one self-contained page, RUN/report.html.
+
+    python experiments/report.py runs/NAME                    # writes runs/NAME/report.html
+    python experiments/report.py runs/NAME --figure main.svg  # only the main figure, as SVG or PNG
+
+Cost: seconds, no accelerator. Nothing is trained or measured here: every number comes from the run folder.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+from reporting.figures import main_figure
+from reporting.load import read_run, read_summary
+from reporting.page import render
+from reporting.style import settings
+
+from unlearn_jax.errors import InputError
+
+__all__ = ["main_figure", "read_summary", "save_figure", "write_report"]
+
+
+def write_report(run: Path, out: Path | None = None) -> Path:
+    """Write the page of a finished run and return its path (``run/report.html`` by default).
+
+    Raises `InputError` where the run is missing, unfinished or damaged, or ``out`` cannot be written;
+    an older page at ``out`` then stays as it was.
+    """
+    run = Path(run)
+    page = render(read_run(run))
+    return _replace(Path(out) if out else run / "report.html", lambda file: file.write(page.encode("utf-8")))
+
+
+def save_figure(run: Path, out: Path) -> Path:
+    """Save the main figure alone on white, as SVG or PNG by the suffix of ``out``; raises `InputError`."""
+    import matplotlib
+
+    out = Path(out)
+    kind = out.suffix.lower().lstrip(".")
+    if kind not in ("svg", "png"):
+        raise InputError(f"cannot save a figure as '{out.name}': end the name in .svg or .png.")
+    summary = read_run(Path(run)).summary
+    with matplotlib.rc_context(settings("path")):
+        figure = main_figure(summary)
+        metadata = {"Date": None} if kind == "svg" else None
+        draw = lambda file: figure.savefig(file, format=kind, dpi=160, facecolor="white", metadata=metadata)
+        return _replace(out, draw)
+
+
+def _replace(out: Path, write: Callable) -> Path:
+    """Write through a temporary file beside ``out``, so that nothing half-written is ever seen there."""
+    temporary = None
+    try:
+        with tempfile.NamedTemporaryFile(dir=out.parent, prefix=f".{out.name}.", delete=False) as file:
+            temporary = Path(file.name)
+            write(file)
+        umask = os.umask(0)
+        os.umask(umask)
+        temporary.chmod(0o666 & ~umask)
+        os.replace(temporary, out)
+    except OSError as error:
+        raise InputError(
+            f"cannot write {out} ({error.strerror}): choose a writable place with --out."
+        ) from error
+    finally:
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+    return out
+
+
+def main(run: Path, /, out: Path | None = None, figure: Path | None = None) -> None:
+    """Draw the report of a finished run.
+
+    Args:
+        run: folder that experiments/study.py wrote.
+        out: where to write the page (RUN/report.html).
+        figure: save only the main figure, in this .svg or .png file.
+    """
+    print(save_figure(run, figure) if figure else write_report(run, out))
+
+
+if __name__ == "__main__":
+    import tyro
+
+    try:
+        tyro.cli(main)
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)

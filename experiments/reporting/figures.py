@@ -1,0 +1,263 @@
+"""The figures of the page; each returns a matplotlib `Figure` and touches no global state."""
+
+from __future__ import annotations
+
+import functools
+import math
+import textwrap
+
+import numpy as np
+
+from .style import MARKERS, WIDE, colour, settings
+from .summary import Cell, Entry, Summary
+
+CURVES = ("retrain", "placebo", "dedup")
+LIMITS = (-1.0, 2.0)  # beyond these a residual is drawn at the edge with an arrow and its value
+
+
+def styled(draw):
+    """Run a drawing function under the page's matplotlib settings."""
+
+    @functools.wraps(draw)
+    def wrapper(*args, **kwargs):
+        import matplotlib
+
+        with matplotlib.rc_context(settings()):
+            return draw(*args, **kwargs)
+
+    return wrapper
+
+
+@styled
+def main_figure(summary: Summary, width: float = WIDE):
+    """Residual influence of the references against the number of copies (or at the one level there is).
+
+    ``width`` in inches. Returns a matplotlib ``Figure``; read ``summary`` with `load.read_summary`.
+    """
+    if len(summary.levels) == 1:
+        level = summary.levels[0]
+        entries = [summary.reference(level, name) for name in ("original", *CURVES, "oracle")]
+        return _forest(summary, level, [e for e in entries if e], width, ridge=True)
+    figure, grid = _figure(width, 4.5 if width > 6 else 4.0)
+    axes = grid[0, 0]
+    levels = np.array(summary.levels, float)
+    cells = {name: [summary.residual(m, name) for m in summary.levels] for name in CURVES}
+    cells = {name: row for name, row in cells.items() if any(math.isfinite(c.mean) for c in row)}
+    low, high = _limits([c for row in cells.values() for c in row], (-0.12, 1.14))
+    _band(axes, summary, levels)
+    band = np.nanmax([0.0, *(summary.band(m) for m in summary.levels)])
+    if band > 0:
+        place = (levels[-1] * 0.5, -band - 0.01)
+        axes.text(*place, "null band", ha="center", va="top", color=colour("muted"), fontsize=8)
+    ends = [("original = 1 (untouched)", 1.0, "original"), ("oracle = 0 (gone)", 0.0, "oracle")]
+    for _, value, name in ends:
+        axes.axhline(value, color=colour(name), linewidth=1.2)
+    ends.append(_ridge(axes, summary, levels))
+    step = levels[-1] * (0.006 if width > 6 else 0.012)
+    for shift, (name, row) in zip((0, 1, -1), cells.items()):
+        x = levels + shift * step
+        _curve(axes, x, row, name, [summary.identifiable(m) for m in summary.levels], (low, high))
+        finite = [c.mean for c in row if math.isfinite(c.mean)]
+        ends.append((name, finite[-1], name))
+    axes.set(xlim=(-0.035 * levels[-1], levels[-1] * 1.02), ylim=(low, high), xticks=levels)
+    axes.set_xticklabels([f"{m:g}" for m in levels])
+    axes.set_xlabel(f"{summary.facts['similarity']} copies of each target in the training set".strip())
+    axes.set_ylabel("residual influence of the targets")
+    axes.grid(axis="y")
+    axes.set_axisbelow(True)
+    _end_labels(axes, ends, levels[-1], width)
+    return figure
+
+
+@styled
+def forest_figure(summary: Summary, level: int, width: float = WIDE):
+    """Signed residual with interval of every entry at a level, in the order of the table."""
+    return _forest(summary, level, summary.entries(level), width)
+
+
+@styled
+def methods_figure(summary: Summary, entries: list[Entry], width: float = WIDE):
+    """One small panel per method: its residual against copies, with retrain's curve behind."""
+    columns = 4 if width > 6 else 2
+    lines = math.ceil(len(entries) / columns)
+    figure, grid = _figure(width, 0.5 + 1.9 * lines, lines, columns)
+    levels = np.array(summary.levels, float)
+    known = [summary.identifiable(m) for m in summary.levels]
+    rows = {e: [summary.residual(m, e) for m in summary.levels] for e in entries}
+    limits = _limits([c for row in rows.values() for c in row], (-0.2, 1.2))
+    for axes, entry in zip(grid.ravel(), entries):
+        _band(axes, summary, levels)
+        for value, name in ((1.0, "original"), (0.0, "oracle")):
+            axes.axhline(value, color=colour(name), linewidth=1)
+        retrain = [summary.residual(m, "retrain").mean for m in summary.levels]
+        axes.plot(levels, retrain, color=colour("retrain"), linewidth=1.2, linestyle="--")
+        _curve(axes, levels, rows[entry], "method", known, limits)
+        axes.set(xticks=levels, ylim=limits)
+        axes.set_xticklabels([f"{m:g}" for m in levels])
+        axes.set_title(textwrap.fill(_plain(summary.label(entry)), 24), loc="left")
+    for axes in grid.ravel()[len(entries) :]:
+        axes.set_visible(False)
+    figure.supxlabel("copies of each target", fontsize=9)
+    figure.supylabel("residual influence", fontsize=9)
+    return figure
+
+
+@styled
+def margins_figure(margins: dict[str, np.ndarray], width: float = WIDE):
+    """Histograms of margins, one panel per reference on a shared axis, the oracle outlined in each."""
+    names = [name for name in MARKERS if name in margins]
+    figure, grid = _figure(width, 0.6 + 1.05 * len(names), len(names), 1, sharex=True)
+    finite = {name: margins[name][np.isfinite(margins[name])] for name in names}
+    low, high = np.quantile(np.concatenate(list(finite.values())), [0.002, 0.998])
+    bins = np.linspace(low, max(high, low + 1e-6), 49)
+    share = lambda values: np.histogram(np.clip(values, low, bins[-1]), bins)[0] / max(1, values.size)
+    for axes, name in zip(grid.ravel(), names):
+        axes.stairs(share(finite[name]), bins, fill=True, color=colour(name), alpha=0.55, linewidth=0)
+        if "oracle" in finite and name != "oracle":
+            axes.stairs(share(finite["oracle"]), bins, color=colour("oracle"), linewidth=1.2)
+        mean = finite[name].mean() if finite[name].size else math.nan
+        words = (
+            f"{name}, mean {mean:.2f}".replace("-", "−") if finite[name].size else f"{name}: no finite margin"
+        )
+        axes.axvline(np.clip(mean, low, high), color=colour("ink"), linewidth=1.3)
+        axes.set_title(words, loc="left", pad=3)
+        axes.set_yticks([])
+        axes.tick_params(axis="x", length=0 if name != names[-1] else 3)
+        axes.spines["left"].set_visible(False)
+    grid.ravel()[-1].set_xlabel("margin of the targets (log-odds of the true label, nats)")
+    return figure
+
+
+def _figure(width: float, height: float, rows: int = 1, columns: int = 1, sharex: bool = False):
+    """A figure without pyplot, with a grid of axes."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained")
+    grid = figure.subplots(rows, columns, squeeze=False, sharex=sharex, sharey=not sharex)
+    return figure, grid
+
+
+def _forest(summary: Summary, level: int, entries: list[Entry], width: float, ridge: bool = False):
+    """Dots with intervals, one row an entry, first on top."""
+    figure, grid = _figure(width, max(2.3, 0.75 + 0.31 * len(entries)))
+    axes = grid[0, 0]
+    cells = [summary.residual(level, e) for e in entries]
+    limits = _limits(cells, (-0.15, 1.15))
+    band = summary.band(level)
+    if math.isfinite(band):
+        axes.axvspan(-band, band, color=colour("band"), alpha=0.25, linewidth=0)
+    for value, name in ((0.0, "oracle"), (1.0, "original")):
+        axes.axvline(value, color=colour(name), linewidth=1.2)
+    if ridge:
+        value = 1 - summary.requested(level) / (level + 1)
+        axes.axvline(value, color=colour("muted"), linewidth=1, linestyle="--")
+        text = f" ridge law {value:.2f} " if value < 0.5 else f"ridge law {value:.2f} "
+        axes.text(
+            value, -0.85, text, ha="left" if value < 0.5 else "right", color=colour("muted"), fontsize=8
+        )
+    for y, (entry, cell) in enumerate(zip(entries, cells)):
+        _dot(axes, summary, level, entry, cell, y, limits)
+    names = [textwrap.fill(_plain(summary.label(e)), 44 if width > 6 else 18) for e in entries]
+    axes.set(xlim=limits, ylim=(len(entries) - 0.4, -1.0 if ridge else -0.6))
+    axes.set_yticks(range(len(entries)), names)
+    axes.tick_params(axis="y", length=0)
+    axes.spines["left"].set_visible(False)
+    axes.grid(axis="x")
+    axes.set_axisbelow(True)
+    axes.set_xlabel("residual influence (0 = oracle, 1 = original)")
+    return figure
+
+
+def _dot(axes, summary: Summary, level: int, entry: Entry, cell: Cell, y: int, limits) -> None:
+    """One row of the forest: interval, marker, and in words what cannot be drawn."""
+    tone = colour(entry.method if entry.is_reference else "method")
+    diverged = summary.find(level, entry, "n_diverged").mean
+    note = f"{diverged:g} diverged" if diverged > 0 else ""
+    if math.isnan(cell.mean):
+        text = f"not measured{', ' + note if note else ''}"
+        axes.text(0.02, y, text, va="center", color=colour("muted"), fontsize=8)
+        return
+    inset = 0.02 * (limits[1] - limits[0])
+    x = float(np.clip(cell.mean, limits[0] + inset, limits[1] - inset))
+    axes.hlines(y, *np.clip([cell.low, cell.high], *limits), color=tone, linewidth=2.2)
+    solid = summary.identifiable(level) and not note
+    outside = "<" if cell.mean < limits[0] else ">" if cell.mean > limits[1] else None
+    shape = outside or (MARKERS[entry.method] if entry.is_reference else "o")
+    face = tone if solid else colour("paper")
+    axes.plot(x, y, shape, color=tone, markersize=6.5, markerfacecolor=face, clip_on=False)
+    words = ", ".join(w for w in (f"{cell.mean:.2f}".replace("-", "−") if outside else "", note) if w)
+    left = x > 0.6 * limits[1]
+    end = np.nanmin([x, cell.low]) if left else np.nanmax([x, cell.high])
+    end = float(np.clip(end, *limits))
+    style = {"ha": "right" if left else "left", "va": "center", "color": colour("muted"), "fontsize": 8}
+    axes.annotate(words, (end, y), (-7 if left else 7, 0), textcoords="offset points", **style)
+
+
+def _curve(axes, x: np.ndarray, row: list[Cell], name: str, known: list[bool], limits) -> None:
+    """A line with intervals; open markers where the level is not identifiable."""
+    tone = colour(name)
+    mean = np.clip([c.mean for c in row], *limits)
+    axes.plot(x, mean, color=tone, zorder=3)
+    axes.vlines(
+        x, np.clip([c.low for c in row], *limits), np.clip([c.high for c in row], *limits), color=tone
+    )
+    for at, y, cell, solid in zip(x, mean, row, known):
+        shape = "v" if cell.mean < limits[0] else "^" if cell.mean > limits[1] else MARKERS.get(name, "o")
+        face = tone if solid else colour("paper")
+        axes.plot(at, y, shape, color=tone, markersize=6, markerfacecolor=face, zorder=4, clip_on=False)
+
+
+def _band(axes, summary: Summary, levels: np.ndarray) -> None:
+    """The null band, shaded about 0."""
+    band = np.array([summary.band(int(m)) for m in levels])
+    axes.fill_between(levels, -band, band, color=colour("band"), alpha=0.25, linewidth=0)
+
+
+def _ridge(axes, summary: Summary, levels: np.ndarray) -> tuple[str, float, str]:
+    """The share of the cluster that stays: what ridge regression keeps at small leverage."""
+    requested = [summary.requested(int(m)) for m in levels]
+    if set(requested) == {1}:
+        x = np.linspace(0, levels[-1], 200)
+        y, name = x / (x + 1), "ridge law m/(m+1)"
+    else:
+        x, y = levels, 1 - np.array(requested) / (levels + 1)
+        name = "ridge law, 1 − gamma"
+    axes.plot(x, y, color=colour("muted"), linewidth=1, linestyle=(0, (5, 3)))
+    return name, float(y[-1]), "muted"
+
+
+def _end_labels(axes, ends: list[tuple[str, float, str]], x: float, width: float) -> None:
+    """Names at the right end of the curves, moved apart where they would overlap."""
+    ends = sorted(ends, key=lambda end: end[1])
+    bottom, top = axes.get_ylim()
+    places = _spread([y for _, y, _ in ends], (top - bottom) * (0.05 if width > 6 else 0.058))
+    near, far = x * (1.06 if width > 6 else 1.1), x * (1.07 if width > 6 else 1.12)
+    for (name, y, tone), place in zip(ends, places):
+        line = {"color": colour(tone), "linewidth": 1, "clip_on": False}
+        axes.plot([x * 1.025, near], [y, place], **line)
+        text = name if width > 6 else name.split(" =")[0].replace("ridge law ", "")
+        axes.annotate(text, (far, place), va="center", annotation_clip=False)
+
+
+def _spread(values: list[float], gap: float) -> list[float]:
+    """The nearest places to ascending values that are at least `gap` apart (pooled neighbours)."""
+    blocks: list[list[float]] = []
+    for i, value in enumerate(values):
+        blocks.append([value - i * gap])
+        while len(blocks) > 1 and np.mean(blocks[-2]) > np.mean(blocks[-1]):
+            last = blocks.pop()
+            blocks[-1] += last
+    flat = [float(np.mean(block)) for block in blocks for _ in block]
+    return [value + i * gap for i, value in enumerate(flat)]
+
+
+def _limits(cells: list[Cell], least: tuple[float, float]) -> tuple[float, float]:
+    """Axis limits that hold every interval, within LIMITS."""
+    values = [v for c in cells for v in (c.mean, c.low, c.high) if math.isfinite(v)]
+    low, high = min([least[0], *values]), max([least[1], *values])
+    return max(low - 0.03, LIMITS[0]), min(high + 0.03, LIMITS[1])
+
+
+def _plain(text: str) -> str:
+    """Text that matplotlib will not read as mathematics."""
+    return text.replace("$", r"\$")

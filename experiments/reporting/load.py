@@ -1,0 +1,127 @@
+"""Read a run folder into plain Python and NumPy; every fault is one `InputError`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+from zipfile import BadZipFile
+
+import numpy as np
+
+from unlearn_jax.errors import InputError
+
+from .summary import REFERENCES, Summary, read_summary
+
+REQUIRED = ("manifest.json", "summary.csv", "results.parquet", "margins/index.parquet")
+
+
+class Run(NamedTuple):
+    """Everything that the page shows."""
+
+    path: Path
+    manifest: dict[str, Any]
+    summary: Summary
+    margins: dict[str, np.ndarray]  # reference -> margins of targets, one value per (member, target)
+    num_targets: int  # distinct targets found in the stored index, 0 where unknown
+    gallery: dict[str, np.ndarray] | None
+
+
+def read_run(path: Path) -> Run:
+    """Read a finished run folder; raises `InputError` where it is missing, unfinished or damaged."""
+    if not path.is_dir():
+        raise InputError(
+            f"there is no run folder at {path}: give the folder that experiments/study.py wrote."
+        )
+    manifest = _read_manifest(path)
+    for name in REQUIRED:
+        if not (path / name).is_file():
+            raise InputError(
+                f"the run in {path} has no {name}: run experiments/study.py again to complete it."
+            )
+    summary = read_summary(path / "summary.csv")
+    try:
+        margins, num_targets = _read_margins(path, summary.levels[-1])
+        gallery = _read_gallery(path / "gallery.npz")
+    except (OSError, ValueError, KeyError, EOFError, IndexError, TypeError, BadZipFile) as error:
+        reason = " ".join(str(error).split())
+        raise InputError(
+            f"the run in {path} is damaged ({reason}): run experiments/study.py again."
+        ) from error
+    return Run(path, manifest, summary, margins, num_targets, gallery)
+
+
+def _read_manifest(path: Path) -> dict[str, Any]:
+    """The manifest of a complete run."""
+    try:
+        manifest = json.loads((path / "manifest.json").read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise InputError(
+            f"{path} has no manifest.json: give a run folder that experiments/study.py wrote."
+        ) from error
+    except (OSError, ValueError) as error:
+        raise InputError(f"cannot read {path}/manifest.json: run experiments/study.py again.") from error
+    status = manifest.get("status") if isinstance(manifest, dict) else None
+    if status != "complete":
+        raise InputError(
+            f"the run in {path} is not complete (status {status!r}): run the same experiments/study.py "
+            "command again, it goes on where it stopped."
+        )
+    config = manifest.get("config")
+    return {**manifest, "config": config if isinstance(config, dict) else {}}
+
+
+def _read_margins(path: Path, level: int) -> tuple[dict[str, np.ndarray], int]:
+    """Margins of the targets under each member of each reference, flattened; and the number of targets."""
+    import pyarrow.parquet as parquet
+
+    index = parquet.read_table(path / "margins" / "index.parquet").to_pydict()
+    targets: dict[str, list[int]] = {}
+    requests = index.get("request") or [""] * len(index["row"])
+    for row, split, request in zip(index["row"], index["split"], requests):
+        if split == "forget":
+            targets.setdefault(str(request), []).append(int(row))
+    owners = _members_by_request(path, level) if len(targets) > 1 else {}
+    margins = {}
+    for name in REFERENCES:
+        file = path / "margins" / f"{name}.npy"
+        if not file.is_file():
+            continue
+        values = np.load(file, allow_pickle=False)
+        if len(targets) == 1:
+            margins[name] = values[:, next(iter(targets.values()))].ravel()
+        elif parts := [
+            values[np.ix_(owners[name, request], rows)].ravel()
+            for request, rows in targets.items()
+            if owners.get((name, request))
+        ]:
+            margins[name] = np.concatenate(parts)
+    margins = {name: values.astype(np.float64) for name, values in margins.items() if values.size}
+    return margins, len({row for rows in targets.values() for row in rows})
+
+
+def _members_by_request(path: Path, level: int) -> dict[tuple[str, str], list[int]]:
+    """Which members of each reference serve which request, from the per-member margin rows."""
+    import pyarrow.parquet as parquet
+
+    names = ["method", "metric", "split", "copies", "request", "member"]
+    table = parquet.read_table(path / "results.parquet", columns=names).to_pydict()
+    owners: dict[tuple[str, str], set[int]] = {}
+    for method, metric, split, copies, request, member in zip(*(table[name] for name in names)):
+        if metric == "margin" and split == "forget" and int(copies) == level and int(member) >= 0:
+            owners.setdefault((method, str(request)), set()).add(int(member))
+    return {key: sorted(members) for key, members in owners.items() if key[1] != "all"}
+
+
+def _read_gallery(path: Path) -> dict[str, np.ndarray] | None:
+    """Pictures of some clusters as uint8, None where the run stored none."""
+    if not path.is_file():
+        return None
+    with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
+        gallery = {name: stored[name] for name in stored.files}
+    images = gallery["images"]
+    if images.dtype != np.uint8:
+        images = np.round(np.clip(np.nan_to_num(images), 0, 1) * 255).astype(np.uint8)
+    if images.ndim != 5 or images.shape[-1] not in (1, 3):
+        raise ValueError(f"gallery.npz holds pictures of shape {images.shape}")
+    return {**gallery, "images": images}

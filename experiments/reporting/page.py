@@ -1,0 +1,136 @@
+"""The HTML page: its frame, its style, and the sections in order; every text is escaped."""
+
+from __future__ import annotations
+
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from . import words
+from .glossary import GLOSSARY
+from .load import Run
+from .sections import (
+    MAX_PICTURES,
+    at,
+    curve_section,
+    forest_section,
+    margin_section,
+    picture_section,
+    section,
+)
+from .style import COLOURS
+from .table import methods_table, similarity_table
+
+
+def render(run: Run) -> str:
+    """The whole page of a run as one HTML document."""
+    summary, level = run.summary, run.summary.levels[-1]
+    title = "What deletion leaves behind when similar samples stay"
+    title += f": {summary.facts['dataset']}" if summary.facts["dataset"] else ""
+    parts = [
+        f"<h1>{escape(title)}</h1>",
+        f'<p class="lead" id="answer">{escape(words.headline(run))}</p>',
+        _facts(run),
+        section("found", "What was found", _findings(run)),
+        curve_section(run),
+        section("methods", f"Methods{at(level)}", methods_table(summary, level)),
+        forest_section(run),
+        margin_section(run),
+        picture_section(run),
+        section("similarity", "How similar the copies are", similarity_table(run)),
+        section("words", "How to read this", _definitions(GLOSSARY)),
+        section("reproduce", "To reproduce", _reproduction(run)),
+    ]
+    return (
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width,initial-scale=1">'
+        f"<title>{escape(title)}</title>\n<style>\n{_css(run)}</style></head>\n<body><main>\n"
+        + "\n".join(part for part in parts if part)
+        + "\n</main></body></html>\n"
+    )
+
+
+def _css(run: Run) -> str:
+    """The style sheet with both palettes."""
+    light = ";".join(f"--{name}:{tone.light}" for name, tone in COLOURS.items())
+    dark = ";".join(f"--{name}:{tone.dark}" for name, tone in COLOURS.items())
+    shown = 1 if run.gallery is None else min(run.gallery["images"].shape[1], MAX_PICTURES)
+    css = (Path(__file__).parent / "page.css").read_text(encoding="utf-8")
+    css = css.replace("/*light*/", light).replace("/*dark*/", dark)
+    return css.replace("STRIP", f"{min(540, 52 * shown + 16)}px")
+
+
+def _facts(run: Run) -> str:
+    """The setting of the study in one strip, with what the page leaves out of the file."""
+    summary, config = run.summary, run.manifest["config"]
+    facts = {
+        "Data": summary.facts["dataset"],
+        "Model": summary.facts["model"],
+        "Targets": " ".join(str(v) for v in (run.num_targets or None, summary.facts["targets"]) if v),
+        "Similarity": summary.facts["similarity"],
+        "Copies": ", ".join(map(str, summary.levels)),
+        "Members": config.get("members"),
+        "Requests": config.get("requests"),
+    }
+    cells = [
+        f"<div><dt>{escape(name)}</dt><dd>{escape(str(value))}</dd></div>"
+        for name, value in facts.items()
+        if value not in (None, "")
+    ]
+    left_out = "; ".join(summary.left_out)
+    note = (
+        f'<p class="note">summary.csv also holds, not shown here: {escape(left_out)}.</p>' if left_out else ""
+    )
+    return f'<dl class="facts">{"".join(cells)}</dl>{note}'
+
+
+def _findings(run: Run) -> str:
+    """One paragraph a finding, each with a word in front that says what it is about."""
+    pairs = words.findings(run)
+    return "".join(f"<p><strong>{escape(lead)}.</strong> {escape(text)}</p>" for lead, text in pairs)
+
+
+def _definitions(pairs) -> str:
+    """A list of terms."""
+    items = "".join(f"<dt>{escape(str(term))}</dt><dd>{escape(str(text))}</dd>" for term, text in pairs)
+    return f'<dl class="words">{items}</dl>'
+
+
+def _reproduction(run: Run) -> str:
+    """Command, device, versions, seeds, times and commit, as far as the manifest holds them."""
+    manifest = run.manifest
+    config, notes = manifest["config"], manifest.get("notes") or []
+    command = manifest.get("command")
+    command = " ".join(map(str, command)) if isinstance(command, list) else command
+    seeds = {name: value for name, value in config.items() if "seed" in name}
+    total, compiling = manifest.get("seconds_total"), manifest.get("compile_seconds")
+    times = (
+        [f"{manifest['started']} to {manifest['finished']}"]
+        if {"started", "finished"} <= set(manifest)
+        else []
+    )
+    times += [f"{total:.1f} s in all"] if isinstance(total, int | float) else []
+    times += [f"of which {compiling:.1f} s compiling"] if isinstance(compiling, int | float) else []
+    pairs = [
+        ("Device", _inline(manifest.get("device"))),
+        ("Commit", _inline(manifest.get("git_commit"))),
+        ("Seeds", _inline(seeds)),
+        ("Times", ", ".join(times)),
+        ("Versions", _inline(manifest.get("versions"))),
+        ("Configuration", _inline({k: v for k, v in config.items() if k not in seeds and v not in ("", [])})),
+        ("Recipe", _inline(manifest.get("recipe"))),
+        ("Notes", notes if isinstance(notes, str) else "; ".join(map(_inline, notes))),
+    ]
+    shown = f"<pre>{escape(str(command))}</pre>" if command else ""
+    return f'<div class="box">{shown}{_definitions([pair for pair in pairs if pair[1]])}</div>'
+
+
+def _inline(value: Any) -> str:
+    """A manifest value in one line of words."""
+    if value is None:
+        return ""
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {_inline(item) or 'none'}" for key, item in value.items())
+    if isinstance(value, list | tuple):
+        return " ".join(map(_inline, value))
+    return str(value)

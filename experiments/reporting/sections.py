@@ -1,0 +1,118 @@
+"""The sections of the page that hold figures and pictures."""
+
+from __future__ import annotations
+
+import math
+from html import escape
+
+import numpy as np
+
+from . import figures
+from .load import Run
+from .style import NARROW, WIDE, inline_svg, png_uri
+
+MAX_CLUSTERS, MAX_PICTURES, MAX_PANELS = 12, 9, 12
+
+
+def at(level: int) -> str:
+    """A heading's copies level."""
+    return f" at {level} {'copy' if level == 1 else 'copies'}"
+
+
+def section(name: str, heading: str, body: str) -> str:
+    """One section; nothing where there is nothing to show."""
+    return f'<section id="{name}"><h2>{escape(heading)}</h2>\n{body}\n</section>' if body else ""
+
+
+def _figure(draw, prefix: str, label: str, caption: str) -> str:
+    """A figure in a wide and a narrow drawing, of which the page shows one."""
+    wide = inline_svg(draw(WIDE), f"{prefix}-w", label)
+    narrow = inline_svg(draw(NARROW), f"{prefix}-n", label)
+    return (
+        f'<figure><div class="wide">{wide}</div><div class="narrow">{narrow}</div>'
+        f"<figcaption>{escape(caption)}</figcaption></figure>"
+    )
+
+
+def curve_section(run: Run) -> str:
+    """Residual against copies, then the same for every method."""
+    summary, level = run.summary, run.summary.levels[-1]
+    about = "Bars: 95% intervals. Shaded: the null band. Open markers: not identifiable. "
+    ridge = (
+        "Dashed: the share m/(m+1) that ridge regression keeps for m exact copies at small leverage, as a "
+        "yardstick, not a fit."
+    )
+    several = len(summary.levels) > 1
+    heading = "Residual influence against copies" if several else f"Residual influence{at(level)}"
+    label = "Residual influence of the reference populations by number of copies"
+    body = _figure(lambda w: figures.main_figure(summary, w), "curve", label, about + ridge)
+    shown = [e for e in summary.entries(level) if not e.is_reference]
+    shown = [e for e in shown if math.isfinite(summary.residual(level, e).mean)][:MAX_PANELS]
+    if several and shown:
+        caption = (
+            "Each method, in the order of the table; dashed blue: retrain. Triangles: beyond the axis. "
+            + about
+        )
+        body += _figure(
+            lambda w: figures.methods_figure(summary, shown, w),
+            "panels",
+            "Residual influence by method",
+            caption,
+        )
+    return section("curve", heading, body)
+
+
+def forest_section(run: Run) -> str:
+    """The forest plot."""
+    summary, level = run.summary, run.summary.levels[-1]
+    caption = (
+        "Signed residual influence with 95% intervals, ordered by residual distance. Lines: 0 = oracle, 1 = "
+        "original. Shaded: the null band. Open markers: members diverged, or not identifiable. Arrows: "
+        "beyond the axis."
+    )
+    draw = lambda width: figures.forest_figure(summary, level, width)
+    heading = f"Residual influence of every population{at(level)}"
+    return section(
+        "forest", heading, _figure(draw, "forest", "Signed residual influence with intervals", caption)
+    )
+
+
+def margin_section(run: Run) -> str:
+    """Histograms of the references' margins."""
+    if not any(np.isfinite(values).any() for values in run.margins.values()):
+        return ""
+    level = run.summary.levels[-1]
+    count = max(values.size for values in run.margins.values())
+    lost = sum(int((~np.isfinite(values)).sum()) for values in run.margins.values())
+    caption = (
+        f"Per-member margins: each count is one target under one member ({count} values a population). Black "
+        "or white line: mean. Green outline: the oracle. Values beyond the axis are counted in the outermost "
+        "bins." + (f" {lost} values that are not finite are left out." if lost else "")
+    )
+    draw = lambda width: figures.margins_figure(run.margins, width)
+    heading = f"Margins of the targets under the references{at(level)}"
+    return section("margins", heading, _figure(draw, "margins", "Histograms of margins", caption))
+
+
+def picture_section(run: Run) -> str:
+    """Some targets with their copies."""
+    if run.gallery is None:
+        return section("pictures", "Targets and their copies", "<p>This run stored no pictures.</p>")
+    images, labels = run.gallery["images"], run.gallery.get("labels")
+    names = run.gallery.get("class_names")
+    blocks = []
+    for k, cluster in enumerate(images[:MAX_CLUSTERS]):
+        label = "" if labels is None else str(int(labels[k]))
+        if names is not None and label and int(label) < len(names) and str(names[int(label)]) != label:
+            label = f"{names[int(label)]} ({label})"
+        strip = "".join(
+            f'<img src="{png_uri(image)}" alt="{f"copy {i}" if i else f"target, label {escape(label)}"}">'
+            for i, image in enumerate(cluster[:MAX_PICTURES])
+        )
+        blocks.append(
+            f'<div class="cluster"><p class="caption">label {escape(label)}</p>'
+            f'<div class="strip">{strip}</div></div>'
+        )
+    about = "Outlined: the target. After it: its copies, which stay when the target is deleted."
+    body = f'<p class="caption">{about}</p><div class="clusters">{"".join(blocks)}</div>'
+    return section("pictures", "Targets and their copies", body)

@@ -1,0 +1,422 @@
+"""The report page, on synthetic run folders."""
+
+import csv
+import json
+import re
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+EXPERIMENTS = Path(__file__).resolve().parents[2] / "experiments"
+sys.path.insert(0, str(EXPERIMENTS))
+
+import report  # noqa: E402
+
+from unlearn_jax.errors import InputError  # noqa: E402
+
+KEYS = ("dataset", "model", "targets", "similarity", "copies", "gamma", "request", "method", "remedy")
+KEYS += ("setting", "budget", "reference", "split", "metric")
+NUMBERS = ("mean", "ci_low", "ci_high", "ci_members_low", "ci_members_high", "n")
+COLUMNS = KEYS + NUMBERS
+REFERENCES = ("original", "retrain", "oracle", "placebo", "dedup")
+# method -> (signed residual, residual distance, excess price on similar, rest, test), as shares of retrain's
+METHODS = {
+    "finetune": (1.08, 1.06, -62.0, -0.1, 0.1),
+    "gradient_ascent": (-1.9, 2.4, 14.0, 9.3, 11.2),
+    "neggrad_plus": (0.22, 0.61, 3.1, 0.6, 1.4),
+    "random_label": (0.35, 0.74, -8.0, 0.9, 1.8),
+    "scrub": (0.62, 0.78, -31.0, 0.2, 0.5),
+    "do_nothing": (1.0, 1.0, -68.0, -0.2, -0.1),
+}
+SECTIONS = ["answer", "found", "curve", "methods", "forest", "margins", "pictures", "similarity"]
+SECTIONS += ["words", "reproduce"]
+MEMBERS, TARGETS = 32, 30
+
+
+def fake_rows(levels, methods, diverged="random_label"):
+    """Rows of a summary with plausible values, deterministic."""
+    rng = np.random.default_rng(0)
+    rows = []
+
+    def put(level, method, metric, mean, half=0.0, split="", reference="", n=MEMBERS):
+        keys = {
+            "dataset": "digits",
+            "model": "mlp",
+            "targets": "atypical",
+            "similarity": "near",
+            "request": "all",
+        }
+        values = [mean, mean - half, mean + half, mean - half / 2, mean + half / 2, n]
+        keys |= {
+            "copies": level,
+            "gamma": 1 / (level + 1),
+            "method": method,
+            "split": split,
+            "metric": metric,
+        }
+        rows.append(keys | {"reference": reference} | dict(zip(NUMBERS, values)))
+
+    for level in levels:
+        kept = {0: 0.021, 1: 0.601, 4: 0.812, 8: 0.928}[level]
+        residual = {"original": (1.0, 1.0), "oracle": (0.0, 0.0), "retrain": (kept, kept + 0.01)}
+        residual |= {"placebo": (kept * 0.975, kept), "dedup": (kept * 0.3, kept * 0.33)}
+        residual |= {
+            name: (kept * a if level else 0.4 * a, kept * b + 0.1) for name, (a, b, *_) in methods.items()
+        }
+        residual |= {"do_nothing": (1.0, 1.0)} if "do_nothing" in methods else {}
+        for method, (signed, distance) in residual.items():
+            half = 0.0 if method == "original" else 0.035 + 0.02 * rng.random()
+            if method != "oracle":
+                put(level, method, "residual_influence", signed, half, "forget", "oracle")
+                put(level, method, "residual_distance", distance, half, "forget", "oracle")
+            price = methods.get(method, (0, 0, -60.0 * kept if method != "oracle" else 0.0, 0.1, 0.2))[2:]
+            for split, value in zip(("similar", "rest", "test"), price):
+                if method != "oracle":
+                    put(level, method, "price_accuracy", value, 0.4, split, "oracle")
+            for split, value in {"forget": 0.3 + 0.7 * kept, "similar": 0.27, "test": 0.981}.items():
+                extra = -price[0] / 100 if split == "similar" else 0.0
+                put(level, method, "accuracy", value + extra, 0.01, split)
+            put(level, method, "n_diverged", 3.0 if method == diverged else 0.0)
+            put(level, method, "seconds", 0.62 if method in REFERENCES else 0.11)
+            put(level, method, "grad_evals_forget", 0.0 if method in REFERENCES else 3_000.0)
+            put(level, method, "grad_evals_retain", 153_600.0 if method in REFERENCES else 24_000.0)
+        put(level, "original", "influence_span", 7.4, 0.9, "forget", "oracle")
+        put(level, "oracle", "null_band", 0.31, split="forget")
+        put(level, "oracle", "null_band_ratio", 0.042, split="forget")
+        put(level, "oracle", "identifiable", 1.0, split="forget")
+        put(level, "dedup", "dedup_recall", 0.71)
+        put(level, "original", "similarity_pixel", 0.93)
+    return rows
+
+
+def write_rows(run, rows):
+    """Write summary.csv."""
+    with (run / "summary.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, COLUMNS, restval="")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def fake_run(run, levels=(0, 1, 4, 8), methods=METHODS):
+    """A complete run folder with plausible values."""
+    import pyarrow
+    from pyarrow import parquet
+
+    rng = np.random.default_rng(1)
+    (run / "margins").mkdir(parents=True)
+    write_rows(run, fake_rows(levels, methods))
+    spread = {"mean": 0.93, "q05": 0.81, "q50": 0.94, "q95": 0.99}
+    manifest = {
+        "command": "python experiments/study.py --dataset digits --copies 0,1,4,8",
+        "config": {"dataset": "digits", "members": MEMBERS, "num_targets": TARGETS, "requests": 1, "seed": 7},
+        "versions": {"python": "3.11.2", "jax": "0.10.2", "flax": "0.12.0"},
+        "device": "cpu, 2 cores",
+        "git_commit": "0123abcd",
+        "started": "2025-01-01T10:00:00",
+        "finished": "2025-01-01T10:03:20",
+        "seconds_total": 200.4,
+        "compile_seconds": 31.2,
+        "status": "complete",
+        "similarity": {str(m): {"pixel": spread, "embedding": spread} for m in levels if m},
+        "notes": ["equal steps along the axes"],
+    }
+    (run / "manifest.json").write_text(json.dumps(manifest))
+    index = {"row": list(range(2 * TARGETS)), "split": ["forget"] * TARGETS + ["rest"] * TARGETS}
+    parquet.write_table(
+        pyarrow.table(index | {"request": ["0"] * 2 * TARGETS}), run / "margins/index.parquet"
+    )
+    parquet.write_table(pyarrow.table({"method": ["retrain"], "value": [0.0]}), run / "results.parquet")
+    for name, centre in zip(REFERENCES, (6.0, 4.6, -1.4, 4.5, 1.1)):
+        values = centre + rng.normal(0, 1.6, (1, 2 * TARGETS)) + rng.normal(0, 1.2, (MEMBERS, 2 * TARGETS))
+        np.save(run / "margins" / f"{name}.npy", values.astype(np.float32))
+    copies = max(levels)
+    source = rng.random((6, 1, 8, 8, 1)).astype(np.float32)
+    images = np.concatenate([source, np.clip(source + rng.normal(0, 0.1, (6, copies, 8, 8, 1)), 0, 1)], 1)
+    np.savez(
+        run / "gallery.npz", images=images.astype(np.float32), labels=np.arange(6), class_names=list("012345")
+    )
+    return run
+
+
+class Page(HTMLParser):
+    """Ids, tags and table rows (as lists of cell texts) of a page."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.ids, self.tags, self.rows, self.depth = [], set(), [], 0
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.add(tag)
+        self.ids += [value for name, value in attrs if name == "id"]
+        if tag == "tr":
+            self.rows.append([])
+        self.depth += tag in ("td", "th")
+        if tag in ("td", "th"):
+            self.rows[-1].append("")
+        elif self.depth and tag in ("span", "br"):
+            self.rows[-1][-1] += " "
+
+    def handle_endtag(self, tag):
+        self.depth -= tag in ("td", "th")
+
+    def handle_data(self, data):
+        if self.depth:
+            self.rows[-1][-1] += data
+
+
+def table(text):
+    """The methods table: population -> cells."""
+    section = text[text.index('<section id="methods">') : text.index('<section id="forest">')]
+    rows = Page(section).rows
+    return {row[0].split()[0]: [" ".join(cell.split()) for cell in row[1:]] for row in rows if len(row) == 13}
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    return fake_run(tmp_path_factory.mktemp("several") / "run")
+
+
+@pytest.fixture(scope="module")
+def page(run):
+    return report.write_report(run).read_text()
+
+
+def edit(run, change):
+    """Rewrite summary.csv with `change(row) -> row or None`."""
+    with (run / "summary.csv").open(newline="") as file:
+        rows = [change(row) for row in csv.DictReader(file)]
+    write_rows(run, [row for row in rows if row])
+
+
+def test_has_every_section_and_needs_no_network(page):
+    found = Page(page)
+    assert [name for name in found.ids if name in SECTIONS] == SECTIONS
+    assert not found.tags & {"script", "link", "iframe", "object"}
+    assert not re.search(r'(src|href)="(?!data:image/png;base64,|#)', page)
+    assert "url(http" not in page and "@import" not in page
+
+
+def test_ids_are_unique(page):
+    ids = Page(page).ids
+    assert len(ids) == len(set(ids))
+
+
+def test_table_numbers_equal_the_summary(run, page):
+    rows = table(page)
+    with (run / "summary.csv").open(newline="") as file:
+        cells = {
+            (r["method"], r["metric"], r["split"]): r for r in csv.DictReader(file) if r["copies"] == "8"
+        }
+    assert set(rows) == {*REFERENCES, *METHODS}
+
+    def shown(method, metric, split, digits, scale=1.0):
+        row = cells[method, metric, split]
+        mean, low, high = (f"{scale * float(row[k]):.{digits}f}" for k in ("mean", "ci_low", "ci_high"))
+        return f"{mean} [{low}, {high}]".replace("-", "−")
+
+    for method in METHODS:
+        row = rows[method]
+        assert row[0].removesuffix(" in band") == shown(method, "residual_influence", "forget", 2)
+        assert row[1] == shown(method, "residual_distance", "forget", 2)
+        for i, split in enumerate(("similar", "rest", "test")):
+            assert row[2 + i] == shown(method, "price_accuracy", split, 1)
+        for i, split in enumerate(("forget", "similar", "test")):
+            assert row[5 + i] == shown(method, "accuracy", split, 1, 100).split()[0]
+        assert row[8:11] == ["0.11", "3,000", "24.0k"]
+    assert rows["random_label"][11] == "⚠ 3" and rows["scrub"][11] == "0"
+
+
+def test_table_is_sorted_by_residual_distance(page):
+    distances = [float(row[1].split()[0]) for row in table(page).values()]
+    assert distances == sorted(distances) and len(distances) == 11
+    assert next(iter(table(page))) == "oracle"
+
+
+def test_answer_and_findings_quote_the_intervals(page):
+    assert re.search(r'id="answer">Deleting the 30 targets and retraining left 93% \[\d+, \d+\]', page)
+    assert "8 near copies of each" in page
+    assert "neggrad_plus came closest to the oracle" in page and "gradient_ascent ended furthest" in page
+    assert "it must be" in page and "agrees with retrain within the intervals" in page
+
+
+def test_claims_shrink_with_the_evidence(tmp_path):
+    run = fake_run(tmp_path / "run", levels=(4,))
+    edit(
+        run,
+        lambda r: (
+            r | ({"mean": "0.03"} if r["metric"] == "residual_influence" and r["method"] == "retrain" else {})
+        ),
+    )
+    text = report.write_report(run).read_text()
+    assert "no influence that this run can tell from none" in text and "within the null band" in text
+    edit(run, lambda r: r | ({"mean": "0.0"} if r["metric"] == "identifiable" else {}))
+    text = report.write_report(run).read_text()
+    assert 'id="answer">Not identifiable' in text
+    assert "came closest" not in text
+
+
+def test_reused_population_is_reported(tmp_path):
+    run = fake_run(tmp_path / "run", levels=(0, 4))
+    zero = lambda r: r["metric"] == "residual_influence" and r["method"] == "retrain" and r["copies"] == "0"
+    edit(run, lambda r: r | ({"mean": "0.0"} if zero(r) else {}))
+    assert "one population was used twice" in report.write_report(run).read_text()
+
+
+def test_escapes_hostile_names(tmp_path):
+    hostile = '<script>alert("1")</script>&$x$'
+    run = fake_run(tmp_path / "run", levels=(1, 4), methods={hostile: METHODS["scrub"]})
+    manifest = json.loads((run / "manifest.json").read_text())
+    (run / "manifest.json").write_text(json.dumps(manifest | {"device": hostile, "notes": [hostile]}))
+    text = report.write_report(run).read_text()
+    assert "<script" not in text and "&lt;script&gt;" in text
+    assert "script" not in Page(text).tags
+
+
+@pytest.mark.parametrize(
+    "missing", ["manifest.json", "summary.csv", "results.parquet", "margins/index.parquet"]
+)
+def test_missing_file_is_an_input_error(tmp_path, missing):
+    run = fake_run(tmp_path / "run", levels=(4,))
+    (run / missing).unlink()
+    with pytest.raises(InputError, match=re.escape(Path(missing).name)):
+        report.write_report(run)
+    assert not (run / "report.html").exists()
+
+
+@pytest.mark.parametrize("change", [{"status": "running"}, {"status": None}])
+def test_unfinished_run_is_an_input_error(tmp_path, change):
+    run = fake_run(tmp_path / "run", levels=(4,))
+    manifest = json.loads((run / "manifest.json").read_text())
+    (run / "manifest.json").write_text(json.dumps(manifest | change))
+    (run / "report.html").write_text("older")
+    with pytest.raises(InputError, match="not complete"):
+        report.write_report(run)
+    assert (run / "report.html").read_text() == "older"
+    assert not [path for path in run.iterdir() if path.name.startswith(".")]
+
+
+@pytest.mark.parametrize(
+    "file", ["manifest.json", "summary.csv", "margins/index.parquet", "margins/oracle.npy", "gallery.npz"]
+)
+def test_damaged_file_is_an_input_error(tmp_path, file):
+    run = fake_run(tmp_path / "run", levels=(4,))
+    (run / file).write_bytes((run / file).read_bytes()[:40])
+    with pytest.raises(InputError):
+        report.write_report(run)
+
+
+def test_command_exits_with_2_and_one_sentence(tmp_path):
+    run = fake_run(tmp_path / "run", levels=(4,))
+    (run / "summary.csv").unlink()
+    command = [sys.executable, EXPERIMENTS / "report.py", run, "--out", tmp_path / "page.html"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=EXPERIMENTS.parent)
+    assert done.returncode == 2 and len(done.stderr.strip().splitlines()) == 1
+    assert "summary.csv" in done.stderr and not (tmp_path / "page.html").exists()
+
+
+def test_unwritable_out_is_an_input_error(run, tmp_path):
+    with pytest.raises(InputError, match="cannot write"):
+        report.write_report(run, tmp_path / "absent" / "page.html")
+
+
+def test_one_level_run(tmp_path):
+    run = fake_run(tmp_path / "run", levels=(4,))
+    text = report.write_report(run, tmp_path / "page.html").read_text()
+    assert [name for name in Page(text).ids if name in SECTIONS] == SECTIONS
+    assert "ridge law 0.80" in text and "By number of copies" not in text
+
+
+def test_references_alone_without_copies(tmp_path):
+    run = fake_run(tmp_path / "run", levels=(0,), methods={})
+    text = report.write_report(run).read_text()
+    assert set(table(text)) == set(REFERENCES)
+    assert "with no copies in the training set" in text and "came closest" not in text
+
+
+def test_members_that_are_all_nan_leave_a_readable_page(tmp_path):
+    run = fake_run(tmp_path / "run", levels=(1, 4))
+    np.save(run / "margins/dedup.npy", np.full((MEMBERS, 2 * TARGETS), np.nan, np.float32))
+    edit(run, lambda r: r | (dict.fromkeys(NUMBERS, "nan") if r["metric"].startswith("residual") else {}))
+    text = report.write_report(run).read_text()
+    assert "dedup: no finite margin" in text and "960 values that are not finite" in text
+    assert "did not measure retraining" in text
+
+
+def test_missing_optional_parts_do_not_break_the_page(tmp_path):
+    run = fake_run(tmp_path / "run", levels=(0, 4))
+    keep = ("accuracy", "residual_influence")
+    edit(run, lambda r: r if r["metric"] in keep and r["method"] not in ("placebo", "dedup") else None)
+    (run / "manifest.json").write_text('{"status": "complete"}')
+    (run / "gallery.npz").unlink()
+    for file in (run / "margins").glob("*.npy"):
+        file.unlink()
+    text = report.write_report(run).read_text()
+    assert "nan" not in re.sub(r"<svg.*?</svg>", "", text, flags=re.DOTALL).lower().replace("finan", "")
+    assert "This run stored no pictures" in text and "neggrad_plus" in text
+
+
+def test_diverged_everywhere_goes_last(tmp_path):
+    run = fake_run(tmp_path / "run", levels=(1, 4))
+    blank = {name: "nan" for name in NUMBERS}
+    lost = lambda r: r["method"] == "scrub" and r["metric"].startswith("residual")
+    edit(run, lambda r: r | (blank if lost(r) else {}))
+    rows = table(report.write_report(run).read_text())
+    assert list(rows)[-1] == "scrub" and rows["scrub"][:2] == ["–", "–"]
+
+
+def test_vmapped_settings_and_requests_are_kept_apart(tmp_path):
+    run = fake_run(tmp_path / "run", levels=(4,))
+    extra = [r | {"setting": "alpha=0.5"} for r in fake_rows((4,), METHODS) if r["method"] == "scrub"]
+    single = [r | {"request": "0", "mean": 99.0} for r in fake_rows((4,), METHODS)]
+    write_rows(run, fake_rows((4,), METHODS) + extra + single)
+    text = report.write_report(run).read_text()
+    assert "scrub (alpha=0.5)" in text and "99.00" not in text
+
+
+def test_smallest_identified_fraction_is_shown_and_the_others_named(tmp_path):
+    run = fake_run(tmp_path / "run", levels=(4,))
+    most = [r | {"gamma": 0.6, "mean": 77.0} for r in fake_rows((4,), METHODS) if r["method"] != "oracle"]
+    least = [r | ({"gamma": 0.6} if r["method"] == "oracle" else {}) for r in fake_rows((4,), METHODS)]
+    write_rows(run, most + least)
+    text = report.write_report(run).read_text()
+    assert "77.00" not in text and "oracle" in table(text)
+    assert "not shown here: identified fractions above 0.2 at 4 copies" in text
+
+
+def test_margins_of_several_requests_use_their_own_members(tmp_path):
+    import pyarrow
+    from pyarrow import parquet
+    from reporting.load import read_run
+
+    run = fake_run(tmp_path / "run", levels=(4,))
+    index = {"row": [0, 1, 2, 3], "split": ["forget"] * 4, "request": ["0", "0", "1", "1"]}
+    parquet.write_table(pyarrow.table(index), run / "margins/index.parquet")
+    rows = [("retrain", "margin", "forget", 4, str(i % 2), i, 0.0) for i in range(4)]
+    names = ("method", "metric", "split", "copies", "request", "member", "value")
+    parquet.write_table(pyarrow.table(dict(zip(names, zip(*rows)))), run / "results.parquet")
+    np.save(run / "margins/retrain.npy", np.arange(4)[:, None] * 10.0 + np.arange(4))
+    loaded = read_run(run)
+    assert loaded.num_targets == 4 and set(loaded.margins) == {"retrain"}
+    assert sorted(loaded.margins["retrain"]) == [0, 1, 12, 13, 20, 21, 32, 33]
+
+
+def test_main_figure_shows_the_values(run, tmp_path):
+    summary = report.read_summary(run / "summary.csv")
+    figure = report.main_figure(summary)
+    lines = [line.get_ydata() for line in figure.axes[0].get_lines()]
+    expected = [0.021, 0.601, 0.812, 0.928]
+    assert any(len(y) == 4 and np.allclose(np.asarray(y, float), expected) for y in lines)
+    for name in ("main.svg", "main.png"):
+        assert report.save_figure(run, tmp_path / name).stat().st_size > 10_000
+    with pytest.raises(InputError, match="svg or .png"):
+        report.save_figure(run, tmp_path / "main.doc")
+
+
+def test_page_is_deterministic(run, page, tmp_path):
+    assert report.write_report(run, tmp_path / "again.html").read_text() == page
+    assert len(page) < 3_000_000

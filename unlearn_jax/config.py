@@ -1,0 +1,175 @@
+"""The configuration of a study, its presets by data set, and the checks that come before anything is written."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import math
+from dataclasses import dataclass
+
+from unlearn_jax.data.similar import LEVELS
+from unlearn_jax.errors import InputError, choose
+from unlearn_jax.methods import METHODS, check_setting, select
+from unlearn_jax.methods.common import Recipe
+
+TARGETS = ("random", "class", "atypical", "pilot")
+
+
+@dataclass(frozen=True)
+class StudyConfig:
+    """What is measured, on what, how precisely. Commas mean several: copies and gamma are axes of the study."""
+
+    dataset: str = "digits"
+    """registered data set"""
+    model: str = ""
+    """registered model; empty = the data set's own (digits: mlp, mnist and fashion_mnist: convnet, cifar: resnet9)"""
+    similarity: str = "near"
+    """level of the constructed copies: exact, near or far"""
+    copies: str = "0,1,4,8"
+    """similar samples made of each target, several with commas"""
+    gamma: str = ""
+    """share of each cluster that the request names, targets included, several with commas; empty = the targets alone"""
+    targets: str = "atypical"
+    """who is asked to be forgotten: random, class, atypical (far from the class mean) or pilot (least sure unseen)"""
+    num_targets: int = 30
+    """targets in each request"""
+    requests: int = 1
+    """disjoint requests, among which the members are divided"""
+    methods: str = "core"
+    """core, all, none (the references alone), or names with commas"""
+    hp: tuple[str, ...] = ()
+    """hyperparameters as METHOD.NAME=VALUE[,VALUE...]; several values of numeric ones run as one population"""
+    members: int = 32
+    """models in each population"""
+    seed: int = 0
+    """of everything"""
+    train_size: int = 0
+    """stratified subset of the training images; 0 = all"""
+    test_size: int = 0
+    """stratified subset of the test images; 0 = all"""
+    steps: int = 0
+    """updates of every training from scratch; 0 = the data set's preset"""
+    batch: int = 0
+    """batch size of every training from scratch; 0 = the data set's preset"""
+    lr: float = 0.0
+    """learning rate of every training from scratch; 0 = the data set's preset"""
+    augment: str = ""
+    """none, crop or crop_flip; empty = the data set's preset"""
+    dtype: str = ""
+    """float32 or bfloat16 compute; empty = float32 on a CPU, bfloat16 on an accelerator for convolutional models"""
+    dedup_threshold: float = 0.97
+    """pixel cosine from which the dedup reference calls two images duplicates"""
+    resamples: int = 2000
+    """draws behind each interval"""
+
+
+class Preset:
+    """Model and recipe of each data set; sizes are for the whole training set."""
+
+    IMAGE = Recipe(lr=2e-3, weight_decay=0.05, steps=2000, batch=128, schedule="cosine")
+    BY_DATASET = {
+        "digits": ("mlp", Recipe()),
+        "mnist": ("convnet", IMAGE),
+        "fashion_mnist": ("convnet", IMAGE),
+        "cifar10": ("resnet9", IMAGE._replace(steps=3000, batch=256, augment="crop_flip")),
+        "cifar100": ("resnet9", IMAGE._replace(steps=4000, batch=256, augment="crop_flip")),
+    }
+
+
+def numbers(text: str, name: str, kind=int) -> list:
+    """The comma-separated numbers in ``text``; `InputError` where one is not a number."""
+    try:
+        return [kind(part) for part in str(text).split(",") if part.strip()]
+    except ValueError:
+        example = "0,1,4" if kind is int else ".2,.5"
+        raise InputError(f"--{name} is '{text}': give numbers separated by commas, such as {example}.") from None
+
+
+def copies_of(config: StudyConfig) -> list[int]:
+    """The copies axis, ascending."""
+    copies = sorted(set(numbers(config.copies, "copies")))
+    if not copies:
+        raise InputError("--copies is empty: give at least one number, such as 4.")
+    if copies[0] < 0:
+        raise InputError(f"--copies has {copies[0]}: give 0 or more.")
+    return copies
+
+
+def gammas_of(config: StudyConfig) -> list[float | None]:
+    """The gamma axis, ascending; [None] = the targets alone."""
+    gammas = sorted(set(numbers(config.gamma, "gamma", float)))
+    for gamma in gammas:
+        if not 0 < gamma <= 1:
+            raise InputError(f"--gamma has {gamma:g}: give shares in (0, 1].")
+    return list(gammas) or [None]
+
+
+def settings_of(config: StudyConfig) -> dict[str, dict[str, list]]:
+    """Hyperparameters by method: name -> list of values.
+
+    Raises:
+        InputError: malformed text, unknown method or hyperparameter, a method that the study does not run, several
+            values of a setting that fixes shapes.
+    """
+    chosen, found = select(config.methods), {}
+    for text in config.hp:
+        left, equals, values = text.partition("=")
+        method, dot, name = left.partition(".")
+        if not (equals and dot and values):
+            raise InputError(f"--hp '{text}' is not understood: write METHOD.NAME=VALUE, such as scrub.alpha=.1,.5.")
+        check_setting(method, name)
+        if method not in chosen:
+            raise InputError(f"--hp names '{method}', which this study does not run: add it to --methods.")
+        if method == "retrain":
+            raise InputError("retrain is a reference and follows the recipe: use --lr, --steps and --batch.")
+        found.setdefault(method, {})[name] = _values(method, name, values)
+    return found
+
+
+def _values(method: str, name: str, text: str) -> list:
+    """The values of one hyperparameter in its own type."""
+    entry = METHODS[method]
+    if name in entry.numeric:
+        return numbers(text, f"hp {method}.{name}", float)
+    kind = type(entry.static[name])
+    if kind is tuple:
+        return [tuple(numbers(text, f"hp {method}.{name}"))]
+    if "," in text:
+        raise InputError(f"'{method}.{name}' fixes shapes: give one value, and one run for each.")
+    if kind is bool:
+        return [choose(f"value of {method}.{name}", text.lower(), ("true", "false")) == "true"]
+    return [numbers(text, f"hp {method}.{name}", kind)[0]] if kind in (int, float) else [kind(text)]
+
+
+def check(config: StudyConfig) -> None:
+    """Raise `InputError` for what can be seen to be wrong before any data is read."""
+    choose("similarity", config.similarity, LEVELS)
+    choose("targets", config.targets, TARGETS)
+    if config.members < 1:
+        raise InputError(f"--members is {config.members}: give at least 1.")
+    if config.requests < 1 or config.requests > config.members:
+        raise InputError(f"--requests is {config.requests} with {config.members} members: give 1 up to that many.")
+    for name in ("num_targets", "resamples"):
+        if getattr(config, name) < 1:
+            raise InputError(f"--{name.replace('_', '-')} is {getattr(config, name)}: give at least 1.")
+    for name in ("train_size", "test_size", "steps", "batch", "lr"):
+        value = getattr(config, name)
+        if value < 0 or not math.isfinite(value):
+            raise InputError(f"--{name.replace('_', '-')} is {value}: give 0 (the preset) or more.")
+    if config.dtype:
+        choose("dtype", config.dtype, ("float32", "bfloat16"))
+    copies_of(config), gammas_of(config), settings_of(config)
+
+
+def recipe_of(config: StudyConfig) -> tuple[str, Recipe]:
+    """Model name and training recipe: the data set's preset with the configuration's overrides."""
+    model, recipe = Preset.BY_DATASET.get(config.dataset, ("convnet", Preset.IMAGE))
+    given = {name: getattr(config, name) for name in ("steps", "batch", "lr", "augment") if getattr(config, name)}
+    return config.model or model, recipe._replace(**given)
+
+
+def run_name(config: StudyConfig) -> str:
+    """A folder name that says what the study is and differs where the configuration does."""
+    digest = hashlib.sha256(json.dumps(dataclasses.asdict(config), sort_keys=True).encode()).hexdigest()[:6]
+    return f"{config.dataset}-{config.similarity}-{config.targets}-{digest}"

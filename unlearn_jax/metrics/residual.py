@@ -1,0 +1,166 @@
+"""Residual influence and residual distance: how much of the targets' influence a population still carries.
+
+Both compare a population with the oracle, which never saw the targets' clusters, in units of what the original
+has beyond the oracle, D. The signed residual is a ratio of means over the targets, never a mean of ratios; the
+distance is an unbiased squared distance per target, which scrambling cannot fool.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from unlearn_jax.metrics.summary import (
+    RESAMPLES,
+    Draws,
+    Estimate,
+    Values,
+    as_values,
+    combine,
+    draws_of,
+    mean_draws,
+    member_counts,
+    member_means,
+    pooled_mean,
+)
+
+SPLITS = 1000  # random halvings of the oracle behind the null band
+LEAST_MEMBERS = 8
+
+
+def influence_span(original, oracle, *, seed: int = 0, resamples: int = RESAMPLES) -> Estimate:
+    """D = mean over targets of (margin of original - margin of oracle), in nats; what there is to be removed."""
+    setting = {"seed": seed, "resamples": resamples}
+    full, none = mean_draws(original, role="original", **setting), mean_draws(oracle, role="oracle", **setting)
+    return combine(lambda a, b: a - b, full, none)
+
+
+def residual_influence(
+    unlearned, original, oracle, *, role: str = "original", seed: int = 0, resamples: int = RESAMPLES
+) -> Estimate:
+    """Signed residual influence: 1 = untouched, 0 = gone, below 0 = over-forgotten.
+
+    Args:
+        unlearned: margins (members, targets) of the population under test, a list of such blocks by request, or draws
+            of their mean made before (`mean_draws`).
+        original: margins of the models that saw everything.
+        oracle: margins of the models that never saw the targets' clusters.
+        role: whose member draws ``unlearned`` shares; a method started from the originals shares theirs.
+        seed: of the draws.
+        resamples: number of draws.
+
+    Returns:
+        ``(m_u - m_oracle) / (m_original - m_oracle)``, m = mean over members and targets, as a ratio of means with
+        the same draws above and below.
+
+    Raises:
+        ValueError: arrays that are not (members, targets), or target counts that differ.
+
+    Example:
+        >>> import numpy as np
+        >>> residual_influence(np.full((2, 3), 1.0), np.full((2, 3), 2.0), np.zeros((2, 3))).value
+        0.5
+    """
+    populations = [(unlearned, role), (original, "original"), (oracle, "oracle")]
+    _check_targets([data for data, _ in populations])
+    draws = [mean_draws(data, role=name, seed=seed, resamples=resamples) for data, name in populations]
+    return combine(lambda u, full, none: (u - none) / (full - none), *draws)
+
+
+def residual_distance(
+    unlearned, original, oracle, *, role: str = "original", seed: int = 0, resamples: int = RESAMPLES
+) -> Estimate:
+    """Residual distance ``sqrt(max(0, Q(unlearned) / Q(original)))``: 1 = as far from the oracle as the original, 0 = there.
+
+    Q(u) estimates the mean over targets of (E m_u - E m_oracle)^2 without the bias that finitely many members bring:
+    products are taken over distinct members only. This is the limit of "margins of one half of the members times
+    margins of the other half" over all halvings of both populations, so no random split is needed. In a
+    resample, draws of the same member are likewise never multiplied with each other.
+
+    Arguments, errors and intervals as in `residual_influence`; NaN where the oracle is no nearer than noise to
+    begin with (Q(original) <= 0).
+    """
+    _check_targets([unlearned, original, oracle])
+    u, full, none = as_values(unlearned, role), as_values(original, "original"), as_values(oracle, "oracle")
+    squares = [squared_distance(v, none, seed, resamples) for v in (u, full)]
+
+    def figure(weights: list[np.ndarray]) -> np.ndarray:
+        top, bottom = (pooled_mean(s, weights) for s in squares)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return np.where(bottom > 0, np.sqrt(np.maximum(top, 0.0) / bottom), np.nan)
+
+    return combine(lambda x: x, draws_of(figure, u, seed, resamples))
+
+
+def squared_distance(a: Values, b: Values, seed: int = 0, resamples: int = 0) -> list[np.ndarray]:
+    """Unbiased (E a - E b)^2 per example for independent populations, by block; (1 + resamples, examples)."""
+    moments = [(_distinct_products(v, seed, resamples), member_means(v, seed, resamples)) for v in (a, b)]
+    (aa, ma), (bb, mb) = moments
+    return [p - 2.0 * x * y + q for p, x, q, y in zip(aa, ma, bb, mb)]
+
+
+def _distinct_products(values: Values, seed: int, resamples: int) -> list[np.ndarray]:
+    """Weighted mean of x_i x_j over pairs of distinct members, per example; NaN with fewer than two members."""
+    out = []
+    for index, block in enumerate(values.blocks):
+        alive = np.isfinite(block).all(axis=1)
+        drawn = member_counts(seed, values.role, index, len(block), resamples)
+        weight = np.concatenate([np.ones((1, len(block))), drawn]) * alive
+        block = np.where(alive[:, None], block, 0.0)
+        pairs = (weight.sum(axis=1) ** 2 - (weight**2).sum(axis=1))[:, None]
+        with np.errstate(invalid="ignore", divide="ignore"):
+            out.append(np.where(pairs > 0, ((weight @ block) ** 2 - weight**2 @ block**2) / pairs, np.nan))
+    return out
+
+
+def null_band(oracle, *, splits: int = SPLITS, seed: int = 0) -> float:
+    """How far two populations of this size that differ in nothing but their seeds lie apart, in margin units.
+
+    The 95% quantile over random halvings of |mean margin of one half - of the other|, over sqrt 2 because halves are
+    half as large as what is compared. NaN with fewer than 4 members in a block.
+
+    Args:
+        oracle: margins (members, targets) or a list of blocks.
+        splits: number of halvings.
+        seed: of the halvings.
+    """
+    values = as_values(oracle, "oracle")
+    rng = np.random.default_rng([seed, 11])
+    gaps, examples = np.zeros(splits), 0
+    for block in values.blocks:
+        per_member = block[np.isfinite(block).all(axis=1)].sum(axis=1)
+        half = len(per_member) // 2
+        if half < 2:
+            return float("nan")
+        order = np.argsort(rng.random((splits, len(per_member))), axis=1)
+        first, second = per_member[order[:, :half]], per_member[order[:, half : 2 * half]]
+        gaps += first.mean(axis=1) - second.mean(axis=1)
+        examples += block.shape[1]
+    return float(np.quantile(np.abs(gaps) / examples, 0.95) / np.sqrt(2.0))
+
+
+class Identifiability(NamedTuple):
+    """Whether a study can tell residuals apart from noise."""
+
+    span: Estimate  # D, margin units
+    band: float  # margin units
+    band_ratio: float  # units of D
+    identifiable: bool
+
+
+def identifiability(original, oracle, *, seed: int = 0, resamples: int = RESAMPLES) -> Identifiability:
+    """D, the null band, and whether D's lower 95% bound reaches three bands with at least 8 members in each block."""
+    span = influence_span(original, oracle, seed=seed, resamples=resamples)
+    band = null_band(oracle, seed=seed)
+    values = [as_values(original, "original"), as_values(oracle, "oracle")]
+    fewest = min(int(np.isfinite(b).all(axis=1).sum()) for v in values for b in v.blocks)
+    enough = fewest >= LEAST_MEMBERS and bool(span.ci_low >= 3.0 * band)
+    return Identifiability(span, band, band / span.value if span.value else float("nan"), enough)
+
+
+def _check_targets(populations: list) -> None:
+    """Raise ValueError unless the populations agree on requests and targets (draws were checked when made)."""
+    shapes = [[b.shape[1] for b in as_values(p).blocks] for p in populations if not isinstance(p, Draws)]
+    if any(shape != shapes[0] for shape in shapes):
+        raise ValueError(f"populations must have the same targets in the same requests, not {shapes}.")

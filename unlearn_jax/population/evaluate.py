@@ -1,0 +1,106 @@
+"""Margins, correctness and features of every member on stored examples."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from unlearn_jax import trees
+from unlearn_jax.population.run import Stored
+from unlearn_jax.population.sharding import member_mesh, member_shardings, over_members
+from unlearn_jax.types import Batch, Model, Task, Variables
+
+
+class Evaluation(NamedTuple):
+    """Per-member, per-example results."""
+
+    margin: np.ndarray  # (N, n) float32, nats
+    correct: np.ndarray  # (N, n) float32, 0 or 1; NaN where the margin is not finite
+
+
+_PROGRAMS: dict = {}
+
+
+def _program(model: Model, task: Task, axis: str):
+    """The jitted evaluation of one block of examples by a chunk of members."""
+    mesh = member_mesh()
+    key = (model, task, axis, mesh.size)
+    if key not in _PROGRAMS:
+
+        def block(own, common):
+            shared, inputs, targets = common
+            variables = own | ({"shared": shared} if shared else {})
+            logits = model.apply(variables, inputs, train=False)[0].logits
+            batch = Batch(inputs, targets, jnp.ones(targets.shape[0]), jnp.arange(targets.shape[0], dtype=jnp.int32))
+            return task.margin(logits, batch), task.correct(logits, batch)
+
+        split, whole = member_shardings(mesh)
+        _PROGRAMS[key] = jax.jit(over_members(block, axis, mesh), in_shardings=(split, whole), out_shardings=split)
+    return _PROGRAMS[key]
+
+
+def evaluate(
+    model: Model,
+    task: Task,
+    variables: Variables,
+    data: Stored,
+    *,
+    width: int,
+    axis: str = "vmap",
+    block: int = 1024,
+) -> Evaluation:
+    """Evaluate a population on all of ``data``, in evaluation mode.
+
+    Args:
+        model: the members' model.
+        task: what margin and correctness mean.
+        variables: leading axis N.
+        data: n examples.
+        width: members per program; a multiple of the devices.
+        axis: vmap or map.
+        block: examples at a time.
+
+    Returns:
+        (N, n) margins and correctness. A member whose weights are not finite has NaN in every entry.
+    """
+    own, shared = trees.split_shared(variables)
+    members, n = len(jax.tree.leaves(own)[0]), data.targets.shape[0]
+    block = min(block, n)
+    split, whole = member_shardings(member_mesh())
+    run = _program(model, task, axis)
+    margins, correct = np.zeros((members, n), np.float32), np.zeros((members, n), np.float32)
+    for start in range(0, members, width):
+        rows = np.minimum(np.arange(start, start + width), members - 1)
+        live = min(width, members - start)
+        chunk = jax.device_put(jax.tree.map(lambda x: np.asarray(x)[rows], own), split)
+        for first in range(0, n, block):
+            at = np.minimum(np.arange(first, first + block), n - 1)
+            batch = jax.device_put((shared, data.inputs[at], data.targets[at]), whole)
+            found = run(chunk, batch)
+            columns = slice(first, min(first + block, n))
+            for target, values in zip((margins, correct), found):
+                target[start : start + live, columns] = np.asarray(values)[:live, : columns.stop - first]
+    bad = ~np.isfinite(margins).all(axis=1) | ~_finite_members(own)
+    margins[bad], correct[bad] = np.nan, np.nan
+    return Evaluation(margins, correct)
+
+
+def _finite_members(own) -> np.ndarray:
+    """(N,) whether every floating weight of the member is finite."""
+    leaves = [np.asarray(x) for x in jax.tree.leaves(own) if np.issubdtype(np.asarray(x).dtype, np.floating)]
+    return np.all([np.isfinite(x).reshape(len(x), -1).all(axis=1) for x in leaves], axis=0)
+
+
+def features(model: Model, variables: Variables, inputs: np.ndarray, *, members: int = 4) -> np.ndarray:
+    """Penultimate features of the first members side by side; (n, ...) -> (n, members x D)."""
+    own, shared = trees.split_shared(variables)
+    members = min(members, len(jax.tree.leaves(own)[0]))
+    apply = jax.jit(lambda v, x: model.apply(v, x, train=False)[0].features)
+    parts = []
+    for i in range(members):
+        one = jax.tree.map(lambda x, i=i: jnp.asarray(x[i]), own) | ({"shared": shared} if shared else {})
+        parts.append(np.asarray(apply(one, jnp.asarray(inputs)), np.float32))
+    return np.concatenate(parts, axis=1)

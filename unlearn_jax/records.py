@@ -1,0 +1,122 @@
+"""Tidy records of a run: JSON lines while it runs, Parquet and CSV when it is done, a manifest beside them."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import subprocess
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from unlearn_jax.metrics import Estimate
+
+KEYS = (
+    "dataset", "model", "targets", "similarity", "copies", "gamma", "request", "method", "remedy", "setting", "budget",
+    "reference", "split", "metric",
+)  # fmt: skip
+FIGURES = ("mean", "ci_low", "ci_high", "ci_members_low", "ci_members_high", "n")
+PACKAGES = ("unlearn_jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "scipy", "scikit-learn")
+
+
+class Recorder:
+    """Collects rows and keeps ``records.jsonl`` up to date; `finish` writes the tables.
+
+    The one object with state in the library: it owns an open file.
+    """
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self.values: list[dict] = []
+        self.summaries: list[dict] = []
+        self._file = (folder / "records.jsonl").open("w", encoding="utf-8")
+
+    def member_values(self, keys: dict[str, Any], values) -> None:
+        """One row per member; keys as in `KEYS`, missing ones ''."""
+        for member, value in enumerate(values):
+            if value is not None:
+                self._add(self.values, _row(keys) | {"member": member, "value": float(value)})
+
+    def figure(self, keys: dict[str, Any], estimate: Estimate | float, n: int = 0) -> None:
+        """A population-level figure: a row of the summary, and one with member = -1 among the values."""
+        if not isinstance(estimate, Estimate):
+            estimate = Estimate(float(estimate), *[float("nan")] * 4, n)
+        row = _row(keys)
+        self._add(self.summaries, row | dict(zip(FIGURES, estimate)))
+        self._add(self.values, row | {"member": -1, "value": estimate.value})
+
+    def _add(self, rows: list[dict], row: dict) -> None:
+        rows.append(row)
+        self._file.write(json.dumps(row) + "\n")
+
+    def flush(self) -> None:
+        """Bring the file on disk up to date."""
+        self._file.flush()
+
+    def finish(self) -> None:
+        """Write ``results.parquet`` and ``summary.csv``, each whole or not at all."""
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        self._file.close()
+        text = [(key, pa.float64() if key == "gamma" else pa.int64() if key == "copies" else pa.string()) for key in KEYS]
+        schema = pa.schema([*text, ("member", pa.int64()), ("value", pa.float64())])
+        table = pa.Table.from_pylist(self.values, schema=schema)
+        write_whole(self.folder / "results.parquet", lambda path: pq.write_table(table, path))
+        write_whole(self.folder / "summary.csv", self._write_summary)
+
+    def _write_summary(self, path: Path) -> None:
+        with path.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, [*KEYS, *FIGURES])
+            writer.writeheader()
+            writer.writerows(self.summaries)
+
+
+def _row(keys: dict[str, Any]) -> dict[str, Any]:
+    """The keys in order, '' where one does not apply."""
+    unknown = set(keys) - set(KEYS)
+    if unknown:
+        raise ValueError(f"unknown record keys {sorted(unknown)}.")
+    return {key: keys.get(key, "") for key in KEYS}
+
+
+def write_whole(path: Path, write) -> None:
+    """Call ``write(temporary path)`` and move the result into place, so that no half-written file is ever seen."""
+    temporary = path.with_name(f".{path.name}.part")
+    write(temporary)
+    os.replace(temporary, path)
+
+
+def write_json(path: Path, content: dict) -> None:
+    """Write JSON whole or not at all."""
+    write_whole(path, lambda p: p.write_text(json.dumps(content, indent=1, default=str), encoding="utf-8"))
+
+
+def environment() -> dict[str, Any]:
+    """Versions, device and git commit of this process, for the manifest."""
+    import platform
+
+    import jax
+
+    versions = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            versions[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    device = jax.devices()[0]
+    kind = device.device_kind if device.platform != "cpu" else f"cpu, {os.cpu_count()} cores"
+    return {"versions": versions, "device": kind, "devices": jax.device_count(), "git_commit": _git_commit()}
+
+
+def _git_commit() -> str:
+    """Commit of the source tree, with '+' where it has changes; '' outside a checkout."""
+    here = Path(__file__).resolve().parent
+    ask = lambda *words: subprocess.run(["git", *words], cwd=here, capture_output=True, text=True, check=False)
+    try:
+        head = ask("rev-parse", "--short=12", "HEAD")
+        changed = ask("status", "--porcelain", "--untracked-files=no")
+    except OSError:
+        return ""
+    return head.stdout.strip() + ("+" if changed.stdout.strip() else "") if head.returncode == 0 else ""

@@ -1,0 +1,197 @@
+"""From evaluated populations to records: which figure of which population on which split against which reference."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import numpy as np
+
+from unlearn_jax.data.splits import SPLITS
+from unlearn_jax.metrics import (
+    Draws,
+    Values,
+    identifiability,
+    mean_draws,
+    price,
+    residual_distance,
+    residual_influence,
+)
+from unlearn_jax.metrics.summary import combine
+
+PRICED = ("original", "retrain", "oracle")
+ROW_SPLITS = ("similar", "rest", "test", "test_similar")  # where a price is paid
+
+
+class Scorer:
+    """Blocks and draws of one level, made once and shared by every figure.
+
+    Holds no state but a cache: values and draws by (population, split, quantity, requests).
+    """
+
+    def __init__(self, setup, level, outcomes):
+        self.setup, self.level, self.outcomes = setup, level, outcomes
+        self._column = np.full(len(setup.bench.targets), -1)
+        self._column[setup.shown] = np.arange(len(setup.shown))
+        self._draws: dict = {}
+
+    def columns(self, split: str, request: int) -> np.ndarray:
+        """Evaluated columns of a split of a request."""
+        at = self._column[getattr(self.level.rows[request], split)]
+        return at[at >= 0]
+
+    def has(self, split: str, requests: list[int]) -> bool:
+        """Whether every request has examples in the split."""
+        return all(len(self.columns(split, r)) for r in requests)
+
+    def values(self, outcome, split: str, what: str, requests: list[int]) -> Values:
+        """Per-example values by request, with clusters where the split has them."""
+        table = getattr(outcome.scores, what).astype(np.float64)
+        blocks, clusters = [], []
+        for request in requests:
+            at = self.columns(split, request)
+            blocks.append(table[self.level.request_of == request][:, at])
+            cluster = self.setup.bench.cluster[self.setup.shown[at]]
+            clusters.append(cluster if split in ("similar", "test_similar", "forget_copies") else np.arange(len(at)))
+        return Values(blocks, outcome.role, clusters)
+
+    def draws(self, outcome, split: str, what: str, requests: list[int]) -> Draws:
+        """Draws of the mean of a population's values on a split."""
+        key = (outcome.name, outcome.setting, split, what, tuple(requests))
+        if key not in self._draws:
+            config = self.setup.config
+            values = self.values(outcome, split, what, requests)
+            self._draws[key] = mean_draws(values, seed=config.seed, resamples=config.resamples)
+        return self._draws[key]
+
+
+def score_level(setup, level, outcomes, extra: dict, recorder) -> list[str]:
+    """Write every figure of one level; returns notes for the manifest."""
+    scorer, config = Scorer(setup, level, outcomes), setup.config
+    base = {
+        "dataset": config.dataset,
+        "model": recipe_model(setup),
+        "targets": config.targets,
+        "similarity": config.similarity,
+        "copies": level.copies,
+        "gamma": float(level.rows[0].gamma),
+    }
+    every = list(range(config.requests))
+    groups = [("all", every)] + ([(str(r), [r]) for r in every] if config.requests > 1 else [])
+    _member_rows(scorer, base, recorder)
+    for request, requests in groups:
+        _figures(scorer, base | {"request": request}, requests, recorder)
+    _costs(scorer, base | {"request": "all"}, recorder)
+    _extras(base | {"request": "all"}, extra, recorder)
+    return [
+        f"{o.name}{'@' + o.setting if o.setting else ''} at {level.copies} copies: {bad} of {len(o.scores.margin)} members diverged"
+        for o in outcomes
+        if (bad := _diverged(o))
+    ]
+
+
+def recipe_model(setup) -> str:
+    """Registry name of the study's model."""
+    from unlearn_jax.config import recipe_of
+
+    return recipe_of(setup.config)[0]
+
+
+def _diverged(outcome) -> int:
+    """Members whose scores are not finite."""
+    return int((~np.isfinite(outcome.scores.margin).all(axis=1)).sum())
+
+
+def _keys(base: dict, outcome, **more) -> dict:
+    """Record keys of one population's figure."""
+    return base | {"method": outcome.name, "setting": outcome.setting} | more
+
+
+def _member_rows(scorer: Scorer, base: dict, recorder) -> None:
+    """Accuracy and margin of each member on each split, NaN for a member that diverged."""
+    level, config = scorer.level, scorer.setup.config
+    for outcome in scorer.outcomes:
+        for split in SPLITS:
+            for metric, what in (("accuracy", "correct"), ("margin", "margin")):
+                for request in range(config.requests):
+                    if not scorer.has(split, [request]):
+                        continue
+                    mean = getattr(outcome.scores, what)[:, scorer.columns(split, request)].mean(axis=1)
+                    mine = [m if r == request else None for m, r in zip(mean, level.request_of)]
+                    name = "all" if config.requests == 1 else str(request)
+                    recorder.member_values(_keys(base, outcome, split=split, metric=metric, request=name), mine)
+
+
+def _figures(scorer: Scorer, base: dict, requests: list[int], recorder) -> None:
+    """Raw means, residuals and prices of every population."""
+    named = {o.name: o for o in scorer.outcomes if not o.setting}
+    for outcome in scorer.outcomes:
+        for split in SPLITS:
+            if scorer.has(split, requests):
+                for metric, what in (("accuracy", "correct"), ("margin", "margin")):
+                    mean = combine(lambda x: x, scorer.draws(outcome, split, what, requests))
+                    recorder.figure(_keys(base, outcome, split=split, metric=metric), mean)
+                    _prices(scorer, base, outcome, named, split, what, requests, recorder)
+        if outcome.name != "oracle":
+            _residuals(scorer, base, outcome, named, requests, recorder)
+    config = scorer.setup.config
+    margins = [scorer.values(named[n], "forget", "margin", requests) for n in ("original", "oracle")]
+    found = identifiability(*margins, seed=config.seed, resamples=config.resamples)
+    keys = partial(_keys, base, split="forget", reference="oracle")
+    recorder.figure(keys(named["original"], metric="influence_span"), found.span)
+    recorder.figure(keys(named["oracle"], metric="null_band"), found.band, found.span.n)
+    recorder.figure(keys(named["oracle"], metric="null_band_ratio"), found.band_ratio, found.span.n)
+    recorder.figure(keys(named["oracle"], metric="identifiable"), float(found.identifiable), found.span.n)
+
+
+def _prices(scorer, base, outcome, named, split, what, requests, recorder) -> None:
+    """Price against each priced reference but itself."""
+    unit = "accuracy" if what == "correct" else "margin"
+    for reference in PRICED:
+        if split in ROW_SPLITS and outcome.name != reference:
+            found = price(
+                scorer.draws(outcome, split, what, requests),
+                scorer.draws(named[reference], split, what, requests),
+                unit=unit,
+            )
+            keys = _keys(base, outcome, split=split, metric=f"price_{unit}", reference=reference)
+            recorder.figure(keys, found)
+
+
+def _residuals(scorer, base, outcome, named, requests, recorder) -> None:
+    """Signed residual against oracle and retrain, and the distance."""
+    config = scorer.setup.config
+    draws = {o.name: scorer.draws(o, "forget", "margin", requests) for o in (named[n] for n in PRICED)}
+    own = scorer.draws(outcome, "forget", "margin", requests)
+    keys = partial(_keys, base, outcome, split="forget")
+    signed = residual_influence(own, draws["original"], draws["oracle"])
+    recorder.figure(keys(metric="residual_influence", reference="oracle"), signed)
+    if outcome.name != "retrain":
+        against = residual_influence(own, draws["original"], draws["retrain"])
+        recorder.figure(keys(metric="residual_vs_retrain", reference="retrain"), against)
+    populations = [scorer.values(o, "forget", "margin", requests) for o in (outcome, named["original"], named["oracle"])]
+    distance = residual_distance(*populations, seed=config.seed, resamples=config.resamples)
+    recorder.figure(keys(metric="residual_distance", reference="oracle"), distance)
+
+
+def _costs(scorer: Scorer, base: dict, recorder) -> None:
+    """Diverged members, seconds and gradient evaluations of each population."""
+    for outcome in scorer.outcomes:
+        members = len(outcome.scores.margin)
+        figures = {
+            "n_diverged": float(_diverged(outcome)),
+            "seconds": outcome.population.seconds,
+            "grad_evals_forget": outcome.plan.grad_evals_forget,
+            "grad_evals_retain": outcome.plan.grad_evals_retain,
+        }
+        for metric, value in figures.items():
+            recorder.figure(_keys(base, outcome, metric=metric), value, members)
+
+
+def _extras(base: dict, extra: dict, recorder) -> None:
+    """Measured similarity of the copies and the duplicate detector's quality."""
+    for name, value in extra.items():
+        if isinstance(value, dict):
+            keys = base | {"method": "original", "split": "similar", "metric": f"similarity_{name}"}
+            recorder.figure(keys, value["mean"])
+        elif np.isfinite(value):
+            recorder.figure(base | {"method": "dedup", "split": "similar", "metric": name}, value)
