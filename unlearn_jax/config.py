@@ -13,7 +13,7 @@ from unlearn_jax.errors import InputError, choose
 from unlearn_jax.methods import METHODS, check_setting, select
 from unlearn_jax.methods.common import Recipe
 
-TARGETS = ("random", "class", "atypical", "pilot")
+TARGETS = ("random", "class", "atypical", "distant")
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class StudyConfig:
     gamma: str = ""
     """share of each cluster that the request names, targets included, several with commas; empty = the targets alone"""
     targets: str = "atypical"
-    """who is asked to be forgotten: random, class, atypical (far from the class mean) or pilot (least sure unseen)"""
+    """who is asked to be forgotten: random, class, atypical (least sure under pilot models that never saw them) or distant (far from their class mean)"""
     num_targets: int = 30
     """targets in each request"""
     requests: int = 1

@@ -154,7 +154,7 @@ def prepare_study(config: StudyConfig, watch: Watch = Watch(), **options) -> Set
     if axis == "auto":
         axis = choose_axis(flops_per_example(model, shape, str(dataset.train.inputs.dtype)))
     setting = Options(axis=axis, **options)
-    score = _pilot_score(config, dataset, problem, setting, watch) if config.targets == "pilot" else None
+    score = _pilot_score(config, dataset, problem, setting, watch) if config.targets == "atypical" else None
     targets = choose_targets(dataset, config.targets, config.num_targets, config.requests, config.seed, score)
     bench = make_bench(
         dataset, targets, copies=max(configs.copies_of(config)), level=config.similarity, seed=config.seed

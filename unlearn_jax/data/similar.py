@@ -33,7 +33,7 @@ class Level(NamedTuple):
 
 LEVELS = {
     "exact": Level(0.0, 0.0, (1.0, 1.0), 0.0, 0.0, 0.0, 0.0, False),
-    "near": Level(0.03, 4.0, (1.0, 1.0), 0.0, 0.0, 0.05, 0.02, False),
+    "near": Level(0.10, 10.0, (1.0, 1.0), 0.0, 0.0, 0.10, 0.05, False),
     "far": Level(0.04, 12.0, (0.75, 0.95), 0.3, 0.1, 0.15, 0.06, True),
 }
 FRESH = 1_000_000  # copy numbers from here on are held-out draws, never trained on

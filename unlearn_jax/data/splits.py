@@ -58,7 +58,7 @@ class RequestRows(NamedTuple):
         return np.concatenate([self.forget, self.forget_copies, self.similar, self.rest])
 
 
-def atypicality(dataset: Dataset) -> np.ndarray:
+def distance_to_class(dataset: Dataset) -> np.ndarray:
     """Distance of each training image to its own class's mean, in units of that class's median; (n,)."""
     flat = pixel_embedding(dataset.train.inputs).astype(np.float64)
     distance = np.zeros(len(flat))
@@ -76,15 +76,15 @@ def choose_targets(
 
     Args:
         dataset: the source.
-        kind: ``random``, ``class`` (all targets of a request share a class), ``atypical`` (far from their own class's
-            mean) or ``pilot`` (least sure under a pilot population that never saw them; needs ``score``).
+        kind: ``random``, ``class`` (all targets of a request share a class), ``distant`` (far from their own class's
+            mean) or ``atypical`` (least sure under pilot models that never saw them; needs ``score``).
         per_request: targets in each request.
         requests: number of requests.
         seed: of the study.
-        score: (n,) larger = more atypical, for ``pilot``.
+        score: (n,) larger = more atypical, for ``atypical``.
 
     Returns:
-        ``requests`` arrays of ``per_request`` rows, sorted. ``atypical`` and ``pilot`` deal the highest scores out in
+        ``requests`` arrays of ``per_request`` rows, sorted. ``atypical`` and ``distant`` deal the highest scores out in
         turn, so that requests are equally hard.
 
     Raises:
@@ -101,7 +101,7 @@ def choose_targets(
     if kind == "random":
         drawn = rng.permutation(n)[:wanted]
     else:
-        drawn = np.argsort(-(atypicality(dataset) if score is None else score), kind="stable")[:wanted]
+        drawn = np.argsort(-(distance_to_class(dataset) if kind == "distant" else score), kind="stable")[:wanted]
     return [np.sort(drawn[r::requests]) for r in range(requests)]
 
 

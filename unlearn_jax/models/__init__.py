@@ -1,0 +1,92 @@
+"""Image models by name, and their size and cost.
+
+Every factory is ``factory(num_classes, input_shape, **options) -> Model`` on standardised float inputs (B, H,
+W, C); parameters and logits are float32, the last linear layer is ``params["head"]``.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Callable, Sequence
+
+import jax
+import jax.numpy as jnp
+
+from unlearn_jax.errors import InputError, choose
+from unlearn_jax.models import convnet, mlp, resnet, vit
+from unlearn_jax.models.adapters import from_linen, from_nnx, standardize
+from unlearn_jax.types import Model, Variables
+
+MODELS: dict[str, Callable[..., Model]] = {
+    "linear": mlp.linear,
+    "mlp": mlp.mlp,
+    "convnet": convnet.convnet,
+    "resnet9": resnet.resnet9,
+    "resnet18": resnet.resnet18,
+    "vit": vit.vit,
+}
+
+__all__ = [
+    "MODELS",
+    "build_model",
+    "count_parameters",
+    "flops_per_example",
+    "from_linen",
+    "from_nnx",
+    "model_options",
+    "standardize",
+]
+
+
+def model_options(name: str) -> dict[str, object]:
+    """Option names of a model with their defaults; `InputError` for an unknown model."""
+    parameters = inspect.signature(MODELS[choose("model", name, MODELS)]).parameters.values()
+    return {p.name: p.default for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY}
+
+
+def build_model(
+    name: str,
+    num_classes: int,
+    input_shape: Sequence[int],
+    *,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    **options,
+) -> Model:
+    """The model called ``name`` for (B, H, W, C) inputs, ``input_shape`` being (H, W, C).
+
+    With ``mean`` and ``std`` (per channel, pixels in [0, 1]) it takes raw images, see `standardize`; without,
+    floats that are standardised already. ``options`` go to the factory. Raises `InputError` for an unknown
+    name or option.
+
+    Example:
+        >>> model = build_model("mlp", 10, (8, 8, 1), widths=(64,))
+    """
+    valid = model_options(name)
+    for option in options:
+        choose(f"{name} option", option, valid)
+    if (mean is None) != (std is None):
+        raise InputError(
+            "mean and std go together: give both, or neither for inputs that are standardised already."
+        )
+    model = MODELS[name](num_classes, tuple(input_shape), **options)
+    return model if mean is None else standardize(model, mean=mean, std=std)
+
+
+def count_parameters(variables: Variables) -> int:
+    """Number of trained values (the leaves of ``params``) of one member; arrays or their abstract shapes."""
+    return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(variables["params"]))
+
+
+def flops_per_example(model: Model, input_shape: Sequence[int], dtype=jnp.float32) -> float:
+    """Floating-point operations of one forward pass on one example of ``input_shape`` (H, W, C).
+
+    XLA's count for the traced program (a multiplication and an addition are two), without compiling; where
+    the backend gives none, twice the number of parameters.
+    """
+    inputs = jax.ShapeDtypeStruct((1, *input_shape), dtype)
+    variables = jax.eval_shape(lambda x: model.init(jax.random.key(0), x), inputs)
+    cost = jax.jit(lambda v, x: model.apply(v, x)[0].logits).lower(variables, inputs).cost_analysis()
+    flops = (cost or {}).get("flops")
+    return float(flops) if flops else 2.0 * count_parameters(variables)

@@ -1,0 +1,46 @@
+"""Multilayer perceptron and logistic regression on flattened inputs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+from unlearn_jax.models.adapters import from_linen
+from unlearn_jax.models.layers import check_image_model, compute_dtype, head
+from unlearn_jax.types import Model
+
+
+class _MLP(nn.Module):
+    """Dense and relu for each width, then a linear head."""
+
+    num_classes: int
+    widths: tuple[int, ...]
+    dtype: Any
+
+    @nn.compact
+    def __call__(self, x, train: bool):
+        x = x.reshape(x.shape[0], -1)
+        for i, width in enumerate(self.widths):
+            x = nn.relu(nn.Dense(width, dtype=self.dtype, name=f"dense{i}")(x))
+        features = x.astype(jnp.float32)
+        return head(self.num_classes)(features), features
+
+
+def mlp(num_classes: int, input_shape, *, widths=(128, 128), dtype: str = "float32") -> Model:
+    """Relu perceptron on flattened (B, H, W, C) inputs; features are the last hidden layer (B, widths[-1]).
+
+    ``input_shape`` is (H, W, C); ``dtype`` is that of the hidden layers. Raises `InputError` for bad
+    settings.
+    """
+    check_image_model(num_classes, input_shape, widths=widths)
+    return from_linen(_MLP(num_classes, tuple(widths), compute_dtype(dtype)))
+
+
+def linear(num_classes: int, input_shape, *, dtype: str = "float32") -> Model:
+    """Logistic regression; features are the flattened inputs (B, H*W*C).
+
+    Computed in float32 whatever ``dtype``, which is accepted so that all models take it.
+    """
+    return mlp(num_classes, input_shape, widths=(), dtype=dtype)
