@@ -2,12 +2,35 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Callable
 from contextlib import contextmanager
+from pathlib import Path
 
 from unlearn_jax.errors import InputError
+
+
+def use_every_core() -> None:
+    """Make each CPU core a device of its own, so that members are spread over cores; call before JAX starts.
+
+    Two devices on two cores train a population of small networks 2.4 times as fast as one device with two threads
+    (docs/performance.md). Without effect on accelerators, or where the user chose a number already.
+    """
+    import jax
+
+    if "JAX_NUM_CPU_DEVICES" not in os.environ and "device_count" not in os.environ.get("XLA_FLAGS", ""):
+        jax.config.update("jax_num_cpu_devices", min(os.cpu_count() or 1, 16))
+
+
+def keep_compiled_programs(folder: Path) -> None:
+    """Persistent compilation cache, where compiling is slow enough to matter."""
+    import jax
+
+    if jax.default_backend() != "cpu":
+        jax.config.update("jax_compilation_cache_dir", str(folder.resolve()))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 2.0)
 
 
 def guarded(run: Callable[[], object]) -> int:
@@ -32,7 +55,14 @@ def watched(quiet: bool):
         yield Watch()
         return
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
 
     columns = (
         TextColumn("{task.description:<16}"), BarColumn(24), MofNCompleteColumn(), TextColumn("members"),
@@ -49,6 +79,8 @@ def watched(quiet: bool):
                 current["base"] += current["seen"]
             current["seen"] = examples
             rate = (current["base"] + examples) / max(time.perf_counter() - current["start"], 1e-9)
-            bar.update(current["task"], completed=round(done, 1), rate=f"{rate:,.0f} ex/s" if examples else "from store")
+            bar.update(
+                current["task"], completed=round(done, 1), rate=f"{rate:,.0f} ex/s" if examples else "from store"
+            )
 
         yield Watch(stage, advance, lambda text: bar.console.print(text))

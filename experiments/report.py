@@ -65,9 +65,7 @@ def _replace(out: Path, write: Callable) -> Path:
         temporary.chmod(0o666 & ~umask)
         os.replace(temporary, out)
     except OSError as error:
-        raise InputError(
-            f"cannot write {out} ({error.strerror}): choose a writable place with --out."
-        ) from error
+        raise InputError(f"cannot write {out} ({error.strerror}): choose a writable place with --out.") from error
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import tyro
-from _cli import guarded, watched
+from _cli import guarded, keep_compiled_programs, use_every_core, watched
 
 from unlearn_jax.config import StudyConfig, run_name
 
@@ -51,7 +51,8 @@ def run(args: Args) -> None:
     """Run the study, draw the report, and print the headline."""
     from unlearn_jax.study import run_study
 
-    _keep_compiled_programs()
+    use_every_core()
+    keep_compiled_programs(Path("runs") / "compiled")
     out = args.out or Path("runs") / run_name(args.study)
     command = shlex.join(["python", "experiments/study.py", *sys.argv[1:]])
     with watched(args.quiet) as watch:
@@ -70,7 +71,9 @@ def headline(out: Path) -> str:
     """The signed residual and the distance of every population, a line each, from ``summary.csv``."""
     with (out / "summary.csv").open(encoding="utf-8") as file:
         rows = [r for r in csv.DictReader(file) if r["request"] == "all" and r["reference"] == "oracle"]
-    keyed = {(r["copies"], r["gamma"], r["method"], r["setting"], r["metric"]): r for r in rows if r["split"] == "forget"}
+    keyed = {
+        (r["copies"], r["gamma"], r["method"], r["setting"], r["metric"]): r for r in rows if r["split"] == "forget"
+    }
     lines = [f"{'copies':>6} {'gamma':>5}  {'population':<32} {'residual influence':<22} residual distance"]
     for (copies, gamma, method, setting, metric), row in keyed.items():
         if metric == "residual_influence":
@@ -86,15 +89,6 @@ def headline(out: Path) -> str:
 def _interval(row: dict) -> str:
     """A figure with its interval."""
     return f"{float(row['mean']):6.2f} [{float(row['ci_low']):.2f}, {float(row['ci_high']):.2f}]"
-
-
-def _keep_compiled_programs() -> None:
-    """Persistent compilation cache, where compiling is slow enough to matter."""
-    import jax
-
-    if jax.default_backend() != "cpu":
-        jax.config.update("jax_compilation_cache_dir", str(Path("runs") / "compiled"))
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", 2.0)
 
 
 if __name__ == "__main__":

@@ -31,7 +31,8 @@ class StudyConfig:
     gamma: str = ""
     """share of each cluster that the request names, targets included, several with commas; empty = the targets alone"""
     targets: str = "atypical"
-    """who is asked to be forgotten: random, class, atypical (least sure under pilot models that never saw them) or distant (far from their class mean)"""
+    """who is asked to be forgotten: random, class, atypical (least sure under pilot models that never saw them) or
+    distant (far from their class mean)"""
     num_targets: int = 30
     """targets in each request"""
     requests: int = 1

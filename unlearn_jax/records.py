@@ -60,7 +60,9 @@ class Recorder:
         import pyarrow.parquet as pq
 
         self._file.close()
-        text = [(key, pa.float64() if key == "gamma" else pa.int64() if key == "copies" else pa.string()) for key in KEYS]
+        text = [
+            (key, pa.float64() if key == "gamma" else pa.int64() if key == "copies" else pa.string()) for key in KEYS
+        ]
         schema = pa.schema([*text, ("member", pa.int64()), ("value", pa.float64())])
         table = pa.Table.from_pylist(self.values, schema=schema)
         write_whole(self.folder / "results.parquet", lambda path: pq.write_table(table, path))

@@ -82,11 +82,7 @@ def score_level(setup, level, outcomes, extra: dict, recorder) -> list[str]:
         _figures(scorer, base | {"request": request}, requests, recorder)
     _costs(scorer, base | {"request": "all"}, recorder)
     _extras(base | {"request": "all"}, extra, recorder)
-    return [
-        f"{o.name}{'@' + o.setting if o.setting else ''} at {level.copies} copies: {bad} of {len(o.scores.margin)} members diverged"
-        for o in outcomes
-        if (bad := _diverged(o))
-    ]
+    return [_diverged_note(o, level.copies) for o in outcomes if _diverged(o)]
 
 
 def recipe_model(setup) -> str:
@@ -99,6 +95,12 @@ def recipe_model(setup) -> str:
 def _diverged(outcome) -> int:
     """Members whose scores are not finite."""
     return int((~np.isfinite(outcome.scores.margin).all(axis=1)).sum())
+
+
+def _diverged_note(outcome, copies: int) -> str:
+    """A sentence for the manifest."""
+    name = outcome.name + (f"[{outcome.setting}]" if outcome.setting else "")
+    return f"{name} at {copies} copies: {_diverged(outcome)} of {len(outcome.scores.margin)} members diverged"
 
 
 def _keys(base: dict, outcome, **more) -> dict:
@@ -168,7 +170,8 @@ def _residuals(scorer, base, outcome, named, requests, recorder) -> None:
     if outcome.name != "retrain":
         against = residual_influence(own, draws["original"], draws["retrain"])
         recorder.figure(keys(metric="residual_vs_retrain", reference="retrain"), against)
-    populations = [scorer.values(o, "forget", "margin", requests) for o in (outcome, named["original"], named["oracle"])]
+    compared = (outcome, named["original"], named["oracle"])
+    populations = [scorer.values(o, "forget", "margin", requests) for o in compared]
     distance = residual_distance(*populations, seed=config.seed, resamples=config.resamples)
     recorder.figure(keys(metric="residual_distance", reference="oracle"), distance)
 

@@ -57,6 +57,9 @@ class Watch(NamedTuple):
     say: Callable[[str], None] = lambda text: None
 
 
+SILENT = Watch()
+
+
 class Setup(NamedTuple):
     """Everything that stays the same over the axes of a study."""
 
@@ -81,7 +84,7 @@ class Outcome(NamedTuple):
     plan: Plan
 
 
-def run_study(config: StudyConfig, out: Path, *, store: Path | None = None, watch: Watch = Watch(), **options) -> Path:
+def run_study(config: StudyConfig, out: Path, *, store: Path | None = None, watch: Watch = SILENT, **options) -> Path:
     """Run a study and write its records.
 
     Args:
@@ -90,7 +93,7 @@ def run_study(config: StudyConfig, out: Path, *, store: Path | None = None, watc
             there: members that are already trained are read back.
         store: where trained members are kept; default ``populations`` beside the run folder, shared by its siblings.
         watch: progress callbacks.
-        options: ``chunk``, ``axis``, ``loop`` of `Options`, ``data_dir`` of prepared data, ``command`` for the manifest.
+        options: ``chunk``, ``axis``, ``loop`` of `Options`; ``data_dir`` of prepared data; ``command`` for the record.
 
     Returns:
         The run folder, holding manifest.json, results.parquet, summary.csv, margins/ and gallery.npz.
@@ -108,7 +111,8 @@ def run_study(config: StudyConfig, out: Path, *, store: Path | None = None, watc
     setup = setup._replace(options=setup.options._replace(store=store, progress=watch.advance))
     manifest = {
         "command": command,
-        "config": dataclasses.asdict(config) | {"copies": configs.copies_of(config), "model": configs.recipe_of(config)[0]},
+        "config": dataclasses.asdict(config)
+        | {"copies": configs.copies_of(config), "model": configs.recipe_of(config)[0]},
         "asked": dataclasses.asdict(config),
         "recipe": setup.problem.recipe._asdict(),
         "train_images": len(setup.dataset.train.targets),
@@ -134,7 +138,7 @@ def run_study(config: StudyConfig, out: Path, *, store: Path | None = None, watc
     return out
 
 
-def prepare_study(config: StudyConfig, watch: Watch = Watch(), **options) -> Setup:
+def prepare_study(config: StudyConfig, watch: Watch = SILENT, **options) -> Setup:
     """Load the data, choose the targets, lay out the examples and build the model; nothing is written.
 
     Raises:
@@ -148,7 +152,7 @@ def prepare_study(config: StudyConfig, watch: Watch = Watch(), **options) -> Set
     on_accelerator = jax.default_backend() != "cpu"
     dtype = config.dtype or ("bfloat16" if on_accelerator and name not in ("mlp", "linear") else "float32")
     model = build_model(name, dataset.num_classes, shape, mean=dataset.mean, std=dataset.std, dtype=dtype)
-    example = jnp.zeros((1, *shape), dataset.train.inputs.dtype)
+    example = jax.ShapeDtypeStruct((1, *shape), dataset.train.inputs.dtype)
     problem = Problem(model, classification(), example, dataset.num_classes, recipe)
     axis = options.pop("axis", "auto")
     if axis == "auto":
@@ -239,7 +243,7 @@ def _level_name(level: Level) -> str:
 
 def _references(setup: Setup, level: Level, memory: dict, watch: Watch) -> tuple[list[Outcome], dict]:
     """Train and evaluate the reference populations; equal rows are trained once per role."""
-    config, problem = setup.config, setup.problem
+    config = setup.config
     fold, plan, numeric = setup.training
     found = [detected_groups(setup.bench, rows, config.dedup_threshold) for rows in level.rows]
     outcomes = []
@@ -276,7 +280,7 @@ def _methods(setup: Setup, level: Level, original: Outcome, watch: Watch) -> lis
     requested = [r.requested for r in rows]
     kept = [np.sort(np.concatenate([r.similar, r.rest])) for r in rows]
     sizes = Sizes(max(map(len, requested)), max(map(len, kept)))
-    problem, settings = setup.problem._replace(sizes=sizes), configs.settings_of(config)
+    settings, longest = configs.settings_of(config), int((setup.bench.origin <= 1).sum())
     outcomes = []
     for name in select(config.methods):
         if name == "retrain":
@@ -284,10 +288,10 @@ def _methods(setup: Setup, level: Level, original: Outcome, watch: Watch) -> lis
         given = settings.get(name, {})
         fixed = {k: v[0] for k, v in given.items() if len(v) == 1}
         points = grid({k: v for k, v in given.items() if len(v) > 1})
-        fold, plan, numeric = prepare(name, problem, fixed)
+        fold, plan, numeric = prepare(name, setup.problem, fixed, sizes)
         repeat = np.tile(np.arange(config.members), len(points))
         hp = {k: np.repeat([p.get(k, v) for p in points], config.members) for k, v in numeric.items()}
-        tables = make_tables([kept[i] for i in repeat], [requested[i] for i in repeat])
+        tables = make_tables([kept[i] for i in repeat], [requested[i] for i in repeat], pad_to=longest)
         keys = member_keys(config.seed, name, config.members)[repeat]
         start = jax.tree.map(lambda x, at=repeat: x[at], original.population.variables)
         watch.stage(name, len(repeat))

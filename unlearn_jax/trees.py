@@ -43,10 +43,15 @@ def split_shared(variables: PyTree) -> tuple[PyTree, PyTree]:
 
 
 def take_members(variables: PyTree, index) -> PyTree:
-    """Members ``index`` (slice or int array) of a population's variables; ``shared`` passes unchanged."""
+    """Members ``index`` (slice or int array) of a population's variables, as NumPy; ``shared`` passes unchanged."""
     own, shared = split_shared(variables)
-    own = jax.tree.map(lambda x: x[index], own)
+    own = jax.tree.map(lambda x: x[jnp.asarray(index)] if _is_key(x) else np.asarray(x)[index], own)
     return own | ({"shared": shared} if shared else {})
+
+
+def _is_key(x) -> bool:
+    """Whether x is an array of typed random keys, which have no NumPy form."""
+    return isinstance(x, jax.Array) and jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key)
 
 
 def join_members(parts: list[PyTree]) -> PyTree:

@@ -64,6 +64,7 @@ class Batches(NamedTuple):
     retain: Batch
     phase: Array  # () int32, the kind of update that the plan asks for
     step: Array  # () int32, position in the plan
+    rate: Array  # () float32, by which the plan scales this update's learning rate
 
 
 class Method(NamedTuple):

@@ -116,9 +116,7 @@ def margins_figure(margins: dict[str, np.ndarray], width: float = WIDE):
         if "oracle" in finite and name != "oracle":
             axes.stairs(share(finite["oracle"]), bins, color=colour("oracle"), linewidth=1.2)
         mean = finite[name].mean() if finite[name].size else math.nan
-        words = (
-            f"{name}, mean {mean:.2f}".replace("-", "−") if finite[name].size else f"{name}: no finite margin"
-        )
+        words = f"{name}, mean {mean:.2f}".replace("-", "−") if finite[name].size else f"{name}: no finite margin"
         axes.axvline(np.clip(mean, low, high), color=colour("ink"), linewidth=1.3)
         axes.set_title(words, loc="left", pad=3)
         axes.set_yticks([])
@@ -152,9 +150,7 @@ def _forest(summary: Summary, level: int, entries: list[Entry], width: float, ri
         value = 1 - summary.requested(level) / (level + 1)
         axes.axvline(value, color=colour("muted"), linewidth=1, linestyle="--")
         text = f" ridge law {value:.2f} " if value < 0.5 else f"ridge law {value:.2f} "
-        axes.text(
-            value, -0.85, text, ha="left" if value < 0.5 else "right", color=colour("muted"), fontsize=8
-        )
+        axes.text(value, -0.85, text, ha="left" if value < 0.5 else "right", color=colour("muted"), fontsize=8)
     for y, (entry, cell) in enumerate(zip(entries, cells)):
         _dot(axes, summary, level, entry, cell, y, limits)
     names = [textwrap.fill(_plain(summary.label(e)), 44 if width > 6 else 18) for e in entries]
@@ -198,9 +194,7 @@ def _curve(axes, x: np.ndarray, row: list[Cell], name: str, known: list[bool], l
     tone = colour(name)
     mean = np.clip([c.mean for c in row], *limits)
     axes.plot(x, mean, color=tone, zorder=3)
-    axes.vlines(
-        x, np.clip([c.low for c in row], *limits), np.clip([c.high for c in row], *limits), color=tone
-    )
+    axes.vlines(x, np.clip([c.low for c in row], *limits), np.clip([c.high for c in row], *limits), color=tone)
     for at, y, cell, solid in zip(x, mean, row, known):
         shape = "v" if cell.mean < limits[0] else "^" if cell.mean > limits[1] else MARKERS.get(name, "o")
         face = tone if solid else colour("paper")

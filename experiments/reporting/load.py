@@ -30,24 +30,18 @@ class Run(NamedTuple):
 def read_run(path: Path) -> Run:
     """Read a finished run folder; raises `InputError` where it is missing, unfinished or damaged."""
     if not path.is_dir():
-        raise InputError(
-            f"there is no run folder at {path}: give the folder that experiments/study.py wrote."
-        )
+        raise InputError(f"there is no run folder at {path}: give the folder that experiments/study.py wrote.")
     manifest = _read_manifest(path)
     for name in REQUIRED:
         if not (path / name).is_file():
-            raise InputError(
-                f"the run in {path} has no {name}: run experiments/study.py again to complete it."
-            )
+            raise InputError(f"the run in {path} has no {name}: run experiments/study.py again to complete it.")
     summary = read_summary(path / "summary.csv")
     try:
         margins, num_targets = _read_margins(path, summary.levels[-1])
         gallery = _read_gallery(path / "gallery.npz")
     except (OSError, ValueError, KeyError, EOFError, IndexError, TypeError, BadZipFile) as error:
         reason = " ".join(str(error).split())
-        raise InputError(
-            f"the run in {path} is damaged ({reason}): run experiments/study.py again."
-        ) from error
+        raise InputError(f"the run in {path} is damaged ({reason}): run experiments/study.py again.") from error
     return Run(path, manifest, summary, margins, num_targets, gallery)
 
 
@@ -56,9 +50,7 @@ def _read_manifest(path: Path) -> dict[str, Any]:
     try:
         manifest = json.loads((path / "manifest.json").read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise InputError(
-            f"{path} has no manifest.json: give a run folder that experiments/study.py wrote."
-        ) from error
+        raise InputError(f"{path} has no manifest.json: give a run folder that experiments/study.py wrote.") from error
     except (OSError, ValueError) as error:
         raise InputError(f"cannot read {path}/manifest.json: run experiments/study.py again.") from error
     status = manifest.get("status") if isinstance(manifest, dict) else None

@@ -78,9 +78,7 @@ def _facts(run: Run) -> str:
         if value not in (None, "")
     ]
     left_out = "; ".join(summary.left_out)
-    note = (
-        f'<p class="note">summary.csv also holds, not shown here: {escape(left_out)}.</p>' if left_out else ""
-    )
+    note = f'<p class="note">summary.csv also holds, not shown here: {escape(left_out)}.</p>' if left_out else ""
     return f'<dl class="facts">{"".join(cells)}</dl>{note}'
 
 
@@ -104,11 +102,7 @@ def _reproduction(run: Run) -> str:
     command = " ".join(map(str, command)) if isinstance(command, list) else command
     seeds = {name: value for name, value in config.items() if "seed" in name}
     total, compiling = manifest.get("seconds_total"), manifest.get("compile_seconds")
-    times = (
-        [f"{manifest['started']} to {manifest['finished']}"]
-        if {"started", "finished"} <= set(manifest)
-        else []
-    )
+    times = [f"{manifest['started']} to {manifest['finished']}"] if {"started", "finished"} <= set(manifest) else []
     times += [f"{total:.1f} s in all"] if isinstance(total, int | float) else []
     times += [f"of which {compiling:.1f} s compiling"] if isinstance(compiling, int | float) else []
     pairs = [

@@ -49,10 +49,7 @@ def curve_section(run: Run) -> str:
     shown = [e for e in summary.entries(level) if not e.is_reference]
     shown = [e for e in shown if math.isfinite(summary.residual(level, e).mean)][:MAX_PANELS]
     if several and shown:
-        caption = (
-            "Each method, in the order of the table; dashed blue: retrain. Triangles: beyond the axis. "
-            + about
-        )
+        caption = "Each method, in the order of the table; dashed blue: retrain. Triangles: beyond the axis. " + about
         body += _figure(
             lambda w: figures.methods_figure(summary, shown, w),
             "panels",
@@ -72,9 +69,7 @@ def forest_section(run: Run) -> str:
     )
     draw = lambda width: figures.forest_figure(summary, level, width)
     heading = f"Residual influence of every population{at(level)}"
-    return section(
-        "forest", heading, _figure(draw, "forest", "Signed residual influence with intervals", caption)
-    )
+    return section("forest", heading, _figure(draw, "forest", "Signed residual influence with intervals", caption))
 
 
 def margin_section(run: Run) -> str:
@@ -110,8 +105,7 @@ def picture_section(run: Run) -> str:
             for i, image in enumerate(cluster[:MAX_PICTURES])
         )
         blocks.append(
-            f'<div class="cluster"><p class="caption">label {escape(label)}</p>'
-            f'<div class="strip">{strip}</div></div>'
+            f'<div class="cluster"><p class="caption">label {escape(label)}</p><div class="strip">{strip}</div></div>'
         )
     about = "Outlined: the target. After it: its copies, which stay when the target is deleted."
     body = f'<p class="caption">{about}</p><div class="clusters">{"".join(blocks)}</div>'

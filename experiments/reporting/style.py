@@ -87,9 +87,7 @@ def inline_svg(figure, prefix: str, label: str) -> str:
         svg = re.sub(tone.light, f"var(--{name})", svg, flags=re.IGNORECASE)
     svg = re.sub(r"'DejaVu Sans'(, [^;\"]*)?(?=[;\"])", "var(--sans)", svg)
     view = re.search(r'viewBox="[^"]*"', svg)
-    opening = (
-        f'<svg {view.group(0) if view else ""} role="img" aria-label="{html.escape(label, quote=True)}">'
-    )
+    opening = f'<svg {view.group(0) if view else ""} role="img" aria-label="{html.escape(label, quote=True)}">'
     return opening + svg[svg.index(">") + 1 :].strip()
 
 

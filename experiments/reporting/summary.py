@@ -122,9 +122,7 @@ def read_summary(path: Path) -> Summary:
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"cannot read {path}: run experiments/study.py again to write it.") from error
     if not rows or not set(KEYS) <= set(rows[0]):
-        raise InputError(
-            f"{path} has no rows with {', '.join(KEYS)}: run experiments/study.py again to write it."
-        )
+        raise InputError(f"{path} has no rows with {', '.join(KEYS)}: run experiments/study.py again to write it.")
     try:
         return _summarise(rows)
     except (ValueError, TypeError) as error:

@@ -53,9 +53,7 @@ def _row(summary: Summary, level: int, entry: Entry) -> str:
     name = f'<span class="dot" style="background:{tone}"></span>{label}{tag}'
     find = lambda metric, split=None, reference=None: summary.find(level, entry, metric, split, reference)
     residual = summary.residual(level, entry)
-    inside = not (entry.is_reference and entry.method == "oracle") and abs(residual.mean) <= summary.band(
-        level
-    )
+    inside = not (entry.is_reference and entry.method == "oracle") and abs(residual.mean) <= summary.band(level)
     cells = [
         _cell(residual, 2, first=True, tag="in band" if inside else ""),
         _cell(summary.distance(level, entry), 2),

@@ -12,11 +12,7 @@ CONTROLS = ("do_nothing",)
 
 def percent(cell: Cell) -> str:
     """81% [78, 84]."""
-    interval = (
-        f" [{_round(100 * cell.low)}, {_round(100 * cell.high)}]"
-        if math.isfinite(cell.low + cell.high)
-        else ""
-    )
+    interval = f" [{_round(100 * cell.low)}, {_round(100 * cell.high)}]" if math.isfinite(cell.low + cell.high) else ""
     return f"{_round(100 * cell.mean)}%{interval}"
 
 
@@ -60,9 +56,7 @@ def headline(run: Run) -> str:
             f"Deleting {targets_of(run)} and retraining left no influence that this run can tell from none, "
             f"{stay}: {percent(cell)}."
         )
-    return (
-        f"Deleting {targets_of(run)} and retraining left {percent(cell)} of their influence in place {stay}."
-    )
+    return f"Deleting {targets_of(run)} and retraining left {percent(cell)} of their influence in place {stay}."
 
 
 def findings(run: Run) -> list[tuple[str, str]]:
@@ -101,11 +95,7 @@ def _retrain(run: Run, level: int) -> list[str]:
         return ["Retraining without the request was not measured in this run."]
     named = summary.requested(level) - 1
     what = targets_of(run) + (f" and {named} of the {level} copies of each" if named else "")
-    stay = (
-        f"when {copies_of(summary, level)} stayed behind"
-        if level
-        else "with no copies of them in the training set"
-    )
+    stay = f"when {copies_of(summary, level)} stayed behind" if level else "with no copies of them in the training set"
     stay = stay if named == 0 else f"when {level - named} copies of each stayed behind"
     return [
         f"Retraining without {what} kept {percent(cell)} of their influence {stay}{_caveat(cell, band)}. A "
@@ -154,8 +144,7 @@ def _along_levels(summary: Summary) -> list[str]:
         elif m == 0 and math.isfinite(cell.mean + summary.band(0)) and summary.identifiable(0):
             inside = abs(cell.mean) <= summary.band(0) or cell.low <= 0 <= cell.high
             control = (
-                " At 0 copies retrain and oracle see the same data, and the figure is noise about 0, as it "
-                "must be."
+                " At 0 copies retrain and oracle see the same data, and the figure is noise about 0, as it must be."
                 if inside
                 else " At 0 copies retrain and oracle see the same data, yet the figure is outside the "
                 "noise: distrust the other levels."
@@ -231,12 +220,9 @@ def _forced_price(summary: Summary, level: int) -> list[str]:
         f"{100 * oracle.mean:.1f}% under the oracle, which never saw them."
     )
     if retrain.mean <= oracle.mean or retrain.low <= oracle.high:
-        return [
-            measured + " These intervals do not show that forgetting the copies' influence forces a price."
-        ]
+        return [measured + " These intervals do not show that forgetting the copies' influence forces a price."]
     return [
-        measured
-        + " Some of the price therefore cannot be avoided: a model free of what the copies carry loses "
+        measured + " Some of the price therefore cannot be avoided: a model free of what the copies carry loses "
         "this much, and excess price counts only what a method loses beyond it (negative: it loses less)."
     ]
 

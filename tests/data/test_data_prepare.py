@@ -180,9 +180,7 @@ def test_second_run_reuses_and_force_remakes(own, stored, tmp_path, main, capsys
     assert os.listdir(own) == ["fashion_mnist"] and os.listdir(own / "fashion_mnist") == ["3.0.1"]
 
 
-@pytest.mark.parametrize(
-    "error, caught", [(OSError(28, "disk full"), InputError), (KeyboardInterrupt(), None)]
-)
+@pytest.mark.parametrize("error, caught", [(OSError(28, "disk full"), InputError), (KeyboardInterrupt(), None)])
 def test_nothing_is_left_of_a_run_that_fails(tmp_path, error, caught):
     source = to_folder(tmp_path / "set", idx_files()[0])
 
@@ -228,9 +226,7 @@ def test_script_exits_with_2_where_it_cannot_write_or_knows_no_such_set(tmp_path
 
 def test_without_a_source_tensorflow_is_needed(tmp_path, monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(
-        InputError, match="get a folder or .tar.gz with train-images-idx3-ubyte.* run `python"
-    ):
+    with pytest.raises(InputError, match="get a folder or .tar.gz with train-images-idx3-ubyte.* run `python"):
         prepare.prepare("mnist", data_dir=tmp_path)
     assert os.listdir(tmp_path) == []
 

@@ -102,9 +102,7 @@ def test_idx_from_a_folder_zipped_or_not_or_both(tmp_path):
 
 def test_idx_from_an_archive_or_a_subfolder(tmp_path):
     files, arrays = idx_files()
-    packed = to_tar(
-        tmp_path / "set.tgz", {f"package/data/{name}": content for name, content in files.items()}
-    )
+    packed = to_tar(tmp_path / "set.tgz", {f"package/data/{name}": content for name, content in files.items()})
     assert_holds(read_source("mnist", packed), arrays)
     to_folder(tmp_path / "set" / "MNIST" / "raw", files)
     assert_holds(read_source("mnist", tmp_path / "set"), arrays)

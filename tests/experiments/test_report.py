@@ -64,9 +64,7 @@ def fake_rows(levels, methods, diverged="random_label"):
         kept = {0: 0.021, 1: 0.601, 4: 0.812, 8: 0.928}[level]
         residual = {"original": (1.0, 1.0), "oracle": (0.0, 0.0), "retrain": (kept, kept + 0.01)}
         residual |= {"placebo": (kept * 0.975, kept), "dedup": (kept * 0.3, kept * 0.33)}
-        residual |= {
-            name: (kept * a if level else 0.4 * a, kept * b + 0.1) for name, (a, b, *_) in methods.items()
-        }
+        residual |= {name: (kept * a if level else 0.4 * a, kept * b + 0.1) for name, (a, b, *_) in methods.items()}
         residual |= {"do_nothing": (1.0, 1.0)} if "do_nothing" in methods else {}
         for method, (signed, distance) in residual.items():
             half = 0.0 if method == "original" else 0.035 + 0.02 * rng.random()
@@ -126,9 +124,7 @@ def fake_run(run, levels=(0, 1, 4, 8), methods=METHODS):
     }
     (run / "manifest.json").write_text(json.dumps(manifest))
     index = {"row": list(range(2 * TARGETS)), "split": ["forget"] * TARGETS + ["rest"] * TARGETS}
-    parquet.write_table(
-        pyarrow.table(index | {"request": ["0"] * 2 * TARGETS}), run / "margins/index.parquet"
-    )
+    parquet.write_table(pyarrow.table(index | {"request": ["0"] * 2 * TARGETS}), run / "margins/index.parquet")
     parquet.write_table(pyarrow.table({"method": ["retrain"], "value": [0.0]}), run / "results.parquet")
     for name, centre in zip(REFERENCES, (6.0, 4.6, -1.4, 4.5, 1.1)):
         values = centre + rng.normal(0, 1.6, (1, 2 * TARGETS)) + rng.normal(0, 1.2, (MEMBERS, 2 * TARGETS))
@@ -136,9 +132,7 @@ def fake_run(run, levels=(0, 1, 4, 8), methods=METHODS):
     copies = max(levels)
     source = rng.random((6, 1, 8, 8, 1)).astype(np.float32)
     images = np.concatenate([source, np.clip(source + rng.normal(0, 0.1, (6, copies, 8, 8, 1)), 0, 1)], 1)
-    np.savez(
-        run / "gallery.npz", images=images.astype(np.float32), labels=np.arange(6), class_names=list("012345")
-    )
+    np.savez(run / "gallery.npz", images=images.astype(np.float32), labels=np.arange(6), class_names=list("012345"))
     return run
 
 
@@ -209,9 +203,7 @@ def test_ids_are_unique(page):
 def test_table_numbers_equal_the_summary(run, page):
     rows = table(page)
     with (run / "summary.csv").open(newline="") as file:
-        cells = {
-            (r["method"], r["metric"], r["split"]): r for r in csv.DictReader(file) if r["copies"] == "8"
-        }
+        cells = {(r["method"], r["metric"], r["split"]): r for r in csv.DictReader(file) if r["copies"] == "8"}
     assert set(rows) == {*REFERENCES, *METHODS}
 
     def shown(method, metric, split, digits, scale=1.0):
@@ -248,9 +240,7 @@ def test_claims_shrink_with_the_evidence(tmp_path):
     run = fake_run(tmp_path / "run", levels=(4,))
     edit(
         run,
-        lambda r: (
-            r | ({"mean": "0.03"} if r["metric"] == "residual_influence" and r["method"] == "retrain" else {})
-        ),
+        lambda r: r | ({"mean": "0.03"} if r["metric"] == "residual_influence" and r["method"] == "retrain" else {}),
     )
     text = report.write_report(run).read_text()
     assert "no influence that this run can tell from none" in text and "within the null band" in text
@@ -277,9 +267,7 @@ def test_escapes_hostile_names(tmp_path):
     assert "script" not in Page(text).tags
 
 
-@pytest.mark.parametrize(
-    "missing", ["manifest.json", "summary.csv", "results.parquet", "margins/index.parquet"]
-)
+@pytest.mark.parametrize("missing", ["manifest.json", "summary.csv", "results.parquet", "margins/index.parquet"])
 def test_missing_file_is_an_input_error(tmp_path, missing):
     run = fake_run(tmp_path / "run", levels=(4,))
     (run / missing).unlink()

@@ -94,9 +94,7 @@ def test_init_depends_on_the_key_and_vmaps(name):
 
 
 def _build_both(name):
-    options = {"resnet9": dict(width=4), "resnet18": dict(width=2), "vit": dict(width=16, depth=1)}.get(
-        name, {}
-    )
+    options = {"resnet9": dict(width=4), "resnet18": dict(width=2), "vit": dict(width=16, depth=1)}.get(name, {})
     return [models.build_model(name, CLASSES, SHAPE, dtype=d, **options) for d in ("float32", "bfloat16")]
 
 
@@ -123,9 +121,7 @@ def test_bfloat16_is_near_float32(name):
     rng = np.random.default_rng(0)
     variables = jax.tree.map(lambda v: v[0], random_variables(rough, rng))
     x = rng.normal(size=(BATCH, *SHAPE)).astype(np.float32)
-    a, b = jax.device_get(
-        quick_jit(lambda v, x: [m.apply(v, x)[0].logits for m in (exact, rough)])(variables, x)
-    )
+    a, b = jax.device_get(quick_jit(lambda v, x: [m.apply(v, x)[0].logits for m in (exact, rough)])(variables, x))
     assert 0 < abs(a - b).max() < 0.15
 
 
@@ -140,9 +136,7 @@ def test_odd_and_tiny_images(name, shape):
 
 def test_convolution_forms_give_the_same_model():
     x = jax.random.normal(jax.random.key(6), (BATCH, *SHAPE))
-    a, b = (
-        models.build_model("convnet", CLASSES, SHAPE, widths=(8, 8), conv_impl=i) for i in ("conv", "im2col")
-    )
+    a, b = (models.build_model("convnet", CLASSES, SHAPE, widths=(8, 8), conv_impl=i) for i in ("conv", "im2col"))
 
     @quick_jit
     def program(x):

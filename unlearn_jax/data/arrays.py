@@ -184,9 +184,7 @@ def _check_splits(dataset: Dataset) -> None:
             f"{train.inputs.dtype}: bring both to one shape and dtype",
         )
     if np.intersect1d(train.ids, test.ids).size:
-        _fail(
-            dataset.name, "test", "shares ids with train: number the examples of both splits without repeats"
-        )
+        _fail(dataset.name, "test", "shares ids with train: number the examples of both splits without repeats")
 
 
 def _check_split(name: str, split: str, part: Split, num_classes: int) -> None:
@@ -223,9 +221,7 @@ def _check_floats(name: str, split: str, inputs: np.ndarray) -> None:
         bad = ~np.isfinite(pixels).all(axis=(1, 2, 3))
         if bad.any():
             row = start + int(np.argmax(bad))
-            _fail(
-                name, split, f"has NaN or infinite pixels (first in row {row}): remove or repair those images"
-            )
+            _fail(name, split, f"has NaN or infinite pixels (first in row {row}): remove or repair those images")
         low, high = pixels.min(), pixels.max()
         if low < 0 or high > 1:
             said = f"has float pixels from {low:g} to {high:g}"

@@ -27,9 +27,7 @@ def digits(*, data_dir: str | os.PathLike | None = None, seed: int = 0) -> Datas
     targets = source.target.astype(np.int32)
     train_rows = stratified_rows(targets, DIGITS_TRAIN, np.random.default_rng(seed))
     test_rows = np.setdiff1d(np.arange(len(targets)), train_rows)
-    train, test = (
-        Split(inputs[rows], targets[rows], rows.astype(np.int64)) for rows in (train_rows, test_rows)
-    )
+    train, test = (Split(inputs[rows], targets[rows], rows.astype(np.int64)) for rows in (train_rows, test_rows))
     mean, std = pixel_stats(train.inputs)
     names = tuple(str(label) for label in source.target_names)
     return Dataset("digits", train, test, 10, mean, std, False, names)

@@ -54,14 +54,10 @@ def _idx(file: str, content: bytes, rank: int) -> np.ndarray:
     """An unsigned byte array of ``rank`` dimensions from idx bytes."""
     header, magic = 4 + 4 * rank, 0x0800 | rank
     if len(content) >= 4 and (got := int.from_bytes(content[:4], "big")) != magic:
-        raise InputError(
-            f"{file} is not an idx file of rank {rank} (magic {got}, not {magic}): get it afresh."
-        )
+        raise InputError(f"{file} is not an idx file of rank {rank} (magic {got}, not {magic}): get it afresh.")
     shape = [int(size) for size in np.frombuffer(content[4:header], ">u4")] if len(content) >= header else []
     if not shape or len(content) != header + math.prod(shape):
-        said = (
-            f"has {len(content)} bytes where its header says {header + math.prod(shape) if shape else header}"
-        )
+        said = f"has {len(content)} bytes where its header says {header + math.prod(shape) if shape else header}"
         raise InputError(f"{file} {said}: it is truncated or damaged, get it afresh.")
     return np.frombuffer(content, np.uint8, offset=header).reshape(shape)
 
@@ -89,9 +85,7 @@ def _parse_cifar(train: tuple[str, ...], test: str, features: dict[str, str], fi
         images = records[:, len(features) :].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
         labels = {feature: records[:, i].astype(np.int64) for i, feature in enumerate(features)}
         parts.append(RawSplit(np.ascontiguousarray(images), labels))
-    names = {
-        f: tuple(files[n].decode(errors="replace").splitlines()) for f, n in features.items() if n in files
-    }
+    names = {f: tuple(files[n].decode(errors="replace").splitlines()) for f, n in features.items() if n in files}
     return Raw(*parts, {feature: tuple(name for name in given if name) for feature, given in names.items()})
 
 

@@ -102,9 +102,7 @@ def _build(name: str, raw: Raw, workshop: Path, report: Report):
     builder.download_and_prepare(file_format="array_record", download_config=config)
     for split, part in (("train", raw.train), ("test", raw.test)):
         if builder.info.splits[split].num_examples != len(part.images):
-            raise OSError(
-                f"{builder.info.splits[split].num_examples} of {len(part.images)} {split} rows written"
-            )
+            raise OSError(f"{builder.info.splits[split].num_examples} of {len(part.images)} {split} rows written")
     return builder
 
 
@@ -118,9 +116,7 @@ def _builder_class(tfds, name: str, raw: Raw, report: Report):
             names = raw.class_names.get(feature)
             if names is None and stock.numbered:
                 names = stock.class_names or None
-            spec[feature] = tfds.features.ClassLabel(
-                **({"names": names} if names else {"num_classes": count})
-            )
+            spec[feature] = tfds.features.ClassLabel(**({"names": names} if names else {"num_classes": count}))
         if stock.numbered:
             spec["id"] = tfds.features.Text()
         return tfds.features.FeaturesDict(spec)
@@ -134,10 +130,7 @@ def _builder_class(tfds, name: str, raw: Raw, report: Report):
         )
 
     def splits(self, _):
-        return {
-            split: _examples(split, getattr(raw, split), stock.numbered, report)
-            for split in ("train", "test")
-        }
+        return {split: _examples(split, getattr(raw, split), stock.numbered, report) for split in ("train", "test")}
 
     members = {
         "name": name,

@@ -103,9 +103,7 @@ def _in_folder(path: Path) -> Iterator[tuple[str, Path]]:
 def _in_archive(path: Path, wanted: set[str]) -> Iterator[tuple[str, bytes]]:
     """The wanted regular files of a tar archive, read in one pass."""
     if not tarfile.is_tarfile(path):
-        raise InputError(
-            f"{path} is neither a folder nor a whole tar archive nor an .npz: give one of these."
-        )
+        raise InputError(f"{path} is neither a folder nor a whole tar archive nor an .npz: give one of these.")
     with tarfile.open(path, "r:*") as archive:
         for member in archive:
             file = os.path.basename(member.name)
@@ -121,17 +119,13 @@ def _from_npz(name: str, path: Path) -> Raw:
         with np.load(path, allow_pickle=False) as stored:
             arrays = {key: stored[key] for key in stored.files}
     except Exception as error:  # a damaged zip fails in many ways
-        raise InputError(
-            f"{path} is not a readable .npz of plain arrays ({error}): save it again."
-        ) from error
+        raise InputError(f"{path} is not a readable .npz of plain arrays ({error}): save it again.") from error
     parts = []
     for split in ("train", "test"):
         keys = [(f"x_{split}", f"y_{split}"), (f"{split}_images", f"{split}_labels")]
         x, y = next(((x, y) for x, y in keys if x in arrays and y in arrays), (None, None))
         if x is None:
-            raise InputError(
-                f"{path} has {', '.join(arrays) or 'no arrays'}: it needs x_{split} and y_{split}."
-            )
+            raise InputError(f"{path} has {', '.join(arrays) or 'no arrays'}: it needs x_{split} and y_{split}.")
         images, labels = arrays[x], arrays[y]
         images = images[..., None] if images.ndim == 3 else images
         labels = labels[:, 0] if labels.ndim == 2 and labels.shape[1] == 1 else labels
@@ -169,6 +163,4 @@ def _check(path: Path, split: str, part: RawSplit, stock: Stock) -> None:
         wrong = (labels < 0) | (labels >= stock.labels[feature])
         if wrong.any():
             said = f"has {split} {feature} {labels[wrong][0]} in row {int(np.argmax(wrong))}"
-            raise InputError(
-                f"{path} {said}, outside 0..{stock.labels[feature] - 1}: get a fresh copy of it."
-            )
+            raise InputError(f"{path} {said}, outside 0..{stock.labels[feature] - 1}: get a fresh copy of it.")

@@ -94,7 +94,9 @@ def make_copies(
 
     def copies(source_id, image):
         own = jax.random.fold_in(root, source_id)
-        return jax.vmap(lambda j: _edit(jax.random.fold_in(own, j), image, setting, flips))(jnp.asarray(numbers, jnp.uint32))
+        return jax.vmap(lambda j: _edit(jax.random.fold_in(own, j), image, setting, flips))(
+            jnp.asarray(numbers, jnp.uint32)
+        )
 
     made = np.asarray(jax.jit(jax.vmap(copies))(jnp.asarray(ids, jnp.uint32), images))
     return np.rint(made * 255.0).astype(np.uint8) if sources.dtype == np.uint8 else made

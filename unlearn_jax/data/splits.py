@@ -113,7 +113,9 @@ def _class_targets(dataset: Dataset, per_request: int, requests: int, rng) -> li
     for label in rng.permutation(dataset.num_classes)[:requests]:
         members = np.flatnonzero(dataset.train.targets == label)
         if len(members) < per_request:
-            raise InputError(f"class {label} has {len(members)} images, fewer than {per_request} targets: ask for fewer.")
+            raise InputError(
+                f"class {label} has {len(members)} images, fewer than {per_request} targets: ask for fewer."
+            )
         chosen.append(np.sort(rng.choice(members, per_request, replace=False)))
     return chosen
 
@@ -220,7 +222,8 @@ def _same_classes(bench: Bench, rows: RequestRows, rng) -> np.ndarray:
         pool = rows.rest[bench.targets[rows.rest] == label]
         if len(pool) <= count:
             raise InputError(
-                f"placebo cannot drop {count} images of class {label}, which has {len(pool)}: ask for fewer copies or targets."
+                f"placebo cannot drop {count} images of class {label}, which has {len(pool)}: "
+                "ask for fewer copies or targets."
             )
         drawn.append(rng.choice(pool, count, replace=False))
     return np.concatenate(drawn)

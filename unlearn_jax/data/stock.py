@@ -28,9 +28,7 @@ _RGB = (32, 32, 3)
 _FINE = {"coarse_label": 20, "label": 100}  # in the order of the bytes of a record
 STOCK = {
     "mnist": Stock("3.0.1", "MNIST", (28, 28, 1), {"label": 10}, (60000, 10000), False, False, _DIGITS),
-    "fashion_mnist": Stock(
-        "3.0.1", "FashionMNIST", (28, 28, 1), {"label": 10}, (60000, 10000), True, False, _CLOTHES
-    ),
+    "fashion_mnist": Stock("3.0.1", "FashionMNIST", (28, 28, 1), {"label": 10}, (60000, 10000), True, False, _CLOTHES),
     "cifar10": Stock("3.0.2", "Cifar10", _RGB, {"label": 10}, (50000, 10000), True, True, _OBJECTS),
     "cifar100": Stock("3.0.2", "Cifar100", _RGB, _FINE, (50000, 10000), True, True, ()),
 }

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
-
 
 from unlearn_jax.data.augment import augmentation
 from unlearn_jax.errors import InputError, choose
@@ -16,10 +16,11 @@ from unlearn_jax.methods import (
     retrain,
     scrub,
 )
-from unlearn_jax.methods.common import Entry, Problem, Recipe
+from unlearn_jax.methods.common import Entry, Problem
 from unlearn_jax.population.plans import Plan, Sizes
 from unlearn_jax.population.run import Fold
 
+NO_SIZES = Sizes(0, 0)
 CORE = ("do_nothing", "retrain", "finetune", "gradient_ascent", "neggrad_plus", "random_label", "scrub")
 METHODS: dict[str, Entry] = {
     module.ENTRY.name: module.ENTRY
@@ -40,16 +41,20 @@ def select(names: str) -> list[str]:
     return list(dict.fromkeys(choose("method", name, METHODS) for name in listed))
 
 
-def prepare(name: str, problem: Problem, settings: dict[str, Any] | None = None) -> tuple[Fold, Plan, dict[str, float]]:
+def prepare(
+    name: str, problem: Problem, settings: dict[str, Any] | None = None, sizes: Sizes = NO_SIZES
+) -> tuple[Fold, Plan, dict[str, float]]:
     """A method made ready to run on a population.
 
     Args:
         name: registry name.
-        problem: model, task, recipe and set sizes.
+        problem: model, task and recipe.
         settings: overrides of the entry's hyperparameters, static or numeric.
+        sizes: the largest request and retained set of any member, from which plans count their passes.
 
     Returns:
-        The fold, its plan, and the value of every numeric hyperparameter.
+        The fold (the same object for the same problem and static settings, so that its program is reused), its plan,
+        and the value of every numeric hyperparameter.
 
     Raises:
         InputError: unknown method, or a hyperparameter that it does not have.
@@ -65,10 +70,18 @@ def prepare(name: str, problem: Problem, settings: dict[str, Any] | None = None)
         else:
             static[key] = type(entry.static[key])(value)
 
-    def build(hp, shared):
-        return entry.build(bind_shared(problem, shared), static, hp)
+    fold = _fold(name, problem, tuple(sorted(static.items())))
+    return fold, entry.plan(sizes, static, problem.recipe), numeric
 
-    return Fold(build, augmentation(problem.recipe.augment)), entry.plan(problem.sizes, static, problem.recipe), numeric
+
+@functools.lru_cache(maxsize=128)
+def _fold(name: str, problem: Problem, static: tuple) -> Fold:
+    """The fold of a method with its static settings."""
+
+    def build(hp, shared):
+        return METHODS[name].build(bind_shared(problem, shared), dict(static), hp)
+
+    return Fold(build, augmentation(problem.recipe.augment))
 
 
 def check_setting(name: str, key: str) -> None:

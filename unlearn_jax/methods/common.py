@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import optax
 
 from unlearn_jax.population.plans import Plan, Sizes
+from unlearn_jax.trees import tree_scale
 from unlearn_jax.types import Array, Batch, Method, Model, PyTree, Task, Variables
 
 
@@ -31,10 +32,9 @@ class Problem(NamedTuple):
 
     model: Model
     task: Task
-    example: jax.ShapeDtypeStruct | Array  # inputs of a batch of one, for fresh initialisations
+    example: jax.ShapeDtypeStruct  # inputs of a batch of one, for fresh initialisations
     num_classes: int
     recipe: Recipe
-    sizes: Sizes = Sizes(0, 0)  # largest request and retained set of any member
 
 
 class Entry(NamedTuple):
@@ -80,7 +80,7 @@ def gradient_method(
     """The fold "follow the gradient of a loss from the original weights".
 
     Args:
-        optimizer: an optax transformation.
+        optimizer: an optax transformation; the plan's ``rate`` scales what it returns, so schedules live in plans.
         loss: ``(params, trained, batches, key) -> (scalar, new model state)``.
         extra: ``(key, variables) -> pytree`` kept in ``Trained.extra`` from the start; none = nothing.
     """
@@ -92,6 +92,7 @@ def gradient_method(
     def update(key: Array, trained: Trained, batches) -> tuple[Trained, Array]:
         (value, state), grads = jax.value_and_grad(loss, has_aux=True)(trained.params, trained, batches, key)
         updates, moments = optimizer.update(grads, trained.optimizer, trained.params)
+        updates = tree_scale(updates, batches.rate)
         return Trained(optax.apply_updates(trained.params, updates), state, moments, trained.extra), value
 
     return Method(init, update, finish)
@@ -104,7 +105,9 @@ def finish(trained: Trained) -> Variables:
 
 def sgd(lr: Array | float, momentum: float = 0.9, weight_decay: Array | float = 0.0) -> optax.GradientTransformation:
     """Stochastic gradient descent with heavy-ball momentum and coupled weight decay."""
-    return optax.chain(optax.add_decayed_weights(weight_decay), optax.trace(decay=momentum), optax.scale_by_learning_rate(lr))
+    return optax.chain(
+        optax.add_decayed_weights(weight_decay), optax.trace(decay=momentum), optax.scale_by_learning_rate(lr)
+    )
 
 
 def bounded_loss(problem: Problem, logits: Array, batch: Batch, bound: Array | float) -> Array:
@@ -115,4 +118,6 @@ def bounded_loss(problem: Problem, logits: Array, batch: Batch, bound: Array | f
     """
     losses = problem.task.loss(logits, batch)
     live = jax.lax.stop_gradient(losses) < bound * jnp.log(float(problem.num_classes))
-    return weighted_mean(losses, jnp.where(live, batch.weight, 0.0)) * weighted_mean(live.astype(jnp.float32), batch.weight)
+    return weighted_mean(losses, jnp.where(live, batch.weight, 0.0)) * weighted_mean(
+        live.astype(jnp.float32), batch.weight
+    )

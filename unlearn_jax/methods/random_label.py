@@ -10,7 +10,6 @@ training mode on the retained batch, evaluation mode on the request.
 from __future__ import annotations
 
 import jax
-import jax.numpy as jnp
 
 from unlearn_jax.methods.common import Entry, Problem, Recipe, gradient_method, mean_loss, sgd
 from unlearn_jax.population.plans import Plan, Sizes, passes, uniform_plan

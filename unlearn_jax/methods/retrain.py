@@ -6,6 +6,8 @@ The same fold trains every reference population: only the index tables differ. T
 from __future__ import annotations
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 import optax
 
 from unlearn_jax.methods.common import Entry, Problem, Recipe, gradient_method, mean_loss
@@ -13,23 +15,24 @@ from unlearn_jax.population.plans import Plan, Sizes, uniform_plan
 from unlearn_jax.types import Method
 
 
-def schedule(recipe: Recipe, lr) -> optax.Schedule:
-    """The learning rate as a function of the update."""
+def rates(recipe: Recipe) -> np.ndarray:
+    """Multiplier of the learning rate at each update: constant, or a linear warm-up and a cosine to zero."""
+    at = np.arange(recipe.steps) + 1.0
     if recipe.schedule == "constant":
-        return optax.constant_schedule(lr)
+        return np.ones(recipe.steps)
     warm = max(1, recipe.steps // 10)
-    return optax.warmup_cosine_decay_schedule(0.0, lr, warm, recipe.steps, 0.0)
+    fall = 0.5 * (1.0 + np.cos(np.pi * np.clip((at - warm) / max(recipe.steps - warm + 1, 1), 0.0, 1.0)))
+    return np.where(at < warm, at / warm, fall)
 
 
 def optimizer(recipe: Recipe, lr, weight_decay) -> optax.GradientTransformation:
     """The recipe's optimizer with decoupled weight decay."""
-    rate = schedule(recipe, lr)
     if recipe.optimizer == "adamw":
-        return optax.adamw(rate, weight_decay=weight_decay)
+        return optax.adamw(lr, weight_decay=weight_decay)
     return optax.chain(
         optax.trace(decay=recipe.momentum, nesterov=True),
         optax.add_decayed_weights(weight_decay),
-        optax.scale_by_learning_rate(rate),
+        optax.scale_by_learning_rate(lr),
     )
 
 
@@ -43,14 +46,16 @@ def build(problem: Problem, static: dict, hp: dict) -> Method:
     fold = gradient_method(optimizer(problem.recipe, hp["lr"], hp["weight_decay"]), loss)
 
     def init(key: jax.Array, variables):
-        return fold.init(key, problem.model.init(jax.random.fold_in(key, 1), problem.example))
+        return fold.init(
+            key, problem.model.init(jax.random.fold_in(key, 1), jnp.zeros(problem.example.shape, problem.example.dtype))
+        )
 
     return Method(init, fold.update, fold.finish)
 
 
 def plan(sizes: Sizes, static: dict, recipe: Recipe) -> Plan:
     """The recipe's steps, whatever the size of the set."""
-    return uniform_plan(recipe.steps, retain_batch=recipe.batch)
+    return uniform_plan(recipe.steps, retain_batch=recipe.batch, rate=rates(recipe))
 
 
 ENTRY = Entry(

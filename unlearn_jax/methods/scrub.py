@@ -3,9 +3,10 @@
 Kurmanji et al. 2023 (arXiv 2302.09880). With T the frozen original and s the student, for epochs e = 1..E:
 a *max* pass over F for e <= ``max_epochs`` (ascend KL(T || s)), then a *min* pass over R (descend
 ``gamma l + alpha KL(T || s)``), so that every epoch, and the method, ends on min. Both KL terms are at
-temperature ``temperature`` and scaled by its square. One Adam (weight decay coupled, as published) serves both kinds of pass; its rate is divided
-by ten after the epochs in ``decay``. Defaults are the paper's small-scale ones. Student in training mode, teacher in
-evaluation mode; the max pass leaves the batch statistics as they are, so that the request is not averaged in.
+temperature ``temperature`` and scaled by its square. One Adam (weight decay coupled, as published) serves both kinds
+of pass; its rate is divided by ten after the epochs in ``decay``. Defaults are the paper's small-scale ones. Student
+in training mode, teacher in evaluation mode; the max pass leaves the batch statistics as they are, so that the
+request is not averaged in.
 """
 
 from __future__ import annotations
@@ -56,7 +57,7 @@ def build(problem: Problem, static: dict, hp: dict) -> Method:
     adam = optax.chain(
         optax.add_decayed_weights(hp["weight_decay"]),
         optax.scale_by_adam(),
-        optax.scale_by_learning_rate(rates(problem.sizes, static, hp["lr"])),
+        optax.scale_by_learning_rate(hp["lr"]),
     )
     return gradient_method(adam, loss, extra=lambda key, variables: {"teacher": variables})
 
@@ -73,11 +74,11 @@ def phases(sizes: Sizes, static: dict) -> np.ndarray:
     return np.asarray(sum(epochs, []), np.int32)
 
 
-def rates(sizes: Sizes, static: dict, lr: Array) -> optax.Schedule:
-    """``lr`` divided by ten at the start of each epoch (counted from 1) after those in ``decay``."""
+def rates(sizes: Sizes, static: dict) -> np.ndarray:
+    """(T,) multiplier of the learning rate: divided by ten after each epoch (counted from 1) in ``decay``."""
     high, low = _passes(sizes, static)
-    starts = np.asarray([e * low + min(e, static["max_epochs"]) * high for e in static["decay"]], np.int32)
-    return lambda count: lr * 0.1 ** jnp.sum(count >= starts).astype(jnp.float32)
+    starts = np.asarray([e * low + min(e, static["max_epochs"]) * high for e in static["decay"]])
+    return 0.1 ** np.sum(np.arange(len(phases(sizes, static)))[:, None] >= starts[None, :], axis=1)
 
 
 def plan(sizes: Sizes, static: dict, recipe: Recipe) -> Plan:
@@ -88,6 +89,7 @@ def plan(sizes: Sizes, static: dict, recipe: Recipe) -> Plan:
         retain_batch=static["batch"],
         forget_cost=(1.0 + FORWARD, 0.0),
         retain_cost=(0.0, 1.0 + FORWARD),
+        rate=rates(sizes, static),
     )
 
 

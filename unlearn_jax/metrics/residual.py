@@ -71,7 +71,7 @@ def residual_influence(
 def residual_distance(
     unlearned, original, oracle, *, role: str = "original", seed: int = 0, resamples: int = RESAMPLES
 ) -> Estimate:
-    """Residual distance ``sqrt(max(0, Q(unlearned) / Q(original)))``: 1 = as far from the oracle as the original, 0 = there.
+    """Residual distance ``sqrt(max(0, Q(unlearned) / Q(original)))``: 1 = as far off as the original, 0 = there.
 
     Q(u) estimates the mean over targets of (E m_u - E m_oracle)^2 without the bias that finitely many members bring:
     products are taken over distinct members only. This is the limit of "margins of one half of the members times

@@ -99,9 +99,10 @@ def member_means(values: Values, seed: int, resamples: int) -> list[np.ndarray]:
     out = []
     for index, block in enumerate(values.blocks):
         alive = np.isfinite(block).all(axis=1)
-        weight = np.concatenate(
-            [np.ones((1, len(block))), member_counts(seed, values.role, index, len(block), resamples)]
-        ) * alive
+        weight = (
+            np.concatenate([np.ones((1, len(block))), member_counts(seed, values.role, index, len(block), resamples)])
+            * alive
+        )
         total = weight.sum(axis=1, keepdims=True)
         with np.errstate(invalid="ignore", divide="ignore"):
             out.append(np.where(total > 0, (weight @ np.where(alive[:, None], block, 0.0)) / total, np.nan))

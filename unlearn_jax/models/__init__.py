@@ -67,9 +67,7 @@ def build_model(
     for option in options:
         choose(f"{name} option", option, valid)
     if (mean is None) != (std is None):
-        raise InputError(
-            "mean and std go together: give both, or neither for inputs that are standardised already."
-        )
+        raise InputError("mean and std go together: give both, or neither for inputs that are standardised already.")
     model = MODELS[name](num_classes, tuple(input_shape), **options)
     return model if mean is None else standardize(model, mean=mean, std=std)
 

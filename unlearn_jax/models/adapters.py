@@ -94,9 +94,7 @@ def standardize(model: Model, *, mean: Sequence[float], std: Sequence[float]) ->
     """
     mean, std = np.asarray(mean, np.float32), np.asarray(std, np.float32)
     if mean.ndim != 1 or mean.shape != std.shape:
-        raise InputError(
-            f"mean has shape {mean.shape} and std {std.shape}: give one value of each per channel."
-        )
+        raise InputError(f"mean has shape {mean.shape} and std {std.shape}: give one value of each per channel.")
     if not (np.isfinite(mean).all() and np.isfinite(std).all() and (std > 0).all()):
         raise InputError("mean and std must be finite and std above 0: drop or rescale constant channels.")
 
@@ -105,9 +103,7 @@ def standardize(model: Model, *, mean: Sequence[float], std: Sequence[float]) ->
         if x.dtype not in (jnp.uint8, jnp.float32):
             raise InputError(f"images are {x.dtype}: give uint8 in 0..255 or float32 in [0, 1].")
         if x.shape[-1] != mean.size:
-            raise InputError(
-                f"images have {x.shape[-1]} channels, mean {mean.size}: give one mean per channel."
-            )
+            raise InputError(f"images have {x.shape[-1]} channels, mean {mean.size}: give one mean per channel.")
         x = x.astype(jnp.float32) / 255.0 if x.dtype == jnp.uint8 else x
         shape = (1,) * (x.ndim - 1) + (-1,)
         return (x - mean.reshape(shape)) / std.reshape(shape)

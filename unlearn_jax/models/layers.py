@@ -35,9 +35,7 @@ def check_image_model(num_classes: int, input_shape, *, widths=(), conv_impl="au
     if num_classes < 2:
         raise InputError(f"num_classes is {num_classes}: give a whole number of at least 2.")
     if len(input_shape) != 3 or min(input_shape) < 1:
-        raise InputError(
-            f"input_shape is {tuple(input_shape)}: give (height, width, channels), each at least 1."
-        )
+        raise InputError(f"input_shape is {tuple(input_shape)}: give (height, width, channels), each at least 1.")
     if any(w < 1 for w in widths):
         raise InputError(f"layer widths are {tuple(widths)}: give whole numbers of at least 1.")
 
@@ -66,11 +64,7 @@ def conv_im2col(x: jax.Array, kernel: jax.Array, strides: tuple[int, int], paddi
     out_h = (x.shape[1] - kh) // strides[0] + 1
     out_w = (x.shape[2] - kw) // strides[1] + 1
     stop_h, stop_w = (out_h - 1) * strides[0] + 1, (out_w - 1) * strides[1] + 1
-    slices = [
-        x[:, i : i + stop_h : strides[0], j : j + stop_w : strides[1], :]
-        for i in range(kh)
-        for j in range(kw)
-    ]
+    slices = [x[:, i : i + stop_h : strides[0], j : j + stop_w : strides[1], :] for i in range(kh) for j in range(kw)]
     patches = slices[0] if len(slices) == 1 else jnp.concatenate(slices, axis=-1)
     return patches @ kernel.reshape(kh * kw * cin, cout)
 

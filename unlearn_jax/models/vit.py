@@ -85,9 +85,7 @@ def vit(
     if patch is None:
         patch = 2 if max(input_shape[:2]) <= 8 else 4
     if patch < 1 or input_shape[0] % patch or input_shape[1] % patch:
-        raise InputError(
-            f"patch {patch} does not divide images of {input_shape[0]}x{input_shape[1]}: change patch."
-        )
+        raise InputError(f"patch {patch} does not divide images of {input_shape[0]}x{input_shape[1]}: change patch.")
     if width % heads:
         raise InputError(f"{heads} heads do not divide width {width}: change heads or width.")
     return from_linen(_ViT(num_classes, patch, width, depth, heads, compute_dtype(dtype)))

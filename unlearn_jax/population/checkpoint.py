@@ -78,6 +78,6 @@ def load_chunk(store: Path, digest: str) -> PyTree | None:
             load = ocp.load if hasattr(ocp, "load") else ocp.load_pytree
             tree = load(target.resolve())
         return jax.tree.map(np.asarray, tree)
-    except Exception as error:  # noqa: BLE001 - any unreadable chunk is trained again, whatever Orbax raises
+    except Exception as error:
         warnings.warn(f"saved members {target.name} cannot be read ({error}); training them again.", stacklevel=2)
         return None

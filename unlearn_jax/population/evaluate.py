@@ -75,7 +75,7 @@ def evaluate(
     for start in range(0, members, width):
         rows = np.minimum(np.arange(start, start + width), members - 1)
         live = min(width, members - start)
-        chunk = jax.device_put(jax.tree.map(lambda x: np.asarray(x)[rows], own), split)
+        chunk = jax.device_put(trees.take_members(own, rows), split)
         for first in range(0, n, block):
             at = np.minimum(np.arange(first, first + block), n - 1)
             batch = jax.device_put((shared, data.inputs[at], data.targets[at]), whole)

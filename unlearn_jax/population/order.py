@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 
 from unlearn_jax.types import Array
 
@@ -49,11 +50,15 @@ def positions(key: Array, step: Array, batch: int, count: Array) -> Array:
     x = slot - epoch * count
     seeds = jax.random.bits(key, (2,), jnp.uint32)
     salt = _mix(epoch.astype(jnp.uint32) ^ seeds[0])
-    for r in range(ROUNDS):
-        offset = _below(_mix(salt + jnp.uint32((0x9E3779B9 * (r + 1)) & 0xFFFFFFFF)), count)
+
+    def swap_or_not(r, x):
+        number = (r + 1).astype(jnp.uint32)
+        offset = _below(_mix(salt + jnp.uint32(0x9E3779B9) * number), count)
         y = offset - x
         y = jnp.where(y < 0, y + count, y)
         pair = jnp.maximum(x, y).astype(jnp.uint32)
-        coin = _mix(pair * jnp.uint32(0x9E3779B1) ^ (salt ^ seeds[1]) ^ jnp.uint32((0x85EBCA6B * (r + 1)) & 0xFFFFFFFF))
-        x = jnp.where((coin >> 31) == 1, y, x)
-    return x
+        coin = _mix(pair * jnp.uint32(0x9E3779B1) ^ (salt ^ seeds[1]) ^ (jnp.uint32(0x85EBCA6B) * number))
+        return jnp.where((coin >> 31) == 1, y, x)
+
+    unroll = 4 if jax.default_backend() == "cpu" else ROUNDS  # a loop compiles sooner, one kernel launches sooner
+    return lax.fori_loop(0, ROUNDS, swap_or_not, x, unroll=unroll)

@@ -25,6 +25,7 @@ class Plan(NamedTuple):
     retain_step: np.ndarray  # (T,) int32, number of the batch in the retain stream
     forget_cost: np.ndarray  # (T,) float
     retain_cost: np.ndarray  # (T,) float
+    rate: np.ndarray  # (T,) float32, multiplier of the learning rate
     forget_batch: int
     retain_batch: int
 
@@ -48,9 +49,15 @@ FORWARD = 1.0 / 3.0
 
 
 def uniform_plan(
-    steps: int, *, forget_batch: int = 0, retain_batch: int = 0, forget_cost: float = 1.0, retain_cost: float = 1.0
+    steps: int,
+    *,
+    forget_batch: int = 0,
+    retain_batch: int = 0,
+    forget_cost: float = 1.0,
+    retain_cost: float = 1.0,
+    rate: np.ndarray | None = None,
 ) -> Plan:
-    """``steps`` updates of one kind, each on the next batch of both streams."""
+    """``steps`` updates of one kind, each on the next batch of both streams; ``rate`` (steps,) is 1 by default."""
     count = np.arange(steps, dtype=np.int32)
     return Plan(
         phase=np.zeros(steps, np.int32),
@@ -58,13 +65,20 @@ def uniform_plan(
         retain_step=count,
         forget_cost=np.full(steps, forget_cost if forget_batch else 0.0),
         retain_cost=np.full(steps, retain_cost if retain_batch else 0.0),
+        rate=np.ones(steps, np.float32) if rate is None else np.asarray(rate, np.float32),
         forget_batch=forget_batch,
         retain_batch=retain_batch,
     )
 
 
 def phased_plan(
-    phases: np.ndarray, *, forget_batch: int, retain_batch: int, forget_cost: tuple, retain_cost: tuple
+    phases: np.ndarray,
+    *,
+    forget_batch: int,
+    retain_batch: int,
+    forget_cost: tuple,
+    retain_cost: tuple,
+    rate: np.ndarray | None = None,
 ) -> Plan:
     """Updates of several kinds; a stream moves on only in the phases that cost something on it.
 
@@ -74,6 +88,7 @@ def phased_plan(
         retain_batch: slots of a retain batch.
         forget_cost: by phase, gradient evaluations per forget example (0 = unused).
         retain_cost: by phase, gradient evaluations per retained example (0 = unused).
+        rate: (T,) multiplier of the learning rate; 1 by default.
     """
     phases = np.asarray(phases, np.int32)
     forget = np.asarray(forget_cost, float)[phases]
@@ -82,7 +97,8 @@ def phased_plan(
     def counter(cost: np.ndarray) -> np.ndarray:
         return np.maximum(np.cumsum(cost > 0) - 1, 0).astype(np.int32)
 
-    return Plan(phases, counter(forget), counter(retain), forget, retain, forget_batch, retain_batch)
+    rate = np.ones(len(phases), np.float32) if rate is None else np.asarray(rate, np.float32)
+    return Plan(phases, counter(forget), counter(retain), forget, retain, rate, forget_batch, retain_batch)
 
 
 def passes(size: int, batch: int) -> int:

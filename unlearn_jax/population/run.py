@@ -60,6 +60,9 @@ class Options(NamedTuple):
     label: str = ""  # written beside the stored chunk
 
 
+DEFAULTS = Options()
+
+
 class Carry(NamedTuple):
     """What the loop carries for one member."""
 
@@ -81,6 +84,16 @@ class _Steps(NamedTuple):
     phase: Array
     forget_step: Array
     retain_step: Array
+    rate: Array
+    total: Array  # () live rows; the columns are padded so that plans of similar length share a program
+
+
+def _columns(plan: Plan) -> _Steps:
+    """The plan's columns, padded to a power of two."""
+    length = max(64, 1 << max(plan.steps - 1, 0).bit_length())
+    pad = lambda x, dtype: jnp.asarray(np.pad(x, (0, length - plan.steps)), dtype)
+    whole = [pad(x, jnp.int32) for x in (plan.phase, plan.forget_step, plan.retain_step)]
+    return _Steps(*whole, pad(plan.rate, jnp.float32), jnp.int32(max(plan.steps, 1)))
 
 
 def _draw(key: Array, step: Array, table: Array, count: Array, size: int, weight, data: Stored, augment) -> Batch:
@@ -112,9 +125,9 @@ def _programs(fold: Fold, forget_batch: int, retain_batch: int) -> tuple[Callabl
             retain_batch, tables.weight, data, fold.augment,
         )  # fmt: skip
         update = fold.build(member.hp, shared).update
-        batches = Batches(forget, retain, steps.phase[t], t)
+        batches = Batches(forget, retain, steps.phase[t], t, steps.rate[t])
         state, loss = update(jax.random.fold_in(jax.random.fold_in(key, 3), t), carry.state, batches)
-        slot = (t * POINTS) // steps.phase.shape[0]
+        slot = (t * POINTS) // steps.total
         return Carry(state, carry.loss.at[slot].set(loss.astype(jnp.float32)))
 
     def end(own, common):
@@ -219,7 +232,7 @@ def run_population(
     variables: PyTree,
     *,
     hp: dict[str, np.ndarray] | None = None,
-    options: Options = Options(),
+    options: Options = DEFAULTS,
 ) -> Population:
     """Run a method, or a training, for every member.
 
@@ -240,41 +253,56 @@ def run_population(
         InputError: no member.
     """
     members = keys.shape[0]
-    split, everywhere = member_shardings(member_mesh())
     if members < 1:
         raise InputError("members is 0: ask for at least 1.")
-    width, own, shared = chunk_width(members, options), *trees.split_shared(variables)
-    columns = (plan.phase, plan.forget_step, plan.retain_step)
-    steps = _Steps(*(jnp.asarray(x if plan.steps else [0], jnp.int32) for x in columns))
+    own, shared = trees.split_shared(variables)
+    split, everywhere = member_shardings(member_mesh())
+    data, steps, shared = jax.device_put((data, _columns(plan), shared), everywhere)
     whole = _Member(keys, tables, {k: jnp.asarray(v, jnp.float32) for k, v in (hp or {}).items()})
-    data, steps, shared = jax.device_put((data, steps, shared), everywhere)
-    fingerprint = _fingerprint(data) if options.store is not None else ""
-    parts, seconds, compiling = [], 0.0, 0.0
+    width, parts, seconds, compiling = chunk_width(members, options), [], 0.0, 0.0
     for start in range(0, members, width):
-        rows = jnp.asarray(np.minimum(np.arange(start, start + width), members - 1))
-        member, begin_at = jax.device_put(jax.tree.map(lambda x: jnp.asarray(x)[rows], (whole, own)), split)
-        program = _compile(fold, plan, options, member, begin_at, data, steps, shared)
-        compiling += program.seconds
+        rows = np.minimum(np.arange(start, start + width), members - 1)
+        chunk = jax.device_put(trees.take_members({"member": whole, "begin": own}, rows), split)
+        common = (data, steps, shared)
+        program = _compile(fold, plan, options, chunk["member"], chunk["begin"], *common)
         live = min(width, members - start)
-
-        def tick(fraction: float, start=start, live=live) -> None:
-            if options.progress is not None:
-                slots = plan.steps * (plan.forget_batch + plan.retain_batch)
-                options.progress(start + fraction * live, int(fraction * live * slots))
-
-        digest = checkpoint.digest_of(program.digest, fingerprint, member, begin_at, steps, shared) if options.store else ""
-        done = checkpoint.load_chunk(options.store, digest) if options.store else None
-        if done is None:
-            clock = time.perf_counter()
-            result, loss = _train_chunk(program, plan, member, begin_at, data, steps, shared, options.progress and tick)
-            done = {"variables": result, "loss": loss, "seconds": np.float64(time.perf_counter() - clock)}
-            if options.store:
-                checkpoint.save_chunk(options.store, digest, done, {"label": options.label, "first_member": start})
+        tick = _ticker(options, plan, start, live)
+        done = _train_or_load(program, plan, options, chunk, common, tick, start)
         tick(1.0)
+        compiling += program.seconds
         seconds += float(done["seconds"])
-        parts.append(jax.tree.map(lambda x: np.asarray(x)[:live], {"variables": done["variables"], "loss": done["loss"]}))
+        parts.append(trees.take_members({"variables": done["variables"], "loss": done["loss"]}, slice(live)))
     result = trees.join_members([part["variables"] for part in parts]) | ({"shared": shared} if shared else {})
     return Population(result, np.concatenate([part["loss"] for part in parts]), seconds / members, compiling)
+
+
+def _ticker(options: Options, plan: Plan, start: int, live: int) -> Callable[[float], None]:
+    """Progress of one chunk as a function of the share of its updates done."""
+
+    def tick(fraction: float) -> None:
+        if options.progress is not None:
+            examples = plan.steps * (plan.forget_batch + plan.retain_batch) * live
+            options.progress(start + fraction * live, int(fraction * examples))
+
+    return tick
+
+
+def _train_or_load(program: _Compiled, plan: Plan, options: Options, chunk, common, tick, start: int) -> dict:
+    """One chunk's variables, losses and seconds: from the store where it is there, else trained and stored."""
+    digest = ""
+    if options.store is not None:
+        data, steps, shared = common
+        digest = checkpoint.digest_of(program.digest, _fingerprint(data), chunk, steps, shared)
+        found = checkpoint.load_chunk(options.store, digest)
+        if found is not None:
+            return found
+    clock = time.perf_counter()
+    result, loss = _train_chunk(program, plan, chunk["member"], chunk["begin"], *common, options.progress and tick)
+    done = {"variables": result, "loss": loss, "seconds": np.float64(time.perf_counter() - clock)}
+    done = jax.tree.map(np.asarray, done)
+    if options.store is not None:
+        checkpoint.save_chunk(options.store, digest, done, {"label": options.label, "first_member": start})
+    return done
 
 
 _FINGERPRINTS: dict[int, tuple[Array, str]] = {}

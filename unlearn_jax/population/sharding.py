@@ -25,7 +25,7 @@ def member_shardings(mesh: Mesh) -> tuple[NamedSharding, NamedSharding]:
 
 
 def choose_axis(flops: float, platform: str | None = None) -> str:
-    """``vmap`` or ``map`` for a model of ``flops`` forward operations per example, as measured (docs/performance.md)."""
+    """``vmap`` or ``map`` for a model of ``flops`` forward operations an example, as measured (docs/performance.md)."""
     platform = platform or jax.default_backend()
     return "map" if platform != "cpu" and flops >= WIDE else "vmap"
 
