@@ -7,6 +7,7 @@ import hashlib
 import json
 import math
 from dataclasses import dataclass
+from pathlib import Path
 
 from unlearn_jax.data.similar import LEVELS
 from unlearn_jax.errors import InputError, choose
@@ -21,7 +22,7 @@ class StudyConfig:
     """What is measured, on what, how precisely. Commas mean several: copies and gamma are axes of the study."""
 
     dataset: str = "digits"
-    """registered data set"""
+    """registered data set, or the path of a .npz file with x_train, y_train, x_test, y_test"""
     model: str = ""
     """registered model; empty = the data set's own (digits: mlp, mnist and fashion_mnist: convnet, cifar: resnet9)"""
     similarity: str = "near"
@@ -163,9 +164,14 @@ def check(config: StudyConfig) -> None:
     copies_of(config), gammas_of(config), settings_of(config)
 
 
+def dataset_name(config: StudyConfig) -> str:
+    """The data set's name in records: the registry's, or the stem of the user's file."""
+    return Path(config.dataset).stem if config.dataset.endswith(".npz") else config.dataset
+
+
 def recipe_of(config: StudyConfig) -> tuple[str, Recipe]:
     """Model name and training recipe: the data set's preset with the configuration's overrides."""
-    model, recipe = Preset.BY_DATASET.get(config.dataset, ("convnet", Preset.IMAGE))
+    model, recipe = Preset.BY_DATASET.get(dataset_name(config), ("convnet", Preset.IMAGE))
     given = {name: getattr(config, name) for name in ("steps", "batch", "lr", "augment") if getattr(config, name)}
     return config.model or model, recipe._replace(**given)
 
@@ -173,4 +179,4 @@ def recipe_of(config: StudyConfig) -> tuple[str, Recipe]:
 def run_name(config: StudyConfig) -> str:
     """A folder name that says what the study is and differs where the configuration does."""
     digest = hashlib.sha256(json.dumps(dataclasses.asdict(config), sort_keys=True).encode()).hexdigest()[:6]
-    return f"{config.dataset}-{config.similarity}-{config.targets}-{digest}"
+    return f"{dataset_name(config)}-{config.similarity}-{config.targets}-{digest}"

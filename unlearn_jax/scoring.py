@@ -68,7 +68,7 @@ def score_level(setup, level, outcomes, extra: dict, recorder) -> list[str]:
     """Write every figure of one level; returns notes for the manifest."""
     scorer, config = Scorer(setup, level, outcomes), setup.config
     base = {
-        "dataset": config.dataset,
+        "dataset": setup.dataset.name,
         "model": recipe_model(setup),
         "targets": config.targets,
         "similarity": config.similarity,

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from unlearn_jax.errors import choose
 from unlearn_jax.population.plans import Plan, Sizes
 from unlearn_jax.trees import tree_scale
 from unlearn_jax.types import Array, Batch, Method, Model, PyTree, Task, Variables
@@ -91,7 +92,8 @@ def gradient_method(
 
     def update(key: Array, trained: Trained, batches) -> tuple[Trained, Array]:
         (value, state), grads = jax.value_and_grad(loss, has_aux=True)(trained.params, trained, batches, key)
-        updates, moments = optimizer.update(grads, trained.optimizer, trained.params)
+        with jax.numpy_dtype_promotion("standard"):  # optax raises a float to its int32 step count
+            updates, moments = optimizer.update(grads, trained.optimizer, trained.params)
         updates = tree_scale(updates, batches.rate)
         return Trained(optax.apply_updates(trained.params, updates), state, moments, trained.extra), value
 
@@ -108,6 +110,14 @@ def sgd(lr: Array | float, momentum: float = 0.9, weight_decay: Array | float = 
     return optax.chain(
         optax.add_decayed_weights(weight_decay), optax.trace(decay=momentum), optax.scale_by_learning_rate(lr)
     )
+
+
+def descent(static: dict[str, Any], hp: dict[str, Any]) -> optax.GradientTransformation:
+    """The optimizer that ``static["optimizer"]`` names: ``sgd`` with momentum, or ``adam``; weight decay is coupled."""
+    rate, decay = hp["lr"], hp.get("weight_decay", 0.0)
+    if choose("optimizer", static["optimizer"], ("sgd", "adam")) == "sgd":
+        return sgd(rate, static["momentum"], decay)
+    return optax.chain(optax.add_decayed_weights(decay), optax.adam(rate))
 
 
 def bounded_loss(problem: Problem, logits: Array, batch: Batch, bound: Array | float) -> Array:

@@ -2,13 +2,16 @@
 
 Golatkar et al. 2020 (arXiv 1911.04933), Thudi et al. 2022. The rule is unbounded: the loss has no maximum, so the
 number of steps decides everything. Default variant ``bound=1``: an example stops counting when its loss passes
-ln K, where the model is as wrong as chance; ``bound=inf`` is the published rule. Batch statistics in evaluation
-mode, so that passes over the request alone do not overwrite them.
+ln K, where the model is as wrong as chance; ``bound=inf`` is the published rule. On a memorised request the gradient
+is so small that published SGD rates do nothing and larger ones destroy the model, so the default follows Adam, at the
+largest of 1e-4, 3e-4, 1e-3, 3e-3 that kept 98% accuracy on the retained digits (random targets, another seed, no
+oracle); ``optimizer=sgd`` is the published one. Batch statistics in evaluation mode, so that passes over the request
+alone do not overwrite them.
 """
 
 from __future__ import annotations
 
-from unlearn_jax.methods.common import Entry, Problem, Recipe, bounded_loss, gradient_method, sgd
+from unlearn_jax.methods.common import Entry, Problem, Recipe, bounded_loss, descent, gradient_method
 from unlearn_jax.population.plans import Plan, Sizes, passes, uniform_plan
 from unlearn_jax.types import Method
 
@@ -21,7 +24,7 @@ def build(problem: Problem, static: dict, hp: dict) -> Method:
         outputs, _ = problem.model.apply(variables, batches.forget.inputs, key=key, train=False)
         return -bounded_loss(problem, outputs.logits, batches.forget, hp["bound"]), trained.state
 
-    return gradient_method(sgd(hp["lr"], static["momentum"]), loss)
+    return gradient_method(descent(static, hp), loss)
 
 
 def plan(sizes: Sizes, static: dict, recipe: Recipe) -> Plan:
@@ -37,6 +40,6 @@ ENTRY = Entry(
     needs=frozenset({"forget"}),
     build=build,
     plan=plan,
-    numeric={"lr": 0.01, "bound": 1.0},
-    static={"epochs": 10, "batch": 128, "momentum": 0.0},
+    numeric={"lr": 3e-4, "bound": 1.0},
+    static={"epochs": 10, "batch": 128, "optimizer": "adam", "momentum": 0.0},
 )
