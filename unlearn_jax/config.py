@@ -13,6 +13,7 @@ from unlearn_jax.data.similar import LEVELS
 from unlearn_jax.errors import InputError, choose
 from unlearn_jax.methods import METHODS, check_setting, select
 from unlearn_jax.methods.common import Recipe
+from unlearn_jax.models import model_options
 
 TARGETS = ("random", "class", "atypical", "distant")
 
@@ -25,6 +26,8 @@ class StudyConfig:
     """registered data set, or the path of a .npz file with x_train, y_train, x_test, y_test"""
     model: str = ""
     """registered model; empty = the data set's own (digits: mlp, mnist and fashion_mnist: convnet, cifar: resnet9)"""
+    model_options: tuple[str, ...] = ()
+    """options of the model as NAME=VALUE, such as width=16 or widths=64,64"""
     similarity: str = "near"
     """level of the constructed copies: exact, near or far"""
     copies: str = "0,1,4,8"
@@ -131,17 +134,24 @@ def settings_of(config: StudyConfig) -> dict[str, dict[str, list]]:
 
 def _values(method: str, name: str, text: str) -> list:
     """The values of one hyperparameter in its own type."""
-    entry = METHODS[method]
+    entry, said = METHODS[method], f"hp {method}.{name}"
+    if not text.strip(" ,"):
+        raise InputError(f"--{said} has no value: write METHOD.NAME=VALUE, such as scrub.alpha=.1,.5.")
     if name in entry.numeric:
-        return numbers(text, f"hp {method}.{name}", float)
+        return numbers(text, said, float)
     kind = type(entry.static[name])
     if kind is tuple:
-        return [tuple(numbers(text, f"hp {method}.{name}"))]
+        return [tuple(numbers(text, said))]
     if "," in text:
         raise InputError(f"'{method}.{name}' fixes shapes: give one value, and one run for each.")
     if kind is bool:
         return [choose(f"value of {method}.{name}", text.lower(), ("true", "false")) == "true"]
-    return [numbers(text, f"hp {method}.{name}", kind)[0]] if kind in (int, float) else [kind(text)]
+    if kind not in (int, float):
+        return [kind(text)]
+    value, least = numbers(text, said, kind)[0], 1 if name.endswith("batch") else 0
+    if not least <= value < math.inf:
+        raise InputError(f"--{said} is {value}: give {least} or more.")
+    return [value]
 
 
 def check(config: StudyConfig) -> None:
@@ -152,6 +162,10 @@ def check(config: StudyConfig) -> None:
         raise InputError(f"--members is {config.members}: give at least 1.")
     if config.requests < 1 or config.requests > config.members:
         raise InputError(f"--requests is {config.requests} with {config.members} members: give 1 up to that many.")
+    if not 0 <= config.seed < 2**32:
+        raise InputError(f"--seed is {config.seed}: give 0 up to {2**32 - 1}.")
+    if not 0 < config.dedup_threshold <= 1:
+        raise InputError(f"--dedup-threshold is {config.dedup_threshold:g}: give a cosine in (0, 1].")
     for name in ("num_targets", "resamples"):
         if getattr(config, name) < 1:
             raise InputError(f"--{name.replace('_', '-')} is {getattr(config, name)}: give at least 1.")
@@ -161,7 +175,7 @@ def check(config: StudyConfig) -> None:
             raise InputError(f"--{name.replace('_', '-')} is {value}: give 0 (the preset) or more.")
     if config.dtype:
         choose("dtype", config.dtype, ("float32", "bfloat16"))
-    copies_of(config), gammas_of(config), settings_of(config)
+    copies_of(config), gammas_of(config), settings_of(config), model_options_of(config)
 
 
 def dataset_name(config: StudyConfig) -> str:
@@ -174,6 +188,26 @@ def recipe_of(config: StudyConfig) -> tuple[str, Recipe]:
     model, recipe = Preset.BY_DATASET.get(dataset_name(config), ("convnet", Preset.IMAGE))
     given = {name: getattr(config, name) for name in ("steps", "batch", "lr", "augment") if getattr(config, name)}
     return config.model or model, recipe._replace(**given)
+
+
+def model_options_of(config: StudyConfig) -> dict:
+    """Options of the model in the types of their defaults.
+
+    Raises:
+        InputError: malformed text, an unknown model or option.
+    """
+    name, found = recipe_of(config)[0], {}
+    defaults = model_options(name)
+    for text in config.model_options:
+        option, equals, value = text.partition("=")
+        if not equals:
+            raise InputError(f"--model-options '{text}' is not understood: write NAME=VALUE, such as width=16.")
+        default = defaults[choose(f"{name} option", option, defaults)]
+        if isinstance(default, tuple):
+            found[option] = tuple(numbers(value, f"model-options {option}"))
+        else:
+            found[option] = value if isinstance(default, str) else numbers(value, f"model-options {option}")[0]
+    return found
 
 
 def run_name(config: StudyConfig) -> str:

@@ -54,12 +54,16 @@ class Recorder:
         """Bring the file on disk up to date."""
         self._file.flush()
 
+    def close(self) -> None:
+        """Bring the file on disk up to date and let go of it."""
+        self._file.close()
+
     def finish(self) -> None:
         """Write ``results.parquet`` and ``summary.csv``, each whole or not at all."""
         import pyarrow as pa
         import pyarrow.parquet as pq
 
-        self._file.close()
+        self.close()
         text = [
             (key, pa.float64() if key == "gamma" else pa.int64() if key == "copies" else pa.string()) for key in KEYS
         ]
@@ -86,8 +90,11 @@ def _row(keys: dict[str, Any]) -> dict[str, Any]:
 def write_whole(path: Path, write) -> None:
     """Call ``write(temporary path)`` and move the result into place, so that no half-written file is ever seen."""
     temporary = path.with_name(f".{path.name}.part")
-    write(temporary)
-    os.replace(temporary, path)
+    try:
+        write(temporary)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def write_json(path: Path, content: dict) -> None:

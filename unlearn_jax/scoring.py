@@ -51,8 +51,8 @@ class Scorer:
             at = self.columns(split, request)
             blocks.append(table[self.level.request_of == request][:, at])
             cluster = self.setup.bench.cluster[self.setup.shown[at]]
-            clusters.append(cluster if split in ("similar", "test_similar", "forget_copies") else np.arange(len(at)))
-        return Values(blocks, outcome.role, clusters)
+            clusters.append(at if split in ("rest", "test") else cluster)
+        return Values(blocks, outcome.role, clusters, shared=split in ("rest", "test"))
 
     def draws(self, outcome, split: str, what: str, requests: list[int]) -> Draws:
         """Draws of the mean of a population's values on a split."""

@@ -7,6 +7,8 @@ change, so programs and, where the rows are equal, whole populations are reused.
 from __future__ import annotations
 
 import dataclasses
+import functools
+import json
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -28,10 +30,11 @@ from unlearn_jax.data.splits import (
     choose_targets,
     detected_groups,
     make_bench,
+    named_copies,
     reference_rows,
     request_rows,
 )
-from unlearn_jax.errors import InputError
+from unlearn_jax.errors import InputError, choose
 from unlearn_jax.methods import Problem, prepare, select
 from unlearn_jax.models import build_model, flops_per_example
 from unlearn_jax.population import checkpoint
@@ -42,7 +45,7 @@ from unlearn_jax.population.run import Fold, Options, Stored, chunk_width, run_p
 from unlearn_jax.population.sharding import choose_axis
 from unlearn_jax.records import Recorder, environment, write_json, write_whole
 from unlearn_jax.tasks import classification
-from unlearn_jax.types import Population
+from unlearn_jax.types import Model, Population
 
 REFERENCES = ("original", "retrain", "oracle", "placebo", "dedup")
 REST_SHOWN = 5000  # rest examples evaluated when there are more, a fixed random subset
@@ -104,11 +107,12 @@ def run_study(config: StudyConfig, out: Path, *, store: Path | None = None, watc
     configs.check(config)
     command = options.pop("command", "")
     began = time.time()
-    setup = prepare_study(config, watch, **options)
     store = store or out.parent / "populations"
-    _claim(out, config)
+    _refuse_other(out, config)
+    setup = prepare_study(config, watch, store=store, **options)
     checkpoint.check_writable(store)
-    setup = setup._replace(options=setup.options._replace(store=store, progress=watch.advance))
+    checkpoint.check_writable(out)
+    setup = setup._replace(options=setup.options._replace(progress=watch.advance))
     manifest = {
         "command": command,
         "config": dataclasses.asdict(config)
@@ -123,8 +127,11 @@ def run_study(config: StudyConfig, out: Path, *, store: Path | None = None, watc
     }
     write_json(out / "manifest.json", manifest)
     recorder = Recorder(out)
-    compiling, similarity, notes = _run_levels(setup, recorder, out, watch)
-    recorder.finish()
+    try:
+        compiling, similarity, notes = _run_levels(setup, recorder, out, watch)
+        recorder.finish()
+    finally:
+        recorder.close()
     _write_gallery(setup, out / "gallery.npz")
     manifest |= {
         "status": "complete",
@@ -139,10 +146,12 @@ def run_study(config: StudyConfig, out: Path, *, store: Path | None = None, watc
 
 
 def prepare_study(config: StudyConfig, watch: Watch = SILENT, **options) -> Setup:
-    """Load the data, choose the targets, lay out the examples and build the model; nothing is written.
+    """Load the data, choose the targets, lay out the examples and build the model.
+
+    Nothing is written but, where ``store`` is among the options, the pilot members of atypical targets.
 
     Raises:
-        InputError: missing data, more targets than the data allow, an unknown model.
+        InputError: missing data, more targets or copies than the data allow, an unknown model or option.
     """
     dataset = load_dataset(config.dataset, data_dir=options.pop("data_dir", None))
     if config.train_size or config.test_size:
@@ -151,18 +160,22 @@ def prepare_study(config: StudyConfig, watch: Watch = SILENT, **options) -> Setu
     shape = dataset.train.inputs.shape[1:]
     on_accelerator = jax.default_backend() != "cpu"
     dtype = config.dtype or ("bfloat16" if on_accelerator and name not in ("mlp", "linear") else "float32")
-    model = build_model(name, dataset.num_classes, shape, mean=dataset.mean, std=dataset.std, dtype=dtype)
+    given = {"dtype": dtype} | configs.model_options_of(config)
+    model = _model(name, dataset.num_classes, shape, dataset.mean, dataset.std, tuple(sorted(given.items())))
     example = jax.ShapeDtypeStruct((1, *shape), dataset.train.inputs.dtype)
     problem = Problem(model, classification(), example, dataset.num_classes, recipe)
-    axis = options.pop("axis", "auto")
-    if axis == "auto":
-        axis = choose_axis(flops_per_example(model, shape, str(dataset.train.inputs.dtype)))
-    setting = Options(axis=axis, **options)
-    score = _pilot_score(config, dataset, problem, setting, watch) if config.targets == "atypical" else None
-    targets = choose_targets(dataset, config.targets, config.num_targets, config.requests, config.seed, score)
+    setting = _checked(Options(**{"axis": "auto", **options}))
+    if setting.axis == "auto":
+        flops = flops_per_example(model, shape, str(dataset.train.inputs.dtype))
+        setting = setting._replace(axis=choose_axis(flops))
+    pick = functools.partial(choose_targets, dataset, config.targets, config.num_targets, config.requests, config.seed)
+    targets = pick(np.zeros(len(dataset.train.targets)))  # refuses too many targets before the pilots train
+    if config.targets == "atypical":
+        targets = pick(_pilot_score(config, dataset, problem, setting, watch))
     bench = make_bench(
         dataset, targets, copies=max(configs.copies_of(config)), level=config.similarity, seed=config.seed
     )
+    _check_placebo(config, bench)
     plain = np.flatnonzero((bench.origin == 0) & (bench.request < 0))
     if len(plain) > REST_SHOWN:
         plain = np.sort(np.random.default_rng([config.seed, 4]).choice(plain, REST_SHOWN, replace=False))
@@ -171,39 +184,74 @@ def prepare_study(config: StudyConfig, watch: Watch = SILENT, **options) -> Setu
     return Setup(config, dataset, bench, problem, stored, shown, prepare("retrain", problem), setting)
 
 
+@functools.lru_cache(maxsize=8)
+def _model(name: str, num_classes: int, shape: tuple, mean: tuple, std: tuple, given: tuple) -> Model:
+    """The model; the same object for the same arguments, so that studies in one process share their programs."""
+    return build_model(name, num_classes, shape, mean=mean, std=std, **dict(given))
+
+
+def _checked(options: Options) -> Options:
+    """The options, if they can be followed."""
+    choose("axis", options.axis, ("auto", "vmap", "map"))
+    choose("loop", options.loop, ("auto", "scan", "host"))
+    if options.chunk < 0:
+        raise InputError(f"--chunk is {options.chunk}: give 0 (by backend) or more.")
+    return options
+
+
+def _axes(config: StudyConfig) -> list[tuple[int, float | None]]:
+    """Points of the copies and gamma axes; shares that name equally many copies are one point."""
+    points = {}
+    for copies in configs.copies_of(config):
+        for gamma in configs.gammas_of(config):
+            points.setdefault((copies, named_copies(copies, gamma)), (copies, gamma))
+    return list(points.values())
+
+
+def _check_placebo(config: StudyConfig, bench: Bench) -> None:
+    """Raise `InputError` before anything is trained where a class is too small for the placebo."""
+    for copies, gamma in _axes(config):
+        for request in range(config.requests):
+            rows = request_rows(bench, request, copies=copies, gamma=gamma)
+            reference_rows("placebo", bench, rows, 0, config.seed)
+
+
 def _pilot_score(config: StudyConfig, dataset: Dataset, problem: Problem, options: Options, watch: Watch) -> np.ndarray:
     """Minus the mean margin of each training image under pilot members that were not trained on it."""
     n = len(dataset.train.targets)
     data = Stored(jnp.asarray(dataset.train.inputs), jnp.asarray(dataset.train.targets))
     halves = np.argsort(np.random.default_rng([config.seed, 5]).random((PILOT_MEMBERS // 2, n)), axis=1)
-    seen = np.concatenate([halves[:, : n // 2], halves[:, n // 2 :]])
+    seen = np.concatenate([halves[:, : n // 2], halves[:, n // 2 : n // 2 * 2]])
     fold, plan, hp = prepare("retrain", problem)
     keys = member_keys(config.seed, "pilot", PILOT_MEMBERS)
     hp = {k: np.full(PILOT_MEMBERS, v) for k, v in hp.items()}
     watch.stage("pilot", PILOT_MEMBERS)
     tables = make_tables([np.sort(rows) for rows in seen.astype(np.int32)])
-    population = run_population(
-        fold, plan, data, tables, keys, {}, hp=hp, options=options._replace(progress=watch.advance)
-    )
+    if options.store is not None:
+        checkpoint.check_writable(options.store)
+    told = options._replace(progress=watch.advance, label="pilot")
+    population = run_population(fold, plan, data, tables, keys, {}, hp=hp, options=told)
     width = chunk_width(PILOT_MEMBERS, options)
     margin = evaluate(problem.model, problem.task, population.variables, data, width=width, axis=options.axis).margin
     out = np.ones((PILOT_MEMBERS, n), bool)
     np.put_along_axis(out, seen, False, axis=1)
-    return -(margin * out).sum(axis=0) / out.sum(axis=0)
+    out &= np.isfinite(margin).all(axis=1)[:, None]
+    if not out.any(axis=0).all():
+        raise InputError("the pilot models diverged: give a lower --lr, or choose --targets distant.")
+    return -np.where(out, margin, 0.0).sum(axis=0) / out.sum(axis=0)
 
 
-def _claim(out: Path, config: StudyConfig) -> None:
-    """Make the run folder, unless it holds a study of another configuration."""
+def _refuse_other(out: Path, config: StudyConfig) -> None:
+    """Raise `InputError` where the run folder is a file or holds a study of another configuration."""
+    if out.exists() and not out.is_dir():
+        raise InputError(f"'{out}' is a file: give another --out folder.")
     manifest = out / "manifest.json"
     if manifest.exists():
-        import json
-
         asked = json.loads(manifest.read_text()).get("asked", {})
         now = json.loads(json.dumps(dataclasses.asdict(config)))
         differ = [key for key in now if asked.get(key) != now[key]]
         if differ:
             raise InputError(f"'{out}' holds another study ({', '.join(differ)} differ): give another --out folder.")
-    checkpoint.check_writable(out)
 
 
 class Level(NamedTuple):
@@ -219,7 +267,7 @@ def _run_levels(setup: Setup, recorder: Recorder, out: Path, watch: Watch) -> tu
     """Run and score every level; returns compile seconds, measured similarity and notes."""
     config, memory = setup.config, {}
     compiling, similarity, notes = 0.0, {}, []
-    levels = [(m, g) for m in configs.copies_of(config) for g in configs.gammas_of(config)]
+    levels = _axes(config)
     for number, (copies, gamma) in enumerate(levels):
         rows = [request_rows(setup.bench, r, copies=copies, gamma=gamma) for r in range(config.requests)]
         level = Level(copies, gamma, rows, np.arange(config.members) % config.requests)

@@ -45,7 +45,7 @@ def split_shared(variables: PyTree) -> tuple[PyTree, PyTree]:
 def take_members(variables: PyTree, index) -> PyTree:
     """Members ``index`` (slice or int array) of a population's variables, as NumPy; ``shared`` passes unchanged."""
     own, shared = split_shared(variables)
-    own = jax.tree.map(lambda x: x[jnp.asarray(index)] if _is_key(x) else np.asarray(x)[index], own)
+    own = jax.tree.map(lambda x: x[index] if _is_key(x) else np.asarray(x)[index], own)
     return own | ({"shared": shared} if shared else {})
 
 

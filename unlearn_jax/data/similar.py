@@ -7,6 +7,7 @@ and a source keeps its copies whatever else is drawn.
 
 from __future__ import annotations
 
+import functools
 from typing import NamedTuple
 
 import jax
@@ -52,7 +53,9 @@ def _edit(key: Array, image: Array, level: Level, flips: bool) -> Array:
     if level.flip and flips:
         mirror = jnp.where(jax.random.bernoulli(keys[3]), -1.0, 1.0)
     centre = jnp.asarray([(height - 1) / 2, (width - 1) / 2], jnp.float32)
-    rows, columns = jnp.meshgrid(jnp.arange(height) - centre[0], jnp.arange(width) - centre[1], indexing="ij")
+    rows, columns = jnp.meshgrid(
+        *(jnp.arange(n, dtype=jnp.float32) - c for n, c in zip(image.shape, centre)), indexing="ij"
+    )
     columns = columns * mirror
     from_row = zoom * (jnp.cos(angle) * rows - jnp.sin(angle) * columns) + centre[0] + move[0]
     from_column = zoom * (jnp.sin(angle) * rows + jnp.cos(angle) * columns) + centre[1] + move[1]
@@ -62,6 +65,17 @@ def _edit(key: Array, image: Array, level: Level, flips: bool) -> Array:
     image = mean + (image - mean) * (1.0 + level.contrast * uniform(keys[4]))
     image = image * (1.0 + level.tint * uniform(keys[5], (1, 1, channels))) + level.brightness * uniform(keys[6])
     return jnp.clip(image + level.noise * jax.random.normal(keys[7], image.shape), 0.0, 1.0)
+
+
+@functools.partial(jax.jit, static_argnames=("level", "flips"))
+def _copies(root: Array, ids: Array, images: Array, numbers: Array, level: Level, flips: bool) -> Array:
+    """Views of (T, H, W, C) images in [0, 1]; (T,) ids and (m,) numbers -> (T, m, H, W, C)."""
+
+    def of_one(source_id, image):
+        own = jax.random.fold_in(root, source_id)
+        return jax.vmap(lambda j: _edit(jax.random.fold_in(own, j), image, level, flips))(numbers)
+
+    return jax.vmap(of_one)(ids, images)
 
 
 def make_copies(
@@ -90,15 +104,8 @@ def make_copies(
         return np.broadcast_to(sources[:, None], shape).copy()
     scale = 255.0 if sources.dtype == np.uint8 else 1.0
     images = jnp.asarray(sources, jnp.float32) / scale
-    root = jax.random.key(seed)
-
-    def copies(source_id, image):
-        own = jax.random.fold_in(root, source_id)
-        return jax.vmap(lambda j: _edit(jax.random.fold_in(own, j), image, setting, flips))(
-            jnp.asarray(numbers, jnp.uint32)
-        )
-
-    made = np.asarray(jax.jit(jax.vmap(copies))(jnp.asarray(ids, jnp.uint32), images))
+    whole = (jnp.asarray(ids, jnp.uint32), images, jnp.asarray(numbers, jnp.uint32))
+    made = np.asarray(_copies(jax.random.key(seed), *whole, level=setting, flips=bool(flips)))
     return np.rint(made * 255.0).astype(np.uint8) if sources.dtype == np.uint8 else made
 
 

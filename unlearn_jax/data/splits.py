@@ -123,6 +123,8 @@ def _class_targets(dataset: Dataset, per_request: int, requests: int, rng) -> li
 def make_bench(dataset: Dataset, targets: list[np.ndarray], *, copies: int, level: str, seed: int) -> Bench:
     """Lay out training images, ``copies`` copies of each target, test images and held-out similar draws.
 
+    There are no held-out draws at level ``exact``, where they would be the targets themselves.
+
     Raises:
         InputError: a negative number of copies.
     """
@@ -143,15 +145,28 @@ def make_bench(dataset: Dataset, targets: list[np.ndarray], *, copies: int, leve
         columns = (train.targets[flat], train.ids[flat], np.full(len(flat), origin), request_of, np.arange(len(flat)))
         return [draw(numbers), *(np.repeat(c, k) for c in columns), np.tile(numbers % FRESH, len(flat))]
 
-    tests = none(len(test.targets))
+    tests, fresh = none(len(test.targets)), 0 if level == "exact" else FRESH_DRAWS
     blocks = [
         [train.inputs, train.targets, train.ids, np.zeros(len(train.ids), int), base_request, base_cluster, base_copy],
         similar(np.arange(1, copies + 1), 1),
         [test.inputs, test.targets, test.ids, np.full(len(test.ids), 2), tests, tests, tests],
-        similar(np.arange(FRESH, FRESH + FRESH_DRAWS), 3),
+        similar(np.arange(FRESH, FRESH + fresh), 3),
     ]
     inputs, labels, *rest = (np.concatenate(column) for column in zip(*blocks))
     return Bench(inputs, labels.astype(np.int32), *(column.astype(np.int64) for column in rest))
+
+
+def named_copies(copies: int, gamma: float | None) -> int:
+    """How many of each target's copies a request names, ``round(gamma (m + 1)) - 1`` but at least 0.
+
+    Raises:
+        InputError: gamma outside (0, 1].
+    """
+    if gamma is None:
+        return 0
+    if not 0 < gamma <= 1:
+        raise InputError(f"gamma is {gamma}: give a share in (0, 1].")
+    return max(0, round(gamma * (copies + 1)) - 1)
 
 
 def request_rows(bench: Bench, request: int, *, copies: int, gamma: float | None = None) -> RequestRows:
@@ -167,9 +182,7 @@ def request_rows(bench: Bench, request: int, *, copies: int, gamma: float | None
     Raises:
         InputError: gamma outside (0, 1].
     """
-    if gamma is not None and not 0 < gamma <= 1:
-        raise InputError(f"gamma is {gamma}: give a share in (0, 1].")
-    named = 0 if gamma is None else max(0, round(gamma * (copies + 1)) - 1)
+    named = named_copies(copies, gamma)
     mine = bench.request == request
     copied = mine & (bench.origin == 1) & (bench.copy <= copies)
     target = mine & (bench.origin == 0)

@@ -29,16 +29,15 @@ METHODS: dict[str, Entry] = {
 
 
 def select(names: str) -> list[str]:
-    """Registry names from ``core``, ``all``, ``none`` or a comma-separated list.
+    """Registry names from a comma-separated list of names and of the groups ``core``, ``all`` and ``none``.
 
     Raises:
         InputError: an unknown name; lists the valid ones.
     """
-    named = {"core": list(CORE), "all": list(METHODS), "none": []}
-    if names in named:
-        return named[names]
+    groups = {"core": list(CORE), "all": list(METHODS), "none": []}
     listed = [name.strip() for name in names.split(",") if name.strip()]
-    return list(dict.fromkeys(choose("method", name, METHODS) for name in listed))
+    chosen = [groups[n] if n in groups else [choose("method", n, [*METHODS, *groups])] for n in listed]
+    return list(dict.fromkeys(sum(chosen, [])))
 
 
 def prepare(

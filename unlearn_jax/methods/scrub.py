@@ -11,6 +11,8 @@ request is not averaged in.
 
 from __future__ import annotations
 
+import math
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -81,16 +83,26 @@ def rates(sizes: Sizes, static: dict) -> np.ndarray:
     return 0.1 ** np.sum(np.arange(len(phases(sizes, static)))[:, None] >= starts[None, :], axis=1)
 
 
+def _forget_steps(kinds: np.ndarray, size: int, batch: int) -> np.ndarray:
+    """(T,) batch of the forget stream; each max pass starts on a new epoch of the request, so that it shows all."""
+    seen = np.maximum(np.cumsum(kinds == MAX) - 1, 0)
+    pass_number, within = np.divmod(seen, passes(size, batch))
+    return (pass_number * (size // math.gcd(size, batch)) + within).astype(np.int32)
+
+
 def plan(sizes: Sizes, static: dict, recipe: Recipe) -> Plan:
     """``epochs`` epochs: a max pass while e <= max_epochs, then always a min pass."""
-    return phased_plan(
-        phases(sizes, static),
-        forget_batch=min(static["forget_batch"], max(sizes.forget, 1)),
+    kinds, size = phases(sizes, static), max(sizes.forget, 1)
+    batch = min(static["forget_batch"], size)
+    phased = phased_plan(
+        kinds,
+        forget_batch=batch,
         retain_batch=static["batch"],
         forget_cost=(1.0 + FORWARD, 0.0),
         retain_cost=(0.0, 1.0 + FORWARD),
         rate=rates(sizes, static),
     )
+    return phased._replace(forget_step=_forget_steps(kinds, size, batch))
 
 
 ENTRY = Entry(

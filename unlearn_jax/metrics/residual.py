@@ -90,7 +90,8 @@ def residual_distance(
         with np.errstate(invalid="ignore", divide="ignore"):
             return np.where(bottom > 0, np.sqrt(np.maximum(top, 0.0) / bottom), np.nan)
 
-    return combine(lambda x: x, draws_of(figure, u, seed, resamples))
+    found = combine(lambda x: x, draws_of(figure, u, seed, resamples))
+    return found._replace(n=min(v.members for v in (u, full, none)))
 
 
 def squared_distance(a: Values, b: Values, seed: int = 0, resamples: int = 0) -> list[np.ndarray]:

@@ -34,11 +34,14 @@ class Values(NamedTuple):
 
     ``blocks`` holds one (members, examples) array per request; ``role`` names the member draws (methods started from
     the originals share theirs); ``clusters`` gives each example's cluster number within its block, None = its own.
+    ``shared`` says that blocks look at the same examples (test images under several requests): then a cluster number
+    means the same cluster in every block, and it is drawn once for all of them.
     """
 
     blocks: list[np.ndarray]
     role: str
     clusters: list[np.ndarray] | None = None
+    shared: bool = False
 
     @property
     def diverged(self) -> int:
@@ -111,12 +114,13 @@ def member_means(values: Values, seed: int, resamples: int) -> list[np.ndarray]:
 
 def example_weights(values: Values, seed: int, resamples: int) -> list[np.ndarray]:
     """Per block, how often each example counts when whole clusters are resampled; (1 + resamples, examples)."""
+    clusters = values.clusters or [np.arange(block.shape[1]) for block in values.blocks]
+    names = [np.unique(np.concatenate(clusters))] * len(clusters) if values.shared else map(np.unique, clusters)
     out = []
-    for index, block in enumerate(values.blocks):
-        cluster = np.arange(block.shape[1]) if values.clusters is None else values.clusters[index]
-        _, number = np.unique(cluster, return_inverse=True)
-        counts = cluster_counts(seed, index, number.max() + 1, resamples)
-        out.append(np.concatenate([np.ones((1, block.shape[1])), counts[:, number]]))
+    for index, (cluster, known) in enumerate(zip(clusters, names)):
+        counts = cluster_counts(seed, 0 if values.shared else index, len(known), resamples)
+        drawn = counts[:, np.searchsorted(known, cluster)]
+        out.append(np.concatenate([np.ones((1, len(cluster))), drawn]))
     return out
 
 

@@ -22,9 +22,17 @@ def from_linen(module: nn.Module, *, mutable: Sequence[str] = ("batch_stats",)) 
     ignored.
 
     Example:
-        >>> model = from_linen(my_module)
-        >>> variables = model.init(jax.random.key(0), inputs)
-        >>> outputs, state = model.apply(variables, inputs)
+        >>> import flax.linen as nn
+        >>> class Small(nn.Module):
+        ...     @nn.compact
+        ...     def __call__(self, x, train):
+        ...         features = nn.relu(nn.Dense(4)(x))
+        ...         return nn.Dense(2)(features), features
+        >>> model = from_linen(Small())
+        >>> variables = model.init(jax.random.key(0), jnp.ones((3, 5)))
+        >>> outputs, state = model.apply(variables, jnp.ones((3, 5)))
+        >>> outputs.logits.shape
+        (3, 2)
     """
 
     def init(key, inputs):

@@ -257,6 +257,7 @@ def run_population(
         raise InputError("members is 0: ask for at least 1.")
     own, shared = trees.split_shared(variables)
     split, everywhere = member_shardings(member_mesh())
+    examples = _fingerprint(data) if options.store is not None else ""
     data, steps, shared = jax.device_put((data, _columns(plan), shared), everywhere)
     whole = _Member(keys, tables, {k: jnp.asarray(v, jnp.float32) for k, v in (hp or {}).items()})
     width, parts, seconds, compiling = chunk_width(members, options), [], 0.0, 0.0
@@ -267,7 +268,7 @@ def run_population(
         program = _compile(fold, plan, options, chunk["member"], chunk["begin"], *common)
         live = min(width, members - start)
         tick = _ticker(options, plan, start, live)
-        done = _train_or_load(program, plan, options, chunk, common, tick, start)
+        done = _train_or_load(program, plan, options, chunk, common, tick, start, examples)
         tick(1.0)
         compiling += program.seconds
         seconds += float(done["seconds"])
@@ -287,12 +288,13 @@ def _ticker(options: Options, plan: Plan, start: int, live: int) -> Callable[[fl
     return tick
 
 
-def _train_or_load(program: _Compiled, plan: Plan, options: Options, chunk, common, tick, start: int) -> dict:
+def _train_or_load(
+    program: _Compiled, plan: Plan, options: Options, chunk, common, tick, start: int, examples: str
+) -> dict:
     """One chunk's variables, losses and seconds: from the store where it is there, else trained and stored."""
     digest = ""
     if options.store is not None:
-        data, steps, shared = common
-        digest = checkpoint.digest_of(program.digest, _fingerprint(data), chunk, steps, shared)
+        digest = checkpoint.digest_of(program.digest, examples, chunk, *common[1:])
         found = checkpoint.load_chunk(options.store, digest)
         if found is not None:
             return found
@@ -305,12 +307,12 @@ def _train_or_load(program: _Compiled, plan: Plan, options: Options, chunk, comm
     return done
 
 
-_FINGERPRINTS: dict[int, tuple[Array, str]] = {}
+_FINGERPRINT: list = []  # the examples last asked about and their digest; one entry, so that no old data stay alive
 
 
 def _fingerprint(data: Stored) -> str:
-    """Digest of the stored examples, computed once per array."""
-    known = _FINGERPRINTS.get(id(data.inputs))
-    if known is None or known[0] is not data.inputs:
-        known = _FINGERPRINTS[id(data.inputs)] = (data.inputs, checkpoint.digest_of(data))
-    return known[1]
+    """Digest of the stored examples, computed once while the same (immutable) arrays come back."""
+    known = _FINGERPRINT and all(a is b and isinstance(a, jax.Array) for a, b in zip(_FINGERPRINT[0], data))
+    if not known:
+        _FINGERPRINT[:] = [data, checkpoint.digest_of(data)]
+    return _FINGERPRINT[1]
