@@ -68,10 +68,11 @@ def watched(quiet: bool):
         TextColumn("{task.description:<16}"), BarColumn(24), MofNCompleteColumn(), TextColumn("members"),
         TextColumn("{task.fields[rate]:>14}"), TimeElapsedColumn(), TimeRemainingColumn(),
     )  # fmt: skip
-    with Progress(*columns, console=Console(stderr=True), refresh_per_second=4) as bar:
-        current: dict = {}
+    bar, current = Progress(*columns, console=Console(stderr=True), refresh_per_second=4), {}
+    try:
 
         def stage(label: str, members: int) -> None:
+            bar.start()  # not before: bad input is to be the only line that is printed
             current.update(task=bar.add_task(label, total=members, rate=""), start=time.perf_counter(), base=0, seen=0)
 
         def advance(done: float, examples: int) -> None:
@@ -84,3 +85,6 @@ def watched(quiet: bool):
             )
 
         yield Watch(stage, advance, lambda text: bar.console.print(text))
+    finally:
+        if current:
+            bar.stop()

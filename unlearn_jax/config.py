@@ -9,7 +9,7 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
-from unlearn_jax.data.similar import LEVELS
+from unlearn_jax.data.similar import level_of
 from unlearn_jax.errors import InputError, choose
 from unlearn_jax.methods import METHODS, check_setting, select
 from unlearn_jax.methods.common import Recipe
@@ -29,7 +29,7 @@ class StudyConfig:
     model_options: tuple[str, ...] = ()
     """options of the model as NAME=VALUE, such as width=16 or widths=64,64"""
     similarity: str = "near"
-    """level of the constructed copies: exact, near or far"""
+    """level of the constructed copies: exact, near or far; near:0.5 has edits half as strong"""
     copies: str = "0,1,4,8"
     """similar samples made of each target, several with commas"""
     gamma: str = ""
@@ -156,7 +156,7 @@ def _values(method: str, name: str, text: str) -> list:
 
 def check(config: StudyConfig) -> None:
     """Raise `InputError` for what can be seen to be wrong before any data is read."""
-    choose("similarity", config.similarity, LEVELS)
+    level_of(config.similarity)
     choose("targets", config.targets, TARGETS)
     if config.members < 1:
         raise InputError(f"--members is {config.members}: give at least 1.")
@@ -213,4 +213,4 @@ def model_options_of(config: StudyConfig) -> dict:
 def run_name(config: StudyConfig) -> str:
     """A folder name that says what the study is and differs where the configuration does."""
     digest = hashlib.sha256(json.dumps(dataclasses.asdict(config), sort_keys=True).encode()).hexdigest()[:6]
-    return f"{dataset_name(config)}-{config.similarity}-{config.targets}-{digest}"
+    return f"{dataset_name(config)}-{config.similarity.replace(':', '')}-{config.targets}-{digest}"

@@ -20,10 +20,10 @@ import numpy as np
 
 from unlearn_jax import config as configs
 from unlearn_jax import scoring
+from unlearn_jax.artifacts import measure_similarity, write_gallery, write_margins
 from unlearn_jax.config import StudyConfig
 from unlearn_jax.data import load_dataset
 from unlearn_jax.data.arrays import Dataset, subset
-from unlearn_jax.data.similar import cosine, pixel_embedding
 from unlearn_jax.data.splits import (
     Bench,
     RequestRows,
@@ -38,12 +38,12 @@ from unlearn_jax.errors import InputError, choose
 from unlearn_jax.methods import Problem, prepare, select
 from unlearn_jax.models import build_model, flops_per_example
 from unlearn_jax.population import checkpoint
-from unlearn_jax.population.evaluate import Evaluation, evaluate, features
+from unlearn_jax.population.evaluate import Evaluation, evaluate
 from unlearn_jax.population.members import grid, make_tables, member_keys, setting_name
 from unlearn_jax.population.plans import Plan, Sizes
 from unlearn_jax.population.run import Fold, Options, Stored, chunk_width, run_population
 from unlearn_jax.population.sharding import choose_axis
-from unlearn_jax.records import Recorder, environment, write_json, write_whole
+from unlearn_jax.records import Recorder, environment, write_json
 from unlearn_jax.tasks import classification
 from unlearn_jax.types import Model, Population
 
@@ -132,7 +132,7 @@ def run_study(config: StudyConfig, out: Path, *, store: Path | None = None, watc
         recorder.finish()
     finally:
         recorder.close()
-    _write_gallery(setup, out / "gallery.npz")
+    write_gallery(setup, out / "gallery.npz")
     manifest |= {
         "status": "complete",
         "finished": time.strftime("%Y-%m-%dT%H:%M:%S"),
@@ -276,10 +276,10 @@ def _run_levels(setup: Setup, recorder: Recorder, out: Path, watch: Watch) -> tu
         outcomes += _methods(setup, level, outcomes[0], watch)
         compiling += sum(outcome.population.compile_seconds for outcome in outcomes)
         if copies and str(copies) not in similarity:
-            similarity[str(copies)] = _measure_similarity(setup, level, outcomes[0])
+            similarity[str(copies)] = measure_similarity(setup, level, outcomes[0])
         notes += scoring.score_level(setup, level, outcomes, extra | similarity.get(str(copies), {}), recorder)
         last = number == len(levels) - 1
-        _write_margins(setup, level, outcomes, out / "margins" if last else out / "margins" / _level_name(level))
+        write_margins(setup, level, outcomes, out / "margins" if last else out / "margins" / _level_name(level))
         recorder.flush()
     return compiling, similarity, notes
 
@@ -361,77 +361,3 @@ def _evaluate(setup: Setup, population: Population) -> Evaluation:
     width = chunk_width(setup.config.members, setup.options)
     problem = setup.problem
     return evaluate(problem.model, problem.task, population.variables, data, width=width, axis=setup.options.axis)
-
-
-def _measure_similarity(setup: Setup, level: Level, original: Outcome) -> dict:
-    """Cosine of the copies to their sources, by pixels and by the original models' features."""
-    bench = setup.bench
-    sources = np.concatenate([rows.forget for rows in level.rows])
-    row_of = {int(bench.cluster[row]): row for row in sources}
-    copies = np.concatenate([np.concatenate([rows.forget_copies, rows.similar]) for rows in level.rows])
-    source = np.asarray([row_of[int(c)] for c in bench.cluster[copies]])
-    embed = lambda rows: features(setup.problem.model, original.population.variables, bench.inputs[rows])
-    pairs = {
-        "pixel": (pixel_embedding(bench.inputs[copies]), pixel_embedding(bench.inputs[source])),
-        "embedding": (embed(copies), embed(source)),
-    }
-    found = {}
-    for name, (a, b) in pairs.items():
-        value = cosine(a, b)
-        q05, q50, q95 = np.quantile(value, [0.05, 0.5, 0.95])
-        found[name] = {"mean": float(value.mean()), "q05": float(q05), "q50": float(q50), "q95": float(q95)}
-    return found
-
-
-def _write_margins(setup: Setup, level: Level, outcomes: list[Outcome], folder: Path) -> None:
-    """``METHOD.npy`` (members x shown examples) and ``index.parquet`` saying what each column is."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    folder.mkdir(parents=True, exist_ok=True)
-    for outcome in outcomes:
-        name = outcome.name + (f"@{outcome.setting}" if outcome.setting else "")
-
-        def save(path: Path, outcome=outcome) -> None:
-            with path.open("wb") as file:
-                np.save(file, outcome.scores.margin)
-
-        write_whole(folder / f"{name}.npy", save)
-    bench, shown = setup.bench, setup.shown
-    split = np.full(len(bench.targets), "", object)
-    for rows in level.rows:
-        for name in ("test", "rest"):
-            at = getattr(rows, name)
-            split[at[split[at] == ""]] = name
-    for rows in level.rows:
-        for name in ("forget", "forget_copies", "similar", "test_similar"):
-            split[getattr(rows, name)] = name
-    split[split == ""] = "unused"
-    columns = {
-        "row": shown,
-        "split": split[shown].astype(str),
-        "request": bench.request[shown],
-        "cluster": bench.cluster[shown],
-        "copy": bench.copy[shown],
-        "target": bench.targets[shown],
-        "dataset_id": bench.dataset_id[shown],
-    }
-    write_whole(folder / "index.parquet", lambda path: pq.write_table(pa.table(columns), path))
-
-
-def _write_gallery(setup: Setup, path: Path, clusters: int = 10, copies: int = 8) -> None:
-    """Pictures of some targets with their copies, for the report."""
-    bench = setup.bench
-    targets = np.flatnonzero((bench.origin == 0) & (bench.request == 0))[:clusters]
-    shown = min(copies, max(configs.copies_of(setup.config)))
-    images = []
-    for row in targets:
-        mine = np.flatnonzero((bench.origin == 1) & (bench.cluster == bench.cluster[row]) & (bench.copy <= shown))
-        images.append(bench.inputs[np.concatenate([[row], mine])])
-    names = np.asarray(setup.dataset.class_names, dtype=str)
-
-    def save(part: Path) -> None:
-        with part.open("wb") as file:
-            np.savez(file, images=np.stack(images), labels=bench.targets[targets], class_names=names)
-
-    write_whole(path, save)

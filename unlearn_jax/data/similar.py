@@ -40,6 +40,31 @@ LEVELS = {
 FRESH = 1_000_000  # copy numbers from here on are held-out draws, never trained on
 
 
+def level_of(text: str) -> Level:
+    """The level of that name, with ``NAME:STRENGTH`` its edits scaled: ``near:0.5`` shifts half as far, and so on.
+
+    Raises:
+        InputError: an unknown level, or a strength that is not a number above 0 (and at most 4).
+    """
+    name, colon, strength = text.partition(":")
+    level = LEVELS[choose("similarity", name, LEVELS)]
+    if not colon:
+        return level
+    if name == "exact":
+        raise InputError(f"similarity '{text}' is not understood: exact copies have no strength, write exact.")
+    try:
+        scale = float(strength)
+    except ValueError:
+        scale = 0.0
+    if not 0 < scale <= 4:
+        raise InputError(
+            f"similarity '{text}' is not understood: write {name}, or {name}:STRENGTH with 0 < STRENGTH <= 4."
+        )
+    zoom = tuple(max(0.1, 1.0 - scale * (1.0 - z)) for z in level.zoom)
+    scaled = {f: scale * getattr(level, f) for f in ("shift", "rotation", "contrast", "brightness", "tint", "noise")}
+    return level._replace(zoom=zoom, **scaled)
+
+
 def _edit(key: Array, image: Array, level: Level, flips: bool) -> Array:
     """One random view of one image; (H, W, C) float32 in [0, 1] -> the same."""
     height, width, channels = image.shape
@@ -50,7 +75,7 @@ def _edit(key: Array, image: Array, level: Level, flips: bool) -> Array:
     slack = level.shift + (1.0 - zoom) / 2.0  # a crop may sit anywhere inside the image
     move = uniform(keys[2], (2,)) * slack * jnp.asarray([height, width], jnp.float32)
     mirror = jnp.float32(1.0)
-    if level.flip and flips:
+    if flips:
         mirror = jnp.where(jax.random.bernoulli(keys[3]), -1.0, 1.0)
     centre = jnp.asarray([(height - 1) / 2, (width - 1) / 2], jnp.float32)
     rows, columns = jnp.meshgrid(
@@ -88,7 +113,7 @@ def make_copies(
         ids: (T,) ids of the sources, which fix their randomness.
         numbers: (m,) numbers of the copies; number j is the same image in every call. Numbers from `FRESH` on are
             for held-out draws.
-        level: ``exact``, ``near`` or ``far``.
+        level: ``exact``, ``near`` or ``far``, or a scaled one, see `level_of`.
         seed: of the study.
         flips: whether a mirrored image keeps its label.
 
@@ -98,14 +123,14 @@ def make_copies(
     Raises:
         InputError: an unknown level.
     """
-    setting = LEVELS[choose("similarity", level, LEVELS)]
+    setting = level_of(level)
     shape = (len(sources), len(numbers), *sources.shape[1:])
     if 0 in shape or level == "exact":
         return np.broadcast_to(sources[:, None], shape).copy()
     scale = 255.0 if sources.dtype == np.uint8 else 1.0
     images = jnp.asarray(sources, jnp.float32) / scale
     whole = (jnp.asarray(ids, jnp.uint32), images, jnp.asarray(numbers, jnp.uint32))
-    made = np.asarray(_copies(jax.random.key(seed), *whole, level=setting, flips=bool(flips)))
+    made = np.asarray(_copies(jax.random.key(seed), *whole, level=setting, flips=bool(flips and setting.flip)))
     return np.rint(made * 255.0).astype(np.uint8) if sources.dtype == np.uint8 else made
 
 

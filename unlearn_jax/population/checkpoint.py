@@ -34,6 +34,11 @@ def digest_of(*parts) -> str:
     return state.hexdigest()
 
 
+def _checksum(tree: PyTree) -> bytes:
+    """32 bytes that change with any bit of any leaf."""
+    return bytes.fromhex(digest_of(jax.tree.leaves(tree)))
+
+
 def check_writable(folder: Path) -> Path:
     """Make ``folder`` and prove that a file can be written there.
 
@@ -55,13 +60,14 @@ def save_chunk(store: Path, digest: str, tree: PyTree, note: dict) -> None:
     from orbax.checkpoint import v1 as ocp
 
     tree = jax.tree.map(np.asarray, tree)
+    whole = {"tree": tree, "checksum": np.frombuffer(_checksum(tree), np.uint8)}  # Orbax does not notice a flipped bit
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Orbax warns about its own deprecations between versions
         target = store / digest[:32]
         if target.exists():
             shutil.rmtree(target)
         save = ocp.save if hasattr(ocp, "save") else ocp.save_pytree
-        save(target.resolve(), tree)
+        save(target.resolve(), whole)
     (store / f"{digest[:32]}.json").write_text(json.dumps(note, indent=1, default=str))
 
 
@@ -76,8 +82,10 @@ def load_chunk(store: Path, digest: str) -> PyTree | None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # restoring without shardings is what is wanted here
             load = ocp.load if hasattr(ocp, "load") else ocp.load_pytree
-            tree = load(target.resolve())
-        return jax.tree.map(np.asarray, tree)
+            whole = jax.tree.map(np.asarray, load(target.resolve()))
+        if whole["checksum"].tobytes() != _checksum(whole["tree"]):
+            raise ValueError("they are not what was written")
+        return whole["tree"]
     except Exception as error:
         warnings.warn(f"saved members {target.name} cannot be read ({error}); training them again.", stacklevel=2)
         return None

@@ -1,0 +1,86 @@
+"""What a study leaves beside its records: margins with their index, pictures, and how similar the copies are."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from unlearn_jax import config as configs
+from unlearn_jax.data.similar import cosine, pixel_embedding
+from unlearn_jax.population.evaluate import features
+from unlearn_jax.records import write_whole
+
+
+def write_margins(setup, level, outcomes, folder: Path) -> None:
+    """``METHOD.npy`` (members x shown examples) and ``index.parquet`` saying what each column is."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    folder.mkdir(parents=True, exist_ok=True)
+    for outcome in outcomes:
+        name = outcome.name + (f"@{outcome.setting}" if outcome.setting else "")
+
+        def save(path: Path, outcome=outcome) -> None:
+            with path.open("wb") as file:
+                np.save(file, outcome.scores.margin)
+
+        write_whole(folder / f"{name}.npy", save)
+    bench, shown = setup.bench, setup.shown
+    split = np.full(len(bench.targets), "", object)
+    for rows in level.rows:
+        for name in ("test", "rest"):
+            at = getattr(rows, name)
+            split[at[split[at] == ""]] = name
+    for rows in level.rows:
+        for name in ("forget", "forget_copies", "similar", "test_similar"):
+            split[getattr(rows, name)] = name
+    split[split == ""] = "unused"
+    columns = {
+        "row": shown,
+        "split": split[shown].astype(str),
+        "request": bench.request[shown],
+        "cluster": bench.cluster[shown],
+        "copy": bench.copy[shown],
+        "target": bench.targets[shown],
+        "dataset_id": bench.dataset_id[shown],
+    }
+    write_whole(folder / "index.parquet", lambda path: pq.write_table(pa.table(columns), path))
+
+
+def write_gallery(setup, path: Path, clusters: int = 10, copies: int = 8) -> None:
+    """Pictures of some targets with their copies, for the report."""
+    bench = setup.bench
+    targets = np.flatnonzero((bench.origin == 0) & (bench.request == 0))[:clusters]
+    shown = min(copies, max(configs.copies_of(setup.config)))
+    images = []
+    for row in targets:
+        mine = np.flatnonzero((bench.origin == 1) & (bench.cluster == bench.cluster[row]) & (bench.copy <= shown))
+        images.append(bench.inputs[np.concatenate([[row], mine])])
+    names = np.asarray(setup.dataset.class_names, dtype=str)
+
+    def save(part: Path) -> None:
+        with part.open("wb") as file:
+            np.savez(file, images=np.stack(images), labels=bench.targets[targets], class_names=names)
+
+    write_whole(path, save)
+
+
+def measure_similarity(setup, level, original) -> dict:
+    """Cosine of the copies to their sources, by pixels and by the original models' features."""
+    bench = setup.bench
+    sources = np.concatenate([rows.forget for rows in level.rows])
+    row_of = {int(bench.cluster[row]): row for row in sources}
+    copies = np.concatenate([np.concatenate([rows.forget_copies, rows.similar]) for rows in level.rows])
+    source = np.asarray([row_of[int(c)] for c in bench.cluster[copies]])
+    embed = lambda rows: features(setup.problem.model, original.population.variables, bench.inputs[rows])
+    pairs = {
+        "pixel": (pixel_embedding(bench.inputs[copies]), pixel_embedding(bench.inputs[source])),
+        "embedding": (embed(copies), embed(source)),
+    }
+    found = {}
+    for name, (a, b) in pairs.items():
+        value = cosine(a, b)
+        q05, q50, q95 = np.quantile(value, [0.05, 0.5, 0.95])
+        found[name] = {"mean": float(value.mean()), "q05": float(q05), "q50": float(q50), "q95": float(q95)}
+    return found
