@@ -37,7 +37,8 @@ def write_margins(setup, level, outcomes, folder: Path) -> None:
             split[getattr(rows, name)] = name
     split[split == ""] = "unused"
     columns = {
-        "row": shown,
+        "row": np.arange(len(shown)),  # the column of the margins
+        "stored_row": shown,
         "split": split[shown].astype(str),
         "request": bench.request[shown],
         "cluster": bench.cluster[shown],

@@ -1,0 +1,322 @@
+"""Targets, the layout of stored examples, requests, and the rows of every reference population."""
+
+import functools
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from unlearn_jax.data import from_arrays
+from unlearn_jax.data.similar import pixel_embedding
+from unlearn_jax.data.splits import (
+    choose_targets,
+    detected_groups,
+    distance_to_class,
+    make_bench,
+    named_copies,
+    reference_rows,
+    request_rows,
+)
+from unlearn_jax.errors import InputError
+
+QUICK = settings(max_examples=60, deadline=None, database=None, derandomize=True)
+SEED = 3
+
+
+def source(n=90, tests=12, classes=3, seed=0):
+    """A small data set of unrelated images."""
+    rng = np.random.default_rng(seed)
+    images = rng.random((n + tests, 6, 6, 1)).astype(np.float32)
+    labels = np.arange(n + tests) % classes
+    return from_arrays("mine", images[:n], labels[:n], images[n:], labels[n:], num_classes=classes)
+
+
+DATA = source()
+TARGETS = choose_targets(DATA, "random", 4, 2, SEED)
+BENCH = make_bench(DATA, TARGETS, copies=4, level="exact", seed=SEED)
+
+
+@functools.cache
+def near(copies):
+    """A bench of near copies."""
+    return make_bench(DATA, TARGETS, copies=copies, level="near", seed=SEED)
+
+
+# --- targets ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["random", "class", "distant", "atypical"])
+def test_targets_are_disjoint_sorted_of_the_sizes_asked_and_seeded(kind):
+    score = np.random.default_rng(1).normal(0, 1, 90)
+    found = choose_targets(DATA, kind, 5, 3, SEED, score)
+    assert [len(t) for t in found] == [5, 5, 5]
+    assert len(np.unique(np.concatenate(found))) == 15
+    assert all((np.diff(t) > 0).all() for t in found)
+    for first, again in zip(found, choose_targets(DATA, kind, 5, 3, SEED, score)):
+        np.testing.assert_array_equal(first, again)
+
+
+def test_random_targets_follow_the_seed():
+    assert {*choose_targets(DATA, "random", 5, 1, 0)[0]} != {*choose_targets(DATA, "random", 5, 1, 1)[0]}
+
+
+def test_class_targets_share_a_class_and_each_request_has_another():
+    labels = [np.unique(DATA.train.targets[t]) for t in choose_targets(DATA, "class", 10, 3, SEED)]
+    assert all(len(x) == 1 for x in labels) and len({int(x[0]) for x in labels}) == 3
+
+
+def test_the_most_atypical_are_dealt_out_in_turn():
+    score = np.random.default_rng(2).permutation(90).astype(float)
+    found = choose_targets(DATA, "atypical", 3, 2, SEED, score)
+    ranked = np.argsort(-score)
+    assert {*found[0]} == {*ranked[[0, 2, 4]]} and {*found[1]} == {*ranked[[1, 3, 5]]}
+
+
+def test_distant_targets_are_far_from_their_own_class():
+    away = distance_to_class(DATA)
+    flat = pixel_embedding(DATA.train.inputs).astype(float)
+    for label in range(3):
+        own = np.flatnonzero(DATA.train.targets == label)
+        distance = [np.linalg.norm(flat[i] - flat[own].mean(axis=0)) for i in own]
+        np.testing.assert_allclose(away[own], np.asarray(distance) / np.median(distance), rtol=1e-9)
+    (found,) = choose_targets(DATA, "distant", 6, 1, SEED)
+    assert away[found].min() >= np.delete(away, found).max()
+
+
+@pytest.mark.parametrize(
+    ("kind", "size", "requests", "said"),
+    [
+        ("random", 46, 1, "more than half"),
+        ("atypical", 23, 2, "more than half"),
+        ("class", 31, 1, "fewer than 31"),
+        ("class", 2, 4, "only 3 classes"),
+        ("random", 0, 1, "at least 1"),
+        ("random", 1, 0, "at least 1"),
+    ],
+)
+def test_too_many_or_too_few_targets_are_refused(kind, size, requests, said):
+    with pytest.raises(InputError, match=said):
+        choose_targets(DATA, kind, size, requests, SEED, np.zeros(90))
+
+
+# --- the stored examples ------------------------------------------------------------------------------------------
+
+
+def test_layout_says_where_every_row_comes_from():
+    bench = near(2)
+    assert [int((bench.origin == k).sum()) for k in range(4)] == [90, 16, 12, 16]
+    np.testing.assert_array_equal(bench.inputs[bench.origin == 0], DATA.train.inputs)
+    np.testing.assert_array_equal(bench.inputs[bench.origin == 2], DATA.test.inputs)
+    flat = np.concatenate(TARGETS)
+    for row in np.flatnonzero((bench.origin == 1) | (bench.origin == 3)):
+        target = flat[bench.cluster[row]]
+        assert bench.targets[row] == DATA.train.targets[target]
+        assert bench.dataset_id[row] == DATA.train.ids[target]
+        assert bench.cluster[target] == bench.cluster[row] and bench.request[target] == bench.request[row]
+        assert bench.copy[target] == 0
+    assert {*bench.copy[bench.origin == 1]} == {1, 2} and {*bench.copy[bench.origin == 3]} == {0, 1}
+    elsewhere = np.setdiff1d(np.flatnonzero(bench.origin == 0), flat)
+    tests = np.flatnonzero(bench.origin == 2)
+    for column in (bench.request, bench.cluster, bench.copy):
+        assert (column[elsewhere] == -1).all() and (column[tests] == -1).all()
+    assert bench.requests == 2
+
+
+def test_held_out_draws_are_never_a_training_copy_nor_a_target():
+    bench = near(2)
+    flat = bench.inputs.reshape(len(bench.inputs), -1)
+    trained, fresh = flat[bench.origin <= 1], flat[bench.origin == 3]
+    assert len(fresh) == 2 * 8
+    assert len(np.unique(np.concatenate([trained, fresh]), axis=0)) == len(trained) + len(fresh)
+
+
+def test_there_are_no_held_out_draws_of_exact_copies():
+    assert not (BENCH.origin == 3).any()
+    assert len(request_rows(BENCH, 0, copies=2).test_similar) == 0
+
+
+def test_fewer_copies_are_the_same_copies():
+    few, many = near(1), near(2)
+    for bench_row in np.flatnonzero(few.origin == 1):
+        same = (many.origin == 1) & (many.cluster == few.cluster[bench_row]) & (many.copy == few.copy[bench_row])
+        np.testing.assert_array_equal(many.inputs[same][0], few.inputs[bench_row])
+    np.testing.assert_array_equal(many.inputs[many.origin == 3], few.inputs[few.origin == 3])
+    for request in range(2):  # targets stay the same rows along the axes
+        found = [request_rows(few, request, copies=0), request_rows(many, request, copies=2, gamma=0.7)]
+        np.testing.assert_array_equal(found[0].forget, TARGETS[request])
+        np.testing.assert_array_equal(found[1].forget, TARGETS[request])
+
+
+def test_a_negative_number_of_copies_is_refused():
+    with pytest.raises(InputError, match="0 or more"):
+        make_bench(DATA, TARGETS, copies=-1, level="exact", seed=SEED)
+
+
+# --- requests -----------------------------------------------------------------------------------------------------
+
+
+@QUICK
+@given(st.integers(0, 1), st.integers(0, 4), st.one_of(st.none(), st.floats(0.001, 1.0)))
+def test_splits_are_disjoint_and_cover_the_training_set(request_number, copies, gamma):
+    rows = request_rows(BENCH, request_number, copies=copies, gamma=gamma)
+    mine = (BENCH.origin == 1) & (BENCH.request == request_number) & (BENCH.copy <= copies)
+    expected = np.flatnonzero((BENCH.origin == 0) | mine)
+    assert len(rows.everything) == len(expected)
+    np.testing.assert_array_equal(np.sort(rows.everything), expected)
+    np.testing.assert_array_equal(rows.test, np.flatnonzero(BENCH.origin == 2))
+    named = 0 if gamma is None else max(0, round(gamma * (copies + 1)) - 1)
+    np.testing.assert_array_equal(rows.forget, TARGETS[request_number])
+    assert len(rows.forget_copies) == 4 * named and len(rows.similar) == 4 * (copies - named)
+    assert rows.gamma == pytest.approx((1 + named) / (copies + 1)) and 0 < rows.gamma <= 1
+    for cluster in BENCH.cluster[rows.forget]:  # every cluster gives as many
+        assert (BENCH.cluster[rows.forget_copies] == cluster).sum() == named
+    np.testing.assert_array_equal(rows.requested, np.concatenate([rows.forget, rows.forget_copies]))
+    for part in rows[:6]:
+        assert part.dtype == np.int32
+
+
+@pytest.mark.parametrize(
+    ("copies", "gamma", "named", "realised"),
+    [(4, None, 0, 0.2), (4, 0.2, 0, 0.2), (4, 0.6, 2, 0.6), (4, 1.0, 4, 1.0), (3, 0.5, 1, 0.5), (0, 0.5, 0, 1.0),
+     (8, 0.01, 0, 1 / 9)],
+)  # fmt: skip
+def test_gamma_names_a_share_of_each_cluster(copies, gamma, named, realised):
+    assert named_copies(copies, gamma) == named
+    if copies <= 4:
+        assert request_rows(BENCH, 0, copies=copies, gamma=gamma).gamma == pytest.approx(realised)
+
+
+@pytest.mark.parametrize("gamma", [0.0, -0.1, 1.5, float("nan")])
+def test_gamma_outside_its_range_is_refused(gamma):
+    with pytest.raises(InputError, match=r"share in \(0, 1\]"):
+        request_rows(BENCH, 0, copies=4, gamma=gamma)
+
+
+def test_other_requests_keep_their_targets_in_rest_and_their_copies_out():
+    rows = request_rows(BENCH, 0, copies=4, gamma=0.6)
+    assert np.isin(TARGETS[1], rows.rest).all()
+    theirs = np.flatnonzero((BENCH.origin == 1) & (BENCH.request == 1))
+    assert not np.isin(theirs, rows.everything).any()
+
+
+# --- reference populations ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("gamma", [None, 0.4, 1.0])
+def test_original_retrain_and_oracle_rows(gamma):
+    rows = request_rows(BENCH, 1, copies=4, gamma=gamma)
+    of = lambda role: reference_rows(role, BENCH, rows, 0, SEED)
+    np.testing.assert_array_equal(of("original"), np.sort(rows.everything))
+    np.testing.assert_array_equal(of("retrain"), np.setdiff1d(rows.everything, rows.requested))
+    outside = np.setdiff1d(np.flatnonzero(BENCH.origin == 0), TARGETS[1])
+    for role in ("oracle", "oracle_b"):  # whole clusters, whatever gamma
+        np.testing.assert_array_equal(of(role), outside)
+    if gamma == 1.0:
+        np.testing.assert_array_equal(of("retrain"), of("oracle"))
+
+
+def test_without_copies_retrain_and_oracle_see_the_same_rows():
+    rows = request_rows(BENCH, 0, copies=0)
+    of = lambda role: reference_rows(role, BENCH, rows, 0, SEED)
+    np.testing.assert_array_equal(of("retrain"), of("oracle"))
+    np.testing.assert_array_equal(of("retrain"), of("placebo"))
+    assert len(of("original")) == len(of("retrain")) + 4
+
+
+@pytest.mark.parametrize("member", range(4))
+def test_placebo_drops_the_request_and_strangers_of_the_similar_samples_classes(member):
+    rows = request_rows(BENCH, 0, copies=4, gamma=0.4)
+    found = reference_rows("placebo", BENCH, rows, member, SEED)
+    assert len(np.unique(found)) == len(found)
+    dropped = np.setdiff1d(rows.everything, found)
+    assert np.isin(rows.requested, dropped).all()
+    strangers = np.setdiff1d(dropped, rows.requested)
+    assert np.isin(strangers, rows.rest).all()  # so never a target of its own request, nor a copy
+    count = lambda at: np.bincount(BENCH.targets[at], minlength=3).tolist()
+    assert len(strangers) == len(rows.similar) and count(strangers) == count(rows.similar)
+
+
+def test_placebo_and_dedup_are_drawn_for_each_member_and_repeat():
+    rows = request_rows(BENCH, 0, copies=4)
+    groups = detected_groups(BENCH, rows, 0.99).groups
+    for role in ("placebo", "dedup"):
+        of = lambda member, role=role: reference_rows(role, BENCH, rows, member, SEED, groups)
+        np.testing.assert_array_equal(of(0), of(0))
+        assert len({tuple(of(member)) for member in range(8)}) == 8
+        assert tuple(of(0)) != tuple(reference_rows(role, BENCH, rows, 0, SEED + 1, groups))
+
+
+def test_placebo_says_where_a_class_is_too_small():
+    data = source(n=24)
+    targets = choose_targets(data, "class", 4, 1, SEED)
+    bench = make_bench(data, targets, copies=1, level="exact", seed=SEED)
+    with pytest.raises(InputError, match="cannot drop 4 images of class"):
+        reference_rows("placebo", bench, request_rows(bench, 0, copies=1), 0, SEED)
+
+
+def test_dedup_drops_the_request_first_and_keeps_one_of_each_group():
+    rows = request_rows(BENCH, 0, copies=4, gamma=0.4)  # three of four copies stay
+    detection = detected_groups(BENCH, rows, 0.99)
+    kept = np.sort(np.concatenate([rows.similar, rows.rest]))
+    assert len(detection.groups) == len(kept)
+    seen = set()
+    for member in range(12):
+        found = reference_rows("dedup", BENCH, rows, member, SEED, detection.groups)
+        assert not np.isin(rows.requested, found).any() and np.isin(rows.rest, found).all()
+        assert (np.diff(found) > 0).all()
+        stayed = np.intersect1d(found, rows.similar)
+        assert sorted(BENCH.cluster[stayed]) == sorted(BENCH.cluster[rows.forget])  # one each
+        seen |= {*stayed.tolist()}
+    assert len(seen) == len(rows.similar)  # any of a group may be the one
+
+
+# --- the detector's score -----------------------------------------------------------------------------------------
+
+
+def bench_with(extra=(), copies=3, num_targets=4):
+    """A bench of exact copies in which training image b repeats a, for (a, b) in ``extra`` (ranks among the rest)."""
+    data = source(seed=7)
+    targets = choose_targets(data, "random", num_targets, 1, SEED)
+    rest = np.setdiff1d(np.arange(90), targets[0])
+    inputs = data.train.inputs.copy()
+    for a, b in extra:
+        inputs[rest[b]] = inputs[targets[0][0]] if a == "target" else inputs[rest[a]]
+    data = data._replace(train=data.train._replace(inputs=inputs))
+    return make_bench(data, targets, copies=copies, level="exact", seed=SEED)
+
+
+def test_exact_copies_among_strangers_are_all_found():
+    bench = bench_with()
+    found = detected_groups(bench, request_rows(bench, 0, copies=3), 0.99)
+    assert found.recall == 1.0 and found.precision == 1.0
+    assert len(np.unique(found.groups)) == 86 + 4
+
+
+def test_natural_duplicates_count_against_precision():
+    bench = bench_with([(0, 1), (2, 3)])
+    found = detected_groups(bench, request_rows(bench, 0, copies=3), 0.99)
+    assert found.recall == 1.0 and found.precision == pytest.approx(12 / 16)
+    mixed = bench_with([("target", 1)])  # a stranger among the copies of the first target
+    found = detected_groups(mixed, request_rows(mixed, 0, copies=3), 0.99)
+    assert found.recall == 1.0 and found.precision == pytest.approx(9 / 13)
+
+
+def test_missed_copies_count_against_recall():
+    bench = bench_with()
+    rng = np.random.default_rng(0)
+    inputs = bench.inputs.copy()
+    first = np.flatnonzero((bench.origin == 1) & (bench.cluster == 0))
+    inputs[first] = rng.random((3, 6, 6, 1))  # three copies that look like nothing else
+    found = detected_groups(bench._replace(inputs=inputs), request_rows(bench, 0, copies=3), 0.99)
+    assert found.recall == pytest.approx(9 / 12) and found.precision == 1.0
+
+
+def test_a_lone_copy_has_no_duplicate_to_be_found():
+    bench = bench_with(copies=1)
+    for copies in (0, 1):
+        found = detected_groups(bench, request_rows(bench, 0, copies=copies), 0.99)
+        assert np.isnan(found.recall) and np.isnan(found.precision)
+    bench = bench_with(copies=2)
+    found = detected_groups(bench, request_rows(bench, 0, copies=2, gamma=2 / 3), 0.99)
+    assert np.isnan(found.recall)  # one of two copies is requested, so one stays

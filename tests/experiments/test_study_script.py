@@ -1,0 +1,192 @@
+"""The main job's script: bad input is one sentence and exit code 2, good input ends in a report."""
+
+import importlib
+import json
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+EXPERIMENTS = Path(__file__).resolve().parents[2] / "experiments"
+sys.path.insert(0, str(EXPERIMENTS))
+
+script = importlib.import_module("study")  # the script beside this test tree, not unlearn_jax.study
+TINY = ["--train-size", "60", "--test-size", "30", "--num-targets", "2", "--members", "4", "--steps", "2"]
+TINY += ["--similarity", "exact", "--copies", "0,1", "--targets", "random", "--resamples", "20", "--quiet"]
+
+
+@pytest.fixture
+def study(tmp_path, monkeypatch, capsys):
+    """Run the script in an empty folder: arguments -> (exit code, output, errors)."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(*words):
+        monkeypatch.setattr(sys, "argv", ["study.py", *map(str, words)])
+        with pytest.raises(SystemExit) as ended:
+            runpy.run_path(str(EXPERIMENTS / "study.py"), run_name="__main__")
+        return ended.value.code, *capsys.readouterr()
+
+    return call
+
+
+def npz(path, **changes):
+    """A small data set of the user's own in a file."""
+    rng = np.random.default_rng(0)
+    arrays = {"x_train": rng.random((60, 6, 6)), "y_train": np.arange(60) % 3}
+    arrays |= {"x_test": rng.random((30, 6, 6)), "y_test": np.arange(30) % 3} | changes
+    np.savez(path, **arrays)
+
+
+def spoiled(value, at):
+    """Images with one bad pixel."""
+    images = np.random.default_rng(0).random((60, 6, 6))
+    images[at] = value
+    return images
+
+
+BAD = {
+    "unknown data set": ("--dataset digit", "unknown data set 'digit': choose one of cifar10, cifar100, digits"),
+    "unknown method": ("--methods scrub,sleep", "finetune, gradient_ascent, neggrad_plus"),
+    "unknown model": ("--model mlpp", "unknown model 'mlpp': choose one of convnet, linear, mlp"),
+    "unknown model option": ("--model-options depth=3", "unknown mlp option 'depth'"),
+    "unknown similarity": ("--similarity close", "exact, far, near"),
+    "unknown targets": ("--targets hard", "atypical, class, distant, random"),
+    "unknown axis": ("--axis sideways", "unknown axis 'sideways'"),
+    "unknown augmentation": ("--augment twirl", "crop_flip"),
+    "negative copies": ("--copies 1,-4", "--copies has -4: give 0 or more"),
+    "copies that are no number": ("--copies few", "--copies is 'few'"),
+    "no members": ("--members 0", "--members is 0: give at least 1"),
+    "more requests than members": ("--members 4 --requests 5", "--requests is 5 with 4 members"),
+    "gamma of nothing": ("--gamma 0", "--gamma has 0: give shares in (0, 1]"),
+    "gamma beyond one": ("--gamma 1.5", "--gamma has 1.5"),
+    "foreign hyperparameter": ("--hp finetune.alpha=1", "method 'finetune' has no hyperparameter 'alpha'"),
+    "several static values": ("--hp finetune.epochs=1,2", "one run for each"),
+    "too many targets": ("--num-targets 700", "700 targets are more than half of the 1200 training images"),
+    "too many by class": ("--targets class --num-targets 300", "fewer than 300 targets"),
+    "too large a subset": ("--train-size 5000", "ask for 1 to 1200"),
+    "bad threshold": ("--dedup-threshold 2", "give a cosine in (0, 1]"),
+    "negative seed": ("--seed -1", "--seed is -1"),
+    "missing file": ("--dataset nowhere.npz", "there is no file 'nowhere.npz'"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input_is_one_sentence_and_leaves_nothing(study, tmp_path, case):
+    words, said = BAD[case]
+    code, output, errors = study("--out", "run", "--quiet", *words.split())
+    assert code == 2 and output == ""
+    assert errors.startswith("error: ") and said in errors
+    assert errors.count("\n") == 1 and errors.rstrip().endswith(".")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("words", ["--members few", "--seed 1.5", "--no-such-option 1"])
+def test_arguments_of_the_wrong_kind_end_with_code_two(study, tmp_path, words):
+    code, output, errors = study("--out", "run", *words.split())
+    assert code == 2 and words.split()[0] in output + errors
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_data_that_were_not_prepared_name_the_command(study, tmp_path):
+    code, _, errors = study("--dataset", "cifar10", "--data-dir", tmp_path, "--out", "run", "--quiet")
+    assert code == 2 and errors.startswith("error: ") and "prepare_data" in errors and errors.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"y_train": np.full(60, -1)}, "number the classes from 0"),
+        ({"x_train": spoiled(np.nan, 3)}, "NaN or infinite pixels (first in row 3)"),
+        ({"x_train": spoiled(7.0, 3)}, "scale them to [0, 1]"),
+        ({"y_test": np.arange(29) % 3}, "give as many of each"),
+    ],
+)
+def test_bad_data_of_the_users_own_are_one_sentence(study, tmp_path, changes, said):
+    npz(tmp_path / "mine.npz", **changes)
+    code, _, errors = study("--dataset", "mine.npz", "--out", "run", "--quiet")
+    assert code == 2 and errors.startswith("error: ") and said in errors and errors.count("\n") == 1
+    assert [p.name for p in tmp_path.iterdir()] == ["mine.npz"]
+
+
+def test_folders_that_cannot_be_written(study, tmp_path):
+    (tmp_path / "taken").write_text("mine")
+    for words in ("--out taken/run", "--out taken", "--out run --store taken"):
+        code, output, errors = study(*TINY, *words.split())
+        assert code == 2 and output == "" and errors.startswith("error: ") and "give another --out" in errors
+    assert [p.name for p in tmp_path.iterdir()] == ["taken"] and (tmp_path / "taken").read_text() == "mine"
+
+
+def test_a_folder_that_holds_another_study(study, tmp_path):
+    (tmp_path / "run").mkdir()
+    manifest = json.dumps({"asked": {"dataset": "mnist"}})
+    (tmp_path / "run" / "manifest.json").write_text(manifest)
+    code, _, errors = study("--out", "run", *TINY)
+    assert code == 2 and "'run' holds another study (dataset, " in errors
+    assert [p.name for p in (tmp_path / "run").iterdir()] == ["manifest.json"]
+    assert (tmp_path / "run" / "manifest.json").read_text() == manifest
+
+
+def test_the_real_command_says_the_same(tmp_path):
+    words = [sys.executable, str(EXPERIMENTS / "study.py"), "--methods", "sleep", "--out", "run"]
+    ended = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert ended.returncode == 2 and ended.stdout == ""
+    assert ended.stderr.startswith("error: unknown method 'sleep'") and ended.stderr.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_two_steps_from_the_command_to_the_report(study, tmp_path):
+    code, output, errors = study("--out", "runs/first", *TINY, "--methods", "do_nothing")
+    assert (code, errors) == (0, "")
+    run = tmp_path / "runs" / "first"
+    manifest = json.loads((run / "manifest.json").read_text())
+    assert manifest["status"] == "complete"
+    assert manifest["command"].startswith("python experiments/study.py --out runs/first --train-size 60")
+    assert "<html" in (run / "report.html").read_text()
+    assert sorted(p.name for p in (tmp_path / "runs").iterdir()) == ["first", "populations"]
+
+    lines = output.splitlines()
+    assert lines[-2] == "run folder: runs/first" and lines[-1] == "report: runs/first/report.html"
+    names = ["original", "retrain", "placebo", "dedup", "do_nothing"]
+    assert [line.split()[2] for line in lines if line.lstrip()[0] in "01"] == names * 2
+    assert [line.split()[0] for line in lines if line.lstrip()[0] in "01"] == ["0"] * 5 + ["1"] * 5
+    untouched = [line for line in lines if " do_nothing " in line or " original " in line]
+    assert len(untouched) == 4 and all(" 1.00 [1.00, 1.00]" in line for line in untouched)
+    assert [line for line in lines if "not identifiable" in line] == [
+        f"copies {m}, gamma {g}: not identifiable, the span is within the noise" for m, g in ((0, "1.00"), (1, "0.50"))
+    ]
+    assert script.headline(run) == "\n".join(lines[:-1]).replace("runs/first", str(run))
+
+
+def test_the_run_folder_is_named_after_the_configuration(study, tmp_path, monkeypatch):
+    started = []
+    monkeypatch.setattr("unlearn_jax.study.run_study", lambda config, out, **_: started.append(out))
+    with pytest.raises(FileNotFoundError):  # no study ran, so there is no summary to print
+        runpy_main(monkeypatch, "--copies", "0")
+    assert started[0].parent == Path("runs") and started[0].name.startswith("digits-near-atypical-")
+
+
+def runpy_main(monkeypatch, *words):
+    """The script as it is, with whatever it raises."""
+    monkeypatch.setattr(sys, "argv", ["study.py", "--quiet", *words])
+    runpy.run_path(str(EXPERIMENTS / "study.py"), run_name="__main__")
+
+
+def test_no_progress_is_shown_before_there_is_some(capsys):
+    with importlib.import_module("_cli").watched(quiet=False):
+        pass
+    assert capsys.readouterr() == ("", "")
+
+
+def test_progress_is_told_of_members_and_examples(capsys):
+    watched = importlib.import_module("_cli").watched
+    with watched(quiet=False) as watch:
+        watch.stage("retrain", 4)
+        watch.advance(2.0, 1000)
+        watch.advance(4.0, 500)  # the next chunk counts from zero
+        watch.say("a note")
+    told = capsys.readouterr()
+    assert "retrain" in told.err and "4/4" in told.err and "a note" in told.err and told.out == ""

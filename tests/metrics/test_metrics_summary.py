@@ -1,0 +1,132 @@
+"""Draws, clusters, percentiles and prices."""
+
+import numpy as np
+import pytest
+
+from unlearn_jax.metrics import Values, mean_draws, mean_estimate, price
+from unlearn_jax.metrics.summary import Draws, as_values, cluster_counts, combine, member_counts, percentiles
+
+
+def width(estimate):
+    """Width of the two-way interval."""
+    return estimate.ci_high - estimate.ci_low
+
+
+def test_mean_and_its_draws():
+    data = np.random.default_rng(0).normal(0, 1, (6, 4))
+    draws = mean_draws(data, resamples=30)
+    assert draws.value == pytest.approx(data.mean()) and draws.n == 6
+    assert draws.both.shape == draws.members.shape == (30,)
+    assert mean_draws(draws) is draws
+    assert mean_estimate(data, resamples=30).value == pytest.approx(data.mean())
+
+
+def test_counts_are_multinomial_seeded_shared_by_role_and_read_only():
+    first = member_counts(0, "original", 0, 7, 50)
+    assert (first.sum(axis=1) == 7).all() and first.std() > 0
+    np.testing.assert_array_equal(first, member_counts(0, "original", 0, 7, 50))
+    others = [member_counts(1, "original", 0, 7, 50), member_counts(0, "oracle", 0, 7, 50)]
+    others += [member_counts(0, "original", 1, 7, 50), cluster_counts(0, 0, 7, 50)]
+    assert all((first != other).any() for other in others)
+    with pytest.raises(ValueError):
+        first[0, 0] = 1.0
+    np.testing.assert_allclose(member_counts(0, "x", 0, 5, 20_000).mean(axis=0), 1.0, atol=0.03)
+
+
+def test_interval_of_a_mean_has_the_textbook_width():
+    rng = np.random.default_rng(1)
+    members = rng.normal(0, 1, (40, 1)) * np.ones(30)  # only members differ
+    found = mean_estimate(members)
+    expected = 2 * 1.96 * members[:, 0].std() / np.sqrt(40)
+    np.testing.assert_allclose(width(found), expected, rtol=0.06)
+    np.testing.assert_allclose(found.ci_members_high - found.ci_members_low, width(found), rtol=1e-9)
+    examples = rng.normal(0, 1, (1, 40)) * np.ones((30, 1))  # only examples differ
+    found = mean_estimate(examples)
+    np.testing.assert_allclose(width(found), 2 * 1.96 * examples[0].std() / np.sqrt(40), rtol=0.06)
+    assert found.ci_members_low == pytest.approx(found.ci_members_high)
+
+
+def test_examples_of_a_cluster_are_drawn_together():
+    kind = np.random.default_rng(2).normal(0, 1, 20)
+    data, clusters = np.tile(np.repeat(kind, 5), (4, 1)), np.repeat(np.arange(20), 5)
+    whole = mean_estimate(Values([data], "original", [clusters]))
+    apart = mean_estimate(data)
+    plain = mean_estimate(np.tile(kind, (4, 1)))
+    assert whole.value == pytest.approx(apart.value)
+    np.testing.assert_allclose(width(whole), width(plain), rtol=1e-9)
+    np.testing.assert_allclose(width(whole) / width(apart), np.sqrt(5), rtol=0.08)
+
+
+def test_clusters_of_unequal_size_keep_their_weight_in_a_resample():
+    data, clusters = np.asarray([[1.0, 1.0, 1.0, 9.0]]), np.asarray([4, 4, 4, 2])
+    draws = mean_draws(Values([data], "original", [clusters]), seed=0, resamples=40)
+    small, large = cluster_counts(0, 0, 2, 40).T
+    np.testing.assert_allclose(draws.both, (9 * small + 3 * large) / (small + 3 * large))
+
+
+def test_examples_seen_under_several_requests_are_drawn_once():
+    kind = np.random.default_rng(3).normal(0, 1, 30)
+    block, clusters = np.tile(kind, (4, 1)), np.arange(30)
+    same = mean_estimate(Values([block, block], "original", [clusters, clusters], shared=True))
+    one = mean_estimate(Values([block], "original", [clusters]))
+    independent = mean_estimate(Values([block, block], "original", [clusters, clusters]))
+    np.testing.assert_allclose(same, one._replace(n=8), rtol=1e-9)
+    np.testing.assert_allclose(width(independent) / width(one), np.sqrt(0.5), rtol=0.1)
+
+
+def test_shared_examples_may_be_missing_from_a_block():
+    blocks = [np.asarray([[1.0, 5.0]]), np.asarray([[5.0, 7.0]])]
+    values = Values(blocks, "original", [np.asarray([10, 20]), np.asarray([20, 30])], shared=True)
+    draws = mean_draws(values, seed=1, resamples=30)
+    counts = cluster_counts(1, 0, 3, 30)
+    np.testing.assert_allclose(draws.both, counts @ [1.0, 10.0, 7.0] / (counts @ [1.0, 2.0, 1.0]))
+
+
+def test_blocks_pool_examples_not_members():
+    found = mean_draws([np.zeros((9, 1)), np.full((1, 3), 4.0)], resamples=10)
+    assert found.value == pytest.approx(3.0) and found.n == 10
+
+
+def test_combine_applies_the_function_draw_by_draw():
+    a = Draws(2.0, np.asarray([1.0, 2.0, 3.0]), np.asarray([2.0, 2.0, 2.0]), 5)
+    b = Draws(1.0, np.asarray([1.0, 2.0, 3.0]), np.asarray([1.0, 2.0, 4.0]), 3)
+    found = combine(lambda x, y: x / y, a, b)
+    assert found.value == 2.0 and found.n == 3
+    assert found[1:3] == (1.0, 1.0)
+    np.testing.assert_allclose(found[3:5], np.quantile([2.0, 1.0, 0.5], [0.025, 0.975]))
+
+
+def test_percentiles_use_the_draws_that_are_defined():
+    draws = np.concatenate([np.arange(101.0), [np.nan, np.inf, -np.inf]])
+    assert percentiles(draws) == pytest.approx((2.5, 97.5))
+    assert percentiles(draws, level=0.5) == pytest.approx((25.0, 75.0))
+    assert np.isnan(percentiles(np.full(4, np.nan))).all()
+
+
+def test_values_are_checked_and_pass_unchanged():
+    values = as_values([[[1.0, 2.0]]], "oracle")
+    assert values.blocks[0].shape == (1, 2) and values.blocks[0].dtype == np.float64
+    assert as_values(values, "other") is values
+    for bad in (np.zeros(3), np.zeros((0, 3)), np.zeros((3, 0)), np.zeros((2, 2, 2)), [np.zeros((2, 2)), np.zeros(2)]):
+        with pytest.raises(ValueError, match="at least one of each"):
+            as_values(bad)
+
+
+def test_price_is_positive_where_the_population_is_worse_in_points_or_nats():
+    good, bad = np.ones((3, 4)), np.tile([1.0, 0.0, 0.0, 0.0], (3, 1))
+    assert price(bad, good, resamples=20).value == pytest.approx(75.0)
+    assert price(good, bad, resamples=20).value == pytest.approx(-75.0)
+    assert price(bad, good, unit="margin", resamples=20).value == pytest.approx(0.75)
+    with pytest.raises(ValueError, match="accuracy or margin"):
+        price(bad, good, unit="points")
+
+
+def test_price_shares_cluster_draws_always_and_member_draws_by_role():
+    rng = np.random.default_rng(4)
+    examples, members = rng.normal(0, 1, (1, 30)), rng.normal(0, 1, (12, 1))
+    base = examples + members
+    same = price(base - 1.0, base, unit="margin", roles=("original", "original"))
+    np.testing.assert_allclose(same[:5], 1.0, atol=1e-9)
+    own = price(base - 1.0, base, unit="margin")
+    expected = 2 * 1.96 * np.sqrt(2) * members.std() / np.sqrt(12)  # the examples cancel, the members do not
+    np.testing.assert_allclose(width(own), expected, rtol=0.08)
