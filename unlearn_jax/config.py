@@ -200,14 +200,19 @@ def model_options_of(config: StudyConfig) -> dict:
     defaults = model_options(name)
     for text in config.model_options:
         option, equals, value = text.partition("=")
-        if not equals:
+        if not (equals and value.strip()):
             raise InputError(f"--model-options '{text}' is not understood: write NAME=VALUE, such as width=16.")
         default = defaults[choose(f"{name} option", option, defaults)]
         if isinstance(default, tuple):
             found[option] = tuple(numbers(value, f"model-options {option}"))
         else:
-            found[option] = value if isinstance(default, str) else numbers(value, f"model-options {option}")[0]
+            found[option] = numbers(value, f"model-options {option}")[0] if _whole(default) else value
     return found
+
+
+def _whole(default) -> bool:
+    """Whether an option takes a whole number: its default is one, or is chosen by the model."""
+    return default is None or (isinstance(default, int) and not isinstance(default, bool))
 
 
 def run_name(config: StudyConfig) -> str:

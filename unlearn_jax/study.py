@@ -45,6 +45,7 @@ from unlearn_jax.population.run import Fold, Options, Stored, chunk_width, run_p
 from unlearn_jax.population.sharding import choose_axis
 from unlearn_jax.records import Recorder, environment, write_json
 from unlearn_jax.tasks import classification
+from unlearn_jax.trees import take_members
 from unlearn_jax.types import Model, Population
 
 REFERENCES = ("original", "retrain", "oracle", "placebo", "dedup")
@@ -341,14 +342,14 @@ def _methods(setup: Setup, level: Level, original: Outcome, watch: Watch) -> lis
         hp = {k: np.repeat([p.get(k, v) for p in points], config.members) for k, v in numeric.items()}
         tables = make_tables([kept[i] for i in repeat], [requested[i] for i in repeat], pad_to=longest)
         keys = member_keys(config.seed, name, config.members)[repeat]
-        start = jax.tree.map(lambda x, at=repeat: x[at], original.population.variables)
+        start = take_members(original.population.variables, repeat)
         watch.stage(name, len(repeat))
         options = setup.options._replace(label=name)
         population = run_population(fold, plan, setup.stored, tables, keys, start, hp=hp, options=options)
         scores = _evaluate(setup, population)
         for number, point in enumerate(points):
             own = slice(number * config.members, (number + 1) * config.members)
-            text = setting_name({k: v for k, v in fixed.items() if isinstance(v, int | float)} | point)
+            text = setting_name(fixed | point)
             part = Evaluation(scores.margin[own], scores.correct[own])
             outcomes.append(Outcome(name, "original", text, population, part, plan))
             population = population._replace(compile_seconds=0.0)

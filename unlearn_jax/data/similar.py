@@ -62,6 +62,7 @@ def level_of(text: str) -> Level:
         )
     zoom = tuple(max(0.1, 1.0 - scale * (1.0 - z)) for z in level.zoom)
     scaled = {f: scale * getattr(level, f) for f in ("shift", "rotation", "contrast", "brightness", "tint", "noise")}
+    scaled["contrast"] = min(scaled["contrast"], 0.9)  # a larger one would turn pictures into negatives
     return level._replace(zoom=zoom, **scaled)
 
 

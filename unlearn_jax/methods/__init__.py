@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from typing import Any
 
 from unlearn_jax.data.augment import augmentation
@@ -69,16 +70,17 @@ def prepare(
         else:
             static[key] = type(entry.static[key])(value)
 
-    fold = _fold(name, problem, tuple(sorted(static.items())))
+    drawn = problem.recipe._replace(lr=0.0, weight_decay=0.0, steps=0)  # numeric or the plan's: not part of the program
+    fold = _fold(entry.build, problem._replace(recipe=drawn), tuple(sorted(static.items())))
     return fold, entry.plan(sizes, static, problem.recipe), numeric
 
 
 @functools.lru_cache(maxsize=128)
-def _fold(name: str, problem: Problem, static: tuple) -> Fold:
+def _fold(entry_build: Callable, problem: Problem, static: tuple) -> Fold:
     """The fold of a method with its static settings."""
 
     def build(hp, shared):
-        return METHODS[name].build(bind_shared(problem, shared), dict(static), hp)
+        return entry_build(bind_shared(problem, shared), dict(static), hp)
 
     return Fold(build, augmentation(problem.recipe.augment))
 

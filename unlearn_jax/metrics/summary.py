@@ -83,7 +83,7 @@ def member_counts(seed: int, role: str, block: int, members: int, resamples: int
     return _counts(_generator(seed, "member", role, block, members), members, resamples)
 
 
-@functools.lru_cache(maxsize=64)
+@functools.lru_cache(maxsize=8)
 def cluster_counts(seed: int, block: int, clusters: int, resamples: int) -> np.ndarray:
     """How often each cluster is drawn in each resample; (resamples, clusters), shared by all populations."""
     return _counts(_generator(seed, "cluster", block, clusters), clusters, resamples)

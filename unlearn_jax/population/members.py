@@ -68,6 +68,12 @@ def grid(values: dict[str, list[float]]) -> list[dict[str, float]]:
     return [dict(zip(values, point)) for point in itertools.product(*values.values())]
 
 
-def setting_name(point: dict[str, float]) -> str:
-    """How a grid point is written in the records: ``alpha=0.5,lr=0.01``; '' for the defaults."""
-    return ",".join(f"{name}={value:g}" for name, value in point.items())
+def setting_name(point: dict) -> str:
+    """How a grid point is written in the records: ``alpha=0.5,lr=0.01,decay=5+8``; '' for the defaults."""
+
+    def text(value) -> str:
+        if isinstance(value, tuple):
+            return "+".join(map(str, value))
+        return f"{value:g}" if isinstance(value, float) else str(value).lower()
+
+    return ",".join(f"{name}={text(value)}" for name, value in point.items())
