@@ -1,0 +1,41 @@
+import jax
+import numpy as np
+import pytest
+import toy
+from jax.sharding import Mesh
+
+from unlearn_jax.population import run
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quick(request):
+    """Programs that compile soon, unless the slow tests were asked for as well (``-m ""``)."""
+    quick = request.config.getoption("markexpr") == "not slow"
+    with toy.quick_programs(quick):
+        yield quick
+
+
+@pytest.fixture(scope="module")
+def trained():
+    """Eight members trained for 20 steps in one chunk; read only."""
+    return toy.train(options=run.Options(chunk=8))
+
+
+@pytest.fixture
+def one_device(monkeypatch):
+    """Run on the first of the four devices alone; chunks of any width."""
+    monkeypatch.setattr(run, "member_mesh", lambda: Mesh(np.asarray(jax.devices()[:1]), ("member",)))
+    monkeypatch.setattr(run, "chunk_width", lambda members, options: options.chunk)
+
+
+@pytest.fixture
+def chunks_trained(monkeypatch):
+    """A list that grows by one for each chunk that is trained, not read back."""
+    calls, train_chunk = [], run._train_chunk
+
+    def counting(*args):
+        calls.append(1)
+        return train_chunk(*args)
+
+    monkeypatch.setattr(run, "_train_chunk", counting)
+    return calls

@@ -1,0 +1,81 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import toy
+from jax.sharding import PartitionSpec
+
+from unlearn_jax.errors import InputError
+from unlearn_jax.population import run
+from unlearn_jax.population.members import member_keys
+from unlearn_jax.population.run import Options
+from unlearn_jax.population.sharding import WIDE, choose_axis, member_mesh, member_shardings, over_members
+
+
+def test_there_are_four_devices_to_test_on():
+    assert member_mesh().size == 4 and member_mesh().axis_names == ("member",)
+    assert member_mesh(jax.devices()[:2]).size == 2
+
+
+def test_no_device_talks_to_another(trained):
+    program = toy.program(toy.method()[0])  # the methods' programs are searched in their contract
+    for compiled in (program.begin, program.advance, program.end):
+        assert toy.collectives(compiled) == set()
+        assert "num_partitions=4" in compiled.as_text()
+
+
+def test_the_search_for_collectives_finds_one():
+    split, _ = member_shardings(member_mesh())
+    talking = jax.jit(lambda x: x.sum(axis=0), in_shardings=split).lower(jax.ShapeDtypeStruct((8, 3), jnp.float32))
+    assert toy.collectives(talking.compile()) == {"all-reduce"}
+
+
+@pytest.mark.parametrize("chunk", [1, 8])
+def test_one_device_gives_the_same_numbers_as_four(chunk, trained, one_device):
+    alone = toy.train(options=Options(chunk=chunk))
+    toy.close(alone.variables, trained.variables)
+    np.testing.assert_allclose(alone.loss, trained.loss, rtol=1e-5, atol=1e-5)
+    assert "num_partitions=4" not in toy.program(toy.method()[0]).advance.as_text()
+
+
+def test_members_are_spread_over_all_devices(monkeypatch):
+    seen, train_chunk = [], run._train_chunk
+
+    def looking(program, plan, member, *rest):
+        seen.append(member.tables.kept.sharding)
+        return train_chunk(program, plan, member, *rest)
+
+    monkeypatch.setattr(run, "_train_chunk", looking)
+    toy.train(options=Options(chunk=8))
+    assert seen[0].spec == PartitionSpec("member") and len(seen[0].device_set) == 4
+
+
+@pytest.mark.parametrize(
+    "members, chunk, width", [(1, 0, 4), (5, 0, 8), (100, 0, 16), (100, 6, 8), (3, 64, 4), (8, 8, 8)]
+)
+def test_chunk_width_is_a_multiple_of_the_devices(members, chunk, width):
+    assert run.chunk_width(members, Options(chunk=chunk)) == width
+
+
+@pytest.mark.parametrize("axis", ["vmap", "map"])
+@pytest.mark.parametrize("devices", [1, 4])
+def test_over_members_adds_the_axis_to_own_and_not_to_common(axis, devices):
+    mesh = member_mesh(jax.devices()[:devices])
+    own, common = jnp.arange(8.0).reshape(8, 1), jnp.arange(3.0)
+    both = over_members(lambda one, every: {"out": one.sum() * every}, axis, mesh)
+    np.testing.assert_allclose(jax.jit(both)(own, common)["out"], np.arange(8.0)[:, None] * np.arange(3.0))
+
+
+def test_an_unknown_axis_is_refused():
+    with pytest.raises(InputError, match="unknown member axis 'rows'"):
+        over_members(lambda own, common: own, "rows", member_mesh())
+
+
+def test_wide_models_map_on_accelerators_and_never_on_a_cpu():
+    assert choose_axis(WIDE, "gpu") == choose_axis(10 * WIDE, "tpu") == "map"
+    assert choose_axis(WIDE / 2, "gpu") == choose_axis(10 * WIDE, "cpu") == choose_axis(10 * WIDE) == "vmap"
+
+
+def test_keys_travel_with_their_members(trained):
+    backwards = toy.train(keys=member_keys(0, "toy", 8)[::-1], options=Options(chunk=8))
+    toy.close(toy.member(backwards.variables, slice(None, None, -1)), trained.variables)

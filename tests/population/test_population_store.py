@@ -1,0 +1,247 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import toy
+
+from unlearn_jax.errors import InputError
+from unlearn_jax.methods import prepare
+from unlearn_jax.models import build_model
+from unlearn_jax.population import checkpoint, run
+from unlearn_jax.population.members import make_tables, member_keys
+from unlearn_jax.population.run import Options
+
+HP = toy.method()[2]
+
+
+def kept_in(store):
+    return Options(chunk=4, store=store, label="toy")
+
+
+@pytest.fixture(scope="module")
+def whole():
+    """Eight members in two chunks, trained without a store; read only."""
+    return toy.train(options=Options(chunk=4))
+
+
+@pytest.fixture
+def filled(tmp_path, whole, chunks_trained):
+    """A store that holds these members."""
+    toy.train(options=kept_in(tmp_path / "members"))
+    assert len(chunks_trained) == 2
+    chunks_trained.clear()
+    return tmp_path / "members"
+
+
+def chunk_folders(store):
+    return sorted(path for path in store.iterdir() if path.is_dir())
+
+
+def test_the_second_run_reads_back_without_training(filled, whole, monkeypatch):
+    def forbidden(*args):
+        raise AssertionError("trained again")
+
+    monkeypatch.setattr(run, "_train_chunk", forbidden)
+    seen = []
+    again = toy.train(options=kept_in(filled)._replace(progress=lambda *told: seen.append(told)))
+    toy.same(again.variables, whole.variables)  # the empty state and all dtypes included
+    np.testing.assert_array_equal(again.loss, whole.loss)
+    assert again.seconds > 0.0 and seen[-1][0] == 8
+
+
+def test_one_folder_and_one_note_a_chunk(filled):
+    folders = chunk_folders(filled)
+    notes = [json.loads(folder.with_suffix(".json").read_text()) for folder in folders]
+    assert sorted(note["first_member"] for note in notes) == [0, 4]
+    assert {note["label"] for note in notes} == {"toy"} and len(list(filled.iterdir())) == 4
+
+
+def test_fewer_members_read_back_the_chunks_they_share(filled, whole, chunks_trained):
+    toy.same(toy.train(4, options=kept_in(filled)).variables, toy.member(whole.variables, slice(4)))
+    assert chunks_trained == []
+
+
+def other_examples(what):
+    inputs, targets = toy.examples()
+    if what == "pixel":
+        inputs[toy.UNUSED[0], 0, 0, 0] += 1.0
+    else:
+        targets[toy.KEPT[0]] = (targets[toy.KEPT[0]] + 1) % toy.CLASSES
+    return toy.stored(inputs, targets)
+
+
+OTHERS = {
+    "seed": lambda: {"keys": member_keys(1, "toy", 8)},
+    "role": lambda: {"keys": member_keys(0, "other", 8)},
+    "numeric hyperparameter": lambda: {"hp": HP | {"lr": 0.02}},
+    "pixel": lambda: {"data": other_examples("pixel")},
+    "label": lambda: {"data": other_examples("label")},
+    "rows": lambda: {"sets": make_tables([np.r_[toy.KEPT[1:], 50]] * 8, [toy.REQUESTED] * 8, pad_to=50)},
+    "request": lambda: {"sets": toy.tables(8, requested=toy.REQUESTED[::-1])},
+    "steps": lambda: {"plan": toy.method()[1]._replace(rate=np.full(20, 0.5, np.float32))},
+}
+
+
+@pytest.mark.parametrize("what", OTHERS)
+def test_anything_else_is_trained(what, filled, chunks_trained):
+    toy.train(options=kept_in(filled), **OTHERS[what]())
+    assert len(chunks_trained) == 2
+    assert len(chunk_folders(filled)) == 4
+
+
+def test_other_labels_of_the_same_pixel_array_are_trained(filled, chunks_trained):
+    whole_device = run.member_shardings(run.member_mesh())[1]
+    inputs = jax.device_put(toy.stored().inputs, whole_device)  # placed already, so that the runner keeps the object
+    toy.train(data=toy.stored(inputs), options=kept_in(filled))
+    assert chunks_trained == []
+    toy.train(data=toy.stored(inputs, other_examples("label").targets), options=kept_in(filled))
+    assert len(chunks_trained) == 2
+
+
+def test_pixels_changed_in_place_are_seen(filled, chunks_trained):
+    inputs, targets = toy.examples()
+    data = run.Stored(inputs, targets)
+    toy.train(data=data, options=kept_in(filled))
+    assert chunks_trained == []
+    inputs[0] += 1.0
+    toy.train(data=data, options=kept_in(filled))
+    assert len(chunks_trained) == 2
+
+
+def test_a_model_with_other_constants_is_trained(tmp_path, chunks_trained):
+    start = {"params": {"head": {"kernel": jnp.ones((4, 16, 3)), "bias": jnp.ones((4, 3))}}, "state": {}}
+    for mean, trained in ((0.1, 1), (0.2, 2), (0.1, 2)):
+        model = build_model("linear", toy.CLASSES, toy.SHAPE, mean=(mean,), std=(1.0,))
+        fold, plan, hp = prepare("finetune", toy.problem(model), {"epochs": 1, "batch": 16}, toy.SIZES)
+        toy.train(4, fold=fold, plan=plan, hp=hp, start=start, options=kept_in(tmp_path))
+        assert len(chunks_trained) == trained
+
+
+def test_a_run_stopped_half_way_resumes_and_ends_the_same(tmp_path, whole, chunks_trained):
+    def stop(done, shown):
+        if done > 5:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        toy.train(options=kept_in(tmp_path)._replace(progress=stop))
+    assert len(chunks_trained) == 2 and len(chunk_folders(tmp_path)) == 1
+    chunks_trained.clear()
+    resumed = toy.train(options=kept_in(tmp_path))
+    assert len(chunks_trained) == 1
+    toy.same(resumed.variables, whole.variables)
+    np.testing.assert_array_equal(resumed.loss, whole.loss)
+
+
+def spoil(folder, how):
+    for path in [path for path in folder.rglob("*") if path.is_file()]:
+        if how == "missing":
+            path.unlink()
+        else:
+            path.write_bytes(b"" if how == "empty" else b"not what was written")
+
+
+@pytest.mark.parametrize("how", ["missing", "empty", "garbage"])
+def test_a_spoilt_chunk_warns_and_is_trained_again(how, filled, whole, chunks_trained):
+    spoil(chunk_folders(filled)[0], how)
+    with pytest.warns(UserWarning, match="cannot be read .* training them again"):
+        again = toy.train(options=kept_in(filled))
+    assert len(chunks_trained) == 1
+    toy.same(again.variables, whole.variables)
+    toy.train(options=kept_in(filled))  # and is whole again
+    assert len(chunks_trained) == 1
+
+
+def test_a_flipped_bit_is_noticed(tmp_path):
+    tree = {"x": np.random.default_rng(0).normal(size=(300, 300)).astype(np.float32), "state": {}}
+    checkpoint.save_chunk(tmp_path, "a" * 64, tree, {})
+    toy.same(checkpoint.load_chunk(tmp_path, "a" * 64), tree)
+    largest = max((path for path in tmp_path.rglob("*") if path.is_file()), key=lambda path: path.stat().st_size)
+    right = largest.read_bytes()
+    for at in np.linspace(0.1, 0.9, 5) * len(right):
+        wrong = bytearray(right)
+        wrong[int(at)] ^= 4
+        largest.write_bytes(wrong)
+        with pytest.warns(UserWarning, match="cannot be read"):
+            assert checkpoint.load_chunk(tmp_path, "a" * 64) is None
+
+
+def test_other_starting_weights_are_trained(tmp_path, whole, chunks_trained):
+    fold, plan, hp = toy.method("do_nothing")
+    for scale, trained in ((1.0, 1), (2.0, 2), (1.0, 2)):
+        start = jax.tree.map(lambda x, scale=scale: np.float32(scale) * x[:4], whole.variables)
+        found = toy.train(4, fold=fold, plan=plan, hp=hp, start=start, options=kept_in(tmp_path))
+        assert len(chunks_trained) == trained
+        toy.same(found.variables, start)
+
+
+def test_shared_weights_are_not_stored_with_the_members_but_tell_them_apart(tmp_path, chunks_trained):
+    fold, plan, hp = toy.method("do_nothing")
+    start = toy.train(4, options=Options(chunk=4)).variables
+    chunks_trained.clear()
+    for base, trained in ((1.0, 1), (2.0, 2), (1.0, 2)):
+        shared = {"base": jnp.full((3,), base)}
+        found = toy.train(4, fold=fold, plan=plan, hp=hp, start=start | {"shared": shared}, options=kept_in(tmp_path))
+        assert len(chunks_trained) == trained
+        toy.same(found.variables, start | {"shared": shared})
+
+
+def test_old_examples_are_not_kept_alive(filled):
+    for i in range(3):
+        toy.train(4, data=toy.stored(toy.examples()[0] + i), options=kept_in(filled))
+    assert len(run._FINGERPRINT) == 2  # the last examples and their digest
+
+
+def test_digests_tell_dtypes_shapes_and_structures_apart():
+    x = np.arange(4, dtype=np.float32)
+    trees = [x, x.astype(np.float64), x.reshape(2, 2), [x], {"a": x}, {"b": x}, x + 1, "x", x.astype(np.int32)]
+    assert len({checkpoint.digest_of(tree) for tree in trees}) == len(trees)
+    assert checkpoint.digest_of({"a": x}) == checkpoint.digest_of({"a": jnp.asarray(x)})
+    keys = [jax.random.key(0), jax.random.key(1)]
+    assert len({checkpoint.digest_of(key) for key in keys}) == 2
+
+
+def test_a_folder_that_cannot_be_written_is_refused(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="cannot write to .* give another --out folder"):
+        checkpoint.check_writable(tmp_path / "file" / "below")
+    assert checkpoint.check_writable(tmp_path / "new" / "below").is_dir()
+    assert list((tmp_path / "new" / "below").iterdir()) == []
+
+
+VICTIM = """
+import sys, time
+import conftest, toy
+from pathlib import Path
+from unlearn_jax.population.run import Options
+
+def tell(done, shown):
+    print(done, flush=True)
+    if done > 5:
+        time.sleep(60)
+
+with toy.quick_programs(sys.argv[2] == "quick"):
+    toy.train(options=Options(chunk=4, store=Path(sys.argv[1]), label="toy", progress=tell))
+"""
+
+
+@pytest.mark.slow
+def test_a_killed_process_leaves_what_another_can_resume(tmp_path, whole, chunks_trained, quick):
+    tests = Path(__file__).parents[1]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(tests), str(tests.parent)]), "XLA_FLAGS": ""}
+    command = [sys.executable, "-c", VICTIM, str(tmp_path), "quick" if quick else "full"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as victim:
+        told = iter(victim.stdout)
+        while float(next(told)) <= 5:
+            pass
+        victim.send_signal(signal.SIGKILL)
+    assert victim.returncode == -signal.SIGKILL
+    resumed = toy.train(options=kept_in(tmp_path))
+    assert len(chunks_trained) == 1  # the first chunk was found by a process of the same programs
+    toy.same(resumed.variables, whole.variables)

@@ -1,0 +1,47 @@
+"""The numeric core needs jax, flax, optax and numpy, and nothing else."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+PROGRAM = """
+import sys
+
+import flax.linen, flax.nnx, jax, optax  # flax itself needs rich; what it has imported is taken away again below
+
+for name in ("tyro", "tensorflow_datasets", "matplotlib", "sklearn", "scipy", "pyarrow", "rich", "orbax", "PIL"):
+    sys.modules[name] = None  # importing it now raises ImportError
+
+import jax.numpy as jnp
+import numpy as np
+
+import unlearn_jax
+import unlearn_jax.metrics
+import unlearn_jax.models
+import unlearn_jax.population.run as run
+from unlearn_jax.methods import Problem, prepare
+from unlearn_jax.methods.common import Recipe
+from unlearn_jax.population.evaluate import evaluate
+from unlearn_jax.population.members import make_tables, member_keys
+from unlearn_jax.tasks import classification
+
+model = unlearn_jax.models.build_model("linear", 3, (2, 2, 1))
+example = jax.ShapeDtypeStruct((1, 2, 2, 1), jnp.float32)
+fold, plan, hp = prepare("retrain", Problem(model, classification(), example, 3, Recipe(steps=2, batch=4)))
+data = run.Stored(jnp.ones((6, 2, 2, 1)), jnp.arange(6) % 3)
+hp = {name: np.full(2, value) for name, value in hp.items()}
+found = run.run_population(fold, plan, data, make_tables([np.arange(6)] * 2), member_keys(0, "a", 2), {}, hp=hp)
+margin = evaluate(model, classification(), found.variables, data, width=2).margin
+assert np.isfinite(found.loss[:, [0, 32]]).all() and np.isfinite(margin).all()
+print("trained", found.loss.shape)
+"""
+
+
+def test_the_numeric_core_trains_without_the_other_packages():
+    root = Path(__file__).parents[1]
+    quick = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
+    environment = os.environ | {"PYTHONPATH": str(root), "XLA_FLAGS": quick, "JAX_PLATFORMS": "cpu"}
+    done = subprocess.run([sys.executable, "-c", PROGRAM], env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout.strip() == "trained (2, 64)"

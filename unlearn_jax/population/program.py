@@ -1,0 +1,210 @@
+"""The compiled programs of a fold: begin, advance through the plan, end, for a chunk of members.
+
+Lowering is apart from compiling: the lowered text, with the inputs, names a chunk in the store, so that a chunk that is
+there is never compiled for.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jax.sharding import Mesh
+
+from unlearn_jax.population import checkpoint
+from unlearn_jax.population.members import Tables
+from unlearn_jax.population.order import positions
+from unlearn_jax.population.plans import Plan
+from unlearn_jax.population.sharding import member_shardings, over_members
+from unlearn_jax.types import Array, Batch, Batches, Method, PyTree
+
+POINTS = 64  # training losses kept per member
+
+
+class Stored(NamedTuple):
+    """All examples of a study on the device, addressed by row."""
+
+    inputs: Array  # (n, ...)
+    targets: Array  # (n, ...)
+
+
+class Fold(NamedTuple):
+    """A method before its numeric hyperparameters are known.
+
+    ``build(hp, shared) -> Method`` where ``hp`` maps names to scalars (they may be tracers) and ``shared`` holds
+    the weights without a member axis; ``augment(key, inputs) -> inputs`` or None.
+    """
+
+    build: Callable[[dict[str, Array], PyTree], Method]
+    augment: Callable | None = None
+
+
+class Carry(NamedTuple):
+    """What the loop carries for one member."""
+
+    state: PyTree
+    loss: Array  # (POINTS,)
+
+
+class Member(NamedTuple):
+    """What is fixed for one member while it trains."""
+
+    key: Array
+    tables: Tables
+    hp: dict[str, Array]
+
+
+class Steps(NamedTuple):
+    """The plan's columns as arrays."""
+
+    phase: Array
+    forget_step: Array
+    retain_step: Array
+    rate: Array
+    total: Array  # () live rows; the columns are padded so that plans of similar length share a program
+
+
+def columns(plan: Plan) -> Steps:
+    """The plan's columns, padded to a power of two."""
+    length = max(64, 1 << max(plan.steps - 1, 0).bit_length())
+    pad = lambda x, dtype: jnp.asarray(np.pad(x, (0, length - plan.steps)), dtype)
+    whole = [pad(x, jnp.int32) for x in (plan.phase, plan.forget_step, plan.retain_step)]
+    return Steps(*whole, pad(plan.rate, jnp.float32), jnp.int32(max(plan.steps, 1)))
+
+
+def _draw(key: Array, step: Array, table: Array, count: Array, size: int, weight, data: Stored, augment) -> Batch:
+    """The batch of one stream: rows by the data order, inputs gathered by row."""
+    index = table[positions(jax.random.fold_in(key, 0), step, size, count)]
+    inputs = data.inputs[index]
+    if augment is not None and size:
+        inputs = augment(jax.random.fold_in(jax.random.fold_in(key, 1), step), inputs)
+    live = jnp.full((size,), 1.0, jnp.float32) if weight is None else weight[index]
+    return Batch(inputs, data.targets[index], jnp.where(count > 0, live, 0.0), index)
+
+
+def _programs(fold: Fold, forget_batch: int, retain_batch: int) -> tuple[Callable, Callable, Callable]:
+    """``begin``, ``advance`` (one update) and ``end`` for one member, as functions of (own, common)."""
+
+    def begin(own, common):
+        member, variables = own
+        state = fold.build(member.hp, common).init(jax.random.fold_in(member.key, 0), variables)
+        return Carry(state, jnp.full((POINTS,), jnp.nan, jnp.float32))
+
+    def advance(t, carry, member, data, steps, shared):
+        key, tables = member.key, member.tables
+        forget = _draw(
+            jax.random.fold_in(key, 1), steps.forget_step[t], tables.requested, tables.requested_count,
+            forget_batch, tables.weight, data, fold.augment,
+        )  # fmt: skip
+        retain = _draw(
+            jax.random.fold_in(key, 2), steps.retain_step[t], tables.kept, tables.kept_count,
+            retain_batch, tables.weight, data, fold.augment,
+        )  # fmt: skip
+        update = fold.build(member.hp, shared).update
+        batches = Batches(forget, retain, steps.phase[t], t, steps.rate[t])
+        state, loss = update(jax.random.fold_in(jax.random.fold_in(key, 3), t), carry.state, batches)
+        slot = (t * POINTS) // steps.total
+        return Carry(state, carry.loss.at[slot].set(loss.astype(jnp.float32)))
+
+    def end(own, common):
+        carry, hp = own
+        return fold.build(hp, common).finish(carry.state), carry.loss
+
+    return begin, advance, end
+
+
+class Lowered(NamedTuple):
+    """The programs of one fold at one chunk width, not yet compiled."""
+
+    key: tuple  # what they depend on
+    begin: jax.stages.Lowered
+    advance: jax.stages.Lowered
+    end: jax.stages.Lowered
+    host_loop: bool
+    digest: str  # of the three programs' text
+
+
+class Compiled(NamedTuple):
+    """The same, compiled."""
+
+    begin: Callable
+    advance: Callable  # (carry, member, (start, stop, ...)) or, in a host loop, one update at start
+    end: Callable
+    host_loop: bool
+
+
+LOWERED: dict[tuple, Lowered] = {}
+COMPILED: dict[tuple, Compiled] = {}
+
+
+def _abstract(tree: PyTree) -> tuple:
+    """What identifies the shapes of a tree."""
+    leaves, structure = jax.tree.flatten(tree)
+    return structure, tuple((x.shape, str(x.dtype)) for x in map(jnp.asarray, leaves))
+
+
+def lower(fold: Fold, plan: Plan, mesh: Mesh, axis: str, loop: str, own: tuple, common: tuple) -> tuple[Lowered, float]:
+    """Lower the programs, once per fold and shapes.
+
+    Args:
+        fold: the method.
+        plan: gives the static batch sizes.
+        mesh: devices for the member axis.
+        axis: vmap or map.
+        loop: scan, host or auto.
+        own: (member, starting variables) of a chunk, with a leading axis.
+        common: (data, steps, shared weights).
+
+    Returns:
+        The lowered programs, and the seconds that this call spent on them.
+    """
+    shapes = (_abstract((own, common)), plan.forget_batch, plan.retain_batch)
+    key = (fold, axis, loop, mesh.size, shapes)
+    if key in LOWERED:
+        return LOWERED[key], 0.0
+    started = time.perf_counter()
+    (member, variables), (*_, shared) = own, common
+    begin, advance, end = _programs(fold, plan.forget_batch, plan.retain_batch)
+    split, whole = member_shardings(mesh)
+
+    def scanned(own, common):
+        (carry, member), (start, stop, *rest) = own, common
+        return lax.fori_loop(start, stop, lambda t, c: advance(t, c, member, *rest), carry)
+
+    def single(own, common):
+        (carry, member), (start, _, *rest) = own, common
+        return advance(start, carry, member, *rest)
+
+    def lowered(fn, donate, *args):
+        def call(first, second, common):
+            return over_members(fn, axis, mesh)((first, second), common)
+
+        jitted = jax.jit(call, donate_argnums=donate, in_shardings=(split, split, whole), out_shardings=split)
+        return jitted.lower(*args)
+
+    first = lowered(begin, (), member, variables, shared)
+    carry, bounds = first.out_info, (jnp.int32(0), jnp.int32(0))
+    step = lowered(scanned, (0,), carry, member, (*bounds, *common))
+    convolves = jax.default_backend() == "cpu" and "stablehlo.convolution" in step.as_text()
+    host_loop = loop == "host" or (loop == "auto" and convolves)  # a convolution is slow inside a loop on a CPU
+    if host_loop:
+        step = lowered(single, (0,), carry, member, (*bounds, *common))
+    last = lowered(end, (), carry, member.hp, shared)
+    digest = checkpoint.digest_of(first.as_text(), step.as_text(), last.as_text())
+    LOWERED[key] = Lowered(key, first, step, last, host_loop, digest)
+    return LOWERED[key], time.perf_counter() - started
+
+
+def compiled(programs: Lowered) -> tuple[Compiled, float]:
+    """Compile lowered programs, once; returns the seconds that this call spent."""
+    if programs.key in COMPILED:
+        return COMPILED[programs.key], 0.0
+    started = time.perf_counter()
+    parts = [part.compile() for part in (programs.begin, programs.advance, programs.end)]
+    COMPILED[programs.key] = Compiled(*parts, programs.host_loop)
+    return COMPILED[programs.key], time.perf_counter() - started
