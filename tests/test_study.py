@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from pyarrow import parquet
 
+from unlearn_jax import setup as setups
 from unlearn_jax import study as studies
 from unlearn_jax.config import StudyConfig
 from unlearn_jax.errors import InputError
@@ -508,7 +509,7 @@ PILOT = dataclasses.replace(CONFIG, targets="atypical", similarity="exact", trai
 
 def test_pilots_of_an_odd_number_of_images_are_stored_and_never_score_what_they_saw(tmp_path, monkeypatch):
     seen, chosen, margin, spoil = [], [], [], [0]
-    tables, choose_targets, evaluate = studies.make_tables, studies.choose_targets, studies.evaluate
+    tables, choose_targets, evaluate = setups.make_tables, setups.choose_targets, setups.evaluate
 
     def spoiled(*args, **options):
         """An evaluation in which the first members have diverged, and are sure of nothing."""
@@ -517,11 +518,11 @@ def test_pilots_of_an_odd_number_of_images_are_stored_and_never_score_what_they_
         margin.append(found.margin)
         return found
 
-    monkeypatch.setattr(studies, "evaluate", spoiled)
-    monkeypatch.setattr(studies, "make_tables", lambda kept, *a, **k: seen.append(kept) or tables(kept, *a, **k))
-    monkeypatch.setattr(studies, "choose_targets", lambda *a: chosen.append(a[-1]) or choose_targets(*a))
-    studies.prepare_study(PILOT, store=tmp_path)
-    members = studies.PILOT_MEMBERS
+    monkeypatch.setattr(setups, "evaluate", spoiled)
+    monkeypatch.setattr(setups, "make_tables", lambda kept, *a, **k: seen.append(kept) or tables(kept, *a, **k))
+    monkeypatch.setattr(setups, "choose_targets", lambda *a: chosen.append(a[-1]) or choose_targets(*a))
+    setups.prepare_study(PILOT, store=tmp_path)
+    members = setups.PILOT_MEMBERS
     assert len(seen[0]) == members and all(len(np.unique(rows)) == 60 for rows in seen[0])
     assert (np.bincount(np.concatenate(seen[0]), minlength=121) <= members // 2).all()
     score = chosen[-1]
@@ -529,11 +530,11 @@ def test_pilots_of_an_odd_number_of_images_are_stored_and_never_score_what_they_
     np.testing.assert_allclose(score, [-np.mean(values) for values in unseen], rtol=1e-5, atol=1e-6)
 
     monkeypatch.setattr(runner, "_train_chunk", forbidden)  # from here on they come from the store
-    studies.prepare_study(PILOT, store=tmp_path)
+    setups.prepare_study(PILOT, store=tmp_path)
     np.testing.assert_array_equal(chosen[-1], score)
     spoil[0] = 3  # members that diverged do not choose the targets
-    studies.prepare_study(PILOT, store=tmp_path)
+    setups.prepare_study(PILOT, store=tmp_path)
     assert np.isfinite(chosen[-1]).all() and (chosen[-1] != score).any()
     spoil[0] = members
     with pytest.raises(InputError, match="pilot models diverged"):
-        studies.prepare_study(PILOT, store=tmp_path)
+        setups.prepare_study(PILOT, store=tmp_path)

@@ -1,0 +1,151 @@
+"""What comes before a study runs: data, model, targets, the layout of the examples, and what can be refused by then."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from unlearn_jax import config as configs
+from unlearn_jax.config import StudyConfig
+from unlearn_jax.data import load_dataset
+from unlearn_jax.data.arrays import Dataset, subset
+from unlearn_jax.data.splits import Bench, choose_targets, make_bench, named_copies, reference_rows, request_rows
+from unlearn_jax.errors import InputError, choose
+from unlearn_jax.methods import Problem, prepare
+from unlearn_jax.models import build_model, flops_per_example
+from unlearn_jax.population import checkpoint
+from unlearn_jax.population.evaluate import evaluate
+from unlearn_jax.population.members import make_tables, member_keys
+from unlearn_jax.population.plans import Plan
+from unlearn_jax.population.run import Fold, Options, Stored, chunk_width, run_population
+from unlearn_jax.population.sharding import choose_axis
+from unlearn_jax.tasks import classification
+from unlearn_jax.types import Model
+
+REST_SHOWN = 5000  # rest examples evaluated when there are more, a fixed random subset
+PILOT_MEMBERS = 16
+
+
+class Watch(NamedTuple):
+    """How a study tells of its progress; the default is silence."""
+
+    stage: Callable[[str, int], None] = lambda label, members: None
+    advance: Callable[[float, int], None] = lambda members_done, examples: None
+    say: Callable[[str], None] = lambda text: None
+
+
+SILENT = Watch()
+
+
+class Setup(NamedTuple):
+    """Everything that stays the same over the axes of a study."""
+
+    config: StudyConfig
+    dataset: Dataset
+    bench: Bench
+    problem: Problem
+    stored: Stored  # all of the bench, on the device
+    shown: np.ndarray  # rows that are evaluated
+    training: tuple[Fold, Plan, dict[str, float]]  # from scratch; one fold for all references, so one program
+    options: Options
+
+
+def prepare_study(config: StudyConfig, watch: Watch = SILENT, **options) -> Setup:
+    """Load the data, choose the targets, lay out the examples and build the model.
+
+    Nothing is written but, where ``store`` is among the options, the pilot members of atypical targets.
+
+    Raises:
+        InputError: missing data, more targets or copies than the data allow, an unknown model or option.
+    """
+    dataset = load_dataset(config.dataset, data_dir=options.pop("data_dir", None))
+    if config.train_size or config.test_size:
+        dataset = subset(dataset, config.train_size or None, config.test_size or None, config.seed)
+    name, recipe = configs.recipe_of(config)
+    shape = dataset.train.inputs.shape[1:]
+    on_accelerator = jax.default_backend() != "cpu"
+    dtype = config.dtype or ("bfloat16" if on_accelerator and name not in ("mlp", "linear") else "float32")
+    given = {"dtype": dtype} | configs.model_options_of(config)
+    model = _model(name, dataset.num_classes, shape, dataset.mean, dataset.std, tuple(sorted(given.items())))
+    example = jax.ShapeDtypeStruct((1, *shape), dataset.train.inputs.dtype)
+    problem = Problem(model, classification(), example, dataset.num_classes, recipe)
+    setting = _checked(Options(**{"axis": "auto", **options}))
+    if setting.axis == "auto":
+        flops = flops_per_example(model, shape, str(dataset.train.inputs.dtype))
+        setting = setting._replace(axis=choose_axis(flops))
+    pick = functools.partial(choose_targets, dataset, config.targets, config.num_targets, config.requests, config.seed)
+    targets = pick(np.zeros(len(dataset.train.targets)))  # refuses too many targets before the pilots train
+    if config.targets == "atypical":
+        targets = pick(_pilot_score(config, dataset, problem, setting, watch))
+    bench = make_bench(
+        dataset, targets, copies=max(configs.copies_of(config)), level=config.similarity, seed=config.seed
+    )
+    _check_placebo(config, bench)
+    plain = np.flatnonzero((bench.origin == 0) & (bench.request < 0))
+    if len(plain) > REST_SHOWN:
+        plain = np.sort(np.random.default_rng([config.seed, 4]).choice(plain, REST_SHOWN, replace=False))
+    shown = np.sort(np.concatenate([plain, np.flatnonzero((bench.origin != 0) | (bench.request >= 0))]))
+    stored = Stored(jnp.asarray(bench.inputs), jnp.asarray(bench.targets))
+    return Setup(config, dataset, bench, problem, stored, shown, prepare("retrain", problem), setting)
+
+
+@functools.lru_cache(maxsize=8)
+def _model(name: str, num_classes: int, shape: tuple, mean: tuple, std: tuple, given: tuple) -> Model:
+    """The model; the same object for the same arguments, so that studies in one process share their programs."""
+    return build_model(name, num_classes, shape, mean=mean, std=std, **dict(given))
+
+
+def _checked(options: Options) -> Options:
+    """The options, if they can be followed."""
+    choose("axis", options.axis, ("auto", "vmap", "map"))
+    choose("loop", options.loop, ("auto", "scan", "host"))
+    if options.chunk < 0:
+        raise InputError(f"--chunk is {options.chunk}: give 0 (by backend) or more.")
+    return options
+
+
+def axes_of(config: StudyConfig) -> list[tuple[int, float | None]]:
+    """Points of the copies and gamma axes; shares that name equally many copies are one point."""
+    points = {}
+    for copies in configs.copies_of(config):
+        for gamma in configs.gammas_of(config):
+            points.setdefault((copies, named_copies(copies, gamma)), (copies, gamma))
+    return list(points.values())
+
+
+def _check_placebo(config: StudyConfig, bench: Bench) -> None:
+    """Raise `InputError` before anything is trained where a class is too small for the placebo."""
+    for copies, gamma in axes_of(config):
+        for request in range(config.requests):
+            rows = request_rows(bench, request, copies=copies, gamma=gamma)
+            reference_rows("placebo", bench, rows, 0, config.seed)
+
+
+def _pilot_score(config: StudyConfig, dataset: Dataset, problem: Problem, options: Options, watch: Watch) -> np.ndarray:
+    """Minus the mean margin of each training image under pilot members that were not trained on it."""
+    n = len(dataset.train.targets)
+    data = Stored(jnp.asarray(dataset.train.inputs), jnp.asarray(dataset.train.targets))
+    halves = np.argsort(np.random.default_rng([config.seed, 5]).random((PILOT_MEMBERS // 2, n)), axis=1)
+    seen = np.concatenate([halves[:, : n // 2], halves[:, n // 2 : n // 2 * 2]])
+    fold, plan, hp = prepare("retrain", problem)
+    keys = member_keys(config.seed, "pilot", PILOT_MEMBERS)
+    hp = {k: np.full(PILOT_MEMBERS, v) for k, v in hp.items()}
+    watch.stage("pilot", PILOT_MEMBERS)
+    tables = make_tables([np.sort(rows) for rows in seen.astype(np.int32)])
+    if options.store is not None:
+        checkpoint.check_writable(options.store)
+    told = options._replace(progress=watch.advance, label="pilot")
+    population = run_population(fold, plan, data, tables, keys, {}, hp=hp, options=told)
+    width = chunk_width(PILOT_MEMBERS, options)
+    margin = evaluate(problem.model, problem.task, population.variables, data, width=width, axis=options.axis).margin
+    out = np.ones((PILOT_MEMBERS, n), bool)
+    np.put_along_axis(out, seen, False, axis=1)
+    out &= np.isfinite(margin).all(axis=1)[:, None]
+    if not out.any(axis=0).all():
+        raise InputError("the pilot models diverged: give a lower --lr, or choose --targets distant.")
+    return -np.where(out, margin, 0.0).sum(axis=0) / out.sum(axis=0)
