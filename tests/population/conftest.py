@@ -24,7 +24,7 @@ def trained():
 @pytest.fixture
 def one_device(monkeypatch):
     """Run on the first of the four devices alone; chunks of any width."""
-    monkeypatch.setattr(run, "member_mesh", lambda: Mesh(np.asarray(jax.devices()[:1]), ("member",)))
+    monkeypatch.setattr(run, "member_mesh", lambda members: Mesh(np.asarray(jax.devices()[:1]), ("member",)))
     monkeypatch.setattr(run, "chunk_width", lambda members, options: options.chunk)
 
 

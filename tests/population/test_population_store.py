@@ -97,7 +97,7 @@ def test_anything_else_is_trained(what, filled, chunks_trained):
 
 
 def test_other_labels_of_the_same_pixel_array_are_trained(filled, chunks_trained):
-    whole_device = run.member_shardings(run.member_mesh())[1]
+    whole_device = run.member_shardings(run.member_mesh(4))[1]
     inputs = jax.device_put(toy.stored().inputs, whole_device)  # placed already, so that the runner keeps the object
     toy.train(data=toy.stored(inputs), options=kept_in(filled))
     assert chunks_trained == []

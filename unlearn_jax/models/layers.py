@@ -102,9 +102,13 @@ class Conv(nn.Module):
         return y
 
 
-def norm_groups(channels: int, pixels: int) -> int:
-    """Number of groups: the largest divisor of ``channels`` up to 32 that leaves 8 values in a group."""
-    limit = max(1, min(32, channels, channels * pixels // 8))
+def norm_groups(channels: int) -> int:
+    """Number of groups: the largest divisor of ``channels`` up to 32 that leaves 8 channels in a group.
+
+    With a channel to itself each group would lose the channel's mean over the image, which is what the pooling after
+    it hands to the classifier.
+    """
+    limit = max(1, min(32, channels // 8))
     return next(g for g in range(limit, 0, -1) if channels % g == 0)
 
 
@@ -134,7 +138,7 @@ class GroupNorm(nn.Module):
     def __call__(self, x, train: bool = False):
         """Same shape, in ``dtype``; ``train`` has no effect."""
         batch, height, width, channels = x.shape
-        groups = norm_groups(channels, height * width)
+        groups = norm_groups(channels)
 
         def group_mean(x):  # means of channel means: twice as fast on CPU as one reduction over a 4-d view
             means = x.mean(axis=(1, 2)).reshape(batch, groups, channels // groups)

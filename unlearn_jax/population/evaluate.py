@@ -7,6 +7,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 
 from unlearn_jax import trees
 from unlearn_jax.population.run import Stored
@@ -24,9 +25,8 @@ class Evaluation(NamedTuple):
 _PROGRAMS: dict = {}
 
 
-def _program(model: Model, task: Task, axis: str):
+def _program(model: Model, task: Task, axis: str, mesh: Mesh):
     """The jitted evaluation of one block of examples by a chunk of members."""
-    mesh = member_mesh()
     key = (model, task, axis, mesh.size)
     if key not in _PROGRAMS:
 
@@ -71,8 +71,9 @@ def evaluate(
     members, n = len(jax.tree.leaves(own)[0]), data.targets.shape[0]
     large = int(np.prod(data.inputs.shape[1:])) >= 1000 and jax.default_backend() == "cpu"
     block = min(block or (128 if large else 1024), n)
-    split, whole = member_shardings(member_mesh())
-    run = _program(model, task, axis)
+    mesh = member_mesh(width)
+    split, whole = member_shardings(mesh)
+    run = _program(model, task, axis, mesh)
     margins, correct = np.zeros((members, n), np.float32), np.zeros((members, n), np.float32)
     for start in range(0, members, width):
         rows = np.minimum(np.arange(start, start + width), members - 1)

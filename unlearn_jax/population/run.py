@@ -61,9 +61,9 @@ def _train_chunk(program: Compiled, plan: Plan, member, variables, data, steps, 
 
 
 def chunk_width(members: int, options: Options) -> int:
-    """Members per compiled program: the asked or the backend's width, a multiple of the devices."""
-    devices = len(jax.devices())
+    """Members per compiled program: the asked or the backend's width, a multiple of the devices used."""
     width = min(options.chunk or (16 if jax.default_backend() == "cpu" else 64), members)
+    devices = min(len(jax.devices()), width)
     return -(-width // devices) * devices
 
 
@@ -99,12 +99,13 @@ def run_population(
     members = keys.shape[0]
     if members < 1:
         raise InputError("members is 0: ask for at least 1.")
-    (own, shared), mesh = trees.split_shared(variables), member_mesh()
+    (own, shared), width = trees.split_shared(variables), chunk_width(members, options)
+    mesh = member_mesh(width)
     split, everywhere = member_shardings(mesh)
     examples = _fingerprint(data) if options.store is not None else ""
     common = jax.device_put((data, columns(plan), shared), everywhere)
     whole = Member(keys, tables, {k: jnp.asarray(v, jnp.float32) for k, v in (hp or {}).items()})
-    width, parts, seconds, compiling = chunk_width(members, options), [], 0.0, 0.0
+    parts, seconds, compiling = [], 0.0, 0.0
     for start in range(0, members, width):
         rows = np.minimum(np.arange(start, start + width), members - 1)
         chunk = jax.device_put(trees.take_members({"member": whole, "begin": own}, rows), split)

@@ -14,9 +14,9 @@ from unlearn_jax.errors import InputError
 WIDE = 1e8  # forward floating-point operations per example above which one member fills an accelerator
 
 
-def member_mesh(devices: list | None = None) -> Mesh:
-    """A one-dimensional mesh ``member`` over all (or the given) devices."""
-    return Mesh(np.asarray(devices if devices is not None else jax.devices()), ("member",))
+def member_mesh(members: int) -> Mesh:
+    """A one-dimensional mesh ``member`` over the devices, or over as many as there are members."""
+    return Mesh(np.asarray(jax.devices()[:members]), ("member",))
 
 
 def member_shardings(mesh: Mesh) -> tuple[NamedSharding, NamedSharding]:
