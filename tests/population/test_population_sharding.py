@@ -8,6 +8,7 @@ from jax.sharding import PartitionSpec
 from unlearn_jax.errors import InputError
 from unlearn_jax.population import run
 from unlearn_jax.population.members import member_keys
+from unlearn_jax.population.program import COMPILED
 from unlearn_jax.population.run import Options
 from unlearn_jax.population.sharding import WIDE, choose_axis, member_mesh, member_shardings, over_members
 
@@ -35,7 +36,8 @@ def test_one_device_gives_the_same_numbers_as_four(chunk, trained, one_device):
     alone = toy.train(options=Options(chunk=chunk))
     toy.close(alone.variables, trained.variables)
     np.testing.assert_allclose(alone.loss, trained.loss, rtol=1e-5, atol=1e-5)
-    assert "num_partitions=4" not in toy.program(toy.method()[0]).advance.as_text()
+    alone_on = [made.advance for key, made in COMPILED.items() if key[0] is toy.method()[0] and key[3] == 1]
+    assert alone_on and all("num_partitions" not in program.as_text() for program in alone_on)
 
 
 def test_members_are_spread_over_all_devices(monkeypatch):
@@ -51,7 +53,7 @@ def test_members_are_spread_over_all_devices(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "members, chunk, width", [(1, 0, 4), (5, 0, 8), (100, 0, 16), (100, 6, 8), (3, 64, 4), (8, 8, 8)]
+    "members, chunk, width", [(1, 0, 1), (5, 0, 8), (100, 0, 16), (100, 6, 8), (3, 64, 3), (8, 8, 8)]
 )
 def test_chunk_width_is_a_multiple_of_the_devices(members, chunk, width):
     assert run.chunk_width(members, Options(chunk=chunk)) == width
