@@ -41,7 +41,7 @@ class Args:
     members: str = "1,8,32,128"
     """population sizes, with commas"""
     steps: int = 0
-    """updates of each training; 0 = 300 for mlp, 20 for others"""
+    """updates of each training; 0 = 300 for mlp, 4 for others"""
     batch: int = 128
     """batch size"""
     dtype: str = "float32"
@@ -96,7 +96,7 @@ def make_problem(name: str, args: Args):
     rng = np.random.default_rng(0)
     pixels = rng.integers(0, 256, (EXAMPLES, *shape), np.uint8)
     data = Stored(jnp.asarray(pixels), jnp.asarray(rng.integers(0, 10, EXAMPLES), jnp.int32))
-    steps = args.steps or (300 if name in ("mlp", "linear") else 20)
+    steps = args.steps or (300 if name in ("mlp", "linear") else 4)
     example = jax.ShapeDtypeStruct((1, *shape), jnp.uint8)
     return Problem(model, classification(), example, 10, Recipe(steps=steps, batch=args.batch)), data
 

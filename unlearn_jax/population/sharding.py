@@ -12,6 +12,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from unlearn_jax.errors import InputError
 
 WIDE = 1e8  # forward floating-point operations per example above which one member fills an accelerator
+WIDE_CPU = 1e6  # and above which members side by side no longer fit a core's cache
 
 
 def member_mesh(members: int) -> Mesh:
@@ -27,7 +28,7 @@ def member_shardings(mesh: Mesh) -> tuple[NamedSharding, NamedSharding]:
 def choose_axis(flops: float, platform: str | None = None) -> str:
     """``vmap`` or ``map`` for a model of ``flops`` forward operations an example, as measured (docs/performance.md)."""
     platform = platform or jax.default_backend()
-    return "map" if platform != "cpu" and flops >= WIDE else "vmap"
+    return "map" if flops >= (WIDE_CPU if platform == "cpu" else WIDE) else "vmap"
 
 
 def over_members(fn: Callable, axis: str, mesh: Mesh) -> Callable:
