@@ -7,8 +7,8 @@ Both train the same networks with the same optimizer on the same kind of batches
 function (all steps inside one compiled loop) once per model; the population is `run_population`. Compile time is
 printed apart. The loop's time is measured on at most 8 trainings and given per training.
 
-Cost: about 3 minutes on 2 CPU cores. It should reach: on 2 cores at least twice the loop's model-samples per second
-from N = 8 on for the MLP.
+Cost: about 3 minutes on 2 CPU cores. It should reach, on 2 cores, 1.8 times the loop's model-samples per second from
+N = 8 on for the MLP (docs/performance.md has the measured table).
 """
 
 from __future__ import annotations
