@@ -11,8 +11,8 @@ from unlearn_jax.models import build_model, from_linen
 from unlearn_jax.population.members import make_tables, member_keys
 from unlearn_jax.population.plans import uniform_plan
 from unlearn_jax.population.program import POINTS, columns
-from unlearn_jax.population.run import Options
-from unlearn_jax.types import Outputs
+from unlearn_jax.population.run import Fold, Options, Stored
+from unlearn_jax.types import Method, Outputs
 
 WIDE = Options(chunk=8)
 HP = toy.method()[2]
@@ -37,7 +37,7 @@ def test_losses_are_those_of_evenly_spaced_updates(trained):
     assert losses[-5:].mean() < losses[:5].mean()
 
 
-@pytest.mark.parametrize("chunk", [1, 4, 8])
+@pytest.mark.parametrize("chunk", [1, pytest.param(2, marks=pytest.mark.slow), 4, 8])
 def test_a_member_equals_itself_trained_alone_whatever_the_chunk(chunk, trained):
     fold, plan, hp = toy.method()
     population = toy.train(options=Options(chunk=chunk))
@@ -226,6 +226,22 @@ def test_weights_enter_as_a_weighted_mean(trained):
     assert (toy.gap(weighted.variables, trained.variables) > 1e-4).all()
 
 
+def test_every_update_and_every_view_has_a_key_of_its_own():
+    def update(key, seen, batches):
+        drawn = jnp.stack([jax.random.uniform(key), batches.forget.inputs[0, 0], batches.retain.inputs[0, 0]])
+        return seen.at[batches.step].set(drawn), drawn[0]
+
+    method = Method(lambda key, _: jnp.zeros((20, 3)), update, lambda seen: {"params": {"seen": seen}, "state": {}})
+    views = lambda key, inputs: jnp.broadcast_to(jax.random.uniform(key), inputs.shape)
+    fold, plan = Fold(lambda hp, shared: method, views), uniform_plan(20, forget_batch=2, retain_batch=2)
+    data = Stored(jnp.zeros((toy.ROWS, 1)), jnp.zeros(toy.ROWS, jnp.int32))
+    seen = toy.train(fold=fold, plan=plan, hp={}, data=data, options=WIDE).variables["params"]["seen"]
+    assert len(np.unique(seen)) == 8 * 20 * 3
+    key = jax.random.fold_in(member_keys(0, "toy", 8)[3], 3)
+    expected = jax.vmap(lambda t: jax.random.uniform(jax.random.fold_in(key, t)))(jnp.arange(20))
+    np.testing.assert_array_equal(seen[3, :, 0], expected)
+
+
 @pytest.mark.parametrize("lr", [np.nan, 1e30])
 def test_a_diverged_member_leaves_the_others_alone(lr, trained):
     values = np.full(8, HP["lr"], np.float32)
@@ -277,7 +293,7 @@ def test_after_full_training_population_means_agree_within_the_null_band():
     from unlearn_jax.methods.common import Problem, Recipe
     from unlearn_jax.metrics import null_band
     from unlearn_jax.population.evaluate import evaluate
-    from unlearn_jax.population.run import Stored, run_population
+    from unlearn_jax.population.run import run_population
     from unlearn_jax.tasks import classification
 
     data = load_dataset("digits")
