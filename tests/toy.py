@@ -16,7 +16,7 @@ from unlearn_jax.methods.common import Problem, Recipe
 from unlearn_jax.models import build_model
 from unlearn_jax.population import program as programs
 from unlearn_jax.population.members import make_tables, member_keys
-from unlearn_jax.population.order import positions
+from unlearn_jax.population.order import slots
 from unlearn_jax.population.plans import Sizes
 from unlearn_jax.population.run import DEFAULTS, Stored, run_population
 from unlearn_jax.tasks import classification
@@ -89,7 +89,7 @@ def train(members=8, *, fold=None, plan=None, hp=None, data=None, sets=None, key
     )
 
 
-_draw = jax.jit(positions, static_argnums=2)
+_draw = jax.jit(slots, static_argnums=2)
 
 
 @functools.cache
@@ -108,17 +108,20 @@ def solo(member, *, fold, plan, hp, data, sets, keys, start=None):
     state, losses = init(hp, jax.random.fold_in(key, 0), own), []
     for t in range(plan.steps):
 
-        def stream(number, step, size, table, count, t=t):
+        def stream(number, step, size, table, count, length, t=t):
             stream_key = jax.random.fold_in(jax.random.fold_in(key, number), 0)
-            rows = np.asarray(table)[np.asarray(_draw(stream_key, jnp.int32(step), size, count))]
+            position, live = _draw(stream_key, jnp.int32(step), size, count, jnp.int32(length))
+            rows = np.asarray(table)[np.asarray(position)]
             weight = np.ones(size) if sets.weight is None else np.asarray(sets.weight)[rows]
-            weight = jnp.asarray(weight * (int(count) > 0), jnp.float32)
+            weight = jnp.asarray(weight * np.asarray(live), jnp.float32)
             return Batch(data.inputs[rows], data.targets[rows], weight, jnp.asarray(rows))
 
-        forget = stream(1, plan.forget_step[t], plan.forget_batch, sets.requested, sets.requested_count)
-        retain = stream(2, plan.retain_step[t], plan.retain_batch, sets.kept, sets.kept_count)
+        asked, kept = (sets.requested, sets.requested_count), (sets.kept, sets.kept_count)
+        forget = stream(1, plan.forget_step[t], plan.forget_batch, *asked, plan.forget_pass)
+        retain = stream(2, plan.retain_step[t], plan.retain_batch, *kept, plan.retain_pass)
         step_key = jax.random.fold_in(jax.random.fold_in(key, 3), t)
-        batches = Batches(forget, retain, jnp.int32(plan.phase[t]), jnp.int32(t), jnp.float32(plan.rate[t]))
+        now = jnp.int32(plan.phase[t]), jnp.int32(t), jnp.float32(plan.rate[t]), jnp.float32(t / plan.steps)
+        batches = Batches(forget, retain, *now)
         state, loss = update(hp, step_key, state, batches)
         losses.append(float(loss))
     return jax.tree.map(np.asarray, finish(hp, state)), np.asarray(losses)

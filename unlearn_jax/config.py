@@ -11,7 +11,7 @@ from pathlib import Path
 
 from unlearn_jax.data.similar import level_of
 from unlearn_jax.errors import InputError, choose
-from unlearn_jax.methods import METHODS, check_setting, select
+from unlearn_jax.methods import METHODS, SCALES, check_setting, select
 from unlearn_jax.methods.common import Recipe
 from unlearn_jax.models import model_options
 
@@ -45,6 +45,10 @@ class StudyConfig:
     """core, all, none (the references alone), or names with commas"""
     hp: tuple[str, ...] = ()
     """hyperparameters as METHOD.NAME=VALUE[,VALUE...]; several values of numeric ones run as one population"""
+    scale: str = ""
+    """whose default hyperparameters: small, cifar or language; empty = the data set's own (cifar: cifar, else small)"""
+    budget: float = 0.0
+    """gradient evaluations a member for every iterative method, so that methods compare at equal cost; 0 = their own"""
     members: int = 32
     """models in each population"""
     seed: int = 0
@@ -117,7 +121,7 @@ def settings_of(config: StudyConfig) -> dict[str, dict[str, list]]:
         InputError: malformed text, unknown method or hyperparameter, a method that the study does not run, several
             values of a setting that fixes shapes.
     """
-    chosen, found = select(config.methods), {}
+    chosen, found = applicable(config), {}
     for text in config.hp:
         left, equals, values = text.partition("=")
         method, dot, name = left.partition(".")
@@ -130,6 +134,17 @@ def settings_of(config: StudyConfig) -> dict[str, dict[str, list]]:
             raise InputError("retrain is a reference and follows the recipe: use --lr, --steps and --batch.")
         found.setdefault(method, {})[name] = _values(method, name, values)
     return found
+
+
+def scale_of(config: StudyConfig) -> str:
+    """Whose default hyperparameters the methods take."""
+    return config.scale or ("cifar" if dataset_name(config).startswith("cifar") else "small")
+
+
+def applicable(config: StudyConfig) -> list[str]:
+    """The methods that the study runs: those asked for, without class-only ones where the targets are no class."""
+    chosen = select(config.methods)
+    return [n for n in chosen if config.targets == "class" or "class" not in METHODS[n].needs]
 
 
 def _values(method: str, name: str, text: str) -> list:
@@ -169,10 +184,16 @@ def check(config: StudyConfig) -> None:
     for name in ("num_targets", "resamples"):
         if getattr(config, name) < 1:
             raise InputError(f"--{name.replace('_', '-')} is {getattr(config, name)}: give at least 1.")
-    for name in ("train_size", "test_size", "steps", "batch", "lr"):
+    for name in ("train_size", "test_size", "steps", "batch", "lr", "budget"):
         value = getattr(config, name)
         if value < 0 or not math.isfinite(value):
             raise InputError(f"--{name.replace('_', '-')} is {value}: give 0 (the preset) or more.")
+    named = [name.strip() for name in config.methods.split(",")]
+    for name in set(select(config.methods)) - set(applicable(config)):
+        if name in named:
+            raise InputError(f"'{name}' is for requests of a whole class: ask with --targets class, or leave it out.")
+    if config.scale:
+        choose("scale", config.scale, SCALES)
     if config.dtype:
         choose("dtype", config.dtype, ("float32", "bfloat16"))
     copies_of(config), gammas_of(config), settings_of(config), model_options_of(config)

@@ -183,8 +183,8 @@ def _costs(scorer: Scorer, base: dict, recorder) -> None:
         figures = {
             "n_diverged": float(_diverged(outcome)),
             "seconds": outcome.population.seconds,
-            "grad_evals_forget": outcome.plan.grad_evals_forget,
-            "grad_evals_retain": outcome.plan.grad_evals_retain,
+            "grad_evals_forget": outcome.grad_evals[0],
+            "grad_evals_retain": outcome.grad_evals[1],
         }
         for metric, value in figures.items():
             recorder.figure(_keys(base, outcome, metric=metric), value, members)

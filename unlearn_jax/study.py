@@ -25,16 +25,15 @@ from unlearn_jax.data.splits import (
     request_rows,
 )
 from unlearn_jax.errors import InputError
-from unlearn_jax.methods import prepare, select
+from unlearn_jax.methods import METHODS
 from unlearn_jax.population import checkpoint
 from unlearn_jax.population.evaluate import Evaluation, evaluate
-from unlearn_jax.population.members import grid, make_tables, member_keys, setting_name
-from unlearn_jax.population.plans import Plan, Sizes
+from unlearn_jax.population.members import make_tables, member_keys, setting_name
 from unlearn_jax.population.run import Stored, chunk_width, run_population
 from unlearn_jax.records import Recorder, environment, write_json
 from unlearn_jax.setup import SILENT, Setup, Watch, axes_of, prepare_study
-from unlearn_jax.trees import take_members
-from unlearn_jax.types import Population
+from unlearn_jax.types import Model, Population
+from unlearn_jax.unlearn import Job, unlearn
 
 REFERENCES = ("original", "retrain", "oracle", "placebo", "dedup")
 
@@ -47,7 +46,7 @@ class Outcome(NamedTuple):
     setting: str
     population: Population
     scores: Evaluation  # on the shown rows
-    plan: Plan
+    grad_evals: tuple[float, float]  # a member, on the request and on retained data
 
 
 def run_study(config: StudyConfig, out: Path, *, store: Path | None = None, watch: Watch = SILENT, **options) -> Path:
@@ -179,7 +178,7 @@ def _references(setup: Setup, level: Level, memory: dict, watch: Watch) -> tuple
         else:
             watch.advance(config.members, 0)
         population, scores = memory[known]
-        outcomes.append(Outcome(role, role, "", population, scores, plan))
+        outcomes.append(Outcome(role, role, "", population, scores, (0.0, plan.grad_evals_retain)))
         memory[known] = population._replace(compile_seconds=0.0), scores
     detector = {
         "dedup_recall": float(np.mean([d.recall for d in found])),
@@ -191,40 +190,38 @@ def _references(setup: Setup, level: Level, memory: dict, watch: Watch) -> tuple
 def _methods(setup: Setup, level: Level, original: Outcome, watch: Watch) -> list[Outcome]:
     """Run and evaluate every method from the original population; ``retrain`` is among the references already."""
     config = setup.config
-    rows = [level.rows[r] for r in level.request_of]
-    requested = [r.requested for r in rows]
-    kept = [np.sort(np.concatenate([r.similar, r.rest])) for r in rows]
-    sizes = Sizes(max(map(len, requested)), max(map(len, kept)))
-    settings, longest = configs.settings_of(config), int((setup.bench.origin <= 1).sum())
-    outcomes = []
-    for name in select(config.methods):
+    job = Job(
+        problem=setup.problem,
+        stored=setup.stored,
+        rows=[level.rows[r] for r in level.request_of],
+        training=setup.training,
+        options=setup.options,
+        seed=config.seed,
+        longest=int((setup.bench.origin <= 1).sum()),
+        scale=configs.scale_of(config),
+        budget=config.budget,
+    )
+    settings, outcomes = configs.settings_of(config), []
+    for name in configs.applicable(config):
         if name == "retrain":
             continue
         given = settings.get(name, {})
-        fixed = {k: v[0] for k, v in given.items() if len(v) == 1}
-        points = grid({k: v for k, v in given.items() if len(v) > 1})
-        fold, plan, numeric = prepare(name, setup.problem, fixed, sizes)
-        repeat = np.tile(np.arange(config.members), len(points))
-        hp = {k: np.repeat([p.get(k, v) for p in points], config.members) for k, v in numeric.items()}
-        tables = make_tables([kept[i] for i in repeat], [requested[i] for i in repeat], pad_to=longest)
-        keys = member_keys(config.seed, name, config.members)[repeat]
-        start = take_members(original.population.variables, repeat)
-        watch.stage(name, len(repeat))
-        options = setup.options._replace(label=name)
-        population = run_population(fold, plan, setup.stored, tables, keys, start, hp=hp, options=options)
-        scores = _evaluate(setup, population)
-        for number, point in enumerate(points):
+        watch.stage(name, config.members * max(1, int(np.prod([len(v) for v in given.values()]))))
+        found = unlearn(name, job, original.population.variables, given)
+        population = found.population
+        scores = _evaluate(setup, population, found.model)
+        for number, point in enumerate(found.points):
             own = slice(number * config.members, (number + 1) * config.members)
-            text = setting_name(fixed | point)
             part = Evaluation(scores.margin[own], scores.correct[own])
-            outcomes.append(Outcome(name, "original", text, population, part, plan))
+            role = name if "protocol" in METHODS[name].needs else "original"
+            outcomes.append(Outcome(name, role, setting_name(point), population, part, found.grad_evals))
             population = population._replace(compile_seconds=0.0)
     return outcomes
 
 
-def _evaluate(setup: Setup, population: Population) -> Evaluation:
+def _evaluate(setup: Setup, population: Population, model: Model | None = None) -> Evaluation:
     """Scores on the shown rows."""
     data = Stored(setup.stored.inputs[setup.shown], setup.stored.targets[setup.shown])
-    width = chunk_width(setup.config.members, setup.options)
-    problem = setup.problem
-    return evaluate(problem.model, problem.task, population.variables, data, width=width, axis=setup.options.axis)
+    width, problem = chunk_width(setup.config.members, setup.options), setup.problem
+    axis = setup.options.axis
+    return evaluate(model or problem.model, problem.task, population.variables, data, width=width, axis=axis)

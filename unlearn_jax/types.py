@@ -56,8 +56,8 @@ class Batch(NamedTuple):
 class Batches(NamedTuple):
     """What one update of a method is given.
 
-    ``phase`` and ``step`` are scalars common to all members, so that ``lax.cond`` on them stays a branch
-    under vmap (a per-member predicate would run both sides).
+    ``phase``, ``step``, ``rate`` and ``progress`` are scalars common to all members, so that ``lax.cond`` on them stays
+    a branch under vmap (a per-member predicate would run both sides).
     """
 
     forget: Batch
@@ -65,6 +65,7 @@ class Batches(NamedTuple):
     phase: Array  # () int32, the kind of update that the plan asks for
     step: Array  # () int32, position in the plan
     rate: Array  # () float32, by which the plan scales this update's learning rate
+    progress: Array  # () float32 in [0, 1), share of the plan's updates done
 
 
 class Method(NamedTuple):

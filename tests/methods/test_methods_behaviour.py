@@ -14,7 +14,7 @@ from unlearn_jax.methods.common import Recipe, bounded_loss, weighted_mean
 from unlearn_jax.methods.random_label import wrong_labels
 from unlearn_jax.methods.retrain import rates
 from unlearn_jax.models import build_model
-from unlearn_jax.population.order import positions
+from unlearn_jax.population.order import slots
 from unlearn_jax.population.plans import Sizes
 from unlearn_jax.types import Batch, Batches
 
@@ -54,7 +54,7 @@ def both(forget=None, retain=None, phase=MAX, rate=1.0):
     """What an update is given; by default five requested and eight retained examples."""
     forget = batch(toy.REQUESTED[:5]) if forget is None else forget
     retain = batch(toy.KEPT[:8]) if retain is None else retain
-    return Batches(forget, retain, jnp.int32(phase), jnp.int32(0), jnp.float32(rate))
+    return Batches(forget, retain, jnp.int32(phase), jnp.int32(0), jnp.float32(rate), jnp.float32(0.0))
 
 
 @pytest.fixture(scope="module")
@@ -116,9 +116,11 @@ def test_a_max_pass_shows_every_requested_example(size, forget_batch):
     high = plan.phase == MAX
     passes = plan.forget_step[high].reshape(3, -1)
     assert len(np.unique(passes)) == passes.size and passes.shape[1] * plan.forget_batch < size + plan.forget_batch
-    slots = jax.vmap(lambda step: positions(jax.random.key(2), step, plan.forget_batch, jnp.int32(size)))
-    for rows in np.asarray(jax.jit(slots)(jnp.asarray(passes.ravel()))).reshape(3, -1):
-        np.testing.assert_array_equal(np.unique(rows), np.arange(size))
+    length = jnp.int32(plan.forget_pass)
+    drawn = jax.vmap(lambda step: slots(jax.random.key(2), step, plan.forget_batch, jnp.int32(size), length))
+    at, live = (np.asarray(x).reshape(3, -1) for x in jax.jit(drawn)(jnp.asarray(passes.ravel())))
+    for rows, held in zip(at, live):
+        np.testing.assert_array_equal(np.sort(rows[held]), np.arange(size))
 
 
 def test_scrub_divides_the_rate_by_ten_after_the_published_epochs():

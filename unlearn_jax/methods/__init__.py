@@ -9,24 +9,75 @@ from typing import Any
 from unlearn_jax.data.augment import augmentation
 from unlearn_jax.errors import InputError, choose
 from unlearn_jax.methods import (
+    amnesiac,
+    amun,
+    bad_teacher,
+    boundary_expand,
+    boundary_shrink,
+    certified_removal,
+    cf_k,
+    cfw,
+    ct,
+    datamodel_matching,
+    delete,
     do_nothing,
+    duck,
+    eu_k,
+    fcs,
     finetune,
+    fisher,
     gradient_ascent,
+    influence,
+    jit_lipschitz,
+    kde,
+    l1_sparse,
+    l2ul,
+    langevin,
+    lfssd,
+    msg,
     neggrad_plus,
+    oracle_matching,
+    prmq,
     random_label,
     retrain,
+    rfe,
+    rni,
+    rurk,
+    salun,
     scrub,
+    scrub_r,
+    sfron,
+    sisa,
+    ssd,
+    unsir,
+    warnecke_first,
+    warnecke_second,
+    woodfisher,
 )
 from unlearn_jax.methods.common import Entry, Problem
 from unlearn_jax.population.plans import Plan, Sizes
-from unlearn_jax.population.run import Fold
+from unlearn_jax.population.program import Fold
 
 NO_SIZES = Sizes(0, 0)
 CORE = ("do_nothing", "retrain", "finetune", "gradient_ascent", "neggrad_plus", "random_label", "scrub")
-METHODS: dict[str, Entry] = {
-    module.ENTRY.name: module.ENTRY
-    for module in (do_nothing, retrain, finetune, gradient_ascent, neggrad_plus, random_label, scrub)
-}
+SCALES = ("small", "cifar", "language")
+LENGTHS = ("epochs", "rounds", "steps")  # the setting by which a budget stretches a method
+_MODULES = (
+    # controls, and the baselines that most papers compare with
+    do_nothing, retrain, finetune, gradient_ascent, neggrad_plus, random_label, scrub, scrub_r, salun, bad_teacher,
+    l1_sparse, eu_k, cf_k, boundary_shrink, boundary_expand, unsir, delete, jit_lipschitz, l2ul,
+    # one shot: statistics, then an act
+    ssd, lfssd, fisher, influence, woodfisher, warnecke_first, warnecke_second, certified_removal,
+    # the NeurIPS 2023 challenge
+    fcs, msg, cfw, prmq, ct, kde, rni,
+    # protocols
+    amnesiac, sisa, langevin,
+    # similarity and geometry inside the method
+    duck, sfron, rurk, rfe, amun,
+    # upper bounds
+    oracle_matching, datamodel_matching,
+)  # fmt: skip
+METHODS: dict[str, Entry] = {module.ENTRY.name: module.ENTRY for module in _MODULES}
 
 
 def select(names: str) -> list[str]:
@@ -42,7 +93,13 @@ def select(names: str) -> list[str]:
 
 
 def prepare(
-    name: str, problem: Problem, settings: dict[str, Any] | None = None, sizes: Sizes = NO_SIZES
+    name: str,
+    problem: Problem,
+    settings: dict[str, Any] | None = None,
+    sizes: Sizes = NO_SIZES,
+    *,
+    scale: str = "small",
+    budget: float = 0.0,
 ) -> tuple[Fold, Plan, dict[str, float]]:
     """A method made ready to run on a population.
 
@@ -51,16 +108,19 @@ def prepare(
         problem: model, task and recipe.
         settings: overrides of the entry's hyperparameters, static or numeric.
         sizes: the largest request and retained set of any member, from which plans count their passes.
+        scale: whose defaults are meant: small, cifar or language.
+        budget: gradient evaluations a member, on request and retained data together, that an iterative method may
+            use: its length is the longest that keeps within; 0 = the method's own length.
 
     Returns:
         The fold (the same object for the same problem and static settings, so that its program is reused), its plan,
         and the value of every numeric hyperparameter.
 
     Raises:
-        InputError: unknown method, or a hyperparameter that it does not have.
+        InputError: unknown method, or a hyperparameter that it does not have; a budget below the method's least.
     """
     entry = METHODS[choose("method", name, METHODS)]
-    static, numeric = dict(entry.static), dict(entry.numeric)
+    static, numeric = settings_at(entry, scale)
     if name == "retrain":
         numeric.update(lr=problem.recipe.lr, weight_decay=problem.recipe.weight_decay)
     for key, value in (settings or {}).items():
@@ -69,10 +129,47 @@ def prepare(
             numeric[key] = float(value)
         else:
             static[key] = type(entry.static[key])(value)
-
+    if budget:
+        static = within_budget(entry, static, sizes, problem, budget)
     drawn = problem.recipe._replace(lr=0.0, weight_decay=0.0, steps=0)  # numeric or the plan's: not part of the program
     fold = _fold(entry.build, problem._replace(recipe=drawn), tuple(sorted(static.items())))
     return fold, entry.plan(sizes, static, problem.recipe), numeric
+
+
+def settings_at(entry: Entry, scale: str) -> tuple[dict[str, Any], dict[str, float]]:
+    """An entry's static and numeric defaults at a scale."""
+    given = entry.presets.get(choose("scale", scale, SCALES), ({}, ""))[0]
+    return (
+        {key: given.get(key, value) for key, value in entry.static.items()},
+        {key: float(given.get(key, value)) for key, value in entry.numeric.items()},
+    )
+
+
+def within_budget(entry: Entry, static: dict, sizes: Sizes, problem: Problem, budget: float) -> dict[str, Any]:
+    """Static settings with the greatest length at which the method's plan costs at most ``budget``.
+
+    Methods without a length of their own (one shot, or a protocol's) come back as they are.
+    """
+    length = next((name for name in LENGTHS if name in static), None)
+    if length is None or "protocol" in entry.needs:
+        return static
+
+    def cost(value: int) -> float:
+        plan = entry.plan(sizes, static | {length: value}, problem.recipe)
+        return plan.grad_evals_forget + plan.grad_evals_retain
+
+    if cost(1) > budget:
+        raise InputError(
+            f"a budget of {budget:g} gradient evaluations is below the least of '{entry.name}', {cost(1):g}: "
+            f"give at least that, or leave the method out."
+        )
+    low, high = 1, 2
+    while cost(high) <= budget and cost(high) > cost(low):
+        low, high = high, 2 * high
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if cost(middle) <= budget else (low, middle)
+    return static | {length: low}
 
 
 @functools.lru_cache(maxsize=128)

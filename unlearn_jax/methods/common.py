@@ -7,10 +7,12 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from unlearn_jax.errors import choose
 from unlearn_jax.population.plans import Plan, Sizes
+from unlearn_jax.population.program import Fold, Stored
 from unlearn_jax.trees import tree_scale
 from unlearn_jax.types import Array, Batch, Method, Model, PyTree, Task, Variables
 
@@ -38,6 +40,22 @@ class Problem(NamedTuple):
     recipe: Recipe
 
 
+class Context(NamedTuple):
+    """What a method may ask of the study before it starts, besides its batches; lists and arrays are by member."""
+
+    problem: Problem
+    seed: int
+    stored: Stored  # every example of the study, by row
+    kept: list[np.ndarray]  # rows retained
+    requested: list[np.ndarray]  # rows to forget
+    everything: list[np.ndarray]  # both
+    clean: list[np.ndarray]  # rows outside the targets' clusters: what the oracle is trained on
+    heldout: list[np.ndarray]  # rows never trained on
+    training: tuple[Fold, Plan, dict[str, float]]  # from scratch by the recipe
+    train: Callable[..., Variables]  # (role, fold, plan, kept rows by model, *, start, hp) -> trained models
+    predict: Callable[[Variables], np.ndarray]  # variables of N members -> logits of every row (N, n, K)
+
+
 class Entry(NamedTuple):
     """A registry entry: a method's builder and what the library must know to run and test it.
 
@@ -48,11 +66,31 @@ class Entry(NamedTuple):
     name: str
     paper: str
     rule: str  # one line
-    needs: frozenset  # of forget | retain | teacher | fresh_init | nothing
+    needs: frozenset  # of NEEDS
     build: Callable[[Problem, dict[str, Any], dict[str, Any]], Method]
     plan: Callable[[Sizes, dict[str, Any], Recipe], Plan]
     numeric: dict[str, float]
     static: dict[str, Any]
+    batch_stats: str = "retain"  # whose batches move the running batch statistics: retain | both | none
+    presets: dict[str, tuple[dict, str]] = {}  # by scale (small, cifar, language): settings, and where they come from
+    notes: str = ""  # variant, limits
+    begin: Callable[[Context, dict, Variables], tuple[Variables, tuple[float, float]]] | None = None
+    # (context, static, original variables) -> variables that `init` is given, gradient evaluations spent on F and R
+    model: Callable[[Problem, dict], Model] | None = None  # the model that the result is evaluated with, if another
+
+
+NEEDS = {
+    "forget": "reads the requested examples",
+    "retain": "reads retained examples",
+    "teacher": "keeps the original model as a teacher",
+    "fresh_init": "starts from new weights, not the original's",
+    "nothing": "changes nothing",
+    "class": "only for requests of a whole class",
+    "head": "replaces the last linear layer alone",
+    "protocol": "prescribes how the original was trained, so trains its own",
+    "reference": "is given the outputs of other retrained models: an upper bound, not a method of practice",
+    "heldout": "reads examples that were never trained on",
+}
 
 
 class Trained(NamedTuple):
@@ -76,7 +114,11 @@ def mean_loss(problem: Problem, variables: Variables, batch: Batch, key: Array |
 
 
 def gradient_method(
-    optimizer: optax.GradientTransformation, loss: Callable, *, extra: Callable | None = None
+    optimizer: optax.GradientTransformation,
+    loss: Callable,
+    *,
+    extra: Callable | None = None,
+    mask: Callable | None = None,
 ) -> Method:
     """The fold "follow the gradient of a loss from the original weights".
 
@@ -84,6 +126,8 @@ def gradient_method(
         optimizer: an optax transformation; the plan's ``rate`` scales what it returns, so schedules live in plans.
         loss: ``(params, trained, batches, key) -> (scalar, new model state)``.
         extra: ``(key, variables) -> pytree`` kept in ``Trained.extra`` from the start; none = nothing.
+        mask: ``(trained) -> tree of 0 and 1`` like the parameters; where it is 0 neither gradient, nor momentum, nor
+            decay moves a weight; none = all move.
     """
 
     def init(key: Array, variables: Variables) -> Trained:
@@ -92,12 +136,48 @@ def gradient_method(
 
     def update(key: Array, trained: Trained, batches) -> tuple[Trained, Array]:
         (value, state), grads = jax.value_and_grad(loss, has_aux=True)(trained.params, trained, batches, key)
-        with jax.numpy_dtype_promotion("standard"):  # optax raises a float to its int32 step count
-            updates, moments = optimizer.update(grads, trained.optimizer, trained.params)
-        updates = tree_scale(updates, batches.rate)
-        return Trained(optax.apply_updates(trained.params, updates), state, moments, trained.extra), value
+        params, moments = follow(optimizer, grads, trained, batches.rate, None if mask is None else mask(trained))
+        return Trained(params, state, moments, trained.extra), value
 
     return Method(init, update, finish)
+
+
+def phased_method(init: Callable, branches: list[Callable], end: Callable | None = None) -> Method:
+    """A fold whose update is one of ``branches``, ``(key, state, batches) -> (state, loss)``, chosen by the phase."""
+
+    def update(key: Array, state, batches):
+        return jax.lax.switch(batches.phase, branches, key, state, batches)
+
+    return Method(init, update, end or finish)
+
+
+def staged(optimizers: list[optax.GradientTransformation], losses: list[Callable]) -> tuple[Callable, list[Callable]]:
+    """Phases that each follow their own loss by their own optimizer.
+
+    Returns:
+        ``params -> `` the tuple of optimizer states for ``Trained.optimizer``, and one branch per loss.
+    """
+
+    def branch(i: int) -> Callable:
+        def update(key: Array, trained: Trained, batches):
+            (value, state), grads = jax.value_and_grad(losses[i], has_aux=True)(trained.params, trained, batches, key)
+            own = trained._replace(optimizer=trained.optimizer[i])
+            params, moments = follow(optimizers[i], grads, own, batches.rate)
+            kept = (*trained.optimizer[:i], moments, *trained.optimizer[i + 1 :])
+            return Trained(params, state, kept, trained.extra), value
+
+        return update
+
+    return lambda params: tuple(o.init(params) for o in optimizers), [branch(i) for i in range(len(losses))]
+
+
+def follow(optimizer, grads: PyTree, trained: Trained, rate: Array, mask: PyTree | None = None) -> tuple:
+    """Parameters and optimizer state after one update scaled by ``rate``; weights with mask 0 stay bit-identical."""
+    only = (lambda tree: tree) if mask is None else (lambda tree: jax.tree.map(jnp.multiply, tree, mask))
+    with jax.numpy_dtype_promotion("standard"):  # optax raises a float to its int32 step count
+        updates, moments = optimizer.update(only(grads), trained.optimizer, only(trained.params))
+    updates = only(tree_scale(updates, rate))
+    return optax.apply_updates(trained.params, updates), moments
 
 
 def finish(trained: Trained) -> Variables:

@@ -9,6 +9,8 @@ training mode on the retained batch, evaluation mode on the request.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import jax
 
 from unlearn_jax.methods.common import Entry, Problem, Recipe, gradient_method, mean_loss, sgd
@@ -25,18 +27,24 @@ def wrong_labels(key: Array, batch: Batch, num_classes: int, allow_true: bool) -
     return (batch.targets + shift) % num_classes
 
 
-def build(problem: Problem, static: dict, hp: dict) -> Method:
-    """Descent on random labels for F and true labels for R."""
+def relabelled_loss(problem: Problem, static: dict, hp: dict, kept_key) -> Callable:
+    """The loss ``l(F, random) + retain_weight l(R, true)``; ``kept_key`` finds the kept key's data in the state."""
 
     def loss(params, trained, batches, key):
         variables = {"params": params, "state": trained.state}
-        drawn = key if static["redraw"] else jax.random.wrap_key_data(trained.extra)
+        drawn = key if static["redraw"] else jax.random.wrap_key_data(kept_key(trained))
         labels = wrong_labels(jax.random.fold_in(drawn, 7), batches.forget, problem.num_classes, static["allow_true"])
         forget, _ = mean_loss(problem, variables, batches.forget._replace(targets=labels), None, train=False)
         retain, state = mean_loss(problem, variables, batches.retain, jax.random.fold_in(key, 8), train=True)
         return forget + hp["retain_weight"] * retain, state
 
+    return loss
+
+
+def build(problem: Problem, static: dict, hp: dict) -> Method:
+    """Descent on random labels for F and true labels for R."""
     keep_key = lambda key, variables: jax.random.key_data(key)
+    loss = relabelled_loss(problem, static, hp, lambda trained: trained.extra)
     return gradient_method(sgd(hp["lr"], static["momentum"], hp["weight_decay"]), loss, extra=keep_key)
 
 

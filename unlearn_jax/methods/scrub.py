@@ -11,26 +11,16 @@ request is not averaged in.
 
 from __future__ import annotations
 
-import math
-
-import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 from jax import lax
 
 from unlearn_jax.methods.common import Entry, Problem, Recipe, gradient_method, weighted_mean
+from unlearn_jax.methods.parts import distillation, frozen
 from unlearn_jax.population.plans import FORWARD, Plan, Sizes, passes, phased_plan
-from unlearn_jax.types import Array, Method
+from unlearn_jax.types import Method
 
 MAX, MIN = 0, 1
-
-
-def distillation(teacher: Array, student: Array, weight: Array, temperature: Array) -> Array:
-    """Weighted mean of ``temperature^2 KL(softmax(teacher / t) || softmax(student / t))``; logits (B, K) -> ()."""
-    soft = jax.nn.log_softmax(teacher / temperature)
-    gap = jnp.sum(jnp.exp(soft) * (soft - jax.nn.log_softmax(student / temperature)), axis=-1)
-    return temperature**2 * weighted_mean(gap, weight)
 
 
 def build(problem: Problem, static: dict, hp: dict) -> Method:
@@ -43,13 +33,13 @@ def build(problem: Problem, static: dict, hp: dict) -> Method:
         def ascend(_):
             batch = batches.forget
             logits = model.apply(student, batch.inputs, key=key, train=True)[0].logits
-            target = lax.stop_gradient(model.apply(trained.extra["teacher"], batch.inputs, train=False)[0].logits)
+            target = frozen(problem, trained.extra["teacher"], batch.inputs).logits
             return -distillation(target, logits, batch.weight, hp["temperature"]), trained.state
 
         def descend(_):
             batch = batches.retain
             outputs, state = model.apply(student, batch.inputs, key=key, train=True)
-            target = lax.stop_gradient(model.apply(trained.extra["teacher"], batch.inputs, train=False)[0].logits)
+            target = frozen(problem, trained.extra["teacher"], batch.inputs).logits
             hard = weighted_mean(task.loss(outputs.logits, batch), batch.weight)
             soft = distillation(target, outputs.logits, batch.weight, hp["temperature"])
             return hp["gamma"] * hard + hp["alpha"] * soft, state
@@ -64,45 +54,36 @@ def build(problem: Problem, static: dict, hp: dict) -> Method:
     return gradient_method(adam, loss, extra=lambda key, variables: {"teacher": variables})
 
 
-def _passes(sizes: Sizes, static: dict) -> tuple[int, int]:
+def epoch_passes(sizes: Sizes, static: dict) -> tuple[int, int]:
     """Updates of one max pass and of one min pass."""
     return passes(sizes.forget, static["forget_batch"]), passes(sizes.retain, static["batch"])
 
 
 def phases(sizes: Sizes, static: dict) -> np.ndarray:
     """(T,) which pass each update belongs to."""
-    high, low = _passes(sizes, static)
+    high, low = epoch_passes(sizes, static)
     epochs = [[MAX] * high * (e < static["max_epochs"]) + [MIN] * low for e in range(static["epochs"])]
     return np.asarray(sum(epochs, []), np.int32)
 
 
 def rates(sizes: Sizes, static: dict) -> np.ndarray:
     """(T,) multiplier of the learning rate: divided by ten after each epoch (counted from 1) in ``decay``."""
-    high, low = _passes(sizes, static)
+    high, low = epoch_passes(sizes, static)
     starts = np.asarray([e * low + min(e, static["max_epochs"]) * high for e in static["decay"]])
     return 0.1 ** np.sum(np.arange(len(phases(sizes, static)))[:, None] >= starts[None, :], axis=1)
 
 
-def _forget_steps(kinds: np.ndarray, size: int, batch: int) -> np.ndarray:
-    """(T,) batch of the forget stream; each max pass starts on a new epoch of the request, so that it shows all."""
-    seen = np.maximum(np.cumsum(kinds == MAX) - 1, 0)
-    pass_number, within = np.divmod(seen, passes(size, batch))
-    return (pass_number * (size // math.gcd(size, batch)) + within).astype(np.int32)
-
-
 def plan(sizes: Sizes, static: dict, recipe: Recipe) -> Plan:
-    """``epochs`` epochs: a max pass while e <= max_epochs, then always a min pass."""
-    kinds, size = phases(sizes, static), max(sizes.forget, 1)
-    batch = min(static["forget_batch"], size)
-    phased = phased_plan(
-        kinds,
-        forget_batch=batch,
+    """``epochs`` epochs: a max pass, which shows all of F once, while e <= max_epochs; then always a min pass."""
+    return phased_plan(
+        phases(sizes, static),
+        forget_batch=min(static["forget_batch"], max(sizes.forget, 1)),
         retain_batch=static["batch"],
         forget_cost=(1.0 + FORWARD, 0.0),
         retain_cost=(0.0, 1.0 + FORWARD),
         rate=rates(sizes, static),
+        forget_pass=epoch_passes(sizes, static)[0],
     )
-    return phased._replace(forget_step=_forget_steps(kinds, size, batch))
 
 
 ENTRY = Entry(

@@ -25,8 +25,8 @@ class Evaluation(NamedTuple):
 _PROGRAMS: dict = {}
 
 
-def _program(model: Model, task: Task, axis: str, mesh: Mesh):
-    """The jitted evaluation of one block of examples by a chunk of members."""
+def _program(model: Model, task: Task | None, axis: str, mesh: Mesh):
+    """The jitted evaluation of one block of examples by a chunk of members: scores, or logits without a task."""
     key = (model, task, axis, mesh.size)
     if key not in _PROGRAMS:
 
@@ -34,12 +34,35 @@ def _program(model: Model, task: Task, axis: str, mesh: Mesh):
             shared, inputs, targets = common
             variables = own | ({"shared": shared} if shared else {})
             logits = model.apply(variables, inputs, train=False)[0].logits
+            if task is None:
+                return (logits,)
             batch = Batch(inputs, targets, jnp.ones(targets.shape[0]), jnp.arange(targets.shape[0], dtype=jnp.int32))
             return task.margin(logits, batch), task.correct(logits, batch)
 
         split, whole = member_shardings(mesh)
         _PROGRAMS[key] = jax.jit(over_members(block, axis, mesh), in_shardings=(split, whole), out_shardings=split)
     return _PROGRAMS[key]
+
+
+def _blocks(model, task, variables, data: Stored, width: int, axis: str, block: int):
+    """Yield (members, examples, outputs) of every block as (slice, slice, tuple of NumPy arrays)."""
+    own, shared = trees.split_shared(variables)
+    members, n = len(jax.tree.leaves(own)[0]), data.targets.shape[0]
+    large = int(np.prod(data.inputs.shape[1:])) >= 1000 and jax.default_backend() == "cpu"
+    block = min(block or (128 if large else 1024), n)
+    mesh = member_mesh(width)
+    split, whole = member_shardings(mesh)
+    run = _program(model, task, axis, mesh)
+    for start in range(0, members, width):
+        rows = np.minimum(np.arange(start, start + width), members - 1)
+        live = min(width, members - start)
+        chunk = jax.device_put(trees.take_members(own, rows), split)
+        for first in range(0, n, block):
+            at = np.minimum(np.arange(first, first + block), n - 1)
+            found = run(chunk, jax.device_put((shared, data.inputs[at], data.targets[at]), whole))
+            stop = min(first + block, n)
+            cut = tuple(np.asarray(values)[:live, : stop - first] for values in found)
+            yield slice(start, start + live), slice(first, stop), cut
 
 
 def evaluate(
@@ -67,28 +90,27 @@ def evaluate(
     Returns:
         (N, n) margins and correctness. A member whose weights are not finite has NaN in every entry.
     """
-    own, shared = trees.split_shared(variables)
-    members, n = len(jax.tree.leaves(own)[0]), data.targets.shape[0]
-    large = int(np.prod(data.inputs.shape[1:])) >= 1000 and jax.default_backend() == "cpu"
-    block = min(block or (128 if large else 1024), n)
-    mesh = member_mesh(width)
-    split, whole = member_shardings(mesh)
-    run = _program(model, task, axis, mesh)
-    margins, correct = np.zeros((members, n), np.float32), np.zeros((members, n), np.float32)
-    for start in range(0, members, width):
-        rows = np.minimum(np.arange(start, start + width), members - 1)
-        live = min(width, members - start)
-        chunk = jax.device_put(trees.take_members(own, rows), split)
-        for first in range(0, n, block):
-            at = np.minimum(np.arange(first, first + block), n - 1)
-            batch = jax.device_put((shared, data.inputs[at], data.targets[at]), whole)
-            found = run(chunk, batch)
-            columns = slice(first, min(first + block, n))
-            for target, values in zip((margins, correct), found):
-                target[start : start + live, columns] = np.asarray(values)[:live, : columns.stop - first]
+    own = trees.split_shared(variables)[0]
+    margins = np.zeros((len(jax.tree.leaves(own)[0]), data.targets.shape[0]), np.float32)
+    correct = np.zeros_like(margins)
+    for members, examples, found in _blocks(model, task, variables, data, width, axis, block):
+        margins[members, examples], correct[members, examples] = found
     bad = ~np.isfinite(margins).all(axis=1) | ~_finite_members(own)
     margins[bad], correct[bad] = np.nan, np.nan
     return Evaluation(margins, correct)
+
+
+def predict(
+    model: Model, variables: Variables, data: Stored, *, width: int, axis: str = "vmap", block: int = 0
+) -> np.ndarray:
+    """Logits of a population on all of ``data``, in evaluation mode: (N, n, K) float32. Arguments as of `evaluate`."""
+    members = len(jax.tree.leaves(trees.split_shared(variables)[0])[0])
+    logits = None
+    for rows, examples, (found,) in _blocks(model, None, variables, data, width, axis, block):
+        if logits is None:
+            logits = np.zeros((members, data.targets.shape[0], found.shape[-1]), np.float32)
+        logits[rows, examples] = found
+    return logits
 
 
 def _finite_members(own) -> np.ndarray:

@@ -32,7 +32,7 @@ def _below(bits: Array, count: Array) -> Array:
 
 
 def positions(key: Array, step: Array, batch: int, count: Array) -> Array:
-    """Which of ``count`` kept examples the ``batch`` slots of update ``step`` hold.
+    """Which of ``count`` kept examples the ``batch`` slots of update ``step`` hold, in a stream that flows on.
 
     Args:
         key: the member's key for this stream.
@@ -44,10 +44,35 @@ def positions(key: Array, step: Array, batch: int, count: Array) -> Array:
         (batch,) int32 in 0..count-1; consecutive batches walk through one permutation after another, so that each
         epoch shows every example once. 0 everywhere when ``count`` is 0.
     """
-    count = jnp.maximum(count, 1)
-    slot = step * batch + jnp.arange(batch, dtype=jnp.int32)
-    epoch = slot // count
-    x = slot - epoch * count
+    return slots(key, step, batch, count, jnp.int32(0))[0]
+
+
+def slots(key: Array, step: Array, batch: int, count: Array, length: Array) -> tuple[Array, Array]:
+    """`positions`, and which of the slots are live; in a stream that flows on or in one of exact passes.
+
+    Args:
+        key: the member's key for this stream.
+        step: () int32, number of the batch in the stream.
+        batch: slots a batch; static.
+        count: () int32, examples in the member's set.
+        length: () int32, batches in a pass (at least count / batch), each of which begins anew and shows every
+            example exactly once: its slots beyond the last example are dead. 0 = the stream flows on.
+
+    Returns:
+        (batch,) int32 positions and (batch,) bool.
+    """
+    least, exact = jnp.maximum(count, 1), length > 0
+    within = jnp.arange(batch, dtype=jnp.int32)
+    flowing = step * batch + within
+    passes = step // jnp.maximum(length, 1)
+    slot = (step - passes * length) * batch + within
+    epoch = jnp.where(exact, passes, flowing // least)
+    x = jnp.where(exact, jnp.minimum(slot, least - 1), flowing - flowing // least * least)
+    return permuted(key, epoch, x, least), (count > 0) & (~exact | (slot < count))
+
+
+def permuted(key: Array, epoch: Array, x: Array, count: Array) -> Array:
+    """Entries ``x`` of the permutation of 0..count-1 that belongs to ``epoch``; the shape of ``x``."""
     seeds = jax.random.bits(key, (2,), jnp.uint32)
     salt = _mix(epoch.astype(jnp.uint32) ^ seeds[0])
 

@@ -12,6 +12,7 @@ class Sizes(NamedTuple):
 
     forget: int
     retain: int
+    classes: int = 10
 
 
 class Plan(NamedTuple):
@@ -28,6 +29,8 @@ class Plan(NamedTuple):
     rate: np.ndarray  # (T,) float32, multiplier of the learning rate
     forget_batch: int
     retain_batch: int
+    forget_pass: int = 0  # batches in a pass that shows every example exactly once; 0 = the stream flows on
+    retain_pass: int = 0
 
     @property
     def steps(self) -> int:
@@ -79,6 +82,8 @@ def phased_plan(
     forget_cost: tuple,
     retain_cost: tuple,
     rate: np.ndarray | None = None,
+    forget_pass: int = 0,
+    retain_pass: int = 0,
 ) -> Plan:
     """Updates of several kinds; a stream moves on only in the phases that cost something on it.
 
@@ -89,6 +94,8 @@ def phased_plan(
         forget_cost: by phase, gradient evaluations per forget example (0 = unused).
         retain_cost: by phase, gradient evaluations per retained example (0 = unused).
         rate: (T,) multiplier of the learning rate; 1 by default.
+        forget_pass: batches in an exact pass over the request; 0 = the stream flows on.
+        retain_pass: the same of the retained data.
     """
     phases = np.asarray(phases, np.int32)
     forget = np.asarray(forget_cost, float)[phases]
@@ -98,9 +105,46 @@ def phased_plan(
         return np.maximum(np.cumsum(cost > 0) - 1, 0).astype(np.int32)
 
     rate = np.ones(len(phases), np.float32) if rate is None else np.asarray(rate, np.float32)
-    return Plan(phases, counter(forget), counter(retain), forget, retain, rate, forget_batch, retain_batch)
+    steps = counter(forget), counter(retain)
+    return Plan(phases, *steps, forget, retain, rate, forget_batch, retain_batch, forget_pass, retain_pass)
 
 
 def passes(size: int, batch: int) -> int:
     """Batches that show every one of ``size`` examples at least once."""
     return max(1, -(-size // batch))
+
+
+def epochs_over_retained(
+    sizes: Sizes, static: dict, *, forget_cost: float = 0.0, retain_cost: float = 1.0, rate: np.ndarray | None = None
+) -> Plan:
+    """``static["epochs"]`` passes over the retained data by ``static["batch"]``; the request is cycled beside them.
+
+    A cost of 0 on the request leaves it out.
+    """
+    steps = static["epochs"] * passes(sizes.retain, static["batch"])
+    forget = min(static["batch"], max(sizes.forget, 1)) if forget_cost else 0
+    costs = {"forget_cost": forget_cost, "retain_cost": retain_cost}
+    return uniform_plan(steps, forget_batch=forget, retain_batch=static["batch"], rate=rate, **costs)
+
+
+def epochs_over_request(
+    sizes: Sizes, static: dict, *, forget_cost: float = 1.0, retain_cost: float = 0.0, rate: np.ndarray | None = None
+) -> Plan:
+    """``static["epochs"]`` passes over the request by ``static["batch"]``; retained batches beside if they cost."""
+    batch = min(static["batch"], max(sizes.forget, 1))
+    retain = static["batch"] if retain_cost else 0
+    costs = {"forget_cost": forget_cost, "retain_cost": retain_cost}
+    steps = static["epochs"] * passes(sizes.forget, batch)
+    return uniform_plan(steps, forget_batch=batch, retain_batch=retain, rate=rate, **costs)
+
+
+def warm_then_linear(steps: int, warm: int) -> np.ndarray:
+    """(steps,) multiplier that rises linearly over ``warm`` updates and falls linearly to zero after them."""
+    at = np.arange(steps) + 1.0
+    return np.minimum(at / max(warm, 1), (steps - at + 1) / max(steps - warm, 1))
+
+
+def cosine(steps: int, last: float = 0.0) -> np.ndarray:
+    """(steps,) multiplier that falls from 1 to ``last`` along half a cosine."""
+    at = np.arange(steps) / max(steps, 1)
+    return last + (1.0 - last) * 0.5 * (1.0 + np.cos(np.pi * at))

@@ -18,7 +18,7 @@ from jax.sharding import Mesh
 
 from unlearn_jax.population import checkpoint
 from unlearn_jax.population.members import Tables
-from unlearn_jax.population.order import positions
+from unlearn_jax.population.order import slots
 from unlearn_jax.population.plans import Plan
 from unlearn_jax.population.sharding import member_shardings, over_members
 from unlearn_jax.types import Array, Batch, Batches, Method, PyTree
@@ -67,6 +67,8 @@ class Steps(NamedTuple):
     retain_step: Array
     rate: Array
     total: Array  # () live rows; the columns are padded so that plans of similar length share a program
+    forget_pass: Array  # () batches in an exact pass; 0 = the stream flows on
+    retain_pass: Array
 
 
 def columns(plan: Plan) -> Steps:
@@ -74,17 +76,19 @@ def columns(plan: Plan) -> Steps:
     length = max(64, 1 << max(plan.steps - 1, 0).bit_length())
     pad = lambda x, dtype: jnp.asarray(np.pad(x, (0, length - plan.steps)), dtype)
     whole = [pad(x, jnp.int32) for x in (plan.phase, plan.forget_step, plan.retain_step)]
-    return Steps(*whole, pad(plan.rate, jnp.float32), jnp.int32(max(plan.steps, 1)))
+    scalars = map(jnp.int32, (max(plan.steps, 1), plan.forget_pass, plan.retain_pass))
+    return Steps(*whole, pad(plan.rate, jnp.float32), *scalars)
 
 
-def _draw(key: Array, step: Array, table: Array, count: Array, size: int, weight, data: Stored, augment) -> Batch:
+def _draw(key, step, length, table: Array, count: Array, size: int, weight, data: Stored, augment) -> Batch:
     """The batch of one stream: rows by the data order, inputs gathered by row."""
-    index = table[positions(jax.random.fold_in(key, 0), step, size, count)]
+    position, held = slots(jax.random.fold_in(key, 0), step, size, count, length)
+    index = table[position]
     inputs = data.inputs[index]
     if augment is not None and size:
         inputs = augment(jax.random.fold_in(jax.random.fold_in(key, 1), step), inputs)
     live = jnp.full((size,), 1.0, jnp.float32) if weight is None else weight[index]
-    return Batch(inputs, data.targets[index], jnp.where(count > 0, live, 0.0), index)
+    return Batch(inputs, data.targets[index], jnp.where(held, live, 0.0), index)
 
 
 def _programs(fold: Fold, forget_batch: int, retain_batch: int) -> tuple[Callable, Callable, Callable]:
@@ -98,15 +102,15 @@ def _programs(fold: Fold, forget_batch: int, retain_batch: int) -> tuple[Callabl
     def advance(t, carry, member, data, steps, shared):
         key, tables = member.key, member.tables
         forget = _draw(
-            jax.random.fold_in(key, 1), steps.forget_step[t], tables.requested, tables.requested_count,
-            forget_batch, tables.weight, data, fold.augment,
+            jax.random.fold_in(key, 1), steps.forget_step[t], steps.forget_pass, tables.requested,
+            tables.requested_count, forget_batch, tables.weight, data, fold.augment,
         )  # fmt: skip
         retain = _draw(
-            jax.random.fold_in(key, 2), steps.retain_step[t], tables.kept, tables.kept_count,
-            retain_batch, tables.weight, data, fold.augment,
+            jax.random.fold_in(key, 2), steps.retain_step[t], steps.retain_pass, tables.kept,
+            tables.kept_count, retain_batch, tables.weight, data, fold.augment,
         )  # fmt: skip
         update = fold.build(member.hp, shared).update
-        batches = Batches(forget, retain, steps.phase[t], t, steps.rate[t])
+        batches = Batches(forget, retain, steps.phase[t], t, steps.rate[t], t / steps.total)
         state, loss = update(jax.random.fold_in(jax.random.fold_in(key, 3), t), carry.state, batches)
         slot = (t * POINTS) // steps.total
         return Carry(state, carry.loss.at[slot].set(loss.astype(jnp.float32)))

@@ -1,0 +1,60 @@
+"""CT: transpose every convolution kernel's spatial axes, then fine-tune on the retained data.
+
+Fifth place of the NeurIPS 2023 unlearning challenge (convolution transpose; as described in Cadet et al. 2024, arXiv
+2410.01276, where it is among the two best). The request is not read. Variant for models without convolutions: square
+dense kernels before the head are transposed. Batch statistics in training mode.
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+
+from unlearn_jax.methods.common import Entry, Problem, Recipe, descent, gradient_method, mean_loss
+from unlearn_jax.methods.parts import convolutions
+from unlearn_jax.population.plans import Plan, Sizes, epochs_over_retained
+from unlearn_jax.types import Array, Method, PyTree
+
+
+def transposed(problem: Problem, params: PyTree) -> PyTree:
+    """Parameters with the two spatial axes of every convolution kernel (kh, kw, in, out) exchanged."""
+
+    def one(w: Array, chosen: Array) -> Array:
+        if w.ndim < 2 or w.shape[0] != w.shape[1]:
+            return w
+        return jnp.where(chosen > 0, jnp.swapaxes(w, 0, 1), w)
+
+    return jax.tree.map(one, params, convolutions(problem, params))
+
+
+def build(problem: Problem, static: dict, hp: dict) -> Method:
+    """Descent on the retain stream from the transposed weights."""
+
+    def loss(params, trained, batches, key):
+        return mean_loss(problem, {"params": params, "state": trained.state}, batches.retain, key, train=True)
+
+    fold = gradient_method(descent(static, hp), loss)
+
+    def init(key, variables):
+        return fold.init(key, variables | {"params": transposed(problem, variables["params"])})
+
+    return Method(init, fold.update, fold.finish)
+
+
+def plan(sizes: Sizes, static: dict, recipe: Recipe) -> Plan:
+    """``epochs`` passes over the retained data."""
+    return epochs_over_retained(sizes, static)
+
+
+ENTRY = Entry(
+    name="ct",
+    paper="NeurIPS 2023 challenge, 5th; Cadet et al. 2024, arXiv 2410.01276",
+    rule="transpose the convolution kernels, then fine-tune on the retained data",
+    needs=frozenset({"retain"}),
+    build=build,
+    plan=plan,
+    numeric={"lr": 0.02, "weight_decay": 5e-4},
+    static={"epochs": 10, "batch": 128, "optimizer": "sgd", "momentum": 0.9},
+    presets={"cifar": ({"lr": 1e-3, "epochs": 3}, "the entry's: 3 epochs at 1e-3")},
+    notes="square dense kernels where there is no convolution",
+)

@@ -1,0 +1,54 @@
+"""DELETE: distil the original's own distribution with the true class removed; no retained data.
+
+Zhou et al. 2025 (arXiv 2503.23751). On the request, descend KL(q || p_w) with q = softmax of the frozen original's
+logits after the true class's is set to minus infinity: the probability mass of the true class goes to the others in the
+proportion in which the original held them. Mean over examples. Batch statistics in evaluation mode (the paper's option
+to freeze them), so that passes over the request alone do not overwrite them.
+"""
+
+from __future__ import annotations
+
+import jax.numpy as jnp
+
+from unlearn_jax.methods.common import Entry, Problem, Recipe, descent, gradient_method, weighted_mean
+from unlearn_jax.methods.parts import divergence, frozen
+from unlearn_jax.population.plans import FORWARD, Plan, Sizes, epochs_over_request
+from unlearn_jax.types import Array, Method
+
+
+def without_true_class(logits: Array, targets: Array) -> Array:
+    """Logits (B, K) with minus infinity at the true class."""
+    return jnp.where(jnp.arange(logits.shape[-1])[None, :] == targets[:, None], -jnp.inf, logits)
+
+
+def build(problem: Problem, static: dict, hp: dict) -> Method:
+    """Descent on the forget stream towards the original without the true class."""
+
+    def loss(params, trained, batches, key):
+        batch = batches.forget
+        target = without_true_class(frozen(problem, trained.extra, batch.inputs).logits, batch.targets)
+        student = {"params": params, "state": trained.state}
+        logits = problem.model.apply(student, batch.inputs, key=key, train=False)[0].logits
+        return weighted_mean(divergence(target, logits), batch.weight), trained.state
+
+    return gradient_method(descent(static, hp), loss, extra=lambda key, variables: variables)
+
+
+def plan(sizes: Sizes, static: dict, recipe: Recipe) -> Plan:
+    """``epochs`` passes over the request."""
+    return epochs_over_request(sizes, static, forget_cost=1.0 + FORWARD)
+
+
+ENTRY = Entry(
+    name="delete",
+    paper="Zhou et al. 2025, arXiv 2503.23751 (DELETE)",
+    rule="on the request, distil the original's softmax with the true class removed",
+    needs=frozenset({"forget", "teacher"}),
+    build=build,
+    plan=plan,
+    numeric={"lr": 0.01, "weight_decay": 0.0},
+    static={"epochs": 10, "batch": 128, "optimizer": "sgd", "momentum": 0.9},
+    batch_stats="none",
+    presets={"cifar": ({}, "the paper's: 10 epochs of SGD at .01, momentum .9")},
+    notes="retain-free",
+)

@@ -1,0 +1,42 @@
+"""LFSSD: selective synaptic dampening without labels or a loss.
+
+Foster et al. 2024 (arXiv 2402.10695, loss-free SSD). As SSD, with importance = mean over examples of the absolute
+gradient of the squared norm of the logits, which needs no label. Batch statistics in evaluation mode and unchanged.
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+
+from unlearn_jax.methods.common import Entry, Problem
+from unlearn_jax.methods.ssd import importance_fold, plan
+from unlearn_jax.types import Method
+
+
+def build(problem: Problem, static: dict, hp: dict) -> Method:
+    """Importance by the output's sensitivity."""
+
+    def sensitivity(variables, example):
+        def size(params):
+            logits = problem.model.apply(variables | {"params": params}, example.inputs, train=False)[0].logits
+            return jnp.sum(jnp.square(logits))
+
+        return jax.tree.map(jnp.abs, jax.grad(size)(variables["params"]))
+
+    return importance_fold(problem, static, hp, sensitivity)
+
+
+ENTRY = Entry(
+    name="lfssd",
+    paper="Foster et al. 2024, arXiv 2402.10695 (loss-free SSD)",
+    rule="dampen weights to which the request's output norm is more sensitive than that of all data",
+    needs=frozenset({"forget", "retain"}),
+    build=build,
+    plan=plan,
+    numeric={"alpha": 2.0, "scale": 1.0},
+    static={"batch": 128, "micro": 16},
+    batch_stats="none",
+    presets={"cifar": ({"alpha": 10.0}, "alpha and lambda of SSD")},
+    notes="label-free; one shot",
+)

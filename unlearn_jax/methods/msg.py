@@ -1,0 +1,107 @@
+"""MSG: re-initialise the convolution weights on which forget and retain gradients agree least, then fine-tune.
+
+Second place of the NeurIPS 2023 unlearning challenge (team Kookmin; as described in Cadet et al. 2024, arXiv
+2410.01276). In each convolution the ``share`` of weights with the *smallest* absolute value of the gradient of ``l(R)
+- l(F)`` at the original is drawn anew; fine-tuning on the retained data then moves the kept convolution weights with
+gradients ``slow`` times as large. The rate rises linearly over one epoch and falls linearly to zero. Models without
+convolutions: the dense kernels before the head (variant). Batch statistics in evaluation mode for the scores, training
+mode after.
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from unlearn_jax.methods.common import Entry, Problem, Recipe, Trained, descent, follow, mean_loss, phased_method
+from unlearn_jax.methods.parts import convolutions, fresh, loss_gradient, zeros_like
+from unlearn_jax.population.plans import Plan, Sizes, passes, phased_plan, warm_then_linear
+from unlearn_jax.trees import tree_add
+from unlearn_jax.types import Array, Method
+
+FORGET, RETAIN, RESET, FIT = 0, 1, 2, 3
+
+
+def smallest_share(scores: Array, share: Array | float) -> Array:
+    """1 for the ``share`` of a tensor's entries with the smallest absolute value, else 0."""
+    flat = jnp.sort(jnp.abs(scores).ravel())
+    count = jnp.round(share * flat.shape[0]).astype(jnp.int32)
+    most = jnp.where(count > 0, flat[jnp.maximum(count - 1, 0)], -1.0)
+    return (jnp.abs(scores) <= most).astype(scores.dtype)
+
+
+def build(problem: Problem, static: dict, hp: dict) -> Method:
+    """Score, reset, fine-tune."""
+    optimizer = descent(static, hp)
+
+    def init(key, variables):
+        params = variables["params"]
+        zero = zeros_like(params)
+        extra = {"forget": zero, "retain": zero, "counts": jnp.zeros(2), "new": zero}
+        return Trained(params, variables["state"], optimizer.init(params), extra)
+
+    def score(part, slot):
+        def update(key, trained, batches):
+            batch = getattr(batches, part)
+            found = loss_gradient(problem, {"params": trained.params, "state": trained.state}, batch)
+            counts = trained.extra["counts"].at[slot].add(batch.weight.sum())
+            new = {part: tree_add(trained.extra[part], found), "counts": counts}
+            return trained._replace(extra=trained.extra | new), jnp.float32(0.0)
+
+        return update
+
+    def reset(key, trained, batches):
+        of_forget, of_retain = jnp.maximum(trained.extra["counts"], 1.0)
+        drawn = fresh(problem, key)["params"]
+
+        def one(conv, forget, retain):
+            return conv * smallest_share(retain / of_retain - forget / of_forget, hp["share"])
+
+        new = jax.tree.map(one, convolutions(problem, drawn), trained.extra["forget"], trained.extra["retain"])
+        params = jax.tree.map(lambda m, w, d: jnp.where(m > 0, d, w), new, trained.params, drawn)
+        return trained._replace(params=params, extra=trained.extra | {"new": new}), jnp.float32(0.0)
+
+    def fit(key, trained, batches):
+        def loss(params):
+            return mean_loss(problem, {"params": params, "state": trained.state}, batches.retain, key, train=True)
+
+        (value, state), grads = jax.value_and_grad(loss, has_aux=True)(trained.params)
+        conv = convolutions(problem, grads)
+        slowed = lambda g, c, new: g * jnp.where((c > 0) & (new == 0), hp["slow"], 1.0)
+        grads = jax.tree.map(slowed, grads, conv, trained.extra["new"])
+        params, moments = follow(optimizer, grads, trained, batches.rate)
+        return Trained(params, state, moments, trained.extra), value
+
+    return phased_method(init, [score("forget", 0), score("retain", 1), reset, fit])
+
+
+def plan(sizes: Sizes, static: dict, recipe: Recipe) -> Plan:
+    """A pass over each set for the scores, then ``epochs`` over the retained data."""
+    batch = min(static["batch"], max(sizes.forget, 1))
+    scan, whole = passes(sizes.forget, batch), passes(sizes.retain, static["batch"])
+    fits = static["epochs"] * whole
+    return phased_plan(
+        np.repeat([FORGET, RETAIN, RESET, FIT], [scan, whole, 1, fits]),
+        forget_batch=batch,
+        retain_batch=static["batch"],
+        forget_cost=(1.0, 0.0, 0.0, 0.0),
+        retain_cost=(0.0, 1.0, 0.0, 1.0),
+        rate=np.concatenate([np.ones(scan + whole + 1), warm_then_linear(fits, whole)]),
+        forget_pass=scan,
+        retain_pass=whole,
+    )
+
+
+ENTRY = Entry(
+    name="msg",
+    paper="NeurIPS 2023 challenge, 2nd; Cadet et al. 2024, arXiv 2410.01276",
+    rule="re-initialise the convolution weights with the smallest gradient of l(R) - l(F), then fine-tune",
+    needs=frozenset({"forget", "retain"}),
+    build=build,
+    plan=plan,
+    numeric={"lr": 0.02, "share": 0.3, "slow": 0.1, "weight_decay": 5e-4},
+    static={"epochs": 10, "batch": 128, "optimizer": "sgd", "momentum": 0.9},
+    presets={"cifar": ({"lr": 1e-3, "epochs": 5}, "the entry's: 5 epochs at 1e-3")},
+    notes="dense kernels where there is no convolution",
+)

@@ -1,0 +1,157 @@
+"""One Newton step as a fold: gather a change of the gradient over the request, then solve against the curvature.
+
+Not a method itself: `influence`, `warnecke_second` and others say which change. The curvature is that of the mean loss
+on the retained data plus ``damping``; solvers: conjugate gradients (``cg``, one exact pass over the retained data an
+iteration), LiSSA (``lissa``, one batch an iteration: Agarwal et al. 2017, arXiv 1602.03943), and ``dense`` (the whole
+matrix, for a few thousand weights at most).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.flatten_util import ravel_pytree
+
+from unlearn_jax.errors import InputError, choose
+from unlearn_jax.methods.common import Problem, Recipe, phased_method
+from unlearn_jax.methods.parts import curvature_product, summed_loss, zeros_like
+from unlearn_jax.population.plans import Plan, Sizes, passes, phased_plan
+from unlearn_jax.trees import tree_add, tree_dot, tree_scale
+from unlearn_jax.types import Array, Batch, Method, PyTree, Variables
+
+GATHER, PRODUCT, STEP = 0, 1, 2
+SOLVERS = ("cg", "lissa", "dense")
+DENSE_MOST = 4000  # weights
+
+
+class Newton(NamedTuple):
+    """What the fold carries; vectors are trees like the parameters."""
+
+    variables: Variables
+    change: PyTree  # right-hand side: sum over the request
+    solution: PyTree
+    residual: PyTree
+    direction: PyTree
+    product: PyTree  # sum over the retained examples so far of curvature x direction; (P, P) for the dense solver
+    count: Array  # retained examples summed in this pass
+    retained: Array  # and in a whole pass
+    started: Array
+    key: Array  # data of the key
+
+
+def newton_fold(
+    problem: Problem, static: dict, hp: dict, change: Callable[[Variables, Batch, Array], PyTree]
+) -> Method:
+    """The fold "w += rate H_R^-1 (sum of changes) / n_R".
+
+    Args:
+        problem: model and task.
+        static: ``solver``, ``curvature`` (ggn or hessian).
+        hp: ``damping`` added to the curvature of the mean loss, ``rate`` of the step, ``scale`` of LiSSA (above the
+            largest eigenvalue).
+        change: (variables, request batch, key data) -> minus the change of the summed gradient.
+    """
+    solver = choose("solver", static["solver"], SOLVERS)
+
+    def init(key, variables):
+        params = variables["params"]
+        zero, square = zeros_like(params), zeros_like(params)
+        if solver == "dense":
+            size = sum(x.size for x in jax.tree.leaves(params))
+            if size > DENSE_MOST:
+                raise InputError(f"the model has {size} weights, too many for solver 'dense': choose cg or lissa.")
+            square = jnp.zeros((size, size))
+        count = jnp.float32(0.0)
+        return Newton(
+            variables, zero, zero, zero, zero, square, count, count, jnp.bool_(False), jax.random.key_data(key)
+        )
+
+    def gather(key, state, batches):
+        total = tree_add(state.change, change(state.variables, batches.forget, state.key))
+        return state._replace(change=total), summed_loss(problem, state.variables, batches.forget)
+
+    times = lambda state, batch, v: curvature_product(problem, state.variables, batch, v, static["curvature"])
+
+    def product(key, state, batches):
+        batch, begun = batches.retain, state.started
+        start = lambda x: jax.tree.map(lambda a, b: jnp.where(begun, a, b), x, state.change)
+        state = state._replace(residual=start(state.residual), direction=start(state.direction))
+        if solver == "lissa":
+            state = _lissa(state, times(state, batch, state.solution), batch, hp, begun)
+        elif solver == "dense":
+            state = state._replace(product=state.product + _dense(state, batch, times))
+        else:
+            state = state._replace(product=tree_add(state.product, times(state, batch, state.direction)))
+        started = jnp.bool_(True)
+        return state._replace(count=state.count + batch.weight.sum(), started=started), jnp.float32(0.0)
+
+    def step(key, state, batches):
+        if solver == "cg":
+            state = _conjugate(state, hp["damping"])
+        counts = {"count": jnp.float32(0.0), "retained": state.count}
+        return state._replace(**counts), jnp.sqrt(tree_dot(state.residual, state.residual))
+
+    def end(state):
+        solution = state.solution
+        if solver == "dense":
+            flat, back = ravel_pytree(state.change)
+            matrix = state.product / jnp.maximum(state.retained, 1.0) + hp["damping"] * jnp.eye(flat.shape[0])
+            solution = back(jnp.linalg.solve(matrix, flat))
+        moved = tree_scale(solution, hp["rate"] / jnp.maximum(state.retained, 1.0))
+        return state.variables | {"params": tree_add(state.variables["params"], moved)}
+
+    return phased_method(init, [gather, product, step], end)
+
+
+def _conjugate(state: Newton, damping) -> Newton:
+    """One iteration of conjugate gradients, once the product is summed over the whole pass."""
+    count = jnp.maximum(state.count, 1.0)
+    image = tree_add(tree_scale(state.product, 1.0 / count), state.direction, damping)
+    old, curve = tree_dot(state.residual, state.residual), tree_dot(state.direction, image)
+    length = jnp.where(curve > 0, old / jnp.where(curve > 0, curve, 1.0), 0.0)  # stops at negative curvature
+    residual = tree_add(state.residual, image, -length)
+    ratio = tree_dot(residual, residual) / jnp.maximum(old, 1e-30)
+    return state._replace(
+        solution=tree_add(state.solution, state.direction, length),
+        residual=residual,
+        direction=tree_add(residual, state.direction, ratio),
+        product=zeros_like(state.product),
+    )
+
+
+def _lissa(state: Newton, product: PyTree, batch: Batch, hp: dict, begun) -> Newton:
+    """x <- b / scale + (I - (H + damping) / scale) x on one batch; the limit is (H + damping)^-1 b."""
+    mean = tree_scale(product, 1.0 / jnp.maximum(batch.weight.sum(), 1.0))
+    image = tree_add(mean, state.solution, hp["damping"])
+    gap = tree_add(state.change, image, -1.0)
+    return state._replace(solution=tree_add(state.solution, gap, 1.0 / hp["scale"]), residual=gap)
+
+
+def _dense(state: Newton, batch: Batch, times: Callable) -> Array:
+    """(P, P) curvature of the batch's summed loss, a column a product."""
+    flat, back = ravel_pytree(state.change)
+    columns = jax.lax.map(lambda one: ravel_pytree(times(state, batch, back(one)))[0], jnp.eye(flat.shape[0]))
+    return columns.T
+
+
+def newton_plan(sizes: Sizes, static: dict, recipe: Recipe, gather_cost: float = 1.0) -> Plan:
+    """A pass over the request; then ``steps`` iterations of the solver: a pass each, or a batch each for LiSSA, whose
+    number is rounded up to whole passes.
+    """
+    batch = min(static["batch"], max(sizes.forget, 1))
+    scan, whole = passes(sizes.forget, batch), passes(sizes.retain, static["batch"])
+    once = [PRODUCT] * whole + [STEP]
+    rounds = {"cg": static["steps"], "lissa": passes(static["steps"], whole), "dense": 1}[static["solver"]]
+    return phased_plan(
+        np.asarray([GATHER] * scan + once * rounds),
+        forget_batch=batch,
+        retain_batch=static["batch"],
+        forget_cost=(gather_cost, 0.0, 0.0),
+        retain_cost=(0.0, 2.0, 0.0),
+        forget_pass=scan,
+        retain_pass=whole,
+    )

@@ -1,0 +1,169 @@
+"""Numerical pieces that several methods share: divergences, per-example sums, curvature products, layers by depth."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from unlearn_jax.errors import InputError
+from unlearn_jax.methods.common import Problem, weighted_mean
+from unlearn_jax.trees import tree_add
+from unlearn_jax.types import Array, Batch, PyTree, Variables
+
+
+def distillation(teacher: Array, student: Array, weight: Array, temperature: Array | float = 1.0) -> Array:
+    """Weighted mean of ``temperature^2 KL(softmax(teacher / t) || softmax(student / t))``; logits (B, K) -> ()."""
+    return temperature**2 * weighted_mean(divergence(teacher / temperature, student / temperature), weight)
+
+
+def divergence(p: Array, q: Array) -> Array:
+    """KL(softmax(p) || softmax(q)) in nats, summed over classes; logits (B, K), -inf allowed in p -> (B,)."""
+    p, q = jax.nn.log_softmax(p.astype(jnp.float32)), jax.nn.log_softmax(q.astype(jnp.float32))
+    return jnp.sum(jnp.where(jnp.isneginf(p), 0.0, jnp.exp(p) * (p - q)), axis=-1)
+
+
+def frozen(problem: Problem, variables: Variables, inputs: Array):
+    """Outputs of a model that takes no part in the gradient, in evaluation mode."""
+    return lax.stop_gradient(problem.model.apply(variables, inputs, train=False)[0])
+
+
+def pixels(inputs: Array) -> Array:
+    """Images as float32 in [0, 1], in which perturbations are measured; uint8 is divided by 255."""
+    return inputs.astype(jnp.float32) / 255.0 if inputs.dtype == jnp.uint8 else inputs
+
+
+def fresh(problem: Problem, key: Array) -> Variables:
+    """A new initialisation of the problem's model."""
+    return problem.model.init(key, jnp.zeros(problem.example.shape, problem.example.dtype))
+
+
+def normal_like(key: Array, tree: PyTree) -> PyTree:
+    """Standard normal draws in the shapes of a tree, one key a leaf."""
+    leaves, structure = jax.tree.flatten(tree)
+    keys = jax.random.split(key, len(leaves))
+    return jax.tree.unflatten(structure, [jax.random.normal(k, x.shape, x.dtype) for k, x in zip(keys, leaves)])
+
+
+def zeros_like(tree: PyTree) -> PyTree:
+    """A tree of zeros."""
+    return jax.tree.map(jnp.zeros_like, tree)
+
+
+def sum_over_examples(one: Callable[[Batch], PyTree], batch: Batch, micro: int = 16) -> PyTree:
+    """Sum over a batch of weight x ``one(example)``, ``micro`` examples side by side, so that B results never coexist.
+
+    ``one`` is given a batch of a single example (leading axis 1) and may differentiate through it.
+    """
+    size = batch.weight.shape[0]
+    micro = next(m for m in range(min(micro, size), 0, -1) if size % m == 0)
+    chunks = jax.tree.map(lambda x: x.reshape(size // micro, micro, *x.shape[1:]), batch)
+
+    def single(example):
+        found = one(jax.tree.map(lambda x: x[None], example))
+        return jax.tree.map(lambda v: v * example.weight.astype(v.dtype), found)
+
+    def body(total, chunk):
+        found = jax.vmap(single)(chunk)
+        return tree_add(total, jax.tree.map(lambda v: v.sum(axis=0), found)), None
+
+    shapes = jax.eval_shape(single, jax.tree.map(lambda x: x[0, 0], chunks))
+    return lax.scan(body, jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes), chunks)[0]
+
+
+def attacked(problem: Problem, variables: Variables, batch: Batch, radius, steps: int, *, towards=None) -> Array:
+    """Adversarial images within Euclidean ``radius`` of a batch's, by projected normalised gradient steps.
+
+    Args:
+        problem: model and task.
+        variables: the attacked model's; evaluation mode.
+        batch: images and true labels.
+        radius: in pixel units of [0, 1].
+        steps: number of steps, each 2.5 / steps of the radius long.
+        towards: (B,) labels whose loss is descended; none = the true labels' loss is ascended.
+
+    Returns:
+        (B, ...) float32 images, not clipped to [0, 1].
+    """
+    images = pixels(batch.inputs)
+    length = lambda x: jnp.sqrt(jnp.sum(x * x, axis=tuple(range(1, x.ndim)), keepdims=True) + 1e-12)
+    sign, labels = (1.0, batch.targets) if towards is None else (-1.0, towards)
+
+    def body(_, moved):
+        at = lambda x: summed_loss(problem, variables, batch._replace(inputs=x, targets=labels, weight=ones))
+        slope = jax.grad(at)(images + moved)
+        moved = moved + sign * (2.5 / steps) * radius * slope / length(slope)
+        return moved * jnp.minimum(1.0, radius / length(moved))
+
+    ones = jnp.ones_like(batch.weight)
+    return lax.stop_gradient(images + lax.fori_loop(0, steps, body, jnp.zeros_like(images)))
+
+
+def loss_gradient(problem: Problem, variables: Variables, batch: Batch) -> PyTree:
+    """Gradient of the *sum* of weighted losses of a batch with respect to the parameters, evaluation mode."""
+    return jax.grad(lambda p: summed_loss(problem, variables | {"params": p}, batch))(variables["params"])
+
+
+def summed_loss(problem: Problem, variables: Variables, batch: Batch) -> Array:
+    """Sum of weighted losses of a batch, evaluation mode."""
+    logits = problem.model.apply(variables, batch.inputs, train=False)[0].logits
+    return jnp.sum(problem.task.loss(logits, batch) * batch.weight)
+
+
+def curvature_product(problem: Problem, variables: Variables, batch: Batch, vector: PyTree, kind: str) -> PyTree:
+    """Curvature of the sum of weighted losses of a batch times a vector like the parameters, evaluation mode.
+
+    ``kind``: ``hessian``, or ``ggn``, the generalised Gauss-Newton matrix (Schraudolph 2002), which is never
+    indefinite where the loss is convex in the logits.
+    """
+    if kind == "hessian":
+        gradient = lambda p: loss_gradient(problem, variables | {"params": p}, batch)
+        return jax.jvp(gradient, (variables["params"],), (vector,))[1]
+    if kind != "ggn":
+        raise InputError(f"unknown curvature '{kind}': choose ggn or hessian.")
+    logits_of = lambda p: problem.model.apply(variables | {"params": p}, batch.inputs, train=False)[0].logits
+    logits, moved = jax.jvp(logits_of, (variables["params"],), (vector,))
+    slope = jax.grad(lambda z: jnp.sum(problem.task.loss(z, batch) * batch.weight))
+    back = jax.vjp(logits_of, variables["params"])[1]
+    return back(jax.jvp(slope, (logits,), (moved,))[1])[0]
+
+
+@functools.lru_cache(maxsize=32)
+def depth_order(model, shape: tuple, dtype: str) -> tuple[str, ...]:
+    """Names of the top-level parameter groups from input to output: the order in which the model makes them."""
+    order: list[str] = []
+
+    def watched(key):
+        variables = model.init(key, jnp.zeros(shape, dtype))
+        order.extend(variables["params"])
+        return variables
+
+    jax.eval_shape(watched, jax.random.key(0))
+    return tuple(order)
+
+
+def last_groups(problem: Problem, params: PyTree, count: int) -> PyTree:
+    """1 for the parameters of the last ``count`` top-level groups (the head is one), 0 for all others.
+
+    Raises:
+        InputError: fewer groups than that, or none left to freeze.
+    """
+    order = depth_order(problem.model, problem.example.shape, str(problem.example.dtype))
+    if not 1 <= count <= len(order):
+        raise InputError(f"k is {count} and the model has {len(order)} groups of layers: give 1 up to that many.")
+    live = set(order[-count:])
+    return {name: jax.tree.map(lambda x, on=name in live: jnp.full_like(x, float(on)), params[name]) for name in params}
+
+
+def convolutions(problem: Problem, params: PyTree) -> PyTree:
+    """1 for convolution kernels, 0 for all else; in a model without any, 1 for the dense kernels before the head."""
+    deep = any(x.ndim == 4 for x in jax.tree.leaves(params))
+    chosen = lambda x, in_last: x.ndim == 4 if deep else x.ndim >= 2 and not in_last
+    order = depth_order(problem.model, problem.example.shape, str(problem.example.dtype))
+    return {
+        name: jax.tree.map(lambda x, n=name: jnp.full_like(x, float(chosen(x, n == order[-1]))), params[name])
+        for name in params
+    }

@@ -1,0 +1,95 @@
+"""SalUn: random labels, with only the weights moving that the request's loss depends on most.
+
+Fan et al. 2024 (arXiv 2310.12508). The saliency mask keeps the top share ``keep`` of all weights, one threshold over
+all tensors, by the absolute value of the *summed signed* gradient of the request's loss at the original weights
+(evaluation mode). Then descent on ``l(F, random) + retain_weight l(R, true)`` moves those weights alone: gradient,
+momentum and decay of the others are held at zero, so they stay bit-identical. Labels as in `random_label` with the
+variant of the paper's code: redrawn at every update, the true label allowed. Batch statistics in evaluation mode for
+the mask and the request, training mode on the retained batch.
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from unlearn_jax.methods.common import Entry, Problem, Recipe, Trained, descent, gradient_method, phased_method
+from unlearn_jax.methods.parts import loss_gradient, summed_loss, zeros_like
+from unlearn_jax.methods.random_label import relabelled_loss
+from unlearn_jax.population.plans import Plan, Sizes, passes, phased_plan
+from unlearn_jax.trees import tree_add
+from unlearn_jax.types import Array, Method, PyTree
+
+GATHER, CUT, FIT = 0, 1, 2
+
+
+def top_share(scores: PyTree, share: Array | float) -> PyTree:
+    """1 where an entry is among the top ``share`` of all entries of all leaves by absolute value, else 0."""
+    flat = jnp.sort(jnp.concatenate([jnp.abs(x).ravel() for x in jax.tree.leaves(scores)]))
+    count = flat.shape[0]
+    dropped = jnp.clip(jnp.round((1.0 - share) * count).astype(jnp.int32), 0, count)
+    least = jnp.where(dropped == count, jnp.inf, flat[jnp.minimum(dropped, count - 1)])
+    return jax.tree.map(lambda x: (jnp.abs(x) >= least).astype(x.dtype), scores)
+
+
+def build(problem: Problem, static: dict, hp: dict) -> Method:
+    """Gather the signed gradient over one pass, cut it to a mask, then fit random labels under the mask."""
+    optimizer = descent(static, hp)
+
+    def init(key, variables):
+        params = variables["params"]
+        extra = {
+            "key": jax.random.key_data(key),
+            "sum": zeros_like(params),
+            "mask": jax.tree.map(jnp.ones_like, params),
+        }
+        return Trained(params, variables["state"], optimizer.init(params), extra)
+
+    def gather(key, trained, batches):
+        variables = {"params": trained.params, "state": trained.state}
+        total = tree_add(trained.extra["sum"], loss_gradient(problem, variables, batches.forget))
+        return trained._replace(extra=trained.extra | {"sum": total}), summed_loss(problem, variables, batches.forget)
+
+    def cut(key, trained, batches):
+        mask = top_share(trained.extra["sum"], hp["keep"])
+        return trained._replace(extra=trained.extra | {"mask": mask}), jnp.float32(0.0)
+
+    loss = relabelled_loss(problem, static, hp, lambda trained: trained.extra["key"])
+    fit = gradient_method(optimizer, loss, mask=lambda trained: trained.extra["mask"]).update
+    return phased_method(init, [gather, cut, fit])
+
+
+def plan(sizes: Sizes, static: dict, recipe: Recipe) -> Plan:
+    """One exact pass over the request for the mask, then ``epochs`` over the retained data, the request beside them."""
+    batch = min(static["batch"], max(sizes.forget, 1))
+    scan, fits = passes(sizes.forget, batch), static["epochs"] * passes(sizes.retain, static["batch"])
+    return phased_plan(
+        np.repeat([GATHER, CUT, FIT], [scan, 1, fits]),
+        forget_batch=batch,
+        retain_batch=static["batch"],
+        forget_cost=(1.0, 0.0, 1.0),
+        retain_cost=(0.0, 0.0, 1.0),
+        forget_pass=scan,
+    )
+
+
+ENTRY = Entry(
+    name="salun",
+    paper="Fan et al. 2024, arXiv 2310.12508",
+    rule="random labels, moving only the weights most salient for the request's loss",
+    needs=frozenset({"forget", "retain"}),
+    build=build,
+    plan=plan,
+    numeric={"lr": 0.01, "keep": 0.5, "retain_weight": 1.0, "weight_decay": 5e-4},
+    static={
+        "epochs": 10,
+        "batch": 128,
+        "optimizer": "sgd",
+        "momentum": 0.9,
+        "redraw": True,
+        "allow_true": True,
+    },  # fmt: skip
+    presets={"cifar": ({"lr": 0.013}, "the paper's ResNet-18 on CIFAR-10: 10 epochs, half of the weights")},
+    notes="one threshold over all tensors; retain term in the same update",
+)

@@ -1,0 +1,115 @@
+"""SISA: train shards of the data apart, in slices; on a request retrain only the shards that held it, from the slice
+before.
+
+Bourtoule et al. 2021 (arXiv 1912.03817). Each member assigns its rows to ``shards`` at random and each shard's to
+``slices``; a constituent is trained on slice 1, then on slices 1 and 2 from there, and so on, each stage for 2 /
+(slices + 1) of the recipe's epochs, so that the whole costs about what one model costs. A request retrains the
+affected constituents from the stage before the first slice that held a requested row. What comes out is exactly a
+training without the request, so the constituents are trained that way, and the cost counts the retrained stages alone;
+constituents of unaffected shards are bit-identical with and without the request. The prediction is the mean of the
+constituents' probabilities. Copies of one sample spread over many shards: cost and leakage grow with their number.
+"""
+
+from __future__ import annotations
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from unlearn_jax.data.augment import augmentation
+from unlearn_jax.errors import InputError
+from unlearn_jax.methods import do_nothing, retrain
+from unlearn_jax.methods.common import Context, Entry, Problem, gradient_method, mean_loss
+from unlearn_jax.population.plans import uniform_plan
+from unlearn_jax.population.program import Fold
+from unlearn_jax.types import Method, Model, Outputs, Variables
+
+
+def voting(problem: Problem, static: dict) -> Model:
+    """The ensemble: variables with a leading shard axis -> logarithm of the mean probability, mean features."""
+
+    def apply(variables, inputs, key=None, train=False):
+        every = jax.vmap(lambda own: problem.model.apply(own, inputs, key, False)[0])(variables)
+        logits = jax.nn.logsumexp(jax.nn.log_softmax(every.logits), axis=0) - jnp.log(float(every.logits.shape[0]))
+        return Outputs(logits, every.features.mean(axis=0)), variables["state"]
+
+    return Model(problem.model.init, apply)
+
+
+def continued(problem: Problem, hp: dict) -> Method:
+    """The recipe's training from given weights, with a new optimizer state."""
+
+    def loss(params, trained, batches, key):
+        return mean_loss(problem, {"params": params, "state": trained.state}, batches.retain, key, train=True)
+
+    return gradient_method(retrain.optimizer(problem.recipe, hp["lr"], hp["weight_decay"]), loss)
+
+
+@functools.lru_cache(maxsize=16)
+def _continuing(problem: Problem) -> Fold:
+    return Fold(lambda hp, shared: continued(problem, hp), augmentation(problem.recipe.augment))
+
+
+def assign(rows: np.ndarray, shards: int, slices: int, rng: np.random.Generator) -> np.ndarray:
+    """(len(rows), 2) shard and slice of each row, at random, sizes equal up to one."""
+    at = rng.permutation(len(rows))
+    return np.stack([at % shards, at // shards % slices], axis=1)
+
+
+def begin(context: Context, static: dict, start: Variables) -> tuple[Variables, tuple[float, float]]:
+    """Train every constituent without the request, stage by stage; (N, shards, ...) variables."""
+    shards, slices, members = static["shards"], static["slices"], len(context.kept)
+    recipe, (scratch, _, numeric) = context.problem.recipe, context.training
+    kept, first, spent = _layout(context, shards, slices)
+    epochs = recipe.steps * recipe.batch / np.mean([len(rows) for rows in context.everything])
+    trained, total = {}, 0.0
+    for stage in range(1, slices + 1):
+        rows = [[r for s, r in one if s < stage] for one in kept]
+        rows = [np.sort(np.asarray(r, np.int32)) for r in rows]
+        if min(map(len, rows)) == 0:
+            raise InputError(f"sisa with {shards} shards leaves a shard empty: give fewer shards.")
+        share = np.mean([len(r) for r in rows]) / recipe.batch
+        steps = max(1, round(epochs * 2 / (slices + 1) * share))
+        plan = uniform_plan(steps, retain_batch=recipe.batch)
+        fold = scratch if stage == 1 else _continuing(context.problem)
+        trained = context.train(f"sisa_stage{stage}", fold, plan, rows, start=trained, hp=numeric)
+        total += spent[stage - 1] * plan.grad_evals_retain
+    stacked = jax.tree.map(lambda x: np.asarray(x).reshape(members, shards, *x.shape[1:]), trained)
+    return stacked, (0.0, total / members)
+
+
+def _layout(context: Context, shards: int, slices: int) -> tuple[list, list, list]:
+    """By (member, shard): (slice, row) of what stays; the first slice a request touches; by stage: those retrained."""
+    kept, first = [], []
+    for i, rows in enumerate(context.everything):
+        where = assign(rows, shards, slices, np.random.default_rng([context.seed, i, 9]))
+        gone = np.isin(rows, context.requested[i])
+        for shard in range(shards):
+            own = where[:, 0] == shard
+            touched = where[own & gone, 1]
+            kept.append(list(zip(where[own & ~gone, 1].tolist(), rows[own & ~gone].tolist())))
+            first.append(int(touched.min()) if len(touched) else slices)
+    return kept, first, [sum(f <= stage for f in first) for stage in range(slices)]
+
+
+def build(problem: Problem, static: dict, hp: dict) -> Method:
+    """Nothing is left to do."""
+    return do_nothing.build(problem, {}, {})
+
+
+ENTRY = Entry(
+    name="sisa",
+    paper="Bourtoule et al. 2021, arXiv 1912.03817",
+    rule="an ensemble over shards; retrain the shards that held the request from the slice before it",
+    needs=frozenset({"forget", "retain", "protocol", "fresh_init"}),
+    build=build,
+    plan=do_nothing.plan,
+    numeric={},
+    static={"shards": 4, "slices": 2},
+    presets={"cifar": ({"shards": 5, "slices": 1}, "within the paper's range of shards")},
+    notes="compared with originals that are single models",
+    begin=begin,
+    model=voting,
+)

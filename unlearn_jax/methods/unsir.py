@@ -1,0 +1,90 @@
+"""UNSIR: learn noise that maximises the forgotten class's loss, impair the model on it, then repair on retained data.
+
+Tarun et al. 2023 (arXiv 2111.08947). Noise images, one for each slot of a request batch, start from N(0, 1) and descend
+``-l(noise, class) + penalty |noise|^2`` under the frozen original; one impair pass trains on the noise under the
+forgotten class's label beside retained data; one repair pass trains on retained data alone. Made for requests of whole
+classes. Batch statistics in training mode on retained batches, evaluation mode on the noise.
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from unlearn_jax.methods.common import Entry, Problem, Recipe, Trained, gradient_method, mean_loss, phased_method, sgd
+from unlearn_jax.population.plans import Plan, Sizes, passes, phased_plan
+from unlearn_jax.types import Method
+
+NOISE, IMPAIR, REPAIR = 0, 1, 2
+
+
+def build(problem: Problem, static: dict, hp: dict) -> Method:
+    """Learn the noise, impair, repair."""
+    learner, walker = optax.adam(hp["noise_lr"]), sgd(hp["lr"], static["momentum"])
+
+    def init(key, variables):
+        shape = jnp.zeros((static["noises"], *problem.example.shape[1:]))
+        noise = jax.random.normal(key, shape.shape)
+        extra = {"noise": noise, "moments": learner.init(noise), "labels": jnp.zeros(static["noises"], jnp.int32)}
+        return Trained(variables["params"], variables["state"], walker.init(variables["params"]), extra)
+
+    def learn(key, trained, batches):
+        original = {"params": trained.params, "state": trained.state}  # not moved yet
+        slots = jnp.arange(static["noises"]) % batches.forget.weight.shape[0]
+        labels = batches.forget.targets[slots].astype(jnp.int32)
+
+        def objective(noise):
+            batch = batches.forget._replace(inputs=noise, targets=labels, weight=jnp.ones(len(noise)))
+            size = jnp.mean(jnp.sum(jnp.square(noise).reshape(len(noise), -1), axis=1))
+            return -mean_loss(problem, original, batch, None, train=False)[0] + hp["penalty"] * size
+
+        value, slope = jax.value_and_grad(objective)(trained.extra["noise"])
+        with jax.numpy_dtype_promotion("standard"):
+            moved, moments = learner.update(slope, trained.extra["moments"])
+        extra = {"noise": trained.extra["noise"] + moved, "moments": moments, "labels": labels}
+        return trained._replace(extra=extra), value
+
+    def impaired(params, trained, batches, key):
+        variables, extra = {"params": params, "state": trained.state}, trained.extra
+        ones = jnp.ones(static["noises"])
+        noisy = batches.forget._replace(inputs=extra["noise"], targets=extra["labels"], weight=ones)
+        spoiled = mean_loss(problem, variables, noisy, None, train=False)[0]
+        held, state = mean_loss(problem, variables, batches.retain, key, train=True)
+        share = static["noises"] / (static["noises"] + batches.retain.weight.shape[0])
+        return share * spoiled + (1.0 - share) * held, state
+
+    def repaired(params, trained, batches, key):
+        value, state = mean_loss(problem, {"params": params, "state": trained.state}, batches.retain, key, train=True)
+        return value * hp["repair"], state
+
+    steps = [gradient_method(walker, loss).update for loss in (impaired, repaired)]
+    return phased_method(init, [learn, *steps])
+
+
+def plan(sizes: Sizes, static: dict, recipe: Recipe) -> Plan:
+    """``noise_steps`` updates of the noise, then ``epochs`` impair and as many repair passes over the retained data."""
+    batch, fits = min(static["batch"], max(sizes.forget, 1)), static["epochs"] * passes(sizes.retain, static["batch"])
+    noise = static["noises"] / batch
+    return phased_plan(
+        np.repeat([NOISE, IMPAIR, REPAIR], [static["noise_steps"], fits, fits]),
+        forget_batch=batch,
+        retain_batch=static["batch"],
+        forget_cost=(noise, noise, 0.0),
+        retain_cost=(0.0, 1.0, 1.0),
+    )
+
+
+ENTRY = Entry(
+    name="unsir",
+    paper="Tarun et al. 2023, arXiv 2111.08947",
+    rule="impair with error-maximising noise under the forgotten class's label, then repair on the retained data",
+    needs=frozenset({"forget", "retain", "class"}),
+    build=build,
+    plan=plan,
+    numeric={"lr": 0.02, "noise_lr": 0.1, "penalty": 0.1, "repair": 0.5},
+    static={"epochs": 1, "batch": 128, "noises": 20, "noise_steps": 40, "momentum": 0.9},
+    presets={"cifar": ({"noises": 256}, "the paper's: impair at .02, repair at .01, one pass each, noise at .1")},
+    notes="reads the request's labels, not its images",
+)

@@ -1,0 +1,76 @@
+"""First-order update of Warnecke et al.: step along the difference of gradients that a change of the data makes.
+
+Warnecke et al. 2023 (arXiv 2108.11577): ``w -= tau sum over F of (grad l(new) - grad l(old))``. ``change=relabel``: the
+new example has another label, drawn once (the paper corrects labels and features); ``change=delete``: there is no new
+example, a single ascent step. Batch statistics in evaluation mode and unchanged.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+
+from unlearn_jax.errors import choose
+from unlearn_jax.methods.common import Entry, Problem, Recipe, phased_method
+from unlearn_jax.methods.parts import loss_gradient, summed_loss, zeros_like
+from unlearn_jax.methods.random_label import wrong_labels
+from unlearn_jax.population.plans import Plan, Sizes, passes, uniform_plan
+from unlearn_jax.trees import tree_add
+from unlearn_jax.types import Array, Batch, Method, PyTree, Variables
+
+
+class Gathered(NamedTuple):
+    """Sum over the request of the gradients' difference, old - new."""
+
+    variables: Variables
+    sum: PyTree
+    key: Array
+
+
+def gradient_change(problem: Problem, variables: Variables, batch: Batch, key: Array, change: str) -> PyTree:
+    """Sum over a batch of grad l(old) - grad l(new); ``key`` is key data, by which the new labels are drawn once."""
+    old = loss_gradient(problem, variables, batch)
+    if choose("change", change, ("relabel", "delete")) == "delete":
+        return old
+    labels = wrong_labels(jax.random.wrap_key_data(key), batch, problem.num_classes, False)
+    return tree_add(old, loss_gradient(problem, variables, batch._replace(targets=labels)), -1.0)
+
+
+def build(problem: Problem, static: dict, hp: dict) -> Method:
+    """Gather the difference over one pass, then step."""
+
+    def init(key, variables):
+        return Gathered(variables, zeros_like(variables["params"]), jax.random.key_data(key))
+
+    def gather(key, state, batches):
+        found = gradient_change(problem, state.variables, batches.forget, state.key, static["change"])
+        return state._replace(sum=tree_add(state.sum, found)), summed_loss(problem, state.variables, batches.forget)
+
+    def end(state):
+        return state.variables | {"params": tree_add(state.variables["params"], state.sum, hp["tau"])}
+
+    return phased_method(init, [gather], end)
+
+
+def plan(sizes: Sizes, static: dict, recipe: Recipe) -> Plan:
+    """One exact pass over the request."""
+    batch = min(static["batch"], max(sizes.forget, 1))
+    scan = passes(sizes.forget, batch)
+    found = uniform_plan(scan, forget_batch=batch, forget_cost=2.0 if static["change"] == "relabel" else 1.0)
+    return found._replace(forget_pass=scan)
+
+
+ENTRY = Entry(
+    name="warnecke_first",
+    paper="Warnecke et al. 2023, arXiv 2108.11577 (first order)",
+    rule="one step along the gradient difference between corrected and original examples",
+    needs=frozenset({"forget"}),
+    build=build,
+    plan=plan,
+    numeric={"tau": 1e-3},
+    static={"batch": 128, "change": "relabel"},
+    batch_stats="none",
+    presets={"cifar": ({"tau": 1e-4}, "ours: the paper searches tau by trial")},
+    notes="retain-free; one shot",
+)

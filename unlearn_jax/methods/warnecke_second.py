@@ -1,0 +1,40 @@
+"""Second-order update of Warnecke et al.: the first-order difference, preconditioned by the inverse Hessian.
+
+Warnecke et al. 2023 (arXiv 2108.11577): ``w -= H^-1 sum over F of (grad l(new) - grad l(old))`` with the inverse
+applied by LiSSA. Variant: the curvature is the Gauss-Newton matrix of the retained data (the paper's Hessian can be
+indefinite for networks; ``curvature=hessian`` offers it), the sum is over n_R, and all layers move (theirs: the last
+ones).
+"""
+
+from __future__ import annotations
+
+from unlearn_jax.methods.common import Entry, Problem, Recipe
+from unlearn_jax.methods.newton import newton_fold, newton_plan
+from unlearn_jax.methods.warnecke_first import gradient_change
+from unlearn_jax.population.plans import Plan, Sizes
+from unlearn_jax.types import Method
+
+
+def build(problem: Problem, static: dict, hp: dict) -> Method:
+    """Newton step against the gradients' difference."""
+    change = lambda variables, batch, key: gradient_change(problem, variables, batch, key, static["change"])
+    return newton_fold(problem, static, hp, change)
+
+
+def plan(sizes: Sizes, static: dict, recipe: Recipe) -> Plan:
+    """A pass over the request, then ``steps`` iterations of the solver."""
+    return newton_plan(sizes, static, recipe, 2.0 if static["change"] == "relabel" else 1.0)
+
+
+ENTRY = Entry(
+    name="warnecke_second",
+    paper="Warnecke et al. 2023, arXiv 2108.11577 (second order)",
+    rule="one Newton step along the gradient difference between corrected and original examples",
+    needs=frozenset({"forget", "retain"}),
+    build=build,
+    plan=plan,
+    numeric={"damping": 1e-1, "rate": 1.0, "scale": 10.0},
+    static={"batch": 128, "steps": 100, "solver": "lissa", "curvature": "ggn", "change": "relabel"},
+    batch_stats="none",
+    presets={"cifar": ({"scale": 50.0}, "ours: the paper searches damping and scale by trial")},
+)

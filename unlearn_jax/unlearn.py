@@ -1,0 +1,127 @@
+"""Running one method on a population of originals: from its entry and each member's rows to unlearned members."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from unlearn_jax.data.splits import RequestRows
+from unlearn_jax.methods import METHODS, prepare, settings_at
+from unlearn_jax.methods.common import Context, Entry, Problem
+from unlearn_jax.population.evaluate import predict
+from unlearn_jax.population.members import grid, make_tables, member_keys
+from unlearn_jax.population.plans import Plan, Sizes
+from unlearn_jax.population.program import Fold, Stored
+from unlearn_jax.population.run import Options, chunk_width, run_population
+from unlearn_jax.trees import take_members
+from unlearn_jax.types import Model, Population, Variables
+
+
+class Job(NamedTuple):
+    """What all methods of a level share; lists are by member."""
+
+    problem: Problem
+    stored: Stored
+    rows: list[RequestRows]
+    training: tuple[Fold, Plan, dict[str, float]]
+    options: Options
+    seed: int
+    longest: int  # least length of the retained tables, so that levels share programs
+    scale: str
+    budget: float
+
+
+class Unlearned(NamedTuple):
+    """A method's members, for each of its settings in turn."""
+
+    population: Population  # settings x members
+    points: list[dict]  # the numeric settings
+    model: Model
+    grad_evals: tuple[float, float]  # a member, on the request and on retained data
+
+
+def sizes_of(rows: list[RequestRows], classes: int) -> Sizes:
+    """The largest request and retained set of any member."""
+    return Sizes(max(len(r.requested) for r in rows), max(len(r.similar) + len(r.rest) for r in rows), classes)
+
+
+def unlearn(name: str, job: Job, original: Variables, given: dict[str, list]) -> Unlearned:
+    """Run a method from the originals.
+
+    Args:
+        name: registry name.
+        job: what is common to the methods of a level.
+        original: variables of N members.
+        given: hyperparameters, several values of numeric ones are run side by side.
+
+    Returns:
+        The members of every setting, setting after setting.
+    """
+    entry, members = METHODS[name], len(job.rows)
+    fixed = {k: v[0] for k, v in given.items() if len(v) == 1}
+    points = grid({k: v for k, v in given.items() if len(v) > 1})
+    sizes = sizes_of(job.rows, job.problem.num_classes)
+    fold, plan, numeric = prepare(name, job.problem, fixed, sizes, scale=job.scale, budget=job.budget)
+    kept, requested = _kept(job), [r.requested for r in job.rows]
+    spent, start = (0.0, 0.0), original
+    if entry.begin is not None:
+        static = settings_at(entry, job.scale)[0]
+        static |= {k: type(static[k])(v) for k, v in fixed.items() if k in static}
+        start, spent = entry.begin(context_of(job, kept, requested), static, original)
+    repeat = np.tile(np.arange(members), len(points))
+    hp = {k: np.repeat([p.get(k, v) for p in points], members) for k, v in numeric.items()}
+    population = run_population(
+        fold,
+        plan,
+        job.stored,
+        make_tables([kept[i] for i in repeat], [requested[i] for i in repeat], pad_to=job.longest),
+        member_keys(job.seed, name, members)[repeat],
+        take_members(start, repeat),
+        hp=hp,
+        options=job.options._replace(label=name),
+    )
+    evals = plan.grad_evals_forget + spent[0], plan.grad_evals_retain + spent[1]
+    return Unlearned(population, [fixed | p for p in points], _model(entry, job, fixed), evals)
+
+
+def _kept(job: Job) -> list[np.ndarray]:
+    """Rows that each member retains."""
+    return [np.sort(np.concatenate([r.similar, r.rest])) for r in job.rows]
+
+
+def _model(entry: Entry, job: Job, fixed: dict) -> Model:
+    """The model that the result is evaluated with."""
+    if entry.model is None:
+        return job.problem.model
+    return entry.model(job.problem, settings_at(entry, job.scale)[0] | fixed)
+
+
+def context_of(job: Job, kept: list[np.ndarray], requested: list[np.ndarray]) -> Context:
+    """What a method may ask of the study before it starts."""
+    silent = job.options._replace(progress=None)
+
+    def train(role: str, fold: Fold, plan: Plan, rows: list, *, start=None, hp=None) -> Variables:
+        count = len(rows)
+        values = {k: np.full(count, v, np.float32) for k, v in (hp or {}).items()}
+        tables, keys = make_tables(rows, pad_to=job.longest), member_keys(job.seed, role, count)
+        told = silent._replace(label=role)
+        return run_population(fold, plan, job.stored, tables, keys, start or {}, hp=values, options=told).variables
+
+    def logits(variables: Variables) -> np.ndarray:
+        width = chunk_width(len(kept), job.options)
+        return predict(job.problem.model, variables, job.stored, width=width, axis=job.options.axis)
+
+    return Context(
+        problem=job.problem,
+        seed=job.seed,
+        stored=job.stored,
+        kept=kept,
+        requested=requested,
+        everything=[np.sort(np.concatenate(pair)) for pair in zip(kept, requested)],
+        clean=[r.rest for r in job.rows],
+        heldout=[r.test for r in job.rows],
+        training=job.training,
+        train=train,
+        predict=logits,
+    )
