@@ -18,6 +18,7 @@ import numpy as np
 
 from unlearn_jax.errors import InputError
 from unlearn_jax.methods.common import Entry, Problem, Recipe, phased_method
+from unlearn_jax.methods.parts import solve as solved
 from unlearn_jax.population.plans import FORWARD, Plan, Sizes, passes, phased_plan
 from unlearn_jax.types import Array, Batch, Method, Variables
 
@@ -98,7 +99,7 @@ def build(problem: Problem, static: dict, hp: dict) -> Method:
 
     def solve(head, gradient, count):
         matrix = head.hessian + count * hp["l2"] * jnp.eye(head.weights.shape[1])
-        step = jnp.linalg.solve(matrix, gradient[..., None])[..., 0]
+        step = jax.vmap(solved)(matrix, gradient)
         clear = {"gradient": jnp.zeros_like(head.gradient), "hessian": jnp.zeros_like(head.hessian)}
         return head._replace(**clear, counts=jnp.zeros(2)), step
 

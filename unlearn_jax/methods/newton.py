@@ -18,7 +18,7 @@ from jax.flatten_util import ravel_pytree
 
 from unlearn_jax.errors import InputError, choose
 from unlearn_jax.methods.common import Problem, Recipe, phased_method
-from unlearn_jax.methods.parts import curvature_product, summed_loss, zeros_like
+from unlearn_jax.methods.parts import curvature_product, solve, summed_loss, zeros_like
 from unlearn_jax.population.plans import Plan, Sizes, passes, phased_plan
 from unlearn_jax.trees import tree_add, tree_dot, tree_scale
 from unlearn_jax.types import Array, Batch, Method, PyTree, Variables
@@ -100,7 +100,7 @@ def newton_fold(
         if solver == "dense":
             flat, back = ravel_pytree(state.change)
             matrix = state.product / jnp.maximum(state.retained, 1.0) + hp["damping"] * jnp.eye(flat.shape[0])
-            solution = back(jnp.linalg.solve(matrix, flat))
+            solution = back(solve(matrix, flat))
         moved = tree_scale(solution, hp["rate"] / jnp.maximum(state.retained, 1.0))
         return state.variables | {"params": tree_add(state.variables["params"], moved)}
 

@@ -131,6 +131,30 @@ def curvature_product(problem: Problem, variables: Variables, batch: Batch, vect
     return back(jax.jvp(slope, (logits,), (moved,))[1])[0]
 
 
+def solve(matrix: Array, right: Array) -> Array:
+    """X of ``matrix X = right`` by Gauss-Jordan elimination with partial pivoting, refined once; (D, D), (D,) or (D, R).
+
+    Not ``jnp.linalg.solve``, whose batched LAPACK calls wait for one another for ever on a CPU split into devices.
+    """
+    size, flat = matrix.shape[0], right.ndim == 1
+    right = right[:, None] if flat else right
+
+    def eliminate(i, rows):
+        below = jnp.where(jnp.arange(size) >= i, jnp.abs(rows[:, i]), -1.0)
+        best = jnp.argmax(below)
+        rows = rows.at[i].set(rows[best]).at[best].set(rows[i])
+        pivot = rows[i] / rows[i, i]
+        others = rows[:, i].at[i].set(0.0)
+        return (rows - others[:, None] * pivot[None, :]).at[i].set(pivot)
+
+    def refine(_, found):
+        rows = jnp.concatenate([matrix, right - matrix @ found], axis=1)
+        return found + lax.fori_loop(0, size, eliminate, rows)[:, size:]
+
+    found = lax.fori_loop(0, 2, refine, jnp.zeros_like(right))
+    return found[:, 0] if flat else found
+
+
 @functools.lru_cache(maxsize=32)
 def depth_order(model, shape: tuple, dtype: str) -> tuple[str, ...]:
     """Names of the top-level parameter groups from input to output: the order in which the model makes them."""

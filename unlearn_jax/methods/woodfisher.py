@@ -17,7 +17,7 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 
 from unlearn_jax.methods.common import Entry, Problem, Recipe, phased_method
-from unlearn_jax.methods.parts import loss_gradient, summed_loss, zeros_like
+from unlearn_jax.methods.parts import loss_gradient, solve, summed_loss, zeros_like
 from unlearn_jax.population.plans import Plan, Sizes, passes, phased_plan
 from unlearn_jax.trees import tree_add
 from unlearn_jax.types import Array, Method, PyTree, Variables
@@ -40,7 +40,7 @@ def inverse_times(rows: Array, damping: Array | float, vector: Array) -> Array:
     """(damping I + G' G / m)^-1 v for G = rows (m, P), by Woodbury's identity."""
     m = rows.shape[0]
     inner = jnp.eye(m) * (m * damping) + rows @ rows.T
-    return (vector - rows.T @ jnp.linalg.solve(inner, rows @ vector)) / damping
+    return (vector - rows.T @ solve(inner, rows @ vector)) / damping
 
 
 def build(problem: Problem, static: dict, hp: dict) -> Method:
