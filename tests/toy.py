@@ -10,10 +10,12 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import linen as nn
 
 from unlearn_jax.methods import prepare
 from unlearn_jax.methods.common import Problem, Recipe
-from unlearn_jax.models import build_model
+from unlearn_jax.models import build_model, from_linen
+from unlearn_jax.models.layers import BatchNorm, head
 from unlearn_jax.population import program as programs
 from unlearn_jax.population.members import make_tables, member_keys
 from unlearn_jax.population.order import slots
@@ -24,7 +26,7 @@ from unlearn_jax.types import Batch, Batches
 
 CLASSES, SHAPE, ROWS = 3, (4, 4, 1), 60
 KEPT, REQUESTED, UNUSED = np.arange(40), np.arange(40, 50), np.arange(50, 60)
-SIZES = Sizes(len(REQUESTED), len(KEPT))
+SIZES = Sizes(len(REQUESTED), len(KEPT), CLASSES)
 RECIPE = Recipe(steps=20, batch=16, lr=0.01)
 COMPILED = []  # one entry per program that XLA has compiled in this process
 jax.monitoring.register_event_duration_secs_listener(
@@ -62,10 +64,27 @@ def perceptron():
     return build_model("mlp", CLASSES, SHAPE, widths=(16,))
 
 
+class _Normed(nn.Module):
+    """Two hidden layers, the first with batch normalisation."""
+
+    @nn.compact
+    def __call__(self, x, train):
+        x = nn.Dense(16, use_bias=False, name="dense0")(x.reshape(x.shape[0], -1))
+        x = nn.relu(BatchNorm(name="norm")(x, train))
+        features = nn.relu(nn.Dense(16, name="dense1")(x))
+        return head(CLASSES)(features), features
+
+
 @functools.cache
-def method(name="retrain", settings=(), recipe=RECIPE):
+def normed():
+    """A model with running statistics and a square hidden kernel."""
+    return from_linen(_Normed())
+
+
+@functools.cache
+def method(name="retrain", settings=(), recipe=RECIPE, model=None):
     """Fold, plan and numeric defaults of a method on the toy; settings as a tuple of pairs."""
-    return prepare(name, problem(recipe=recipe), dict(settings), SIZES)
+    return prepare(name, problem(model, recipe), dict(settings), SIZES)
 
 
 def tables(members, kept=KEPT, requested=REQUESTED, pad_to=50):

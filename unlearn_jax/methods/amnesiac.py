@@ -35,7 +35,8 @@ def logged_training(problem: Problem, hp: dict) -> Method:
 
     def update(key, state, batches):
         trained, value = fold.update(key, state["trained"], batches)
-        held = jnp.max(state["request"][batches.retain.index] * (batches.retain.weight > 0))
+        live = batches.retain.weight > 0
+        held = jnp.max(jnp.where(live, state["request"][batches.retain.index], 0.0))
         moved = tree_scale(tree_add(trained.params, state["trained"].params, -1.0), held)
         return state | {"trained": trained, "log": tree_add(state["log"], moved)}, value
 
@@ -80,7 +81,7 @@ ENTRY = Entry(
     name="amnesiac",
     paper="Graves et al. 2021, arXiv 2010.10981",
     rule="subtract the logged updates of batches that held the request, then repair on the retained data",
-    needs=frozenset({"forget", "retain", "protocol"}),
+    needs=frozenset({"forget", "retain", "protocol", "fresh_init"}),
     build=build,
     plan=plan,
     numeric={"lr": 0.02, "weight_decay": 5e-4},

@@ -20,7 +20,9 @@ from unlearn_jax.types import Array, Batch, Method, Variables
 
 def adversarial(problem: Problem, variables: Variables, batch: Batch, radius, steps: int) -> tuple[Array, Array]:
     """Images within Euclidean ``radius`` (pixel units of [0, 1]) that raise the loss, and the model's labels there."""
-    found = attacked(problem, variables, batch, radius, steps)
+    # the same direction as that of the loss, which has no slope left where the model is certain
+    unsure = problem.task._replace(loss=lambda logits, some: -problem.task.margin(logits, some))
+    found = attacked(problem._replace(task=unsure), variables, batch, radius, steps)
     labels = jnp.argmax(frozen(problem, variables, found).logits, axis=-1)
     return found, labels.astype(batch.targets.dtype)
 
@@ -31,7 +33,7 @@ def build(problem: Problem, static: dict, hp: dict) -> Method:
     def loss(params, trained, batches, key):
         student, batch = {"params": params, "state": trained.state}, batches.forget
         images, labels = adversarial(problem, trained.extra, batch, hp["radius"], static["attack_steps"])
-        crossed = batch.weight * (labels != batch.targets)
+        crossed = jnp.where(labels != batch.targets, batch.weight, 0.0)
         moved = batch._replace(inputs=images, targets=labels, weight=crossed)
         held, state = mean_loss(problem, student, batches.retain, key, train=True)
         return held + mean_loss(problem, student, moved, None, train=False)[0], state

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from unlearn_jax.methods.common import Entry, Problem, Recipe, descent, gradient_method, mean_loss
-from unlearn_jax.methods.parts import frozen, pixels, summed_loss
+from unlearn_jax.methods.parts import frozen, pixels
 from unlearn_jax.population.plans import FORWARD, Plan, Sizes, epochs_over_request
 from unlearn_jax.types import Array, Batch, Method, Variables
 
@@ -20,7 +20,11 @@ from unlearn_jax.types import Array, Batch, Method, Variables
 def signed_step(problem: Problem, variables: Variables, batch: Batch, epsilon: Array | float) -> Array:
     """``x + epsilon sign(grad_x l)``, clipped to [0, 1] (the fast gradient sign method); (B, ...) float32."""
     images = pixels(batch.inputs)
-    slope = jax.grad(lambda x: summed_loss(problem, variables, batch._replace(inputs=x)))(images)
+
+    def unsure(x):  # the loss is a rising function of it, but has no slope left where the model is certain
+        return -jnp.sum(problem.task.margin(problem.model.apply(variables, x, train=False)[0].logits, batch))
+
+    slope = jax.grad(unsure)(images)
     return jnp.clip(images + epsilon * jnp.sign(slope), 0.0, 1.0)
 
 

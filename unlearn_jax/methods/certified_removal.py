@@ -58,8 +58,9 @@ def _terms(head: Head, features: Array, batch: Batch) -> tuple[Array, Array]:
     """Gradient (K, D) and Hessian (K, D, D) of the summed logistic losses of a batch."""
     signs = jnp.where(jnp.arange(head.weights.shape[0])[:, None] == batch.targets[None, :], 1.0, -1.0)
     scores = head.weights @ features.T
-    slope = -signs * jax.nn.sigmoid(-signs * scores) * batch.weight
-    bend = jax.nn.sigmoid(scores) * jax.nn.sigmoid(-scores) * batch.weight
+    live = batch.weight[None, :]
+    slope = -signs * jax.nn.sigmoid(-signs * scores) * live
+    bend = jax.nn.sigmoid(scores) * jax.nn.sigmoid(-scores) * live
     return slope @ features, jnp.einsum("kb,bd,be->kde", bend, features, features)
 
 
@@ -80,7 +81,7 @@ def build(problem: Problem, static: dict, hp: dict) -> Method:
     def measure(part):
         def update(key, head, batches):
             batch = getattr(batches, part)
-            norms = jnp.linalg.norm(features(head, batch), axis=1) * (batch.weight > 0)
+            norms = jnp.where(batch.weight > 0, jnp.linalg.norm(features(head, batch), axis=1), 0.0)
             return head._replace(largest=jnp.maximum(head.largest, norms.max(initial=0.0))), jnp.float32(0.0)
 
         return update
@@ -98,7 +99,7 @@ def build(problem: Problem, static: dict, hp: dict) -> Method:
         return update
 
     def solve(head, gradient, count):
-        matrix = head.hessian + count * hp["l2"] * jnp.eye(head.weights.shape[1])
+        matrix = head.hessian + count * hp["l2"] * jnp.eye(head.weights.shape[1])[None]
         step = jax.vmap(solved)(matrix, gradient)
         clear = {"gradient": jnp.zeros_like(head.gradient), "hessian": jnp.zeros_like(head.hessian)}
         return head._replace(**clear, counts=jnp.zeros(2)), step

@@ -83,7 +83,7 @@ NEEDS = {
     "forget": "reads the requested examples",
     "retain": "reads retained examples",
     "teacher": "keeps the original model as a teacher",
-    "fresh_init": "starts from new weights, not the original's",
+    "fresh_init": "does not start from the original's weights",
     "nothing": "changes nothing",
     "class": "only for requests of a whole class",
     "head": "replaces the last linear layer alone",

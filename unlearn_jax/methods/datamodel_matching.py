@@ -41,7 +41,8 @@ def begin(context: Context, static: dict, start: Variables) -> tuple[Variables, 
     fold, plan, numeric = context.training
     target, requests = own.copy(), {}
     for i, rows in enumerate(context.requested):
-        requests.setdefault((tuple(rows), tuple(context.kept[i])), []).append(i)
+        if len(rows):
+            requests.setdefault((tuple(rows), tuple(context.kept[i])), []).append(i)
     for number, ((requested, kept), members) in enumerate(requests.items()):
         rng = np.random.default_rng([context.seed, number, 11])
         masks = rng.permuted(np.arange(static["models"])[:, None] % 2 == np.zeros(len(requested)), axis=0)

@@ -26,6 +26,7 @@ ENTRY = Entry(
     needs=frozenset({"nothing"}),
     build=build,
     plan=plan,
+    batch_stats="none",
     numeric={},
     static={},
 )

@@ -56,7 +56,8 @@ def build(problem: Problem, static: dict, hp: dict) -> Method:
 
     def gather(key, trained, batches):
         batch = batches.retain
-        rows = (jnp.arange(problem.num_classes)[:, None] == batch.targets[None, :]) * batch.weight
+        own = jnp.arange(problem.num_classes)[:, None] == batch.targets[None, :]
+        rows = jnp.where(own, batch.weight[None, :], 0.0)
         found = rows @ frozen(problem, trained.extra["original"], batch.inputs).features
         return trained._replace(extra=trained.extra | {"centroids": trained.extra["centroids"] + found}), jnp.float32(0)
 

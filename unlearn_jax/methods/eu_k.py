@@ -2,7 +2,8 @@
 
 Goel et al. 2022 (arXiv 2201.06640). Everything before the last k groups stays bit-identical to the original, so the
 features keep what they learned from the request: a cheap baseline, and a negative control for influence. Groups are the
-model's top-level layers in the order in which it applies them; the head is one. Batch statistics in evaluation mode.
+model's top-level layers in the order in which it applies them; the head is one. Batch statistics in evaluation mode;
+those of re-initialised groups are a new model's too.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from unlearn_jax.methods.common import Entry, Problem, Recipe, descent, gradient_method, mean_loss
-from unlearn_jax.methods.parts import fresh, last_groups
+from unlearn_jax.methods.parts import depth_order, fresh, last_groups
 from unlearn_jax.population.plans import Plan, Sizes, epochs_over_retained
 from unlearn_jax.types import Method
 
@@ -33,9 +34,13 @@ def build(problem: Problem, static: dict, hp: dict) -> Method:
     def init(key, variables):
         params = variables["params"]
         live = last_groups(problem, params, static["k"])
-        new = fresh(problem, jax.random.fold_in(key, 1))["params"]
-        mixed = jax.tree.map(lambda on, a, b: jnp.where(on > 0, b, a), live, params, new)
-        return fold.init(key, variables | {"params": mixed})
+        new = fresh(problem, jax.random.fold_in(key, 1))
+        mixed = jax.tree.map(lambda on, a, b: jnp.where(on > 0, b, a), live, params, new["params"])
+        order = depth_order(problem.model, problem.example.shape, str(problem.example.dtype))
+        inside = lambda path: any(getattr(part, "key", None) in order[-static["k"] :] for part in path)
+        pick = lambda path, a, b: b if inside(path) else a
+        state = jax.tree_util.tree_map_with_path(pick, variables["state"], new["state"])
+        return fold.init(key, variables | {"params": mixed, "state": state})
 
     return Method(init, fold.update, fold.finish)
 

@@ -49,7 +49,7 @@ def build(problem: Problem, static: dict, hp: dict) -> Method:
         kept = frozen(problem, student(params, trained), retain.inputs).logits
         alike = forget_logits(params, trained, forget) @ kept.T / TEMPERATURE
         live = jnp.where(retain.weight > 0, 0.0, -1e9)[None, :]
-        found = -jnp.sum(jax.nn.log_softmax(alike + live, axis=1) * retain.weight, axis=1) / retain.weight.sum()
+        found = -(jax.nn.log_softmax(alike + live, axis=1) @ retain.weight) / jnp.maximum(retain.weight.sum(), 1e-12)
         return weighted_mean(found, forget.weight), trained.state
 
     def fit(params, trained, batches, key):

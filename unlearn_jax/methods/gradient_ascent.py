@@ -40,6 +40,7 @@ ENTRY = Entry(
     needs=frozenset({"forget"}),
     build=build,
     plan=plan,
+    batch_stats="none",
     numeric={"lr": 3e-4, "bound": 1.0},
     static={"epochs": 10, "batch": 128, "optimizer": "adam", "momentum": 0.0},
 )

@@ -28,7 +28,7 @@ def sensitivity(problem: Problem, variables: Variables, batch: Batch, key: Array
         gap = jnp.sqrt(jnp.sum((apply(images + moved) - at) ** 2, axis=1) + 1e-12)
         return gap / jnp.maximum(size, 1e-12)
 
-    return jnp.mean(jax.lax.map(ratio, jax.random.split(key, draws)), axis=0)
+    return jnp.mean(jax.vmap(ratio)(jax.random.split(key, draws)), axis=0)
 
 
 def build(problem: Problem, static: dict, hp: dict) -> Method:

@@ -20,7 +20,8 @@ def build(problem: Problem, static: dict, hp: dict) -> Method:
     def loss(params, trained, batches, key):
         value, state = mean_loss(problem, {"params": params, "state": trained.state}, batches.retain, key, train=True)
         size = sum(jnp.sum(jnp.abs(x)) for x in jax.tree.leaves(params))
-        fade = jnp.maximum(1.0 - batches.progress / (1.0 - static["tail"]), 0.0)
+        until = 1.0 - static["tail"]
+        fade = jnp.maximum(until - batches.progress, 0.0) / max(until, 1e-12)
         return value + hp["alpha"] * fade * size, state
 
     return gradient_method(descent(static, hp), loss)

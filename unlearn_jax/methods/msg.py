@@ -24,11 +24,10 @@ FORGET, RETAIN, RESET, FIT = 0, 1, 2, 3
 
 
 def smallest_share(scores: Array, share: Array | float) -> Array:
-    """1 for the ``share`` of a tensor's entries with the smallest absolute value, else 0."""
-    flat = jnp.sort(jnp.abs(scores).ravel())
-    count = jnp.round(share * flat.shape[0]).astype(jnp.int32)
-    most = jnp.where(count > 0, flat[jnp.maximum(count - 1, 0)], -1.0)
-    return (jnp.abs(scores) <= most).astype(scores.dtype)
+    """1 for the ``share`` of a tensor's entries with the smallest absolute value, else 0; of equal ones the first."""
+    order = jnp.argsort(jnp.abs(scores).ravel())  # by rank, as whole rows of dead inputs have gradient 0
+    chosen = jnp.arange(scores.size) < jnp.round(share * scores.size).astype(jnp.int32)
+    return jnp.zeros(scores.size, scores.dtype).at[order].set(chosen.astype(scores.dtype)).reshape(scores.shape)
 
 
 def build(problem: Problem, static: dict, hp: dict) -> Method:

@@ -43,6 +43,7 @@ ENTRY = Entry(
     needs=frozenset({"forget", "retain"}),
     build=build,
     plan=plan,
+    batch_stats="none",
     numeric={"lr": 3e-4, "alpha": 0.95, "bound": math.inf},
     static={"epochs": 10, "batch": 128, "optimizer": "adam", "momentum": 0.9},
 )

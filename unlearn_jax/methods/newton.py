@@ -112,23 +112,26 @@ def _conjugate(state: Newton, damping) -> Newton:
     count = jnp.maximum(state.count, 1.0)
     image = tree_add(tree_scale(state.product, 1.0 / count), state.direction, damping)
     old, curve = tree_dot(state.residual, state.residual), tree_dot(state.direction, image)
-    length = jnp.where(curve > 0, old / jnp.where(curve > 0, curve, 1.0), 0.0)  # stops at negative curvature
+    length = jnp.where(curve > 0, old / jnp.where(curve > 0, curve, 1.0), 0.0)  # stops for good at negative curvature
     residual = tree_add(state.residual, image, -length)
     ratio = tree_dot(residual, residual) / jnp.maximum(old, 1e-30)
+    direction = tree_add(residual, state.direction, ratio)
     return state._replace(
         solution=tree_add(state.solution, state.direction, length),
         residual=residual,
-        direction=tree_add(residual, state.direction, ratio),
+        direction=tree_scale(direction, (curve > 0).astype(jnp.float32)),
         product=zeros_like(state.product),
     )
 
 
 def _lissa(state: Newton, product: PyTree, batch: Batch, hp: dict, begun) -> Newton:
     """x <- b / scale + (I - (H + damping) / scale) x on one batch; the limit is (H + damping)^-1 b."""
-    mean = tree_scale(product, 1.0 / jnp.maximum(batch.weight.sum(), 1.0))
+    live = batch.weight.sum()
+    mean = tree_scale(product, 1.0 / jnp.where(live > 0, live, 1.0))
     image = tree_add(mean, state.solution, hp["damping"])
     gap = tree_add(state.change, image, -1.0)
-    return state._replace(solution=tree_add(state.solution, gap, 1.0 / hp["scale"]), residual=gap)
+    length = jnp.where(live > 0, 1.0 / hp["scale"], 0.0)  # a batch beyond a smaller member's last example says nothing
+    return state._replace(solution=tree_add(state.solution, gap, length), residual=gap)
 
 
 def _dense(state: Newton, batch: Batch, times: Callable) -> Array:

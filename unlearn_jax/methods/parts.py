@@ -132,7 +132,7 @@ def curvature_product(problem: Problem, variables: Variables, batch: Batch, vect
 
 
 def solve(matrix: Array, right: Array) -> Array:
-    """X of ``matrix X = right`` by Gauss-Jordan elimination with partial pivoting, refined once; (D, D), (D,) or (D, R).
+    """X of ``matrix X = right`` by Gauss-Jordan elimination with pivoting, refined once; (D, D), (D,) or (D, R).
 
     Not ``jnp.linalg.solve``, whose batched LAPACK calls wait for one another for ever on a CPU split into devices.
     """
@@ -173,7 +173,7 @@ def last_groups(problem: Problem, params: PyTree, count: int) -> PyTree:
     """1 for the parameters of the last ``count`` top-level groups (the head is one), 0 for all others.
 
     Raises:
-        InputError: fewer groups than that, or none left to freeze.
+        InputError: ``count`` is below 1 or above the number of groups.
     """
     order = depth_order(problem.model, problem.example.shape, str(problem.example.dtype))
     if not 1 <= count <= len(order):

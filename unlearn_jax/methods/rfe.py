@@ -29,7 +29,7 @@ from unlearn_jax.methods.common import (
 from unlearn_jax.methods.duck import cosines
 from unlearn_jax.methods.parts import frozen
 from unlearn_jax.population.plans import FORWARD, Plan, Sizes, phased_plan
-from unlearn_jax.trees import tree_add, tree_dot, tree_scale
+from unlearn_jax.trees import tree_add, tree_dot
 from unlearn_jax.types import Array, Method, PyTree
 
 CONSTRAIN, PROJECT = 0, 1
@@ -44,8 +44,8 @@ def without_rise(update: PyTree, gradient: PyTree) -> PyTree:
 def gaussian_distance(a: Array, b: Array, weight: Array) -> Array:
     """Squared 2-Wasserstein distance of Gaussians with the weighted means and variances of rows of a and b (B, D)."""
     share = (weight / jnp.maximum(weight.sum(), 1e-12))[:, None]
-    mean = lambda x: jnp.sum(share * x, axis=0)
-    spread = lambda x: jnp.sqrt(jnp.sum(share * jnp.square(x - mean(x)), axis=0) + 1e-6)
+    mean = lambda x: jnp.sum(share * x, axis=0, keepdims=True)
+    spread = lambda x: jnp.sqrt(mean(jnp.square(x - mean(x))) + 1e-6)
     return jnp.sum(jnp.square(mean(a) - mean(b)) + jnp.square(spread(a) - spread(b)))
 
 
@@ -101,8 +101,9 @@ def build(problem: Problem, static: dict, hp: dict) -> Method:
             return weighted_mean(problem.task.loss(logits, batches.retain), weight)
 
         value, grads = jax.value_and_grad(loss)(trained.params)
-        kept = tree_scale(without_rise(tree_scale(grads, -1.0), jax.grad(spared)(trained.params)), -1.0)
-        params, moments = follow(optimizer, kept, trained, batches.rate)
+        moved, moments = follow(optimizer, grads, trained, batches.rate)
+        update = without_rise(tree_add(moved, trained.params, -1.0), jax.grad(spared)(trained.params))
+        params = tree_add(trained.params, update)  # what the optimizer returns is projected, as Adam turns a gradient
         return Trained(params, trained.state, moments, trained.extra), value
 
     return phased_method(init, [constrain, project])
@@ -134,7 +135,6 @@ ENTRY = Entry(
         "rho": 1.0,
         "w2": 1.0,
         "bound": 1.0,
-        "weight_decay": 0.0,
     },  # fmt: skip
     static={"steps": 100, "batch": 128, "adjacent": 0.2, "optimizer": "adam", "momentum": 0.9},
     batch_stats="none",

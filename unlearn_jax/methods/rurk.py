@@ -38,7 +38,7 @@ def build(problem: Problem, static: dict, hp: dict) -> Method:
             return bounded_loss(problem, logits, batches.forget, hp["bound"])
 
         keys = jax.random.split(jax.random.fold_in(key, 1), static["draws"])
-        return retain - hp["weight"] * jnp.mean(jax.lax.map(recognised, keys)), state
+        return retain - hp["weight"] * jnp.mean(jax.vmap(recognised)(keys)), state
 
     return gradient_method(descent(static, hp), loss)
 

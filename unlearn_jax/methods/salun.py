@@ -25,12 +25,20 @@ GATHER, CUT, FIT = 0, 1, 2
 
 
 def top_share(scores: PyTree, share: Array | float) -> PyTree:
-    """1 where an entry is among the top ``share`` of all entries of all leaves by absolute value, else 0."""
-    flat = jnp.sort(jnp.concatenate([jnp.abs(x).ravel() for x in jax.tree.leaves(scores)]))
+    """1 where an entry is among the top ``share`` of all entries of all leaves by absolute value, else 0.
+
+    Of entries that are equal, as the zeros of dead units are, the first ones go in, so that the share is kept.
+    """
+    leaves, structure = jax.tree.flatten(scores)
+    flat = jnp.concatenate([jnp.abs(x).ravel() for x in leaves])
     count = flat.shape[0]
     dropped = jnp.clip(jnp.round((1.0 - share) * count).astype(jnp.int32), 0, count)
-    least = jnp.where(dropped == count, jnp.inf, flat[jnp.minimum(dropped, count - 1)])
-    return jax.tree.map(lambda x: (jnp.abs(x) >= least).astype(x.dtype), scores)
+    least = jnp.sort(flat)[jnp.minimum(dropped, count - 1)]
+    above, equal = flat > least, flat == least
+    room = count - dropped - jnp.sum(above, dtype=jnp.int32)
+    chosen = above | (equal & (jnp.cumsum(equal, dtype=jnp.int32) <= room))
+    parts = jnp.split(chosen, np.cumsum([x.size for x in leaves])[:-1])
+    return jax.tree.unflatten(structure, [part.reshape(x.shape).astype(x.dtype) for part, x in zip(parts, leaves)])
 
 
 def build(problem: Problem, static: dict, hp: dict) -> Method:

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from unlearn_jax.errors import InputError
 from unlearn_jax.methods import scrub
 from unlearn_jax.methods.common import Context, Problem, Recipe, phased_method, weighted_mean
 from unlearn_jax.methods.common import finish as finished
@@ -63,6 +64,11 @@ def begin(context: Context, static: dict, start: Variables) -> tuple[Variables, 
         pools = {c: rng.permutation(heldout[targets[heldout] == c]) for c in np.unique(targets[rows])}
         taken = [pools[c][: (targets[rows] == c).sum()] for c in pools]
         unseen.append(np.concatenate([*taken, np.zeros(0, np.int32)]).astype(np.int32))
+        if len(rows) and not len(unseen[-1]):
+            raise InputError(
+                "scrub_r measures itself on held-out examples of the request's classes and there are none: "
+                "hold some out, or leave scrub_r out."
+            )
     return start | {"request": _gather(context, context.requested), "unseen": _gather(context, unseen)}, (0.0, 0.0)
 
 

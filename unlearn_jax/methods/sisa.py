@@ -21,7 +21,7 @@ import numpy as np
 from unlearn_jax.data.augment import augmentation
 from unlearn_jax.errors import InputError
 from unlearn_jax.methods import do_nothing, retrain
-from unlearn_jax.methods.common import Context, Entry, Problem, gradient_method, mean_loss
+from unlearn_jax.methods.common import Context, Entry, Problem, Recipe, gradient_method, mean_loss
 from unlearn_jax.population.plans import uniform_plan
 from unlearn_jax.population.program import Fold
 from unlearn_jax.types import Method, Model, Outputs, Variables
@@ -63,21 +63,23 @@ def begin(context: Context, static: dict, start: Variables) -> tuple[Variables, 
     shards, slices, members = static["shards"], static["slices"], len(context.kept)
     recipe, (scratch, _, numeric) = context.problem.recipe, context.training
     kept, first, spent = _layout(context, shards, slices)
-    epochs = recipe.steps * recipe.batch / np.mean([len(rows) for rows in context.everything])
     trained, total = {}, 0.0
     for stage in range(1, slices + 1):
         rows = [[r for s, r in one if s < stage] for one in kept]
         rows = [np.sort(np.asarray(r, np.int32)) for r in rows]
         if min(map(len, rows)) == 0:
             raise InputError(f"sisa with {shards} shards leaves a shard empty: give fewer shards.")
-        share = np.mean([len(r) for r in rows]) / recipe.batch
-        steps = max(1, round(epochs * 2 / (slices + 1) * share))
-        plan = uniform_plan(steps, retain_batch=recipe.batch)
+        plan = uniform_plan(_steps(recipe, shards, slices, stage), retain_batch=recipe.batch)
         fold = scratch if stage == 1 else _continuing(context.problem)
         trained = context.train(f"sisa_stage{stage}", fold, plan, rows, start=trained, hp=numeric)
         total += spent[stage - 1] * plan.grad_evals_retain
     stacked = jax.tree.map(lambda x: np.asarray(x).reshape(members, shards, *x.shape[1:]), trained)
     return stacked, (0.0, total / members)
+
+
+def _steps(recipe: Recipe, shards: int, slices: int, stage: int) -> int:
+    """Updates of a stage, from the sizes *before* the request, so that it changes nothing in unaffected shards."""
+    return max(1, round(recipe.steps * 2 / (slices + 1) * stage / (slices * shards)))
 
 
 def _layout(context: Context, shards: int, slices: int) -> tuple[list, list, list]:
@@ -103,9 +105,10 @@ ENTRY = Entry(
     name="sisa",
     paper="Bourtoule et al. 2021, arXiv 1912.03817",
     rule="an ensemble over shards; retrain the shards that held the request from the slice before it",
-    needs=frozenset({"forget", "retain", "protocol", "fresh_init"}),
+    needs=frozenset({"retain", "protocol", "fresh_init"}),
     build=build,
     plan=do_nothing.plan,
+    batch_stats="none",
     numeric={},
     static={"shards": 4, "slices": 2},
     presets={"cifar": ({"shards": 5, "slices": 1}, "within the paper's range of shards")},

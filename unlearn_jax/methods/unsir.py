@@ -30,13 +30,16 @@ def build(problem: Problem, static: dict, hp: dict) -> Method:
         extra = {"noise": noise, "moments": learner.init(noise), "labels": jnp.zeros(static["noises"], jnp.int32)}
         return Trained(variables["params"], variables["state"], walker.init(variables["params"]), extra)
 
+    def slots_of(batches):
+        return jnp.arange(static["noises"]) % batches.forget.weight.shape[0]
+
     def learn(key, trained, batches):
         original = {"params": trained.params, "state": trained.state}  # not moved yet
-        slots = jnp.arange(static["noises"]) % batches.forget.weight.shape[0]
-        labels = batches.forget.targets[slots].astype(jnp.int32)
+        labels = batches.forget.targets[slots_of(batches)].astype(jnp.int32)
 
         def objective(noise):
-            batch = batches.forget._replace(inputs=noise, targets=labels, weight=jnp.ones(len(noise)))
+            weight = batches.forget.weight[slots_of(batches)]
+            batch = batches.forget._replace(inputs=noise, targets=labels, weight=weight)
             size = jnp.mean(jnp.sum(jnp.square(noise).reshape(len(noise), -1), axis=1))
             return -mean_loss(problem, original, batch, None, train=False)[0] + hp["penalty"] * size
 
@@ -48,8 +51,8 @@ def build(problem: Problem, static: dict, hp: dict) -> Method:
 
     def impaired(params, trained, batches, key):
         variables, extra = {"params": params, "state": trained.state}, trained.extra
-        ones = jnp.ones(static["noises"])
-        noisy = batches.forget._replace(inputs=extra["noise"], targets=extra["labels"], weight=ones)
+        weight = batches.forget.weight[slots_of(batches)]  # nothing to impair where nothing was requested
+        noisy = batches.forget._replace(inputs=extra["noise"], targets=extra["labels"], weight=weight)
         spoiled = mean_loss(problem, variables, noisy, None, train=False)[0]
         held, state = mean_loss(problem, variables, batches.retain, key, train=True)
         share = static["noises"] / (static["noises"] + batches.retain.weight.shape[0])

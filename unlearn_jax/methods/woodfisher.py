@@ -33,13 +33,13 @@ class Gathered(NamedTuple):
     retain: PyTree
     counts: Array  # (2,)
     rows: Array  # (m, P)
+    live: Array  # (m,) weight of each row; 0 in a slot beyond a member's last example
     filled: Array  # () int32
 
 
-def inverse_times(rows: Array, damping: Array | float, vector: Array) -> Array:
-    """(damping I + G' G / m)^-1 v for G = rows (m, P), by Woodbury's identity."""
-    m = rows.shape[0]
-    inner = jnp.eye(m) * (m * damping) + rows @ rows.T
+def inverse_times(rows: Array, damping: Array | float, vector: Array, count: Array | float) -> Array:
+    """(damping I + G' G / count)^-1 v for G = rows (m, P), of which some may be 0, by Woodbury's identity."""
+    inner = jnp.eye(rows.shape[0]) * (count * damping) + rows @ rows.T
     return (vector - rows.T @ solve(inner, rows @ vector)) / damping
 
 
@@ -51,7 +51,7 @@ def build(problem: Problem, static: dict, hp: dict) -> Method:
         zero = zeros_like(variables["params"])
         size = sum(x.size for x in jax.tree.leaves(zero))
         rows = jnp.zeros((-(-sampled // batch) * batch, size))
-        return Gathered(variables, zero, zero, jnp.zeros(2), rows, jnp.int32(0))
+        return Gathered(variables, zero, zero, jnp.zeros(2), rows, jnp.zeros(len(rows)), jnp.int32(0))
 
     def sums(part, state, examples):
         total = {part: tree_add(getattr(state, part), loss_gradient(problem, state.variables, examples))}
@@ -60,17 +60,20 @@ def build(problem: Problem, static: dict, hp: dict) -> Method:
 
     def sample(key, state, batches):
         some = jax.tree.map(lambda x: x[:batch], batches.retain)
+        live = jax.lax.dynamic_update_slice(state.live, some.weight, (state.filled,))
+        some = some._replace(weight=jnp.sqrt(some.weight))  # so that g g' carries the weight
         one = lambda e: ravel_pytree(loss_gradient(problem, state.variables, jax.tree.map(lambda x: x[None], e)))[0]
         found = jax.lax.map(one, some, batch_size=min(16, batch))
         rows = jax.lax.dynamic_update_slice(state.rows, found, (state.filled, jnp.int32(0)))
-        return state._replace(rows=rows, filled=state.filled + batch), jnp.float32(0.0)
+        return state._replace(rows=rows, live=live, filled=state.filled + batch), jnp.float32(0.0)
 
     def end(state):
         of_forget, of_retain = state.counts[0], jnp.maximum(state.counts[1], 1.0)
         total = of_forget + of_retain
         forget, back = ravel_pytree(state.forget)
         change = forget / total - of_forget / (total * of_retain) * ravel_pytree(state.retain)[0]
-        step = inverse_times(state.rows[:sampled], hp["damping"], change)
+        count = jnp.maximum(state.live[:sampled].sum(), 1.0)
+        step = inverse_times(state.rows[:sampled], hp["damping"], change, count)
         return state.variables | {"params": tree_add(state.variables["params"], back(step), hp["alpha"])}
 
     branches = [
