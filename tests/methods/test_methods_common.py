@@ -91,7 +91,7 @@ ROWS = {
         0,
     ),
     "ssd": Row({"batch": 16, "micro": 8, "alpha": 1.5}, {"alpha": 1.0, "scale": 0.3}, 1 + 3, 10, 3 * 16),
-    "lfssd": Row({"batch": 16, "micro": 8, "alpha": 1.0}, {"alpha": 0.4, "scale": 0.3}, 1 + 3, 10, 3 * 16),
+    "lfssd": Row({"batch": 16, "micro": 8, "alpha": 1.0}, {"alpha": 2.0, "scale": 0.3}, 1 + 3, 10, 3 * 16),
     "fisher": Row(
         {"batch": 16, "micro": 8, "alpha": 1e-5}, {"alpha": 1e-4, "clamp": 10.0, "power": 0.5}, 3, 0, 3 * 16 * 7 / 3
     ),
@@ -103,7 +103,11 @@ ROWS = {
         12 * 16 * 2,
     ),
     "woodfisher": Row(
-        {"batch": 16, "samples": 32, "damping": 0.1}, {"alpha": 0.5, "damping": 0.3}, 1 + 3 + 2, 10, (3 + 2) * 16
+        {"batch": 16, "samples": 32, "damping": 0.1, "alpha": 0.5},
+        {"alpha": 0.2, "damping": 0.3},
+        1 + 3 + 2,
+        10,
+        (3 + 2) * 16,
     ),
     "warnecke_first": Row({"batch": 4, "tau": 0.03}, {"tau": 0.01}, 3, 3 * 4 * 2, 0),
     "warnecke_second": Row(

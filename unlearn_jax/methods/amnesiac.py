@@ -17,7 +17,7 @@ import numpy as np
 
 from unlearn_jax.data.augment import augmentation
 from unlearn_jax.methods import retrain
-from unlearn_jax.methods.common import Context, Entry, Problem, Recipe, descent, gradient_method, mean_loss
+from unlearn_jax.methods.common import LANGUAGE, Context, Entry, Problem, Recipe, descent, gradient_method, mean_loss
 from unlearn_jax.population.plans import Plan, Sizes, epochs_over_retained
 from unlearn_jax.population.program import Fold
 from unlearn_jax.trees import tree_add, tree_scale
@@ -86,7 +86,10 @@ ENTRY = Entry(
     plan=plan,
     numeric={"lr": 0.02, "weight_decay": 5e-4},
     static={"epochs": 5, "batch": 128, "optimizer": "sgd", "momentum": 0.9},
-    presets={"cifar": ({"lr": 0.01}, "ours: the paper repairs for a few epochs at the training rate")},
+    presets={
+        "cifar": ({"lr": 0.01}, "ours: the paper repairs for a few epochs at the training rate"),
+        "language": LANGUAGE,
+    },
     notes="the log is kept as one sum; trained by the recipe in a run of its own",
     begin=begin,
 )

@@ -13,7 +13,7 @@ import math
 
 import jax
 
-from unlearn_jax.methods.common import Entry, Problem, Recipe, descent, gradient_method
+from unlearn_jax.methods.common import LANGUAGE, Entry, Problem, Recipe, descent, gradient_method
 from unlearn_jax.methods.parts import distillation, fresh, frozen
 from unlearn_jax.population.plans import FORWARD, Plan, Sizes, passes, uniform_plan
 from unlearn_jax.types import Method
@@ -60,6 +60,9 @@ ENTRY = Entry(
     plan=plan,
     numeric={"lr": 1e-3, "temperature": 1.0, "weight_decay": 0.0},
     static={"epochs": 10, "batch": 128, "retain_share": 0.3, "optimizer": "adam", "momentum": 0.9},
-    presets={"cifar": ({"lr": 1e-4, "epochs": 1, "batch": 256}, "the paper's setting: one epoch of Adam at 1e-4")},
+    presets={
+        "cifar": ({"lr": 1e-4, "epochs": 1, "batch": 256}, "the paper's setting: one epoch of Adam at 1e-4"),
+        "language": LANGUAGE,
+    },
     notes="a mean over examples, not over examples and classes",
 )

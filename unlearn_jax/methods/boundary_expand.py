@@ -10,7 +10,17 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from unlearn_jax.methods.common import Entry, Problem, Recipe, Trained, descent, follow, phased_method, weighted_mean
+from unlearn_jax.methods.common import (
+    LANGUAGE,
+    Entry,
+    Problem,
+    Recipe,
+    Trained,
+    descent,
+    follow,
+    phased_method,
+    weighted_mean,
+)
 from unlearn_jax.population.plans import Plan, Sizes, epochs_over_request
 from unlearn_jax.types import Method
 
@@ -58,6 +68,9 @@ ENTRY = Entry(
     numeric={"lr": 1e-3, "weight_decay": 0.0},
     static={"epochs": 10, "batch": 128, "optimizer": "sgd", "momentum": 0.9},
     batch_stats="none",
-    presets={"cifar": ({"lr": 1e-5}, "10 epochs; the published searches span rates from 1e-8 up")},
+    presets={
+        "cifar": ({"lr": 1e-5}, "10 epochs; the published searches span rates from 1e-8 up"),
+        "language": LANGUAGE,
+    },
     notes="retain-free",
 )

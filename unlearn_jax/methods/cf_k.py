@@ -6,7 +6,7 @@ mode, so that all before them stays bit-identical.
 
 from __future__ import annotations
 
-from unlearn_jax.methods.common import Entry, Problem, Recipe
+from unlearn_jax.methods.common import LANGUAGE, Entry, Problem, Recipe
 from unlearn_jax.methods.eu_k import last_layers_fold
 from unlearn_jax.population.plans import Plan, Sizes, epochs_over_retained
 from unlearn_jax.types import Method
@@ -32,6 +32,9 @@ ENTRY = Entry(
     numeric={"lr": 0.01, "weight_decay": 5e-4},
     static={"epochs": 10, "batch": 128, "k": 1, "optimizer": "sgd", "momentum": 0.9},
     batch_stats="none",
-    presets={"cifar": ({}, "10 epochs of SGD at .01, as for fine-tuning in the comparisons")},
+    presets={
+        "cifar": ({}, "10 epochs of SGD at .01, as for fine-tuning in the comparisons"),
+        "language": LANGUAGE,
+    },
     notes="features keep the request's influence",
 )

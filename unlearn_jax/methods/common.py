@@ -79,6 +79,10 @@ class Entry(NamedTuple):
     model: Callable[[Problem, dict], Model] | None = None  # the model that the result is evaluated with, if another
 
 
+LANGUAGE = (  # of iterative methods at language scale
+    {"lr": 1e-5, "epochs": 10, "batch": 32, "optimizer": "adam"},
+    "the usual setting of public language benchmarks: 10 epochs of Adam at 1e-5, batches of 32",
+)
 NEEDS = {
     "forget": "reads the requested examples",
     "retain": "reads retained examples",

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from unlearn_jax.methods.common import Context, Entry
+from unlearn_jax.methods.common import LANGUAGE, Context, Entry
 from unlearn_jax.methods.oracle_matching import build, plan
 from unlearn_jax.types import Variables
 
@@ -64,7 +64,10 @@ ENTRY = Entry(
     plan=plan,
     numeric={"lr": 1e-3, "forget_weight": 1.0, "weight_decay": 0.0},
     static={"epochs": 10, "batch": 128, "models": 128, "ridge": 0.1, "optimizer": "adam", "momentum": 0.9},
-    presets={"cifar": ({"lr": 5e-4}, "ours; the paper uses tens of thousands of models")},
+    presets={
+        "cifar": ({"lr": 5e-4}, "ours; the paper uses tens of thousands of models"),
+        "language": LANGUAGE,
+    },
     notes="datamodels of the request's examples alone; its cost includes a share of their training",
     begin=begin,
 )

@@ -15,6 +15,7 @@ import numpy as np
 from jax import lax
 
 from unlearn_jax.methods.common import (
+    LANGUAGE,
     Entry,
     Problem,
     Recipe,
@@ -97,6 +98,9 @@ ENTRY = Entry(
     plan=plan,
     numeric={"lr": 5e-4, "forget_weight": 1.5, "retain_weight": 1.5, "temperature": 2.0, "weight_decay": 5e-4},
     static={"epochs": 10, "batch": 128, "optimizer": "adam", "momentum": 0.9},
-    presets={"cifar": ({}, "both weights 1.5, temperature 2, Adam at 5e-4, from memory of the paper")},
+    presets={
+        "cifar": ({}, "both weights 1.5, temperature 2, Adam at 5e-4, from memory of the paper"),
+        "language": LANGUAGE,
+    },
     notes="no stopping by accuracy",
 )

@@ -6,7 +6,7 @@ momentum .9 at .01 (the setting of the l1-sparse and SalUn comparisons). Batch s
 
 from __future__ import annotations
 
-from unlearn_jax.methods.common import Entry, Problem, Recipe, gradient_method, mean_loss, sgd
+from unlearn_jax.methods.common import LANGUAGE, Entry, Problem, Recipe, descent, gradient_method, mean_loss
 from unlearn_jax.population.plans import Plan, Sizes, passes, uniform_plan
 from unlearn_jax.types import Method
 
@@ -17,7 +17,7 @@ def build(problem: Problem, static: dict, hp: dict) -> Method:
     def loss(params, trained, batches, key):
         return mean_loss(problem, {"params": params, "state": trained.state}, batches.retain, key, train=True)
 
-    return gradient_method(sgd(hp["lr"], static["momentum"], hp["weight_decay"]), loss)
+    return gradient_method(descent(static, hp), loss)
 
 
 def plan(sizes: Sizes, static: dict, recipe: Recipe) -> Plan:
@@ -33,5 +33,9 @@ ENTRY = Entry(
     build=build,
     plan=plan,
     numeric={"lr": 0.01, "weight_decay": 5e-4},
-    static={"epochs": 10, "batch": 128, "momentum": 0.9},
+    static={"epochs": 10, "batch": 128, "optimizer": "sgd", "momentum": 0.9},
+    presets={
+        "cifar": ({}, "10 epochs of SGD at .01, as in the l1-sparse and SalUn comparisons"),
+        "language": LANGUAGE,
+    },
 )

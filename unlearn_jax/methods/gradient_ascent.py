@@ -11,7 +11,7 @@ alone do not overwrite them.
 
 from __future__ import annotations
 
-from unlearn_jax.methods.common import Entry, Problem, Recipe, bounded_loss, descent, gradient_method
+from unlearn_jax.methods.common import LANGUAGE, Entry, Problem, Recipe, bounded_loss, descent, gradient_method
 from unlearn_jax.population.plans import Plan, Sizes, passes, uniform_plan
 from unlearn_jax.types import Method
 
@@ -43,4 +43,11 @@ ENTRY = Entry(
     batch_stats="none",
     numeric={"lr": 3e-4, "bound": 1.0},
     static={"epochs": 10, "batch": 128, "optimizer": "adam", "momentum": 0.0},
+    presets={
+        "cifar": (
+            {"lr": 1e-4, "epochs": 5, "optimizer": "sgd"},
+            "5 epochs of SGD at 1e-4; the comparisons search from 1e-5 to .1",
+        ),
+        "language": LANGUAGE,
+    },
 )

@@ -12,7 +12,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from unlearn_jax.methods.common import Entry, Problem, Recipe, descent, gradient_method, phased_method, weighted_mean
+from unlearn_jax.methods.common import (
+    LANGUAGE,
+    Entry,
+    Problem,
+    Recipe,
+    descent,
+    gradient_method,
+    phased_method,
+    weighted_mean,
+)
 from unlearn_jax.methods.parts import depth_order, distillation, fresh, frozen
 from unlearn_jax.population.plans import FORWARD, Plan, Sizes, passes, phased_plan
 from unlearn_jax.types import Method
@@ -71,6 +80,9 @@ ENTRY = Entry(
     plan=plan,
     numeric={"lr": 0.02, "temperature": 1.0, "weight_decay": 5e-4},
     static={"epochs": 5, "batch": 128, "optimizer": "sgd", "momentum": 0.9},
-    presets={"cifar": ({"lr": 5e-4, "epochs": 3}, "the entry's 3 and 3 epochs; rate of its neighbours")},
+    presets={
+        "cifar": ({"lr": 5e-4, "epochs": 3}, "the entry's 3 and 3 epochs; rate of its neighbours"),
+        "language": LANGUAGE,
+    },
     notes="which layers and which soft loss are ours",
 )

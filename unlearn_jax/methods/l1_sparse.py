@@ -9,7 +9,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from unlearn_jax.methods.common import Entry, Problem, Recipe, descent, gradient_method, mean_loss
+from unlearn_jax.methods.common import LANGUAGE, Entry, Problem, Recipe, descent, gradient_method, mean_loss
 from unlearn_jax.population.plans import Plan, Sizes, epochs_over_retained
 from unlearn_jax.types import Method
 
@@ -41,5 +41,8 @@ ENTRY = Entry(
     plan=plan,
     numeric={"lr": 0.01, "alpha": 5e-4, "weight_decay": 5e-4},
     static={"epochs": 10, "batch": 128, "tail": 0.0, "optimizer": "sgd", "momentum": 0.9},
-    presets={"cifar": ({}, "10 epochs of SGD at .01 with alpha 5e-4; the public default alpha .2 collapses the model")},
+    presets={
+        "cifar": ({}, "10 epochs of SGD at .01 with alpha 5e-4; the public default alpha .2 collapses the model"),
+        "language": LANGUAGE,
+    },
 )

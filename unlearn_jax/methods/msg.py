@@ -14,7 +14,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from unlearn_jax.methods.common import Entry, Problem, Recipe, Trained, descent, follow, mean_loss, phased_method
+from unlearn_jax.methods.common import (
+    LANGUAGE,
+    Entry,
+    Problem,
+    Recipe,
+    Trained,
+    descent,
+    follow,
+    mean_loss,
+    phased_method,
+)
 from unlearn_jax.methods.parts import convolutions, fresh, loss_gradient, zeros_like
 from unlearn_jax.population.plans import Plan, Sizes, passes, phased_plan, warm_then_linear
 from unlearn_jax.trees import tree_add
@@ -101,6 +111,9 @@ ENTRY = Entry(
     plan=plan,
     numeric={"lr": 0.02, "share": 0.3, "slow": 0.1, "weight_decay": 5e-4},
     static={"epochs": 10, "batch": 128, "optimizer": "sgd", "momentum": 0.9},
-    presets={"cifar": ({"lr": 1e-3, "epochs": 5}, "the entry's: 5 epochs at 1e-3")},
+    presets={
+        "cifar": ({"lr": 1e-3, "epochs": 5}, "the entry's: 5 epochs at 1e-3"),
+        "language": LANGUAGE,
+    },
     notes="dense kernels where there is no convolution",
 )

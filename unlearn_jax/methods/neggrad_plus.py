@@ -11,7 +11,16 @@ from __future__ import annotations
 
 import math
 
-from unlearn_jax.methods.common import Entry, Problem, Recipe, bounded_loss, descent, gradient_method, mean_loss
+from unlearn_jax.methods.common import (
+    LANGUAGE,
+    Entry,
+    Problem,
+    Recipe,
+    bounded_loss,
+    descent,
+    gradient_method,
+    mean_loss,
+)
 from unlearn_jax.population.plans import Plan, Sizes, passes, uniform_plan
 from unlearn_jax.types import Method
 
@@ -46,4 +55,8 @@ ENTRY = Entry(
     batch_stats="none",
     numeric={"lr": 3e-4, "alpha": 0.95, "bound": math.inf},
     static={"epochs": 10, "batch": 128, "optimizer": "adam", "momentum": 0.9},
+    presets={
+        "cifar": ({"lr": 0.01, "optimizer": "sgd"}, "10 epochs of SGD at .01, alpha .95, in the SCRUB comparison"),
+        "language": LANGUAGE,
+    },
 )

@@ -12,7 +12,16 @@ from __future__ import annotations
 import jax.numpy as jnp
 
 from unlearn_jax.errors import choose
-from unlearn_jax.methods.common import Context, Entry, Problem, Recipe, descent, gradient_method, weighted_mean
+from unlearn_jax.methods.common import (
+    LANGUAGE,
+    Context,
+    Entry,
+    Problem,
+    Recipe,
+    descent,
+    gradient_method,
+    weighted_mean,
+)
 from unlearn_jax.population.plans import Plan, Sizes, epochs_over_retained
 from unlearn_jax.types import Method, Variables
 
@@ -56,7 +65,10 @@ ENTRY = Entry(
     plan=plan,
     numeric={"lr": 1e-3, "forget_weight": 1.0, "weight_decay": 0.0},
     static={"epochs": 10, "batch": 128, "target": "oracle", "optimizer": "adam", "momentum": 0.9},
-    presets={"cifar": ({"lr": 5e-4}, "ours; the paper's constants are not published in its abstract")},
+    presets={
+        "cifar": ({"lr": 5e-4}, "ours; the paper's constants are not published in its abstract"),
+        "language": LANGUAGE,
+    },
     notes="an upper bound; its cost includes the target's training",
     begin=begin,
 )

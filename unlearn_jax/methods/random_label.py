@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 import jax
 
-from unlearn_jax.methods.common import Entry, Problem, Recipe, gradient_method, mean_loss, sgd
+from unlearn_jax.methods.common import LANGUAGE, Entry, Problem, Recipe, descent, gradient_method, mean_loss
 from unlearn_jax.population.plans import Plan, Sizes, passes, uniform_plan
 from unlearn_jax.types import Array, Batch, Method
 
@@ -45,7 +45,7 @@ def build(problem: Problem, static: dict, hp: dict) -> Method:
     """Descent on random labels for F and true labels for R."""
     keep_key = lambda key, variables: jax.random.key_data(key)
     loss = relabelled_loss(problem, static, hp, lambda trained: trained.extra)
-    return gradient_method(sgd(hp["lr"], static["momentum"], hp["weight_decay"]), loss, extra=keep_key)
+    return gradient_method(descent(static, hp), loss, extra=keep_key)
 
 
 def plan(sizes: Sizes, static: dict, recipe: Recipe) -> Plan:
@@ -62,5 +62,9 @@ ENTRY = Entry(
     build=build,
     plan=plan,
     numeric={"lr": 0.01, "retain_weight": 1.0, "weight_decay": 5e-4},
-    static={"epochs": 10, "batch": 128, "momentum": 0.9, "redraw": False, "allow_true": False},
+    static={"epochs": 10, "batch": 128, "optimizer": "sgd", "momentum": 0.9, "redraw": False, "allow_true": False},
+    presets={
+        "cifar": ({"lr": 0.013}, "10 epochs of SGD at .013 to .1 in the SalUn comparison"),
+        "language": LANGUAGE,
+    },
 )

@@ -11,7 +11,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from unlearn_jax.methods.common import Entry, Problem, Recipe, descent, gradient_method, mean_loss, phased_method
+from unlearn_jax.methods.common import (
+    LANGUAGE,
+    Entry,
+    Problem,
+    Recipe,
+    descent,
+    gradient_method,
+    mean_loss,
+    phased_method,
+)
 from unlearn_jax.methods.parts import normal_like
 from unlearn_jax.population.plans import Plan, Sizes, passes, phased_plan
 from unlearn_jax.types import Method
@@ -59,5 +68,8 @@ ENTRY = Entry(
     plan=plan,
     numeric={"lr": 0.01, "noise": 0.04, "weight_decay": 5e-4},
     static={"epochs": 9, "batch": 128, "tensors": 9, "optimizer": "sgd", "momentum": 0.9},
-    presets={"cifar": ({"lr": 2e-4}, "the entry's: noise .04 on 9 tensors, 9 epochs at 2e-4")},
+    presets={
+        "cifar": ({"lr": 2e-4}, "the entry's: noise .04 on 9 tensors, 9 epochs at 2e-4"),
+        "language": LANGUAGE,
+    },
 )

@@ -14,7 +14,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from unlearn_jax.methods.common import Entry, Problem, Recipe, Trained, descent, gradient_method, phased_method
+from unlearn_jax.methods.common import (
+    LANGUAGE,
+    Entry,
+    Problem,
+    Recipe,
+    Trained,
+    descent,
+    gradient_method,
+    phased_method,
+)
 from unlearn_jax.methods.parts import loss_gradient, summed_loss, zeros_like
 from unlearn_jax.methods.random_label import relabelled_loss
 from unlearn_jax.population.plans import Plan, Sizes, passes, phased_plan
@@ -98,6 +107,9 @@ ENTRY = Entry(
         "redraw": True,
         "allow_true": True,
     },  # fmt: skip
-    presets={"cifar": ({"lr": 0.013}, "the paper's ResNet-18 on CIFAR-10: 10 epochs, half of the weights")},
+    presets={
+        "cifar": ({"lr": 0.013}, "the paper's ResNet-18 on CIFAR-10: 10 epochs, half of the weights"),
+        "language": LANGUAGE,
+    },
     notes="one threshold over all tensors; retain term in the same update",
 )

@@ -95,4 +95,11 @@ ENTRY = Entry(
     plan=plan,
     numeric={"lr": 5e-4, "alpha": 0.5, "gamma": 1.0, "temperature": 2.0, "weight_decay": 0.1},
     static={"epochs": 10, "max_epochs": 3, "forget_batch": 32, "batch": 128, "decay": (5, 8, 9)},
+    presets={
+        "cifar": (
+            {"epochs": 5, "max_epochs": 4, "lr": 5e-4, "temperature": 4.0},
+            "5 epochs of which 4 with a max pass, temperature 4, in the RUM comparison",
+        ),
+        "language": ({"lr": 1e-5, "batch": 32, "weight_decay": 0.0}, "rate and batch of public language benchmarks"),
+    },
 )

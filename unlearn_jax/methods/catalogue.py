@@ -1,0 +1,91 @@
+"""The catalogue as a page: every method with its paper, rule, needs, cost and variant, from the registry alone.
+
+python -m unlearn_jax.methods.catalogue > docs/methods.md
+"""
+
+from __future__ import annotations
+
+from unlearn_jax.methods import CORE, METHODS, SCALES
+from unlearn_jax.methods.common import NEEDS, Entry, Recipe
+from unlearn_jax.population.plans import Sizes
+
+EXAMPLE = Sizes(forget=30, retain=1200, classes=10)  # a request on digits, for the costs
+STATISTICS = {"retain": "retained batches", "both": "all batches", "none": "unchanged"}
+OPENING = """# Methods
+
+Made from the registry by `python -m unlearn_jax.methods.catalogue`; a test holds this page to it. Each method is one
+file of `unlearn_jax/methods/`, whose docstring says the rule and how it differs from the paper. `--methods core` runs
+{core};
+`--methods all` everything here but the class-only ones, which need `--targets class`.
+
+All methods run on N members in one program, seeds and numeric hyperparameters side by side. Some do part of their work
+before it, in populations of their own through the same runner: the protocols, which prescribe how the original is
+trained, and the upper bounds, which are given the outputs of other retrained models.
+
+**Needs**: {needs}.
+
+**Cost** in gradient evaluations (forward and backward of one example; a forward pass is a third, a Hessian-vector
+product two) on the request and on retained data, at the defaults, for {forget} requested and {retain:,} retained
+examples; `begin` stands for what a method spends before its own plan. `--budget B` gives every iterative method the
+greatest length that costs at most B. **Batch statistics**: whose batches move the running statistics of a model with
+batch normalisation.
+"""
+
+
+def cost(entry: Entry) -> str:
+    """Gradient evaluations on request and retained data at `EXAMPLE`."""
+    plan = entry.plan(EXAMPLE, entry.static, Recipe())
+    text = f"{plan.grad_evals_forget:,.0f} / {plan.grad_evals_retain:,.0f}"
+    return text + (" + begin" if entry.needs & {"reference", "protocol"} else "")
+
+
+def settings(entry: Entry) -> str:
+    """The defaults as NAME VALUE, numeric ones first."""
+
+    def text(value) -> str:
+        if isinstance(value, tuple):
+            return "+".join(map(str, value))
+        return f"{value:g}" if isinstance(value, float) else str(value).lower()
+
+    return ", ".join(f"{name} {text(value)}" for name, value in {**entry.numeric, **entry.static}.items())
+
+
+def methods_table() -> str:
+    """A row for each method: name, paper, rule, needs, cost, batch statistics, notes."""
+    lines = ["| method | paper | rule | needs | cost F / R | batch statistics | notes |", "|" + " --- |" * 7]
+    for name, entry in METHODS.items():
+        needs = ", ".join(need for need in NEEDS if need in entry.needs)
+        cells = (f"`{name}`", entry.paper, entry.rule, needs, cost(entry), STATISTICS[entry.batch_stats], entry.notes)
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def presets_table() -> str:
+    """Defaults of each method, and what other scales change, with where that comes from."""
+    lines = ["| method | small | " + " | ".join(SCALES[1:]) + " | from |", "|" + " --- |" * (2 + len(SCALES))]
+    for name, entry in METHODS.items():
+        cells, sources = [f"`{name}`", settings(entry) or "the recipe's"], []
+        for scale in SCALES[1:]:
+            given, source = entry.presets.get(scale, ({}, ""))
+            changed = settings(entry._replace(numeric={}, static=given))
+            cells.append(changed or ("the same" if scale in entry.presets else ""))
+            sources += [f"{scale}: {source}"] if source else []
+        small = entry.presets.get("small", ({}, ""))[1]
+        lines.append("| " + " | ".join([*cells, "; ".join([f"small: {small}"] * bool(small) + sources)]) + " |")
+    return "\n".join(lines)
+
+
+def page() -> str:
+    """The whole page."""
+    needs = "; ".join(f"*{name}* = {text}" for name, text in NEEDS.items())
+    core = ", ".join(f"`{name}`" for name in CORE)
+    opening = OPENING.format(core=core, needs=needs, forget=EXAMPLE.forget, retain=EXAMPLE.retain)
+    defaults = (
+        "## Defaults\n\n`--scale small|cifar|language` chooses the column; without it a study takes the data set's own "
+        "(CIFAR: cifar, all others: small). `--hp METHOD.NAME=VALUE` overrides."
+    )
+    return f"{opening}\n{methods_table()}\n\n{defaults}\n\n{presets_table()}\n"
+
+
+if __name__ == "__main__":
+    print(page(), end="")
