@@ -37,15 +37,7 @@ def test_the_registry_has_both_kinds():
     assert {LENGTH[name] for name in ITERATIVE} == set(LENGTHS)
 
 
-STEPWISE = pytest.param(
-    "warnecke_second",
-    marks=pytest.mark.xfail(
-        strict=True, reason="the cost of LiSSA's steps rises in whole passes, and the search stops"
-    ),
-)
-
-
-@pytest.mark.parametrize("name", [STEPWISE if name == "warnecke_second" else name for name in ITERATIVE])
+@pytest.mark.parametrize("name", ITERATIVE)
 def test_a_budget_is_used_as_far_as_whole_rounds_go(name):
     costs = by_length(name, STUDY)
     for budget in (costs[0], costs[1], 0.5 * (costs[2] + costs[3]), costs[24] - 1e-6, 1.003 * costs[24]):

@@ -164,7 +164,7 @@ def within_budget(entry: Entry, static: dict, sizes: Sizes, problem: Problem, bu
             f"give at least that, or leave the method out."
         )
     low, high = 1, 2
-    while cost(high) <= budget and cost(high) > cost(low):
+    while cost(high) <= budget and (cost(high) > cost(1) or high < 1024):  # some costs rise in whole passes only
         low, high = high, 2 * high
     while high - low > 1:
         middle = (low + high) // 2

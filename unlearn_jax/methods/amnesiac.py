@@ -17,7 +17,17 @@ import numpy as np
 
 from unlearn_jax.data.augment import augmentation
 from unlearn_jax.methods import retrain
-from unlearn_jax.methods.common import LANGUAGE, Context, Entry, Problem, Recipe, descent, gradient_method, mean_loss
+from unlearn_jax.methods.common import (
+    LANGUAGE,
+    TUNED,
+    Context,
+    Entry,
+    Problem,
+    Recipe,
+    descent,
+    gradient_method,
+    mean_loss,
+)
 from unlearn_jax.population.plans import Plan, Sizes, epochs_over_retained
 from unlearn_jax.population.program import Fold
 from unlearn_jax.trees import tree_add, tree_scale
@@ -84,9 +94,10 @@ ENTRY = Entry(
     needs=frozenset({"forget", "retain", "protocol", "fresh_init"}),
     build=build,
     plan=plan,
-    numeric={"lr": 0.02, "weight_decay": 5e-4},
+    numeric={"lr": 0.1, "weight_decay": 5e-4},
     static={"epochs": 5, "batch": 128, "optimizer": "sgd", "momentum": 0.9},
     presets={
+        "small": TUNED,
         "cifar": ({"lr": 0.01}, "ours: the paper repairs for a few epochs at the training rate"),
         "language": LANGUAGE,
     },

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import jax.numpy as jnp
 
-from unlearn_jax.methods.common import Entry, Problem, Recipe, descent, gradient_method, mean_loss
+from unlearn_jax.methods.common import TUNED, Entry, Problem, Recipe, descent, gradient_method, mean_loss
 from unlearn_jax.methods.parts import attacked, frozen
 from unlearn_jax.population.plans import FORWARD, Plan, Sizes, epochs_over_retained
 from unlearn_jax.types import Array, Batch, Method, Variables
@@ -53,8 +53,11 @@ ENTRY = Entry(
     needs=frozenset({"forget", "retain", "teacher"}),
     build=build,
     plan=plan,
-    numeric={"lr": 0.01, "radius": 2.0, "weight_decay": 5e-4},
+    numeric={"lr": 0.01, "radius": 0.2, "weight_decay": 5e-4},
     static={"epochs": 10, "batch": 128, "attack_steps": 10, "optimizer": "sgd", "momentum": 0.9},
-    presets={"cifar": ({"radius": 1.0}, "10 epochs of SGD at .01, as in the paper's comparison; radius ours")},
+    presets={
+        "small": TUNED,
+        "cifar": ({"radius": 1.0}, "10 epochs of SGD at .01, as in the paper's comparison; radius ours"),
+    },
     notes="fixed radius; images only",
 )

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 
 from unlearn_jax.methods.common import (
     LANGUAGE,
+    TUNED,
     Entry,
     Problem,
     Recipe,
@@ -69,6 +70,7 @@ ENTRY = Entry(
     static={"epochs": 10, "batch": 128, "optimizer": "sgd", "momentum": 0.9},
     batch_stats="none",
     presets={
+        "small": TUNED,
         "cifar": ({"lr": 1e-5}, "10 epochs; the published searches span rates from 1e-8 up"),
         "language": LANGUAGE,
     },

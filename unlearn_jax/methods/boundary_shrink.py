@@ -11,7 +11,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from unlearn_jax.methods.common import Entry, Problem, Recipe, descent, gradient_method, mean_loss
+from unlearn_jax.methods.common import TUNED, Entry, Problem, Recipe, descent, gradient_method, mean_loss
 from unlearn_jax.methods.parts import frozen, pixels
 from unlearn_jax.population.plans import FORWARD, Plan, Sizes, epochs_over_request
 from unlearn_jax.types import Array, Batch, Method, Variables
@@ -58,9 +58,9 @@ ENTRY = Entry(
     needs=frozenset({"forget", "teacher"}),
     build=build,
     plan=plan,
-    numeric={"lr": 1e-3, "epsilon": 0.1, "weight_decay": 0.0},
+    numeric={"lr": 4e-4, "epsilon": 0.1, "weight_decay": 0.0},
     static={"epochs": 10, "batch": 128, "optimizer": "sgd", "momentum": 0.9},
     batch_stats="none",
-    presets={"cifar": ({"lr": 1e-5}, "10 epochs; the published searches span rates from 1e-8 up")},
+    presets={"small": TUNED, "cifar": ({"lr": 1e-5}, "10 epochs; the published searches span rates from 1e-8 up")},
     notes="retain-free; images only",
 )

@@ -11,7 +11,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from unlearn_jax.methods.common import LANGUAGE, Entry, Problem, Recipe, descent, gradient_method, mean_loss
+from unlearn_jax.methods.common import LANGUAGE, TUNED, Entry, Problem, Recipe, descent, gradient_method, mean_loss
 from unlearn_jax.methods.parts import convolutions, normal_like
 from unlearn_jax.population.plans import Plan, Sizes, epochs_over_retained
 from unlearn_jax.types import Method
@@ -51,9 +51,10 @@ ENTRY = Entry(
     needs=frozenset({"retain"}),
     build=build,
     plan=plan,
-    numeric={"lr": 0.02, "noise": 0.6, "class_weight": 1.0, "weight_decay": 5e-4},
+    numeric={"lr": 0.01, "noise": 0.6, "class_weight": 1.0, "weight_decay": 5e-4},
     static={"epochs": 10, "batch": 128, "optimizer": "sgd", "momentum": 0.9},
     presets={
+        "small": TUNED,
         "cifar": ({"lr": 7e-4, "epochs": 4}, "the entry's: noise .6, 4 epochs at 7e-4"),
         "language": LANGUAGE,
     },

@@ -83,6 +83,10 @@ LANGUAGE = (  # of iterative methods at language scale
     {"lr": 1e-5, "epochs": 10, "batch": 32, "optimizer": "adam"},
     "the usual setting of public language benchmarks: 10 epochs of Adam at 1e-5, batches of 32",
 )
+TUNED = (  # where the defaults at small scale come from, unless an entry says otherwise
+    {},
+    "the rule above",
+)
 NEEDS = {
     "forget": "reads the requested examples",
     "retain": "reads retained examples",

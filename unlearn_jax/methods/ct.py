@@ -10,7 +10,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from unlearn_jax.methods.common import Entry, Problem, Recipe, descent, gradient_method, mean_loss
+from unlearn_jax.methods.common import TUNED, Entry, Problem, Recipe, descent, gradient_method, mean_loss
 from unlearn_jax.methods.parts import convolutions
 from unlearn_jax.population.plans import Plan, Sizes, epochs_over_retained
 from unlearn_jax.types import Array, Method, PyTree
@@ -53,8 +53,8 @@ ENTRY = Entry(
     needs=frozenset({"retain"}),
     build=build,
     plan=plan,
-    numeric={"lr": 0.02, "weight_decay": 5e-4},
+    numeric={"lr": 0.01, "weight_decay": 5e-4},
     static={"epochs": 10, "batch": 128, "optimizer": "sgd", "momentum": 0.9},
-    presets={"cifar": ({"lr": 1e-3, "epochs": 3}, "the entry's: 3 epochs at 1e-3")},
+    presets={"small": TUNED, "cifar": ({"lr": 1e-3, "epochs": 3}, "the entry's: 3 epochs at 1e-3")},
     notes="square dense kernels where there is no convolution",
 )

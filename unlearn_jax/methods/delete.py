@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import jax.numpy as jnp
 
-from unlearn_jax.methods.common import LANGUAGE, Entry, Problem, Recipe, descent, gradient_method, weighted_mean
+from unlearn_jax.methods.common import LANGUAGE, TUNED, Entry, Problem, Recipe, descent, gradient_method, weighted_mean
 from unlearn_jax.methods.parts import divergence, frozen
 from unlearn_jax.population.plans import FORWARD, Plan, Sizes, epochs_over_request
 from unlearn_jax.types import Array, Method
@@ -46,11 +46,12 @@ ENTRY = Entry(
     needs=frozenset({"forget", "teacher"}),
     build=build,
     plan=plan,
-    numeric={"lr": 0.01, "weight_decay": 0.0},
+    numeric={"lr": 5e-4, "weight_decay": 0.0},
     static={"epochs": 10, "batch": 128, "optimizer": "sgd", "momentum": 0.9},
     batch_stats="none",
     presets={
-        "cifar": ({}, "the paper's: 10 epochs of SGD at .01, momentum .9"),
+        "small": TUNED,
+        "cifar": ({"lr": 0.01}, "the paper's: 10 epochs of SGD at .01, momentum .9"),
         "language": LANGUAGE,
     },
     notes="retain-free",

@@ -11,7 +11,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from unlearn_jax.methods.common import LANGUAGE, Entry, Problem, Recipe, descent, gradient_method, mean_loss
+from unlearn_jax.methods.common import LANGUAGE, TUNED, Entry, Problem, Recipe, descent, gradient_method, mean_loss
 from unlearn_jax.methods.parts import depth_order, fresh, last_groups
 from unlearn_jax.population.plans import Plan, Sizes, epochs_over_retained
 from unlearn_jax.types import Method
@@ -57,10 +57,11 @@ ENTRY = Entry(
     needs=frozenset({"retain"}),
     build=build,
     plan=plan,
-    numeric={"lr": 0.05, "weight_decay": 5e-4},
+    numeric={"lr": 0.01, "weight_decay": 5e-4},
     static={"epochs": 20, "batch": 128, "k": 1, "optimizer": "sgd", "momentum": 0.9},
     batch_stats="none",
     presets={
+        "small": TUNED,
         "cifar": ({"lr": 0.01, "epochs": 30}, "the rate of the comparisons; longer than CF-k, as published"),
         "language": LANGUAGE,
     },

@@ -9,7 +9,7 @@ literal rule. Batch statistics in evaluation mode and unchanged.
 
 from __future__ import annotations
 
-from unlearn_jax.methods.common import Entry, Problem
+from unlearn_jax.methods.common import TUNED, Entry, Problem
 from unlearn_jax.methods.newton import newton_fold, newton_plan
 from unlearn_jax.methods.parts import loss_gradient
 from unlearn_jax.types import Method
@@ -27,9 +27,9 @@ ENTRY = Entry(
     needs=frozenset({"forget", "retain"}),
     build=build,
     plan=newton_plan,
-    numeric={"damping": 1e-3, "rate": 1.0, "scale": 10.0},
+    numeric={"damping": 1e-5, "rate": 1.0, "scale": 10.0},
     static={"batch": 128, "steps": 10, "solver": "cg", "curvature": "ggn"},
     batch_stats="none",
-    presets={"cifar": ({"damping": 1e-2}, "ours: stronger damping for larger networks")},
+    presets={"small": TUNED, "cifar": ({"damping": 1e-2}, "ours: stronger damping for larger networks")},
     notes="exact on quadratic losses; solvers cg, lissa, dense",
 )

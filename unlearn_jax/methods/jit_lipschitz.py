@@ -10,7 +10,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from unlearn_jax.methods.common import Entry, Problem, Recipe, descent, gradient_method, weighted_mean
+from unlearn_jax.methods.common import TUNED, Entry, Problem, Recipe, descent, gradient_method, weighted_mean
 from unlearn_jax.methods.parts import pixels
 from unlearn_jax.population.plans import Plan, Sizes, epochs_over_request
 from unlearn_jax.types import Array, Batch, Method, Variables
@@ -54,9 +54,12 @@ ENTRY = Entry(
     needs=frozenset({"forget"}),
     build=build,
     plan=plan,
-    numeric={"lr": 3e-4, "noise": 0.1, "weight_decay": 0.0},
+    numeric={"lr": 1e-3, "noise": 0.1, "weight_decay": 0.0},
     static={"epochs": 10, "batch": 128, "draws": 8, "optimizer": "adam", "momentum": 0.0},
     batch_stats="none",
-    presets={"cifar": ({"lr": 3e-4, "epochs": 1, "draws": 25, "optimizer": "sgd"}, "one pass with 25 noises of .1")},
+    presets={
+        "small": TUNED,
+        "cifar": ({"lr": 3e-4, "epochs": 1, "draws": 25, "optimizer": "sgd"}, "one pass with 25 noises of .1"),
+    },
     notes="retain-free and label-free; the paper updates on one example at a time (batch=1)",
 )

@@ -14,6 +14,7 @@ import numpy as np
 
 from unlearn_jax.methods.common import (
     LANGUAGE,
+    TUNED,
     Entry,
     Problem,
     Recipe,
@@ -78,9 +79,10 @@ ENTRY = Entry(
     needs=frozenset({"retain", "teacher"}),
     build=build,
     plan=plan,
-    numeric={"lr": 0.02, "temperature": 1.0, "weight_decay": 5e-4},
+    numeric={"lr": 0.01, "temperature": 1.0, "weight_decay": 5e-4},
     static={"epochs": 5, "batch": 128, "optimizer": "sgd", "momentum": 0.9},
     presets={
+        "small": TUNED,
         "cifar": ({"lr": 5e-4, "epochs": 3}, "the entry's 3 and 3 epochs; rate of its neighbours"),
         "language": LANGUAGE,
     },

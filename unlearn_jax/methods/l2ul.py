@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from unlearn_jax.methods.common import (
+    TUNED,
     Entry,
     Problem,
     Recipe,
@@ -99,6 +100,9 @@ ENTRY = Entry(
     numeric={"lr": 3e-4, "radius": 1.0, "pull": 1.0, "bound": 1.0, "weight_decay": 0.0},
     static={"epochs": 10, "batch": 128, "attack_steps": 10, "micro": 16, "optimizer": "adam", "momentum": 0.0},
     batch_stats="none",
-    presets={"cifar": ({"lr": 1e-3, "radius": 0.4, "optimizer": "sgd"}, "SGD at 1e-3, attacks of norm .4")},
+    presets={
+        "small": TUNED,
+        "cifar": ({"lr": 1e-3, "radius": 0.4, "optimizer": "sgd"}, "SGD at 1e-3, attacks of norm .4"),
+    },
     notes="retain-free; images only",
 )

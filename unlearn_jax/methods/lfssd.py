@@ -9,7 +9,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from unlearn_jax.methods.common import Entry, Problem
+from unlearn_jax.methods.common import TUNED, Entry, Problem
 from unlearn_jax.methods.ssd import importance_fold, plan
 from unlearn_jax.types import Method
 
@@ -34,9 +34,9 @@ ENTRY = Entry(
     needs=frozenset({"forget", "retain"}),
     build=build,
     plan=plan,
-    numeric={"alpha": 2.0, "scale": 1.0},
+    numeric={"alpha": 1.5, "scale": 1.0},
     static={"batch": 128, "micro": 16},
     batch_stats="none",
-    presets={"cifar": ({"alpha": 10.0}, "alpha and lambda of SSD")},
+    presets={"small": TUNED, "cifar": ({"alpha": 10.0}, "alpha and lambda of SSD")},
     notes="label-free; one shot",
 )

@@ -16,6 +16,7 @@ import numpy as np
 
 from unlearn_jax.methods.common import (
     LANGUAGE,
+    TUNED,
     Entry,
     Problem,
     Recipe,
@@ -109,9 +110,10 @@ ENTRY = Entry(
     needs=frozenset({"forget", "retain"}),
     build=build,
     plan=plan,
-    numeric={"lr": 0.02, "share": 0.3, "slow": 0.1, "weight_decay": 5e-4},
+    numeric={"lr": 0.01, "share": 0.3, "slow": 0.1, "weight_decay": 5e-4},
     static={"epochs": 10, "batch": 128, "optimizer": "sgd", "momentum": 0.9},
     presets={
+        "small": TUNED,
         "cifar": ({"lr": 1e-3, "epochs": 5}, "the entry's: 5 epochs at 1e-3"),
         "language": LANGUAGE,
     },

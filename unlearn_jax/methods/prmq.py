@@ -12,7 +12,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from unlearn_jax.methods.common import LANGUAGE, Entry, Problem, Recipe, descent, gradient_method, weighted_mean
+from unlearn_jax.methods.common import LANGUAGE, TUNED, Entry, Problem, Recipe, descent, gradient_method, weighted_mean
 from unlearn_jax.methods.parts import convolutions, frozen
 from unlearn_jax.methods.salun import top_share
 from unlearn_jax.population.plans import FORWARD, Plan, Sizes, epochs_over_retained
@@ -73,6 +73,7 @@ ENTRY = Entry(
     numeric={"lr": 0.02, "prune": 0.99, "match": 1.0, "weight_decay": 5e-4},
     static={"epochs": 10, "batch": 128, "optimizer": "sgd", "momentum": 0.9},
     presets={
+        "small": TUNED,
         "cifar": ({"lr": 5e-4, "epochs": 3}, "the entry's: 99% pruned, 3.2 epochs at 5e-4"),
         "language": LANGUAGE,
     },

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from unlearn_jax.methods.common import (
+    TUNED,
     Entry,
     Problem,
     Recipe,
@@ -128,7 +129,7 @@ ENTRY = Entry(
     build=build,
     plan=plan,
     numeric={
-        "lr": 3e-4,
+        "lr": 1e-4,
         "tolerance": 0.05,
         "multiplier": 1.0,
         "dual_lr": 0.05,
@@ -138,6 +139,6 @@ ENTRY = Entry(
     },  # fmt: skip
     static={"steps": 100, "batch": 128, "adjacent": 0.2, "optimizer": "adam", "momentum": 0.9},
     batch_stats="none",
-    presets={"cifar": ({}, "100 steps, tolerance .05, rho 1, dual rate .05, W2 weight 1")},
+    presets={"small": TUNED, "cifar": ({"lr": 3e-4}, "100 steps, tolerance .05, rho 1, dual rate .05, W2 weight 1")},
     notes="split by batch; Gaussian feature distance",
 )

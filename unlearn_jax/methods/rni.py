@@ -13,6 +13,7 @@ import numpy as np
 
 from unlearn_jax.methods.common import (
     LANGUAGE,
+    TUNED,
     Entry,
     Problem,
     Recipe,
@@ -69,6 +70,7 @@ ENTRY = Entry(
     numeric={"lr": 0.01, "noise": 0.04, "weight_decay": 5e-4},
     static={"epochs": 9, "batch": 128, "tensors": 9, "optimizer": "sgd", "momentum": 0.9},
     presets={
+        "small": TUNED,
         "cifar": ({"lr": 2e-4}, "the entry's: noise .04 on 9 tensors, 9 epochs at 2e-4"),
         "language": LANGUAGE,
     },

@@ -11,7 +11,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from unlearn_jax.methods.common import Entry, Problem, Recipe, bounded_loss, descent, gradient_method, mean_loss
+from unlearn_jax.methods.common import TUNED, Entry, Problem, Recipe, bounded_loss, descent, gradient_method, mean_loss
 from unlearn_jax.methods.parts import pixels
 from unlearn_jax.population.plans import Plan, Sizes, epochs_over_retained
 from unlearn_jax.types import Array, Method
@@ -55,8 +55,8 @@ ENTRY = Entry(
     needs=frozenset({"forget", "retain"}),
     build=build,
     plan=plan,
-    numeric={"lr": 3e-4, "weight": 0.05, "radius": 0.5, "bound": 1.0, "weight_decay": 0.0},
+    numeric={"lr": 3e-4, "weight": 0.5, "radius": 0.5, "bound": 1.0, "weight_decay": 0.0},
     static={"epochs": 10, "batch": 128, "draws": 2, "optimizer": "adam", "momentum": 0.9},
-    presets={"cifar": ({"radius": 0.03 * 3072**0.5}, "a perturbation of .03 a pixel value")},
+    presets={"small": TUNED, "cifar": ({"radius": 0.03 * 3072**0.5}, "a perturbation of .03 a pixel value")},
     notes="variant from the abstract; images only",
 )

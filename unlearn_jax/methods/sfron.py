@@ -17,6 +17,7 @@ import numpy as np
 from jax import lax
 
 from unlearn_jax.methods.common import (
+    TUNED,
     Entry,
     Problem,
     Recipe,
@@ -108,13 +109,16 @@ ENTRY = Entry(
     plan=plan,
     numeric={
         "lr": 0.01,
-        "forget_lr": 0.1,
+        "forget_lr": 0.25,
         "slow": 0.5,
         "fade": 1.0,
         "threshold": 1.0,
         "weight_decay": 5e-4,
     },  # fmt: skip
     static={"rounds": 20, "inner": 5, "batch": 128, "micro": 16, "optimizer": "sgd", "momentum": 0.0},
-    presets={"cifar": ({"rounds": 200}, "ours: about five passes over the retained data")},
+    presets={
+        "small": TUNED,
+        "cifar": ({"rounds": 200, "forget_lr": 0.1}, "ours: about five passes over the retained data"),
+    },
     notes="variant in outline of the paper",
 )

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from unlearn_jax.methods.common import Entry, Problem, Recipe, phased_method
+from unlearn_jax.methods.common import TUNED, Entry, Problem, Recipe, phased_method
 from unlearn_jax.methods.parts import loss_gradient, sum_over_examples, summed_loss, zeros_like
 from unlearn_jax.population.plans import Plan, Sizes, passes, phased_plan
 from unlearn_jax.trees import tree_add
@@ -99,11 +99,12 @@ ENTRY = Entry(
     needs=frozenset({"forget", "retain"}),
     build=build,
     plan=plan,
-    numeric={"alpha": 10.0, "scale": 1.0},
+    numeric={"alpha": 20.0, "scale": 1.0},
     static={"batch": 128, "micro": 16},
     batch_stats="none",
     presets={
-        "cifar": ({}, "the paper's ResNet-18: alpha 10, lambda 1 (5 for a ViT)"),
+        "small": TUNED,
+        "cifar": ({"alpha": 10.0}, "the paper's ResNet-18: alpha 10, lambda 1 (5 for a ViT)"),
         "language": ({}, "as for images; no published setting"),
     },
     notes="per-example squared gradients; one shot",

@@ -8,7 +8,7 @@ ones).
 
 from __future__ import annotations
 
-from unlearn_jax.methods.common import Entry, Problem, Recipe
+from unlearn_jax.methods.common import TUNED, Entry, Problem, Recipe
 from unlearn_jax.methods.newton import newton_fold, newton_plan
 from unlearn_jax.methods.warnecke_first import gradient_change
 from unlearn_jax.population.plans import Plan, Sizes
@@ -33,8 +33,8 @@ ENTRY = Entry(
     needs=frozenset({"forget", "retain"}),
     build=build,
     plan=plan,
-    numeric={"damping": 1e-1, "rate": 1.0, "scale": 10.0},
+    numeric={"damping": 1e-1, "rate": 0.1, "scale": 10.0},
     static={"batch": 128, "steps": 100, "solver": "lissa", "curvature": "ggn", "change": "relabel"},
     batch_stats="none",
-    presets={"cifar": ({"scale": 50.0}, "ours: the paper searches damping and scale by trial")},
+    presets={"small": TUNED, "cifar": ({"scale": 50.0}, "ours: the paper searches damping and scale by trial")},
 )
