@@ -132,7 +132,7 @@ def test_a_boolean_hyperparameter_is_true_or_false(monkeypatch):
         ("finetune.batch=0", "give 1 or more"),
         ("scrub.forget_batch=-8", "give 1 or more"),
         ("finetune.momentum=nan", "give 0 or more"),
-        ("finetune.alpha=1", "has no hyperparameter 'alpha': it has lr, weight_decay, epochs, batch, momentum"),
+        ("finetune.alpha=1", "has no hyperparameter 'alpha': it has lr, weight_decay, epochs, batch, optimizer"),
         ("do_nothing.lr=1", "it has none"),
         ("finetuning.lr=1", "unknown method 'finetuning'"),
         ("retrain.lr=1", "use --lr"),

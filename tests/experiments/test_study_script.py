@@ -49,7 +49,7 @@ def spoiled(value, at):
 
 BAD = {
     "unknown data set": ("--dataset digit", "unknown data set 'digit': choose one of cifar10, cifar100, digits"),
-    "unknown method": ("--methods scrub,sleep", "finetune, gradient_ascent, neggrad_plus"),
+    "unknown method": ("--methods scrub,sleep", "finetune, fisher, gradient_ascent"),
     "unknown model": ("--model mlpp", "unknown model 'mlpp': choose one of convnet, linear, mlp"),
     "unknown model option": ("--model-options depth=3", "unknown mlp option 'depth'"),
     "unknown similarity": ("--similarity close", "exact, far, near"),

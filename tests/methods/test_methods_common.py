@@ -111,7 +111,7 @@ ROWS = {
     ),
     "warnecke_first": Row({"batch": 4, "tau": 0.03}, {"tau": 0.01}, 3, 3 * 4 * 2, 0),
     "warnecke_second": Row(
-        {"batch": 16, "steps": 3, "damping": 1.0},
+        {"batch": 16, "steps": 3, "damping": 1.0, "rate": 1.0},
         {"damping": 2.0, "rate": 0.5, "scale": 20.0},
         1 + 3 + 1,
         10 * 2,
