@@ -15,6 +15,8 @@ from unlearn_jax.methods import METHODS, SCALES, check_setting, select
 from unlearn_jax.methods.common import Recipe
 from unlearn_jax.models import model_options
 
+MAY_BE_ZERO = ("epochs", "max_epochs", "rounds", "steps", "inner", "noise_steps", "attack_steps")  # of a method
+SHARES = ("retain_share", "tail", "adjacent")
 TARGETS = ("random", "class", "atypical", "distant")
 
 
@@ -163,9 +165,11 @@ def _values(method: str, name: str, text: str) -> list:
         return [choose(f"value of {method}.{name}", text.lower(), ("true", "false")) == "true"]
     if kind not in (int, float):
         return [kind(text)]
-    value, least = numbers(text, said, kind)[0], 1 if name.endswith("batch") else 0
+    value, least = numbers(text, said, kind)[0], 1 if kind is int and name not in MAY_BE_ZERO else 0
     if not least <= value < math.inf:
         raise InputError(f"--{said} is {value}: give {least} or more.")
+    if name in SHARES and value > 1:
+        raise InputError(f"--{said} is {value}: it is a share, give at most 1.")
     return [value]
 
 

@@ -105,7 +105,7 @@ def _diverged_note(outcome, copies: int) -> str:
 
 def _keys(base: dict, outcome, **more) -> dict:
     """Record keys of one population's figure."""
-    return base | {"method": outcome.name, "setting": outcome.setting} | more
+    return base | {"method": outcome.name, "setting": outcome.setting, "budget": outcome.budget} | more
 
 
 def _member_rows(scorer: Scorer, base: dict, recorder) -> None:

@@ -26,6 +26,7 @@ from unlearn_jax.population.run import Fold, Options, Stored, chunk_width, run_p
 from unlearn_jax.population.sharding import choose_axis
 from unlearn_jax.tasks import classification
 from unlearn_jax.types import Model
+from unlearn_jax.unlearn import check_methods
 
 REST_SHOWN = 5000  # rest examples evaluated when there are more, a fixed random subset
 PILOT_MEMBERS = 16
@@ -86,6 +87,13 @@ def prepare_study(config: StudyConfig, watch: Watch = SILENT, **options) -> Setu
         dataset, targets, copies=max(configs.copies_of(config)), level=config.similarity, seed=config.seed
     )
     _check_placebo(config, bench)
+    every = [
+        request_rows(bench, request, copies=copies, gamma=gamma)
+        for copies, gamma in axes_of(config)
+        for request in range(config.requests)
+    ]
+    given = {name: configs.settings_of(config).get(name, {}) for name in configs.applicable(config)}
+    check_methods(problem, every, given, configs.scale_of(config), config.budget)
     plain = np.flatnonzero((bench.origin == 0) & (bench.request < 0))
     if len(plain) > REST_SHOWN:
         plain = np.sort(np.random.default_rng([config.seed, 4]).choice(plain, REST_SHOWN, replace=False))

@@ -25,7 +25,7 @@ from unlearn_jax.data.splits import (
     request_rows,
 )
 from unlearn_jax.errors import InputError
-from unlearn_jax.methods import METHODS
+from unlearn_jax.methods import METHODS, select
 from unlearn_jax.population import checkpoint
 from unlearn_jax.population.evaluate import Evaluation, evaluate
 from unlearn_jax.population.members import make_tables, member_keys, setting_name
@@ -47,6 +47,7 @@ class Outcome(NamedTuple):
     population: Population
     scores: Evaluation  # on the shown rows
     grad_evals: tuple[float, float]  # a member, on the request and on retained data
+    budget: str = ""  # what the method was allowed, '' = its own length
 
 
 def run_study(config: StudyConfig, out: Path, *, store: Path | None = None, watch: Watch = SILENT, **options) -> Path:
@@ -132,7 +133,7 @@ class Level(NamedTuple):
 def _run_levels(setup: Setup, recorder: Recorder, out: Path, watch: Watch) -> tuple[float, dict, list[str]]:
     """Run and score every level; returns compile seconds, measured similarity and notes."""
     config, memory = setup.config, {}
-    compiling, similarity, notes = 0.0, {}, []
+    compiling, similarity, notes = 0.0, {}, _left_out(config)
     levels = axes_of(config)
     for number, (copies, gamma) in enumerate(levels):
         rows = [request_rows(setup.bench, r, copies=copies, gamma=gamma) for r in range(config.requests)]
@@ -148,6 +149,12 @@ def _run_levels(setup: Setup, recorder: Recorder, out: Path, watch: Watch) -> tu
         write_margins(setup, level, outcomes, out / "margins" if last else out / "margins" / _level_name(level))
         recorder.flush()
     return compiling, similarity, notes
+
+
+def _left_out(config: StudyConfig) -> list[str]:
+    """A sentence for each method of a group that the targets leave out."""
+    left = [name for name in select(config.methods) if name not in configs.applicable(config)]
+    return [f"{name} is for requests of a whole class and was not run: ask with --targets class" for name in left]
 
 
 def _level_name(level: Level) -> str:
@@ -202,6 +209,7 @@ def _methods(setup: Setup, level: Level, original: Outcome, watch: Watch) -> lis
         budget=config.budget,
     )
     settings, outcomes = configs.settings_of(config), []
+    allowed = f"{config.budget:g}" if config.budget else ""
     for name in configs.applicable(config):
         if name == "retrain":
             continue
@@ -214,7 +222,7 @@ def _methods(setup: Setup, level: Level, original: Outcome, watch: Watch) -> lis
             own = slice(number * config.members, (number + 1) * config.members)
             part = Evaluation(scores.margin[own], scores.correct[own])
             role = name if "protocol" in METHODS[name].needs else "original"
-            outcomes.append(Outcome(name, role, setting_name(point), population, part, found.grad_evals))
+            outcomes.append(Outcome(name, role, setting_name(point), population, part, found.grad_evals, allowed))
             population = population._replace(compile_seconds=0.0)
     return outcomes
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import jax
 import numpy as np
 
 from unlearn_jax.data.splits import RequestRows
@@ -44,6 +45,27 @@ class Unlearned(NamedTuple):
 def sizes_of(rows: list[RequestRows], classes: int) -> Sizes:
     """The largest request and retained set of any member."""
     return Sizes(max(len(r.requested) for r in rows), max(len(r.similar) + len(r.rest) for r in rows), classes)
+
+
+def check_methods(problem: Problem, rows: list[RequestRows], given: dict[str, dict], scale: str, budget: float) -> None:
+    """Raise `InputError` for settings or a budget that a method cannot follow, before anything is trained.
+
+    Args:
+        problem: model, task and recipe.
+        rows: of every request and level of the study.
+        given: by method, its hyperparameters as lists of values.
+        scale: whose defaults are meant.
+        budget: gradient evaluations a member; 0 = the methods' own.
+    """
+    original = jax.eval_shape(problem.model.init, jax.random.key(0), problem.example)
+    for name, settings in given.items():
+        fixed = {k: v[0] for k, v in settings.items() if len(v) == 1}
+        for one in rows:
+            sizes = sizes_of([one], problem.num_classes)
+            fold, _, numeric = prepare(name, problem, fixed, sizes, scale=scale, budget=budget)
+        method = fold.build(numeric, {})
+        if METHODS[name].begin is None:
+            jax.eval_shape(method.init, jax.random.key(0), original)
 
 
 def unlearn(name: str, job: Job, original: Variables, given: dict[str, list]) -> Unlearned:

@@ -81,10 +81,10 @@ def page() -> str:
     core = ", ".join(f"`{name}`" for name in CORE)
     opening = OPENING.format(core=core, needs=needs, forget=EXAMPLE.forget, retain=EXAMPLE.retain)
     defaults = (
-        "## Defaults\n\n`--scale small|cifar|language` chooses the column; without it a study takes the data set's "
-        "own (CIFAR: cifar, all others: small). `--hp METHOD.NAME=VALUE` overrides.\n\n"
-        "Small-scale defaults marked *the rule above* are, of a grid of four or so, the value with the lowest margin on "
-        "the request that kept 98% accuracy on retained digits (random targets, no copies, seed 7, 8 members): no "
+        "## Defaults\n\n`--scale small|cifar|language` chooses the column; without it a study takes the "
+        "data set's own (CIFAR: cifar, all others: small). `--hp METHOD.NAME=VALUE` overrides.\n\n"
+        "Small-scale defaults marked *the rule above* are, of a grid of four or so, the value with the lowest margin "
+        "on the request that kept 98% accuracy on retained digits (random targets, no copies, seed 7, 8 members): no "
         "oracle was looked at, nor the targets or seed of any reported figure."
     )
     return f"{opening}\n{methods_table()}\n\n{defaults}\n\n{presets_table()}\n"

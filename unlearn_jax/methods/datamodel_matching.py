@@ -31,7 +31,9 @@ def removal_effect(masks: np.ndarray, outputs: np.ndarray, ridge: float) -> np.n
     gram = centred.T @ centred
     gram += ridge * np.trace(gram) / len(gram) * np.eye(len(gram))
     flat = outputs.reshape(len(outputs), -1)
-    summed = np.linalg.solve(gram, np.ones(len(gram)))  # (X'X)^-1 is symmetric: 1' theta = (X (X'X)^-1 1)' y
+    summed = np.linalg.lstsq(gram, np.ones(len(gram)), rcond=None)[
+        0
+    ]  # (X'X)^-1 is symmetric: 1' theta = (X (X'X)^-1 1)' y
     return ((centred @ summed) @ (flat - flat.mean(axis=0))).reshape(outputs.shape[1:])
 
 

@@ -56,6 +56,7 @@ def newton_fold(
         change: (variables, request batch, key data) -> minus the change of the summed gradient.
     """
     solver = choose("solver", static["solver"], SOLVERS)
+    choose("curvature", static["curvature"], ("ggn", "hessian"))
 
     def init(key, variables):
         params = variables["params"]
@@ -148,7 +149,8 @@ def newton_plan(sizes: Sizes, static: dict, recipe: Recipe, gather_cost: float =
     batch = min(static["batch"], max(sizes.forget, 1))
     scan, whole = passes(sizes.forget, batch), passes(sizes.retain, static["batch"])
     once = [PRODUCT] * whole + [STEP]
-    rounds = {"cg": static["steps"], "lissa": passes(static["steps"], whole), "dense": 1}[static["solver"]]
+    lengths = {"cg": static["steps"], "lissa": passes(static["steps"], whole), "dense": 1}
+    rounds = lengths[choose("solver", static["solver"], SOLVERS)]
     return phased_plan(
         np.asarray([GATHER] * scan + once * rounds),
         forget_batch=batch,

@@ -25,9 +25,13 @@ from unlearn_jax.methods.common import (
 from unlearn_jax.population.plans import Plan, Sizes, epochs_over_retained
 from unlearn_jax.types import Method, Variables
 
+TARGETS = ("oracle", "retrain")
+
 
 def build(problem: Problem, static: dict, hp: dict) -> Method:
     """Descent of the squared error to the target's logits, kept by row from the start."""
+    if "target" in static:
+        choose("target", static["target"], TARGETS)
 
     def error(params, trained, batch, key, train):
         student = {"params": params, "state": trained.state}
@@ -45,7 +49,7 @@ def build(problem: Problem, static: dict, hp: dict) -> Method:
 
 def begin(context: Context, static: dict, start: Variables) -> tuple[Variables, tuple[float, float]]:
     """Train the targets and keep their logits on every row (N, n, K)."""
-    rows = {"oracle": context.clean, "retrain": context.kept}[choose("target", static["target"], ("oracle", "retrain"))]
+    rows = dict(zip(TARGETS, (context.clean, context.kept)))[static["target"]]
     fold, plan, numeric = context.training
     trained = context.train(f"{static['target']}_b", fold, plan, rows, hp=numeric)
     return start | {"target": context.predict(trained)}, (0.0, plan.grad_evals_retain)

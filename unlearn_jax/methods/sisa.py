@@ -22,7 +22,7 @@ from unlearn_jax.data.augment import augmentation
 from unlearn_jax.errors import InputError
 from unlearn_jax.methods import do_nothing, retrain
 from unlearn_jax.methods.common import Context, Entry, Problem, Recipe, gradient_method, mean_loss
-from unlearn_jax.population.plans import uniform_plan
+from unlearn_jax.population.plans import Plan, Sizes, uniform_plan
 from unlearn_jax.population.program import Fold
 from unlearn_jax.types import Method, Model, Outputs, Variables
 
@@ -101,13 +101,23 @@ def build(problem: Problem, static: dict, hp: dict) -> Method:
     return do_nothing.build(problem, {}, {})
 
 
+def plan(sizes: Sizes, static: dict, recipe: Recipe) -> Plan:
+    """No update; refuses more shards and slices than there are examples."""
+    parts = static["shards"] * static["slices"]
+    if sizes.retain and sizes.retain < 2 * parts:
+        raise InputError(
+            f"sisa would split {sizes.retain} retained examples into {parts} slices: give fewer shards or slices."
+        )
+    return do_nothing.plan(sizes, static, recipe)
+
+
 ENTRY = Entry(
     name="sisa",
     paper="Bourtoule et al. 2021, arXiv 1912.03817",
     rule="an ensemble over shards; retrain the shards that held the request from the slice before it",
     needs=frozenset({"retain", "protocol", "fresh_init"}),
     build=build,
-    plan=do_nothing.plan,
+    plan=plan,
     batch_stats="none",
     numeric={},
     static={"shards": 4, "slices": 2},

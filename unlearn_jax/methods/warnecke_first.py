@@ -19,6 +19,8 @@ from unlearn_jax.population.plans import Plan, Sizes, passes, uniform_plan
 from unlearn_jax.trees import tree_add
 from unlearn_jax.types import Array, Batch, Method, PyTree, Variables
 
+CHANGES = ("relabel", "delete")
+
 
 class Gathered(NamedTuple):
     """Sum over the request of the gradients' difference, old - new."""
@@ -31,7 +33,7 @@ class Gathered(NamedTuple):
 def gradient_change(problem: Problem, variables: Variables, batch: Batch, key: Array, change: str) -> PyTree:
     """Sum over a batch of grad l(old) - grad l(new); ``key`` is key data, by which the new labels are drawn once."""
     old = loss_gradient(problem, variables, batch)
-    if choose("change", change, ("relabel", "delete")) == "delete":
+    if change == "delete":
         return old
     labels = wrong_labels(jax.random.wrap_key_data(key), batch, problem.num_classes, False)
     return tree_add(old, loss_gradient(problem, variables, batch._replace(targets=labels)), -1.0)
@@ -39,6 +41,7 @@ def gradient_change(problem: Problem, variables: Variables, batch: Batch, key: A
 
 def build(problem: Problem, static: dict, hp: dict) -> Method:
     """Gather the difference over one pass, then step."""
+    choose("change", static["change"], CHANGES)
 
     def init(key, variables):
         return Gathered(variables, zeros_like(variables["params"]), jax.random.key_data(key))

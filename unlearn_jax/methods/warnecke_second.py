@@ -8,15 +8,17 @@ ones).
 
 from __future__ import annotations
 
+from unlearn_jax.errors import choose
 from unlearn_jax.methods.common import TUNED, Entry, Problem, Recipe
 from unlearn_jax.methods.newton import newton_fold, newton_plan
-from unlearn_jax.methods.warnecke_first import gradient_change
+from unlearn_jax.methods.warnecke_first import CHANGES, gradient_change
 from unlearn_jax.population.plans import Plan, Sizes
 from unlearn_jax.types import Method
 
 
 def build(problem: Problem, static: dict, hp: dict) -> Method:
     """Newton step against the gradients' difference."""
+    choose("change", static["change"], CHANGES)
     change = lambda variables, batch, key: gradient_change(problem, variables, batch, key, static["change"])
     return newton_fold(problem, static, hp, change)
 
