@@ -20,9 +20,9 @@ SIMILAR = toy.KEPT[-4:]  # kept rows that stand for the request's similar ones: 
 ROOM = len(toy.KEPT) + len(toy.REQUESTED)
 
 
-def context(members, *, kept=toy.KEPT, requested=toy.REQUESTED, similar=SIMILAR, heldout=toy.UNUSED, recipe=toy.RECIPE,
-            seed=0, data=None, chunk=8, model=None):  # fmt: skip
-    """The `Context` of a toy study by its own `context_of`; each set is one for all members or a list by member."""
+def job(members, *, kept=toy.KEPT, requested=toy.REQUESTED, similar=SIMILAR, heldout=toy.UNUSED, recipe=toy.RECIPE,
+        seed=0, data=None, chunk=8, model=None):  # fmt: skip
+    """The `Job` of a toy study; each set is one for all members or a list by member."""
     by_member = lambda rows: rows if isinstance(rows, list) else [rows] * members
     none = np.zeros(0, np.int32)
     sets = [
@@ -33,11 +33,15 @@ def context(members, *, kept=toy.KEPT, requested=toy.REQUESTED, similar=SIMILAR,
     ]
     problem = toy.problem(model, recipe)
     training = prepare("retrain", problem)
-    job = Job(
-        problem, toy.stored() if data is None else data, sets, training, Options(chunk=chunk), seed, ROOM, "small", 0.0
-    )
-    stay = [np.sort(np.concatenate([r.similar, r.rest])).astype(np.int32) for r in sets]
-    return context_of(job, stay, [r.requested for r in sets])
+    data = toy.stored() if data is None else data
+    return Job(problem, data, sets, training, Options(chunk=chunk), seed, ROOM, "small", 0.0)
+
+
+def context(members, **given):
+    """The `Context` of a toy study by its own `context_of`; arguments as of `job`."""
+    own = job(members, **given)
+    stay = [np.sort(np.concatenate([r.similar, r.rest])).astype(np.int32) for r in own.rows]
+    return context_of(own, stay, [r.requested for r in own.rows])
 
 
 def recorded(own, answer=None):
