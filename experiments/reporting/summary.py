@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from unlearn_jax.errors import InputError
 
 REFERENCES = ("original", "retrain", "placebo", "dedup", "oracle")
+BOUNDS = ("oracle_matching", "datamodel_matching")  # given the outputs of retrained models: not methods of practice
 SHARED = ("original", "oracle")  # the same populations whatever the identified fraction, so stored once
 NUMBERS = ("mean", "ci_low", "ci_high", "ci_members_low", "ci_members_high", "n")
 KEYS = ("copies", "method", "metric", "mean")
@@ -38,6 +39,11 @@ class Entry(NamedTuple):
     def is_reference(self) -> bool:
         """Whether this is one of the reference populations."""
         return self.method in REFERENCES and not self.remedy and not self.setting
+
+    @property
+    def is_bound(self) -> bool:
+        """Whether this is an upper bound, which no method of practice can claim."""
+        return self.method in BOUNDS
 
 
 class Summary(NamedTuple):

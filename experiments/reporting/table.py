@@ -48,7 +48,8 @@ def methods_table(summary: Summary, level: int) -> str:
 def _row(summary: Summary, level: int, entry: Entry) -> str:
     """One population."""
     tone = f"var(--{entry.method})" if entry.is_reference and entry.method in COLOURS else "var(--method)"
-    tag = '<span class="tag">reference</span>' if entry.is_reference else ""
+    kind_of = "reference" if entry.is_reference else "upper bound" if entry.is_bound else ""
+    tag = f'<span class="tag">{kind_of}</span>' if kind_of else ""
     label = escape(summary.label(entry)).replace("_", "_<wbr>")
     name = f'<span class="dot" style="background:{tone}"></span>{label}{tag}'
     find = lambda metric, split=None, reference=None: summary.find(level, entry, metric, split, reference)

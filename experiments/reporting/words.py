@@ -159,8 +159,12 @@ def _methods(summary: Summary, level: int) -> list[str]:
         for e in summary.entries(level)
         if not e.is_reference and e.method not in CONTROLS and math.isfinite(summary.distance(level, e).mean)
     ]
+    bounds = [e for e in entries if e.is_bound]
+    entries = [e for e in entries if not e.is_bound]
+    told = ", ".join(f"{summary.label(e)} at residual distance {plain(summary.distance(level, e))}" for e in bounds)
+    upper = [f"Upper bounds, which are given the outputs of retrained models: {told}."] if bounds else []
     if not entries:
-        return []
+        return upper
     best, worst = entries[0], entries[-1]
     sentences = [
         _describe(
@@ -171,7 +175,7 @@ def _methods(summary: Summary, level: int) -> list[str]:
         )
     ]
     if len(entries) == 1:
-        return sentences
+        return sentences + upper
     second, retrain = summary.distance(level, entries[1]), summary.distance(level, "retrain")
     if _overlap(summary.distance(level, best), second):
         sentences.append(
@@ -190,7 +194,7 @@ def _methods(summary: Summary, level: int) -> list[str]:
     bad = [summary.label(e) for e in summary.entries(level) if summary.find(level, e, "n_diverged").mean > 0]
     if bad:
         sentences.append(f"Some members diverged (NaN) under {', '.join(bad)}; read these rows with care.")
-    return sentences
+    return sentences + upper
 
 
 def _describe(summary: Summary, level: int, entry: Entry, verb: str) -> str:

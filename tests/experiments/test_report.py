@@ -236,6 +236,17 @@ def test_answer_and_findings_quote_the_intervals(page):
     assert "it must be" in page and "agrees with retrain within the intervals" in page
 
 
+def test_an_upper_bound_is_told_apart_from_the_methods(tmp_path):
+    methods = METHODS | {"oracle_matching": (0.02, 0.03, -1.0, 0.1, 0.2)}
+    text = report.write_report(fake_run(tmp_path / "run", levels=(4,), methods=methods)).read_text()
+    assert "neggrad_plus came closest to the oracle" in text
+    assert "Upper bounds, which are given the outputs of retrained models: oracle_matching at residual distance" in text
+    assert text.count('<span class="tag">upper bound</span>') == 1
+    alone = fake_run(tmp_path / "alone", levels=(4,), methods={"oracle_matching": methods["oracle_matching"]})
+    text = report.write_report(alone).read_text()
+    assert "came closest" not in text and "Upper bounds" in text
+
+
 def test_claims_shrink_with_the_evidence(tmp_path):
     run = fake_run(tmp_path / "run", levels=(4,))
     edit(
