@@ -26,7 +26,7 @@ from unlearn_jax.methods.common import (
     Recipe,
     descent,
     gradient_method,
-    mean_loss,
+    retained_loss,
 )
 from unlearn_jax.population.plans import Plan, Sizes, epochs_over_retained
 from unlearn_jax.population.program import Fold
@@ -75,9 +75,7 @@ def begin(context: Context, static: dict, start: Variables) -> tuple[Variables, 
 
 def build(problem: Problem, static: dict, hp: dict) -> Method:
     """The repair: descent on the retain stream."""
-
-    def loss(params, trained, batches, key):
-        return mean_loss(problem, {"params": params, "state": trained.state}, batches.retain, key, train=True)
+    loss = retained_loss(problem)
 
     return gradient_method(descent(static, hp), loss)
 

@@ -121,6 +121,15 @@ def mean_loss(problem: Problem, variables: Variables, batch: Batch, key: Array |
     return weighted_mean(problem.task.loss(outputs.logits, batch), batch.weight), state
 
 
+def retained_loss(problem: Problem, train: bool = True) -> Callable:
+    """The loss of `gradient_method` that is the mean loss on the retained batch, in training or evaluation mode."""
+
+    def loss(params: PyTree, trained: Trained, batches, key: Array) -> tuple:
+        return mean_loss(problem, {"params": params, "state": trained.state}, batches.retain, key, train=train)
+
+    return loss
+
+
 def gradient_method(
     optimizer: optax.GradientTransformation,
     loss: Callable,

@@ -10,7 +10,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from unlearn_jax.methods.common import TUNED, Entry, Problem, Recipe, descent, gradient_method, mean_loss
+from unlearn_jax.methods.common import TUNED, Entry, Problem, Recipe, descent, gradient_method, retained_loss
 from unlearn_jax.methods.parts import convolutions
 from unlearn_jax.population.plans import Plan, Sizes, epochs_over_retained
 from unlearn_jax.types import Array, Method, PyTree
@@ -29,10 +29,7 @@ def transposed(problem: Problem, params: PyTree) -> PyTree:
 
 def build(problem: Problem, static: dict, hp: dict) -> Method:
     """Descent on the retain stream from the transposed weights."""
-
-    def loss(params, trained, batches, key):
-        return mean_loss(problem, {"params": params, "state": trained.state}, batches.retain, key, train=True)
-
+    loss = retained_loss(problem)
     fold = gradient_method(descent(static, hp), loss)
 
     def init(key, variables):

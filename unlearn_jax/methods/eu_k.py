@@ -11,7 +11,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from unlearn_jax.methods.common import LANGUAGE, TUNED, Entry, Problem, Recipe, descent, gradient_method, mean_loss
+from unlearn_jax.methods.common import LANGUAGE, TUNED, Entry, Problem, Recipe, descent, gradient_method, retained_loss
 from unlearn_jax.methods.parts import depth_order, fresh, last_groups
 from unlearn_jax.population.plans import Plan, Sizes, epochs_over_retained
 from unlearn_jax.types import Method
@@ -19,9 +19,7 @@ from unlearn_jax.types import Method
 
 def last_layers_fold(problem: Problem, static: dict, hp: dict) -> Method:
     """Descent on the retain stream that moves the last k groups alone, from where they are."""
-
-    def loss(params, trained, batches, key):
-        return mean_loss(problem, {"params": params, "state": trained.state}, batches.retain, key, train=False)
+    loss = retained_loss(problem, train=False)
 
     live = lambda trained: last_groups(problem, trained.params, static["k"])
     return gradient_method(descent(static, hp), loss, mask=live)

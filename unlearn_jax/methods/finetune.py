@@ -6,16 +6,14 @@ momentum .9 at .01 (the setting of the l1-sparse and SalUn comparisons). Batch s
 
 from __future__ import annotations
 
-from unlearn_jax.methods.common import LANGUAGE, Entry, Problem, Recipe, descent, gradient_method, mean_loss
+from unlearn_jax.methods.common import LANGUAGE, Entry, Problem, Recipe, descent, gradient_method, retained_loss
 from unlearn_jax.population.plans import Plan, Sizes, passes, uniform_plan
 from unlearn_jax.types import Method
 
 
 def build(problem: Problem, static: dict, hp: dict) -> Method:
     """Descent on the retain stream."""
-
-    def loss(params, trained, batches, key):
-        return mean_loss(problem, {"params": params, "state": trained.state}, batches.retain, key, train=True)
+    loss = retained_loss(problem)
 
     return gradient_method(descent(static, hp), loss)
 

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from unlearn_jax.methods.common import Entry, Problem, Recipe, gradient_method, mean_loss
+from unlearn_jax.methods.common import Entry, Problem, Recipe, gradient_method, retained_loss
 from unlearn_jax.population.plans import Plan, Sizes, uniform_plan
 from unlearn_jax.types import Method
 
@@ -38,11 +38,7 @@ def optimizer(recipe: Recipe, lr, weight_decay) -> optax.GradientTransformation:
 
 def build(problem: Problem, static: dict, hp: dict) -> Method:
     """Training from a fresh initialisation on the retain stream; batch statistics in training mode."""
-
-    def loss(params, trained, batches, key):
-        variables = {"params": params, "state": trained.state}
-        return mean_loss(problem, variables, batches.retain, key, train=True)
-
+    loss = retained_loss(problem)
     fold = gradient_method(optimizer(problem.recipe, hp["lr"], hp["weight_decay"]), loss)
 
     def init(key: jax.Array, variables):

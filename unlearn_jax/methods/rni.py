@@ -19,8 +19,8 @@ from unlearn_jax.methods.common import (
     Recipe,
     descent,
     gradient_method,
-    mean_loss,
     phased_method,
+    retained_loss,
 )
 from unlearn_jax.methods.parts import normal_like
 from unlearn_jax.population.plans import Plan, Sizes, passes, phased_plan
@@ -31,10 +31,7 @@ SHAKE, FIT = 0, 1
 
 def build(problem: Problem, static: dict, hp: dict) -> Method:
     """Shake, then descend on the retain stream."""
-
-    def loss(params, trained, batches, key):
-        return mean_loss(problem, {"params": params, "state": trained.state}, batches.retain, key, train=True)
-
+    loss = retained_loss(problem)
     fold = gradient_method(descent(static, hp), loss)
 
     def shake(key, trained, batches):

@@ -21,7 +21,7 @@ import numpy as np
 from unlearn_jax.data.augment import augmentation
 from unlearn_jax.errors import InputError
 from unlearn_jax.methods import do_nothing, retrain
-from unlearn_jax.methods.common import Context, Entry, Problem, Recipe, gradient_method, mean_loss
+from unlearn_jax.methods.common import Context, Entry, Problem, Recipe, gradient_method, retained_loss
 from unlearn_jax.population.plans import Plan, Sizes, uniform_plan
 from unlearn_jax.population.program import Fold
 from unlearn_jax.types import Method, Model, Outputs, Variables
@@ -40,9 +40,7 @@ def voting(problem: Problem, static: dict) -> Model:
 
 def continued(problem: Problem, hp: dict) -> Method:
     """The recipe's training from given weights, with a new optimizer state."""
-
-    def loss(params, trained, batches, key):
-        return mean_loss(problem, {"params": params, "state": trained.state}, batches.retain, key, train=True)
+    loss = retained_loss(problem)
 
     return gradient_method(retrain.optimizer(problem.recipe, hp["lr"], hp["weight_decay"]), loss)
 
