@@ -1,6 +1,11 @@
+import functools
+
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import toy
+from steps import nudged
 
 from unlearn_jax.population.plans import uniform_plan
 from unlearn_jax.population.run import Options
@@ -13,9 +18,8 @@ def quick(request):
         yield
 
 
-@pytest.fixture(scope="module")
-def original():
-    """Variables of eight members that know the kept examples and have memorised the request; read only."""
+@functools.cache
+def _memorised():
     population = toy.train(
         plan=uniform_plan(64, retain_batch=toy.RECIPE.batch),
         hp=toy.method()[2] | {"lr": 0.05},
@@ -23,3 +27,27 @@ def original():
         options=Options(chunk=8),
     )
     return population.variables
+
+
+@pytest.fixture(scope="module")
+def original():
+    """Variables of eight members that know the kept examples and have memorised the request; read only."""
+    return _memorised()
+
+
+@pytest.fixture(scope="module")
+def teacher(original):
+    """One member that has memorised the request."""
+    return jax.tree.map(jnp.asarray, toy.member(original, 0))
+
+
+@pytest.fixture(scope="module")
+def learned(teacher):
+    """The parameters of that member."""
+    return teacher["params"]
+
+
+@pytest.fixture(scope="module")
+def student(learned):
+    """Parameters some way off the teacher's."""
+    return nudged(learned)

@@ -1,0 +1,181 @@
+"""Methods in the geometry of features and weights: DUCK, SFRon and RFE; by NumPy."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import toy
+from steps import batch, begin, finish, flat, followed, losses, moved, outputs, padded, slope, update, whole
+
+from unlearn_jax.methods import duck, rfe, sfron
+from unlearn_jax.methods.common import Recipe
+
+# --- DUCK ----------------------------------------------------------------------------------------------------------
+
+
+def cosine(a, b):
+    """(B, K) by NumPy."""
+    unit = lambda x: x / np.linalg.norm(x, axis=1, keepdims=True)
+    return unit(a) @ unit(b).T
+
+
+def test_the_nearest_wrong_centroid_is_numpys():
+    rng = np.random.default_rng(0)
+    features, centroids, labels = rng.normal(size=(40, 6)), rng.normal(size=(5, 6)), rng.integers(0, 5, 40)
+    found = jax.jit(duck.nearest_wrong)(
+        *(jnp.asarray(x, jnp.float32) for x in (features, centroids)), jnp.asarray(labels)
+    )
+    alike = cosine(features, centroids)
+    expected = [max((c for c in range(5) if c != y), key=lambda c, i=i: alike[i, c]) for i, y in enumerate(labels)]
+    np.testing.assert_array_equal(found, expected)
+    assert len(set(expected)) == 5 and (np.argmax(alike, axis=1) == labels).any()
+
+
+def test_duck_pulls_features_to_centroids_of_the_original(learned):
+    student = learned | {"dense0": jax.tree.map(lambda x: jnp.asarray(np.roll(x, 5, axis=-1)), learned["dense0"])}
+    state = begin("duck", whole(learned))
+    for some in (batch(toy.KEPT[:9], weight=np.arange(9) < 8), batch(toy.KEPT[8:17])):
+        state, _ = update("duck", state, padded(duck.GATHER, retain=some))
+    kept, labels = outputs(learned, batch(toy.KEPT[:17]))[1], np.asarray(toy.stored().targets)[:17]
+    centroids = np.stack([kept[labels == c].mean(axis=0) for c in range(toy.CLASSES)])
+    forget, retain = padded().forget, padded().retain
+    alike, otherwise = (cosine(outputs(p, forget)[1], centroids) for p in (learned, student))
+    for found in (alike, otherwise):
+        found[np.arange(5), np.asarray(forget.targets)[:5]] = -2.0
+    assert (alike.argmax(axis=1) != otherwise.argmax(axis=1)).any()
+    goal = centroids[alike.argmax(axis=1)]
+    away = 1.0 - np.diagonal(cosine(outputs(student, forget)[1], goal))  # the goal stays while the student moves
+    settings = {"forget_weight": 1.3, "retain_weight": 0.6, "temperature": 2.0}
+    after, loss = update("duck", state._replace(params=student), padded(duck.FIT), **settings)
+    held = losses(student, retain, temperature=2.0).mean()
+    assert float(loss) == pytest.approx(1.3 * away.mean() + 0.6 * held, rel=1e-4)
+    now, _ = update("duck", after, padded(duck.FIT), forget_weight=1.0, retain_weight=0.0)
+    later = 1.0 - np.diagonal(cosine(outputs(now.params, forget)[1], goal))
+    assert later.mean() < away.mean()
+    toy.same(after.extra, state.extra)
+
+
+# --- SFRon ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def weighed(learned):
+    """SFRon's state after a pass over five requested and eight retained examples, and the salient weights by NumPy."""
+    state = begin("sfron", whole(learned))
+    for phase in (sfron.SCORE_F, sfron.SCORE_R):
+        state, _ = update("sfron", state, padded(phase))
+    fisher = lambda rows: np.mean([np.square(flat(slope(learned, batch([row])))) for row in rows], axis=0)
+    return state, fisher(toy.REQUESTED[:5]), fisher(toy.KEPT[:8])
+
+
+def test_sfron_ascends_on_salient_weights_with_fading_examples(weighed, learned):
+    state, of_forget, of_retain = weighed
+    np.testing.assert_allclose(flat(state.extra["forget"]) / 5, of_forget, rtol=1e-3, atol=1e-6)
+    np.testing.assert_allclose(flat(state.extra["retain"]) / 8, of_retain, rtol=1e-3, atol=1e-6)
+    threshold, given = 2.0, padded(sfron.ASCEND)
+    after, _ = update("sfron", state, given, forget_lr=0.3, fade=1.5, threshold=threshold)
+    lost = losses(learned, given.forget)
+    each = np.stack([flat(slope(learned, batch([row]))) for row in toy.REQUESTED[:5]])
+    way = ((1.0 + lost[:, None]) ** -1.5 * each).mean(axis=0)
+    found = flat(moved(after.params, learned))
+    ratio = of_forget / np.maximum(of_retain, 1e-30)
+    chosen, clear = ratio >= threshold, np.abs(np.log(np.maximum(ratio, 1e-30) / threshold)) > 1e-2
+    np.testing.assert_allclose(found[clear], np.where(chosen, 0.3 * way, 0.0)[clear], rtol=2e-3, atol=1e-6)
+    assert 0.1 < chosen[way != 0].mean() < 0.9
+    toy.same(after.extra["slow"], learned)
+
+
+def test_sfron_repairs_the_fast_weights_and_follows_slowly(weighed, learned):
+    state, _, _ = weighed
+    fast, _ = update("sfron", state, padded(sfron.ASCEND))
+    repaired, loss = update("sfron", fast, padded(sfron.REPAIR), lr=0.1, weight_decay=0.0)
+    assert float(loss) == pytest.approx(losses(fast.params, padded().retain).mean(), rel=1e-4)
+    followed(fast.params, repaired.params, slope(fast.params, padded().retain), 0.1, 1e-5)
+    toy.same(repaired.extra["slow"], learned)
+    after, _ = update("sfron", repaired, padded(sfron.FOLLOW), slow=0.3)
+    law = jax.tree.map(lambda a, b: np.asarray(0.7 * a + 0.3 * b), learned, repaired.params)
+    toy.close(after.params, law, 1e-6)
+    toy.same(after.extra["slow"], after.params)
+    toy.same(finish("sfron", after)["params"], after.params)
+
+
+def test_sfron_ends_every_round_by_following():
+    plan = sfron.plan(toy.SIZES, {"rounds": 2, "inner": 3, "batch": 8}, Recipe())
+    round_ = [sfron.ASCEND, *[sfron.REPAIR] * 3, sfron.FOLLOW]
+    np.testing.assert_array_equal(plan.phase, [sfron.SCORE_F] * 2 + [sfron.SCORE_R] * 5 + round_ * 2)
+    assert plan.forget_pass == 2 and plan.retain_pass == 5
+
+
+# --- RFE -----------------------------------------------------------------------------------------------------------
+
+
+_without_rise, _distance = jax.jit(rfe.without_rise), jax.jit(rfe.gaussian_distance)
+
+
+def test_only_a_rising_component_is_removed():
+    rng = np.random.default_rng(0)
+    tree = lambda: {
+        "a": jnp.asarray(rng.normal(size=(4, 3)), jnp.float32),
+        "b": jnp.asarray(rng.normal(size=5), jnp.float32),
+    }
+    gradient, across = tree(), tree()
+    g = flat(gradient)
+    across = jax.tree.map(lambda x, y: x - y * jnp.float32(flat(across) @ g / (g @ g)), across, gradient)
+    for along, left in ((0.7, 0.0), (0.0, 0.0), (-0.7, -0.7)):
+        update_ = jax.tree.map(lambda x, y, c=along: x + jnp.float32(c) * y, across, gradient)
+        expected = flat(across) + left * g
+        np.testing.assert_allclose(flat(_without_rise(update_, gradient)), expected, rtol=1e-5, atol=1e-6)
+    toy.same(_without_rise(across, jax.tree.map(jnp.zeros_like, gradient)), across)
+
+
+def test_the_gaussian_distance_equals_its_closed_form():
+    rng = np.random.default_rng(0)
+    a, b, weight = rng.normal(size=(7, 4)), 2 * rng.normal(size=(7, 4)) + 1, np.array([1, 1, 1, 0, 1, 0, 0.0])
+    some = weight > 0
+    expected = np.square(a[some].mean(axis=0) - b[some].mean(axis=0)).sum()
+    expected += np.square(a[some].std(axis=0) - b[some].std(axis=0)).sum()
+    found = _distance(*(jnp.asarray(x, jnp.float32) for x in (a, b, weight)))
+    assert float(found) == pytest.approx(expected, rel=1e-4)
+    assert float(_distance(*(jnp.asarray(x, jnp.float32) for x in (a, a, weight)))) == 0.0
+
+
+RFE = (("adjacent", 0.4), ("batch", 9))
+
+
+def adjacent(learned):
+    """(8,) which of the retained examples of ``padded()`` are adjacent: 4 of 9 slots, by the largest cosine."""
+    near = cosine(outputs(learned, padded().retain)[1], outputs(learned, padded().forget)[1]).max(axis=1)
+    return near >= np.sort(near)[-4]
+
+
+def test_rfe_constrains_the_loss_of_remote_retained_data(learned, student):
+    far = ~adjacent(learned)
+    settings = {"multiplier": 0.8, "tolerance": 0.05, "rho": 2.0, "dual_lr": 0.1, "bound": np.inf}
+    state = begin("rfe", whole(learned), static=RFE, **settings)._replace(params=student)
+    after, loss = update("rfe", state, padded(rfe.CONSTRAIN), static=RFE, **settings)
+    excess = losses(student, padded().retain)[far].mean() - losses(learned, padded().retain)[far].mean() - 0.05
+    pressed = max(0.8 + 2.0 * excess, 0.0)
+    expected = -losses(student, padded().forget).mean() + (pressed**2 - 0.8**2) / 4.0
+    assert abs(excess) > 0.01 and float(loss) == pytest.approx(expected, rel=1e-3, abs=1e-4)
+    assert float(after.extra["multiplier"]) == pytest.approx(max(0.8 + 0.1 * excess, 0.0), rel=1e-4)
+    toy.same(after.extra["original"], whole(learned))
+
+
+def test_rfe_spares_adjacent_data_whatever_adam_makes_of_the_gradient(learned, student):
+    near = adjacent(learned)
+    state = begin("rfe", whole(learned), static=RFE)._replace(params=student)
+    after, loss = update("rfe", state, padded(rfe.PROJECT), static=RFE, w2=0.7, bound=np.inf, lr=1e-3)
+    before, now = (outputs(p, padded().retain)[1][near] for p in (learned, student))
+    spread = lambda x: np.sqrt(x.var(axis=0) + 1e-6)
+    pull = np.square(before.mean(axis=0) - now.mean(axis=0)).sum() + np.square(spread(before) - spread(now)).sum()
+    ascent = losses(student, padded().forget).mean()
+    assert float(loss) == pytest.approx(0.7 * pull - ascent, rel=1e-3)
+    g = flat(slope(student, batch(toy.KEPT[:8][near])))
+    step = flat(moved(after.params, student))
+    assert step @ g <= 1e-3 * np.linalg.norm(step) * np.linalg.norm(g)
+    assert losses(after.params, padded().forget).mean() > ascent
+
+
+def test_rfe_has_as_many_updates_of_each_kind():
+    plan = rfe.plan(toy.SIZES, {"steps": 7, "batch": 8}, Recipe())
+    np.testing.assert_array_equal(plan.phase, [rfe.CONSTRAIN] * 7 + [rfe.PROJECT] * 7)
