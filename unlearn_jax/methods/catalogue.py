@@ -26,8 +26,8 @@ trained, and the upper bounds, which are given the outputs of other retrained mo
 
 **Cost** in gradient evaluations (forward and backward of one example; a forward pass is a third, a Hessian-vector
 product two) on the request and on retained data, at the defaults, for {forget} requested and {retain:,} retained
-examples; `begin` stands for what a method spends before its own plan (the records' `seconds` leave it out). `--budget B`
-gives every iterative method the greatest length that costs at most B. **Batch statistics**: whose batches move the
+examples; `begin` stands for what a method spends before its own plan (the records' `seconds` leave it out). `--budget
+B` gives every iterative method the greatest length that costs at most B. **Batch statistics**: whose batches move the
 running statistics of a model with batch normalisation.
 """
 
