@@ -14,7 +14,15 @@ from unlearn_jax import config as configs
 from unlearn_jax.config import StudyConfig
 from unlearn_jax.data import load_dataset
 from unlearn_jax.data.arrays import Dataset, subset
-from unlearn_jax.data.splits import Bench, choose_targets, make_bench, named_copies, reference_rows, request_rows
+from unlearn_jax.data.splits import (
+    Bench,
+    RequestRows,
+    choose_targets,
+    make_bench,
+    named_copies,
+    reference_rows,
+    request_rows,
+)
 from unlearn_jax.errors import InputError, choose
 from unlearn_jax.methods import Problem, prepare
 from unlearn_jax.models import build_model, flops_per_example
@@ -80,20 +88,14 @@ def prepare_study(config: StudyConfig, watch: Watch = SILENT, **options) -> Setu
         flops = flops_per_example(model, shape, str(dataset.train.inputs.dtype))
         setting = setting._replace(axis=choose_axis(flops))
     pick = functools.partial(choose_targets, dataset, config.targets, config.num_targets, config.requests, config.seed)
-    targets = pick(np.zeros(len(dataset.train.targets)))  # refuses too many targets before the pilots train
-    if config.targets == "atypical":
-        targets = pick(_pilot_score(config, dataset, problem, setting, watch))
-    bench = make_bench(
-        dataset, targets, copies=max(configs.copies_of(config)), level=config.similarity, seed=config.seed
+    layout = functools.partial(
+        make_bench, dataset, copies=max(configs.copies_of(config)), level=config.similarity, seed=config.seed
     )
+    bench = layout(pick(np.zeros(len(dataset.train.targets))))
+    _check_methods(config, problem, bench)  # sizes are the same whoever the targets are: before the pilots train
+    if config.targets == "atypical":
+        bench = layout(pick(_pilot_score(config, dataset, problem, setting, watch)))
     _check_placebo(config, bench)
-    every = [
-        request_rows(bench, request, copies=copies, gamma=gamma)
-        for copies, gamma in axes_of(config)
-        for request in range(config.requests)
-    ]
-    given = {name: configs.settings_of(config).get(name, {}) for name in configs.applicable(config)}
-    check_methods(problem, every, given, configs.scale_of(config), config.budget)
     plain = np.flatnonzero((bench.origin == 0) & (bench.request < 0))
     if len(plain) > REST_SHOWN:
         plain = np.sort(np.random.default_rng([config.seed, 4]).choice(plain, REST_SHOWN, replace=False))
@@ -126,12 +128,23 @@ def axes_of(config: StudyConfig) -> list[tuple[int, float | None]]:
     return list(points.values())
 
 
+def _every_request(config: StudyConfig, bench: Bench) -> list[RequestRows]:
+    """Rows of every request at every level."""
+    points, requests = axes_of(config), range(config.requests)
+    return [request_rows(bench, r, copies=copies, gamma=gamma) for copies, gamma in points for r in requests]
+
+
+def _check_methods(config: StudyConfig, problem: Problem, bench: Bench) -> None:
+    """Raise `InputError` for a method that cannot run as asked."""
+    rows = _every_request(config, bench)
+    given = {name: configs.settings_of(config).get(name, {}) for name in configs.applicable(config)}
+    check_methods(problem, rows, given, configs.scale_of(config), config.budget)
+
+
 def _check_placebo(config: StudyConfig, bench: Bench) -> None:
-    """Raise `InputError` before anything is trained where a class is too small for the placebo."""
-    for copies, gamma in axes_of(config):
-        for request in range(config.requests):
-            rows = request_rows(bench, request, copies=copies, gamma=gamma)
-            reference_rows("placebo", bench, rows, 0, config.seed)
+    """Raise `InputError` before anything but pilots is trained where a class is too small for the placebo."""
+    for rows in _every_request(config, bench):
+        reference_rows("placebo", bench, rows, 0, config.seed)
 
 
 def _pilot_score(config: StudyConfig, dataset: Dataset, problem: Problem, options: Options, watch: Watch) -> np.ndarray:
