@@ -4,6 +4,7 @@ import itertools
 
 import numpy as np
 import pytest
+import scipy.stats
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -312,7 +313,7 @@ def test_a_single_member_has_a_residual_but_no_distance():
     one = [p[:1] for p in populations(17)]
     found = residual_influence(*one, **FEW)
     np.testing.assert_allclose(found.value, slow_residual(*one))
-    assert found.ci_members_low == pytest.approx(found.value) and found.n == 1
+    assert np.isnan(found.ci_members_low) and np.isnan(found.ci_members_high) and found.n == 1
     assert np.isnan(residual_distance(*one, **FEW).value)
 
 
@@ -334,11 +335,28 @@ def test_span_is_the_margin_that_the_original_has_beyond_the_oracle():
     np.testing.assert_allclose(influence_span(full, none, **FEW).value, slow_mean(full) - slow_mean(none))
 
 
-def test_null_band_is_the_quantile_over_all_halvings():
+def test_null_band_is_the_interval_of_the_two_sample_t_test():
     none = np.random.default_rng(20).normal(0, 2, (10, 6))
-    gaps = sorted(abs(slow_mean(none[a]) - slow_mean(none[b])) for a, b in halves(10))
-    low, high = np.quantile(gaps, [0.935, 0.965]) / np.sqrt(2)
-    assert low <= null_band(none, splits=6000) <= high
+    means = none.mean(axis=1)
+    expected = scipy.stats.t.ppf(0.975, 9) * np.sqrt(2 / 10) * means.std(ddof=1)
+    np.testing.assert_allclose(null_band(none), expected, rtol=1e-9)
+
+
+def test_null_band_agrees_with_halvings_of_a_large_population():
+    rng = np.random.default_rng(20)
+    none = rng.normal(0, 2, (200, 6))
+    order = [rng.permutation(200) for _ in range(6000)]
+    gaps = np.abs([none[o[:100]].mean() - none[o[100:]].mean() for o in order])
+    np.testing.assert_allclose(null_band(none), np.quantile(gaps, 0.95) / np.sqrt(2), rtol=0.05)
+
+
+def test_null_band_of_blocks_adds_as_welch_and_satterthwaite_do():
+    rng = np.random.default_rng(26)
+    a, b = rng.normal(0, 1, (5, 3)), rng.normal(0, 4, (9, 3))
+    va, vb = (2 / len(x) * (x.mean(axis=1) / 2).var(ddof=1) for x in (a, b))
+    freedom = (va + vb) ** 2 / (va**2 / 4 + vb**2 / 8)
+    expected = scipy.stats.t.ppf(0.975, freedom) * np.sqrt(va + vb)
+    np.testing.assert_allclose(null_band([a, b]), expected, rtol=1e-9)
 
 
 def test_null_band_of_a_large_population_is_the_normal_one_and_shrinks_with_members():
@@ -356,9 +374,10 @@ def test_null_band_of_blocks_weighs_every_target_alike():
     np.testing.assert_allclose(null_band([a, b]), 1.96 * np.sqrt(variance), rtol=0.08)
 
 
-def test_null_band_needs_two_members_a_half_and_leaves_out_the_diverged():
+def test_null_band_needs_two_members_and_leaves_out_the_diverged():
     none = np.random.default_rng(23).normal(0, 1, (8, 3))
-    assert np.isnan(null_band(none[:3])) and np.isfinite(null_band(none[:4]))
+    assert np.isnan(null_band(none[:1])) and np.isfinite(null_band(none[:2]))
+    assert null_band(np.ones((4, 3))) == 0.0
     spoiled = np.concatenate([none, np.full((2, 3), np.nan)])
     assert null_band(spoiled) == null_band(none)
 

@@ -25,7 +25,6 @@ from unlearn_jax.metrics.summary import (
     pooled_mean,
 )
 
-SPLITS = 1000  # random halvings of the oracle behind the null band
 LEAST_MEMBERS = 8
 
 
@@ -115,30 +114,33 @@ def _distinct_products(values: Values, seed: int, resamples: int) -> list[np.nda
     return out
 
 
-def null_band(oracle, *, splits: int = SPLITS, seed: int = 0) -> float:
+def null_band(oracle) -> float:
     """How far two populations of this size that differ in nothing but their seeds lie apart, in margin units.
 
-    The 95% quantile over random halvings of |mean margin of one half - of the other|, over sqrt 2 because halves are
-    half as large as what is compared. NaN with fewer than 4 members in a block.
+    Half the width of the interval that holds 95% of the differences of mean margin, by Student's t with the variance of
+    the members' means; blocks add as Welch and Satterthwaite do. It is the limit of "95% quantile over halvings of the
+    oracle, over sqrt 2", and unlike that holds its 95% at small N as well (halvings: .89 at 8 members, .94 at 32). NaN
+    with fewer than 2 members in a block.
 
     Args:
         oracle: margins (members, targets) or a list of blocks.
-        splits: number of halvings.
-        seed: of the halvings.
+
+    Example:
+        >>> import numpy as np
+        >>> round(null_band(np.array([[-1.0], [1.0], [-1.0], [1.0]])), 3)  # t(.975, 3) sd sqrt(2 / 4)
+        2.598
     """
-    values = as_values(oracle, "oracle")
-    rng = np.random.default_rng([seed, 11])
-    gaps, examples = np.zeros(splits), 0
-    for block in values.blocks:
-        per_member = block[np.isfinite(block).all(axis=1)].sum(axis=1)
-        half = len(per_member) // 2
-        if half < 2:
-            return float("nan")
-        order = np.argsort(rng.random((splits, len(per_member))), axis=1)
-        first, second = per_member[order[:, :half]], per_member[order[:, half : 2 * half]]
-        gaps += first.mean(axis=1) - second.mean(axis=1)
-        examples += block.shape[1]
-    return float(np.quantile(np.abs(gaps) / examples, 0.95) / np.sqrt(2.0))
+    from scipy.special import stdtrit
+
+    blocks = [block[np.isfinite(block).all(axis=1)] for block in as_values(oracle, "oracle").blocks]
+    if min(len(block) for block in blocks) < 2:
+        return float("nan")
+    examples = sum(block.shape[1] for block in blocks)
+    spread = np.asarray([2.0 / len(block) * (block.sum(axis=1) / examples).var(ddof=1) for block in blocks])
+    total, freedom = spread.sum(), np.asarray([len(block) - 1.0 for block in blocks])
+    if total == 0:
+        return 0.0
+    return float(stdtrit(total**2 / np.sum(spread**2 / freedom), 0.975) * np.sqrt(total))
 
 
 class Identifiability(NamedTuple):
@@ -153,7 +155,7 @@ class Identifiability(NamedTuple):
 def identifiability(original, oracle, *, seed: int = 0, resamples: int = RESAMPLES) -> Identifiability:
     """D, the null band, and whether D's lower 95% bound reaches three bands with at least 8 members in each block."""
     span = influence_span(original, oracle, seed=seed, resamples=resamples)
-    band = null_band(oracle, seed=seed)
+    band = null_band(oracle)
     values = [as_values(original, "original"), as_values(oracle, "oracle")]
     fewest = min(int(np.isfinite(b).all(axis=1).sum()) for v in values for b in v.blocks)
     enough = fewest >= LEAST_MEMBERS and bool(span.ci_low >= 3.0 * band)

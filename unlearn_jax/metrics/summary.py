@@ -169,7 +169,9 @@ def combine(function: Callable[..., np.ndarray], *draws: Draws) -> Estimate:
     with np.errstate(invalid="ignore", divide="ignore"):
         value = float(function(*(np.float64(d.value) for d in draws)))
         both, members = function(*(d.both for d in draws)), function(*(d.members for d in draws))
-    return Estimate(value, *percentiles(both), *percentiles(members), min(d.n for d in draws))
+    n = min(d.n for d in draws)
+    narrow = percentiles(members) if n > 1 else (float("nan"), float("nan"))  # one member says nothing of its spread
+    return Estimate(value, *percentiles(both), *narrow, n)
 
 
 def percentiles(draws: np.ndarray, level: float = 0.95) -> tuple[float, float]:
