@@ -172,6 +172,7 @@ def test_names_in_the_columns_are_those_of_the_issue(done):
         *("accuracy", "margin", "residual_influence", "residual_distance", "residual_vs_retrain"),
         *("price_accuracy", "price_margin", "n_diverged", "seconds", "grad_evals_forget", "grad_evals_retain"),
         *("influence_span", "null_band", "null_band_ratio", "identifiable"),
+        *("residual_difference", "distance_difference", "distance_rank"),
         *("similarity_pixel", "similarity_embedding"),
     }
     assert {(r["copies"], r["gamma"]) for r in done.rows} == {(0, 1.0), (2, 1 / 3)}
@@ -258,7 +259,7 @@ def test_records_can_be_read_line_by_line(done):
 
 
 def test_the_original_and_doing_nothing_are_untouched_exactly(done):
-    for metric in ("residual_influence", "residual_distance", "residual_vs_retrain"):
+    for metric in ("residual_influence", "residual_distance"):
         for name in ("original", "do_nothing"):
             for row in done.find(metric=metric, method=name, request="all", copies=2):
                 assert {row[k] for k in FIGURES} == {1.0}
@@ -284,13 +285,20 @@ def test_figures_can_be_computed_again_from_margins_and_index(done, copies, requ
     mean = lambda method, split="forget": pooled(blocks(done, method, split, copies, requests))
     find = lambda **keys: done.one(copies=copies, request=request_name, **keys)
     span = mean("original") - mean("oracle")
-    assert find(metric="influence_span") == pytest.approx(span, rel=1e-5)
+    assert find(metric="influence_span", reference="oracle") == pytest.approx(span, rel=1e-5)
     for method in ("retrain", "placebo", "dedup", "scrub"):
         residual = (mean(method) - mean("oracle")) / span
         assert find(metric="residual_influence", method=method) == pytest.approx(residual, rel=1e-4, abs=1e-5)
         if method != "retrain":
-            against = (mean(method) - mean("retrain")) / (mean("original") - mean("retrain"))
-            assert find(metric="residual_vs_retrain", method=method) == pytest.approx(against, rel=1e-3, abs=1e-4)
+            keys = {"copies": copies, "request": request_name, "reference": "retrain"}
+            (beyond,) = done.find(metric="influence_span", **keys)
+            told = beyond["ci_low"] >= 3 * done.one(metric="null_band", **keys)
+            assert beyond["mean"] == pytest.approx(mean("original") - mean("retrain"), rel=1e-3, abs=1e-4)
+            against = (mean(method) - mean("retrain")) / beyond["mean"] if told else np.nan
+            found = find(metric="residual_vs_retrain", method=method)
+            assert found == pytest.approx(against, rel=1e-3, abs=1e-4, nan_ok=True)
+            apart = (mean(method) - mean("retrain")) / span
+            assert find(metric="residual_difference", method=method) == pytest.approx(apart, rel=1e-3, abs=1e-4)
         for split in ("rest", "test", "test_similar", *(["similar"] if copies else [])):
             assert find(metric="margin", method=method, split=split) == pytest.approx(mean(method, split), rel=1e-5)
             price = mean("oracle", split) - mean(method, split)
@@ -346,13 +354,38 @@ def test_distances_can_be_computed_again_from_margins(done):
         assert found == pytest.approx(expected, rel=1e-4)
 
 
+def test_differences_from_retrain_share_their_draws(done):
+    for name in ("scrub", "placebo"):
+        own, full, none, other = (draws(done, n, "forget", "cluster") for n in (name, "original", "oracle", "retrain"))
+        expected = combine(lambda u, r, f, n: (u - r) / (f - n), own, other, full, none)
+        (row,) = done.find(copies=2, request="all", method=name, metric="residual_difference")
+        np.testing.assert_allclose([row[k] for k in FIGURES], expected[:5], rtol=1e-6, atol=1e-6)
+        (row,) = done.find(copies=2, request="all", method=name, metric="distance_difference")
+        distances = [done.one(copies=2, request="all", method=n, metric="residual_distance") for n in (name, "retrain")]
+        assert row["mean"] == pytest.approx(distances[0] - distances[1]) and row["ci_low"] <= row["ci_high"]
+
+
+def test_methods_of_practice_are_ranked_by_distance(done):
+    rows = [r for r in done.find(copies=2, request="all", metric="distance_rank") if r["setting"] != WILD]
+    assert {(r["method"], r["setting"]) for r in rows} == {
+        p for p in POPULATIONS if p[0] not in (*REFERENCES, "do_nothing") and p[1] != WILD
+    }
+    distance = lambda r: done.one(
+        copies=2, request="all", method=r["method"], setting=r["setting"], metric="residual_distance"
+    )
+    assert [r["mean"] for r in sorted(rows, key=distance)] == list(range(1, len(rows) + 1))
+    assert all(1 <= r["ci_low"] <= r["ci_high"] <= len(rows) for r in rows)
+
+
 def test_small_populations_are_not_identifiable(done):
     for request in ("all", "0", "1"):  # four members serve each request
-        assert done.one(metric="identifiable", copies=2, request=request) == 0.0
-        band = done.one(metric="null_band", copies=2, request=request)
-        span = done.one(metric="influence_span", copies=2, request=request)
+        assert done.one(metric="identifiable", method="oracle", copies=2, request=request) == 0.0
+        band = done.one(metric="null_band", method="oracle", copies=2, request=request)
+        span = done.one(metric="influence_span", reference="oracle", copies=2, request=request)
         assert band > 0
-        assert done.one(metric="null_band_ratio", copies=2, request=request) == pytest.approx(band / span)
+        assert done.one(metric="null_band_ratio", method="oracle", copies=2, request=request) == pytest.approx(
+            band / span
+        )
 
 
 def test_costs_are_those_of_the_plans(done):
@@ -376,7 +409,8 @@ def test_diverged_members_are_counted_marked_and_leave_others_finite(done):
     others = [r for r in done.rows if r["setting"] != WILD]
     assert all(r["mean"] == 0 for r in others if r["metric"] == "n_diverged")
     undefined = {r["metric"] for r in others if np.isnan(r["mean"])}
-    assert undefined <= {"residual_distance"}  # where the original is no further off than noise
+    noise = {"residual_distance", "distance_difference", "distance_rank", "residual_vs_retrain"}
+    assert undefined <= noise  # where the original is no further off than noise
     assert np.isnan(margins(done, f"finetune@{WILD}")[0]).all()
     assert np.isfinite(margins(done, "finetune@lr=0.01")[0]).all()
 
@@ -428,6 +462,17 @@ def test_a_folder_of_another_study_is_left_alone(done):
     with pytest.raises(InputError, match="holds another study .resamples differ.: give another --out"):
         run_study(dataclasses.replace(CONFIG, resamples=99), done.out)
     assert (done.out / "manifest.json").read_bytes() == before
+
+
+def test_equal_epochs_shorten_the_training_of_those_that_see_less(done, tmp_path):
+    config = dataclasses.replace(CONFIG, methods="none", hp=(), equal="epochs")
+    out = run_study(config, tmp_path / "epochs", store=done.out.parent / "populations")
+    with (out / "summary.csv").open() as file:
+        rows = [r for r in csv.DictReader(file) if r["metric"] == "grad_evals_retain" and r["copies"] == "2"]
+    updates = {r["method"]: float(r["mean"]) / 128 for r in rows}
+    sees = {"original": 208, "retrain": 204, "oracle": 196, "placebo": 196}  # 200 images, two copies of four targets
+    for name, examples in sees.items():
+        assert updates[name] == round(40 * examples / 208)
 
 
 def test_no_methods_measures_the_references_alone_from_the_same_store(done, tmp_path, monkeypatch):

@@ -61,6 +61,8 @@ class StudyConfig:
     """stratified subset of the test images; 0 = all"""
     steps: int = 0
     """updates of every training from scratch; 0 = the data set's preset"""
+    equal: str = "steps"
+    """what all trainings from scratch have in common: steps, or epochs (fewer updates on fewer examples)"""
     batch: int = 0
     """batch size of every training from scratch; 0 = the data set's preset"""
     lr: float = 0.0
@@ -177,6 +179,7 @@ def check(config: StudyConfig) -> None:
     """Raise `InputError` for what can be seen to be wrong before any data is read."""
     level_of(config.similarity)
     choose("targets", config.targets, TARGETS)
+    choose("equal", config.equal, ("steps", "epochs"))
     if config.members < 1:
         raise InputError(f"--members is {config.members}: give at least 1.")
     if config.requests < 1 or config.requests > config.members:

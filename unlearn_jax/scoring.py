@@ -7,17 +7,21 @@ from functools import partial
 import numpy as np
 
 from unlearn_jax.data.splits import SPLITS
+from unlearn_jax.methods import METHODS
 from unlearn_jax.metrics import (
     Draws,
+    Estimate,
     Values,
+    combine,
+    distance_draws,
     identifiability,
     mean_draws,
     price,
-    residual_distance,
+    ranks,
     residual_influence,
 )
-from unlearn_jax.metrics.summary import combine
 
+REFERENCES = ("original", "retrain", "oracle", "placebo", "dedup")
 PRICED = ("original", "retrain", "oracle")
 ROW_SPLITS = ("similar", "rest", "test", "test_similar")  # where a price is paid
 
@@ -61,6 +65,15 @@ class Scorer:
             config = self.setup.config
             values = self.values(outcome, split, what, requests)
             self._draws[key] = mean_draws(values, seed=config.seed, resamples=config.resamples)
+        return self._draws[key]
+
+    def distance(self, outcome, named: dict, requests: list[int]) -> Draws:
+        """Draws of the residual distance of a population."""
+        key = (outcome.name, outcome.setting, "distance", tuple(requests))
+        if key not in self._draws:
+            config, compared = self.setup.config, (outcome, named["original"], named["oracle"])
+            values = [self.values(o, "forget", "margin", requests) for o in compared]
+            self._draws[key] = distance_draws(*values, seed=config.seed, resamples=config.resamples)
         return self._draws[key]
 
 
@@ -135,14 +148,26 @@ def _figures(scorer: Scorer, base: dict, requests: list[int], recorder) -> None:
                     _prices(scorer, base, outcome, named, split, what, requests, recorder)
         if outcome.name != "oracle":
             _residuals(scorer, base, outcome, named, requests, recorder)
-    config = scorer.setup.config
-    margins = [scorer.values(named[n], "forget", "margin", requests) for n in ("original", "oracle")]
-    found = identifiability(*margins, seed=config.seed, resamples=config.resamples)
-    keys = partial(_keys, base, split="forget", reference="oracle")
+    _ranking(scorer, base, named, requests, recorder)
+    for reference in ("oracle", "retrain"):
+        _identifiability(scorer, base, named, reference, requests, recorder)
+
+
+def _identifiability(scorer, base, named, reference: str, requests, recorder) -> None:
+    """What the original has beyond a reference, the null band of that reference, and whether they can be told apart."""
+    found = _told_apart(scorer, named, reference, requests)
+    keys = partial(_keys, base, split="forget", reference=reference)
     recorder.figure(keys(named["original"], metric="influence_span"), found.span)
-    recorder.figure(keys(named["oracle"], metric="null_band"), found.band, found.span.n)
-    recorder.figure(keys(named["oracle"], metric="null_band_ratio"), found.band_ratio, found.span.n)
-    recorder.figure(keys(named["oracle"], metric="identifiable"), float(found.identifiable), found.span.n)
+    recorder.figure(keys(named[reference], metric="null_band"), found.band, found.span.n)
+    recorder.figure(keys(named[reference], metric="null_band_ratio"), found.band_ratio, found.span.n)
+    recorder.figure(keys(named[reference], metric="identifiable"), float(found.identifiable), found.span.n)
+
+
+def _told_apart(scorer, named, reference: str, requests):
+    """Identifiability of ratios to the original's margin beyond a reference's."""
+    config = scorer.setup.config
+    margins = [scorer.values(named[n], "forget", "margin", requests) for n in ("original", reference)]
+    return identifiability(*margins, seed=config.seed, resamples=config.resamples)
 
 
 def _prices(scorer, base, outcome, named, split, what, requests, recorder) -> None:
@@ -160,20 +185,45 @@ def _prices(scorer, base, outcome, named, split, what, requests, recorder) -> No
 
 
 def _residuals(scorer, base, outcome, named, requests, recorder) -> None:
-    """Signed residual against oracle and retrain, and the distance."""
-    config = scorer.setup.config
-    draws = {o.name: scorer.draws(o, "forget", "margin", requests) for o in (named[n] for n in PRICED)}
+    """Signed residual against oracle and retrain, the distance, and what both differ by from retrain's own."""
+    draws = {n: scorer.draws(named[n], "forget", "margin", requests) for n in PRICED}
     own = scorer.draws(outcome, "forget", "margin", requests)
     keys = partial(_keys, base, outcome, split="forget")
-    signed = residual_influence(own, draws["original"], draws["oracle"])
-    recorder.figure(keys(metric="residual_influence", reference="oracle"), signed)
-    if outcome.name != "retrain":
-        against = residual_influence(own, draws["original"], draws["retrain"])
-        recorder.figure(keys(metric="residual_vs_retrain", reference="retrain"), against)
-    compared = (outcome, named["original"], named["oracle"])
-    populations = [scorer.values(o, "forget", "margin", requests) for o in compared]
-    distance = residual_distance(*populations, seed=config.seed, resamples=config.resamples)
-    recorder.figure(keys(metric="residual_distance", reference="oracle"), distance)
+    recorder.figure(
+        keys(metric="residual_influence", reference="oracle"),
+        residual_influence(own, draws["original"], draws["oracle"]),
+    )
+    distance = scorer.distance(outcome, named, requests)
+    recorder.figure(keys(metric="residual_distance", reference="oracle"), combine(lambda x: x, distance))
+    if outcome.name == "retrain":
+        return
+    against = residual_influence(own, draws["original"], draws["retrain"])
+    told = _told_apart(scorer, named, "retrain", requests)
+    if not told.span.ci_low >= 3.0 * told.band:  # nothing left to be a share of: a ratio to noise
+        against = Estimate(*[float("nan")] * 5, against.n)
+    recorder.figure(keys(metric="residual_vs_retrain", reference="retrain"), against)
+    signed = combine(
+        lambda u, r, full, none: (u - r) / (full - none),
+        *(own, draws["retrain"], draws["original"], draws["oracle"]),
+    )
+    recorder.figure(keys(metric="residual_difference", reference="retrain"), signed)
+    apart = combine(lambda u, r: u - r, distance, scorer.distance(named["retrain"], named, requests))
+    recorder.figure(keys(metric="distance_difference", reference="retrain"), apart)
+
+
+def _ranking(scorer, base, named, requests, recorder) -> None:
+    """Rank of every method of practice by residual distance, with what the shared draws leave open."""
+    ranked = [o for o in scorer.outcomes if o.name not in REFERENCES and _of_practice(o.name)]
+    if len(ranked) > 1:
+        found = ranks([scorer.distance(o, named, requests) for o in ranked])
+        for outcome, rank in zip(ranked, found):
+            keys = _keys(base, outcome, split="forget", metric="distance_rank", reference="oracle")
+            recorder.figure(keys, rank)
+
+
+def _of_practice(name: str) -> bool:
+    """Whether a method could be used where no other retrained model is at hand, and does anything."""
+    return not METHODS[name].needs & {"reference", "nothing"}
 
 
 def _costs(scorer: Scorer, base: dict, recorder) -> None:

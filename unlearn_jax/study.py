@@ -25,17 +25,17 @@ from unlearn_jax.data.splits import (
     request_rows,
 )
 from unlearn_jax.errors import InputError
-from unlearn_jax.methods import METHODS, select
+from unlearn_jax.methods import METHODS, prepare, select
 from unlearn_jax.population import checkpoint
 from unlearn_jax.population.evaluate import Evaluation, evaluate
 from unlearn_jax.population.members import make_tables, member_keys, setting_name
+from unlearn_jax.population.plans import Plan
 from unlearn_jax.population.run import Stored, chunk_width, run_population
 from unlearn_jax.records import Recorder, environment, write_json
+from unlearn_jax.scoring import REFERENCES
 from unlearn_jax.setup import SILENT, Setup, Watch, axes_of, prepare_study
 from unlearn_jax.types import Model, Population
 from unlearn_jax.unlearn import Job, unlearn
-
-REFERENCES = ("original", "retrain", "oracle", "placebo", "dedup")
 
 
 class Outcome(NamedTuple):
@@ -165,7 +165,7 @@ def _level_name(level: Level) -> str:
 def _references(setup: Setup, level: Level, memory: dict, watch: Watch) -> tuple[list[Outcome], dict]:
     """Train and evaluate the reference populations; equal rows are trained once per role."""
     config = setup.config
-    fold, plan, numeric = setup.training
+    fold, _, numeric = setup.training
     found = [detected_groups(setup.bench, rows, config.dedup_threshold) for rows in level.rows]
     outcomes = []
     for role in REFERENCES:
@@ -174,6 +174,7 @@ def _references(setup: Setup, level: Level, memory: dict, watch: Watch) -> tuple
             for i, r in enumerate(level.request_of)
         ]
         tables = make_tables(kept, pad_to=int((setup.bench.origin <= 1).sum()))
+        plan = _reference_plan(setup, level, kept)
         known = checkpoint.digest_of(role, tables)
         watch.stage(role, config.members)
         if known not in memory:
@@ -192,6 +193,16 @@ def _references(setup: Setup, level: Level, memory: dict, watch: Watch) -> tuple
         "dedup_precision": float(np.mean([d.precision for d in found])),
     }
     return outcomes, detector
+
+
+def _reference_plan(setup: Setup, level: Level, kept: list[np.ndarray]) -> Plan:
+    """The recipe's updates; at equal epochs, as many fewer as the members see fewer examples than the original."""
+    if setup.config.equal == "steps":
+        return setup.training[1]
+    every = [len(r.requested) + len(r.similar) + len(r.rest) for r in level.rows]
+    share = np.mean([len(rows) for rows in kept]) / np.mean([every[r] for r in level.request_of])
+    recipe = setup.problem.recipe
+    return prepare("retrain", setup.problem._replace(recipe=recipe._replace(steps=round(share * recipe.steps))))[1]
 
 
 def _methods(setup: Setup, level: Level, original: Outcome, watch: Watch) -> list[Outcome]:

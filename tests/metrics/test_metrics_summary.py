@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from unlearn_jax.metrics import Values, mean_draws, mean_estimate, price
+from unlearn_jax.metrics import Values, mean_draws, mean_estimate, price, ranks
 from unlearn_jax.metrics.summary import Draws, as_values, cluster_counts, combine, member_counts, percentiles
 
 
@@ -130,3 +130,17 @@ def test_price_shares_cluster_draws_always_and_member_draws_by_role():
     own = price(base - 1.0, base, unit="margin")
     expected = 2 * 1.96 * np.sqrt(2) * members.std() / np.sqrt(12)  # the examples cancel, the members do not
     np.testing.assert_allclose(width(own), expected, rtol=0.08)
+
+
+def test_ranks_share_draws_and_leave_out_what_is_not_defined():
+    rng = np.random.default_rng(3)
+    common = rng.normal(0, 10, 400)  # what the shared draws have in common says nothing about the order
+    make = lambda v, noise: Draws(v, v + common + noise * rng.normal(0, 1, 400), v + common, 8)
+    near, tied, far = make(1.0, 0.0), make(1.0, 0.0), make(1.5, 0.01)
+    gone = Draws(np.nan, np.full(400, np.nan), np.full(400, np.nan), 0)
+    found = ranks([far, gone, near, tied])
+    assert [r.value for r in found[:1]] == [3.0] and np.isnan(found[1][:5]).all()
+    assert [r.value for r in found[2:]] == [1.0, 1.0]
+    assert (found[0].ci_low, found[0].ci_high) == (3.0, 3.0)
+    close = ranks([make(1.0, 1.0), make(1.1, 1.0)])
+    assert (close[1].ci_low, close[1].ci_high) == (1.0, 2.0)

@@ -80,6 +80,14 @@ def residual_distance(
     Arguments, errors and intervals as in `residual_influence`; NaN where the oracle is no nearer than noise to
     begin with (Q(original) <= 0).
     """
+    draws = distance_draws(unlearned, original, oracle, role=role, seed=seed, resamples=resamples)
+    return combine(lambda x: x, draws)
+
+
+def distance_draws(
+    unlearned, original, oracle, *, role: str = "original", seed: int = 0, resamples: int = RESAMPLES
+) -> Draws:
+    """The draws behind `residual_distance`, from which paired differences and ranks are made; same arguments."""
     _check_targets([unlearned, original, oracle])
     u, full, none = as_values(unlearned, role), as_values(original, "original"), as_values(oracle, "oracle")
     squares = [squared_distance(v, none, seed, resamples) for v in (u, full)]
@@ -89,7 +97,7 @@ def residual_distance(
         with np.errstate(invalid="ignore", divide="ignore"):
             return np.where(bottom > 0, np.sqrt(np.maximum(top, 0.0) / bottom), np.nan)
 
-    found = combine(lambda x: x, draws_of(figure, u, seed, resamples))
+    found = draws_of(figure, u, seed, resamples)
     return found._replace(n=min(v.members for v in (u, full, none)))
 
 

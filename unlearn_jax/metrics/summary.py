@@ -174,6 +174,27 @@ def combine(function: Callable[..., np.ndarray], *draws: Draws) -> Estimate:
     return Estimate(value, *percentiles(both), *narrow, n)
 
 
+def ranks(draws: Sequence[Draws]) -> list[Estimate]:
+    """Rank of each figure among all, 1 = smallest, with the interval of its rank over the shared draws.
+
+    Ties share the best of their ranks. A figure that is not defined has none, and comes last for the others.
+
+    Example:
+        >>> import numpy as np
+        >>> near, far = (Draws(v, v + np.zeros(4), v + np.zeros(4), 8) for v in (0.2, 0.9))
+        >>> [r.value for r in ranks([far, near])]
+        [2.0, 1.0]
+    """
+    places = []
+    for part in ("value", "both", "members"):
+        table = np.atleast_2d(np.asarray([getattr(d, part) for d in draws], np.float64).T)
+        smaller = (table[:, None, :] < table[:, :, None]).sum(axis=2)
+        places.append(np.where(np.isfinite(table), 1.0 + smaller, np.nan))
+    plain, both, members = places
+    shared = lambda i: Draws(float(plain[0, i]), both[:, i], members[:, i], draws[i].n)
+    return [combine(lambda x: x, shared(i)) for i in range(len(draws))]
+
+
 def percentiles(draws: np.ndarray, level: float = 0.95) -> tuple[float, float]:
     """Percentile interval of the draws that are defined; NaN where none is."""
     draws = draws[np.isfinite(draws)]
