@@ -77,6 +77,7 @@ class Entry(NamedTuple):
     begin: Callable[[Context, dict, Variables], tuple[Variables, tuple[float, float]]] | None = None
     # (context, static, original variables) -> variables that `init` is given, gradient evaluations spent on F and R
     model: Callable[[Problem, dict], Model] | None = None  # the model that the result is evaluated with, if another
+    stretched: tuple[str, ...] = ()  # static settings in the unit of the length, which a budget scales as it does that
 
 
 LANGUAGE = (  # of iterative methods at language scale
@@ -96,7 +97,7 @@ NEEDS = {
     "class": "only for requests of a whole class",
     "head": "replaces the last linear layer alone",
     "protocol": "prescribes how the original was trained, so trains its own",
-    "reference": "is given the outputs of other retrained models: an upper bound, not a method of practice",
+    "reference": "is given the outputs of other retrained models, so no method of practice",
     "heldout": "reads examples that were never trained on",
 }
 
@@ -157,6 +158,13 @@ def gradient_method(
         return Trained(params, state, moments, trained.extra), value
 
     return Method(init, update, finish)
+
+
+def retained_descent(
+    problem: Problem, static: dict, hp: dict, *, train: bool = True, mask: Callable | None = None
+) -> Method:
+    """The fold "descend on the retained loss from the original weights"; ``train`` and ``mask`` as above."""
+    return gradient_method(descent(static, hp), retained_loss(problem, train), mask=mask)
 
 
 def phased_method(init: Callable, branches: list[Callable], end: Callable | None = None) -> Method:

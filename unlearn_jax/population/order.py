@@ -57,6 +57,8 @@ def slots(key: Array, step: Array, batch: int, count: Array, length: Array) -> t
         count: () int32, examples in the member's set.
         length: () int32, batches in a pass (at least count / batch), each of which begins anew and shows every
             example exactly once: its slots beyond the last example are dead. 0 = the stream flows on.
+            Dead slots hold the pass's first examples again, all different as far as the count allows: a model in
+            training mode averages them into its batch statistics, which copies of one example would distort.
 
     Returns:
         (batch,) int32 positions and (batch,) bool.
@@ -67,8 +69,8 @@ def slots(key: Array, step: Array, batch: int, count: Array, length: Array) -> t
     passes = step // jnp.maximum(length, 1)
     slot = (step - passes * length) * batch + within
     epoch = jnp.where(exact, passes, flowing // least)
-    x = jnp.where(exact, jnp.minimum(slot, least - 1), flowing - flowing // least * least)
-    return permuted(key, epoch, x, least), (count > 0) & (~exact | (slot < count))
+    at = jnp.where(exact, slot, flowing)
+    return permuted(key, epoch, at - at // least * least, least), (count > 0) & (~exact | (slot < count))
 
 
 def permuted(key: Array, epoch: Array, x: Array, count: Array) -> Array:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -114,24 +114,41 @@ def passes(size: int, batch: int) -> int:
     return max(1, -(-size // batch))
 
 
+def request_batch(sizes: Sizes, batch: int) -> int:
+    """Slots of a forget batch: ``batch``, or the largest request where it is smaller."""
+    return min(batch, max(sizes.forget, 1))
+
+
 def epochs_over_retained(
-    sizes: Sizes, static: dict, *, forget_cost: float = 0.0, retain_cost: float = 1.0, rate: np.ndarray | None = None
+    sizes: Sizes,
+    static: dict,
+    recipe: Any = None,
+    *,
+    forget_cost: float = 0.0,
+    retain_cost: float = 1.0,
+    rate: np.ndarray | None = None,
 ) -> Plan:
     """``static["epochs"]`` passes over the retained data by ``static["batch"]``; the request is cycled beside them.
 
-    A cost of 0 on the request leaves it out.
+    A cost of 0 on the request leaves it out. The recipe is not read: the function may stand as an entry's plan.
     """
     steps = static["epochs"] * passes(sizes.retain, static["batch"])
-    forget = min(static["batch"], max(sizes.forget, 1)) if forget_cost else 0
+    forget = request_batch(sizes, static["batch"]) if forget_cost else 0
     costs = {"forget_cost": forget_cost, "retain_cost": retain_cost}
     return uniform_plan(steps, forget_batch=forget, retain_batch=static["batch"], rate=rate, **costs)
 
 
 def epochs_over_request(
-    sizes: Sizes, static: dict, *, forget_cost: float = 1.0, retain_cost: float = 0.0, rate: np.ndarray | None = None
+    sizes: Sizes,
+    static: dict,
+    recipe: Any = None,
+    *,
+    forget_cost: float = 1.0,
+    retain_cost: float = 0.0,
+    rate: np.ndarray | None = None,
 ) -> Plan:
     """``static["epochs"]`` passes over the request by ``static["batch"]``; retained batches beside if they cost."""
-    batch = min(static["batch"], max(sizes.forget, 1))
+    batch = request_batch(sizes, static["batch"])
     retain = static["batch"] if retain_cost else 0
     costs = {"forget_cost": forget_cost, "retain_cost": retain_cost}
     steps = static["epochs"] * passes(sizes.forget, batch)
