@@ -11,7 +11,7 @@ from pathlib import Path
 
 from unlearn_jax.data.similar import level_of
 from unlearn_jax.errors import InputError, choose
-from unlearn_jax.methods import METHODS, SCALES, check_setting, select
+from unlearn_jax.methods import METHODS, SCALES, check_setting, has_scale, select, settings_at
 from unlearn_jax.methods.common import Recipe
 from unlearn_jax.models import model_options
 
@@ -146,9 +146,20 @@ def scale_of(config: StudyConfig) -> str:
 
 
 def applicable(config: StudyConfig) -> list[str]:
-    """The methods that the study runs: those asked for, without class-only ones where the targets are no class."""
-    chosen = select(config.methods)
-    return [n for n in chosen if config.targets == "class" or "class" not in METHODS[n].needs]
+    """The methods that the study runs: those asked for, without those that are `left_out`."""
+    out = left_out(config)
+    return [name for name in select(config.methods) if name not in out]
+
+
+def left_out(config: StudyConfig) -> dict[str, str]:
+    """A sentence for each method that the targets, no class, or the scale, without defaults of its own, leave out."""
+    found, scale = {}, scale_of(config)
+    for name in select(config.methods):
+        if "class" in METHODS[name].needs and config.targets != "class":
+            found[name] = f"{name} is for requests of a whole class and was not run: ask with --targets class"
+        elif not has_scale(METHODS[name], scale):
+            found[name] = f"{name} has no defaults at scale {scale} and was not run: ask with --scale small"
+    return found
 
 
 def _values(method: str, name: str, text: str) -> list:
@@ -195,12 +206,13 @@ def check(config: StudyConfig) -> None:
         value = getattr(config, name)
         if value < 0 or not math.isfinite(value):
             raise InputError(f"--{name.replace('_', '-')} is {value}: give 0 (the preset) or more.")
-    named = [name.strip() for name in config.methods.split(",")]
-    for name in set(select(config.methods)) - set(applicable(config)):
-        if name in named:
-            raise InputError(f"'{name}' is for requests of a whole class: ask with --targets class, or leave it out.")
     if config.scale:
         choose("scale", config.scale, SCALES)
+    named = [name.strip() for name in config.methods.split(",")]
+    for name in left_out(config):
+        if name in named:
+            settings_at(METHODS[name], scale_of(config))
+            raise InputError(f"'{name}' is for requests of a whole class: ask with --targets class, or leave it out.")
     if config.dtype:
         choose("dtype", config.dtype, ("float32", "bfloat16"))
     copies_of(config), gammas_of(config), settings_of(config), model_options_of(config)

@@ -25,7 +25,7 @@ from unlearn_jax.data.splits import (
     request_rows,
 )
 from unlearn_jax.errors import InputError
-from unlearn_jax.methods import METHODS, prepare, select
+from unlearn_jax.methods import METHODS, prepare
 from unlearn_jax.population import checkpoint
 from unlearn_jax.population.evaluate import Evaluation, evaluate
 from unlearn_jax.population.members import make_tables, member_keys, setting_name
@@ -133,7 +133,7 @@ class Level(NamedTuple):
 def _run_levels(setup: Setup, recorder: Recorder, out: Path, watch: Watch) -> tuple[float, dict, list[str]]:
     """Run and score every level; returns compile seconds, measured similarity and notes."""
     config, memory = setup.config, {}
-    compiling, similarity, notes = 0.0, {}, _left_out(config)
+    compiling, similarity, notes = 0.0, {}, list(configs.left_out(config).values())
     levels = axes_of(config)
     for number, (copies, gamma) in enumerate(levels):
         rows = [request_rows(setup.bench, r, copies=copies, gamma=gamma) for r in range(config.requests)]
@@ -149,12 +149,6 @@ def _run_levels(setup: Setup, recorder: Recorder, out: Path, watch: Watch) -> tu
         write_margins(setup, level, outcomes, out / "margins" if last else out / "margins" / _level_name(level))
         recorder.flush()
     return compiling, similarity, notes
-
-
-def _left_out(config: StudyConfig) -> list[str]:
-    """A sentence for each method of a group that the targets leave out."""
-    left = [name for name in select(config.methods) if name not in configs.applicable(config)]
-    return [f"{name} is for requests of a whole class and was not run: ask with --targets class" for name in left]
 
 
 def _level_name(level: Level) -> str:

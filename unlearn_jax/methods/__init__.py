@@ -74,7 +74,7 @@ _MODULES = (
     amnesiac, sisa, langevin,
     # similarity and geometry inside the method
     duck, sfron, rurk, rfe, amun,
-    # upper bounds
+    # given the outputs of other retrained models: the upper bound, and an imitation of retraining
     oracle_matching, datamodel_matching,
 )  # fmt: skip
 METHODS: dict[str, Entry] = {module.ENTRY.name: module.ENTRY for module in _MODULES}
@@ -117,7 +117,7 @@ def prepare(
         and the value of every numeric hyperparameter.
 
     Raises:
-        InputError: unknown method, or a hyperparameter that it does not have; a budget below the method's least.
+        InputError: unknown method, a hyperparameter or a scale that it does not have; a budget below its least.
     """
     entry = METHODS[choose("method", name, METHODS)]
     static, numeric = settings_at(entry, scale)
@@ -136,26 +136,58 @@ def prepare(
     return fold, entry.plan(sizes, static, problem.recipe), numeric
 
 
+def has_scale(entry: Entry, scale: str) -> bool:
+    """Whether an entry has defaults at a scale; its own values are those of the small one."""
+    return choose("scale", scale, SCALES) == "small" or scale in entry.presets
+
+
 def settings_at(entry: Entry, scale: str) -> tuple[dict[str, Any], dict[str, float]]:
-    """An entry's static and numeric defaults at a scale."""
-    given = entry.presets.get(choose("scale", scale, SCALES), ({}, ""))[0]
+    """An entry's static and numeric defaults at a scale.
+
+    Raises:
+        InputError: unknown scale, or one at which the method has no defaults.
+    """
+    if not has_scale(entry, scale):
+        known = ", ".join(s for s in SCALES if has_scale(entry, s))
+        raise InputError(
+            f"method '{entry.name}' has no defaults at scale '{scale}', only at {known}: "
+            f"give --scale small or leave the method out."
+        )
+    given = entry.presets.get(scale, ({}, ""))[0]
     return (
         {key: given.get(key, value) for key, value in entry.static.items()},
         {key: float(given.get(key, value)) for key, value in entry.numeric.items()},
     )
 
 
+def length_of(entry: Entry) -> str | None:
+    """The setting by which a budget stretches a method, if it has one."""
+    return next((name for name in LENGTHS if name in entry.static), None)
+
+
+def at_length(entry: Entry, static: dict[str, Any], value: int) -> dict[str, Any]:
+    """Static settings with another length, and with those that count in its unit scaled alike and rounded up.
+
+    Example:
+        >>> at_length(METHODS["scrub"], {"epochs": 10, "max_epochs": 3, "decay": (5, 8, 9)}, 40)
+        {'epochs': 40, 'max_epochs': 12, 'decay': (20, 32, 36)}
+    """
+    length = length_of(entry)
+    scaled = lambda x: tuple(map(scaled, x)) if isinstance(x, tuple) else -(-x * value // static[length])
+    return static | {length: value} | {name: scaled(static[name]) for name in entry.stretched}
+
+
 def within_budget(entry: Entry, static: dict, sizes: Sizes, problem: Problem, budget: float) -> dict[str, Any]:
     """Static settings with the greatest length at which the method's plan costs at most ``budget``.
 
-    Methods without a length of their own (one shot, or a protocol's) come back as they are.
+    Methods without a length (one shot, or all of their work before the plan) come back as they are. What a method
+    spends before its plan (`Entry.begin`) is not part of the budget.
     """
-    length = next((name for name in LENGTHS if name in static), None)
-    if length is None or "protocol" in entry.needs:
+    if length_of(entry) is None:
         return static
 
     def cost(value: int) -> float:
-        plan = entry.plan(sizes, static | {length: value}, problem.recipe)
+        plan = entry.plan(sizes, at_length(entry, static, value), problem.recipe)
         return plan.grad_evals_forget + plan.grad_evals_retain
 
     if cost(1) > budget:
@@ -169,7 +201,7 @@ def within_budget(entry: Entry, static: dict, sizes: Sizes, problem: Problem, bu
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (middle, high) if cost(middle) <= budget else (low, middle)
-    return static | {length: low}
+    return at_length(entry, static, low)
 
 
 @functools.lru_cache(maxsize=128)
