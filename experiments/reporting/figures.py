@@ -12,6 +12,7 @@ from .style import MARKERS, WIDE, colour, settings
 from .summary import Cell, Entry, Summary
 
 CURVES = ("retrain", "placebo", "dedup")
+SHIFTS = {"retrain": 0, "placebo": 1, "dedup": -1}  # side by side where they coincide
 LIMITS = (-1.0, 2.0)  # beyond these a residual is drawn at the edge with an arrow and its value
 
 
@@ -54,9 +55,9 @@ def main_figure(summary: Summary, width: float = WIDE):
         axes.axhline(value, color=colour(name), linewidth=1.2)
     ends.append(_ridge(axes, summary, levels))
     step = levels[-1] * (0.006 if width > 6 else 0.012)
-    for shift, (name, row) in zip((0, 1, -1), cells.items()):
-        x = levels + shift * step
-        _curve(axes, x, row, name, [summary.identifiable(m) for m in summary.levels], (low, high))
+    known = [summary.identifiable(m) for m in summary.levels]
+    for name, row in reversed(cells.items()):  # retrain, the subject, on top
+        _curve(axes, levels + SHIFTS[name] * step, row, name, known, (low, high), control=name != "retrain")
         finite = [c.mean for c in row if math.isfinite(c.mean)]
         ends.append((name, finite[-1], name))
     axes.set(xlim=(-0.035 * levels[-1], levels[-1] * 1.02), ylim=(low, high), xticks=levels)
@@ -73,6 +74,33 @@ def main_figure(summary: Summary, width: float = WIDE):
 def forest_figure(summary: Summary, level: int, width: float = WIDE):
     """Signed residual with interval of every entry at a level, in the order of the table."""
     return _forest(summary, level, summary.entries(level), width)
+
+
+@styled
+def gamma_figure(summary: Summary, level: int, shares: dict[float, dict[str, Cell]], width: float = WIDE):
+    """Residual influence of the references against the share of each cluster that the request names, at one level."""
+    figure, grid = _figure(width, 3.6)
+    axes = grid[0, 0]
+    x = np.array(sorted(shares))
+    rows = {name: [shares[g].get(name, Cell()) for g in x] for name in CURVES}
+    rows = {name: row for name, row in rows.items() if any(math.isfinite(c.mean) for c in row)}
+    limits = _limits([c for row in rows.values() for c in row], (-0.12, 1.14))
+    ends = [("original = 1 (untouched)", 1.0, "original"), ("oracle = 0 (gone)", 0.0, "oracle")]
+    for _, value, name in ends:
+        axes.axhline(value, color=colour(name), linewidth=1.2)
+    axes.plot(x, 1 - x, color=colour("muted"), linewidth=1, linestyle=(0, (1, 2)))
+    ends.append(("ridge law, 1 − gamma", float(1 - x[-1]), "muted"))
+    for name, row in reversed(rows.items()):
+        known = [summary.identifiable(level)] * len(x)
+        _curve(axes, x + SHIFTS[name] * 0.005, row, name, known, limits, control=name != "retrain")
+        ends.append((name, [c.mean for c in row if math.isfinite(c.mean)][-1], name))
+    axes.set(xlim=(x[0] - 0.03, x[-1] * 1.02), ylim=limits, xticks=x)
+    axes.set_xticklabels([f"{g:.2g}" for g in x])
+    axes.set_xlabel("share of each cluster that the request names (gamma)")
+    axes.set_ylabel("residual influence")
+    axes.grid(axis="y")
+    _end_labels(axes, ends, x[-1], width)
+    return figure
 
 
 @styled
@@ -136,13 +164,36 @@ def _figure(width: float, height: float, rows: int = 1, columns: int = 1, sharex
 
 
 def _forest(summary: Summary, level: int, entries: list[Entry], width: float, ridge: bool = False):
-    """Dots with intervals, one row an entry, first on top."""
-    figure, grid = _figure(width, max(2.3, 0.75 + 0.31 * len(entries)))
-    axes = grid[0, 0]
-    cells = [summary.residual(level, e) for e in entries]
-    limits = _limits(cells, (-0.15, 1.15))
+    """Dots with intervals, one row an entry, first on top; the distance beside the signed residual where it fits."""
+    both = width > 6 and not ridge
+    figure, grid = _figure(width, max(2.3, 0.75 + (0.31 if len(entries) < 20 else 0.25) * len(entries)), 1, 1 + both)
+    panels = [(grid[0, -1], summary.residual, (-0.15, 1.15), "residual influence (0 oracle, 1 original)")]
+    if both:
+        panels.insert(0, (grid[0, 0], summary.distance, (-0.05, 1.15), "residual distance (0 = oracle)"))
+    for axes, figure_of, least, label in panels:
+        cells = [figure_of(level, e) for e in entries]
+        limits = _limits(cells, least)
+        signed = figure_of == summary.residual
+        _scale(axes, summary, level, signed, ridge)
+        for y, (entry, cell) in enumerate(zip(entries, cells)):
+            _dot(axes, summary, level, entry, cell, y, limits)
+        axes.set(xlim=limits, ylim=(len(entries) - 0.4, -1.0 if ridge else -0.6))
+        axes.tick_params(axis="y", length=0)
+        axes.spines["left"].set_visible(False)
+        axes.grid(axis="x")
+        axes.set_axisbelow(True)
+        axes.set_xlabel(label)
+        if len(entries) > 20:
+            axes.tick_params(axis="x", top=True, labeltop=True)
+    names = [textwrap.fill(_plain(summary.label(e)), 30 if width > 6 else 18) for e in entries]
+    panels[0][0].set_yticks(range(len(entries)), names)
+    return figure
+
+
+def _scale(axes, summary: Summary, level: int, signed: bool, ridge: bool) -> None:
+    """The ends of the scale, the null band of the signed residual, and the ridge law."""
     band = summary.band(level)
-    if math.isfinite(band):
+    if signed and math.isfinite(band):
         axes.axvspan(-band, band, color=colour("band"), alpha=0.25, linewidth=0)
     for value, name in ((0.0, "oracle"), (1.0, "original")):
         axes.axvline(value, color=colour(name), linewidth=1.2)
@@ -151,17 +202,6 @@ def _forest(summary: Summary, level: int, entries: list[Entry], width: float, ri
         axes.axvline(value, color=colour("muted"), linewidth=1, linestyle="--")
         text = f" ridge law {value:.2f} " if value < 0.5 else f"ridge law {value:.2f} "
         axes.text(value, -0.85, text, ha="left" if value < 0.5 else "right", color=colour("muted"), fontsize=8)
-    for y, (entry, cell) in enumerate(zip(entries, cells)):
-        _dot(axes, summary, level, entry, cell, y, limits)
-    names = [textwrap.fill(_plain(summary.label(e)), 44 if width > 6 else 18) for e in entries]
-    axes.set(xlim=limits, ylim=(len(entries) - 0.4, -1.0 if ridge else -0.6))
-    axes.set_yticks(range(len(entries)), names)
-    axes.tick_params(axis="y", length=0)
-    axes.spines["left"].set_visible(False)
-    axes.grid(axis="x")
-    axes.set_axisbelow(True)
-    axes.set_xlabel("residual influence (0 = oracle, 1 = original)")
-    return figure
 
 
 def _dot(axes, summary: Summary, level: int, entry: Entry, cell: Cell, y: int, limits) -> None:
@@ -189,22 +229,25 @@ def _dot(axes, summary: Summary, level: int, entry: Entry, cell: Cell, y: int, l
     axes.annotate(words, (end, y), (-7 if left else 7, 0), textcoords="offset points", **style)
 
 
-def _curve(axes, x: np.ndarray, row: list[Cell], name: str, known: list[bool], limits) -> None:
-    """A line with intervals; open markers where the level is not identifiable."""
+def _curve(axes, x: np.ndarray, row: list[Cell], name: str, known: list[bool], limits, control: bool = False) -> None:
+    """A line with intervals, dashed for a control; open markers where the level is not identifiable."""
     tone = colour(name)
     mean = np.clip([c.mean for c in row], *limits)
-    axes.plot(x, mean, color=tone, zorder=3)
-    axes.vlines(x, np.clip([c.low for c in row], *limits), np.clip([c.high for c in row], *limits), color=tone)
+    line = {"linewidth": 1.1, "linestyle": (0, (4, 2))} if control else {"linewidth": 2.2}
+    axes.plot(x, mean, color=tone, zorder=2.5 if control else 3, **line)
+    ends = np.clip([c.low for c in row], *limits), np.clip([c.high for c in row], *limits)
+    axes.vlines(x, *ends, color=tone, linewidth=1.1 if control else 1.8)
     for at, y, cell, solid in zip(x, mean, row, known):
         shape = "v" if cell.mean < limits[0] else "^" if cell.mean > limits[1] else MARKERS.get(name, "o")
         face = tone if solid else colour("paper")
-        axes.plot(at, y, shape, color=tone, markersize=6, markerfacecolor=face, zorder=4, clip_on=False)
+        size = 4.5 if control else 6
+        axes.plot(at, y, shape, color=tone, markersize=size, markerfacecolor=face, zorder=4, clip_on=False)
 
 
 def _band(axes, summary: Summary, levels: np.ndarray) -> None:
     """The null band, shaded about 0."""
     band = np.array([summary.band(int(m)) for m in levels])
-    axes.fill_between(levels, -band, band, color=colour("band"), alpha=0.25, linewidth=0)
+    axes.fill_between(levels, -band, band, color=colour("band"), alpha=0.45, linewidth=0, zorder=2.2)
 
 
 def _ridge(axes, summary: Summary, levels: np.ndarray) -> tuple[str, float, str]:
@@ -216,14 +259,14 @@ def _ridge(axes, summary: Summary, levels: np.ndarray) -> tuple[str, float, str]
     else:
         x, y = levels, 1 - np.array(requested) / (levels + 1)
         name = "ridge law, 1 − gamma"
-    axes.plot(x, y, color=colour("muted"), linewidth=1, linestyle=(0, (5, 3)))
+    axes.plot(x, y, color=colour("muted"), linewidth=1, linestyle=(0, (1, 2)))
     return name, float(y[-1]), "muted"
 
 
 def _end_labels(axes, ends: list[tuple[str, float, str]], x: float, width: float) -> None:
     """Names at the right end of the curves, moved apart where they would overlap."""
-    ends = sorted(ends, key=lambda end: end[1])
     bottom, top = axes.get_ylim()
+    ends = sorted(((name, float(np.clip(y, bottom, top)), tone) for name, y, tone in ends), key=lambda end: end[1])
     places = _spread([y for _, y, _ in ends], (top - bottom) * (0.05 if width > 6 else 0.058))
     near, far = x * (1.06 if width > 6 else 1.1), x * (1.07 if width > 6 else 1.12)
     for (name, y, tone), place in zip(ends, places):

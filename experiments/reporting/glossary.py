@@ -7,7 +7,11 @@ GLOSSARY = (
         "what stays of the targets' clusters: the copies of a target that were not named in the request. "
         "“Rest” is every other training sample; “test” was held out.",
     ),
-    ("Original", "models trained on everything. Every unlearning method starts from these."),
+    (
+        "Original",
+        "models trained on everything. Every unlearning method starts from these but the protocols (SISA, amnesiac, "
+        "Langevin), which prescribe how the original is trained and train their own.",
+    ),
     ("Retrain", "models trained from scratch without the request: the literature's gold standard."),
     (
         "Oracle",
@@ -40,23 +44,24 @@ GLOSSARY = (
     (
         "Excess price",
         "accuracy of the oracle minus accuracy of the method, in points; positive = worse than the oracle. "
-        "Forgetting what near copies carry forces a loss on the similar samples, which the oracle shows too; "
-        "only the excess is the method's own.",
+        "The oracle, which never saw the similar samples, loses accuracy on them; a method that loses less has a "
+        "negative excess price there.",
     ),
     (
         "Null band",
-        "how far the oracle's mean margin moves between random halves of its own members (95% quantile, "
-        "scaled to the full population). A residual inside it cannot be told from none.",
+        "how far the mean margins of two populations lie apart that differ in nothing but their seeds (95%, by "
+        "Student's t from the oracle's members). A residual inside it cannot be told from none.",
     ),
     (
         "Interval",
-        "95% percentile interval over two-way resamples of whole clusters and of members. Hover over a "
-        "figure in the table for the interval over members alone.",
+        "95% percentile interval over two-way resamples of whole clusters and of members; differences and ranks "
+        "share all draws. With fewer than 10 targets it is too narrow. Hover over a figure in the table for the "
+        "interval over members alone.",
     ),
     (
         "Not identifiable",
         "the original and the oracle differ too little on the targets (under three null bands), or there are "
-        "fewer than 8 members, so that a ratio to their difference means nothing.",
+        "fewer than 8 members in a request, so that a ratio to their difference means nothing.",
     ),
     (
         "Gradient evaluation",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from .sections import (
     curve_section,
     forest_section,
     margin_section,
+    panels_section,
     picture_section,
     section,
 )
@@ -31,8 +33,9 @@ def render(run: Run) -> str:
         f"<h1>{escape(title)}</h1>",
         f'<p class="lead" id="answer">{escape(words.headline(run))}</p>',
         _facts(run),
-        section("found", "What was found", _findings(run)),
         curve_section(run),
+        section("found", "What was found", _findings(run)),
+        panels_section(run),
         section("methods", f"Methods{at(level)}", methods_table(summary, level)),
         forest_section(run),
         margin_section(run),
@@ -63,13 +66,16 @@ def _css(run: Run) -> str:
 def _facts(run: Run) -> str:
     """The setting of the study in one strip, with what the page leaves out of the file."""
     summary, config = run.summary, run.manifest["config"]
+    requests, members = config.get("requests") or 1, config.get("members")
+    each = lambda value: f"{value} a request" if requests > 1 else str(value)
+    number = config.get("num_targets") or run.num_targets
     facts = {
         "Data": summary.facts["dataset"],
         "Model": summary.facts["model"],
-        "Targets": " ".join(str(v) for v in (run.num_targets or None, summary.facts["targets"]) if v),
+        "Targets": " ".join(v for v in (each(number) if number else "", summary.facts["targets"]) if v),
         "Similarity": summary.facts["similarity"],
         "Copies": ", ".join(map(str, summary.levels)),
-        "Members": config.get("members"),
+        "Members": f"{members} ({each(members // requests)})" if members and requests > 1 else members,
         "Requests": config.get("requests"),
     }
     cells = [
@@ -85,7 +91,8 @@ def _facts(run: Run) -> str:
 def _findings(run: Run) -> str:
     """One paragraph a finding, each with a word in front that says what it is about."""
     pairs = words.findings(run)
-    return "".join(f"<p><strong>{escape(lead)}.</strong> {escape(text)}</p>" for lead, text in pairs)
+    named = lambda text: re.sub(r"`([^`]*)`", r"<code>\1</code>", escape(text))
+    return "".join(f"<p><strong>{escape(lead)}.</strong> {named(text)}</p>" for lead, text in pairs)
 
 
 def _definitions(pairs) -> str:
@@ -111,7 +118,7 @@ def _reproduction(run: Run) -> str:
         ("Seeds", _inline(seeds)),
         ("Times", ", ".join(times)),
         ("Versions", _inline(manifest.get("versions"))),
-        ("Configuration", _inline({k: v for k, v in config.items() if k not in seeds and v not in ("", [])})),
+        ("Configuration", _inline({k: v for k, v in config.items() if k not in seeds and v not in ("", [], 0)})),
         ("Recipe", _inline(manifest.get("recipe"))),
         ("Notes", notes if isinstance(notes, str) else "; ".join(map(_inline, notes))),
     ]

@@ -34,42 +34,57 @@ def _figure(draw, prefix: str, label: str, caption: str) -> str:
     )
 
 
+ABOUT = "Bars: 95% intervals. Shaded: the null band. Open markers: not identifiable. "
+
+
 def curve_section(run: Run) -> str:
-    """Residual against copies, then the same for every method."""
+    """Residual of the references against copies, and against the identified fraction where there are several."""
     summary, level = run.summary, run.summary.levels[-1]
-    about = "Bars: 95% intervals. Shaded: the null band. Open markers: not identifiable. "
     ridge = (
-        "Dashed: the share m/(m+1) that ridge regression keeps for m exact copies at small leverage, as a "
+        "Dotted: the share m/(m+1) that ridge regression keeps for m exact copies at small leverage, as a "
         "yardstick, not a fit."
     )
-    several = len(summary.levels) > 1
-    heading = "Residual influence against copies" if several else f"Residual influence{at(level)}"
+    heading = "Residual influence against copies" if len(summary.levels) > 1 else f"Residual influence{at(level)}"
     label = "Residual influence of the reference populations by number of copies"
-    body = _figure(lambda w: figures.main_figure(summary, w), "curve", label, about + ridge)
-    shown = [e for e in summary.entries(level) if not e.is_reference]
-    shown = [e for e in shown if math.isfinite(summary.residual(level, e).mean)][:MAX_PANELS]
-    if several and shown:
-        caption = "Each method, in the order of the table; dashed blue: retrain. Triangles: beyond the axis. " + about
-        body += _figure(
-            lambda w: figures.methods_figure(summary, shown, w),
-            "panels",
-            "Residual influence by method",
-            caption,
-        )
+    body = _figure(lambda w: figures.main_figure(summary, w), "curve", label, ABOUT + ridge)
+    for copies, shares in summary.shares.items():
+        caption = f"By the share of each cluster that the request names{at(copies)}. " + ABOUT
+        draw = lambda w, m=copies, s=shares: figures.gamma_figure(summary, m, s, w)
+        body += _figure(draw, f"gamma{copies}", "Residual influence by identified fraction", caption)
     return section("curve", heading, body)
+
+
+def panels_section(run: Run) -> str:
+    """Every method's residual against copies, in small panels."""
+    summary, level = run.summary, run.summary.levels[-1]
+    methods = [e for e in summary.entries(level) if not e.is_reference]
+    methods = [e for e in methods if math.isfinite(summary.residual(level, e).mean)]
+    if len(summary.levels) == 1 or not methods:
+        return ""
+    shown = methods[:MAX_PANELS]
+    which = "Each method" if len(shown) == len(methods) else f"The {len(shown)} nearest to the oracle of {len(methods)}"
+    caption = f"{which}, in the order of the table; dashed blue: retrain. Triangles: beyond the axis. {ABOUT}"
+    draw = lambda w: figures.methods_figure(summary, shown, w)
+    body = _figure(draw, "panels", "Residual influence by method", caption)
+    return section("panels", "Methods against copies", body)
 
 
 def forest_section(run: Run) -> str:
     """The forest plot."""
     summary, level = run.summary, run.summary.levels[-1]
+    if all(e.is_reference for e in summary.entries(level)):
+        return ""  # the first figure shows them
     caption = (
-        "Signed residual influence with 95% intervals, ordered by residual distance. Lines: 0 = oracle, 1 = "
-        "original. Shaded: the null band. Open markers: members diverged, or not identifiable. Arrows: "
-        "beyond the axis."
+        "With 95% intervals, ordered by residual distance. Lines: 0 = oracle, 1 = original. Shaded: the null band. "
+        "Open markers: members diverged, or not identifiable. Arrows: beyond the axis."
     )
     draw = lambda width: figures.forest_figure(summary, level, width)
-    heading = f"Residual influence of every population{at(level)}"
-    return section("forest", heading, _figure(draw, "forest", "Signed residual influence with intervals", caption))
+    heading = f"Residual distance and influence of every population{at(level)}"
+    return section(
+        "forest",
+        heading,
+        _figure(draw, "forest", "Residual distance and signed residual influence with intervals", caption),
+    )
 
 
 def margin_section(run: Run) -> str:

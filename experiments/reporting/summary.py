@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from unlearn_jax.errors import InputError
 
 REFERENCES = ("original", "retrain", "placebo", "dedup", "oracle")
-BOUNDS = ("oracle_matching", "datamodel_matching")  # given the outputs of retrained models: not methods of practice
+GIVEN = {"oracle_matching": "upper bound", "datamodel_matching": "uses retrained models"}  # not methods of practice
 SHARED = ("original", "oracle")  # the same populations whatever the identified fraction, so stored once
 NUMBERS = ("mean", "ci_low", "ci_high", "ci_members_low", "ci_members_high", "n")
 KEYS = ("copies", "method", "metric", "mean")
@@ -41,9 +41,9 @@ class Entry(NamedTuple):
         return self.method in REFERENCES and not self.remedy and not self.setting
 
     @property
-    def is_bound(self) -> bool:
-        """Whether this is an upper bound, which no method of practice can claim."""
-        return self.method in BOUNDS
+    def kind(self) -> str:
+        """What sets a method that is given the outputs of retrained models apart; '' for a method of practice."""
+        return GIVEN.get(self.method, "")
 
 
 class Summary(NamedTuple):
@@ -54,6 +54,7 @@ class Summary(NamedTuple):
     facts: dict[str, str]  # dataset, model, targets, similarity
     gamma: dict[int, float]  # identified fraction of each level, NaN where not recorded
     left_out: tuple[str, ...]  # other configurations in the file that the page does not show
+    shares: dict[int, dict[float, dict[str, Cell]]]  # level with several gammas -> gamma -> reference -> residual
 
     def entries(self, level: int) -> list[Entry]:
         """Entries of a level, ascending in residual distance, unmeasured ones last."""
@@ -99,9 +100,13 @@ class Summary(NamedTuple):
         band = self.find(level, "oracle", "null_band_ratio").mean
         if math.isnan(band):
             units = self.find(level, "oracle", "null_band").mean
-            span = self.find(level, "original", "influence_span").mean
+            span = self.span(level).mean
             band = units / span if span else math.nan
         return abs(band)
+
+    def span(self, level: int) -> Cell:
+        """What the original has beyond the oracle, in nats."""
+        return self.find(level, "original", "influence_span", reference="oracle")
 
     def identifiable(self, level: int) -> bool:
         """False only where the run says that residuals cannot be read at this level."""
@@ -144,7 +149,7 @@ def _summarise(rows: list[dict[str, str]]) -> Summary:
     rows = [row for row in rows if all((row.get(axis) or "") == value for axis, value in facts.items())]
     levels = tuple(sorted({int(float(row["copies"])) for row in rows}))
     cells: dict = {}
-    gamma, similarity = {}, ""
+    gamma, similarity, shares = {}, "", {}
     for level in reversed(levels):
         here = [row for row in rows if int(float(row["copies"])) == level]
         gammas = [g for row in here if not math.isnan(g := _number(row.get("gamma")))]
@@ -153,13 +158,24 @@ def _summarise(rows: list[dict[str, str]]) -> Summary:
         similarity = similarity or one["similarity"]
         left_out += [f"{note} at {level} copies" for note in _others(here, one)]
         if len(set(gammas)) > 1:
-            left_out.append(f"identified fractions above {gamma[level]:.2g} at {level} copies")
+            left_out.append(f"in tables, identified fractions above {gamma[level]:.2g} at {level} copies")
+            shares[level] = _by_share(here)
         fits = lambda row, g=gamma[level]: math.isnan(_number(row.get("gamma"))) or _number(row["gamma"]) == g
         here = [row for row in here if (row.get("similarity") or "") == one["similarity"]]
         shared = [row for row in here if row["method"] in SHARED and not fits(row)]
         for row in [row for row in here if fits(row)] + shared:
             _add(cells, level, row)
-    return Summary(cells, levels, {**facts, "similarity": similarity}, gamma, tuple(left_out))
+    return Summary(cells, levels, {**facts, "similarity": similarity}, gamma, tuple(left_out), shares)
+
+
+def _by_share(rows: list[dict[str, str]]) -> dict[float, dict[str, Cell]]:
+    """Residual influence of the references by identified fraction."""
+    found: dict[float, dict[str, Cell]] = {}
+    for row in rows:
+        if (row["metric"], row.get("reference")) == ("residual_influence", "oracle") and not row.get("setting"):
+            cell = Cell(*(_number(row.get(name)) for name in NUMBERS))
+            found.setdefault(_number(row["gamma"]), {}).setdefault(row["method"], cell)
+    return found
 
 
 def _add(cells: dict, level: int, row: dict[str, str]) -> None:

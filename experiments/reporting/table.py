@@ -12,17 +12,18 @@ from .summary import Cell, Entry, Summary
 from .words import minus
 
 PRICES = ("similar", "rest", "test")
-ACCURACIES = ("forget", "similar", "test")
+ACCURACIES = ("forget", "similar", "test_similar", "test")
 HEAD = (
     '<thead><tr><th class="name" rowspan="2" scope="col">Population</th>'
     '<th class="group" colspan="2" scope="colgroup">Influence left</th>'
     '<th class="group" colspan="3" scope="colgroup">Excess price, points</th>'
-    '<th class="group" colspan="3" scope="colgroup">Accuracy, %</th>'
+    '<th class="group" colspan="4" scope="colgroup">Accuracy, %</th>'
     '<th class="group" colspan="3" scope="colgroup">Cost of one model</th>'
     '<th class="first" rowspan="2" scope="col">diverged</th></tr>'
     '<tr><th class="first" scope="col">signed<br>residual</th><th scope="col">residual<br>distance</th>'
     '<th class="first" scope="col">similar</th><th scope="col">rest</th><th scope="col">test</th>'
-    '<th class="first" scope="col">forget</th><th scope="col">similar</th><th scope="col">test</th>'
+    '<th class="first" scope="col">forget</th><th scope="col">similar</th><th scope="col">test<br>similar</th>'
+    '<th scope="col">test</th>'
     '<th class="first" scope="col">seconds</th><th scope="col">gradients<br>forget</th>'
     '<th scope="col">gradients<br>retained</th></tr></thead>'
 )
@@ -35,7 +36,8 @@ def methods_table(summary: Summary, level: int) -> str:
     words = [
         "Sorted by residual distance (0 is best). Below a figure: its 95% interval (of accuracy: on hover).",
         "Excess price: accuracy of the oracle minus accuracy of the row; positive = worse than the oracle.",
-        "Shaded rows are reference populations, trained from scratch.",
+        "Shaded rows are reference populations, trained from scratch; placebo's price on rest counts what it dropped.",
+        "Every interval, over members alone too, is in summary.csv.",
     ]
     if math.isfinite(band):
         words.insert(1, f"“In band”: within the null band of ±{band:.3f}, not told from none.")
@@ -48,7 +50,7 @@ def methods_table(summary: Summary, level: int) -> str:
 def _row(summary: Summary, level: int, entry: Entry) -> str:
     """One population."""
     tone = f"var(--{entry.method})" if entry.is_reference and entry.method in COLOURS else "var(--method)"
-    kind_of = "reference" if entry.is_reference else "upper bound" if entry.is_bound else ""
+    kind_of = "reference" if entry.is_reference else entry.kind
     tag = f'<span class="tag">{kind_of}</span>' if kind_of else ""
     label = escape(summary.label(entry)).replace("_", "_<wbr>")
     name = f'<span class="dot" style="background:{tone}"></span>{label}{tag}'
@@ -60,7 +62,7 @@ def _row(summary: Summary, level: int, entry: Entry) -> str:
         _cell(summary.distance(level, entry), 2),
         *(_cell(find("price_accuracy", s, "oracle"), 1, first=s == PRICES[0]) for s in PRICES),
         *(_accuracy(find("accuracy", s), first=s == ACCURACIES[0]) for s in ACCURACIES),
-        _cell(find("seconds"), 2, first=True, interval=False),
+        _seconds(find("seconds")),
         _count(find("grad_evals_forget")),
         _count(find("grad_evals_retain")),
         _diverged(find("n_diverged")),
@@ -84,6 +86,16 @@ def _cell(cell: Cell, digits: int, first: bool = False, interval: bool = True, t
         title = f' title="{escape(title, quote=True)}"'
     tag = f'<span class="tag">{escape(tag)}</span>' if tag else ""
     return f"<td{edge}{title}>{shown(cell.mean)}{below}{tag}</td>"
+
+
+def _seconds(cell: Cell) -> str:
+    """Seconds with two significant digits."""
+    if not math.isfinite(cell.mean):
+        return '<td class="first">–</td>'
+    if cell.mean < 0.001:
+        return '<td class="first">&lt; 0.001</td>'
+    digits = 0 if cell.mean >= 10 else 1 - math.floor(math.log10(cell.mean))
+    return f'<td class="first">{cell.mean:,.{digits}f}</td>'
 
 
 def _accuracy(cell: Cell, first: bool) -> str:

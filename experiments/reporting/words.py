@@ -35,8 +35,10 @@ def copies_of(summary: Summary, level: int) -> str:
 
 def targets_of(run: Run) -> str:
     """The 30 targets."""
-    number = run.num_targets or run.manifest["config"].get("num_targets")
-    return f"the {number} targets" if number else "the targets"
+    config = run.manifest["config"]
+    number, requests = config.get("num_targets") or run.num_targets, config.get("requests") or 1
+    named = f"the {number} targets" if number else "the targets"
+    return f"{named} of a request" if requests > 1 else named
 
 
 def headline(run: Run) -> str:
@@ -48,8 +50,8 @@ def headline(run: Run) -> str:
         return "This run did not measure retraining, so it cannot say what deletion leaves behind."
     if not summary.identifiable(level):
         return (
-            f"Not identifiable: with {copies_of(summary, level)} the original and the oracle differ too "
-            f"little on {targets_of(run)} for this run to say what deletion leaves behind."
+            f"Not identifiable: with {copies_of(summary, level)}, {_why(run, level)} for this run to say what "
+            f"deleting {targets_of(run)} leaves behind."
         )
     if _is_noise(cell, band):
         return (
@@ -59,11 +61,19 @@ def headline(run: Run) -> str:
     return f"Deleting {targets_of(run)} and retraining left {percent(cell)} of their influence in place {stay}."
 
 
+def _why(run: Run, level: int) -> str:
+    """Why residuals of a level cannot be read."""
+    span, band = run.summary.span(level), run.summary.find(level, "oracle", "null_band", reference="oracle")
+    if math.isfinite(span.mean) and span.low >= 3 * band.mean:
+        return "there are too few members (fewer than 8 in a request)"
+    return "the original and the oracle differ too little on the targets"
+
+
 def findings(run: Run) -> list[tuple[str, str]]:
     """What was found, as (subject, sentences)."""
     summary, level = run.summary, run.summary.levels[-1]
     if not summary.identifiable(level):
-        found = [("Not identifiable", _unreadable(summary, level)), ("Copies", _along_levels(summary))]
+        found = [("Not identifiable", _unreadable(run, level)), ("Copies", _along_levels(summary))]
     else:
         found = [
             ("Deletion", _retrain(run, level) + _controls(summary, level)),
@@ -74,15 +84,15 @@ def findings(run: Run) -> list[tuple[str, str]]:
     return [(lead, " ".join(sentences)) for lead, sentences in found if sentences]
 
 
-def _unreadable(summary: Summary, level: int) -> list[str]:
+def _unreadable(run: Run, level: int) -> list[str]:
     """Why the figures of a level cannot be read."""
-    span, band = summary.find(level, "original", "influence_span"), summary.find(level, "oracle", "null_band")
+    span = run.summary.span(level)
+    band = run.summary.find(level, "oracle", "null_band", reference="oracle")
     measured = ""
     if math.isfinite(span.mean):
-        measured = f" (it is {plain(span)} nats, the null band {band.mean:.2f})"
+        measured = f" Original and oracle differ by {plain(span)} nats, the null band is {band.mean:.2f}."
     return [
-        f"At {level} copies the difference between original and oracle is too small beside the noise of the "
-        f"populations, or there are too few members{measured}.",
+        f"At {level} copies {_why(run, level)}.{measured}",
         "The figures of this level are shown, but they support no claim and no ranking.",
     ]
 
@@ -105,26 +115,25 @@ def _retrain(run: Run, level: int) -> list[str]:
 
 
 def _controls(summary: Summary, level: int) -> list[str]:
-    """What placebo and dedup say."""
+    """What placebo and dedup say, by differences whose draws are shared with retrain's."""
     sentences = []
-    retrain, band = summary.residual(level, "retrain"), summary.band(level)
     placebo, dedup = summary.residual(level, "placebo"), summary.residual(level, "dedup")
-    if math.isfinite(placebo.mean + retrain.mean) and level:
-        if _is_noise(retrain, band) or _is_noise(placebo, band):
-            end = "is the control for the size of the training set."
-        elif _overlap(placebo, retrain):
-            end = (
-                "agrees with retrain within the intervals: dropping as many other samples, not the copies, "
-                "leaves the influence there, so the copies carry it, not the size of the training set."
-            )
+    apart = summary.find(level, "placebo", "residual_difference")
+    if math.isfinite(placebo.mean) and level:
+        sentence = f"The placebo, which drops as many other samples instead of the copies, kept {percent(placebo)}"
+        if _is_noise(summary.residual(level, "retrain"), summary.band(level)) or math.isnan(apart.mean):
+            end = "."
+        elif apart.low <= 0 <= apart.high:
+            end = f", {percent(apart)} beyond retrain: the copies carry it, not the size of the training set."
         else:
-            end = "differs from retrain beyond the intervals, so the size of the training set matters too."
-        sentences.append(f"The placebo, at {percent(placebo)}, {end}")
+            end = f", {percent(apart)} beyond retrain: the size of the training set matters too, by that much."
+        sentences.append(sentence + end)
     if math.isfinite(dedup.mean) and level:
         recall = summary.find(level, "dedup", "dedup_recall").mean
-        found = f" (recall of its detector: {_round(100 * recall)}%)" if math.isfinite(recall) else ""
+        found = f" (its detector found {_round(100 * recall)}% of the copies)" if math.isfinite(recall) else ""
         sentences.append(
-            f"Retraining after automatic deduplication{found} kept {percent(dedup)}{_caveat(dedup, band)}."
+            f"Retraining after automatic deduplication{found} kept {percent(dedup)}"
+            f"{_caveat(dedup, summary.band(level))}."
         )
     return sentences
 
@@ -159,58 +168,68 @@ def _methods(summary: Summary, level: int) -> list[str]:
         for e in summary.entries(level)
         if not e.is_reference and e.method not in CONTROLS and math.isfinite(summary.distance(level, e).mean)
     ]
-    bounds = [e for e in entries if e.is_bound]
-    entries = [e for e in entries if not e.is_bound]
-    told = ", ".join(f"{summary.label(e)} at residual distance {plain(summary.distance(level, e))}" for e in bounds)
-    upper = [f"Upper bounds, which are given the outputs of retrained models: {told}."] if bounds else []
+    given = [e for e in entries if e.kind]
+    entries = [e for e in entries if not e.kind]
+    told = ", ".join(f"{code(summary, e)} ({e.kind}) at {plain(summary.distance(level, e))}" for e in given)
+    others = [f"Given the outputs of other retrained models, and so apart: {told}."] if given else []
     if not entries:
-        return upper
+        return others
     best, worst = entries[0], entries[-1]
-    sentences = [
-        _describe(
-            summary,
-            level,
-            best,
-            "came closest to the oracle" if len(entries) > 1 else "is the one method measured",
-        )
-    ]
-    if len(entries) == 1:
-        return sentences + upper
-    second, retrain = summary.distance(level, entries[1]), summary.distance(level, "retrain")
-    if _overlap(summary.distance(level, best), second):
-        sentences.append(
-            f"Its interval overlaps that of {summary.label(entries[1])} ({plain(second)}), so that first "
-            "place is not settled by this run."
-        )
-    if math.isfinite(retrain.mean):
-        closer = summary.distance(level, best).high < retrain.low
-        sentences.append(
-            f"Retraining itself lies at {plain(retrain)}, "
-            + ("clearly further away." if closer else "not clearly further away than that.")
-        )
-    sentences.append(_describe(summary, level, worst, "ended furthest from it"))
-    if len(entries) > 2 and _overlap(summary.distance(level, worst), summary.distance(level, entries[-2])):
-        sentences.append(f"It is not clearly further away than {summary.label(entries[-2])}.")
-    bad = [summary.label(e) for e in summary.entries(level) if summary.find(level, e, "n_diverged").mean > 0]
+    verb = "came closest to the oracle" if len(entries) > 1 else "is the one method measured"
+    sentences = [_describe(summary, level, best, verb), *_against_retrain(summary, level, best)]
+    if len(entries) > 1:
+        sentences += [*_place(summary, level, best, len(entries)), _describe(summary, level, worst, "ended furthest")]
+    bad = [code(summary, e) for e in summary.entries(level) if summary.find(level, e, "n_diverged").mean > 0]
     if bad:
         sentences.append(f"Some members diverged (NaN) under {', '.join(bad)}; read these rows with care.")
-    return sentences + upper
+    return sentences + others
+
+
+def _against_retrain(summary: Summary, level: int, entry: Entry) -> list[str]:
+    """The paired difference of a method's distance from retrain's."""
+    retrain, apart = summary.distance(level, "retrain"), summary.find(level, entry, "distance_difference")
+    if not math.isfinite(retrain.mean + apart.mean):
+        return []
+    verdict = "nearer than" if apart.high < 0 else "further than" if apart.low > 0 else "not told apart from"
+    return [f"That is {verdict} retraining itself at {plain(retrain)}; they differ by {plain(apart)}."]
+
+
+def _place(summary: Summary, level: int, entry: Entry, number: int) -> list[str]:
+    """Whether first place is settled, by the ranks over shared draws."""
+    rank = summary.find(level, entry, "distance_rank")
+    if math.isnan(rank.mean):
+        return []
+    if rank.high <= 1:
+        return [f"First place among the {number} is settled."]
+    return [f"First place is not settled: over the draws its rank goes from {rank.low:.0f} to {rank.high:.0f}."]
 
 
 def _describe(summary: Summary, level: int, entry: Entry, verb: str) -> str:
-    """One method: distance, signed residual, excess price."""
-    residual, price = summary.residual(level, entry), []
-    for split in ("similar", "test"):
-        cell = summary.find(level, entry, "price_accuracy", split, "oracle")
-        if math.isfinite(cell.mean):
-            unclear = ", not told from zero" if cell.low <= 0 <= cell.high else ""
-            price.append(f"{plain(cell, 1)} points on {split}{unclear}")
-    cost = f", at an excess price of {' and '.join(price)}" if price else ""
-    return (
-        f"{summary.label(entry)} {verb}: residual distance "
-        f"{plain(summary.distance(level, entry))}, signed residual "
-        f"{plain(residual)}{_caveat(residual, summary.band(level))}{cost}."
-    )
+    """One method: distance, signed residual, accuracy on the targets, excess price."""
+    residual = summary.residual(level, entry)
+    words = [f"residual distance {plain(summary.distance(level, entry))}"]
+    words.append(f"signed residual {percent(residual)}{_caveat(residual, summary.band(level))}")
+    own, theirs = (summary.find(level, e, "accuracy", "forget").mean for e in (entry, "oracle"))
+    if math.isfinite(own + theirs):
+        words.append(f"{100 * own:.0f}% of the targets right (the oracle {100 * theirs:.0f}%)")
+    prices = [_price(summary.find(level, entry, "price_accuracy", s, "oracle"), s) for s in ("similar", "test")]
+    return f"{code(summary, entry)} {verb}: {', '.join([*words, *filter(None, prices)])}."
+
+
+def _price(cell: Cell, split: str) -> str:
+    """2.6 [1.7, 3.6] points worse than the oracle on test."""
+    if not math.isfinite(cell.mean):
+        return ""
+    if cell.low <= 0 <= cell.high:
+        return f"on {split} as good as the oracle within {plain(cell, 1)} points"
+    worse = cell.mean > 0
+    points = cell if worse else Cell(-cell.mean, -cell.high, -cell.low)
+    return f"{plain(points, 1)} points {'worse' if worse else 'better'} than the oracle on {split}"
+
+
+def code(summary: Summary, entry: Entry) -> str:
+    """A population's name, marked as a name."""
+    return f"`{summary.label(entry)}`"
 
 
 def _forced_price(summary: Summary, level: int) -> list[str]:
@@ -224,10 +243,10 @@ def _forced_price(summary: Summary, level: int) -> list[str]:
         f"{100 * oracle.mean:.1f}% under the oracle, which never saw them."
     )
     if retrain.mean <= oracle.mean or retrain.low <= oracle.high:
-        return [measured + " These intervals do not show that forgetting the copies' influence forces a price."]
+        return [measured + " These intervals do not show that losing the copies' influence costs accuracy there."]
     return [
-        measured + " Some of the price therefore cannot be avoided: a model free of what the copies carry loses "
-        "this much, and excess price counts only what a method loses beyond it (negative: it loses less)."
+        measured + f" The oracle pays {100 * (retrain.mean - oracle.mean):.0f} points there, and excess price is "
+        "measured from that: a method can match the oracle on the targets and pay less."
     ]
 
 
@@ -251,11 +270,6 @@ def _caveat(cell: Cell, band: float) -> str:
 def _is_noise(cell: Cell, band: float) -> bool:
     """Whether a residual cannot be told from 0."""
     return abs(cell.mean) <= band or cell.low <= 0 <= cell.high
-
-
-def _overlap(a: Cell, b: Cell) -> bool:
-    """Whether two intervals overlap; unknown ends count as overlapping."""
-    return not (a.high < b.low or b.high < a.low)
 
 
 def _round(value: float) -> str:

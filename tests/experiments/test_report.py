@@ -32,7 +32,7 @@ METHODS = {
     "scrub": (0.62, 0.78, -31.0, 0.2, 0.5),
     "do_nothing": (1.0, 1.0, -68.0, -0.2, -0.1),
 }
-SECTIONS = ["answer", "found", "curve", "methods", "forest", "margins", "pictures", "similarity"]
+SECTIONS = ["answer", "curve", "found", "panels", "methods", "forest", "margins", "pictures", "similarity"]
 SECTIONS += ["words", "reproduce"]
 MEMBERS, TARGETS = 32, 30
 
@@ -71,11 +71,22 @@ def fake_rows(levels, methods, diverged="random_label"):
             if method != "oracle":
                 put(level, method, "residual_influence", signed, half, "forget", "oracle")
                 put(level, method, "residual_distance", distance, half, "forget", "oracle")
+                if method != "retrain":
+                    put(level, method, "residual_difference", signed - kept, 0.02, "forget", "retrain")
+                    put(level, method, "distance_difference", distance - kept, 0.02, "forget", "retrain")
+            if method in methods and method != "do_nothing":
+                rank = sorted(methods, key=lambda m: methods[m][1]).index(method) + 1
+                put(level, method, "distance_rank", rank, 0.5, "forget", "oracle")
             price = methods.get(method, (0, 0, -60.0 * kept if method != "oracle" else 0.0, 0.1, 0.2))[2:]
             for split, value in zip(("similar", "rest", "test"), price):
                 if method != "oracle":
                     put(level, method, "price_accuracy", value, 0.4, split, "oracle")
-            for split, value in {"forget": 0.3 + 0.7 * kept, "similar": 0.27, "test": 0.981}.items():
+            for split, value in {
+                "forget": 0.3 + 0.7 * kept,
+                "similar": 0.27,
+                "test_similar": 0.4,
+                "test": 0.981,
+            }.items():
                 extra = -price[0] / 100 if split == "similar" else 0.0
                 put(level, method, "accuracy", value + extra, 0.01, split)
             put(level, method, "n_diverged", 3.0 if method == diverged else 0.0)
@@ -83,9 +94,8 @@ def fake_rows(levels, methods, diverged="random_label"):
             put(level, method, "grad_evals_forget", 0.0 if method in REFERENCES else 3_000.0)
             put(level, method, "grad_evals_retain", 153_600.0 if method in REFERENCES else 24_000.0)
         put(level, "original", "influence_span", 7.4, 0.9, "forget", "oracle")
-        put(level, "oracle", "null_band", 0.31, split="forget")
-        put(level, "oracle", "null_band_ratio", 0.042, split="forget")
-        put(level, "oracle", "identifiable", 1.0, split="forget")
+        for name, value in (("null_band", 0.31), ("null_band_ratio", 0.042), ("identifiable", 1.0)):
+            put(level, "oracle", name, value, split="forget", reference="oracle")
         put(level, "dedup", "dedup_recall", 0.71)
         put(level, "original", "similarity_pixel", 0.93)
     return rows
@@ -165,9 +175,9 @@ class Page(HTMLParser):
 
 def table(text):
     """The methods table: population -> cells."""
-    section = text[text.index('<section id="methods">') : text.index('<section id="forest">')]
-    rows = Page(section).rows
-    return {row[0].split()[0]: [" ".join(cell.split()) for cell in row[1:]] for row in rows if len(row) == 13}
+    section = text[text.index('<section id="methods">') :]
+    rows = Page(section[: section.index("</section>")]).rows
+    return {row[0].split()[0]: [" ".join(cell.split()) for cell in row[1:]] for row in rows if len(row) == 14}
 
 
 @pytest.fixture(scope="module")
@@ -217,10 +227,10 @@ def test_table_numbers_equal_the_summary(run, page):
         assert row[1] == shown(method, "residual_distance", "forget", 2)
         for i, split in enumerate(("similar", "rest", "test")):
             assert row[2 + i] == shown(method, "price_accuracy", split, 1)
-        for i, split in enumerate(("forget", "similar", "test")):
+        for i, split in enumerate(("forget", "similar", "test_similar", "test")):
             assert row[5 + i] == shown(method, "accuracy", split, 1, 100).split()[0]
-        assert row[8:11] == ["0.11", "3,000", "24.0k"]
-    assert rows["random_label"][11] == "⚠ 3" and rows["scrub"][11] == "0"
+        assert row[9:12] == ["0.11", "3,000", "24.0k"]
+    assert rows["random_label"][12] == "⚠ 3" and rows["scrub"][12] == "0"
 
 
 def test_table_is_sorted_by_residual_distance(page):
@@ -232,19 +242,37 @@ def test_table_is_sorted_by_residual_distance(page):
 def test_answer_and_findings_quote_the_intervals(page):
     assert re.search(r'id="answer">Deleting the 30 targets and retraining left 93% \[\d+, \d+\]', page)
     assert "8 near copies of each" in page
-    assert "neggrad_plus came closest to the oracle" in page and "gradient_ascent ended furthest" in page
-    assert "it must be" in page and "agrees with retrain within the intervals" in page
+    assert "<code>neggrad_plus</code> came closest to the oracle" in page
+    assert "<code>gradient_ascent</code> ended furthest" in page
+    assert "it must be" in page and "differ by −0.26 [−0.28, −0.24]" in page
+    assert "beyond retrain: the size of the training set matters too" in page  # by 2.3%, known to 2%
+    assert "First place is not settled: over the draws its rank goes from" in page
+
+
+def test_placebo_agrees_where_the_paired_difference_includes_none(tmp_path):
+    run = fake_run(tmp_path / "run", levels=(4,))
+    same = lambda r: r["method"] == "placebo" and r["metric"] == "residual_difference"
+    edit(run, lambda r: r | ({"mean": "0.001", "ci_low": "-0.02", "ci_high": "0.02"} if same(r) else {}))
+    text = report.write_report(run).read_text()
+    assert "the copies carry it, not the size of the training set" in text
+
+
+def test_first_place_is_settled_where_the_ranks_say_so(tmp_path):
+    run = fake_run(tmp_path / "run", levels=(4,))
+    first = lambda r: r["metric"] == "distance_rank" and r["method"] == "neggrad_plus"
+    edit(run, lambda r: r | ({"ci_low": "1", "ci_high": "1"} if first(r) else {}))
+    assert "First place among the 5 is settled." in report.write_report(run).read_text()
 
 
 def test_an_upper_bound_is_told_apart_from_the_methods(tmp_path):
     methods = METHODS | {"oracle_matching": (0.02, 0.03, -1.0, 0.1, 0.2)}
     text = report.write_report(fake_run(tmp_path / "run", levels=(4,), methods=methods)).read_text()
-    assert "neggrad_plus came closest to the oracle" in text
-    assert "Upper bounds, which are given the outputs of retrained models: oracle_matching at residual distance" in text
+    assert "<code>neggrad_plus</code> came closest to the oracle" in text
+    assert "outputs of other retrained models, and so apart: <code>oracle_matching</code> (upper bound) at" in text
     assert text.count('<span class="tag">upper bound</span>') == 1
     alone = fake_run(tmp_path / "alone", levels=(4,), methods={"oracle_matching": methods["oracle_matching"]})
     text = report.write_report(alone).read_text()
-    assert "came closest" not in text and "Upper bounds" in text
+    assert "came closest" not in text and "and so apart" in text
 
 
 def test_claims_shrink_with_the_evidence(tmp_path):
@@ -257,8 +285,20 @@ def test_claims_shrink_with_the_evidence(tmp_path):
     assert "no influence that this run can tell from none" in text and "within the null band" in text
     edit(run, lambda r: r | ({"mean": "0.0"} if r["metric"] == "identifiable" else {}))
     text = report.write_report(run).read_text()
-    assert 'id="answer">Not identifiable' in text
+    assert 'id="answer">Not identifiable' in text and "too few members" in text
     assert "came closest" not in text
+    edit(run, lambda r: r | ({"ci_low": "0.2"} if r["metric"] == "influence_span" else {}))
+    assert "the original and the oracle differ too little" in report.write_report(run).read_text()
+
+
+def test_several_requests_are_told_by_their_own_numbers(tmp_path):
+    run = fake_run(tmp_path / "run", levels=(4,))
+    manifest = json.loads((run / "manifest.json").read_text())
+    manifest["config"] |= {"requests": 4}
+    (run / "manifest.json").write_text(json.dumps(manifest))
+    text = report.write_report(run).read_text()
+    assert "Deleting the 30 targets of a request" in text
+    assert "30 a request atypical" in text and "32 (8 a request)" in text
 
 
 def test_reused_population_is_reported(tmp_path):
@@ -326,7 +366,7 @@ def test_unwritable_out_is_an_input_error(run, tmp_path):
 def test_one_level_run(tmp_path):
     run = fake_run(tmp_path / "run", levels=(4,))
     text = report.write_report(run, tmp_path / "page.html").read_text()
-    assert [name for name in Page(text).ids if name in SECTIONS] == SECTIONS
+    assert [name for name in Page(text).ids if name in SECTIONS] == [s for s in SECTIONS if s != "panels"]
     assert "ridge law 0.80" in text and "By number of copies" not in text
 
 
@@ -384,7 +424,8 @@ def test_smallest_identified_fraction_is_shown_and_the_others_named(tmp_path):
     write_rows(run, most + least)
     text = report.write_report(run).read_text()
     assert "77.00" not in text and "oracle" in table(text)
-    assert "not shown here: identified fractions above 0.2 at 4 copies" in text
+    assert "not shown here: in tables, identified fractions above 0.2 at 4 copies" in text
+    assert "By the share of each cluster that the request names at 4 copies" in text
 
 
 def test_margins_of_several_requests_use_their_own_members(tmp_path):
