@@ -82,7 +82,10 @@ def headline(out: Path) -> str:
             lines.append(f"{copies:>6} {float(gamma):>5.2f}  {name:<32} {_interval(row):<22} {_interval(other)}")
     for (copies, gamma, *_, metric), row in keyed.items():
         if metric == "identifiable" and float(row["mean"]) == 0:
-            lines.append(f"copies {copies}, gamma {float(gamma):.2f}: not identifiable, the span is within the noise")
+            span = float(keyed[copies, gamma, "original", "", "influence_span"]["ci_low"])
+            band = float(keyed[copies, gamma, "oracle", "", "null_band"]["mean"])
+            why = "fewer than 8 members in a request" if span >= 3 * band else "the span is within the noise"
+            lines.append(f"copies {copies}, gamma {float(gamma):.2f}: not identifiable, {why}")
     return "\n".join([*lines, f"run folder: {out}"])
 
 

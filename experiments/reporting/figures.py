@@ -48,8 +48,10 @@ def main_figure(summary: Summary, width: float = WIDE):
     _band(axes, summary, levels)
     band = np.nanmax([0.0, *(summary.band(m) for m in summary.levels)])
     if band > 0:
-        place = (levels[-1] * 0.5, -band - 0.01)
-        axes.text(*place, "null band", ha="center", va="top", color=colour("muted"), fontsize=8)
+        inside = -band - 0.01 > low + 0.05 * (high - low)  # a band beyond the axis is named at its edge
+        place = (levels[-1] * 0.5, -band - 0.01 if inside else low + 0.01)
+        style = {"ha": "center", "va": "top" if inside else "bottom", "color": colour("muted"), "fontsize": 8}
+        axes.text(*place, "null band", **style)
     ends = [("original = 1 (untouched)", 1.0, "original"), ("oracle = 0 (gone)", 0.0, "oracle")]
     for _, value, name in ends:
         axes.axhline(value, color=colour(name), linewidth=1.2)
@@ -246,7 +248,7 @@ def _curve(axes, x: np.ndarray, row: list[Cell], name: str, known: list[bool], l
 
 def _band(axes, summary: Summary, levels: np.ndarray) -> None:
     """The null band, shaded about 0."""
-    band = np.array([summary.band(int(m)) for m in levels])
+    band = np.clip([summary.band(int(m)) for m in levels], 0, 10)
     axes.fill_between(levels, -band, band, color=colour("band"), alpha=0.45, linewidth=0, zorder=2.2)
 
 

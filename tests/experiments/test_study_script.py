@@ -161,9 +161,9 @@ def test_two_steps_from_the_command_to_the_report(study, tmp_path):
     assert [line.split()[0] for line in lines if line.lstrip()[0] in "01"] == ["0"] * 5 + ["1"] * 5
     untouched = [line for line in lines if " do_nothing " in line or " original " in line]
     assert len(untouched) == 4 and all(" 1.00 [1.00, 1.00]" in line for line in untouched)
-    assert [line for line in lines if "not identifiable" in line] == [
-        f"copies {m}, gamma {g}: not identifiable, the span is within the noise" for m, g in ((0, "1.00"), (1, "0.50"))
-    ]
+    for m, gamma in ((0, "1.00"), (1, "0.50")):
+        (line,) = [line for line in lines if line.startswith(f"copies {m}, gamma {gamma}: not identifiable, ")]
+        assert line.endswith(("the span is within the noise", "fewer than 8 members in a request"))
     assert script.headline(run) == "\n".join(lines[:-1]).replace("runs/first", str(run))
 
 
