@@ -248,7 +248,7 @@ def _curve(axes, x: np.ndarray, row: list[Cell], name: str, known: list[bool], l
 
 def _band(axes, summary: Summary, levels: np.ndarray) -> None:
     """The null band, shaded about 0."""
-    band = np.clip([summary.band(int(m)) for m in levels], 0, 10)
+    band = np.array([summary.band(int(m)) for m in levels])
     axes.fill_between(levels, -band, band, color=colour("band"), alpha=0.45, linewidth=0, zorder=2.2)
 
 
