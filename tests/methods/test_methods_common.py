@@ -70,7 +70,9 @@ ROWS = {
     "l1_sparse": Row(STREAMS, {"lr": 0.03, "alpha": 0.01} | DECAY, 18, 0, 18 * 16),
     "eu_k": Row(STREAMS, {"lr": 0.03} | DECAY, 18, 0, 18 * 16),
     "cf_k": Row(STREAMS | {"lr": 0.05, "k": 2}, {"lr": 0.03} | DECAY, 18, 0, 18 * 16),
-    "boundary_shrink": Row(ON_F | {"lr": 0.03}, {"lr": 0.01, "epsilon": 3.0} | DECAY, 18, 18 * 4 * (2 + FORWARD), 0),
+    "boundary_shrink": Row(
+        ON_F | {"lr": 0.03}, {"lr": 0.01, "epsilon": 3.0} | DECAY, 3 + 18, 3 * 4 * (1 + FORWARD) + 18 * 4, 0
+    ),
     "boundary_expand": Row(ON_F | {"lr": 0.03}, {"lr": 0.01} | DECAY, 18, 18 * 4, 0),
     "unsir": Row(
         {"epochs": 2, "batch": 16, "noises": 10, "noise_steps": 8, "lr": 0.05},
@@ -84,10 +86,10 @@ ROWS = {
         ON_F | PUBLISHED | {"lr": 0.1, "draws": 3}, {"lr": 0.01, "noise": 1.0} | DECAY, 18, 18 * 4 * (1 + 3), 0
     ),
     "l2ul": Row(
-        {"epochs": 6, "batch": 4, "attack_steps": 3, "micro": 2, "lr": 0.02, "pull": 0.01},
+        {"epochs": 6, "batch": 4, "images": 2, "attack_steps": 3, "micro": 2, "lr": 0.02, "pull": 0.01},
         {"lr": 0.01, "radius": 0.2, "pull": 1.0, "bound": 0.05} | DECAY,
         3 + 18,
-        3 * 4 + 18 * 4 * (2 + 3),
+        3 * 4 * (1 + 2 * 3) + 18 * 4 * (1 + 2),
         0,
     ),
     "ssd": Row({"batch": 16, "micro": 8, "alpha": 1.5}, {"alpha": 1.0, "scale": 0.3}, 1 + 3, 10, 3 * 16),
@@ -187,10 +189,10 @@ ROWS = {
         9 * 16 * (1 + FORWARD) + 9 * 16 * (2 + FORWARD),
     ),
     "amun": Row(
-        STREAMS | {"lr": 0.05, "attack_steps": 3},
-        {"lr": 0.03, "radius": 4.0} | DECAY,
-        18,
-        18 * 10 * (1 + FORWARD + 3),
+        STREAMS | {"lr": 0.2, "radius": 0.5, "attack_steps": 3, "radii": 4},
+        {"lr": 0.1, "radius": 2.0} | DECAY,
+        3 + 18,
+        3 * 4 * (3 * 4 + FORWARD) + 18 * 4,  # 4 of 10 requested beside each of 3 batches
         18 * 16,
     ),
     "oracle_matching": Row(STREAMS | {"lr": 0.02}, {"lr": 0.01, "forget_weight": 0.2} | DECAY, 18, 18 * 10, 18 * 16),

@@ -131,6 +131,8 @@ def prepare(
             static[key] = type(entry.static[key])(value)
     if budget:
         static = within_budget(entry, static, sizes, problem, budget)
+    if "slots" in static:  # room for what is kept of each requested example
+        static["slots"] = max(sizes.forget, 1)
     drawn = problem.recipe._replace(lr=0.0, weight_decay=0.0, steps=0)  # numeric or the plan's: not part of the program
     fold = _fold(entry.build, problem._replace(recipe=drawn), tuple(sorted(static.items())))
     return fold, entry.plan(sizes, static, problem.recipe), numeric

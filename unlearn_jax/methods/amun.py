@@ -1,63 +1,111 @@
 """AMUN: fit adversarial examples of the request to the labels that the original gives them, beside retained data.
 
-Ebrahimpour-Boroojeny et al. 2025 (arXiv 2503.00917). For each requested example an adversarial example close to it is
-found under the frozen original and takes the original's own (wrong) label there: fitting it lowers the confidence on
-the request along the boundary that the model already has, so little else changes. Descend ``l(R) + l(adversarial)``,
-without the request itself. Variant: untargeted projected gradient ascent within a fixed Euclidean ``radius`` instead
-of the paper's search for the least one; an example whose attack fails does not count. Batch statistics in training
-mode on the retained batch, evaluation mode on adversarial examples.
+Ebrahimpour-Boroojeny et al. 2025 (arXiv 2503.00917). For each requested example the closest adversarial example is
+looked for under the original: gradient steps away from the label within a Euclidean ``radius``, which is doubled until
+the prediction changes; there it takes the original's own (wrong) label. Fitting it lowers the confidence on the request
+along the boundary that the model already has. The examples are found once, then descent runs ``epochs`` times over the
+union of retained and adversarial examples, each once an epoch, the rate falling tenfold every ``fall`` epochs.
+``request=false`` is the authors' one-file script (`advonly`); ``request=true`` also keeps the request with its true
+labels, as the paper does where retained data are at hand. Variants: at most ``radii`` radii are tried, and an example
+that crosses within none does not count; images are not clipped to [0, 1]; a batch has one slot at least for the
+request, so small ones are shown more than once an epoch. Batch statistics in training mode on the retained batch,
+evaluation mode on the others.
 """
 
 from __future__ import annotations
 
+import jax
 import jax.numpy as jnp
+import numpy as np
 
-from unlearn_jax.methods.common import TUNED, Entry, Problem, Recipe, descent, gradient_method, mean_loss
-from unlearn_jax.methods.parts import attacked, frozen
-from unlearn_jax.population.plans import FORWARD, Plan, Sizes, epochs_over_retained
-from unlearn_jax.types import Array, Batch, Method, Variables
+from unlearn_jax.methods.attacks import crossing, keep, recall, room
+from unlearn_jax.methods.common import (
+    TUNED,
+    Entry,
+    Problem,
+    Recipe,
+    Trained,
+    descent,
+    gradient_method,
+    mean_loss,
+    phased_method,
+)
+from unlearn_jax.population.plans import FORWARD, Plan, Sizes, passes, phased_plan
+from unlearn_jax.types import Method
 
-
-def adversarial(problem: Problem, variables: Variables, batch: Batch, radius, steps: int) -> tuple[Array, Array]:
-    """Images within Euclidean ``radius`` (pixel units of [0, 1]) that raise the loss, and the model's labels there."""
-    # the same direction as that of the loss, which has no slope left where the model is certain
-    unsure = problem.task._replace(loss=lambda logits, some: -problem.task.margin(logits, some))
-    found = attacked(problem._replace(task=unsure), variables, batch, radius, steps)
-    labels = jnp.argmax(frozen(problem, variables, found).logits, axis=-1)
-    return found, labels.astype(batch.targets.dtype)
+BUILD, FIT = 0, 1
 
 
 def build(problem: Problem, static: dict, hp: dict) -> Method:
-    """Descent on retained and adversarial examples."""
+    """Find the adversarial examples, then descend on retained and adversarial examples."""
+    optimizer = descent(static, hp)
+
+    def init(key, variables):
+        image = jax.ShapeDtypeStruct(problem.example.shape[1:], jnp.float32)
+        kept = room(static["slots"], (image, jax.ShapeDtypeStruct((), jnp.int32)))
+        return Trained(variables["params"], variables["state"], optimizer.init(variables["params"]), kept)
+
+    def find(key, trained, batches):
+        original = {"params": trained.params, "state": trained.state}  # not moved yet
+        found = crossing(problem, original, batches.forget, hp["radius"], static["attack_steps"], static["radii"])
+        return trained._replace(extra=keep(trained.extra, batches.forget, found)), jnp.float32(0.0)
 
     def loss(params, trained, batches, key):
         student, batch = {"params": params, "state": trained.state}, batches.forget
-        images, labels = adversarial(problem, trained.extra, batch, hp["radius"], static["attack_steps"])
+        images, labels = recall(trained.extra, batch)
         crossed = jnp.where(labels != batch.targets, batch.weight, 0.0)
-        moved = batch._replace(inputs=images, targets=labels, weight=crossed)
+        beside = [batch._replace(inputs=images, targets=labels, weight=crossed)] + [batch] * static["request"]
         held, state = mean_loss(problem, student, batches.retain, key, train=True)
-        return held + mean_loss(problem, student, moved, None, train=False)[0], state
+        parts = [(held, batches.retain.weight.sum())]
+        parts += [(mean_loss(problem, student, b, None, train=False)[0], b.weight.sum()) for b in beside]
+        return sum(mean * n for mean, n in parts) / jnp.maximum(sum(n for _, n in parts), 1e-12), state
 
-    return gradient_method(descent(static, hp), loss, extra=lambda key, variables: variables)
+    return phased_method(init, [find, gradient_method(optimizer, loss).update])
 
 
 def plan(sizes: Sizes, static: dict, recipe: Recipe) -> Plan:
-    """``epochs`` passes over the retained data, the request attacked beside each batch."""
-    return epochs_over_retained(sizes, static, forget_cost=1.0 + FORWARD + static["attack_steps"])
+    """A pass over the request for its adversarial examples, then ``epochs`` over the union."""
+    whole = passes(sizes.retain, static["batch"])
+    batch = passes(sizes.forget, whole)  # slots by which the request lasts an epoch as well
+    scan = passes(sizes.forget, batch)
+    rate = np.repeat(0.1 ** (np.arange(static["epochs"]) // static["fall"]), whole)
+    return phased_plan(
+        np.repeat([BUILD, FIT], [scan, static["epochs"] * whole]),
+        forget_batch=batch,
+        retain_batch=static["batch"],
+        forget_cost=(static["radii"] * static["attack_steps"] + FORWARD, 1.0 + static["request"]),
+        retain_cost=(0.0, 1.0),
+        forget_pass=scan,
+        rate=np.concatenate([np.ones(scan), rate]),
+    )
 
 
 ENTRY = Entry(
     name="amun",
     paper="Ebrahimpour-Boroojeny et al. 2025, arXiv 2503.00917",
     rule="fit adversarial neighbours of the request to the labels the original gives them, and the retained data",
-    needs=frozenset({"forget", "retain", "teacher"}),
+    needs=frozenset({"forget", "retain"}),
     build=build,
     plan=plan,
-    numeric={"lr": 0.01, "radius": 0.2, "weight_decay": 5e-4},
-    static={"epochs": 10, "batch": 128, "attack_steps": 10, "optimizer": "sgd", "momentum": 0.9},
+    numeric={"lr": 0.01, "radius": 0.1, "weight_decay": 5e-4},
+    static={
+        "epochs": 10,
+        "batch": 128,
+        "attack_steps": 10,
+        "radii": 5,
+        "fall": 5,
+        "request": False,
+        "optimizer": "sgd",
+        "momentum": 0.9,
+        "slots": 0,
+    },
     presets={
         "small": TUNED,
-        "cifar": ({"radius": 1.0}, "10 epochs of SGD at .01, as in the paper's comparison; radius ours"),
+        "cifar": (
+            {"radius": 0.04, "attack_steps": 50, "radii": 7, "fall": 1},
+            "the authors' README: 10 epochs at .01, falling every epoch; 50 steps a radius from .04 up",
+        ),
     },
-    notes="fixed radius; images only",
+    notes="images only",
+    stretched=("fall",),
 )
