@@ -57,6 +57,8 @@ def test_duck_pulls_features_to_centroids_of_the_original(learned):
 
 # --- SFRon ---------------------------------------------------------------------------------------------------------
 
+STILL = {"weight_decay": 0.0, "lr": 1.0}  # with momentum, which is nothing at the first step
+
 
 @pytest.fixture(scope="module")
 def weighed(learned):
@@ -68,42 +70,82 @@ def weighed(learned):
     return state, fisher(toy.REQUESTED[:5]), fisher(toy.KEPT[:8])
 
 
+def ascent(learned, fade):
+    """(P,) the ascent's direction by NumPy: losses to the power -fade, the batch's mean weight 1."""
+    lost = losses(learned, padded().forget)
+    each = np.stack([flat(slope(learned, batch([row]))) for row in toy.REQUESTED[:5]])
+    weights = lost**-fade / np.mean(lost**-fade)
+    return (weights[:, None] * each).mean(axis=0)
+
+
+@pytest.mark.parametrize("size", [1.0, 1e-3, 1e-5])  # of the losses: memorised examples weigh as much as any others
+def test_sfrons_weights_have_a_mean_of_one_and_fade_with_the_loss(size):
+    lost, live = np.array([0.5, 2.0, 1.0, 4.0]) * size, np.array([1, 1, 0, 1.0])
+    found = np.asarray(jax.jit(sfron.faded)(jnp.float32(lost), jnp.float32(live), 0.5))
+    assert found[live > 0].mean() == pytest.approx(1.0, rel=1e-5)
+    np.testing.assert_allclose(found / found[0], (lost / lost[0]) ** -0.5, rtol=1e-4)
+    assert np.isfinite(sfron.faded(jnp.zeros(3), jnp.ones(3), 0.5)).all()
+
+
 def test_sfron_ascends_on_salient_weights_with_fading_examples(weighed, learned):
     state, of_forget, of_retain = weighed
     np.testing.assert_allclose(flat(state.extra["forget"]) / 5, of_forget, rtol=1e-3, atol=1e-6)
     np.testing.assert_allclose(flat(state.extra["retain"]) / 8, of_retain, rtol=1e-3, atol=1e-6)
-    threshold, given = 2.0, padded(sfron.ASCEND)
-    after, _ = update("sfron", state, given, forget_lr=0.3, fade=1.5, threshold=threshold)
-    lost = losses(learned, given.forget)
-    each = np.stack([flat(slope(learned, batch([row]))) for row in toy.REQUESTED[:5]])
-    way = ((1.0 + lost[:, None]) ** -1.5 * each).mean(axis=0)
+    threshold, given, rate = 2.0, padded(sfron.ASCEND, rate=0.5), 0.5
+    rule = {"alpha": 0.6, "fade": 0.7, "threshold": threshold, "clip": 1e6} | STILL
+    after, _ = update("sfron", state, given, **rule)
+    way = rate * 0.6 * rate * ascent(learned, 0.7)  # the cosine scales the ascent's weight and the rate of the update
     found = flat(moved(after.params, learned))
     ratio = of_forget / np.maximum(of_retain, 1e-30)
     chosen, clear = ratio >= threshold, np.abs(np.log(np.maximum(ratio, 1e-30) / threshold)) > 1e-2
-    np.testing.assert_allclose(found[clear], np.where(chosen, 0.3 * way, 0.0)[clear], rtol=2e-3, atol=1e-6)
+    np.testing.assert_allclose(found[clear], np.where(chosen, way, 0.0)[clear], rtol=2e-3, atol=1e-6)
     assert 0.1 < chosen[way != 0].mean() < 0.9
     toy.same(after.extra["slow"], learned)
+    for clip in (0.5, 2.0):  # of the gradient's norm, mask included
+        size = np.linalg.norm(found[clear]) / rate
+        short, _ = update("sfron", state, given, **(rule | {"clip": np.float32(clip * size)}))
+        np.testing.assert_allclose(flat(moved(short.params, learned)), min(clip, 1.0) * found, rtol=1e-2, atol=1e-6)
 
 
-def test_sfron_repairs_the_fast_weights_and_follows_slowly(weighed, learned):
+def test_sfrons_ascent_and_repair_share_one_momentum(weighed, learned):
     state, _, _ = weighed
-    fast, _ = update("sfron", state, padded(sfron.ASCEND))
-    repaired, loss = update("sfron", fast, padded(sfron.REPAIR), lr=0.1, weight_decay=0.0)
-    assert float(loss) == pytest.approx(losses(fast.params, padded().retain).mean(), rel=1e-4)
-    followed(fast.params, repaired.params, slope(fast.params, padded().retain), 0.1, 1e-5)
-    toy.same(repaired.extra["slow"], learned)
-    after, _ = update("sfron", repaired, padded(sfron.FOLLOW), slow=0.3)
-    law = jax.tree.map(lambda a, b: np.asarray(0.7 * a + 0.3 * b), learned, repaired.params)
+    rule = {"threshold": 0.0, "clip": 1e6, "alpha": 0.3, "weight_decay": 0.0, "lr": 0.1}
+    up, _ = update("sfron", state, padded(sfron.ASCEND), **rule)
+    first = moved(learned, up.params)
+    down, loss = update("sfron", up, padded(sfron.REPAIR), **rule)
+    assert float(loss) == pytest.approx(losses(up.params, padded().retain).mean(), rel=1e-4)
+    own = slope(up.params, padded().retain)
+    way = jax.tree.map(lambda g, m: np.asarray(g) + 0.9 * np.asarray(m) / 0.1, own, first)
+    followed(up.params, down.params, way, 0.1, 1e-4)
+    again, _ = update("sfron", down, padded(sfron.ASCEND), **rule)
+    step, carried = flat(moved(down.params, again.params)), 0.9 * flat(moved(up.params, down.params))
+    fresh = flat(
+        moved(down.params, update("sfron", state._replace(params=down.params), padded(sfron.ASCEND), **rule)[0].params)
+    )
+    np.testing.assert_allclose(step, fresh + carried, rtol=1e-3, atol=1e-5)
+
+
+def test_sfron_follows_slowly(weighed, learned):
+    state, _, _ = weighed
+    fast, _ = update("sfron", state, padded(sfron.REPAIR), lr=0.1, weight_decay=0.0)
+    followed(learned, fast.params, slope(learned, padded().retain), 0.1, 1e-5)
+    toy.same(fast.extra["slow"], learned)
+    after, _ = update("sfron", fast, padded(sfron.FOLLOW), slow=0.3)
+    law = jax.tree.map(lambda a, b: np.asarray(0.7 * a + 0.3 * b), learned, fast.params)
     toy.close(after.params, law, 1e-6)
     toy.same(after.extra["slow"], after.params)
     toy.same(finish("sfron", after)["params"], after.params)
+    toy.close(update("sfron", fast, padded(sfron.FOLLOW))[0].params, fast.params, 1e-6)  # the default goes all the way
 
 
-def test_sfron_ends_every_round_by_following():
-    plan = sfron.plan(toy.SIZES, {"rounds": 2, "inner": 3, "batch": 8}, Recipe())
+def test_sfron_ends_every_round_by_following_and_every_run_along_a_cosine():
+    plan = sfron.plan(toy.SIZES, {"rounds": 4, "inner": 3, "batch": 8}, Recipe())
     round_ = [sfron.ASCEND, *[sfron.REPAIR] * 3, sfron.FOLLOW]
-    np.testing.assert_array_equal(plan.phase, [sfron.SCORE_F] * 2 + [sfron.SCORE_R] * 5 + round_ * 2)
+    np.testing.assert_array_equal(plan.phase, [sfron.SCORE_F] * 2 + [sfron.SCORE_R] * 5 + round_ * 4)
     assert plan.forget_pass == 2 and plan.retain_pass == 5
+    fall = (1 + np.cos(np.pi * np.arange(12) / 12)) / 2
+    np.testing.assert_allclose(plan.rate[plan.phase == sfron.REPAIR], fall, atol=1e-6)
+    np.testing.assert_allclose(plan.rate[plan.phase == sfron.ASCEND], fall[::3], atol=1e-6)
 
 
 # --- RFE -----------------------------------------------------------------------------------------------------------

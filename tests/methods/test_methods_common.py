@@ -168,8 +168,8 @@ ROWS = {
         3 * 16 * FORWARD + 15 * 16,
     ),
     "sfron": Row(
-        {"rounds": 4, "inner": 2, "batch": 16, "micro": 8, "forget_lr": 0.5, "threshold": 0.1},
-        {"lr": 0.05, "forget_lr": 0.2, "slow": 1.0, "fade": 3.0, "threshold": 3.0} | DECAY,
+        {"rounds": 4, "inner": 2, "batch": 16, "micro": 8, "alpha": 30.0, "threshold": 0.1},
+        {"lr": 0.02, "alpha": 3.0, "slow": 0.5, "fade": 3.0, "threshold": 3.0, "clip": 0.5} | DECAY,
         1 + 3 + 4 * (1 + 2 + 1),
         10 + 4 * 10,
         3 * 16 + 4 * 2 * 16,
