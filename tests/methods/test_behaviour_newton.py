@@ -120,29 +120,64 @@ BENT, TILT = np.array([4.0, 4.0, -0.1]), np.array([1.0, 2.0, 1.0])  # curvature 
 @functools.cache
 def saddle():
     """Three free weights; the retained loss is an indefinite parabola, the request's a plane."""
+    return bent(tuple(BENT))
+
+
+@functools.cache
+def steep():
+    """The same with a curvature of 40 that is never negative."""
+    return bent((40.0, 4.0, 1.0))
+
+
+def bent(curvature):
+    """The problem of three free weights with given curvatures of the retained loss."""
 
     def apply(own, x, key=None, train=False):
         kernel = own["params"]["head"]["kernel"]
         return Outputs(kernel[None] + 0.0 * x, x), own["state"]
 
     def loss(z, b):
-        return jnp.where(b.targets > 0, z @ jnp.float32(TILT), 0.5 * z**2 @ jnp.float32(BENT))
+        return jnp.where(b.targets > 0, z @ jnp.float32(TILT), 0.5 * z**2 @ jnp.float32(curvature))
 
     init = lambda key, x: {"params": {"head": {"kernel": jnp.zeros(3)}}, "state": {}}
     task = Task(loss, loss, loss)
     return Problem(Model(init, apply), task, jax.ShapeDtypeStruct((1, 3), jnp.float32), 2, Recipe())
 
 
-def test_conjugate_gradients_stop_for_good_at_negative_curvature():
+def stepped(task, **given):
+    """(3,) what `influence` adds to the three weights, from nought, for two requested and two retained examples."""
     own = {"params": {"head": {"kernel": np.zeros((1, 3), np.float32)}}, "state": {}}
     data = Stored(jnp.zeros((4, 3)), jnp.asarray([0, 0, 1, 1], jnp.int32))
+    sets = {"kept": [np.arange(2)], "asked": [np.arange(2, 4)], "sizes": Sizes(2, 2)}
+    static = {"curvature": "hessian", "steps": given.pop("steps"), "solver": given.pop("solver")}
+    return weights_of(run("influence", data=data, own=own, task=task, static=static, damping=0.0, **sets, **given), 0)
+
+
+def test_conjugate_gradients_stop_for_good_at_negative_curvature():
     for cut in (3, None):  # one iteration, all twelve
-        after = run(
-            "influence", data=data, own=own, kept=[np.arange(2)], asked=[np.arange(2, 4)], task=saddle,
-            static={"steps": 12, "curvature": "hessian"}, sizes=Sizes(2, 2), damping=0.0, cut=cut,
-        )  # fmt: skip
+        found = stepped(saddle, steps=12, solver="cg", cut=cut)
         first_line = (TILT @ TILT) / (TILT @ (BENT * TILT)) * TILT  # the only direction of positive curvature taken
-        np.testing.assert_allclose(weights_of(after, 0), first_line, rtol=1e-5)
+        np.testing.assert_allclose(found, first_line, rtol=1e-5)
+
+
+@pytest.mark.parametrize("scale", [0.1, 6.0, 100.0])
+def test_lissa_converges_whatever_the_scale_that_is_given(scale):
+    found = stepped(steep, steps=1500, solver="lissa", scale=scale)
+    np.testing.assert_allclose(found, TILT / np.array([40.0, 4.0, 1.0]), rtol=1e-3)
+
+
+def test_lissa_keeps_its_best_solution_where_negative_curvature_makes_it_diverge():
+    steps, scale = 4000, 6.0  # (1 + .1 / 6)^4000 is beyond float32
+    found = stepped(saddle, steps=steps, solver="lissa", scale=scale)
+    x, best, least = np.zeros(3), np.zeros(3), np.inf
+    for _ in range(steps):  # one batch is a pass
+        gap = TILT - BENT * x
+        x = x + gap / scale
+        if gap @ gap <= min(least, TILT @ TILT):
+            best, least = x, gap @ gap
+    assert np.isfinite(found).all() and np.abs(x).max() > 1e20
+    np.testing.assert_allclose(found, best, rtol=1e-2)
+    assert np.abs(found[:2] - TILT[:2] / 4.0).max() < 0.1  # what can be solved is
 
 
 # --- first and second order steps of a change of labels ---------------------------------------------------------------

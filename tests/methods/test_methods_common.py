@@ -100,9 +100,9 @@ ROWS = {
     "influence": Row(
         {"batch": 16, "steps": 12, "solver": "lissa", "damping": 0.1, "rate": 2.0},
         {"damping": 1.0, "rate": 1.0, "scale": 20.0},
-        1 + 4 * (3 + 1),
+        1 + 12 + 4 * (3 + 1),  # 10 power iterations or more, in whole passes of 3
         10,
-        12 * 16 * 2,
+        (12 + 12) * 16 * 2,
     ),
     "woodfisher": Row(
         {"batch": 16, "samples": 32, "damping": 0.1, "alpha": 0.5},
@@ -115,9 +115,9 @@ ROWS = {
     "warnecke_second": Row(
         {"batch": 16, "steps": 3, "damping": 1.0, "rate": 1.0},
         {"damping": 2.0, "rate": 0.5, "scale": 20.0},
-        1 + 3 + 1,
+        1 + 12 + 3 + 1,
         10 * 2,
-        3 * 16 * 2,
+        (12 + 3) * 16 * 2,
     ),
     "certified_removal": Row(
         {"batch": 16, "steps": 2},
