@@ -162,8 +162,26 @@ def test_msg_slows_the_kept_convolution_weights_alone(scored):
         assert new[name].sum() == (round(0.3 * g.size) if g.ndim == 4 else 0)
 
 
-def test_msg_warms_up_for_one_epoch_and_falls_to_nothing():
-    plan = msg.plan(toy.SIZES, {"epochs": 3, "batch": 8}, Recipe())
-    np.testing.assert_array_equal(plan.phase, [msg.FORGET] * 2 + [msg.RETAIN] * 5 + [msg.RESET] + [msg.FIT] * 15)
-    np.testing.assert_allclose(plan.rate[8:], [*np.arange(1, 6) / 5, *np.arange(10, 0, -1) / 10], rtol=1e-6)
+def test_msg_slows_steps_where_an_optimizer_undoes_the_scale_of_gradients():
+    model, params = convnet()
+    adam = (("optimizer", "adam"),)
+    state = begin("msg", whole(params), static=adam, model=model)
+    half = jax.tree.map(lambda x: jnp.asarray(np.arange(x.size).reshape(x.shape) % 2, x.dtype), state.extra["new"])
+    state = state._replace(extra=state.extra | {"new": half})
+    step = lambda slow: tensors(moved(
+        update("msg", state, padded(msg.FIT), static=adam, model=model, slow=slow, weight_decay=0.0)[0].params, params
+    ))  # fmt: skip
+    whole_step, slowed = step(1.0), step(0.1)
+    for name, full in whole_step.items():
+        pace = np.where(tensors(half)[name] == 1, 1.0, 0.1) if full.ndim == 4 else 1.0
+        np.testing.assert_allclose(slowed[name], pace * full, rtol=1e-2, atol=1e-7)
+
+
+def test_msg_warms_up_through_half_of_its_epochs_and_then_slows_down():
+    plan = msg.plan(toy.SIZES, {"epochs": 5, "batch": 8}, Recipe())
+    np.testing.assert_array_equal(plan.phase, [msg.FORGET] * 2 + [msg.RETAIN] * 5 + [msg.RESET] + [msg.FIT] * 25)
+    np.testing.assert_allclose(plan.rate[8:], np.repeat([1 / 3, 2 / 3, 1, 2 / 3, 1 / 3], 5), rtol=1e-6)
+    np.testing.assert_allclose(msg.rates(4), [1 / 2, 1, 2 / 3, 1 / 3])
+    np.testing.assert_allclose(msg.rates(1), [1])
+    assert msg.rates(0).shape == (0,)
     assert plan.forget_pass == 2 and plan.retain_pass == 5
