@@ -1,4 +1,4 @@
-"""The challenge's entries that contrast or compare gradients: FCS and MSG."""
+"""The challenge's entries that contrast or compare gradients, FCS and MSG, and the published numbers of the others."""
 
 import functools
 
@@ -24,7 +24,7 @@ from steps import (
     whole,
 )
 
-from unlearn_jax.methods import fcs, msg
+from unlearn_jax.methods import METHODS, fcs, msg, settings_at
 from unlearn_jax.methods.common import Recipe
 from unlearn_jax.types import Batch
 
@@ -185,3 +185,30 @@ def test_msg_warms_up_through_half_of_its_epochs_and_then_slows_down():
     np.testing.assert_allclose(msg.rates(1), [1])
     assert msg.rates(0).shape == (0,)
     assert plan.forget_pass == 2 and plan.retain_pass == 5
+
+
+# --- published numbers ---------------------------------------------------------------------------------------------
+
+AT_CIFAR = {
+    "msg": {"lr": 1e-3, "epochs": 5, "share": 0.3, "slow": 0.1},
+    "cfw": {"lr": 7e-4, "epochs": 4, "noise": 0.6, "last_noise": 0.005},
+    "prmq": {"lr": 5e-4, "epochs": 3, "prune": 0.99, "match": 1.0},
+    "ct": {"lr": 1e-3, "epochs": 3},
+    "kde": {"lr": 1e-3, "warm_lr": 9e-4, "epochs": 3, "temperature": 5.0},
+    "rni": {"lr": 2e-4, "epochs": 9, "tensors": 9, "noise": 0.04, "noise_share": 0.7},
+}
+COMMON = {"batch": 64, "optimizer": "sgd", "momentum": 0.9, "weight_decay": 5e-4}
+
+
+@pytest.mark.parametrize("name", AT_CIFAR)
+def test_entries_have_their_published_numbers_on_cifar(name):
+    static, numeric = settings_at(METHODS[name], "cifar")
+    found = static | numeric
+    assert {key: found[key] for key in AT_CIFAR[name] | COMMON} == AT_CIFAR[name] | COMMON
+
+
+def test_what_an_entry_damages_is_trained_at_language_scale():
+    for name in AT_CIFAR.keys() - {"ct"}:
+        static, numeric = settings_at(METHODS[name], "language")
+        assert static["optimizer"] == "adam" and numeric["lr"] == 1e-3 and numeric["weight_decay"] == 0.0
+    assert "language" not in METHODS["ct"].presets  # which has no pixels to transpose

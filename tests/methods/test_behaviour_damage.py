@@ -33,7 +33,7 @@ COSINE = [1.0, 0.5 + np.sqrt(0.125), 0.5, 0.5 - np.sqrt(0.125)]  # of four epoch
 
 def test_cfw_shakes_convolutions_by_their_own_spread():
     model, params = convnet()
-    start = lambda key, **hp: begin("cfw", whole(params), model=model, key=key, **hp).params
+    start = lambda key, noise=0.6: begin("cfw", whole(params), model=model, key=key, noise=noise).params
     for name, before in tensors(params).items():
         after, other = tensors(start(1))[name], tensors(start(2))[name]
         if before.ndim < 4:

@@ -102,7 +102,7 @@ ENTRY = Entry(
     needs=frozenset({"retain"}),
     build=build,
     plan=plan,
-    numeric={"lr": 0.01, "noise": 0.04, "noise_share": 0.7, "weight_decay": 5e-4},
+    numeric={"lr": 0.002, "noise": 0.04, "noise_share": 0.7, "weight_decay": 5e-4},
     static={"epochs": 9, "batch": 128, "tensors": 2, "optimizer": "sgd", "momentum": 0.9},
     presets={
         "small": ({}, "the rule above; 2 of an mlp's 6 tensors, as 9 are a third of ResNet-18's"),
