@@ -14,11 +14,14 @@ from unlearn_jax.methods import METHODS, scrub, scrub_r
 from unlearn_jax.methods.common import Recipe
 from unlearn_jax.population.order import slots
 from unlearn_jax.population.plans import Sizes
+from unlearn_jax.population.run import Options
 
 # --- SCRUB ---------------------------------------------------------------------------------------------------------
 
 MAX, MIN = scrub.MAX, scrub.MIN
+NONE = {"weight_decay": 0.0}
 SMALL = scrub.ENTRY.static | {"forget_batch": 4, "batch": 16}  # 3 max and 3 min updates an epoch on the toy
+UNDECAYED = (("weight_decay", 0.0), ("lr", 0.02), ("forget_batch", 4), ("batch", 16), ("epochs", 10))
 
 
 @pytest.fixture(scope="module")
@@ -117,6 +120,49 @@ def test_a_min_update_with_nothing_to_minimise_changes_nothing(away):
     assert difference(decayed.params, away.params) > 0
 
 
+def request_losses(settings, original):
+    """(8,) mean loss on the request of the members that SCRUB returns without weight decay, and (8,) before."""
+    fold, plan, hp = toy.method("scrub", (*UNDECAYED, *settings))
+    found = toy.train(fold=fold, plan=plan, hp=hp, start=original, options=Options(chunk=8)).variables
+    mean = lambda own, i: losses(jax.tree.map(jnp.asarray, toy.member(own["params"], i)), batch(toy.REQUESTED)).mean()
+    return np.array([[mean(own, i) for i in range(8)] for own in (found, original)])
+
+
+def test_without_decay_the_requests_loss_rises_by_max_passes_alone(original):
+    after, before = request_losses([("max_epochs", 3)], original)
+    still, _ = request_losses([("max_epochs", 0)], original)
+    assert (after > before + 1.0).all()
+    assert (still < before + 0.5).all()  # the min passes alone, which no longer show the request
+
+
+def test_a_single_max_update_an_epoch_from_the_original_does_little(original):
+    several, before = request_losses([("max_epochs", 3)], original)
+    single, _ = request_losses([("max_epochs", 3), ("forget_batch", 32)], original)
+    assert (single - before).mean() < 0.5 * (several - before).mean()
+
+
+def test_the_defaults_make_several_max_updates_an_epoch_with_little_decay():
+    for name in ("scrub", "scrub_r"):
+        static, numeric = METHODS[name].static, METHODS[name].numeric
+        assert (
+            (METHODS[name].plan(Sizes(30, 1200), static, Recipe()).phase == MAX).sum() >= 3 * static["max_epochs"] > 0
+        )
+        assert numeric["weight_decay"] <= 5e-4
+    assert set(scrub.PUBLISHED_SMALL) | {"momentum"} == set(static) | set(numeric) == set(scrub.PUBLISHED_LARGE)
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
+def test_scrub_follows_the_optimizer_that_is_asked_for(optimizer, away):
+    static = (("optimizer", optimizer), ("momentum", 0.0))
+    state = begin("scrub", {"params": away.params, "state": {}}, static=static)._replace(extra=away.extra)
+    steps = [
+        difference(update("scrub", state, both(phase=MIN), static=static, lr=lr, **NONE)[0].params, away.params)
+        for lr in (1e-3, 2e-3)
+    ]
+    assert steps[1] == pytest.approx(2 * steps[0], rel=1e-2)
+    assert (steps[0] == pytest.approx(1e-3, rel=1e-2)) == (optimizer == "adam")  # whatever the gradient's size
+
+
 def test_the_first_max_update_has_no_gradient_yet(teacher):
     start = begin("scrub", teacher)
     after, loss = update("scrub", start, both(phase=MAX), weight_decay=0.0, lr=1e-3)
@@ -190,7 +236,8 @@ def test_scrub_r_moves_as_scrub_does(phase, teacher, student):
     state = rewinding(teacher)
     state = state | {"trained": state["trained"]._replace(params=student)}
     after, _ = update("scrub_r", state, both(phase=phase), static=THREE)
-    base, _ = update("scrub", begin("scrub", teacher)._replace(params=student), both(phase=phase))
+    rate = METHODS["scrub_r"].numeric["lr"]
+    base, _ = update("scrub", begin("scrub", teacher)._replace(params=student), both(phase=phase), lr=rate)
     toy.close(after["trained"].params, base.params, 1e-6)
     toy.same(after["kept"], state["kept"])
     kept, _ = update("scrub_r", after, both(phase=scrub_r.KEEP), static=THREE)
