@@ -7,11 +7,28 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import toy
-from steps import LN_K, SGD, batch, begin, both, difference, logits, losses, moved, update, whole
+from steps import (
+    LN_K,
+    PLAIN,
+    SGD,
+    batch,
+    begin,
+    both,
+    combined,
+    difference,
+    followed,
+    logits,
+    loss_gradient,
+    losses,
+    moved,
+    other,
+    update,
+    whole,
+)
 
-from unlearn_jax.methods import METHODS, prepare, scrub
+from unlearn_jax.methods import METHODS, prepare, salun, scrub
 from unlearn_jax.methods.common import Recipe, bounded_loss, weighted_mean
-from unlearn_jax.methods.random_label import wrong_labels
+from unlearn_jax.methods.random_label import TRUE, WRONG, wrong_labels
 from unlearn_jax.methods.retrain import rates
 from unlearn_jax.models import build_model
 from unlearn_jax.types import Batch
@@ -130,19 +147,40 @@ def test_labels_are_drawn_once_or_at_every_update(teacher):
         state = begin("random_label", teacher, static=static)
         first, second = (update("random_label", state, both(), static=static, key=key)[0].params for key in (0, 1))
         assert (difference(first, second) == 0.0) == alike
-    other = begin("random_label", teacher)._replace(extra=jax.random.key_data(jax.random.key(8)))
+    stranger = begin("random_label", teacher)._replace(extra=jax.random.key_data(jax.random.key(8)))
     once = update("random_label", begin("random_label", teacher), both())[0].params
-    assert difference(update("random_label", other, both())[0].params, once) > 0  # members draw their own
+    assert difference(update("random_label", stranger, both())[0].params, once) > 0  # members draw their own
 
 
-def test_random_label_descends_on_the_drawn_and_the_true_labels(teacher):
+def test_random_label_descends_on_drawn_labels_of_the_request_then_on_true_ones_of_the_retained(teacher):
     state = begin("random_label", teacher)
-    _, loss = update("random_label", state, both(), retain_weight=0.5)
     drawn = wrong_labels(
         jax.random.fold_in(jax.random.wrap_key_data(state.extra), 7), both().forget, toy.CLASSES, False
     )
-    forget = losses(teacher["params"], both().forget._replace(targets=drawn)).mean()
-    assert float(loss) == pytest.approx(forget + 0.5 * losses(teacher["params"], both().retain).mean(), rel=1e-4)
+    after, loss = update("random_label", state, both(phase=WRONG), retain_weight=0.5, **PLAIN)
+    expected, slope = loss_gradient(teacher["params"], both().forget, drawn)
+    assert float(loss) == pytest.approx(expected, rel=1e-4)
+    followed(teacher["params"], after.params, slope)
+    blind = both(phase=WRONG, retain=other(both().retain))
+    toy.same(update("random_label", state, blind, retain_weight=0.5, **PLAIN)[0].params, after.params)
+    after, loss = update("random_label", state, both(phase=TRUE), retain_weight=0.5, **PLAIN)
+    expected, slope = loss_gradient(teacher["params"], both().retain)
+    assert float(loss) == pytest.approx(0.5 * expected, rel=1e-4)
+    followed(teacher["params"], after.params, combined((0.5, slope)))
+    blind = both(phase=TRUE, forget=other(both().forget))
+    toy.same(update("random_label", state, blind, retain_weight=0.5, **PLAIN)[0].params, after.params)
+
+
+@pytest.mark.parametrize("name, before", [("random_label", []), ("salun", [salun.GATHER] * 3 + [salun.CUT])])
+def test_each_epoch_shows_the_request_once_and_then_the_retained_data_once(name, before):
+    plan = METHODS[name].plan(toy.SIZES, METHODS[name].static | {"epochs": 4, "batch": 4}, Recipe())
+    wrong, true = (WRONG, TRUE) if name == "random_label" else (salun.WRONG, salun.TRUE)
+    np.testing.assert_array_equal(plan.phase, before + ([wrong] * 3 + [true] * 10) * 4)
+    assert (plan.forget_pass, plan.retain_pass) == (3, 10)  # exact passes
+    passes = len(before) // 4 + 4  # of the request; one for SalUn's mask
+    np.testing.assert_array_equal(plan.forget_step[plan.forget_cost > 0], np.arange(3 * passes))
+    np.testing.assert_array_equal(plan.retain_step[plan.retain_cost > 0], np.arange(40))
+    assert plan.grad_evals_forget == 12 * passes and plan.grad_evals_retain == 160
 
 
 # --- retraining ----------------------------------------------------------------------------------------------------
@@ -216,7 +254,8 @@ def statistics(name):
         ("scrub", scrub.MIN, True),
         ("finetune", scrub.MAX, True),
         ("retrain", scrub.MAX, True),
-        ("random_label", scrub.MAX, True),
+        ("random_label", WRONG, False),
+        ("random_label", TRUE, True),
     ],
 )
 def test_batch_statistics_follow_the_retained_data_or_stay(name, phase, moves):
@@ -227,5 +266,4 @@ def test_batch_statistics_follow_the_retained_data_or_stay(name, phase, moves):
         toy.same(after, before)
         return
     assert difference(after, before) > 1e-4
-    other = update_statistics(both(phase=phase, forget=batch(toy.REQUESTED[:5], 3.0)))
-    toy.same(other, after)  # the request is not averaged in
+    toy.same(update_statistics(both(phase=phase, forget=batch(toy.REQUESTED[:5], 3.0))), after)  # nor the request

@@ -79,8 +79,8 @@ def test_saluns_mask_is_the_top_share_by_the_summed_signed_gradient(teacher):
 )
 def test_weights_outside_saluns_mask_stay_bit_identical_and_all_others_move(optimizer, static, teacher):
     state, _ = gathered(teacher, static=static)
-    for step in range(3):
-        state, _ = update("salun", state, both(phase=salun.FIT), key=step, static=static, weight_decay=0.3, lr=0.1)
+    for step, phase in enumerate((salun.WRONG, salun.TRUE, salun.TRUE)):
+        state, _ = update("salun", state, both(phase=phase), key=step, static=static, weight_decay=0.3, lr=0.1)
     for mask, a, b in zip(*map(jax.tree.leaves, (state.extra["mask"], teacher["params"], state.params))):
         np.testing.assert_array_equal(np.asarray(a != b), np.asarray(mask) == 1)
     shapes = [x.shape for x in jax.tree.leaves(state.params)]
@@ -90,23 +90,26 @@ def test_weights_outside_saluns_mask_stay_bit_identical_and_all_others_move(opti
         assert (np.asarray(moment)[np.asarray(mask) == 0] == 0).all() and np.abs(moment).max() > 0
 
 
-def test_salun_fits_labels_drawn_anew_beside_the_true_ones(teacher):
-    state, given = begin("salun", teacher), both(phase=salun.FIT)
-    key = jax.random.key(4)
-    drawn = wrong_labels(jax.random.fold_in(key, 7), given.forget, toy.CLASSES, True)
+def test_salun_fits_labels_drawn_anew_and_in_passes_of_their_own_the_true_ones(teacher):
+    state, given = begin("salun", teacher), both(phase=salun.WRONG)
+    drawn = wrong_labels(jax.random.fold_in(jax.random.key(4), 7), given.forget, toy.CLASSES, True)
     after, loss = update("salun", state, given, key=4, retain_weight=0.5, **PLAIN)
-    parts = [loss_gradient(teacher["params"], given.forget, drawn), loss_gradient(teacher["params"], given.retain)]
-    assert float(loss) == pytest.approx(parts[0][0] + 0.5 * parts[1][0], rel=1e-4)
-    followed(teacher["params"], after.params, combined((1.0, parts[0][1]), (0.5, parts[1][1])))
+    expected, slope = loss_gradient(teacher["params"], given.forget, drawn)
+    assert float(loss) == pytest.approx(expected, rel=1e-4)
+    followed(teacher["params"], after.params, slope)
     again, _ = update("salun", state, given, key=5, retain_weight=0.5, **PLAIN)
     assert difference(again.params, after.params) > 0
+    after, loss = update("salun", state, both(phase=salun.TRUE), key=4, retain_weight=0.5, **PLAIN)
+    expected, slope = loss_gradient(teacher["params"], given.retain)
+    assert float(loss) == pytest.approx(0.5 * expected, rel=1e-4)
+    followed(teacher["params"], after.params, combined((0.5, slope)))
 
 
 def test_salun_scans_the_request_once_before_it_cuts_and_fits():
     plan = salun.plan(toy.SIZES, METHODS["salun"].static | {"epochs": 2, "batch": 4}, Recipe())
-    np.testing.assert_array_equal(plan.phase, [0] * 3 + [1] + [2] * 20)
+    np.testing.assert_array_equal(plan.phase, [0] * 3 + [1] + ([2] * 3 + [3] * 10) * 2)
     np.testing.assert_array_equal(plan.forget_step[:3], [0, 1, 2])
-    assert plan.forget_pass == 3 and plan.forget_cost[3] == plan.retain_cost[:4].sum() == 0
+    assert plan.forget_pass == 3 and plan.forget_cost[3] == plan.retain_cost[:7].sum() == 0
 
 
 # --- l1-sparse -----------------------------------------------------------------------------------------------------

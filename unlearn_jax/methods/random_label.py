@@ -1,10 +1,12 @@
-"""Random label: fit wrong labels on the request and true labels on the retained data.
+"""Random label: fit wrong labels on the request, then true labels on the retained data, pass by pass.
 
-Graves et al. 2021 (arXiv 2010.10981, as a baseline) and Golatkar et al. 2020; the published code differs in two
-details, both offered here. ``redraw=False``: each example's wrong label is drawn once (the SSD comparison);
-``redraw=True``: at every update (the SalUn comparison). ``allow_true=False``: the drawn label differs from the true
-one; ``True``: it may equal it (SalUn). Loss: ``l(F, random) + retain_weight l(R, true)``; batch statistics in
-training mode on the retained batch, evaluation mode on the request.
+Graves et al. 2021 (arXiv 2010.10981, as a baseline) and Golatkar et al. 2020, in the order of SalUn's public code:
+every epoch is a pass over the request that descends ``l(F, random)``, then one over the retained data that descends
+``retain_weight l(R, true)``, so that each requested example is shown once an epoch. Both passes are exact and share
+one optimizer. The published code differs in two details, both offered here. ``redraw=False``: each example's wrong
+label is drawn once (the SSD comparison); ``redraw=True``: at every showing (SalUn). ``allow_true=False``: the drawn
+label differs from the true one; ``True``: it may equal it (SalUn). Variant: batch statistics in training mode on the
+retained batch, evaluation mode on the request.
 """
 
 from __future__ import annotations
@@ -12,10 +14,23 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import jax
+import numpy as np
 
-from unlearn_jax.methods.common import LANGUAGE, Entry, Problem, Recipe, descent, gradient_method, mean_loss
-from unlearn_jax.population.plans import Plan, Sizes, passes, uniform_plan
+from unlearn_jax.methods.common import (
+    LANGUAGE,
+    TUNED,
+    Entry,
+    Problem,
+    Recipe,
+    descent,
+    gradient_method,
+    mean_loss,
+    phased_method,
+)
+from unlearn_jax.population.plans import Plan, Sizes, passes, phased_plan, request_batch
 from unlearn_jax.types import Array, Batch, Method
+
+WRONG, TRUE = 0, 1
 
 
 def wrong_labels(key: Array, batch: Batch, num_classes: int, allow_true: bool) -> Array:
@@ -27,44 +42,72 @@ def wrong_labels(key: Array, batch: Batch, num_classes: int, allow_true: bool) -
     return (batch.targets + shift) % num_classes
 
 
-def relabelled_loss(problem: Problem, static: dict, hp: dict, kept_key) -> Callable:
-    """The loss ``l(F, random) + retain_weight l(R, true)``; ``kept_key`` finds the kept key's data in the state."""
+def label_losses(problem: Problem, static: dict, hp: dict, kept_key: Callable) -> tuple[Callable, Callable]:
+    """The losses ``l(F, random)`` and ``retain_weight l(R, true)``; ``kept_key(state)`` is the kept key's data."""
 
-    def loss(params, trained, batches, key):
-        variables = {"params": params, "state": trained.state}
+    def wrong(params, trained, batches, key):
         drawn = key if static["redraw"] else jax.random.wrap_key_data(kept_key(trained))
         labels = wrong_labels(jax.random.fold_in(drawn, 7), batches.forget, problem.num_classes, static["allow_true"])
-        forget, _ = mean_loss(problem, variables, batches.forget._replace(targets=labels), None, train=False)
-        retain, state = mean_loss(problem, variables, batches.retain, jax.random.fold_in(key, 8), train=True)
-        return forget + hp["retain_weight"] * retain, state
+        student, batch = {"params": params, "state": trained.state}, batches.forget._replace(targets=labels)
+        return mean_loss(problem, student, batch, None, train=False)[0], trained.state
 
-    return loss
+    def true(params, trained, batches, key):
+        student = {"params": params, "state": trained.state}
+        value, state = mean_loss(problem, student, batches.retain, jax.random.fold_in(key, 8), train=True)
+        return hp["retain_weight"] * value, state
+
+    return wrong, true
 
 
 def build(problem: Problem, static: dict, hp: dict) -> Method:
-    """Descent on random labels for F and true labels for R."""
+    """Descent on random labels of F and on true labels of R, in turn."""
+    losses = label_losses(problem, static, hp, lambda trained: trained.extra)
     keep_key = lambda key, variables: jax.random.key_data(key)
-    loss = relabelled_loss(problem, static, hp, lambda trained: trained.extra)
-    return gradient_method(descent(static, hp), loss, extra=keep_key)
+    folds = [gradient_method(descent(static, hp), loss, extra=keep_key) for loss in losses]
+    return phased_method(folds[0].init, [fold.update for fold in folds])
+
+
+def epoch_passes(sizes: Sizes, static: dict) -> tuple[int, int]:
+    """Updates of one pass over the request and of one over the retained data."""
+    return passes(sizes.forget, request_batch(sizes, static["batch"])), passes(sizes.retain, static["batch"])
 
 
 def plan(sizes: Sizes, static: dict, recipe: Recipe) -> Plan:
-    """``epochs`` passes over the retained data, the request cycled beside them."""
-    steps = static["epochs"] * passes(sizes.retain, static["batch"])
-    return uniform_plan(steps, forget_batch=min(static["batch"], max(sizes.forget, 1)), retain_batch=static["batch"])
+    """``epochs`` times an exact pass over the request and one over the retained data."""
+    of_forget, of_retain = epoch_passes(sizes, static)
+    return phased_plan(
+        np.tile(np.repeat([WRONG, TRUE], [of_forget, of_retain]), static["epochs"]),
+        forget_batch=request_batch(sizes, static["batch"]),
+        retain_batch=static["batch"],
+        forget_cost=(1.0, 0.0),
+        retain_cost=(0.0, 1.0),
+        forget_pass=of_forget,
+        retain_pass=of_retain,
+    )
 
 
 ENTRY = Entry(
     name="random_label",
     paper="Golatkar et al. 2020, arXiv 1911.04933; Graves et al. 2021, arXiv 2010.10981",
-    rule="SGD on wrong labels for the request and true labels for the retained data",
+    rule="every epoch a pass over the request with wrong labels, then one over the retained data with true ones",
     needs=frozenset({"forget", "retain"}),
     build=build,
     plan=plan,
-    numeric={"lr": 0.01, "retain_weight": 1.0, "weight_decay": 5e-4},
-    static={"epochs": 10, "batch": 128, "optimizer": "sgd", "momentum": 0.9, "redraw": False, "allow_true": False},
+    numeric={"lr": 0.03, "retain_weight": 1.0, "weight_decay": 5e-4},
+    static={
+        "epochs": 10,
+        "batch": 128,
+        "optimizer": "sgd",
+        "momentum": 0.9,
+        "redraw": False,
+        "allow_true": False,
+    },  # fmt: skip
     presets={
-        "cifar": ({"lr": 0.013}, "10 epochs of SGD at .013 to .1 in the SalUn comparison"),
+        "small": TUNED,
+        "cifar": (
+            {"lr": 0.1, "batch": 256, "redraw": True, "allow_true": True},
+            "the RUM comparison's: 10 epochs of SGD at .1 in batches of 256, labels as in SalUn's code",
+        ),
         "language": LANGUAGE,
     },
 )

@@ -2,10 +2,10 @@
 
 Fan et al. 2024 (arXiv 2310.12508). The saliency mask keeps the top share ``keep`` of all weights, one threshold over
 all tensors, by the absolute value of the *summed signed* gradient of the request's loss at the original weights
-(evaluation mode). Then descent on ``l(F, random) + retain_weight l(R, true)`` moves those weights alone: gradient,
-momentum and decay of the others are held at zero, so they stay bit-identical. Labels as in `random_label` with the
-variant of the paper's code: redrawn at every update, the true label allowed. Batch statistics in evaluation mode for
-the mask and the request, training mode on the retained batch.
+(evaluation mode). Then `random_label`'s epochs, a pass over the request and one over the retained data as in the
+public code on CIFAR-10, move those weights alone: gradient, momentum and decay of the others are held at zero, so they
+stay bit-identical. Labels as in that code: redrawn at every showing, the true label allowed. Batch statistics in
+evaluation mode for the mask and (variant) the request, training mode on the retained batch.
 """
 
 from __future__ import annotations
@@ -14,8 +14,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from unlearn_jax.methods import random_label
 from unlearn_jax.methods.common import (
     LANGUAGE,
+    TUNED,
     Entry,
     Problem,
     Recipe,
@@ -25,12 +27,12 @@ from unlearn_jax.methods.common import (
     phased_method,
 )
 from unlearn_jax.methods.parts import loss_gradient, summed_loss, zeros_like
-from unlearn_jax.methods.random_label import relabelled_loss
-from unlearn_jax.population.plans import Plan, Sizes, passes, phased_plan
+from unlearn_jax.methods.random_label import epoch_passes, label_losses
+from unlearn_jax.population.plans import Plan, Sizes, phased_plan, request_batch
 from unlearn_jax.trees import tree_add
 from unlearn_jax.types import Array, Method, PyTree
 
-GATHER, CUT, FIT = 0, 1, 2
+GATHER, CUT, WRONG, TRUE = range(4)
 
 
 def top_share(scores: PyTree, share: Array | float) -> PyTree:
@@ -72,22 +74,23 @@ def build(problem: Problem, static: dict, hp: dict) -> Method:
         mask = top_share(trained.extra["sum"], hp["keep"])
         return trained._replace(extra=trained.extra | {"mask": mask}), jnp.float32(0.0)
 
-    loss = relabelled_loss(problem, static, hp, lambda trained: trained.extra["key"])
-    fit = gradient_method(optimizer, loss, mask=lambda trained: trained.extra["mask"]).update
-    return phased_method(init, [gather, cut, fit])
+    losses = label_losses(problem, static, hp, lambda trained: trained.extra["key"])
+    fits = [gradient_method(optimizer, loss, mask=lambda trained: trained.extra["mask"]).update for loss in losses]
+    return phased_method(init, [gather, cut, *fits])
 
 
 def plan(sizes: Sizes, static: dict, recipe: Recipe) -> Plan:
-    """One exact pass over the request for the mask, then ``epochs`` over the retained data, the request beside them."""
-    batch = min(static["batch"], max(sizes.forget, 1))
-    scan, fits = passes(sizes.forget, batch), static["epochs"] * passes(sizes.retain, static["batch"])
+    """An exact pass over the request for the mask, then ``epochs`` of `random_label`'s two passes."""
+    of_forget, of_retain = epoch_passes(sizes, static)
+    epoch = np.repeat([WRONG, TRUE], [of_forget, of_retain])
     return phased_plan(
-        np.repeat([GATHER, CUT, FIT], [scan, 1, fits]),
-        forget_batch=batch,
+        np.concatenate([[GATHER] * of_forget, [CUT], np.tile(epoch, static["epochs"])]),
+        forget_batch=request_batch(sizes, static["batch"]),
         retain_batch=static["batch"],
-        forget_cost=(1.0, 0.0, 1.0),
-        retain_cost=(0.0, 0.0, 1.0),
-        forget_pass=scan,
+        forget_cost=(1.0, 0.0, 1.0, 0.0),
+        retain_cost=(0.0, 0.0, 0.0, 1.0),
+        forget_pass=of_forget,
+        retain_pass=of_retain,
     )
 
 
@@ -98,18 +101,15 @@ ENTRY = Entry(
     needs=frozenset({"forget", "retain"}),
     build=build,
     plan=plan,
-    numeric={"lr": 0.01, "keep": 0.5, "retain_weight": 1.0, "weight_decay": 5e-4},
-    static={
-        "epochs": 10,
-        "batch": 128,
-        "optimizer": "sgd",
-        "momentum": 0.9,
-        "redraw": True,
-        "allow_true": True,
-    },  # fmt: skip
+    numeric={"lr": 0.1, "keep": 0.5, "retain_weight": 1.0, "weight_decay": 5e-4},
+    static=random_label.ENTRY.static | {"redraw": True, "allow_true": True},
     presets={
-        "cifar": ({"lr": 0.013}, "the paper's ResNet-18 on CIFAR-10: 10 epochs, half of the weights"),
+        "small": TUNED,
+        "cifar": (
+            {"lr": 0.013, "batch": 256},
+            "the paper's ResNet-18 on CIFAR-10: 10 epochs of SGD at .013 in batches of 256, half of the weights",
+        ),
         "language": LANGUAGE,
     },
-    notes="one threshold over all tensors; retain term in the same update",
+    notes="one threshold over all tensors",
 )
