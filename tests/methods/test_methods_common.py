@@ -32,14 +32,14 @@ class Row(NamedTuple):
 STREAMS = {"epochs": 6, "batch": 16}  # 3 batches of 16 show 40 retained examples
 ON_F = {"epochs": 6, "batch": 4}  # 3 batches of 4 show 10 requested examples
 PUBLISHED = {"optimizer": "sgd", "lr": 0.05}
-SCRUB = {"epochs": 4, "max_epochs": 2, "forget_batch": 4, "batch": 16, "lr": 0.01}
+SCRUB = {"epochs": 4, "max_epochs": 2, "forget_batch": 4, "batch": 16, "lr": 0.02}
 SCRUB_COST = (2 * 3 * 4 * (1 + 1 / 3), 4 * 3 * 16 * (1 + 1 / 3))  # student forward and backward, teacher forward
-SCRUB_OTHER = {"lr": 0.02, "alpha": 0.1, "gamma": 0.3, "temperature": 4.0, "weight_decay": 0.5}
+SCRUB_OTHER = {"lr": 0.01, "alpha": 0.1, "gamma": 0.3, "temperature": 4.0, "weight_decay": 0.5}
 FORWARD, DECAY = 1 / 3, {"weight_decay": 0.1}
 ROWS = {
     "do_nothing": Row({}, {}, 0, 0, 0),
     "retrain": Row({}, {"lr": 0.03, "weight_decay": 0.3}, 20, 0, 20 * 16),
-    "finetune": Row(STREAMS, {"lr": 0.03} | DECAY, 18, 0, 18 * 16),
+    "finetune": Row(STREAMS | {"lr": 0.01}, {"lr": 0.03} | DECAY, 18, 0, 18 * 16),
     "gradient_ascent": Row(
         {"epochs": 5, "batch": 4, "lr": 0.01, "bound": np.inf}, {"lr": 0.02, "bound": 0.05}, 15, 15 * 4, 0
     ),
@@ -50,15 +50,21 @@ ROWS = {
         18 * 10,
         18 * 16,
     ),
-    "random_label": Row(STREAMS, {"lr": 0.03, "retain_weight": 0.5} | DECAY, 18, 18 * 10, 18 * 16),
+    "random_label": Row(
+        {"epochs": 5, "batch": 16, "lr": 0.05},
+        {"lr": 0.03, "retain_weight": 0.5} | DECAY,
+        5 * (1 + 3),  # a pass over the request, then one over the retained data
+        5 * 10,
+        5 * 3 * 16,
+    ),
     "scrub": Row(SCRUB, SCRUB_OTHER, 2 * 3 + 4 * 3, *SCRUB_COST),
     "scrub_r": Row(SCRUB, SCRUB_OTHER, 2 * 3 + 4 * 3 + 4, *SCRUB_COST),
     "salun": Row(
-        STREAMS | {"lr": 0.05, "allow_true": False},
+        {"epochs": 4, "batch": 16, "lr": 0.05, "allow_true": False},
         {"lr": 0.03, "keep": 0.2, "retain_weight": 0.5} | DECAY,
-        1 + 1 + 18,
-        (1 + 18) * 10,
-        18 * 16,
+        1 + 1 + 4 * (1 + 3),
+        (1 + 4) * 10,
+        4 * 3 * 16,
     ),
     "bad_teacher": Row(
         {"epochs": 5, "batch": 16, "retain_share": 1.0, "lr": 0.02},
@@ -67,8 +73,8 @@ ROWS = {
         5 * 4 * 3 * (1 + FORWARD),  # 50 examples in 4 batches, of which 3 are requested and 10 retained
         5 * 4 * 10 * (1 + FORWARD),
     ),
-    "l1_sparse": Row(STREAMS, {"lr": 0.03, "alpha": 0.01} | DECAY, 18, 0, 18 * 16),
-    "eu_k": Row(STREAMS, {"lr": 0.03} | DECAY, 18, 0, 18 * 16),
+    "l1_sparse": Row(STREAMS | {"lr": 0.01, "alpha": 5e-4}, {"lr": 0.03, "alpha": 0.01} | DECAY, 18, 0, 18 * 16),
+    "eu_k": Row(STREAMS | {"lr": 0.01}, {"lr": 0.03} | DECAY, 18, 0, 18 * 16),
     "cf_k": Row(STREAMS | {"lr": 0.05, "k": 2}, {"lr": 0.03} | DECAY, 18, 0, 18 * 16),
     "boundary_shrink": Row(
         ON_F | {"lr": 0.03}, {"lr": 0.01, "epsilon": 3.0} | DECAY, 3 + 18, 3 * 4 * (1 + FORWARD) + 18 * 4, 0
@@ -127,7 +133,7 @@ ROWS = {
         (1 + 2 + 1) * 3 * 16 * FORWARD,
     ),
     "fcs": Row(
-        {"rounds": 4, "batch": 16, "flatten_lr": 0.3},
+        {"rounds": 4, "batch": 16, "flatten_lr": 0.3, "repel_lr": 1e-3},
         {"lr": 0.05, "flatten_lr": 0.1, "repel_lr": 0.1} | DECAY,
         1 + 4 * (1 + 3),
         (1 + 4) * 10,

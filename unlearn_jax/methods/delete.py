@@ -8,11 +8,13 @@ to freeze them), so that passes over the request alone do not overwrite them.
 
 from __future__ import annotations
 
+import functools
+
 import jax.numpy as jnp
 
-from unlearn_jax.methods.common import LANGUAGE, TUNED, Entry, Problem, Recipe, descent, gradient_method, weighted_mean
+from unlearn_jax.methods.common import LANGUAGE, TUNED, Entry, Problem, descent, gradient_method, weighted_mean
 from unlearn_jax.methods.parts import divergence, frozen
-from unlearn_jax.population.plans import FORWARD, Plan, Sizes, epochs_over_request
+from unlearn_jax.population.plans import FORWARD, epochs_over_request
 from unlearn_jax.types import Array, Method
 
 
@@ -34,19 +36,14 @@ def build(problem: Problem, static: dict, hp: dict) -> Method:
     return gradient_method(descent(static, hp), loss, extra=lambda key, variables: variables)
 
 
-def plan(sizes: Sizes, static: dict, recipe: Recipe) -> Plan:
-    """``epochs`` passes over the request."""
-    return epochs_over_request(sizes, static, forget_cost=1.0 + FORWARD)
-
-
 ENTRY = Entry(
     name="delete",
     paper="Zhou et al. 2025, arXiv 2503.23751 (DELETE)",
     rule="on the request, distil the original's softmax with the true class removed",
     needs=frozenset({"forget", "teacher"}),
     build=build,
-    plan=plan,
-    numeric={"lr": 5e-4, "weight_decay": 0.0},
+    plan=functools.partial(epochs_over_request, forget_cost=1.0 + FORWARD),
+    numeric={"lr": 3e-4, "weight_decay": 0.0},
     static={"epochs": 10, "batch": 128, "optimizer": "sgd", "momentum": 0.9},
     batch_stats="none",
     presets={

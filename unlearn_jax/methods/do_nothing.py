@@ -29,4 +29,5 @@ ENTRY = Entry(
     batch_stats="none",
     numeric={},
     static={},
+    presets=dict.fromkeys(("small", "cifar", "language"), ({}, "nothing to choose")),
 )

@@ -27,7 +27,7 @@ from unlearn_jax.methods.common import (
     weighted_mean,
 )
 from unlearn_jax.methods.parts import frozen
-from unlearn_jax.population.plans import FORWARD, Plan, Sizes, passes, phased_plan
+from unlearn_jax.population.plans import FORWARD, Plan, Sizes, passes, phased_plan, request_batch
 from unlearn_jax.types import Array, Method
 
 GATHER, FIT = 0, 1
@@ -82,7 +82,7 @@ def plan(sizes: Sizes, static: dict, recipe: Recipe) -> Plan:
     scan = passes(sizes.retain, static["batch"])
     return phased_plan(
         np.repeat([GATHER, FIT], [scan, static["epochs"] * scan]),
-        forget_batch=min(static["batch"], max(sizes.forget, 1)),
+        forget_batch=request_batch(sizes, static["batch"]),
         retain_batch=static["batch"],
         forget_cost=(0.0, 1.0 + FORWARD),
         retain_cost=(FORWARD, 1.0),
@@ -97,7 +97,7 @@ ENTRY = Entry(
     needs=frozenset({"forget", "retain", "teacher"}),
     build=build,
     plan=plan,
-    numeric={"lr": 3e-3, "forget_weight": 1.5, "retain_weight": 1.5, "temperature": 2.0, "weight_decay": 5e-4},
+    numeric={"lr": 1e-3, "forget_weight": 1.5, "retain_weight": 1.5, "temperature": 2.0, "weight_decay": 5e-4},
     static={"epochs": 10, "batch": 128, "optimizer": "adam", "momentum": 0.9},
     presets={
         "small": TUNED,

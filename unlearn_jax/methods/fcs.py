@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from unlearn_jax.methods.common import (
+    TUNED,
     Entry,
     Problem,
     Recipe,
@@ -26,7 +27,7 @@ from unlearn_jax.methods.common import (
     weighted_mean,
 )
 from unlearn_jax.methods.parts import divergence, frozen
-from unlearn_jax.population.plans import FORWARD, Plan, Sizes, cosine, passes, phased_plan
+from unlearn_jax.population.plans import FORWARD, Plan, Sizes, cosine, passes, phased_plan, request_batch
 from unlearn_jax.types import Method
 
 FLATTEN, REPEL, FIT = 0, 1, 2
@@ -64,7 +65,7 @@ def build(problem: Problem, static: dict, hp: dict) -> Method:
 
 def plan(sizes: Sizes, static: dict, recipe: Recipe) -> Plan:
     """One flattening pass over the request, then ``rounds`` of a contrast pass and a pass over the retained data."""
-    batch = min(static["batch"], max(sizes.forget, 1))
+    batch = request_batch(sizes, static["batch"])
     scan, whole, rounds = passes(sizes.forget, batch), passes(sizes.retain, static["batch"]), static["rounds"]
     phases = np.asarray([FLATTEN] * scan + ([REPEL] * scan + [FIT] * whole) * rounds)
     rate = np.ones(len(phases))
@@ -87,13 +88,14 @@ ENTRY = Entry(
     needs=frozenset({"forget", "retain"}),
     build=build,
     plan=plan,
-    numeric={"lr": 0.01, "flatten_lr": 0.01, "repel_lr": 1e-3, "weight_decay": 1e-2},
+    numeric={"lr": 0.01, "flatten_lr": 0.01, "repel_lr": 3e-3, "weight_decay": 1e-2},
     static={"rounds": 8, "batch": 128},
     presets={
+        "small": TUNED,
         "cifar": (
             {"lr": 4e-3, "flatten_lr": 5e-3, "repel_lr": 3e-4, "batch": 256},
             "the entry's: 5e-3, 3e-4 along a cosine, and 1e-3 x batch / 64",
-        )
+        ),
     },
     notes="optimizers taken as SGD with momentum .9",
 )

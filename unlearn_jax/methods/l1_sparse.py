@@ -9,8 +9,8 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from unlearn_jax.methods.common import LANGUAGE, Entry, Problem, Recipe, descent, gradient_method, mean_loss
-from unlearn_jax.population.plans import Plan, Sizes, epochs_over_retained
+from unlearn_jax.methods.common import LANGUAGE, TUNED, Entry, Problem, descent, gradient_method, mean_loss
+from unlearn_jax.population.plans import epochs_over_retained
 from unlearn_jax.types import Method
 
 
@@ -27,22 +27,21 @@ def build(problem: Problem, static: dict, hp: dict) -> Method:
     return gradient_method(descent(static, hp), loss)
 
 
-def plan(sizes: Sizes, static: dict, recipe: Recipe) -> Plan:
-    """``epochs`` passes over the retained data."""
-    return epochs_over_retained(sizes, static)
-
-
 ENTRY = Entry(
     name="l1_sparse",
     paper="Jia et al. 2023, arXiv 2304.04934",
     rule="fine-tune with an l1 penalty that decays linearly to zero",
     needs=frozenset({"retain"}),
     build=build,
-    plan=plan,
-    numeric={"lr": 0.01, "alpha": 5e-4, "weight_decay": 5e-4},
+    plan=epochs_over_retained,
+    numeric={"lr": 0.01, "alpha": 0.02, "weight_decay": 5e-4},
     static={"epochs": 10, "batch": 128, "tail": 0.0, "optimizer": "sgd", "momentum": 0.9},
     presets={
-        "cifar": ({}, "10 epochs of SGD at .01 with alpha 5e-4; the public default alpha .2 collapses the model"),
-        "language": LANGUAGE,
+        "small": TUNED,
+        "cifar": (
+            {"lr": 0.01, "alpha": 5e-4, "batch": 256},
+            "10 epochs of SGD at .01 by batches of 256, alpha 5e-4; the public default alpha .2 collapses the model",
+        ),
+        "language": (LANGUAGE[0] | {"alpha": 5e-4}, LANGUAGE[1] + "; alpha as for CIFAR"),
     },
 )

@@ -63,4 +63,5 @@ ENTRY = Entry(
     plan=plan,
     numeric={"lr": Recipe().lr, "weight_decay": Recipe().weight_decay},
     static={},
+    presets=dict.fromkeys(("small", "cifar", "language"), ({}, "the recipe's")),
 )

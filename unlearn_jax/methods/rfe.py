@@ -29,7 +29,7 @@ from unlearn_jax.methods.common import (
 )
 from unlearn_jax.methods.duck import cosines
 from unlearn_jax.methods.parts import frozen
-from unlearn_jax.population.plans import FORWARD, Plan, Sizes, phased_plan
+from unlearn_jax.population.plans import FORWARD, Plan, Sizes, phased_plan, request_batch
 from unlearn_jax.trees import tree_add, tree_dot
 from unlearn_jax.types import Array, Method, PyTree
 
@@ -114,7 +114,7 @@ def plan(sizes: Sizes, static: dict, recipe: Recipe) -> Plan:
     """``steps`` updates of each phase."""
     return phased_plan(
         np.repeat([CONSTRAIN, PROJECT], static["steps"]),
-        forget_batch=min(static["batch"], max(sizes.forget, 1)),
+        forget_batch=request_batch(sizes, static["batch"]),
         retain_batch=static["batch"],
         forget_cost=(1.0 + FORWARD, 1.0 + FORWARD),
         retain_cost=(1.0 + FORWARD, 2.0 + FORWARD),
@@ -129,7 +129,7 @@ ENTRY = Entry(
     build=build,
     plan=plan,
     numeric={
-        "lr": 1e-4,
+        "lr": 4e-4,
         "tolerance": 0.05,
         "multiplier": 1.0,
         "dual_lr": 0.05,
