@@ -4,14 +4,16 @@ import numpy as np
 import pytest
 import toy
 
+from unlearn_jax import config as configs
+from unlearn_jax.config import StudyConfig
 from unlearn_jax.errors import InputError
-from unlearn_jax.methods import LENGTHS, METHODS, SCALES, prepare, settings_at
+from unlearn_jax.methods import LENGTHS, METHODS, SCALES, at_length, has_scale, prepare, scrub, settings_at
 from unlearn_jax.methods.common import Recipe
 from unlearn_jax.population.plans import Sizes
 
 STUDY = Sizes(30, 1200, 10)
 LENGTH = {name: next((x for x in LENGTHS if x in entry.static), None) for name, entry in METHODS.items()}
-ITERATIVE = [name for name, entry in METHODS.items() if LENGTH[name] and "protocol" not in entry.needs]
+ITERATIVE = [name for name in METHODS if LENGTH[name]]
 FIXED = [name for name in METHODS if name not in ITERATIVE]
 
 
@@ -29,12 +31,35 @@ def by_length(name, sizes, longest=40, **settings):
     """Cost of the method's plan at lengths 1, 2, ..."""
     entry = METHODS[name]
     static = entry.static | settings
-    return [cost(entry.plan(sizes, static | {LENGTH[name]: k}, Recipe())) for k in range(1, longest + 1)]
+    return [cost(entry.plan(sizes, at_length(entry, static, k), Recipe())) for k in range(1, longest + 1)]
 
 
 def test_the_registry_has_both_kinds():
-    assert len(ITERATIVE) >= 30 and {"retrain", "do_nothing", "ssd", "fisher", "sisa", "langevin"} <= set(FIXED)
+    assert len(ITERATIVE) >= 30 and {"amnesiac", "langevin"} <= set(ITERATIVE)  # protocols whose plan iterates
+    assert {"retrain", "do_nothing", "ssd", "fisher", "sisa"} <= set(FIXED)
     assert {LENGTH[name] for name in ITERATIVE} == set(LENGTHS)
+
+
+def test_what_counts_in_the_lengths_unit_stretches_with_it():
+    own = METHODS["scrub"].static | {"epochs": 10, "max_epochs": 3, "decay": (5, 8, 9)}
+    assert at_length(METHODS["scrub"], own, 10) == own
+    assert at_length(METHODS["scrub"], own, 40) == own | {"epochs": 40, "max_epochs": 12, "decay": (20, 32, 36)}
+    assert at_length(METHODS["scrub"], own, 1) == own | {"epochs": 1, "max_epochs": 1, "decay": (1, 1, 1)}
+    assert at_length(METHODS["scrub"], own | {"max_epochs": 0}, 40)["max_epochs"] == 0
+    assert at_length(METHODS["finetune"], {"epochs": 10, "batch": 8}, 7) == {"epochs": 7, "batch": 8}
+    for entry in METHODS.values():
+        assert set(entry.stretched) <= set(entry.static) - {*LENGTHS[:1]}
+
+
+@pytest.mark.parametrize("name", ["scrub", "scrub_r"])
+@pytest.mark.parametrize("length", [5, 20, 100])
+def test_a_budget_keeps_the_shares_of_scrubs_passes_and_rates(name, length):
+    free = planned(name)
+    allowed = cost(METHODS[name].plan(STUDY, at_length(METHODS[name], METHODS[name].static, length), Recipe()))
+    stretched = planned(name, budget=allowed)
+    assert (stretched.phase == scrub.MIN).sum() == length * 10  # 10 batches of 128 hold 1,200
+    for share in (lambda p: (p.phase == scrub.MAX).mean(), lambda p: (p.rate > 0.5).mean(), lambda p: p.rate.mean()):
+        assert share(stretched) == pytest.approx(share(free), abs=0.15)  # whole epochs, rounded up
 
 
 @pytest.mark.parametrize("name", ITERATIVE)
@@ -92,7 +117,8 @@ def test_a_budget_sets_the_length_that_programs_depend_on():
     costs = by_length("scrub_r", STUDY)
     fold, plan, _ = prepare("scrub_r", toy.problem(), {}, STUDY, budget=costs[4])
     assert (plan.phase == 2).sum() == 5
-    assert fold is prepare("scrub_r", toy.problem(), {"epochs": 5}, STUDY)[0]
+    settings = at_length(METHODS["scrub_r"], METHODS["scrub_r"].static, 5)
+    assert fold is prepare("scrub_r", toy.problem(), settings, STUDY)[0]
 
 
 # --- scales --------------------------------------------------------------------------------------------------------
@@ -114,7 +140,46 @@ def test_presets_name_settings_that_the_method_has(name):
 
 
 @pytest.mark.parametrize("name", METHODS)
-@pytest.mark.parametrize("scale", SCALES)
+def test_every_method_says_where_its_defaults_for_images_come_from(name):
+    assert {"small", "cifar"} <= set(METHODS[name].presets)
+    assert METHODS[name].presets["small"][0] == {}  # the entry's own values are the small ones
+
+
+@pytest.mark.parametrize("name, scale", [(n, s) for n, e in METHODS.items() for s in SCALES if s not in e.presets])
+def test_a_scale_that_a_method_lacks_is_refused_in_one_sentence(name, scale):
+    if scale == "small":
+        return  # the entry's own values
+    assert not has_scale(METHODS[name], scale)
+    with pytest.raises(
+        InputError, match=f"method '{name}' has no defaults at scale '{scale}', only at small"
+    ) as caught:
+        settings_at(METHODS[name], scale)
+    assert str(caught.value).endswith("give --scale small or leave the method out.") and "\n" not in str(caught.value)
+    with pytest.raises(InputError, match="has no defaults at scale"):
+        prepare(name, toy.problem(), {}, STUDY, scale=scale)
+
+
+def test_a_group_leaves_out_with_a_note_what_has_no_defaults_at_the_scale_and_a_name_is_refused():
+    group = StudyConfig(methods="all", scale="language")
+    lacking = {name for name, entry in METHODS.items() if "language" not in entry.presets}
+    assert {"rurk", "langevin"} <= lacking and not {"finetune", "scrub"} & lacking
+    assert lacking <= set(configs.left_out(group)) and not lacking & set(configs.applicable(group))
+    assert configs.left_out(group)["rurk"] == (
+        "rurk has no defaults at scale language and was not run: ask with --scale small"
+    )
+    assert "whole class" in configs.left_out(StudyConfig(methods="all"))["unsir"]
+    assert not lacking & set(configs.left_out(StudyConfig(methods="all", targets="class")))
+    configs.check(group)
+    with pytest.raises(InputError, match="method 'rurk' has no defaults at scale 'language', only at small, cifar"):
+        configs.check(StudyConfig(methods="finetune,rurk", scale="language"))
+
+
+def test_methods_that_draw_weights_anew_are_trained_at_language_scale():
+    static, numeric = settings_at(METHODS["eu_k"], "language")
+    assert numeric["lr"] >= 1e-3 and static["optimizer"] == "adam"  # 1e-5 leaves new weights as they were drawn
+
+
+@pytest.mark.parametrize("name, scale", [(n, s) for n, e in METHODS.items() for s in SCALES if has_scale(e, s)])
 def test_a_scale_takes_its_presets_values_and_keeps_all_others(name, scale):
     entry = METHODS[name]
     preset = entry.presets.get(scale, ({}, ""))[0]
@@ -132,17 +197,14 @@ def test_a_scale_takes_its_presets_values_and_keeps_all_others(name, scale):
 
 def test_the_scales_differ_where_papers_do():
     changed = {name for name, entry in METHODS.items() if settings_at(entry, "cifar") != settings_at(entry, "small")}
-    assert len(changed) >= 20 and {"msg", "ct", "fcs"} <= changed
-    assert (
-        settings_at(METHODS["msg"], "cifar")[1]["lr"] == 1e-3 and settings_at(METHODS["msg"], "cifar")[0]["epochs"] == 5
-    )
+    assert len(changed) >= 20 and {"msg", "ct", "fcs", "scrub"} <= changed
 
 
 def test_what_is_given_goes_before_the_preset():
-    _, plan, numeric = prepare("msg", toy.problem(), {"lr": 0.3, "epochs": 2}, STUDY, scale="cifar")
-    assert numeric["lr"] == 0.3 and (plan.phase == 3).sum() == 2 * 10
-    _, plan, numeric = prepare("msg", toy.problem(), {}, STUDY, scale="cifar")
-    assert numeric["lr"] == 1e-3 and (plan.phase == 3).sum() == 5 * 10
+    _, plan, numeric = prepare("scrub", toy.problem(), {"lr": 0.3, "epochs": 2}, STUDY, scale="cifar")
+    assert numeric["lr"] == 0.3 and (plan.phase == scrub.MIN).sum() == 2 * 10
+    _, plan, numeric = prepare("scrub", toy.problem(), {}, STUDY, scale="cifar")
+    assert numeric["lr"] == 5e-4 and (plan.phase == scrub.MIN).sum() == 3 * 10
 
 
 @pytest.mark.parametrize("name", ["finetune", "retrain", "sisa"])
@@ -153,9 +215,16 @@ def test_an_unknown_scale_lists_the_valid_ones(name):
 
 @pytest.mark.parametrize("scale", SCALES)
 def test_budget_and_scale_go_together(scale):
-    static = settings_at(METHODS["ct"], scale)[0]
-    one = cost(METHODS["ct"].plan(STUDY, static | {"epochs": 1}, Recipe()))
-    assert cost(planned("ct", scale=scale, budget=7.5 * one)) == 7 * one
+    static = settings_at(METHODS["finetune"], scale)[0]
+    one = cost(METHODS["finetune"].plan(STUDY, static | {"epochs": 1}, Recipe()))
+    assert cost(planned("finetune", scale=scale, budget=7.5 * one)) == 7 * one
+
+
+def test_scrub_is_the_papers_large_scale_one_on_cifar():
+    for name in ("scrub", "scrub_r"):
+        static, numeric = settings_at(METHODS[name], "cifar")
+        assert static | numeric == scrub.PUBLISHED_LARGE
+        assert (prepare(name, toy.problem(), {}, STUDY, scale="cifar")[1].rate == 1.0).all()
 
 
 def test_nothing_here_compiles():

@@ -27,6 +27,13 @@ def test_every_preset_says_where_it_comes_from_and_changes_only_settings_that_ex
 
 
 def test_settings_are_written_as_they_are_given():
-    assert settings(METHODS["scrub"]).startswith("lr 0.0005, alpha 0.5, gamma 1,") and "decay 5+8+9" in settings(
-        METHODS["scrub"]
-    )
+    text = settings(METHODS["scrub"])
+    assert text.startswith("lr 0.008, alpha 0.5, gamma 1,") and "decay 5+8+9, optimizer adam" in text
+
+
+def test_a_scale_says_what_it_changes_or_that_there_is_none():
+    rows = {row.split("`")[1]: [cell.strip() for cell in row.split("|")] for row in presets_table().splitlines()[2:]}
+    assert rows["retrain"][3:5] == ["the same", "the same"] and rows["rurk"][4] == "none"
+    assert "optimizer sgd" in rows["scrub"][3] and "batch 128" not in rows["scrub"][3]  # as at small scale
+    assert all(row[5].startswith("small: ") for row in rows.values())
+    assert "bounded by `retrain`" in METHODS["datamodel_matching"].notes

@@ -20,14 +20,17 @@ file of `unlearn_jax/methods/`, whose docstring says the rule and how it differs
 
 All methods run on N members in one program, seeds and numeric hyperparameters side by side. Some do part of their work
 before it, in populations of their own through the same runner: the protocols, which prescribe how the original is
-trained, and the upper bounds, which are given the outputs of other retrained models.
+trained, and the matching methods, which are given the outputs of other retrained models. Of these `oracle_matching`
+alone is an upper bound; `datamodel_matching` imitates `retrain`, which bounds it.
 
 **Needs**: {needs}.
 
 **Cost** in gradient evaluations (forward and backward of one example; a forward pass is a third, a Hessian-vector
 product two) on the request and on retained data, at the defaults, for {forget} requested and {retain:,} retained
-examples; `begin` stands for what a method spends before its own plan (the records' `seconds` leave it out). `--budget
-B` gives every iterative method the greatest length that costs at most B. **Batch statistics**: whose batches move the
+examples; `begin` stands for what a method spends before its own plan: the records' `grad_evals` count it where it is
+not the original training, their `seconds` and `--budget` leave it out. `--budget B` gives every method with a length
+(`epochs`, `rounds` or `steps`) the greatest at which its own plan costs at most B, and stretches with it what counts in
+the same unit (`scrub`'s `max_epochs` and `decay`). **Batch statistics**: whose batches move the
 running statistics of a model with batch normalisation.
 """
 
@@ -67,8 +70,9 @@ def presets_table() -> str:
         cells, sources = [f"`{name}`", settings(entry) or "the recipe's"], []
         for scale in SCALES[1:]:
             given, source = entry.presets.get(scale, ({}, ""))
-            changed = settings(entry._replace(numeric={}, static=given))
-            cells.append(changed or ("the same" if scale in entry.presets else ""))
+            changed = {k: v for k, v in given.items() if v != {**entry.numeric, **entry.static}[k]}
+            same = "the same" if scale in entry.presets else "none"
+            cells.append(settings(entry._replace(numeric={}, static=changed)) or same)
             sources += [f"{scale}: {source}"] if source else []
         small = entry.presets.get("small", ({}, ""))[1]
         lines.append("| " + " | ".join([*cells, "; ".join([f"small: {small}"] * bool(small) + sources)]) + " |")
@@ -82,10 +86,11 @@ def page() -> str:
     opening = OPENING.format(core=core, needs=needs, forget=EXAMPLE.forget, retain=EXAMPLE.retain)
     defaults = (
         "## Defaults\n\n`--scale small|cifar|language` chooses the column; without it a study takes the "
-        "data set's own (CIFAR: cifar, all others: small). `--hp METHOD.NAME=VALUE` overrides.\n\n"
+        "data set's own (CIFAR: cifar, all others: small). A method without a source for a scale is not run at it. "
+        "`--hp METHOD.NAME=VALUE` overrides.\n\n"
         "Small-scale defaults marked *the rule above* are, of a grid of four or so, the value with the lowest margin "
-        "on the request that kept 98% accuracy on retained digits (random targets, no copies, seed 7, 8 members): no "
-        "oracle was looked at, nor the targets or seed of any reported figure."
+        "on the request that kept 98% accuracy on retained digits, rest and similar together (random targets, 4 near "
+        "copies of each, seed 7, 8 members): no oracle was looked at, nor the targets or seed of any reported figure."
     )
     return f"{opening}\n{methods_table()}\n\n{defaults}\n\n{presets_table()}\n"
 
