@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import time
@@ -21,7 +22,13 @@ def use_every_core() -> None:
     import jax
 
     if "JAX_NUM_CPU_DEVICES" not in os.environ and "device_count" not in os.environ.get("XLA_FLAGS", ""):
-        jax.config.update("jax_num_cpu_devices", min(os.cpu_count() or 1, 16))
+        jax.config.update("jax_num_cpu_devices", min(cores(), 16))
+
+
+def cores() -> int:
+    """CPU cores that this process may use."""
+    ask = getattr(os, "sched_getaffinity", None)
+    return len(ask(0)) if ask else os.cpu_count() or 1
 
 
 def keep_compiled_programs(folder: Path) -> None:
@@ -39,6 +46,11 @@ def guarded(run: Callable[[], object]) -> int:
         run()
     except InputError as error:
         print("error:", *str(error).split(), file=sys.stderr)  # a cause may span lines
+        return 2
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        print("error: the disk is full; finished chunks are kept: free space, run the same command.", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("stopped; finished chunks are kept, the same command continues.", file=sys.stderr)

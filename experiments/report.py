@@ -65,7 +65,7 @@ def _replace(out: Path, write: Callable) -> Path:
         temporary.chmod(0o666 & ~umask)
         os.replace(temporary, out)
     except OSError as error:
-        raise InputError(f"cannot write {out} ({error.strerror}): choose a writable place with --out.") from error
+        raise InputError(f"cannot write {out} ({error.strerror}): choose a writable place for it.") from error
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
@@ -85,9 +85,6 @@ def main(run: Path, /, out: Path | None = None, figure: Path | None = None) -> N
 
 if __name__ == "__main__":
     import tyro
+    from _cli import guarded
 
-    try:
-        tyro.cli(main)
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+    sys.exit(guarded(lambda: tyro.cli(main)))

@@ -70,7 +70,9 @@ def run(args: Args) -> None:
 def headline(out: Path) -> str:
     """The signed residual and the distance of every population, a line each, from ``summary.csv``."""
     with (out / "summary.csv").open(encoding="utf-8") as file:
-        rows = [r for r in csv.DictReader(file) if r["request"] == "all" and r["reference"] == "oracle"]
+        pooled = [r for r in csv.DictReader(file) if r["request"] == "all"]
+    rows = [r for r in pooled if r["reference"] == "oracle"]
+    lost = {(r["copies"], r["gamma"], r["method"], r["setting"]): r for r in pooled if r["metric"] == "n_diverged"}
     keyed = {
         (r["copies"], r["gamma"], r["method"], r["setting"], r["metric"]): r for r in rows if r["split"] == "forget"
     }
@@ -79,7 +81,9 @@ def headline(out: Path) -> str:
         if metric == "residual_influence":
             other = keyed[copies, gamma, method, setting, "residual_distance"]
             name = f"{method}[{setting}]" if setting else method
-            lines.append(f"{copies:>6} {float(gamma):>5.2f}  {name:<32} {_interval(row):<22} {_interval(other)}")
+            gone = lost.get((copies, gamma, method, setting), {"mean": 0})
+            note = f"  {float(gone['mean']):.0f} of {gone['n']} members diverged" if float(gone["mean"]) else ""
+            lines.append(f"{copies:>6} {float(gamma):>5.2f}  {name:<32} {_interval(row):<22} {_interval(other)}{note}")
     for (copies, gamma, *_, metric), row in keyed.items():
         if metric == "identifiable" and float(row["mean"]) == 0:
             span = float(keyed[copies, gamma, "original", "", "influence_span"]["ci_low"])

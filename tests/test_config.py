@@ -12,6 +12,7 @@ from unlearn_jax.config import (
     model_options_of,
     recipe_of,
     run_name,
+    scale_of,
     settings_of,
 )
 from unlearn_jax.errors import InputError
@@ -125,7 +126,7 @@ def test_a_boolean_hyperparameter_is_true_or_false(monkeypatch):
         ("finetune.lr=,", "METHOD.NAME=VALUE"),
         ("finetune.epochs= ", "METHOD.NAME=VALUE"),
         ("finetune.lr=fast", "give numbers"),
-        ("finetune.epochs=1.5", "give numbers"),
+        ("finetune.epochs=1.5", "give whole numbers"),
         ("finetune.epochs=1,2", "one run for each"),
         ("finetune.momentum=.5,.9", "one run for each"),
         ("finetune.epochs=-1", "give 0 or more"),
@@ -179,3 +180,21 @@ def test_run_names_differ_where_the_configuration_does_and_only_there():
 def test_core_is_the_seven_methods_of_the_first_study():
     seven = {"retrain", "finetune", "gradient_ascent", "neggrad_plus", "random_label", "scrub", "do_nothing"}
     assert {*CORE} == seven and seven <= {*METHODS}
+
+
+def test_repeats_are_one_value_and_a_repeated_name_is_refused():
+    assert settings_of(config(hp=("scrub.alpha=.1,.1,.5",)))["scrub"]["alpha"] == [0.1, 0.5]
+    with pytest.raises(InputError, match="gives scrub.lr twice"):
+        settings_of(StudyConfig(hp=("scrub.lr=1e-3", "scrub.lr=1e-2")))
+    with pytest.raises(InputError, match="has nan: give numbers"):
+        settings_of(StudyConfig(hp=("scrub.alpha=nan",)))
+    with pytest.raises(InputError, match="give whole numbers"):
+        copies_of(StudyConfig(copies="1.5"))
+    with pytest.raises(InputError, match="--gamma is ','"):
+        gammas_of(StudyConfig(gamma=","))
+
+
+def test_presets_belong_to_the_registered_data_set_not_to_a_file_of_its_name():
+    assert scale_of(StudyConfig(dataset="cifar10")) == "cifar"
+    own = StudyConfig(dataset="folder/cifar10.npz")
+    assert scale_of(own) == "small" and recipe_of(own)[0] == "convnet"

@@ -464,6 +464,23 @@ def test_a_folder_of_another_study_is_left_alone(done):
     assert (done.out / "manifest.json").read_bytes() == before
 
 
+@pytest.mark.parametrize("content", ["", "[]", '{"asked": []}', '{"name": "somebody else"}', '{"asked": {"resamples"'])
+def test_a_folder_of_something_else_is_left_alone(tmp_path, content):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "manifest.json").write_text(content)
+    with pytest.raises(InputError, match="manifest.json that no study wrote|holds another study"):
+        run_study(CONFIG, tmp_path / "run")
+    assert (tmp_path / "run" / "manifest.json").read_text() == content
+
+
+def test_a_run_folder_is_not_continued_with_other_data(done, tmp_path):
+    manifest = json.loads((done.out / "manifest.json").read_text())
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "manifest.json").write_text(json.dumps(manifest | {"dataset_digest": "another"}))
+    with pytest.raises(InputError, match="holds a study of other data under the same name"):
+        run_study(CONFIG, tmp_path / "run", store=done.out.parent / "populations")
+
+
 def test_equal_epochs_shorten_the_training_of_those_that_see_less(done, tmp_path):
     config = dataclasses.replace(CONFIG, methods="none", hp=(), equal="epochs")
     out = run_study(config, tmp_path / "epochs", store=done.out.parent / "populations")
@@ -473,6 +490,9 @@ def test_equal_epochs_shorten_the_training_of_those_that_see_less(done, tmp_path
     sees = {"original": 208, "retrain": 204, "oracle": 196, "placebo": 196}  # 200 images, two copies of four targets
     for name, examples in sees.items():
         assert updates[name] == round(40 * examples / 208)
+    alone = run_study(dataclasses.replace(config, copies="2"), tmp_path / "alone", store=tmp_path / "other")
+    for name in REFERENCES:  # no level hands another a population that took other steps
+        np.testing.assert_array_equal(*(np.load(o / "margins" / f"{name}.npy") for o in (out, alone)))
 
 
 def test_no_methods_measures_the_references_alone_from_the_same_store(done, tmp_path, monkeypatch):
@@ -541,8 +561,11 @@ def test_folders_that_cannot_be_written_are_refused_before_anything_is_trained(t
         (CONFIG, tmp_path / "file" / "run", None),
         (CONFIG, tmp_path / "run", tmp_path / "file"),
         (atypical, tmp_path / "file" / "run", None),
+        (atypical, tmp_path / "file" / "run", tmp_path / "store"),
+        (atypical, tmp_path / "run", tmp_path / "file"),
     ):
-        with pytest.raises(InputError, match="give another --out"):
+        option = "--store" if store == tmp_path / "file" else "--out"
+        with pytest.raises(InputError, match=f"give another {option}"):
             run_study(config, out, store=store)
     assert [p.name for p in tmp_path.iterdir()] == ["file"] and (tmp_path / "file").read_text() == "mine"
 

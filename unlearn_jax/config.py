@@ -91,12 +91,12 @@ class Preset:
 
 
 def numbers(text: str, name: str, kind=int) -> list:
-    """The comma-separated numbers in ``text``; `InputError` where one is not a number."""
+    """The different comma-separated numbers in ``text``; `InputError` where one is not a number."""
     try:
-        return [kind(part) for part in str(text).split(",") if part.strip()]
+        return list(dict.fromkeys(kind(part) for part in str(text).split(",") if part.strip()))
     except ValueError:
-        example = "0,1,4" if kind is int else ".2,.5"
-        raise InputError(f"--{name} is '{text}': give numbers separated by commas, such as {example}.") from None
+        what, example = ("whole numbers", "0,1,4") if kind is int else ("numbers", ".2,.5")
+        raise InputError(f"--{name} is '{text}': give {what} separated by commas, such as {example}.") from None
 
 
 def copies_of(config: StudyConfig) -> list[int]:
@@ -111,7 +111,9 @@ def copies_of(config: StudyConfig) -> list[int]:
 
 def gammas_of(config: StudyConfig) -> list[float | None]:
     """The gamma axis, ascending; [None] = the targets alone."""
-    gammas = sorted(set(numbers(config.gamma, "gamma", float)))
+    gammas = sorted(numbers(config.gamma, "gamma", float))
+    if config.gamma.strip() and not gammas:
+        raise InputError(f"--gamma is '{config.gamma}': give shares in (0, 1], or leave it out.")
     for gamma in gammas:
         if not 0 < gamma <= 1:
             raise InputError(f"--gamma has {gamma:g}: give shares in (0, 1].")
@@ -136,13 +138,15 @@ def settings_of(config: StudyConfig) -> dict[str, dict[str, list]]:
             raise InputError(f"--hp names '{method}', which this study does not run: add it to --methods.")
         if method == "retrain":
             raise InputError("retrain is a reference and follows the recipe: use --lr, --steps and --batch.")
+        if name in found.get(method, {}):
+            raise InputError(f"--hp gives {method}.{name} twice: write its values once, separated by commas.")
         found.setdefault(method, {})[name] = _values(method, name, values)
     return found
 
 
 def scale_of(config: StudyConfig) -> str:
     """Whose default hyperparameters the methods take."""
-    return config.scale or ("cifar" if dataset_name(config).startswith("cifar") else "small")
+    return config.scale or ("cifar" if config.dataset in ("cifar10", "cifar100") else "small")
 
 
 def applicable(config: StudyConfig) -> list[str]:
@@ -168,7 +172,10 @@ def _values(method: str, name: str, text: str) -> list:
     if not text.strip(" ,"):
         raise InputError(f"--{said} has no value: write METHOD.NAME=VALUE, such as scrub.alpha=.1,.5.")
     if name in entry.numeric:
-        return numbers(text, said, float)
+        values = numbers(text, said, float)
+        if any(math.isnan(value) for value in values):
+            raise InputError(f"--{said} has nan: give numbers.")
+        return values
     kind = type(entry.static[name])
     if kind is tuple:
         return [tuple(numbers(text, said))]
@@ -225,7 +232,7 @@ def dataset_name(config: StudyConfig) -> str:
 
 def recipe_of(config: StudyConfig) -> tuple[str, Recipe]:
     """Model name and training recipe: the data set's preset with the configuration's overrides."""
-    model, recipe = Preset.BY_DATASET.get(dataset_name(config), ("convnet", Preset.IMAGE))
+    model, recipe = Preset.BY_DATASET.get(config.dataset, ("convnet", Preset.IMAGE))
     given = {name: getattr(config, name) for name in ("steps", "batch", "lr", "augment") if getattr(config, name)}
     return config.model or model, recipe._replace(**given)
 

@@ -18,6 +18,7 @@ from unlearn_jax import config as configs
 from unlearn_jax import scoring
 from unlearn_jax.artifacts import measure_similarity, write_gallery, write_margins
 from unlearn_jax.config import StudyConfig
+from unlearn_jax.data.arrays import dataset_digest
 from unlearn_jax.data.splits import (
     RequestRows,
     detected_groups,
@@ -71,10 +72,22 @@ def run_study(config: StudyConfig, out: Path, *, store: Path | None = None, watc
     command = options.pop("command", "")
     began = time.time()
     store = store or out.parent / "populations"
-    _refuse_other(out, config)
+    manifest = _refuse_other(out, config)
+    for folder, option in ((out, "--out"), (store, "--store")):
+        checkpoint.check_writable(folder, option, keep=False)  # before anything is trained
     setup = prepare_study(config, watch, store=store, **options)
-    checkpoint.check_writable(store)
-    checkpoint.check_writable(out)
+    content = dataset_digest(setup.dataset)
+    if manifest.get("dataset_digest", content) != content:
+        raise InputError(f"'{out}' holds a study of other data under the same name: give another --out folder.")
+    checkpoint.check_writable(store, "--store")
+    checkpoint.check_writable(out, "--out")
+    with checkpoint.locked(out):
+        return _run(setup, out, command, content, began, watch)
+
+
+def _run(setup: Setup, out: Path, command: str, content: str, began: float, watch: Watch) -> Path:
+    """Run a prepared study in a run folder that is its own."""
+    config = setup.config
     setup = setup._replace(options=setup.options._replace(progress=watch.advance))
     manifest = {
         "command": command,
@@ -82,6 +95,7 @@ def run_study(config: StudyConfig, out: Path, *, store: Path | None = None, watc
         | {"copies": configs.copies_of(config), "model": configs.recipe_of(config)[0]},
         "asked": dataclasses.asdict(config),
         "recipe": setup.problem.recipe._asdict(),
+        "dataset_digest": content,
         "train_images": len(setup.dataset.train.targets),
         "test_images": len(setup.dataset.test.targets),
         "started": time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(began)),
@@ -108,17 +122,26 @@ def run_study(config: StudyConfig, out: Path, *, store: Path | None = None, watc
     return out
 
 
-def _refuse_other(out: Path, config: StudyConfig) -> None:
-    """Raise `InputError` where the run folder is a file or holds a study of another configuration."""
+def _refuse_other(out: Path, config: StudyConfig) -> dict:
+    """The manifest of an earlier run of this configuration, {} where there is none.
+
+    Raises:
+        InputError: the folder is a file, or holds a study of another configuration or something else.
+    """
     if out.exists() and not out.is_dir():
         raise InputError(f"'{out}' is a file: give another --out folder.")
-    manifest = out / "manifest.json"
-    if manifest.exists():
-        asked = json.loads(manifest.read_text()).get("asked", {})
+    if not (out / "manifest.json").exists():
+        return {}
+    try:
+        manifest = json.loads((out / "manifest.json").read_text(encoding="utf-8"))
+        asked = manifest["asked"]
         now = json.loads(json.dumps(dataclasses.asdict(config)))
         differ = [key for key in now if asked.get(key) != now[key]]
-        if differ:
-            raise InputError(f"'{out}' holds another study ({', '.join(differ)} differ): give another --out folder.")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        raise InputError(f"'{out}' has a manifest.json that no study wrote: give another --out folder.") from None
+    if differ:
+        raise InputError(f"'{out}' holds another study ({', '.join(differ)} differ): give another --out folder.")
+    return manifest
 
 
 class Level(NamedTuple):
@@ -169,14 +192,14 @@ def _references(setup: Setup, level: Level, memory: dict, watch: Watch) -> tuple
         ]
         tables = make_tables(kept, pad_to=int((setup.bench.origin <= 1).sum()))
         plan = _reference_plan(setup, level, kept)
-        known = checkpoint.digest_of(role, tables)
+        known = checkpoint.digest_of(role, str(plan.steps), tables)
         watch.stage(role, config.members)
         if known not in memory:
             hp = {k: np.full(config.members, v) for k, v in numeric.items()}
             keys = member_keys(config.seed, role, config.members)
             options = setup.options._replace(label=role)
             population = run_population(fold, plan, setup.stored, tables, keys, {}, hp=hp, options=options)
-            memory[known] = population, _evaluate(setup, population)
+            memory[known] = _scored(setup, population, keep=role == "original")
         else:
             watch.advance(config.members, 0)
         population, scores = memory[known]
@@ -222,7 +245,7 @@ def _methods(setup: Setup, level: Level, original: Outcome, watch: Watch) -> lis
         watch.stage(name, config.members * max(1, int(np.prod([len(v) for v in given.values()]))))
         found = unlearn(name, job, original.population.variables, given)
         population = found.population
-        scores = _evaluate(setup, population, found.model)
+        population, scores = _scored(setup, population, found.model)
         for number, point in enumerate(found.points):
             own = slice(number * config.members, (number + 1) * config.members)
             part = Evaluation(scores.margin[own], scores.correct[own])
@@ -232,9 +255,10 @@ def _methods(setup: Setup, level: Level, original: Outcome, watch: Watch) -> lis
     return outcomes
 
 
-def _evaluate(setup: Setup, population: Population, model: Model | None = None) -> Evaluation:
-    """Scores on the shown rows."""
+def _scored(setup: Setup, population: Population, model: Model | None = None, keep: bool = False) -> tuple:
+    """The population, its weights let go unless ``keep``, and its scores on the shown rows."""
     data = Stored(setup.stored.inputs[setup.shown], setup.stored.targets[setup.shown])
     width, problem = chunk_width(setup.config.members, setup.options), setup.problem
     axis = setup.options.axis
-    return evaluate(model or problem.model, problem.task, population.variables, data, width=width, axis=axis)
+    scores = evaluate(model or problem.model, problem.task, population.variables, data, width=width, axis=axis)
+    return (population if keep else population._replace(variables={})), scores

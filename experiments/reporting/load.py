@@ -37,7 +37,7 @@ def read_run(path: Path) -> Run:
             raise InputError(f"the run in {path} has no {name}: run experiments/study.py again to complete it.")
     summary = read_summary(path / "summary.csv")
     try:
-        margins, num_targets = _read_margins(path, summary.levels[-1])
+        margins, num_targets = _read_margins(path, summary.levels[-1], summary.gamma[summary.levels[-1]])
         gallery = _read_gallery(path / "gallery.npz")
     except (OSError, ValueError, KeyError, EOFError, IndexError, TypeError, BadZipFile) as error:
         reason = " ".join(str(error).split())
@@ -63,11 +63,13 @@ def _read_manifest(path: Path) -> dict[str, Any]:
     return {**manifest, "config": config if isinstance(config, dict) else {}}
 
 
-def _read_margins(path: Path, level: int) -> tuple[dict[str, np.ndarray], int]:
+def _read_margins(path: Path, level: int, gamma: float) -> tuple[dict[str, np.ndarray], int]:
     """Margins of the targets under each member of each reference, flattened; and the number of targets."""
     import pyarrow.parquet as parquet
 
-    index = parquet.read_table(path / "margins" / "index.parquet").to_pydict()
+    folder = path / "margins"  # of the last level, whose identified fraction may be another than the one shown
+    folder = own if (own := folder / f"copies={level},gamma={gamma:.3f}").is_dir() else folder
+    index = parquet.read_table(folder / "index.parquet").to_pydict()
     targets: dict[str, list[int]] = {}
     requests = index.get("request") or [""] * len(index["row"])
     for row, split, request in zip(index["row"], index["split"], requests):
@@ -76,7 +78,7 @@ def _read_margins(path: Path, level: int) -> tuple[dict[str, np.ndarray], int]:
     owners = _members_by_request(path, level) if len(targets) > 1 else {}
     margins = {}
     for name in REFERENCES:
-        file = path / "margins" / f"{name}.npy"
+        file = folder / f"{name}.npy"
         if not file.is_file():
             continue
         values = np.load(file, allow_pickle=False)

@@ -445,6 +445,19 @@ def test_margins_of_several_requests_use_their_own_members(tmp_path):
     assert sorted(loaded.margins["retrain"]) == [0, 1, 12, 13, 20, 21, 32, 33]
 
 
+def test_margins_are_those_of_the_identified_fraction_shown(tmp_path):
+    from reporting.load import read_run
+
+    run = fake_run(tmp_path / "run", levels=(4,))
+    assert read_run(run).summary.gamma == {4: 0.2}
+    own = run / "margins" / "copies=4,gamma=0.200"
+    own.mkdir()
+    (own / "index.parquet").write_bytes((run / "margins/index.parquet").read_bytes())
+    np.save(own / "retrain.npy", np.full((MEMBERS, 2 * TARGETS), 7.0, np.float32))
+    found = read_run(run).margins
+    assert set(found) == {"retrain"} and (found["retrain"] == 7.0).all()
+
+
 def test_main_figure_shows_the_values(run, tmp_path):
     summary = report.read_summary(run / "summary.csv")
     figure = report.main_figure(summary)

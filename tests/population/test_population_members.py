@@ -64,3 +64,9 @@ def test_setting_names_are_as_in_the_records():
     assert setting_name({"alpha": 0.5, "lr": 0.01}) == "alpha=0.5,lr=0.01"
     assert setting_name({"bound": float("inf"), "lr": 1e-5}) == "bound=inf,lr=1e-05"
     assert setting_name({}) == ""
+
+
+def test_setting_names_tell_all_values_apart():
+    close = (0.1, 0.1 + 1e-9)
+    assert len({setting_name({"alpha": value}) for value in close}) == 2
+    assert setting_name({"alpha": 0.1, "lr": 1e-5, "bound": float("inf")}) == "alpha=0.1,lr=1e-05,bound=inf"

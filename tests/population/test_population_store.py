@@ -245,3 +245,53 @@ def test_a_killed_process_leaves_what_another_can_resume(tmp_path, whole, chunks
     resumed = toy.train(options=kept_in(tmp_path))
     assert len(chunks_trained) == 1  # the first chunk was found by a process of the same programs
     toy.same(resumed.variables, whole.variables)
+
+
+# --- several processes -----------------------------------------------------------------------------------------------
+
+
+def chunk(value):
+    return {"w": np.full((2, 3), value, np.float32)}
+
+
+def test_a_chunk_that_another_process_wrote_first_stays(tmp_path):
+    checkpoint.save_chunk(tmp_path, "a" * 64, chunk(1.0), {})
+    checkpoint.save_chunk(tmp_path, "a" * 64, chunk(2.0), {})
+    np.testing.assert_array_equal(checkpoint.load_chunk(tmp_path, "a" * 64)["w"], 1.0)
+    assert len(list(tmp_path.iterdir())) == 2  # the chunk and its note, nothing staged
+
+
+def test_a_spoilt_chunk_gives_way(tmp_path):
+    checkpoint.save_chunk(tmp_path, "a" * 64, chunk(1.0), {})
+    for file in (tmp_path / ("a" * 32)).rglob("*"):
+        if file.is_file():
+            file.write_bytes(b"")
+    with pytest.warns(UserWarning, match="cannot be read"):
+        checkpoint.save_chunk(tmp_path, "a" * 64, chunk(2.0), {})
+    np.testing.assert_array_equal(checkpoint.load_chunk(tmp_path, "a" * 64)["w"], 2.0)
+
+
+def test_what_a_dead_process_left_is_swept_away_and_what_a_live_one_writes_is_not(tmp_path):
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    host = checkpoint.platform.node()
+    for process in (dead.pid, os.getppid()):
+        (tmp_path / f".{'b' * 32}-{host}-{process}").mkdir()
+    checkpoint.save_chunk(tmp_path, "a" * 64, chunk(1.0), {})
+    assert [p.name for p in tmp_path.iterdir() if p.name.startswith(".")] == [f".{'b' * 32}-{host}-{os.getppid()}"]
+
+
+def test_two_runs_do_not_share_a_folder(tmp_path):
+    again = pytest.raises(InputError, match="another run is writing to")
+    with checkpoint.locked(tmp_path), again, checkpoint.locked(tmp_path):
+        pass
+    with checkpoint.locked(tmp_path):  # let go of
+        pass
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_probe_leaves_nothing(tmp_path):
+    checkpoint.check_writable(tmp_path / "a" / "b", keep=False)
+    assert list(tmp_path.iterdir()) == []
+    checkpoint.check_writable(tmp_path / "a" / "b")
+    assert (tmp_path / "a" / "b").is_dir() and list((tmp_path / "a" / "b").iterdir()) == []

@@ -125,8 +125,8 @@ def example_weights(values: Values, seed: int, resamples: int) -> list[np.ndarra
 
 
 def pooled_mean(means: list[np.ndarray], weights: list[np.ndarray]) -> np.ndarray:
-    """Weighted mean over the examples of all blocks; a list of (R, examples), the same -> (R,)."""
-    total = sum(np.sum(m * w, axis=1) for m, w in zip(means, weights))
+    """Weighted mean over the examples of all blocks; (R, examples) each, weights (R, examples) or (1, examples)."""
+    total = sum(m @ w[0] if len(w) == 1 else np.einsum("re,re->r", m, w) for m, w in zip(means, weights))
     return total / sum(w.sum(axis=1) for w in weights)
 
 
@@ -143,15 +143,16 @@ def draws_of(figure: Callable[[list], np.ndarray], values: Values, seed: int, re
     """Resample a figure.
 
     Args:
-        figure: maps ``weights``, a list of (1 + resamples, examples) with row 0 = every example once, to figures
-            (1 + resamples,), row 0 the plain one; the members' draws are its own business.
+        figure: maps ``weights``, a list of (1 + resamples, examples) with row 0 = every example once, or of
+            (1, examples) for all draws, to figures (1 + resamples,), row 0 the plain one; the members' draws are its
+            own business.
         values: whose members are counted, and whose examples are weighted.
         seed: of the draws.
         resamples: number of draws.
     """
     weights = example_weights(values, seed, resamples)
     both = figure(weights)
-    members = figure([np.ones((len(w), 1)) * np.ones((1, w.shape[1])) for w in weights])
+    members = figure([np.ones((1, w.shape[1])) for w in weights])
     return Draws(float(both[0]), both[1:], members[1:], values.members)
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
+import platform
 import shutil
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 import jax
@@ -39,36 +42,99 @@ def _checksum(tree: PyTree) -> bytes:
     return bytes.fromhex(digest_of(jax.tree.leaves(tree)))
 
 
-def check_writable(folder: Path) -> Path:
-    """Make ``folder`` and prove that a file can be written there.
+def check_writable(folder: Path, option: str = "--out", *, keep: bool = True) -> Path:
+    """Make ``folder`` and prove that a file can be written there; without ``keep``, take away again what was made.
 
     Raises:
-        InputError: it cannot.
+        InputError: it cannot; names ``option``, by which the user gives another folder.
     """
+    made = [part for part in (folder, *folder.parents) if not part.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)
         probe = folder / f".probe-{os.getpid()}"
         probe.write_text("")
         probe.unlink()
     except OSError as error:
-        raise InputError(f"cannot write to '{folder}' ({error.strerror}): give another --out folder.") from error
+        raise InputError(f"cannot write to '{folder}' ({error.strerror}): give another {option} folder.") from error
+    finally:
+        for part in made if not keep else ():
+            with contextlib.suppress(OSError):
+                part.rmdir()
     return folder
 
 
+@contextlib.contextmanager
+def locked(folder: Path):
+    """Hold ``folder`` for this process while the block runs; a killed process lets go of it by itself.
+
+    Raises:
+        InputError: another process holds it.
+    """
+    try:
+        import fcntl
+    except ImportError:  # no such locks on this platform
+        yield
+        return
+    path = folder / ".lock"
+    with path.open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise InputError(
+                f"another run is writing to '{folder}': wait for its end, or give another --out folder."
+            ) from None
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)
+
+
 def save_chunk(store: Path, digest: str, tree: PyTree, note: dict) -> None:
-    """Write one chunk under its digest; it appears whole or not at all."""
+    """Write one chunk under its digest; it appears whole or not at all, whoever else writes the same one."""
     from orbax.checkpoint import v1 as ocp
 
     tree = jax.tree.map(np.asarray, tree)
     whole = {"tree": tree, "checksum": np.frombuffer(_checksum(tree), np.uint8)}  # Orbax does not notice a flipped bit
+    _sweep(store)
+    staged = store / f".{digest[:32]}-{platform.node()}-{os.getpid()}"
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Orbax warns about its own deprecations between versions
-        target = store / digest[:32]
-        if target.exists():
-            shutil.rmtree(target)
         save = ocp.save if hasattr(ocp, "save") else ocp.save_pytree
-        save(target.resolve(), whole)
+        save(staged.resolve(), whole)
+    _place(staged, store / digest[:32], lambda: load_chunk(store, digest) is not None)
     (store / f"{digest[:32]}.json").write_text(json.dumps(note, indent=1, default=str))
+
+
+def _place(staged: Path, target: Path, readable: Callable[[], bool]) -> None:
+    """Move a folder to its place; one that is there already stays if it can be read."""
+    with contextlib.suppress(OSError):
+        staged.rename(target)
+        return
+    if not readable():
+        shutil.rmtree(target, ignore_errors=True)
+        with contextlib.suppress(OSError):  # another process was quicker
+            staged.rename(target)
+            return
+    shutil.rmtree(staged, ignore_errors=True)
+
+
+def _sweep(store: Path) -> None:
+    """Take away what processes of this machine that are gone left half-written."""
+    for left in store.glob(f".*-{platform.node()}-*"):
+        number = left.name.split(".orbax")[0].rsplit("-", 1)[1]
+        if number.isdigit() and not _alive(int(number)):
+            shutil.rmtree(left, ignore_errors=True)
+
+
+def _alive(process: int) -> bool:
+    """Whether a process of this machine exists."""
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
 
 
 def load_chunk(store: Path, digest: str) -> PyTree | None:

@@ -74,6 +74,8 @@ def setting_name(point: dict) -> str:
     def text(value) -> str:
         if isinstance(value, tuple):
             return "+".join(map(str, value))
-        return f"{value:g}" if isinstance(value, float) else str(value).lower()
+        if isinstance(value, float):
+            return f"{value:g}" if float(f"{value:g}") == value else repr(value)
+        return str(value).lower()
 
     return ",".join(f"{name}={text(value)}" for name, value in point.items())
