@@ -3,13 +3,14 @@
 import numpy as np
 import pytest
 
+from unlearn_jax.data import duplicates
+from unlearn_jax.data.duplicates import leader_groups, near_duplicate_groups, near_pairs
 from unlearn_jax.data.similar import (
     FRESH,
     LEVELS,
     cosine,
     level_of,
     make_copies,
-    near_duplicate_groups,
     pixel_embedding,
 )
 from unlearn_jax.errors import InputError
@@ -190,16 +191,12 @@ def test_cosine_of_rows_after_their_means_are_removed():
 
 
 def brute_groups(embedding, threshold):
-    """Groups by repeated relabelling of all pairs."""
-    label = list(range(len(embedding)))
-    changed = True
-    while changed:
-        changed = False
-        for i in range(len(embedding)):
-            for j in range(len(embedding)):
-                if label[i] != label[j] and float(embedding[i] @ embedding[j]) >= threshold:
-                    label[i] = label[j] = min(label[i], label[j])
-                    changed = True
+    """Each row with the first leader near it, one row after another."""
+    leaders, label = [], []
+    for i, row in enumerate(embedding):
+        near = [leader for leader in leaders if float(row @ embedding[leader]) >= threshold]
+        leaders += [] if near else [i]
+        label.append(near[0] if near else i)
     return label
 
 
@@ -209,22 +206,44 @@ def partition(labels):
     return {frozenset(np.flatnonzero(labels == name)) for name in np.unique(labels)}
 
 
+def scattered(n=40, kinds=12):
+    """Rows in loose bunches, with chains between them."""
+    rng = np.random.default_rng(4)
+    rows = rng.normal(0, 1, (kinds, 6))[rng.integers(0, kinds, n)] + 0.35 * rng.normal(0, 1, (n, 6))
+    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
+
 @pytest.mark.parametrize("threshold", [0.5, 0.8, 0.95])
 def test_groups_equal_brute_force_whatever_the_block(threshold):
-    rng = np.random.default_rng(4)
-    rows = rng.normal(0, 1, (12, 6))[rng.integers(0, 12, 40)] + 0.35 * rng.normal(0, 1, (40, 6))
-    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    rows = scattered()
     expected = partition(brute_groups(rows, threshold))
     assert 1 < len(expected) < 40
     for block in (2048, 40, 7, 1):
         assert partition(near_duplicate_groups(rows, threshold, block=block)) == expected
 
 
-def test_groups_are_chains_and_rows_without_direction_stand_alone():
-    angle = np.deg2rad([0, 20, 40, 120])
+@pytest.mark.parametrize("threshold", [0.5, 0.8, 0.95])
+def test_groups_of_some_rows_from_the_pairs_of_all_are_those_of_the_rows_alone(threshold):
+    rows, some = scattered(), np.arange(1, 40, 3)
+    found = leader_groups(near_pairs(rows, threshold), some)
+    np.testing.assert_array_equal(found, near_duplicate_groups(rows[some], threshold))
+
+
+@pytest.mark.parametrize("threshold", [0.5, 0.8, 0.95])
+def test_all_of_a_group_are_near_its_first_row_and_no_two_first_rows_are_near(threshold):
+    rows = scattered(n=300, kinds=20)
+    groups = near_duplicate_groups(rows, threshold)
+    first = np.unique(groups, return_index=True)[1]
+    assert (np.sum(rows * rows[first[groups]], axis=1) >= threshold - 1e-6).all()
+    among = rows[first] @ rows[first].T - 2 * np.eye(len(first))
+    assert among.max() < threshold
+
+
+def test_chains_are_cut_and_rows_without_direction_stand_alone():
+    angle = np.deg2rad([0, 20, 40, 60, 120])
     rows = np.concatenate([np.stack([np.cos(angle), np.sin(angle)], axis=1), np.zeros((2, 2))])
     assert partition(near_duplicate_groups(rows, np.cos(np.deg2rad(25)))) == {
-        frozenset({0, 1, 2}), frozenset({3}), frozenset({4}), frozenset({5})
+        frozenset({0, 1}), frozenset({2, 3}), frozenset({4}), frozenset({5}), frozenset({6})
     }  # fmt: skip
 
 
@@ -233,6 +252,12 @@ def test_equal_rows_are_duplicates_at_a_threshold_of_one():
     assert partition(near_duplicate_groups(rows[[0, 1, 0, 2]], 1.0)) == {
         frozenset({0, 2}), frozenset({1}), frozenset({3})
     }  # fmt: skip
+
+
+def test_a_threshold_that_pairs_nearly_everything_is_refused(monkeypatch):
+    monkeypatch.setattr(duplicates, "MOST_PAIRS", 30)
+    with pytest.raises(InputError, match="give a higher one"):
+        near_duplicate_groups(np.ones((20, 1)), 0.1)
 
 
 @pytest.mark.parametrize("threshold", [0.0, -0.5, 1.01, float("nan")])

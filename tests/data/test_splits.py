@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from unlearn_jax.data import from_arrays
+from unlearn_jax.data import from_arrays, splits
+from unlearn_jax.data.duplicates import near_duplicate_groups
 from unlearn_jax.data.similar import pixel_embedding
 from unlearn_jax.data.splits import (
     choose_targets,
@@ -320,3 +321,18 @@ def test_a_lone_copy_has_no_duplicate_to_be_found():
     bench = bench_with(copies=2)
     found = detected_groups(bench, request_rows(bench, 0, copies=2, gamma=2 / 3), 0.99)
     assert np.isnan(found.recall)  # one of two copies is requested, so one stays
+
+
+def test_a_bench_is_searched_for_pairs_once_for_all_levels_and_requests(monkeypatch):
+    searched, search = [], splits.near_pairs
+    monkeypatch.setattr(splits, "near_pairs", lambda *args: searched.append(1) or search(*args))
+    bench = make_bench(DATA, TARGETS, copies=4, level="exact", seed=SEED)
+    every = [request_rows(bench, r, copies=copies) for r in range(2) for copies in (0, 2, 4)]
+    found = [detected_groups(bench, rows, 0.99) for rows in every]
+    assert len(searched) == 1
+    detected_groups(bench, every[0], 0.9), detected_groups(near(4), every[0], 0.9)
+    assert len(searched) == 3  # another threshold, another bench
+    for rows, detection in zip(every, found):
+        kept = np.sort(np.concatenate([rows.similar, rows.rest]))
+        alone = near_duplicate_groups(pixel_embedding(bench.inputs[kept]), 0.99)
+        np.testing.assert_array_equal(detection.groups, alone)

@@ -143,7 +143,7 @@ def cosine(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def pixel_embedding(images: np.ndarray, blocks: int = 8) -> np.ndarray:
-    """Block means with each image's mean removed, at unit norm: what near-duplicate detectors see.
+    """Block means with each image's mean removed, at unit norm: what the near-duplicate detector sees.
 
     Args:
         images: (n, H, W, C), any scale.
@@ -162,33 +162,3 @@ def pixel_embedding(images: np.ndarray, blocks: int = 8) -> np.ndarray:
     flat = flat - flat.mean(axis=1, keepdims=True)
     norm = np.linalg.norm(flat, axis=1, keepdims=True)
     return np.where(norm > 1e-6, flat / np.maximum(norm, 1e-6), 0.0).astype(np.float32)
-
-
-def near_duplicate_groups(embedding: np.ndarray, threshold: float, block: int = 2048) -> np.ndarray:
-    """Connected components of "cosine >= threshold"; the detector of the ``dedup`` reference.
-
-    Args:
-        embedding: (n, D) rows of unit norm.
-        threshold: in (0, 1].
-        block: rows compared at a time.
-
-    Returns:
-        (n,) int group number of each row.
-
-    Raises:
-        InputError: a threshold outside (0, 1].
-    """
-    from scipy.sparse import coo_matrix
-    from scipy.sparse.csgraph import connected_components
-
-    if not 0 < threshold <= 1:
-        raise InputError(f"the duplicate threshold is {threshold}: give a cosine in (0, 1].")
-    rows, columns = [], []
-    for start in range(0, len(embedding), block):
-        near = embedding[start : start + block] @ embedding[start:].T >= threshold - 1e-6
-        i, j = np.nonzero(near)
-        rows.append(i + start)
-        columns.append(j + start)
-    rows, columns = np.concatenate(rows), np.concatenate(columns)
-    graph = coo_matrix((np.ones(len(rows), np.int8), (rows, columns)), shape=(len(embedding),) * 2)
-    return connected_components(graph, directed=False)[1]

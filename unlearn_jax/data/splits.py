@@ -12,7 +12,8 @@ from typing import NamedTuple
 import numpy as np
 
 from unlearn_jax.data.arrays import Dataset
-from unlearn_jax.data.similar import FRESH, make_copies, near_duplicate_groups, pixel_embedding
+from unlearn_jax.data.duplicates import Pairs, leader_groups, near_pairs
+from unlearn_jax.data.similar import FRESH, make_copies, pixel_embedding
 from unlearn_jax.errors import InputError
 
 FRESH_DRAWS = 2  # held-out similar draws per target
@@ -253,11 +254,16 @@ class Detection(NamedTuple):
 def detected_groups(bench: Bench, rows: RequestRows, threshold: float) -> Detection:
     """Near-duplicate groups in what is left after the request is dropped, from pixels alone.
 
-    The clusters are used to score the detector, never to find the groups. Recall counts only similar samples whose
-    cluster keeps at least two members, since a lone one has no duplicate to be found.
+    Each group is a leader, the first of its rows, and rows that are at cosine >= ``threshold`` to it, see
+    `leader_groups`. The clusters are used to score the detector, never to find the groups. Recall counts only similar
+    samples whose cluster keeps at least two members, since a lone one has no duplicate to be found.
+
+    Raises:
+        InputError: a threshold outside (0, 1], or far too low for the data.
     """
     kept = np.sort(np.concatenate([rows.similar, rows.rest]))
-    groups = near_duplicate_groups(pixel_embedding(bench.inputs[kept]), threshold)
+    trained, pairs = _pairs(bench, threshold)
+    groups = leader_groups(pairs, np.searchsorted(trained, kept))
     size = np.bincount(groups)[groups]
     similar = np.isin(kept, rows.similar)
     cluster = np.where(similar, bench.cluster[kept], -1 - np.arange(len(kept)))
@@ -269,3 +275,16 @@ def detected_groups(bench: Bench, rows: RequestRows, threshold: float) -> Detect
     recall = float(np.mean(same[findable] > 1)) if findable.any() else float("nan")
     precision = float(np.mean(same[flagged] == size[flagged])) if flagged.any() else float("nan")
     return Detection(groups, recall, precision)
+
+
+_PAIRS: list = []  # the bench last asked about, the threshold, and what `_pairs` found; one entry, to keep memory low
+
+
+def _pairs(bench: Bench, threshold: float) -> tuple[np.ndarray, Pairs]:
+    """All training rows of the bench and the near pairs among them, found once for all levels and requests."""
+    if not (
+        _PAIRS and _PAIRS[0].inputs is bench.inputs and _PAIRS[0].origin is bench.origin and _PAIRS[1] == threshold
+    ):
+        trained = np.flatnonzero(bench.origin <= 1)
+        _PAIRS[:] = [bench, threshold, (trained, near_pairs(pixel_embedding(bench.inputs[trained]), threshold))]
+    return _PAIRS[2]
