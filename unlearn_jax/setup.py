@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import math
+import os
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -13,14 +15,14 @@ import numpy as np
 from unlearn_jax import config as configs
 from unlearn_jax.config import StudyConfig
 from unlearn_jax.data import load_dataset
-from unlearn_jax.data.arrays import Dataset, subset
+from unlearn_jax.data.arrays import Dataset, pixel_stats, subset
 from unlearn_jax.data.splits import (
     Bench,
     RequestRows,
     choose_targets,
     make_bench,
     named_copies,
-    reference_rows,
+    placebo_shortfall,
     request_rows,
 )
 from unlearn_jax.errors import InputError, choose
@@ -38,6 +40,7 @@ from unlearn_jax.unlearn import check_methods
 
 REST_SHOWN = 5000  # rest examples evaluated when there are more, a fixed random subset
 PILOT_MEMBERS = 16
+COPY_BYTES = 64  # of memory that making copies takes at its height, per value of a copy
 
 
 class Watch(NamedTuple):
@@ -75,26 +78,18 @@ def prepare_study(config: StudyConfig, watch: Watch = SILENT, **options) -> Setu
     dataset = load_dataset(config.dataset, data_dir=options.pop("data_dir", None))
     if config.train_size or config.test_size:
         dataset = subset(dataset, config.train_size or None, config.test_size or None, config.seed)
-    name, recipe = configs.recipe_of(config)
-    shape = dataset.train.inputs.shape[1:]
-    on_accelerator = jax.default_backend() != "cpu"
-    dtype = config.dtype or ("bfloat16" if on_accelerator and name not in ("mlp", "linear") else "float32")
-    given = {"dtype": dtype} | configs.model_options_of(config)
-    model = _model(name, dataset.num_classes, shape, dataset.mean, dataset.std, tuple(sorted(given.items())))
-    example = jax.ShapeDtypeStruct((1, *shape), dataset.train.inputs.dtype)
-    problem = Problem(model, classification(), example, dataset.num_classes, recipe)
-    setting = _checked(Options(**{"axis": "auto", **options}))
-    if setting.axis == "auto":
-        flops = flops_per_example(model, shape, str(dataset.train.inputs.dtype))
-        setting = setting._replace(axis=choose_axis(flops))
     pick = functools.partial(choose_targets, dataset, config.targets, config.num_targets, config.requests, config.seed)
     layout = functools.partial(
         make_bench, dataset, copies=max(configs.copies_of(config)), level=config.similarity, seed=config.seed
     )
-    bench = layout(pick(np.zeros(len(dataset.train.targets))))
+    targets = pick(np.zeros(len(dataset.train.targets)))
+    _check_copies(config, dataset, targets)
+    problem, bench = _problem(config, dataset, targets), layout(targets)
+    setting = _checked(Options(**{"axis": "auto", **options}), problem)
     _check_methods(config, problem, bench)  # sizes are the same whoever the targets are: before the pilots train
     if config.targets == "atypical":
-        bench = layout(pick(_pilot_score(config, dataset, problem, setting, watch)))
+        targets = pick(_pilot_score(config, dataset, _problem(config, dataset, []), setting, watch))
+        problem, bench = _problem(config, dataset, targets), layout(targets)
     _check_placebo(config, bench)
     plain = np.flatnonzero((bench.origin == 0) & (bench.request < 0))
     if len(plain) > REST_SHOWN:
@@ -104,19 +99,40 @@ def prepare_study(config: StudyConfig, watch: Watch = SILENT, **options) -> Setu
     return Setup(config, dataset, bench, problem, stored, shown, prepare("retrain", problem), setting)
 
 
+def _problem(config: StudyConfig, dataset: Dataset, targets: list[np.ndarray]) -> Problem:
+    """The model with its task and recipe; its input statistics leave out the targets of every request.
+
+    Otherwise a target would reach the oracle, which must be free of it, through the mean and standard deviation. The
+    pilots, which choose the targets, have none to leave out, and so a program of their own.
+    """
+    name, recipe = configs.recipe_of(config)
+    shape, mean, std = dataset.train.inputs.shape[1:], dataset.mean, dataset.std
+    if targets:
+        mean, std = pixel_stats(np.delete(dataset.train.inputs, np.concatenate(targets), axis=0))
+    on_accelerator = jax.default_backend() != "cpu"
+    dtype = config.dtype or ("bfloat16" if on_accelerator and name not in ("mlp", "linear") else "float32")
+    given = {"dtype": dtype} | configs.model_options_of(config)
+    model = _model(name, dataset.num_classes, shape, mean, std, tuple(sorted(given.items())))
+    example = jax.ShapeDtypeStruct((1, *shape), dataset.train.inputs.dtype)
+    return Problem(model, classification(), example, dataset.num_classes, recipe)
+
+
 @functools.lru_cache(maxsize=8)
 def _model(name: str, num_classes: int, shape: tuple, mean: tuple, std: tuple, given: tuple) -> Model:
     """The model; the same object for the same arguments, so that studies in one process share their programs."""
     return build_model(name, num_classes, shape, mean=mean, std=std, **dict(given))
 
 
-def _checked(options: Options) -> Options:
-    """The options, if they can be followed."""
+def _checked(options: Options, problem: Problem) -> Options:
+    """The options, if they can be followed, with the member axis chosen."""
     choose("axis", options.axis, ("auto", "vmap", "map"))
     choose("loop", options.loop, ("auto", "scan", "host"))
     if options.chunk < 0:
         raise InputError(f"--chunk is {options.chunk}: give 0 (by backend) or more.")
-    return options
+    if options.axis != "auto":
+        return options
+    flops = flops_per_example(problem.model, problem.example.shape[1:], str(problem.example.dtype))
+    return options._replace(axis=choose_axis(flops))
 
 
 def axes_of(config: StudyConfig) -> list[tuple[int, float | None]]:
@@ -141,10 +157,57 @@ def _check_methods(config: StudyConfig, problem: Problem, bench: Bench) -> None:
     check_methods(problem, rows, given, configs.scale_of(config), config.budget)
 
 
+def _check_copies(config: StudyConfig, dataset: Dataset, targets: list[np.ndarray]) -> None:
+    """Raise `InputError` for more copies than the data or the memory allow, before any is made."""
+    copies, asked = max(configs.copies_of(config)), max(len(t) for t in targets)
+    others = len(dataset.train.targets) - asked
+    if copies * asked > others:
+        raise InputError(
+            f"--copies {copies} makes {copies * asked:,} similar images of {asked} targets, more than the {others:,} "
+            f"other training images: give at most {others // asked}."
+        )
+    made = copies * sum(len(t) for t in targets)
+    needed = made * dataset.train.inputs[0].size * COPY_BYTES
+    if needed > _memory():
+        raise InputError(
+            f"{made:,} copies need about {needed / 1e9:.0f} GB of memory and there are {_memory() / 1e9:.0f}: "
+            "give fewer --copies, --num-targets or --requests."
+        )
+
+
+def _memory() -> float:
+    """Bytes of this machine's memory; infinite where it does not say."""
+    try:
+        return float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    except (AttributeError, ValueError, OSError):
+        return math.inf
+
+
+def absent_references(bench: Bench, rows: list[RequestRows]) -> dict[str, str]:
+    """References that cannot be trained at one level, with the reason as a note; {} where all can.
+
+    Args:
+        bench: stored examples.
+        rows: of every request at that level.
+    """
+    for one in rows:
+        said = placebo_shortfall(bench, one)
+        if said:
+            copies = (len(one.similar) + len(one.forget_copies)) // len(one.forget)
+            return {"placebo": f"placebo was left out at {copies} copies: {said}"}
+    return {}
+
+
 def _check_placebo(config: StudyConfig, bench: Bench) -> None:
-    """Raise `InputError` before anything but pilots is trained where a class is too small for the placebo."""
-    for rows in _every_request(config, bench):
-        reference_rows("placebo", bench, rows, 0, config.seed)
+    """Raise `InputError` before anything but pilots is trained where a class is too small for the placebo.
+
+    Not where requests share a class: such a study goes without a placebo, see `absent_references`.
+    """
+    said = (
+        [] if config.targets == "class" else [placebo_shortfall(bench, rows) for rows in _every_request(config, bench)]
+    )
+    if any(said):
+        raise InputError(f"{next(filter(None, said))}.")
 
 
 def _pilot_score(config: StudyConfig, dataset: Dataset, problem: Problem, options: Options, watch: Watch) -> np.ndarray:

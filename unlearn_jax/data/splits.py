@@ -211,6 +211,9 @@ def reference_rows(
         member: the member's number, which seeds what the role draws at random.
         seed: of the study.
         groups: for ``dedup``, group number of each row of ``sort(similar + rest)``, see `detected_groups`.
+
+    Raises:
+        InputError: a placebo where there are too few images to drop, see `placebo_shortfall`.
     """
     kept = np.concatenate([rows.similar, rows.rest])
     if role == "original":
@@ -228,19 +231,41 @@ def reference_rows(
     return np.sort(kept[order[first]])
 
 
+def placebo_shortfall(bench: Bench, rows: RequestRows) -> str:
+    """Why no placebo can be drawn, a sentence without its full stop; '' where one can.
+
+    A placebo drops as many rest rows of each class as the similar samples have, and keeps at least one. Requests that
+    share a class soon leave too few.
+    """
+    for label, count, pool in _strangers(bench, rows):
+        if len(pool) <= count:
+            return (
+                f"placebo cannot drop {count} images of class {label} and keep one, for it has {len(pool)} other "
+                "images that could be dropped: ask for fewer copies or targets"
+            )
+    return ""
+
+
+def _strangers(bench: Bench, rows: RequestRows) -> list[tuple[int, int, np.ndarray]]:
+    """(label, number of similar samples, rest rows) of each class that the similar samples have."""
+    labels, counts = np.unique(bench.targets[rows.similar], return_counts=True)
+    of_rest = bench.targets[rows.rest]
+    return [(int(label), int(count), rows.rest[of_rest == label]) for label, count in zip(labels, counts)]
+
+
 def _same_classes(bench: Bench, rows: RequestRows, rng) -> np.ndarray:
     """Random rest rows, as many of each class as the similar samples have."""
-    labels, counts = np.unique(bench.targets[rows.similar], return_counts=True)
-    drawn = [np.zeros(0, np.int32)]
-    for label, count in zip(labels, counts):
-        pool = rows.rest[bench.targets[rows.rest] == label]
-        if len(pool) <= count:
-            raise InputError(
-                f"placebo cannot drop {count} images of class {label}, which has {len(pool)}: "
-                "ask for fewer copies or targets."
-            )
-        drawn.append(rng.choice(pool, count, replace=False))
-    return np.concatenate(drawn)
+    said = placebo_shortfall(bench, rows)
+    if said:
+        raise InputError(f"{said}.")
+    drawn = [rng.choice(pool, count, replace=False) for _, count, pool in _strangers(bench, rows)]
+    return np.concatenate([np.zeros(0, np.int32), *drawn])
+
+
+def is_whole_class(bench: Bench, rows: RequestRows) -> bool:
+    """Whether the request's targets are of one class and no other training image (copies aside) is."""
+    labels = np.unique(bench.targets[rows.forget])
+    return len(labels) == 1 and not np.isin(bench.targets[rows.rest], labels).any()
 
 
 class Detection(NamedTuple):
