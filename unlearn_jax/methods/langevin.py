@@ -68,13 +68,15 @@ def begin(context: Context, static: dict, start: Variables) -> tuple[Variables, 
     return context.train("langevin_original", fold, plan, context.everything), (0.0, 0.0)
 
 
+plan = epochs_over_retained
+
 ENTRY = Entry(
     name="langevin",
     paper="Chien et al. 2024, arXiv 2401.10371",
     rule="train with projected noisy gradient descent, and go on with it on the retained data",
     needs=frozenset({"retain", "protocol", "fresh_init"}),
     build=build,
-    plan=epochs_over_retained,
+    plan=plan,
     numeric={},
     static={"epochs": 10, "batch": 128, "lr": 0.1, "noise": 1e-3, "l2": 1e-4, "radius": 100.0},
     presets={
