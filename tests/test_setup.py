@@ -83,7 +83,7 @@ def test_more_copies_than_other_images_are_refused_before_any_is_made(images, mo
 
 def test_more_copies_than_the_memory_holds_are_refused_before_any_is_made(images, monkeypatch):
     monkeypatch.setattr(setups, "make_bench", lambda *args, **kwargs: pytest.fail("copies were made"))
-    monkeypatch.setattr(setups, "_memory", lambda: 30_000.0)
+    monkeypatch.setattr(setups, "_memory", lambda: 9_000.0)
     with pytest.raises(InputError, match="16 copies need about .* GB of memory"):
         setups.prepare_study(CONFIG)
 

@@ -40,7 +40,7 @@ from unlearn_jax.unlearn import check_methods
 
 REST_SHOWN = 5000  # rest examples evaluated when there are more, a fixed random subset
 PILOT_MEMBERS = 16
-COPY_BYTES = 64  # of memory that making copies takes at its height, per value of a copy
+COPY_BYTES = 16  # of memory that making copies takes at its height, per value of a copy
 
 
 class Watch(NamedTuple):
@@ -191,8 +191,7 @@ def absent_references(bench: Bench, rows: list[RequestRows]) -> dict[str, str]:
         rows: of every request at that level.
     """
     for one in rows:
-        said = placebo_shortfall(bench, one)
-        if said:
+        if said := placebo_shortfall(bench, one):
             copies = (len(one.similar) + len(one.forget_copies)) // len(one.forget)
             return {"placebo": f"placebo was left out at {copies} copies: {said}"}
     return {}
@@ -203,11 +202,11 @@ def _check_placebo(config: StudyConfig, bench: Bench) -> None:
 
     Not where requests share a class: such a study goes without a placebo, see `absent_references`.
     """
-    said = (
-        [] if config.targets == "class" else [placebo_shortfall(bench, rows) for rows in _every_request(config, bench)]
-    )
-    if any(said):
-        raise InputError(f"{next(filter(None, said))}.")
+    if config.targets == "class":
+        return
+    for rows in _every_request(config, bench):
+        if said := placebo_shortfall(bench, rows):
+            raise InputError(f"{said}.")
 
 
 def _pilot_score(config: StudyConfig, dataset: Dataset, problem: Problem, options: Options, watch: Watch) -> np.ndarray:

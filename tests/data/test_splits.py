@@ -14,8 +14,10 @@ from unlearn_jax.data.splits import (
     choose_targets,
     detected_groups,
     distance_to_class,
+    is_whole_class,
     make_bench,
     named_copies,
+    placebo_shortfall,
     reference_rows,
     request_rows,
 )
@@ -252,8 +254,20 @@ def test_placebo_says_where_a_class_is_too_small():
     data = source(n=24)
     targets = choose_targets(data, "class", 4, 1, SEED)
     bench = make_bench(data, targets, copies=1, level="exact", seed=SEED)
-    with pytest.raises(InputError, match="cannot drop 4 images of class"):
+    said = (
+        r"cannot drop 4 images of class \d and keep one, for it has 4 other images that could be dropped: ask for fewer"
+    )
+    with pytest.raises(InputError, match=said):
         reference_rows("placebo", bench, request_rows(bench, 0, copies=1), 0, SEED)
+    assert placebo_shortfall(bench, request_rows(bench, 0, copies=0)) == ""
+    assert placebo_shortfall(bench, request_rows(bench, 0, copies=1, gamma=1.0)) == ""  # nothing stays
+
+
+def test_a_request_is_of_a_whole_class_where_nothing_else_of_the_class_is_trained_on():
+    whole = np.flatnonzero(DATA.train.targets == 1)
+    for targets, expected in ((whole, True), (whole[1:], False), (np.append(whole, 0), False)):
+        bench = make_bench(DATA, [targets], copies=1, level="exact", seed=SEED)
+        assert is_whole_class(bench, request_rows(bench, 0, copies=1)) is expected
 
 
 def test_dedup_drops_the_request_first_and_keeps_one_of_each_group():

@@ -255,8 +255,7 @@ def _strangers(bench: Bench, rows: RequestRows) -> list[tuple[int, int, np.ndarr
 
 def _same_classes(bench: Bench, rows: RequestRows, rng) -> np.ndarray:
     """Random rest rows, as many of each class as the similar samples have."""
-    said = placebo_shortfall(bench, rows)
-    if said:
+    if said := placebo_shortfall(bench, rows):
         raise InputError(f"{said}.")
     drawn = [rng.choice(pool, count, replace=False) for _, count, pool in _strangers(bench, rows)]
     return np.concatenate([np.zeros(0, np.int32), *drawn])
