@@ -90,7 +90,12 @@ def test_check_dataset_says_what_is_wrong_and_where(dataset, said):
         ((images(2), [0, -1], images(2), [0, 1]), "number the classes from 0"),
         ((images(2).astype(int), [0, 1], images(2), [0, 1]), "uint8 in 0..255 or float32"),
         ((images(2), [0, 1], images(2) * 1.0, [0, 1]), "test split.*scale them"),
-        ((images(3), [0, 1], images(2), [0, 1]), "3 images, 2 labels"),
+        ((images(3), [0, 1], images(2), [0, 1]), "3 images and 2 labels: give as many of each.$"),
+        ((images(2), [[0], [1]], images(2), [0, 1]), r"train split.*labels of shape \(2, 1\): give one whole number"),
+        ((images(2), 1, images(2), [0, 1]), r"labels of shape \(\)"),
+        ((images(2), [0, 10**9], images(2), [0, 1]), "label 1000000000 among 2 images: number the classes from 0 with"),
+        ((images(3), [0, 1, 2], images(2), [0, 9]), "test split.*label 9 in row 1, which no training image has"),
+        ((images(3), [0, 2, 2], images(2), [1, 0]), "test split.*label 1 in row 0, which no training image has"),
         ((images(2) * 0, [0, 1], images(2), [0, 1]), "all equal"),
         ((5, 3, images(2), [0, 1]), "shape"),
         ((images(2) * 1e300, [0, 1], images(2) * 1.0, [0, 1]), "infinite"),
@@ -99,6 +104,16 @@ def test_check_dataset_says_what_is_wrong_and_where(dataset, said):
 def test_from_arrays_refuses_what_it_cannot_use(arguments, said):
     with pytest.raises(InputError, match=said):
         from_arrays("mine", *arguments)
+
+
+def test_num_classes_may_be_given_for_classes_without_a_training_image():
+    dataset = from_arrays("mine", images(3), [0, 1, 2], images(2), [0, 9], num_classes=10)
+    assert dataset.num_classes == len(dataset.class_names) == 10
+    for wrong in (0, -1, 10**9):
+        with pytest.raises(InputError, match=f"num_classes {wrong}: give 1 to 100000"):
+            from_arrays("mine", images(3), [0, 1, 2], images(2), [0, 1], num_classes=wrong)
+    with pytest.raises(InputError, match="label 9 in row 1, outside 0..4: correct the label or num_classes"):
+        from_arrays("mine", images(3), [0, 1, 2], images(2), [0, 9], num_classes=5)
 
 
 def test_subset_is_stratified_seeded_and_keeps_ids():

@@ -31,6 +31,7 @@ class Dataset(NamedTuple):
     class_names: tuple[str, ...]
 
 
+MOST_CLASSES = 100_000
 _CHUNK = 4096  # rows handled at a time, so that a memory-mapped array is never copied whole
 
 
@@ -48,8 +49,9 @@ def from_arrays(
     """A checked `Dataset` from arrays of your own.
 
     Images are (n, H, W) or (n, H, W, C), uint8 in 0..255 (kept) or floating point in [0, 1] (made float32);
-    labels are (n,) integers in 0..num_classes-1, where ``num_classes`` defaults to the largest label + 1. Ids
-    are row numbers: 0..n-1 for training rows, n.. for test rows. Raises `InputError` as `check_dataset` does.
+    labels are (n,) integers in 0..num_classes-1. Without ``num_classes`` it is the largest training label + 1, and
+    every test label must be a training label too. Ids are row numbers: 0..n-1 for training rows, n.. for test rows.
+    Raises `InputError` as `check_dataset` does.
 
     >>> import numpy as np
     >>> images, labels = np.arange(24, dtype=np.uint8).reshape(6, 2, 2), np.arange(6) % 2
@@ -60,8 +62,7 @@ def from_arrays(
     test = _own_split(name, "test", test_inputs, test_targets, len(train.ids))
     if not len(train.ids) or not len(test.ids):
         _fail(name, "train" if not len(train.ids) else "test", "is empty: give at least one example")
-    if num_classes is None:
-        num_classes = 1 + int(max(train.targets.max(), test.targets.max()))
+    num_classes = _class_count(name, train, test, num_classes)
     names = tuple(str(i) for i in range(num_classes)) if class_names is None else tuple(class_names)
     dataset = Dataset(name, train, test, num_classes, (), (), flips, names)
     _check_splits(dataset)
@@ -163,12 +164,34 @@ def _own_split(name: str, split: str, inputs, targets, first_id: int) -> Split:
     if np.issubdtype(inputs.dtype, np.floating):
         with np.errstate(over="ignore"):  # what overflows becomes infinite and is refused below
             inputs = inputs.astype(np.float32)
+    if targets.ndim != 1:
+        _fail(name, split, f"has labels of shape {targets.shape}: give one whole number for each image, shape (n,)")
+    if len(targets) != len(inputs):
+        _fail(name, split, f"has {len(inputs)} images and {len(targets)} labels: give as many of each")
     if not np.issubdtype(targets.dtype, np.integer):
         _fail(name, split, f"has labels of dtype {targets.dtype}: give integers in 0..num_classes-1")
     if targets.size and (targets.min() < 0 or targets.max() > np.iinfo(np.int32).max):
         _fail(name, split, f"has labels {targets.min()}..{targets.max()}: number the classes from 0")
     ids = np.arange(first_id, first_id + len(inputs), dtype=np.int64)
     return Split(inputs, targets.astype(np.int32), ids)
+
+
+def _class_count(name: str, train: Split, test: Split, given: int | None) -> int:
+    """The number of classes: the one given, if it can be, or that of the training labels."""
+    if given is not None:
+        if not 1 <= given <= MOST_CLASSES:
+            raise InputError(f"'{name}' has num_classes {given}: give 1 to {MOST_CLASSES}.")
+        return int(given)
+    largest, count = int(train.targets.max()), len(train.ids)
+    if largest >= min(count, MOST_CLASSES):
+        said = f"has label {largest} among {count} images"
+        _fail(name, "train", f"{said}: number the classes from 0 without gaps, or give num_classes")
+    unknown = ~np.isin(test.targets, train.targets)
+    if unknown.any():
+        row = int(np.argmax(unknown))
+        said = f"has label {test.targets[row]} in row {row}, which no training image has"
+        _fail(name, "test", f"{said}: correct the label, or give num_classes if that is meant")
+    return largest + 1
 
 
 def _check_splits(dataset: Dataset) -> None:
