@@ -19,12 +19,12 @@ from unlearn_jax.data.arrays import Dataset, pixel_stats, subset
 from unlearn_jax.data.splits import (
     Bench,
     RequestRows,
-    choose_targets,
     make_bench,
     named_copies,
     placebo_shortfall,
     request_rows,
 )
+from unlearn_jax.data.targets import choose_targets
 from unlearn_jax.errors import InputError, choose
 from unlearn_jax.methods import Problem, prepare
 from unlearn_jax.models import build_model, flops_per_example
@@ -202,7 +202,7 @@ def _check_placebo(config: StudyConfig, bench: Bench) -> None:
 
     Not where requests share a class: such a study goes without a placebo, see `absent_references`.
     """
-    if config.targets == "class":
+    if config.targets in ("class", "whole_class"):
         return
     for rows in _every_request(config, bench):
         if said := placebo_shortfall(bench, rows):

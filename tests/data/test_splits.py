@@ -11,9 +11,7 @@ from unlearn_jax.data import from_arrays, splits
 from unlearn_jax.data.duplicates import near_duplicate_groups
 from unlearn_jax.data.similar import pixel_embedding
 from unlearn_jax.data.splits import (
-    choose_targets,
     detected_groups,
-    distance_to_class,
     is_whole_class,
     make_bench,
     named_copies,
@@ -21,6 +19,7 @@ from unlearn_jax.data.splits import (
     reference_rows,
     request_rows,
 )
+from unlearn_jax.data.targets import choose_targets, distance_to_class
 from unlearn_jax.errors import InputError
 
 QUICK = settings(max_examples=60, deadline=None, database=None, derandomize=True)
@@ -69,6 +68,19 @@ def test_class_targets_share_a_class_and_each_request_has_another():
     assert all(len(x) == 1 for x in labels) and len({int(x[0]) for x in labels}) == 3
 
 
+def test_whole_classes_are_all_of_a_class_each():
+    lopsided = source(n=92, classes=5)
+    found = choose_targets(lopsided, "whole_class", 1, 2, SEED)
+    drawn = [int(lopsided.train.targets[t[0]]) for t in found]
+    assert len({*drawn}) == 2
+    for label, rows in zip(drawn, found):
+        np.testing.assert_array_equal(rows, np.flatnonzero(lopsided.train.targets == label))
+    bench = make_bench(lopsided, found, copies=1, level="exact", seed=SEED)
+    for request in range(2):
+        rows = request_rows(bench, request, copies=1)
+        assert is_whole_class(bench, rows) and "it has 0 other images" in placebo_shortfall(bench, rows)
+
+
 def test_the_most_atypical_are_dealt_out_in_turn():
     score = np.random.default_rng(2).permutation(90).astype(float)
     found = choose_targets(DATA, "atypical", 3, 2, SEED, score)
@@ -94,6 +106,8 @@ def test_distant_targets_are_far_from_their_own_class():
         ("atypical", 23, 2, "more than half"),
         ("class", 31, 1, "fewer than 31"),
         ("class", 2, 4, "only 3 classes"),
+        ("whole_class", 1, 4, "only 3 classes"),
+        ("whole_class", 1, 2, "60 targets are more than half"),
         ("random", 0, 1, "at least 1"),
         ("random", 1, 0, "at least 1"),
     ],

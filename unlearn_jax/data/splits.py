@@ -1,4 +1,4 @@
-"""Who is asked to be forgotten, what stays, and where each example stands among the stored ones.
+"""What is asked to be forgotten, what stays, and where each example stands among the stored ones.
 
 One array holds everything a study touches: training images, copies of every target, test images, held-out draws
 similar to the targets. Populations differ only in the rows that they train on, so along the copies and gamma axes
@@ -57,68 +57,6 @@ class RequestRows(NamedTuple):
     def everything(self) -> np.ndarray:
         """All training rows of this request, D."""
         return np.concatenate([self.forget, self.forget_copies, self.similar, self.rest])
-
-
-def distance_to_class(dataset: Dataset) -> np.ndarray:
-    """Distance of each training image to its own class's mean, in units of that class's median; (n,)."""
-    flat = pixel_embedding(dataset.train.inputs).astype(np.float64)
-    distance = np.zeros(len(flat))
-    for label in np.unique(dataset.train.targets):
-        own = dataset.train.targets == label
-        away = np.linalg.norm(flat[own] - flat[own].mean(axis=0), axis=1)
-        distance[own] = away / max(np.median(away), 1e-12)
-    return distance
-
-
-def choose_targets(
-    dataset: Dataset, kind: str, per_request: int, requests: int, seed: int, score: np.ndarray | None = None
-) -> list[np.ndarray]:
-    """Disjoint target sets among the training rows.
-
-    Args:
-        dataset: the source.
-        kind: ``random``, ``class`` (all targets of a request share a class), ``distant`` (far from their own class's
-            mean) or ``atypical`` (least sure under pilot models that never saw them; needs ``score``).
-        per_request: targets in each request.
-        requests: number of requests.
-        seed: of the study.
-        score: (n,) larger = more atypical, for ``atypical``.
-
-    Returns:
-        ``requests`` arrays of ``per_request`` rows, sorted. ``atypical`` and ``distant`` deal the highest scores out in
-        turn, so that requests are equally hard.
-
-    Raises:
-        InputError: more targets than half the training set, or than the class holds.
-    """
-    if per_request < 1 or requests < 1:
-        raise InputError("ask for at least 1 target and 1 request.")
-    n, wanted = len(dataset.train.targets), per_request * requests
-    if wanted > n // 2:
-        raise InputError(f"{wanted} targets are more than half of the {n} training images: ask for fewer.")
-    rng = np.random.default_rng([seed, 1])
-    if kind == "class":
-        return _class_targets(dataset, per_request, requests, rng)
-    if kind == "random":
-        drawn = rng.permutation(n)[:wanted]
-    else:
-        drawn = np.argsort(-(distance_to_class(dataset) if kind == "distant" else score), kind="stable")[:wanted]
-    return [np.sort(drawn[r::requests]) for r in range(requests)]
-
-
-def _class_targets(dataset: Dataset, per_request: int, requests: int, rng) -> list[np.ndarray]:
-    """Each request draws its targets from one class, another class for each request."""
-    if requests > dataset.num_classes:
-        raise InputError(f"{requests} requests by class but only {dataset.num_classes} classes: ask for fewer.")
-    chosen = []
-    for label in rng.permutation(dataset.num_classes)[:requests]:
-        members = np.flatnonzero(dataset.train.targets == label)
-        if len(members) < per_request:
-            raise InputError(
-                f"class {label} has {len(members)} images, fewer than {per_request} targets: ask for fewer."
-            )
-        chosen.append(np.sort(rng.choice(members, per_request, replace=False)))
-    return chosen
 
 
 def make_bench(dataset: Dataset, targets: list[np.ndarray], *, copies: int, level: str, seed: int) -> Bench:
