@@ -121,3 +121,10 @@ def test_epsilon_is_that_of_the_gaussian_mechanism():
     assert 1.5 * np.exp(-(c**2) / 2) == pytest.approx(1e-3)
     assert certified_removal.certified_epsilon(0.04, 1.0, 1e-3) == pytest.approx(found)
     assert certified_removal.certified_epsilon(0.02, 0.5) > found  # a smaller delta
+
+
+def test_heads_that_are_released_together_compose():
+    one = certified_removal.certified_epsilon
+    for heads in (1, 3, 10):
+        assert one(0.02, 0.5, 1e-3, heads) == pytest.approx(heads * one(0.02, 0.5, 1e-3 / heads))
+    assert one(0.02, 0.5, 1e-3, 10) > 10 * one(0.02, 0.5, 1e-3)

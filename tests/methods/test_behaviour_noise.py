@@ -38,6 +38,11 @@ NOISY = (("momentum", 0.0), ("noises", 12))
 LEARN, IMPAIR, REPAIR = unsir.NOISE, unsir.IMPAIR, unsir.REPAIR
 
 
+def whole_of(state):
+    """The variables of a state."""
+    return {"params": state.params, "state": state.state}
+
+
 @pytest.fixture(scope="module")
 def of_one_class():
     """Six kept examples of class 1."""
@@ -94,6 +99,21 @@ def test_unsir_impairs_on_noise_beside_retained_data_and_repairs_on_these(spoile
     followed(teacher["params"], healed.params, combined((0.25, kept[1])))
     blind = both(other(of_one_class), phase=REPAIR)
     toy.same(update("unsir", last, blind, repair=0.25, **rule)[0].params, healed.params)
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+def test_unsir_repairs_by_an_optimizer_of_its_own_at_a_share_of_the_rate(optimizer, spoiled, of_one_class):
+    static, rule = (*NOISY[1:], ("optimizer", optimizer)), {"lr": 0.02, "repair": 0.25}  # with momentum
+    before = begin("unsir", whole_of(spoiled[2]), static=static)._replace(extra=spoiled[2].extra)
+    impaired, _ = update("unsir", before, both(of_one_class, phase=IMPAIR), static=static, **rule)
+    healed, loss = update("unsir", impaired, both(of_one_class, phase=REPAIR), static=static, **rule)
+    kept, slope = loss_gradient(impaired.params, both().retain)
+    assert float(loss) == pytest.approx(kept, rel=1e-4)  # the rate is less, not the loss
+    if optimizer == "sgd":
+        return followed(impaired.params, healed.params, slope, 0.25 * 0.02)
+    for after, at, g in zip(*map(jax.tree.leaves, (healed.params, impaired.params, slope)), strict=True):
+        clear = np.abs(g) > 1e-4  # Adam's first step is the rate by the sign
+        np.testing.assert_allclose(np.asarray(at - after)[clear], 0.25 * 0.02 * np.sign(g[clear]), rtol=2e-2)
 
 
 def test_unsir_without_a_request_impairs_nothing(spoiled, teacher):

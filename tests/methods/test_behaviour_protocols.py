@@ -89,9 +89,9 @@ def test_shards_and_slices_part_the_rows_evenly(n, shards, slices):
     assert n * shards * slices < 20 or (found != other).any()
 
 
-def layout(kept, asked, static=SHARDED, members=2):
+def layout(kept, asked, static=SHARDED, members=2, recipe=LONGER):
     """(calls, gradient evaluations) of SISA where nothing is trained."""
-    own = protocol.context(members, kept=kept, requested=asked, recipe=LONGER)
+    own = protocol.context(members, kept=kept, requested=asked, recipe=recipe)
     own, calls = recorded(own, lambda role, fold, plan, rows, **_: {"params": np.zeros((len(rows), 1), np.float32)})
     return calls, sisa.begin(own, static, {})[1]
 
@@ -123,6 +123,21 @@ def test_sisa_trains_each_stage_on_what_stays_of_the_slices_so_far(most_of_a_sha
     own = shards_of(early["rows"])
     assert own[0] != own[1]  # members assign anew
     assert first["start"] in (None, {}) and last["start"] is not None  # the second stage goes on from the first
+
+
+@pytest.mark.parametrize("schedule", ["constant", "cosine"])
+def test_sisas_constituents_follow_the_recipes_rates_over_their_own_updates(schedule):
+    recipe = LONGER._replace(schedule=schedule, steps=400)
+    calls, _ = layout([np.arange(50)] * 2, [EMPTY] * 2, recipe=recipe)
+    assert len(calls) == SHARDED["slices"]
+    for plan in (call["plan"] for call in calls):
+        assert plan.rate.shape == (plan.steps,) and plan.rate.max() == pytest.approx(1.0)
+        if schedule == "constant":
+            assert (plan.rate == 1.0).all()
+        else:  # a tenth of the stage to warm up, then down to nearly nothing
+            top = int(plan.rate.argmax())
+            assert top == pytest.approx(plan.steps / 10, abs=2) and plan.rate[-1] < 0.01
+            assert (np.diff(plan.rate[: top + 1]) > 0).all() and (np.diff(plan.rate[top + 1 :]) < 0).all()
 
 
 def test_sisa_costs_about_one_training_in_all():
@@ -221,7 +236,7 @@ def test_langevin_learns_on_everything_and_goes_on_without_the_request(learned):
     assert (call["plan"].steps, call["plan"].retain_batch, call["plan"].forget_batch) == (20, 16, 0)
     assert call["start"] in (None, {}) and jax.tree.leaves(trained)[0].shape[0] == 2
     assert np.abs(flat(moved(*(toy.member(trained["params"], i) for i in (0, 1))))).max() > 0.1  # fresh starts
-    go_on = langevin.plan(toy.SIZES, static, Recipe())
+    go_on = METHODS["langevin"].plan(toy.SIZES, static, Recipe())
     assert go_on.forget_batch == 0 and go_on.grad_evals_forget == 0
     other = padded(forget=batch(toy.REQUESTED[:6], np.nan))
     toy.same(noisy(learned, noise=0.1, given=other)[0].params, noisy(learned, noise=0.1)[0].params)

@@ -27,7 +27,7 @@ from oneshot import (
 )
 from steps import flat
 
-from unlearn_jax.methods import fisher, ssd
+from unlearn_jax.methods import METHODS, fisher, ssd
 
 # --- SSD -----------------------------------------------------------------------------------------------------------
 
@@ -83,6 +83,14 @@ def test_dampening_is_bounded_and_leaves_weights_without_importance():
         found = ssd.dampened(one, {"w": jnp.float32(forget)}, {"w": jnp.float32(full)}, alpha, scale)["w"]
         np.testing.assert_allclose(found, dampening(np.asarray(one["w"]), forget, full, alpha, scale), rtol=1e-6)
         assert (np.abs(found) <= np.abs(one["w"])).all()
+
+
+@pytest.mark.parametrize("name", ["ssd", "lfssd"])
+def test_no_weight_matters_more_to_the_request_than_all_data_by_more_than_their_ratio(name):
+    after = run(name, static={"micro": 4}, alpha=(40 + 10) / 10 + 1e-3, scale=0.1)  # of the first member
+    toy.same(toy.member(after, 0), toy.member(start(), 0))
+    useful = METHODS[name].numeric["alpha"]
+    assert useful <= 10 and useful < (30 + 1200) / 30  # a default that can do something
 
 
 def test_ssd_without_a_request_changes_nothing():

@@ -3,8 +3,10 @@
 Koh & Liang 2017 (arXiv 1703.04730) for a group, with the curvature of what stays (Guo et al. 2020, arXiv 1911.03030):
 ``w += rate H_R^-1 (sum over F of the loss gradient) / n_R``, H_R that of the mean retained loss plus ``damping``. Exact
 where the loss is quadratic: on ridge regression the step lands on the minimum without the request. Default curvature
-for networks: the generalised Gauss-Newton matrix, by 10 iterations of conjugate gradients; ``curvature=hessian`` is the
-literal rule. Batch statistics in evaluation mode and unchanged.
+for networks: the generalised Gauss-Newton matrix, by conjugate gradients; ``curvature=hessian`` is the literal rule.
+The smaller the damping, the more iterations the solver needs, a pass over the retained data each: on digits 10 converge
+at 1e-3, 40 at 1e-4 and 100 at 1e-5, which then costs more than training anew. Cut short, the step is that of a stronger
+damping. Batch statistics in evaluation mode and unchanged.
 """
 
 from __future__ import annotations
@@ -28,8 +30,12 @@ ENTRY = Entry(
     build=build,
     plan=newton_plan,
     numeric={"damping": 1e-5, "rate": 1.0, "scale": 10.0},
-    static={"batch": 128, "steps": 10, "solver": "cg", "curvature": "ggn"},
+    static={"batch": 128, "steps": 100, "solver": "cg", "curvature": "ggn"},
     batch_stats="none",
-    presets={"small": TUNED, "cifar": ({"damping": 1e-2}, "ours: stronger damping for larger networks")},
+    presets={
+        "small": TUNED,
+        "cifar": ({"damping": 1e-2, "steps": 20}, "ours: damping by which few iterations converge"),
+        "language": ({"damping": 1e-2, "steps": 20, "batch": 32}, "ours: as for larger image networks"),
+    },
     notes="exact on quadratic losses; solvers cg, lissa, dense",
 )

@@ -1,7 +1,9 @@
 """LFSSD: selective synaptic dampening without labels or a loss.
 
 Foster et al. 2024 (arXiv 2402.10695, loss-free SSD). As SSD, with importance = mean over examples of the absolute
-gradient of the squared norm of the logits, which needs no label. Batch statistics in evaluation mode and unchanged.
+gradient of the squared norm of the logits, which needs no label. These importances differ less between request and
+training data than squared gradients of the loss do, hence the smaller ``alpha``; SSD's bound N / n_F holds as well.
+Batch statistics in evaluation mode and unchanged.
 """
 
 from __future__ import annotations
@@ -37,6 +39,10 @@ ENTRY = Entry(
     numeric={"alpha": 1.5, "scale": 1.0},
     static={"batch": 128, "micro": 16},
     batch_stats="none",
-    presets={"small": TUNED, "cifar": ({"alpha": 10.0}, "alpha and lambda of SSD")},
+    presets={
+        "small": TUNED,
+        "cifar": ({"alpha": 10.0}, "alpha and lambda of SSD"),
+        "language": ({}, "ours: as for small images"),
+    },
     notes="label-free; one shot",
 )

@@ -3,7 +3,8 @@ before.
 
 Bourtoule et al. 2021 (arXiv 1912.03817). Each member assigns its rows to ``shards`` at random and each shard's to
 ``slices``; a constituent is trained on slice 1, then on slices 1 and 2 from there, and so on, each stage for 2 /
-(slices + 1) of the recipe's epochs, so that the whole costs about what one model costs. A request retrains the
+(slices + 1) of the recipe's epochs, so that the whole costs about what one model costs, and along the recipe's rate
+schedule over its own updates. A request retrains the
 affected constituents from the stage before the first slice that held a requested row. What comes out is exactly a
 training without the request, so the constituents are trained that way, and the cost counts the retrained stages alone;
 constituents of unaffected shards are bit-identical with and without the request. The prediction is the mean of the
@@ -67,7 +68,8 @@ def begin(context: Context, static: dict, start: Variables) -> tuple[Variables, 
         rows = [np.sort(np.asarray(r, np.int32)) for r in rows]
         if min(map(len, rows)) == 0:
             raise InputError(f"sisa with {shards} shards leaves a shard empty: give fewer shards.")
-        plan = uniform_plan(_steps(recipe, shards, slices, stage), retain_batch=recipe.batch)
+        own = recipe._replace(steps=_steps(recipe, shards, slices, stage))
+        plan = uniform_plan(own.steps, retain_batch=recipe.batch, rate=retrain.rates(own))
         fold = scratch if stage == 1 else _continuing(context.problem)
         trained = context.train(f"sisa_stage{stage}", fold, plan, rows, start=trained, hp=numeric)
         total += spent[stage - 1] * plan.grad_evals_retain
@@ -119,7 +121,11 @@ ENTRY = Entry(
     batch_stats="none",
     numeric={},
     static={"shards": 4, "slices": 2},
-    presets={"cifar": ({"shards": 5, "slices": 1}, "within the paper's range of shards")},
+    presets={
+        "small": ({}, "ours: slices of 150 of 1,200 examples"),
+        "cifar": ({"shards": 5, "slices": 1}, "within the paper's range of shards"),
+        "language": ({"shards": 5, "slices": 1}, "within the paper's range of shards"),
+    },
     notes="compared with originals that are single models",
     begin=begin,
     model=voting,

@@ -2,8 +2,10 @@
 
 Foster et al. 2024 (arXiv 2308.07707). Importance I = mean over examples of the *per-example* squared gradient of the
 loss (the public code squares batch means, which depends on batch size and order). Where I_F > alpha I_D, a weight is
-multiplied by min(lambda I_D / I_F, 1); D is all training data, the request included. No training. Batch statistics in
-evaluation mode and unchanged.
+multiplied by min(lambda I_D / I_F, 1); D is all training data, the request included. No training. As the request is a
+part of D, N I_D >= n_F I_F: no weight can have I_F / I_D above N / n_F, so an ``alpha`` of that size or more changes
+nothing, whatever the model (30 of 1,200: 40), and near copies that stay bring the ratios down further. Batch statistics
+in evaluation mode and unchanged.
 """
 
 from __future__ import annotations
@@ -99,7 +101,7 @@ ENTRY = Entry(
     needs=frozenset({"forget", "retain"}),
     build=build,
     plan=plan,
-    numeric={"alpha": 20.0, "scale": 1.0},
+    numeric={"alpha": 8.0, "scale": 1.0},
     static={"batch": 128, "micro": 16},
     batch_stats="none",
     presets={
@@ -107,5 +109,5 @@ ENTRY = Entry(
         "cifar": ({"alpha": 10.0}, "the paper's ResNet-18: alpha 10, lambda 1 (5 for a ViT)"),
         "language": ({}, "as for images; no published setting"),
     },
-    notes="per-example squared gradients; one shot",
+    notes="per-example squared gradients; one shot; an alpha of N / n_F or more changes nothing",
 )

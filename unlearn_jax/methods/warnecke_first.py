@@ -74,6 +74,10 @@ ENTRY = Entry(
     numeric={"tau": 3e-4},
     static={"batch": 128, "change": "relabel"},
     batch_stats="none",
-    presets={"small": TUNED, "cifar": ({"tau": 1e-4}, "ours: the paper searches tau by trial")},
+    presets={
+        "small": TUNED,
+        "cifar": ({"tau": 1e-4}, "ours: the paper searches tau by trial"),
+        "language": ({"tau": 1e-4, "batch": 32}, "ours: the paper searches tau by trial"),
+    },
     notes="retain-free; one shot",
 )
