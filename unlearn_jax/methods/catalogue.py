@@ -5,7 +5,7 @@ python -m unlearn_jax.methods.catalogue > docs/methods.md
 
 from __future__ import annotations
 
-from unlearn_jax.methods import CORE, METHODS, SCALES, plan_of
+from unlearn_jax.methods import CORE, METHODS, SCALES
 from unlearn_jax.methods.common import NEEDS, Entry, Recipe
 from unlearn_jax.population.plans import Sizes
 
@@ -37,7 +37,7 @@ running statistics of a model with batch normalisation.
 
 def cost(entry: Entry) -> str:
     """Gradient evaluations on request and retained data at `EXAMPLE`."""
-    plan = plan_of(entry, EXAMPLE, entry.static, Recipe())
+    plan = entry.plan(EXAMPLE, entry.static, Recipe())
     text = f"{plan.grad_evals_forget:,.0f} / {plan.grad_evals_retain:,.0f}"
     return text + (" + begin" if entry.needs & {"reference", "protocol"} else "")
 
@@ -90,8 +90,8 @@ def page() -> str:
         "`--hp METHOD.NAME=VALUE` overrides.\n\n"
         "Small-scale defaults marked *the rule above* are, of a grid of four or so, the value with the lowest margin "
         "on the request that kept 98% accuracy on retained digits, rest and similar together (random targets, 4 near "
-        "copies of each, seed 7, 8 members): no oracle was looked at, nor the targets or seed of any reported figure. They "
-        "are for the data set's own perceptron and near the edge of what it bears: with `--model convnet`, of seven "
+        "copies of each, seed 7, 8 members): no oracle was looked at, nor the targets or seed of any reported figure. "
+        "They are for the data set's own perceptron and near the edge of what it bears: with `--model convnet`, of seven "
         "tried on the same digits, `finetune`, `salun` and `scrub` fell to 73 to 79% on retained data while "
         "`cf_k`, `l1_sparse`, `neggrad_plus` and `random_label` kept 98%; choose rates anew for another model."
     )
