@@ -91,8 +91,8 @@ def page() -> str:
         "Small-scale defaults marked *the rule above* are, of a grid of four or so, the value with the lowest margin "
         "on the request that kept 98% accuracy on retained digits, rest and similar together (random targets, 4 near "
         "copies of each, seed 7, 8 members): no oracle was looked at, nor the targets or seed of any reported figure. "
-        "They are for the data set's own perceptron and near the edge of what it bears: with `--model convnet`, of seven "
-        "tried on the same digits, `finetune`, `salun` and `scrub` fell to 73 to 79% on retained data while "
+        "They are for the data set's own perceptron and near the edge of what it bears: with `--model convnet`, of "
+        "seven tried on the same digits, `finetune`, `salun` and `scrub` fell to 73 to 79% on retained data while "
         "`cf_k`, `l1_sparse`, `neggrad_plus` and `random_label` kept 98%; choose rates anew for another model."
     )
     return f"{opening}\n{methods_table()}\n\n{defaults}\n\n{presets_table()}\n"
