@@ -7,7 +7,7 @@ import toy
 from unlearn_jax import config as configs
 from unlearn_jax.config import StudyConfig
 from unlearn_jax.errors import InputError
-from unlearn_jax.methods import LENGTHS, METHODS, SCALES, at_length, has_scale, prepare, scrub, settings_at
+from unlearn_jax.methods import LENGTHS, METHODS, SCALES, at_length, has_scale, plan_of, prepare, scrub, settings_at
 from unlearn_jax.methods.common import Recipe
 from unlearn_jax.population.plans import Sizes
 
@@ -31,7 +31,7 @@ def by_length(name, sizes, longest=40, **settings):
     """Cost of the method's plan at lengths 1, 2, ..."""
     entry = METHODS[name]
     static = entry.static | settings
-    return [cost(entry.plan(sizes, at_length(entry, static, k), Recipe())) for k in range(1, longest + 1)]
+    return [cost(plan_of(entry, sizes, at_length(entry, static, k), Recipe())) for k in range(1, longest + 1)]
 
 
 def test_the_registry_has_both_kinds():
@@ -55,7 +55,7 @@ def test_what_counts_in_the_lengths_unit_stretches_with_it():
 @pytest.mark.parametrize("length", [5, 20, 100])
 def test_a_budget_keeps_the_shares_of_scrubs_passes_and_rates(name, length):
     free = planned(name)
-    allowed = cost(METHODS[name].plan(STUDY, at_length(METHODS[name], METHODS[name].static, length), Recipe()))
+    allowed = cost(plan_of(METHODS[name], STUDY, at_length(METHODS[name], METHODS[name].static, length), Recipe()))
     stretched = planned(name, budget=allowed)
     assert (stretched.phase == scrub.MIN).sum() == length * 10  # 10 batches of 128 hold 1,200
     for share in (lambda p: (p.phase == scrub.MAX).mean(), lambda p: (p.rate > 0.5).mean(), lambda p: p.rate.mean()):
@@ -100,7 +100,7 @@ def test_a_budget_changes_nothing_of_methods_without_a_length(name, budget):
 @pytest.mark.parametrize("name", ITERATIVE)
 def test_no_budget_leaves_the_length(name):
     entry = METHODS[name]
-    own = cost(entry.plan(STUDY, entry.static, Recipe()))
+    own = cost(plan_of(entry, STUDY, entry.static, Recipe()))
     assert cost(planned(name)) == cost(planned(name, budget=0.0)) == own
     shorter = planned(name, settings=[(LENGTH[name], 1)])
     assert cost(shorter) == by_length(name, STUDY, 1)[0]
@@ -190,7 +190,7 @@ def test_a_scale_takes_its_presets_values_and_keeps_all_others(name, scale):
     fold, plan, prepared = prepare(name, toy.problem(), {}, STUDY, scale=scale)
     if name != "retrain":  # whose rates are the recipe's
         assert prepared == numeric
-    expected = entry.plan(STUDY, static, toy.RECIPE)
+    expected = plan_of(entry, STUDY, static, toy.RECIPE)
     for a, b in zip(plan, expected, strict=True):
         np.testing.assert_array_equal(a, b)
 
@@ -216,7 +216,7 @@ def test_an_unknown_scale_lists_the_valid_ones(name):
 @pytest.mark.parametrize("scale", SCALES)
 def test_budget_and_scale_go_together(scale):
     static = settings_at(METHODS["finetune"], scale)[0]
-    one = cost(METHODS["finetune"].plan(STUDY, static | {"epochs": 1}, Recipe()))
+    one = cost(plan_of(METHODS["finetune"], STUDY, static | {"epochs": 1}, Recipe()))
     assert cost(planned("finetune", scale=scale, budget=7.5 * one)) == 7 * one
 
 
@@ -232,3 +232,19 @@ def test_nothing_here_compiles():
     for name in METHODS:
         prepare(name, toy.problem(), {}, STUDY, scale="cifar", budget=1e5)
     assert len(toy.COMPILED) == before
+
+
+@pytest.mark.parametrize("name", ["finetune", "scrub", "gradient_ascent", "rfe", "influence"])
+def test_a_budget_beyond_all_measure_is_refused_at_once(name):
+    with pytest.raises(InputError, match="asks for over 10,000"):
+        planned(name, budget=1e30)
+    with pytest.raises(InputError, match="give at most 10,000"):
+        planned(name, settings=[(LENGTH[name], 10**9)])
+
+
+def test_slots_beyond_the_last_example_of_a_pass_cost_nothing():
+    static = METHODS["scrub"].static | {"forget_batch": 32}
+    plan = planned("scrub", Sizes(33, 1200), settings=[("forget_batch", 32)])
+    max_steps = plan.forget_cost > 0
+    assert plan.forget_batch * max_steps.sum() == 64 * static["max_epochs"]  # slots
+    assert plan.grad_evals_forget == pytest.approx(33 * static["max_epochs"] * plan.forget_cost.max())

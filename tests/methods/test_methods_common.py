@@ -33,7 +33,7 @@ STREAMS = {"epochs": 6, "batch": 16}  # 3 batches of 16 show 40 retained example
 ON_F = {"epochs": 6, "batch": 4}  # 3 batches of 4 show 10 requested examples
 PUBLISHED = {"optimizer": "sgd", "lr": 0.05}
 SCRUB = {"epochs": 4, "max_epochs": 2, "forget_batch": 4, "batch": 16, "lr": 0.02}
-SCRUB_COST = (2 * 3 * 4 * (1 + 1 / 3), 4 * 3 * 16 * (1 + 1 / 3))  # student forward and backward, teacher forward
+SCRUB_COST = (2 * 10 * (1 + 1 / 3), 4 * 3 * 16 * (1 + 1 / 3))  # student forward and backward, teacher forward
 SCRUB_OTHER = {"lr": 0.01, "alpha": 0.1, "gamma": 0.3, "temperature": 4.0, "weight_decay": 0.5}
 FORWARD, DECAY = 1 / 3, {"weight_decay": 0.1}
 ROWS = {
@@ -55,7 +55,7 @@ ROWS = {
         {"lr": 0.03, "retain_weight": 0.5} | DECAY,
         5 * (1 + 3),  # a pass over the request, then one over the retained data
         5 * 10,
-        5 * 3 * 16,
+        5 * 40,  # the last batch of a pass is half empty
     ),
     "scrub": Row(SCRUB, SCRUB_OTHER, 2 * 3 + 4 * 3, *SCRUB_COST),
     "scrub_r": Row(SCRUB, SCRUB_OTHER, 2 * 3 + 4 * 3 + 4, *SCRUB_COST),
@@ -64,7 +64,7 @@ ROWS = {
         {"lr": 0.03, "keep": 0.2, "retain_weight": 0.5} | DECAY,
         1 + 1 + 4 * (1 + 3),
         (1 + 4) * 10,
-        4 * 3 * 16,
+        4 * 40,
     ),
     "bad_teacher": Row(
         {"epochs": 5, "batch": 16, "retain_share": 1.0, "lr": 0.02},
@@ -77,7 +77,7 @@ ROWS = {
     "eu_k": Row(STREAMS | {"lr": 0.01}, {"lr": 0.03} | DECAY, 18, 0, 18 * 16),
     "cf_k": Row(STREAMS | {"lr": 0.05, "k": 2}, {"lr": 0.03} | DECAY, 18, 0, 18 * 16),
     "boundary_shrink": Row(
-        ON_F | {"lr": 0.03}, {"lr": 0.01, "epsilon": 3.0} | DECAY, 3 + 18, 3 * 4 * (1 + FORWARD) + 18 * 4, 0
+        ON_F | {"lr": 0.03}, {"lr": 0.01, "epsilon": 3.0} | DECAY, 3 + 18, 10 * (1 + FORWARD) + 6 * 10, 0
     ),
     "boundary_expand": Row(ON_F | {"lr": 0.03}, {"lr": 0.01} | DECAY, 18, 18 * 4, 0),
     "unsir": Row(
@@ -95,42 +95,42 @@ ROWS = {
         {"epochs": 6, "batch": 4, "images": 2, "attack_steps": 3, "micro": 2, "lr": 0.02, "pull": 0.01},
         {"lr": 0.01, "radius": 0.2, "pull": 1.0, "bound": 0.05} | DECAY,
         3 + 18,
-        3 * 4 * (1 + 2 * 3) + 18 * 4 * (1 + 2),
+        10 * (1 + 2 * 3) + 6 * 10 * (1 + 2),
         0,
     ),
-    "ssd": Row({"batch": 16, "micro": 8, "alpha": 1.5}, {"alpha": 1.0, "scale": 0.3}, 1 + 3, 10, 3 * 16),
-    "lfssd": Row({"batch": 16, "micro": 8, "alpha": 1.0}, {"alpha": 2.0, "scale": 0.3}, 1 + 3, 10, 3 * 16),
+    "ssd": Row({"batch": 16, "micro": 8, "alpha": 1.5}, {"alpha": 1.0, "scale": 0.3}, 1 + 3, 10, 40),
+    "lfssd": Row({"batch": 16, "micro": 8, "alpha": 1.0}, {"alpha": 2.0, "scale": 0.3}, 1 + 3, 10, 40),
     "fisher": Row(
-        {"batch": 16, "micro": 8, "alpha": 1e-5}, {"alpha": 1e-4, "clamp": 10.0, "power": 0.5}, 3, 0, 3 * 16 * 7 / 3
+        {"batch": 16, "micro": 8, "alpha": 1e-5}, {"alpha": 1e-4, "clamp": 10.0, "power": 0.5}, 3, 0, 40 * 7 / 3
     ),
     "influence": Row(
         {"batch": 16, "steps": 12, "solver": "lissa", "damping": 0.1, "rate": 2.0},
         {"damping": 1.0, "rate": 1.0, "scale": 20.0},
         1 + 12 + 4 * (3 + 1),  # 10 power iterations or more, in whole passes of 3
         10,
-        (12 + 12) * 16 * 2,
+        (4 + 4) * 40 * 2,
     ),
     "woodfisher": Row(
         {"batch": 16, "samples": 32, "damping": 0.1, "alpha": 0.5},
         {"alpha": 0.2, "damping": 0.3},
         1 + 3 + 2,
         10,
-        (3 + 2) * 16,
+        40 + 2 * 16,
     ),
-    "warnecke_first": Row({"batch": 4, "tau": 0.03}, {"tau": 0.01}, 3, 3 * 4 * 2, 0),
+    "warnecke_first": Row({"batch": 4, "tau": 0.03}, {"tau": 0.01}, 3, 10 * 2, 0),
     "warnecke_second": Row(
         {"batch": 16, "steps": 3, "damping": 1.0, "rate": 1.0},
         {"damping": 2.0, "rate": 0.5, "scale": 20.0},
         1 + 12 + 3 + 1,
         10 * 2,
-        (12 + 3) * 16 * 2,
+        (4 + 1) * 40 * 2,
     ),
     "certified_removal": Row(
         {"batch": 16, "steps": 2},
         {"l2": 0.1, "sigma": 1.0},
         1 + 3 + 2 * (1 + 3 + 1) + 3 + 1 + 1,
         (1 + 2 + 1) * 10 * FORWARD,
-        (1 + 2 + 1) * 3 * 16 * FORWARD,
+        (1 + 2 + 1) * 40 * FORWARD,
     ),
     "fcs": Row(
         {"rounds": 4, "batch": 16, "flatten_lr": 0.3, "repel_lr": 1e-3},
@@ -144,7 +144,7 @@ ROWS = {
         {"lr": 0.05, "share": 0.6, "slow": 1.0} | DECAY,
         1 + 3 + 1 + 12,
         10,
-        3 * 16 + 12 * 16,
+        40 + 4 * 40,
     ),
     "cfw": Row(
         STREAMS | {"lr": 0.05},
@@ -183,14 +183,14 @@ ROWS = {
         {"lr": 0.01, "forget_weight": 0.5, "retain_weight": 0.5, "temperature": 1.0} | DECAY,
         3 + 15,
         15 * 10 * (1 + FORWARD),
-        3 * 16 * FORWARD + 15 * 16,
+        40 * FORWARD + 5 * 40,
     ),
     "sfron": Row(
         {"rounds": 4, "inner": 2, "batch": 16, "micro": 8, "alpha": 30.0, "threshold": 0.1},
         {"lr": 0.02, "alpha": 3.0, "slow": 0.5, "fade": 3.0, "threshold": 3.0, "clip": 0.5} | DECAY,
         1 + 3 + 4 * (1 + 2 + 1),
         10 + 4 * 10,
-        3 * 16 + 4 * 2 * 16,
+        40 + 2 * 40 + 2 * 16,  # eight repairs: two passes and two full batches
     ),
     "rurk": Row(
         STREAMS | {"lr": 0.02, "weight": 0.5, "draws": 2},
@@ -210,7 +210,7 @@ ROWS = {
         STREAMS | {"lr": 0.2, "radius": 0.5, "attack_steps": 3, "radii": 4},
         {"lr": 0.1, "radius": 2.0} | DECAY,
         3 + 18,
-        3 * 4 * (3 * 4 + FORWARD) + 18 * 4,  # 4 of 10 requested beside each of 3 batches
+        10 * (3 * 4 + FORWARD) + 6 * 10,  # 4 of 10 requested beside each of 3 batches
         18 * 16,
     ),
     "oracle_matching": Row(STREAMS | {"lr": 0.02}, {"lr": 0.01, "forget_weight": 0.2} | DECAY, 18, 18 * 10, 18 * 16),

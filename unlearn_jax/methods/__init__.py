@@ -54,13 +54,14 @@ from unlearn_jax.methods import (
     warnecke_second,
     woodfisher,
 )
-from unlearn_jax.methods.common import Entry, Problem
+from unlearn_jax.methods.common import Entry, Problem, Recipe
 from unlearn_jax.population.plans import Plan, Sizes
 from unlearn_jax.population.program import Fold
 
 NO_SIZES = Sizes(0, 0)
 CORE = ("do_nothing", "retrain", "finetune", "gradient_ascent", "neggrad_plus", "random_label", "scrub")
 SCALES = ("small", "cifar", "language")
+LONGEST = 10_000  # of a method's length: a plan is a table in memory
 LENGTHS = ("epochs", "rounds", "steps")  # the setting by which a budget stretches a method
 _MODULES = (
     # controls, and the baselines that most papers compare with
@@ -135,7 +136,19 @@ def prepare(
         static["slots"] = max(sizes.forget, 1)
     drawn = problem.recipe._replace(lr=0.0, weight_decay=0.0, steps=0)  # numeric or the plan's: not part of the program
     fold = _fold(entry.build, problem._replace(recipe=drawn), tuple(sorted(static.items())))
-    return fold, entry.plan(sizes, static, problem.recipe), numeric
+    return fold, plan_of(entry, sizes, static, problem.recipe), numeric
+
+
+def plan_of(entry: Entry, sizes: Sizes, static: dict[str, Any], recipe: Recipe) -> Plan:
+    """An entry's plan, which counts the examples that passes over sets of these sizes really have.
+
+    Raises:
+        InputError: a length above `LONGEST`.
+    """
+    length = length_of(entry)
+    if length and static[length] > LONGEST:
+        raise InputError(f"{entry.name}.{length} is {static[length]:,}: give at most {LONGEST:,}.")
+    return entry.plan(sizes, static, recipe)._replace(forget_size=sizes.forget, retain_size=sizes.retain)
 
 
 def has_scale(entry: Entry, scale: str) -> bool:
@@ -189,7 +202,7 @@ def within_budget(entry: Entry, static: dict, sizes: Sizes, problem: Problem, bu
         return static
 
     def cost(value: int) -> float:
-        plan = entry.plan(sizes, at_length(entry, static, value), problem.recipe)
+        plan = plan_of(entry, sizes, at_length(entry, static, value), problem.recipe)
         return plan.grad_evals_forget + plan.grad_evals_retain
 
     if cost(1) > budget:
@@ -199,7 +212,12 @@ def within_budget(entry: Entry, static: dict, sizes: Sizes, problem: Problem, bu
         )
     low, high = 1, 2
     while cost(high) <= budget and (cost(high) > cost(1) or high < 1024):  # some costs rise in whole passes only
-        low, high = high, 2 * high
+        low, high = high, min(2 * high, LONGEST)
+        if low == LONGEST:
+            raise InputError(
+                f"a budget of {budget:g} gradient evaluations asks for over {LONGEST:,} {length_of(entry)} of "
+                f"'{entry.name}': give less."
+            )
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (middle, high) if cost(middle) <= budget else (low, middle)

@@ -5,7 +5,7 @@ python -m unlearn_jax.methods.catalogue > docs/methods.md
 
 from __future__ import annotations
 
-from unlearn_jax.methods import CORE, METHODS, SCALES
+from unlearn_jax.methods import CORE, METHODS, SCALES, plan_of
 from unlearn_jax.methods.common import NEEDS, Entry, Recipe
 from unlearn_jax.population.plans import Sizes
 
@@ -37,7 +37,7 @@ running statistics of a model with batch normalisation.
 
 def cost(entry: Entry) -> str:
     """Gradient evaluations on request and retained data at `EXAMPLE`."""
-    plan = entry.plan(EXAMPLE, entry.static, Recipe())
+    plan = plan_of(entry, EXAMPLE, entry.static, Recipe())
     text = f"{plan.grad_evals_forget:,.0f} / {plan.grad_evals_retain:,.0f}"
     return text + (" + begin" if entry.needs & {"reference", "protocol"} else "")
 

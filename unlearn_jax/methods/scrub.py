@@ -71,7 +71,7 @@ def phases(sizes: Sizes, static: dict) -> np.ndarray:
     """(T,) which pass each update belongs to."""
     high, low = epoch_passes(sizes, static)
     epochs = [[MAX] * high * (e < static["max_epochs"]) + [MIN] * low for e in range(static["epochs"])]
-    return np.asarray(sum(epochs, []), np.int32)
+    return np.concatenate(epochs).astype(np.int32)
 
 
 def rates(sizes: Sizes, static: dict) -> np.ndarray:

@@ -18,7 +18,8 @@ class Sizes(NamedTuple):
 class Plan(NamedTuple):
     """One row per update, common to all members of a population.
 
-    Costs are gradient evaluations per live example of the batch: forward and backward = 1, forward only = 1/3.
+    Costs are gradient evaluations per live example of the batch: forward and backward = 1, forward only = 1/3. With the
+    size of a set, slots beyond its last example in an exact pass are known to be dead and cost nothing.
     """
 
     phase: np.ndarray  # (T,) int32, meaning defined by the method
@@ -31,6 +32,8 @@ class Plan(NamedTuple):
     retain_batch: int
     forget_pass: int = 0  # batches in a pass that shows every example exactly once; 0 = the stream flows on
     retain_pass: int = 0
+    forget_size: int = 0  # examples in the largest set of any member; 0 = unknown
+    retain_size: int = 0
 
     @property
     def steps(self) -> int:
@@ -40,12 +43,21 @@ class Plan(NamedTuple):
     @property
     def grad_evals_forget(self) -> float:
         """Gradient evaluations on requested examples, per member."""
-        return float(self.forget_cost.sum() * self.forget_batch)
+        live = _live(self.forget_step, self.forget_batch, self.forget_pass, self.forget_size)
+        return float((self.forget_cost * live).sum())
 
     @property
     def grad_evals_retain(self) -> float:
         """Gradient evaluations on retained examples, per member."""
-        return float(self.retain_cost.sum() * self.retain_batch)
+        live = _live(self.retain_step, self.retain_batch, self.retain_pass, self.retain_size)
+        return float((self.retain_cost * live).sum())
+
+
+def _live(step: np.ndarray, batch: int, length: int, size: int) -> np.ndarray:
+    """(T,) live slots of each update's batch."""
+    if not (length and size):
+        return np.full(len(step), float(batch))
+    return np.clip(size - step % length * batch, 0, batch).astype(float)
 
 
 FORWARD = 1.0 / 3.0
