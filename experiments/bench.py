@@ -56,9 +56,9 @@ class Args:
 
 def run(args: Args) -> None:
     """Measure and print a table."""
-    from unlearn_jax.config import numbers
     from unlearn_jax.records import environment, write_json
 
+    sizes = checked(args)
     use_every_core()
     where = environment()
     print(f"{where['device']}, {where['devices']} JAX devices, jax {where['versions']['jax']}; median of {REPEATS}")
@@ -67,7 +67,7 @@ def run(args: Args) -> None:
     rows = []
     for model in args.models.split(","):
         loop = None
-        for members in numbers(args.members, "members"):
+        for members in sizes:
             problem, data = make_problem(model.strip(), args)
             loop = loop or measure_loop(problem, data)
             speed, compiling = measure_population(problem, data, members, args)
@@ -77,6 +77,27 @@ def run(args: Args) -> None:
             print(f"{compiling:>8.1f} {loop[1]:>12.1f}", flush=True)
     if args.json:
         write_json(args.json, where | {"rows": rows})
+
+
+def checked(args: Args) -> list[int]:
+    """The population sizes, if everything asked can be followed; nothing is measured before."""
+    from unlearn_jax.config import numbers
+    from unlearn_jax.errors import InputError, choose
+    from unlearn_jax.models import MODELS
+    from unlearn_jax.population.checkpoint import check_writable
+
+    for name in args.models.split(","):
+        choose("model", name.strip(), MODELS)
+    sizes = numbers(args.members, "members")
+    if not sizes or min(sizes) < 1:
+        raise InputError(f"--members is '{args.members}': give population sizes of at least 1, such as 1,8.")
+    choose("axis", args.axis, ("auto", "vmap", "map"))
+    for name, least in (("steps", 0), ("chunk", 0), ("batch", 1)):
+        if getattr(args, name) < least:
+            raise InputError(f"--{name} is {getattr(args, name)}: give at least {least}.")
+    if args.json:
+        check_writable(args.json.parent, "--json", keep=False)
+    return sizes
 
 
 def make_problem(name: str, args: Args):

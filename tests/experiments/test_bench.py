@@ -1,0 +1,47 @@
+"""The speed bench: two steps from the command to its table, and bad input refused before anything is measured."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "experiments"))
+
+import bench  # noqa: E402
+
+from unlearn_jax.errors import InputError  # noqa: E402
+
+
+def test_two_steps_give_a_row_for_each_size(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(bench, "use_every_core", lambda: None)
+    args = bench.Args(models="linear", members="1,4", steps=2, batch=8, json=tmp_path / "speed.json")
+    bench.run(args)
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[:2] for line in lines[-2:]] == [["linear", "1"], ["linear", "4"]]
+    rows = json.loads((tmp_path / "speed.json").read_text())["rows"]
+    assert [row["members"] for row in rows] == [1, 4]
+    for row in rows:
+        assert (
+            row["samples_per_second"] > 0 and row["loop_samples_per_second"] == rows[0]["loop_samples_per_second"] > 0
+        )
+        assert row["compile_seconds"] >= 0 and row["loop_compile_seconds"] > 0
+
+
+@pytest.mark.parametrize(
+    "changes, said",
+    [
+        ({"members": "0"}, "--members is '0'"),
+        ({"members": ""}, "--members is ''"),
+        ({"steps": -3}, "--steps is -3"),
+        ({"batch": 0}, "--batch is 0"),
+        ({"chunk": -1}, "--chunk is -1"),
+        ({"models": "mlp,nope"}, "unknown model 'nope'"),
+        ({"axis": "side"}, "unknown axis 'side'"),
+        ({"json": Path("/proc/none/speed.json")}, "another --json"),
+    ],
+)
+def test_bad_input_is_refused_before_anything_is_measured(changes, said, monkeypatch):
+    monkeypatch.setattr(bench, "make_problem", None)
+    with pytest.raises(InputError, match=said):
+        bench.run(bench.Args(**changes))
