@@ -63,7 +63,7 @@ def test_the_default_is_sound_and_is_the_issue_main_job():
         ({"lr": INFINITE}, "--lr is inf"),
         ({"seed": -1}, "--seed is -1"),
         ({"seed": 2**32}, "--seed is"),
-        ({"dedup_threshold": 0.0}, "--dedup-threshold is 0"),
+        ({"dedup_threshold": -0.1}, "--dedup-threshold is -0.1"),
         ({"dedup_threshold": 1.2}, "--dedup-threshold is 1.2"),
         ({"similarity": "close"}, "exact, far, near"),
         ({"targets": "hard"}, "atypical, class, distant, random"),

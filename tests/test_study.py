@@ -517,6 +517,16 @@ def test_shares_that_name_equally_many_copies_are_one_level(done, tmp_path, monk
     assert len(set(keys)) == len(keys)
 
 
+@pytest.mark.parametrize("targets, number", [("class", 10), ("whole_class", 1)])
+def test_a_class_too_small_for_a_placebo_goes_without(tmp_path, targets, number):
+    few = {"methods": "none", "hp": (), "copies": "4", "similarity": "exact", "requests": 1, "members": 4, "steps": 4}
+    config = dataclasses.replace(CONFIG, targets=targets, num_targets=number, **few)
+    out = run_study(config, tmp_path / "run")
+    assert {r["method"] for r in read_lines(out)} == set(REFERENCES) - {"placebo"}
+    (note,) = json.loads((out / "manifest.json").read_text())["notes"]
+    assert note.startswith("placebo was left out at 4 copies: placebo cannot drop")
+
+
 def test_requested_copies_are_a_split_of_their_own(done, tmp_path):
     config = dataclasses.replace(CONFIG, methods="do_nothing", hp=(), copies="2", gamma=".7,1")
     out = run_study(config, tmp_path / "gamma", store=done.out.parent / "populations")
@@ -537,7 +547,6 @@ def test_requested_copies_are_a_split_of_their_own(done, tmp_path):
         ({"dataset": "digit"}, {}, "unknown data set 'digit'"),
         ({"num_targets": 60}, {}, "more than half"),
         ({"num_targets": 60, "targets": "atypical"}, {}, "more than half"),
-        ({"copies": "4", "num_targets": 10, "targets": "class", "similarity": "exact"}, {}, "placebo cannot drop"),
         ({"train_size": 1201}, {}, "ask for 1 to 1200"),
         ({"augment": "twirl"}, {}, "unknown augmentation"),
         ({}, {"axis": "sideways"}, "unknown axis"),

@@ -34,7 +34,7 @@ from unlearn_jax.population.plans import Plan
 from unlearn_jax.population.run import Stored, chunk_width, run_population
 from unlearn_jax.records import Recorder, environment, write_json
 from unlearn_jax.scoring import REFERENCES
-from unlearn_jax.setup import SILENT, Setup, Watch, axes_of, prepare_study
+from unlearn_jax.setup import SILENT, Setup, Watch, absent_references, axes_of, prepare_study
 from unlearn_jax.types import Model, Population
 from unlearn_jax.unlearn import Job, unlearn
 
@@ -162,7 +162,9 @@ def _run_levels(setup: Setup, recorder: Recorder, out: Path, watch: Watch) -> tu
         rows = [request_rows(setup.bench, r, copies=copies, gamma=gamma) for r in range(config.requests)]
         level = Level(copies, gamma, rows, np.arange(config.members) % config.requests)
         watch.say(f"{copies} similar samples per target" + (f", gamma {rows[0].gamma:.2f}" if gamma else ""))
-        outcomes, extra = _references(setup, level, memory, watch)
+        absent = absent_references(setup.bench, rows)
+        notes += absent.values()
+        outcomes, extra = _references(setup, level, memory, watch, absent)
         outcomes += _methods(setup, level, outcomes[0], watch)
         compiling += sum(outcome.population.compile_seconds for outcome in outcomes)
         if copies and str(copies) not in similarity:
@@ -179,13 +181,13 @@ def _level_name(level: Level) -> str:
     return f"copies={level.copies}" + ("" if level.gamma is None else f",gamma={level.rows[0].gamma:.3f}")
 
 
-def _references(setup: Setup, level: Level, memory: dict, watch: Watch) -> tuple[list[Outcome], dict]:
-    """Train and evaluate the reference populations; equal rows are trained once per role."""
+def _references(setup: Setup, level: Level, memory: dict, watch: Watch, absent) -> tuple[list[Outcome], dict]:
+    """Train and evaluate the reference populations that there can be; equal rows are trained once per role."""
     config = setup.config
     fold, _, numeric = setup.training
-    found = [detected_groups(setup.bench, rows, config.dedup_threshold) for rows in level.rows]
+    found = [detected_groups(setup.bench, rows, configs.dedup_threshold_of(config)) for rows in level.rows]
     outcomes = []
-    for role in REFERENCES:
+    for role in (role for role in REFERENCES if role not in absent):
         kept = [
             reference_rows(role, setup.bench, level.rows[r], i, config.seed, found[r].groups)
             for i, r in enumerate(level.request_of)

@@ -8,9 +8,9 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "experiments"))
 
-import bench  # noqa: E402
+import bench
 
-from unlearn_jax.errors import InputError  # noqa: E402
+from unlearn_jax.errors import InputError
 
 
 def test_two_steps_give_a_row_for_each_size(tmp_path, monkeypatch, capsys):

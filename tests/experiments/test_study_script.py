@@ -50,7 +50,7 @@ def spoiled(value, at):
 BAD = {
     "unknown data set": ("--dataset digit", "unknown data set 'digit': choose one of cifar10, cifar100, digits"),
     "unknown method": ("--methods scrub,sleep", "finetune, fisher, gradient_ascent"),
-    "class-only method": ("--methods unsir", "ask with --targets class, or leave it out"),
+    "class-only method": ("--methods unsir", "ask with --targets whole_class, or leave it out"),
     "small budget": ("--methods finetune --budget 10", "is below the least of 'finetune'"),
     "unknown scale": ("--scale huge", "choose one of cifar, language, small"),
     "too many groups": ("--methods eu_k --hp eu_k.k=9", "give 1 up to that many"),

@@ -168,7 +168,7 @@ def test_a_group_leaves_out_with_a_note_what_has_no_defaults_at_the_scale_and_a_
         "rurk has no defaults at scale language and was not run: ask with --scale small"
     )
     assert "whole class" in configs.left_out(StudyConfig(methods="all"))["unsir"]
-    assert not lacking & set(configs.left_out(StudyConfig(methods="all", targets="class")))
+    assert not lacking & set(configs.left_out(StudyConfig(methods="all", targets="whole_class")))
     configs.check(group)
     with pytest.raises(InputError, match="method 'rurk' has no defaults at scale 'language', only at small, cifar"):
         configs.check(StudyConfig(methods="finetune,rurk", scale="language"))
