@@ -72,7 +72,7 @@ class StudyConfig:
     dtype: str = ""
     """float32 or bfloat16 compute; empty = float32 on a CPU, bfloat16 on an accelerator for convolutional models"""
     dedup_threshold: float = 0.0
-    """pixel cosine from which the dedup reference calls two images duplicates; 0 = the data set's preset, .97 or more"""
+    """pixel cosine from which the dedup reference calls two images duplicates; 0 = the data set's preset"""
     resamples: int = 2000
     """draws behind each interval"""
 
@@ -210,7 +210,7 @@ def check(config: StudyConfig) -> None:
     if not 0 <= config.seed < 2**32:
         raise InputError(f"--seed is {config.seed}: give 0 up to {2**32 - 1}.")
     if not 0 <= config.dedup_threshold <= 1:
-        raise InputError(f"--dedup-threshold is {config.dedup_threshold:g}: give a cosine in (0, 1], or 0 (the preset).")
+        raise InputError(f"--dedup-threshold is {config.dedup_threshold:g}: give a cosine in (0, 1], or 0 (preset).")
     for name in ("num_targets", "resamples"):
         if getattr(config, name) < 1:
             raise InputError(f"--{name.replace('_', '-')} is {getattr(config, name)}: give at least 1.")

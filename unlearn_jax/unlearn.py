@@ -86,11 +86,11 @@ def unlearn(name: str, job: Job, original: Variables, given: dict[str, list]) ->
     sizes = sizes_of(job.rows, job.problem.num_classes)
     fold, plan, numeric = prepare(name, job.problem, fixed, sizes, scale=job.scale, budget=job.budget)
     kept, requested = _kept(job), [r.requested for r in job.rows]
-    spent, start = (0.0, 0.0), original
+    spent, start, clock = (0.0, 0.0), original, []
     if entry.begin is not None:
         static = settings_at(entry, job.scale)[0]
         static |= {k: type(static[k])(v) for k, v in fixed.items() if k in static}
-        start, spent = entry.begin(context_of(job, kept, requested), static, original)
+        start, spent = entry.begin(context_of(job, kept, requested, clock), static, original)
     repeat = np.tile(np.arange(members), len(points))
     hp = {k: np.repeat([p.get(k, v) for p in points], members) for k, v in numeric.items()}
     population = run_population(
@@ -103,6 +103,8 @@ def unlearn(name: str, job: Job, original: Variables, given: dict[str, list]) ->
         hp=hp,
         options=job.options._replace(label=name),
     )
+    if sum(spent) > 0:  # else what was trained stands for the original training
+        population = population._replace(seconds=population.seconds + sum(clock) / members)
     evals = plan.grad_evals_forget + spent[0], plan.grad_evals_retain + spent[1]
     return Unlearned(population, [fixed | p for p in points], _model(entry, job, fixed), evals)
 
@@ -119,8 +121,8 @@ def _model(entry: Entry, job: Job, fixed: dict) -> Model:
     return entry.model(job.problem, settings_at(entry, job.scale)[0] | fixed)
 
 
-def context_of(job: Job, kept: list[np.ndarray], requested: list[np.ndarray]) -> Context:
-    """What a method may ask of the study before it starts."""
+def context_of(job: Job, kept: list[np.ndarray], requested: list[np.ndarray], clock: list[float]) -> Context:
+    """What a method may ask of the study before it starts; ``clock`` collects the seconds of what it trains."""
     silent = job.options._replace(progress=None)
 
     def train(role: str, fold: Fold, plan: Plan, rows: list, *, start=None, hp=None) -> Variables:
@@ -128,7 +130,9 @@ def context_of(job: Job, kept: list[np.ndarray], requested: list[np.ndarray]) ->
         values = {k: np.full(count, v, np.float32) for k, v in (hp or {}).items()}
         tables, keys = make_tables(rows, pad_to=job.longest), member_keys(job.seed, role, count)
         told = silent._replace(label=role)
-        return run_population(fold, plan, job.stored, tables, keys, start or {}, hp=values, options=told).variables
+        population = run_population(fold, plan, job.stored, tables, keys, start or {}, hp=values, options=told)
+        clock.append(population.seconds * count)
+        return population.variables
 
     def logits(variables: Variables) -> np.ndarray:
         width = chunk_width(len(kept), job.options)

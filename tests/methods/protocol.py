@@ -33,7 +33,7 @@ def context(members, **given):
     """The `Context` of a toy study by its own `context_of`; arguments as of `job`."""
     own = job(members, **given)
     stay = [np.sort(np.concatenate([r.similar, r.rest])).astype(np.int32) for r in own.rows]
-    return context_of(own, stay, [r.requested for r in own.rows])
+    return context_of(own, stay, [r.requested for r in own.rows], [])
 
 
 def recorded(own, answer=None):

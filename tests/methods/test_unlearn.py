@@ -5,6 +5,7 @@ import protocol
 import pytest
 import toy
 
+import unlearn_jax.unlearn as module
 from unlearn_jax.errors import InputError
 from unlearn_jax.population.evaluate import evaluate, predict
 from unlearn_jax.unlearn import check_methods, sizes_of, unlearn
@@ -38,6 +39,15 @@ def test_an_upper_bounds_cost_includes_the_models_that_it_fits(job, original):
     recipe = job.problem.recipe
     assert found.grad_evals == (2 * 3 * 10, 2 * 3 * 16 + recipe.steps * recipe.batch)
     toy.same(found.population.variables["state"], original["state"])
+
+
+@pytest.mark.parametrize("name, seconds", [("finetune", 2.0), ("oracle_matching", 2.0 + 2.0), ("amnesiac", 2.0)])
+def test_seconds_count_what_is_trained_first_unless_it_is_the_original_training(
+    job, original, name, seconds, monkeypatch
+):
+    run = module.run_population
+    monkeypatch.setattr(module, "run_population", lambda *a, **k: run(*a, **k)._replace(seconds=2.0))
+    assert unlearn(name, job, original, SHORT).population.seconds == seconds
 
 
 def test_an_ensemble_is_evaluated_by_its_own_model(job, original):

@@ -27,8 +27,8 @@ alone is an upper bound; `datamodel_matching` imitates `retrain`, which bounds i
 
 **Cost** in gradient evaluations (forward and backward of one example; a forward pass is a third, a Hessian-vector
 product two) on the request and on retained data, at the defaults, for {forget} requested and {retain:,} retained
-examples; `begin` stands for what a method spends before its own plan: the records' `grad_evals` count it where it is
-not the original training, their `seconds` and `--budget` leave it out. `--budget B` gives every method with a length
+examples; `begin` stands for what a method spends before its own plan: the records' `grad_evals` and `seconds` count it
+where it is not the original training, `--budget` leaves it out. `--budget B` gives every method with a length
 (`epochs`, `rounds` or `steps`) the greatest at which its own plan costs at most B, and stretches with it what counts in
 the same unit (`scrub`'s `max_epochs` and `decay`). **Batch statistics**: whose batches move the
 running statistics of a model with batch normalisation.
