@@ -34,7 +34,7 @@ from unlearn_jax.models import build_model
 
 # --- UNSIR ---------------------------------------------------------------------------------------------------------
 
-NOISY = (("momentum", 0.0), ("noises", 12))
+NOISY = (*SGD, ("noises", 12))
 LEARN, IMPAIR, REPAIR = unsir.NOISE, unsir.IMPAIR, unsir.REPAIR
 
 
@@ -103,7 +103,7 @@ def test_unsir_impairs_on_noise_beside_retained_data_and_repairs_on_these(spoile
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adam"])
 def test_unsir_repairs_by_an_optimizer_of_its_own_at_a_share_of_the_rate(optimizer, spoiled, of_one_class):
-    static, rule = (*NOISY[1:], ("optimizer", optimizer)), {"lr": 0.02, "repair": 0.25}  # with momentum
+    static, rule = (("noises", 12), ("optimizer", optimizer)), {"lr": 0.02, "repair": 0.25}  # with momentum
     before = begin("unsir", whole_of(spoiled[2]), static=static)._replace(extra=spoiled[2].extra)
     impaired, _ = update("unsir", before, both(of_one_class, phase=IMPAIR), static=static, **rule)
     healed, loss = update("unsir", impaired, both(of_one_class, phase=REPAIR), static=static, **rule)

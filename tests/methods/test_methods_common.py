@@ -81,7 +81,7 @@ ROWS = {
     ),
     "boundary_expand": Row(ON_F | {"lr": 0.03}, {"lr": 0.01} | DECAY, 18, 18 * 4, 0),
     "unsir": Row(
-        {"epochs": 2, "batch": 16, "noises": 10, "noise_steps": 8, "lr": 0.05},
+        {"epochs": 2, "batch": 16, "noises": 10, "noise_steps": 8, "lr": 0.05, "optimizer": "sgd"},
         {"lr": 0.1, "noise_lr": 0.5, "penalty": 1.0, "repair": 0.2},
         8 + 2 * 3 + 2 * 3,
         (8 + 6) * 10,  # as many noise images as a request batch has slots
