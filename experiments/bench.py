@@ -168,7 +168,8 @@ def measure_loop(problem, data) -> tuple[float, float]:
             return task.loss(outputs.logits, batch).mean(), state
 
         grads, state = jax.grad(loss, has_aux=True)(variables["params"])
-        steps, moments = optimizer.update(grads, moments, variables["params"])
+        with jax.numpy_dtype_promotion("standard"):  # optax raises a float to its int32 step count
+            steps, moments = optimizer.update(grads, moments, variables["params"])
         return {"params": optax.apply_updates(variables["params"], steps), "state": state}, moments
 
     def train(key):
