@@ -179,7 +179,7 @@ def _forest(summary: Summary, level: int, entries: list[Entry], width: float, ri
         _scale(axes, summary, level, signed, ridge)
         for y, (entry, cell) in enumerate(zip(entries, cells)):
             _dot(axes, summary, level, entry, cell, y, limits)
-        axes.set(xlim=limits, ylim=(len(entries) - 0.4, -1.0 if ridge else -0.6))
+        axes.set(xlim=limits, ylim=(len(entries) - 0.4, -1.4 if ridge else -0.6))
         axes.tick_params(axis="y", length=0)
         axes.spines["left"].set_visible(False)
         axes.grid(axis="x")
@@ -201,9 +201,10 @@ def _scale(axes, summary: Summary, level: int, signed: bool, ridge: bool) -> Non
         axes.axvline(value, color=colour(name), linewidth=1.2)
     if ridge:
         value = 1 - summary.requested(level) / (level + 1)
-        axes.axvline(value, color=colour("muted"), linewidth=1, linestyle="--")
+        axes.axvline(value, color=colour("muted"), linewidth=1, linestyle=(0, (1, 2)))
         text = f" ridge law {value:.2f} " if value < 0.5 else f"ridge law {value:.2f} "
-        axes.text(value, -0.85, text, ha="left" if value < 0.5 else "right", color=colour("muted"), fontsize=8)
+        style = {"ha": "left" if value < 0.5 else "right", "va": "center", "color": colour("muted"), "fontsize": 8}
+        axes.text(value, -0.95, text, **style)
 
 
 def _dot(axes, summary: Summary, level: int, entry: Entry, cell: Cell, y: int, limits) -> None:
