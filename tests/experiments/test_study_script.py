@@ -122,7 +122,8 @@ def test_folders_that_cannot_be_written(study, tmp_path):
     (tmp_path / "taken").write_text("mine")
     for words in ("--out taken/run", "--out taken", "--out run --store taken"):
         code, output, errors = study(*TINY, *words.split())
-        assert code == 2 and output == "" and errors.startswith("error: ") and "give another --out" in errors
+        option = "--store" if "--store" in words else "--out"
+        assert code == 2 and output == "" and errors.startswith("error: ") and f"give another {option}" in errors
     assert [p.name for p in tmp_path.iterdir()] == ["taken"] and (tmp_path / "taken").read_text() == "mine"
 
 
