@@ -11,6 +11,7 @@ from unlearn_jax.methods import METHODS
 from unlearn_jax.metrics import (
     Draws,
     Estimate,
+    Identifiability,
     Values,
     combine,
     distance_draws,
@@ -74,6 +75,15 @@ class Scorer:
             config, compared = self.setup.config, (outcome, named["original"], named["oracle"])
             values = [self.values(o, "forget", "margin", requests) for o in compared]
             self._draws[key] = distance_draws(*values, seed=config.seed, resamples=config.resamples)
+        return self._draws[key]
+
+    def told_apart(self, named: dict, reference: str, requests: list[int]) -> Identifiability:
+        """Identifiability of ratios to the original's margin beyond a reference's."""
+        key = ("told apart", reference, tuple(requests))
+        if key not in self._draws:
+            config = self.setup.config
+            margins = [self.values(named[n], "forget", "margin", requests) for n in ("original", reference)]
+            self._draws[key] = identifiability(*margins, seed=config.seed, resamples=config.resamples)
         return self._draws[key]
 
 
@@ -155,19 +165,12 @@ def _figures(scorer: Scorer, base: dict, requests: list[int], recorder) -> None:
 
 def _identifiability(scorer, base, named, reference: str, requests, recorder) -> None:
     """What the original has beyond a reference, the null band of that reference, and whether they can be told apart."""
-    found = _told_apart(scorer, named, reference, requests)
+    found = scorer.told_apart(named, reference, requests)
     keys = partial(_keys, base, split="forget", reference=reference)
     recorder.figure(keys(named["original"], metric="influence_span"), found.span)
     recorder.figure(keys(named[reference], metric="null_band"), found.band, found.span.n)
     recorder.figure(keys(named[reference], metric="null_band_ratio"), found.band_ratio, found.span.n)
     recorder.figure(keys(named[reference], metric="identifiable"), float(found.identifiable), found.span.n)
-
-
-def _told_apart(scorer, named, reference: str, requests):
-    """Identifiability of ratios to the original's margin beyond a reference's."""
-    config = scorer.setup.config
-    margins = [scorer.values(named[n], "forget", "margin", requests) for n in ("original", reference)]
-    return identifiability(*margins, seed=config.seed, resamples=config.resamples)
 
 
 def _prices(scorer, base, outcome, named, split, what, requests, recorder) -> None:
@@ -198,7 +201,7 @@ def _residuals(scorer, base, outcome, named, requests, recorder) -> None:
     if outcome.name == "retrain":
         return
     against = residual_influence(own, draws["original"], draws["retrain"])
-    told = _told_apart(scorer, named, "retrain", requests)
+    told = scorer.told_apart(named, "retrain", requests)
     if not told.span.ci_low >= 3.0 * told.band:  # nothing left to be a share of: a ratio to noise
         against = Estimate(*[float("nan")] * 5, against.n)
     recorder.figure(keys(metric="residual_vs_retrain", reference="retrain"), against)

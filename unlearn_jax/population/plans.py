@@ -167,12 +167,6 @@ def epochs_over_request(
     return uniform_plan(steps, forget_batch=batch, retain_batch=retain, rate=rate, **costs)
 
 
-def warm_then_linear(steps: int, warm: int) -> np.ndarray:
-    """(steps,) multiplier that rises linearly over ``warm`` updates and falls linearly to zero after them."""
-    at = np.arange(steps) + 1.0
-    return np.minimum(at / max(warm, 1), (steps - at + 1) / max(steps - warm, 1))
-
-
 def cosine(steps: int, last: float = 0.0) -> np.ndarray:
     """(steps,) multiplier that falls from 1 to ``last`` along half a cosine."""
     at = np.arange(steps) / max(steps, 1)
