@@ -231,8 +231,8 @@ def check(config: StudyConfig) -> None:
 
 
 def dataset_name(config: StudyConfig) -> str:
-    """The data set's name in records: the registry's, or the stem of the user's file."""
-    return Path(config.dataset).stem if config.dataset.endswith(".npz") else config.dataset
+    """The data set's name in records: the registry's, or that of the user's file."""
+    return Path(config.dataset).name if config.dataset.endswith(".npz") else config.dataset
 
 
 def recipe_of(config: StudyConfig) -> tuple[str, Recipe]:

@@ -18,7 +18,7 @@ def save(folder, **changes):
 
 def test_a_file_of_four_arrays_is_a_data_set(tmp_path):
     dataset = load_dataset(save(tmp_path))
-    assert (dataset.name, dataset.num_classes, dataset.flips) == ("mine", 3, False)
+    assert (dataset.name, dataset.num_classes, dataset.flips) == ("mine.npz", 3, False)
     assert dataset.class_names == ("0", "1", "2") and dataset.train.inputs.shape == (60, 6, 6, 1)
 
 

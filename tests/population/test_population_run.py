@@ -1,3 +1,6 @@
+import itertools
+from types import SimpleNamespace
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -8,6 +11,7 @@ import toy
 from unlearn_jax.errors import InputError
 from unlearn_jax.methods import prepare
 from unlearn_jax.models import build_model, from_linen
+from unlearn_jax.population import run
 from unlearn_jax.population.members import make_tables, member_keys
 from unlearn_jax.population.plans import uniform_plan
 from unlearn_jax.population.program import POINTS, columns
@@ -35,6 +39,14 @@ def test_losses_are_those_of_evenly_spaced_updates(trained):
     np.testing.assert_allclose(trained.loss[5, slots], losses, rtol=1e-4)
     assert np.isnan(np.delete(trained.loss, slots, axis=1)).all()
     assert losses[-5:].mean() < losses[:5].mean()
+
+
+def test_seconds_are_run_time_by_members(monkeypatch):
+    ticks = itertools.count()
+    monkeypatch.setattr(run, "time", SimpleNamespace(perf_counter=lambda: float(next(ticks))))  # a chunk takes 1 s
+    assert toy.train(options=Options(chunk=4)).seconds == 2 / 8
+    six = toy.train(6, keys=member_keys(0, "toy", 6), options=Options(chunk=4))
+    assert six.seconds == 2 / 6  # the second chunk is half full, and costs as much
 
 
 @pytest.mark.parametrize("chunk", [1, pytest.param(2, marks=pytest.mark.slow), 4, 8])

@@ -13,7 +13,7 @@ ARRAYS = ("x_train", "y_train", "x_test", "y_test")
 
 
 def from_npz(path: str | Path) -> Dataset:
-    """The data set in a .npz file; its name is the file's.
+    """The data set in a .npz file; its name is the file's, ending included, so that it is no stock set's.
 
     Args:
         path: file with ``x_train``, ``y_train``, ``x_test``, ``y_test`` as `from_arrays` takes them, and optionally
@@ -42,7 +42,7 @@ def from_npz(path: str | Path) -> Dataset:
         raise InputError(f"'{path}' has class_names of shape {names.shape}: save a list with one name for each class.")
     names = None if names is None else [str(name) for name in names]
     arrays = [held[name] for name in ARRAYS]
-    return from_arrays(path.stem, *arrays, num_classes=classes, flips=bool(flips), class_names=names)
+    return from_arrays(path.name, *arrays, num_classes=classes, flips=bool(flips), class_names=names)
 
 
 def _single(path: Path, held: dict[str, np.ndarray], name: str, kinds: str, what: str):
