@@ -87,7 +87,7 @@ ENTRY = Entry(
     needs=frozenset({"forget", "retain"}),
     build=build,
     plan=plan,
-    numeric={"lr": 0.1, "radius": 0.1, "weight_decay": 5e-4},
+    numeric={"lr": 0.03, "radius": 0.1, "weight_decay": 5e-4},
     static={
         "epochs": 10,
         "batch": 128,

@@ -16,7 +16,7 @@ ENTRY = Entry(
     needs=frozenset({"retain"}),
     build=retained_descent,
     plan=epochs_over_retained,
-    numeric={"lr": 0.3, "weight_decay": 5e-4},
+    numeric={"lr": 0.1, "weight_decay": 5e-4},
     static={"epochs": 10, "batch": 128, "optimizer": "sgd", "momentum": 0.9},
     presets={
         "small": TUNED,

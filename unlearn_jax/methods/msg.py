@@ -122,7 +122,7 @@ ENTRY = Entry(
     needs=frozenset({"forget", "retain"}),
     build=build,
     plan=plan,
-    numeric={"lr": 0.002, "share": 0.3, "slow": 0.1, "weight_decay": 5e-4},
+    numeric={"lr": 0.005, "share": 0.3, "slow": 0.1, "weight_decay": 5e-4},
     static={"epochs": 10, "batch": 128, "optimizer": "sgd", "momentum": 0.9},
     presets={
         "small": TUNED,

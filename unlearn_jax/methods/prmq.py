@@ -107,7 +107,7 @@ ENTRY = Entry(
     needs=frozenset({"retain", "teacher"}),
     build=build,
     plan=plan,
-    numeric={"lr": 0.02, "prune": 0.99, "match": 1.0, "weight_decay": 5e-4},
+    numeric={"lr": 0.014, "prune": 0.99, "match": 1.0, "weight_decay": 5e-4},
     static={"epochs": 10, "batch": 128, "optimizer": "sgd", "momentum": 0.9},
     presets={
         "small": TUNED,

@@ -93,7 +93,7 @@ ENTRY = Entry(
     needs=frozenset({"forget", "retain"}),
     build=build,
     plan=plan,
-    numeric={"lr": 0.03, "retain_weight": 1.0, "weight_decay": 5e-4},
+    numeric={"lr": 0.02, "retain_weight": 1.0, "weight_decay": 5e-4},
     static={
         "epochs": 10,
         "batch": 128,

@@ -101,7 +101,7 @@ ENTRY = Entry(
     needs=frozenset({"forget", "retain"}),
     build=build,
     plan=plan,
-    numeric={"lr": 0.1, "keep": 0.5, "retain_weight": 1.0, "weight_decay": 5e-4},
+    numeric={"lr": 0.01, "keep": 0.5, "retain_weight": 1.0, "weight_decay": 5e-4},
     static=random_label.ENTRY.static | {"redraw": True, "allow_true": True},
     presets={
         "small": TUNED,
