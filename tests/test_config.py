@@ -197,4 +197,21 @@ def test_repeats_are_one_value_and_a_repeated_name_is_refused():
 def test_presets_belong_to_the_registered_data_set_not_to_a_file_of_its_name():
     assert scale_of(StudyConfig(dataset="cifar10")) == "cifar"
     own = StudyConfig(dataset="folder/cifar10.npz")
-    assert scale_of(own) == "small" and recipe_of(own)[0] == "convnet"
+    assert scale_of(own) == "small_conv" and recipe_of(own)[0] == "convnet"
+
+
+@pytest.mark.parametrize(
+    "given, scale",
+    [
+        ({}, "small"),
+        ({"model": "linear"}, "small"),
+        ({"model": "convnet"}, "small_conv"),
+        ({"dataset": "fashion_mnist"}, "small_conv"),
+        ({"dataset": "fashion_mnist", "model": "mlp"}, "small"),
+        ({"dataset": "cifar10", "model": "mlp"}, "cifar"),
+        ({"model": "convnet", "scale": "small"}, "small"),
+        ({"scale": "language"}, "language"),
+    ],
+)
+def test_defaults_follow_the_data_set_and_the_network(given, scale):
+    assert scale_of(StudyConfig(**given)) == scale

@@ -48,7 +48,7 @@ class StudyConfig:
     hp: tuple[str, ...] = ()
     """hyperparameters as METHOD.NAME=VALUE[,VALUE...]; several values of numeric ones run as one population"""
     scale: str = ""
-    """whose default hyperparameters: small, cifar or language; empty = the data set's own (cifar: cifar, else small)"""
+    """whose default hyperparameters: small, small_conv, cifar or language; empty = by data set and network"""
     budget: float = 0.0
     """gradient evaluations a member for every iterative method, so that methods compare at equal cost; 0 = their own"""
     members: int = 32
@@ -145,8 +145,10 @@ def settings_of(config: StudyConfig) -> dict[str, dict[str, list]]:
 
 
 def scale_of(config: StudyConfig) -> str:
-    """Whose default hyperparameters the methods take."""
-    return config.scale or ("cifar" if config.dataset in ("cifar10", "cifar100") else "small")
+    """Whose default hyperparameters the methods take: those asked for, or by the data set and the model."""
+    if config.scale or config.dataset in ("cifar10", "cifar100"):
+        return config.scale or "cifar"
+    return "small" if recipe_of(config)[0] in ("linear", "mlp") else "small_conv"
 
 
 def dedup_threshold_of(config: StudyConfig) -> float:

@@ -147,8 +147,9 @@ def test_every_method_says_where_its_defaults_for_images_come_from(name):
 
 @pytest.mark.parametrize("name, scale", [(n, s) for n, e in METHODS.items() for s in SCALES if s not in e.presets])
 def test_a_scale_that_a_method_lacks_is_refused_in_one_sentence(name, scale):
-    if scale == "small":
-        return  # the entry's own values
+    if scale in ("small", "small_conv"):
+        assert settings_at(METHODS[name], scale) == settings_at(METHODS[name], "small")  # the entry's own values
+        return
     assert not has_scale(METHODS[name], scale)
     with pytest.raises(
         InputError, match=f"method '{name}' has no defaults at scale '{scale}', only at small"
@@ -170,7 +171,9 @@ def test_a_group_leaves_out_with_a_note_what_has_no_defaults_at_the_scale_and_a_
     assert "whole class" in configs.left_out(StudyConfig(methods="all"))["unsir"]
     assert not lacking & set(configs.left_out(StudyConfig(methods="all", targets="whole_class")))
     configs.check(group)
-    with pytest.raises(InputError, match="method 'rurk' has no defaults at scale 'language', only at small, cifar"):
+    with pytest.raises(
+        InputError, match="method 'rurk' has no defaults at scale 'language', only at small, small_conv, cifar"
+    ):
         configs.check(StudyConfig(methods="finetune,rurk", scale="language"))
 
 
@@ -209,7 +212,7 @@ def test_what_is_given_goes_before_the_preset():
 
 @pytest.mark.parametrize("name", ["finetune", "retrain", "sisa"])
 def test_an_unknown_scale_lists_the_valid_ones(name):
-    with pytest.raises(InputError, match="unknown scale 'imagenet': choose one of cifar, language, small"):
+    with pytest.raises(InputError, match="unknown scale 'imagenet': choose one of cifar, language, small, small_conv"):
         prepare(name, toy.problem(), {}, STUDY, scale="imagenet")
 
 

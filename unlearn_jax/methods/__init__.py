@@ -60,7 +60,7 @@ from unlearn_jax.population.program import Fold
 
 NO_SIZES = Sizes(0, 0)
 CORE = ("do_nothing", "retrain", "finetune", "gradient_ascent", "neggrad_plus", "random_label", "scrub")
-SCALES = ("small", "cifar", "language")
+SCALES = ("small", "small_conv", "cifar", "language")
 LONGEST = 10_000  # of a method's length: a plan is a table in memory
 LENGTHS = ("epochs", "rounds", "steps")  # the setting by which a budget stretches a method
 _MODULES = (
@@ -109,7 +109,7 @@ def prepare(
         problem: model, task and recipe.
         settings: overrides of the entry's hyperparameters, static or numeric.
         sizes: the largest request and retained set of any member, from which plans count their passes.
-        scale: whose defaults are meant: small, cifar or language.
+        scale: whose defaults are meant: one of `SCALES`.
         budget: gradient evaluations a member, on request and retained data together, that an iterative method may
             use: its length is the longest that keeps within; 0 = the method's own length.
 
@@ -152,8 +152,11 @@ def plan_of(entry: Entry, sizes: Sizes, static: dict[str, Any], recipe: Recipe) 
 
 
 def has_scale(entry: Entry, scale: str) -> bool:
-    """Whether an entry has defaults at a scale; its own values are those of the small one."""
-    return choose("scale", scale, SCALES) == "small" or scale in entry.presets
+    """Whether an entry has defaults at a scale.
+
+    Its own values are those of the scale small, and of small_conv where convolutional networks need no others.
+    """
+    return choose("scale", scale, SCALES) in ("small", "small_conv") or scale in entry.presets
 
 
 def settings_at(entry: Entry, scale: str) -> tuple[dict[str, Any], dict[str, float]]:

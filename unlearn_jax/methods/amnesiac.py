@@ -92,10 +92,11 @@ ENTRY = Entry(
     needs=frozenset({"forget", "retain", "protocol", "fresh_init"}),
     build=build,
     plan=plan,
-    numeric={"lr": 0.05, "weight_decay": 5e-4},
+    numeric={"lr": 0.1, "weight_decay": 5e-4},
     static={"epochs": 5, "batch": 128, "optimizer": "sgd", "momentum": 0.9},
     presets={
         "small": TUNED,
+        "small_conv": ({"lr": 0.03}, TUNED[1]),
         "cifar": ({"lr": 0.01}, "ours: the paper repairs for a few epochs at the training rate"),
         "language": (
             {"lr": 1e-3, "weight_decay": 0.0, "batch": 32, "optimizer": "adam"},

@@ -87,7 +87,7 @@ ENTRY = Entry(
     needs=frozenset({"forget", "retain"}),
     build=build,
     plan=plan,
-    numeric={"lr": 0.03, "radius": 0.1, "weight_decay": 5e-4},
+    numeric={"lr": 0.1, "radius": 0.1, "weight_decay": 5e-4},
     static={
         "epochs": 10,
         "batch": 128,
@@ -101,6 +101,7 @@ ENTRY = Entry(
     },
     presets={
         "small": TUNED,
+        "small_conv": ({"lr": 0.03}, TUNED[1]),
         "cifar": (
             {"lr": 0.01, "radius": 0.04, "attack_steps": 50, "radii": 7, "fall": 1},
             "the authors' README: 10 epochs at .01, falling every epoch; 50 steps a radius from .04 up",

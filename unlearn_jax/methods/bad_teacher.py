@@ -58,10 +58,11 @@ ENTRY = Entry(
     needs=frozenset({"forget", "retain", "teacher"}),
     build=build,
     plan=plan,
-    numeric={"lr": 5e-3, "temperature": 1.0, "weight_decay": 0.0},
+    numeric={"lr": 0.01, "temperature": 1.0, "weight_decay": 0.0},
     static={"epochs": 10, "batch": 128, "retain_share": 0.3, "optimizer": "adam", "momentum": 0.9},
     presets={
         "small": TUNED,
+        "small_conv": ({"lr": 3e-3}, TUNED[1]),
         "cifar": ({"lr": 1e-4, "epochs": 1, "batch": 256}, "the paper's setting: one epoch of Adam at 1e-4"),
         "language": LANGUAGE,
     },

@@ -72,7 +72,7 @@ class Entry(NamedTuple):
     numeric: dict[str, float]
     static: dict[str, Any]
     batch_stats: str = "retain"  # whose batches move the running batch statistics: retain | both | none
-    presets: dict[str, tuple[dict, str]] = {}  # by scale (small, cifar, language): settings, and where they come from
+    presets: dict[str, tuple[dict, str]] = {}  # by scale: settings, and where they come from
     notes: str = ""  # variant, limits
     begin: Callable[[Context, dict, Variables], tuple[Variables, tuple[float, float]]] | None = None
     # (context, static, original variables) -> variables that `init` is given, gradient evaluations spent on F and R

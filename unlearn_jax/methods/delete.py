@@ -43,11 +43,12 @@ ENTRY = Entry(
     needs=frozenset({"forget", "teacher"}),
     build=build,
     plan=functools.partial(epochs_over_request, forget_cost=1.0 + FORWARD),
-    numeric={"lr": 1.5e-4, "weight_decay": 0.0},
+    numeric={"lr": 3e-4, "weight_decay": 0.0},
     static={"epochs": 10, "batch": 128, "optimizer": "sgd", "momentum": 0.9},
     batch_stats="none",
     presets={
         "small": TUNED,
+        "small_conv": ({"lr": 1.5e-4}, TUNED[1]),
         "cifar": ({"lr": 0.01}, "the paper's: 10 epochs of SGD at .01, momentum .9"),
         "language": LANGUAGE,
     },

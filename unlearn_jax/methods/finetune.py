@@ -16,10 +16,11 @@ ENTRY = Entry(
     needs=frozenset({"retain"}),
     build=retained_descent,
     plan=epochs_over_retained,
-    numeric={"lr": 0.1, "weight_decay": 5e-4},
+    numeric={"lr": 0.3, "weight_decay": 5e-4},
     static={"epochs": 10, "batch": 128, "optimizer": "sgd", "momentum": 0.9},
     presets={
         "small": TUNED,
+        "small_conv": ({"lr": 0.1}, TUNED[1]),
         "cifar": ({"lr": 0.01, "batch": 256}, "10 epochs of SGD at .01 in batches of 256, as in the SalUn comparison"),
         "language": LANGUAGE,
     },

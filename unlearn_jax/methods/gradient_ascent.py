@@ -36,10 +36,11 @@ ENTRY = Entry(
     build=build,
     plan=epochs_over_request,
     batch_stats="none",
-    numeric={"lr": 1e-4, "bound": 1.0},
+    numeric={"lr": 3e-4, "bound": 1.0},
     static={"epochs": 10, "batch": 128, "optimizer": "adam", "momentum": 0.0},
     presets={
         "small": TUNED,
+        "small_conv": ({"lr": 1e-4}, TUNED[1]),
         "cifar": (
             {"lr": 1e-4, "epochs": 5, "batch": 256, "optimizer": "sgd", "momentum": 0.9, "bound": math.inf},
             "5 epochs of SGD at 1e-4 in batches of 256, unbounded, in the SalUn comparison, which searches the rate",

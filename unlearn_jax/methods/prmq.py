@@ -107,10 +107,11 @@ ENTRY = Entry(
     needs=frozenset({"retain", "teacher"}),
     build=build,
     plan=plan,
-    numeric={"lr": 0.014, "prune": 0.99, "match": 1.0, "weight_decay": 5e-4},
+    numeric={"lr": 0.02, "prune": 0.99, "match": 1.0, "weight_decay": 5e-4},
     static={"epochs": 10, "batch": 128, "optimizer": "sgd", "momentum": 0.9},
     presets={
         "small": TUNED,
+        "small_conv": ({"lr": 5e-3}, TUNED[1]),
         "cifar": ({"lr": 5e-4, "epochs": 3, "batch": 64}, "the entry's: 99% pruned, 3.2 epochs at 5e-4, batches of 64"),
         "language": (
             {"lr": 1e-3, "epochs": 10, "batch": 32, "optimizer": "adam", "weight_decay": 0.0},

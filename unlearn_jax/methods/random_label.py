@@ -93,7 +93,7 @@ ENTRY = Entry(
     needs=frozenset({"forget", "retain"}),
     build=build,
     plan=plan,
-    numeric={"lr": 0.02, "retain_weight": 1.0, "weight_decay": 5e-4},
+    numeric={"lr": 0.03, "retain_weight": 1.0, "weight_decay": 5e-4},
     static={
         "epochs": 10,
         "batch": 128,
@@ -104,6 +104,7 @@ ENTRY = Entry(
     },  # fmt: skip
     presets={
         "small": TUNED,
+        "small_conv": ({"lr": 0.02}, TUNED[1]),
         "cifar": (
             {"lr": 0.1, "batch": 256, "redraw": True, "allow_true": True},
             "the RUM comparison's: 10 epochs of SGD at .1 in batches of 256, labels as in SalUn's code",

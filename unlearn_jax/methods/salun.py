@@ -101,10 +101,11 @@ ENTRY = Entry(
     needs=frozenset({"forget", "retain"}),
     build=build,
     plan=plan,
-    numeric={"lr": 0.01, "keep": 0.5, "retain_weight": 1.0, "weight_decay": 5e-4},
+    numeric={"lr": 0.1, "keep": 0.5, "retain_weight": 1.0, "weight_decay": 5e-4},
     static=random_label.ENTRY.static | {"redraw": True, "allow_true": True},
     presets={
         "small": TUNED,
+        "small_conv": ({"lr": 0.01}, TUNED[1]),
         "cifar": (
             {"lr": 0.013, "batch": 256},
             "the paper's ResNet-18 on CIFAR-10: 10 epochs of SGD at .013 in batches of 256, half of the weights",

@@ -15,7 +15,7 @@ import numpy as np
 
 from unlearn_jax.errors import InputError
 from unlearn_jax.methods import scrub
-from unlearn_jax.methods.common import Context, Problem, Recipe, phased_method, weighted_mean
+from unlearn_jax.methods.common import TUNED, Context, Problem, Recipe, phased_method, weighted_mean
 from unlearn_jax.methods.common import finish as finished
 from unlearn_jax.population.plans import Plan, Sizes
 from unlearn_jax.types import Batch, Method, Variables
@@ -106,6 +106,7 @@ ENTRY = scrub.ENTRY._replace(
     build=build,
     plan=plan,
     numeric=scrub.ENTRY.numeric | {"lr": 2e-3},
+    presets=scrub.ENTRY.presets | {"small_conv": ({"lr": 1e-3}, TUNED[1])},
     notes="keeps one copy of the weights an epoch; looks at held-out labels to choose",
     begin=begin,
 )

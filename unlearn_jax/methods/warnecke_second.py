@@ -35,12 +35,13 @@ ENTRY = Entry(
     needs=frozenset({"forget", "retain"}),
     build=build,
     plan=plan,
-    numeric={"damping": 4.0, "rate": 1.0, "scale": 10.0},
+    numeric={"damping": 1.0, "rate": 1.0, "scale": 10.0},
     static={"batch": 128, "steps": 100, "solver": "lissa", "curvature": "ggn", "change": "relabel"},
     batch_stats="none",
     presets={
         "small": TUNED,
-        "cifar": ({"damping": 1.0, "scale": 50.0, "steps": 200}, "ours: the paper searches damping and scale by trial"),
-        "language": ({"damping": 1.0, "scale": 50.0, "steps": 200, "batch": 32}, "ours: the paper searches damping and scale by trial"),
+        "small_conv": ({"damping": 4.0}, TUNED[1]),
+        "cifar": ({"scale": 50.0, "steps": 200}, "ours: the paper searches damping and scale by trial"),
+        "language": ({"scale": 50.0, "steps": 200, "batch": 32}, "ours: the paper searches damping and scale by trial"),
     },
 )

@@ -108,11 +108,12 @@ ENTRY = Entry(
     needs=frozenset({"forget", "retain"}),
     build=build,
     plan=plan,
-    numeric={"alpha": 0.5, "damping": 1e-3},
+    numeric={"alpha": 1.0, "damping": 1e-3},
     static={"batch": 128, "samples": 256},
     batch_stats="none",
     presets={
         "small": TUNED,
+        "small_conv": ({"alpha": 0.5}, TUNED[1]),
         "cifar": ({"alpha": 0.2, "damping": 1.0}, "the comparison's code, which takes 1,000 samples"),
     },
     notes="holds samples x weights floats a member: not for large networks",
