@@ -92,11 +92,10 @@ def page() -> str:
         "request that kept 98% accuracy on retained digits, rest and similar together (random targets, 4 near copies "
         "of each, seed 7, 8 members): small with the perceptron, small_conv with `--model convnet`. No oracle was "
         "looked at, nor the targets or seed of any reported figure. The rule favours forgetting too much over too "
-        "little, and a network unlike these two may bear less: at small, the convnet kept 55% with `finetune`, 77% "
-        "with `scrub`, 40% with `boundary_expand`. Run together at small_conv, all but these kept 98%: `ct` 95.0%, of "
-        "whose rates none did better; `rurk` 97.9%, just past the edge; and, at published values or those of small, "
-        "`cfw` 91.0%, `kde` 96.9%, `warnecke_first` 97.4%, `rni` and `influence` 97.8%. Choose rates anew for another "
-        "model."
+        "little, and another network may bear less: at small, the convnet kept 77% with `scrub`, 40% with "
+        "`boundary_expand`. Run together at small_conv, all but these kept 98%: `ct` 95.0%, of whose rates none did "
+        "better; `rurk` 97.9%, just past the edge; and, at published values or those of small, `cfw` 91.0%, `kde` "
+        "96.9%, `warnecke_first` 97.4%, `rni` and `influence` 97.8%. Choose rates anew for another model."
     )
     return f"{opening}\n{methods_table()}\n\n{defaults}\n\n{presets_table()}\n"
 
