@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 
 from unlearn_jax.methods.common import TUNED, Entry, Problem, Recipe, phased_method
 from unlearn_jax.methods.parts import last_groups, normal_like, sum_over_examples, summed_loss, zeros_like
@@ -38,8 +39,13 @@ def fisher_diagonal(problem: Problem, variables: Variables, example: Batch) -> P
         return jax.nn.log_softmax(logits[0].astype(jnp.float32))
 
     logp, back = jax.vjp(log_probabilities, variables["params"])
-    rows = jax.vmap(lambda one: back(one)[0])(jnp.eye(logp.shape[0], dtype=logp.dtype))
-    return jax.tree.map(lambda g: jnp.tensordot(jnp.exp(logp).astype(g.dtype), jnp.square(g), axes=1), rows)
+
+    def body(total, pair):
+        one, probability = pair
+        return jax.tree.map(lambda s, g: s + probability.astype(g.dtype) * jnp.square(g), total, back(one)[0]), None
+
+    classes = jnp.eye(logp.shape[0], dtype=logp.dtype), jnp.exp(logp)
+    return lax.scan(body, zeros_like(variables["params"]), classes)[0]
 
 
 def noise_variance(problem: Problem, params: PyTree, fisher: PyTree, clamp, power) -> PyTree:
@@ -95,7 +101,7 @@ ENTRY = Entry(
     build=build,
     plan=plan,
     numeric={"alpha": 1e-6, "clamp": 1e3, "power": 1.0},
-    static={"batch": 128, "micro": 16},
+    static={"batch": 128, "micro": 0},
     batch_stats="none",
     presets={
         "small": TUNED,

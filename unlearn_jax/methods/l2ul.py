@@ -145,7 +145,7 @@ ENTRY = Entry(
         "batch": 128,
         "images": 4,
         "attack_steps": 10,
-        "micro": 16,
+        "micro": 0,
         "optimizer": "adam",
         "momentum": 0.9,
         "slots": 0,

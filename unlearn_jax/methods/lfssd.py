@@ -37,7 +37,7 @@ ENTRY = Entry(
     build=build,
     plan=plan,
     numeric={"alpha": 1.5, "scale": 1.0},
-    static={"batch": 128, "micro": 16},
+    static={"batch": 128, "micro": 0},
     batch_stats="none",
     presets={
         "small": TUNED,

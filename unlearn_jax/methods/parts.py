@@ -11,17 +11,23 @@ from jax import lax
 
 from unlearn_jax.errors import InputError
 from unlearn_jax.methods.common import Problem, weighted_mean
+from unlearn_jax.tasks import over_answer
 from unlearn_jax.trees import tree_add
 from unlearn_jax.types import Array, Batch, PyTree, Variables
 
+# examples side by side on an accelerator; one at a time on a CPU, where a product of one row's activations and slopes,
+# squared and added, is one pass over the sum, and a batch of such products is not (docs/performance.md)
+MICRO = 16
 
-def distillation(teacher: Array, student: Array, weight: Array, temperature: Array | float = 1.0) -> Array:
-    """Weighted mean of ``temperature^2 KL(softmax(teacher / t) || softmax(student / t))``; logits (B, K) -> ()."""
-    return temperature**2 * weighted_mean(divergence(teacher / temperature, student / temperature), weight)
+
+def distillation(teacher: Array, student: Array, batch: Batch, temperature: Array | float = 1.0) -> Array:
+    """Weighted mean of ``temperature^2 KL(softmax(teacher / t) || softmax(student / t))``; logits (B, ..., K) -> ()."""
+    apart = over_answer(divergence(teacher / temperature, student / temperature), batch)
+    return temperature**2 * weighted_mean(apart, batch.weight)
 
 
 def divergence(p: Array, q: Array) -> Array:
-    """KL(softmax(p) || softmax(q)) in nats, summed over classes; logits (B, K), -inf allowed in p -> (B,)."""
+    """KL(softmax(p) || softmax(q)) in nats, summed over classes; logits (..., K), -inf allowed in p -> (...)."""
     p, q = jax.nn.log_softmax(p.astype(jnp.float32)), jax.nn.log_softmax(q.astype(jnp.float32))
     return jnp.sum(jnp.where(jnp.isneginf(p), 0.0, jnp.exp(p) * (p - q)), axis=-1)
 
@@ -53,12 +59,14 @@ def zeros_like(tree: PyTree) -> PyTree:
     return jax.tree.map(jnp.zeros_like, tree)
 
 
-def sum_over_examples(one: Callable[[Batch], PyTree], batch: Batch, micro: int = 16) -> PyTree:
+def sum_over_examples(one: Callable[[Batch], PyTree], batch: Batch, micro: int = 0) -> PyTree:
     """Sum over a batch of weight x ``one(example)``, ``micro`` examples side by side, so that B results never coexist.
 
-    ``one`` is given a batch of a single example (leading axis 1) and may differentiate through it.
+    ``one`` is given a batch of a single example (leading axis 1) and may differentiate through it. ``micro`` 0 is by
+    backend, see `MICRO`.
     """
     size = batch.weight.shape[0]
+    micro = micro or (1 if jax.default_backend() == "cpu" else MICRO)
     micro = next(m for m in range(min(micro, size), 0, -1) if size % m == 0)
     chunks = jax.tree.map(lambda x: x.reshape(size // micro, micro, *x.shape[1:]), batch)
 

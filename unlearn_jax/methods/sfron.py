@@ -133,7 +133,7 @@ ENTRY = Entry(
         "clip": 7.0,
         "weight_decay": 5e-4,
     },
-    static={"rounds": 20, "inner": 5, "batch": 128, "micro": 16, "optimizer": "sgd", "momentum": 0.9},
+    static={"rounds": 20, "inner": 5, "batch": 128, "micro": 0, "optimizer": "sgd", "momentum": 0.9},
     presets={
         "small": TUNED,
         "cifar": (

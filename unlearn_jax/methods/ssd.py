@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from unlearn_jax.methods.common import TUNED, Entry, Problem, Recipe, phased_method
+from unlearn_jax.methods.common import BOTH, TUNED, Entry, Problem, Recipe, phased_method
 from unlearn_jax.methods.parts import loss_gradient, sum_over_examples, summed_loss, zeros_like
 from unlearn_jax.population.plans import Plan, Sizes, passes, phased_plan
 from unlearn_jax.trees import tree_add
@@ -102,7 +102,7 @@ ENTRY = Entry(
     build=build,
     plan=plan,
     numeric={"alpha": 8.0, "scale": 1.0},
-    static={"batch": 128, "micro": 16},
+    static={"batch": 128, "micro": 0},
     batch_stats="none",
     presets={
         "small": TUNED,
@@ -110,4 +110,5 @@ ENTRY = Entry(
         "language": ({}, "as for images; no published setting"),
     },
     notes="per-example squared gradients; one shot; an alpha of N / n_F or more changes nothing",
+    reads=BOTH,
 )
