@@ -11,6 +11,7 @@ from unlearn_jax.config import (
     gammas_of,
     model_options_of,
     recipe_of,
+    resolved,
     run_name,
     scale_of,
     settings_of,
@@ -31,7 +32,16 @@ def test_the_default_is_sound_and_is_the_issue_main_job():
     check(StudyConfig())
     assert copies_of(StudyConfig()) == [0, 1, 4, 8] and gammas_of(StudyConfig()) == [None]
     assert settings_of(StudyConfig()) == {}
-    assert (StudyConfig().num_targets, StudyConfig().members, StudyConfig().resamples) == (30, 32, 2000)
+    own = resolved(StudyConfig())
+    assert (own.num_targets, own.members, own.resamples, own.targets) == (30, 32, 2000, "atypical")
+
+
+def test_what_is_left_open_is_the_data_sets_own():
+    own = resolved(StudyConfig(dataset="facts"))
+    assert (own.copies, own.targets, own.members) == ("0,1,4", "random", 8)
+    assert recipe_of(own)[0] == "decoder" and resolved(own) == own
+    given = StudyConfig(dataset="facts", copies="2", targets="class", members=3)
+    assert resolved(given) == given
 
 
 @pytest.mark.parametrize(
@@ -41,8 +51,10 @@ def test_the_default_is_sound_and_is_the_issue_main_job():
         ({"copies": "4,-2,1"}, "--copies has -2"),
         ({"copies": "few"}, "--copies is 'few'"),
         ({"copies": "1.5"}, "--copies is '1.5'"),
-        ({"copies": ""}, "--copies is empty"),
-        ({"copies": " , "}, "--copies is empty"),
+        ({"copies": " , "}, "--copies names no number"),
+        ({"dataset": "facts", "similarity": "far"}, "exact, near, paraphrase, semantic"),
+        ({"dataset": "facts", "model": "mlp"}, "model 'mlp' does not read the data of 'facts'"),
+        ({"model": "decoder"}, "model 'decoder' does not read the data of 'digits'"),
         ({"gamma": "0"}, "--gamma has 0"),
         ({"gamma": ".5,1.5"}, "--gamma has 1.5"),
         ({"gamma": "-1"}, "--gamma has -1"),

@@ -7,9 +7,11 @@ from pathlib import Path
 import numpy as np
 
 from unlearn_jax import config as configs
-from unlearn_jax.data.similar import cosine, pixel_embedding
+from unlearn_jax.data.facts import decoded
+from unlearn_jax.data.kinds import KINDS
+from unlearn_jax.data.similar import cosine
 from unlearn_jax.population.evaluate import features
-from unlearn_jax.records import write_whole
+from unlearn_jax.records import write_json, write_whole
 
 
 def write_margins(setup, level, outcomes, folder: Path) -> None:
@@ -43,40 +45,63 @@ def write_margins(setup, level, outcomes, folder: Path) -> None:
         "request": bench.request[shown],
         "cluster": bench.cluster[shown],
         "copy": bench.copy[shown],
-        "target": bench.targets[shown],
+        "target": bench.labels[shown],
         "dataset_id": bench.dataset_id[shown],
     }
     write_whole(folder / "index.parquet", lambda path: pq.write_table(pa.table(columns), path))
 
 
+def shown_targets(bench, clusters: int = 10) -> np.ndarray:
+    """Rows of the targets that the report shows."""
+    return np.flatnonzero((bench.origin == 0) & (bench.request == 0))[:clusters]
+
+
+def write_answers(setup, outcomes, path: Path) -> None:
+    """What each population answers on the targets that the report shows: for each target in turn, how many members of
+    a population give which answer, {population: [{answer: members}]}."""
+    words, column = setup.dataset.about.words, np.searchsorted(setup.shown, shown_targets(setup.bench))
+    found = {}
+    for outcome in outcomes:
+        given = outcome.scores.answer[np.arange(setup.config.members) % setup.config.requests == 0][:, column]
+        counts = [np.unique(one, return_counts=True) for one in given.T]
+        name = outcome.name + (f"[{outcome.setting}]" if outcome.setting else "")
+        found[name] = [{words[token]: int(count) for token, count in zip(*pair)} for pair in counts]
+    write_json(path, found)
+
+
 def write_gallery(setup, path: Path, clusters: int = 10, copies: int = 8) -> None:
-    """Pictures of some targets with their copies, for the report."""
+    """Pictures, or texts, of some targets with their copies, for the report."""
     bench = setup.bench
-    targets = np.flatnonzero((bench.origin == 0) & (bench.request == 0))[:clusters]
+    targets = shown_targets(bench, clusters)
     shown = min(copies, max(configs.copies_of(setup.config)))
     images = []
     for row in targets:
         mine = np.flatnonzero((bench.origin == 1) & (bench.cluster == bench.cluster[row]) & (bench.copy <= shown))
         images.append(bench.inputs[np.concatenate([[row], mine])])
-    names = np.asarray(setup.dataset.class_names, dtype=str)
+    names, labels = np.asarray(setup.dataset.class_names, dtype=str), bench.labels[targets]
+    if bench.kind == "facts":
+        held = {"texts": np.asarray([decoded(setup.dataset.about, tokens) for tokens in images])}
+    else:
+        held = {"images": np.stack(images)}
 
     def save(part: Path) -> None:
         with part.open("wb") as file:
-            np.savez(file, images=np.stack(images), labels=bench.targets[targets], class_names=names)
+            np.savez(file, **held, labels=labels, class_names=names)
 
     write_whole(path, save)
 
 
 def measure_similarity(setup, level, original) -> dict:
-    """Cosine of the copies to their sources, by pixels and by the original models' features."""
+    """Cosine of the copies to their sources, by pixels or words and by the original models' features."""
     bench = setup.bench
     sources = np.concatenate([rows.forget for rows in level.rows])
     row_of = {int(bench.cluster[row]): row for row in sources}
     copies = np.concatenate([np.concatenate([rows.forget_copies, rows.similar]) for rows in level.rows])
     source = np.asarray([row_of[int(c)] for c in bench.cluster[copies]])
     embed = lambda rows: features(setup.problem.model, original.population.variables, bench.inputs[rows])
+    plain = lambda rows: KINDS[bench.kind].embedding(bench.inputs[rows])
     pairs = {
-        "pixel": (pixel_embedding(bench.inputs[copies]), pixel_embedding(bench.inputs[source])),
+        "words" if bench.kind == "facts" else "pixel": (plain(copies), plain(source)),
         "embedding": (embed(copies), embed(source)),
     }
     found = {}

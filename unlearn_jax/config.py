@@ -9,13 +9,22 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
-from unlearn_jax.data.similar import level_of
+from unlearn_jax.data.kinds import KINDS
 from unlearn_jax.errors import InputError, choose
 from unlearn_jax.methods import METHODS, SCALES, check_setting, has_scale, select, settings_at
 from unlearn_jax.methods.common import Recipe
 from unlearn_jax.models import model_options
 
-MAY_BE_ZERO = ("epochs", "max_epochs", "rounds", "steps", "inner", "noise_steps", "attack_steps")  # of a method
+MAY_BE_ZERO = (
+    "micro",
+    "epochs",
+    "max_epochs",
+    "rounds",
+    "steps",
+    "inner",
+    "noise_steps",
+    "attack_steps",
+)  # of a method
 SHARES = ("retain_share", "tail", "adjacent")
 TARGETS = ("random", "class", "whole_class", "atypical", "distant")
 
@@ -27,18 +36,20 @@ class StudyConfig:
     dataset: str = "digits"
     """registered data set, or the path of a .npz file with x_train, y_train, x_test, y_test"""
     model: str = ""
-    """registered model; empty = the data set's own (digits: mlp, mnist and fashion_mnist: convnet, cifar: resnet9)"""
+    """registered model; empty = the data set's own (digits: mlp, mnist and fashion_mnist: convnet, cifar: resnet9,
+    facts: decoder)"""
     model_options: tuple[str, ...] = ()
     """options of the model as NAME=VALUE, such as width=16 or widths=64,64"""
     similarity: str = "near"
-    """level of the constructed copies: exact, near or far; near:0.5 has edits half as strong"""
-    copies: str = "0,1,4,8"
-    """similar samples made of each target, several with commas"""
+    """level of the constructed copies: exact, near or far; near:0.5 has edits half as strong; facts: exact, near,
+    paraphrase or semantic"""
+    copies: str = ""
+    """similar samples made of each target, several with commas; empty = 0,1,4,8 (facts: 0,1,4)"""
     gamma: str = ""
     """share of each cluster that the request names, targets included, several with commas; empty = the targets alone"""
-    targets: str = "atypical"
+    targets: str = ""
     """who is asked to be forgotten: random, class (images of one class), whole_class (all of one), atypical (least sure
-    under pilot models that never saw them) or distant (far from their class mean)"""
+    under pilot models that never saw them) or distant (far from their class mean); empty = atypical (facts: random)"""
     num_targets: int = 30
     """targets in each request; whole_class takes what the class has"""
     requests: int = 1
@@ -51,8 +62,8 @@ class StudyConfig:
     """whose default hyperparameters: small, small_conv, cifar or language; empty = by data set and network"""
     budget: float = 0.0
     """gradient evaluations a member for every iterative method, so that methods compare at equal cost; 0 = their own"""
-    members: int = 32
-    """models in each population"""
+    members: int | None = None
+    """models in each population; by default 32 (facts: 8)"""
     seed: int = 0
     """of everything"""
     train_size: int = 0
@@ -87,7 +98,17 @@ class Preset:
         "fashion_mnist": ("convnet", IMAGE),
         "cifar10": ("resnet9", IMAGE._replace(steps=3000, batch=256, augment="crop_flip")),
         "cifar100": ("resnet9", IMAGE._replace(steps=4000, batch=256, augment="crop_flip")),
+        "facts": ("decoder", Recipe(lr=3e-3, steps=300, batch=64)),
     }
+    STUDY = {"copies": "0,1,4,8", "targets": "atypical", "members": 32}
+    STUDY_BY_DATASET = {"facts": {"copies": "0,1,4", "targets": "random", "members": 8}}
+
+
+def resolved(config: StudyConfig) -> StudyConfig:
+    """The configuration with the data set's own values where it leaves them open."""
+    preset = Preset.STUDY | Preset.STUDY_BY_DATASET.get(config.dataset, {})
+    left_open = {name: value for name, value in preset.items() if getattr(config, name) in ("", None)}
+    return dataclasses.replace(config, **left_open)
 
 
 def numbers(text: str, name: str, kind=int) -> list:
@@ -101,9 +122,9 @@ def numbers(text: str, name: str, kind=int) -> list:
 
 def copies_of(config: StudyConfig) -> list[int]:
     """The copies axis, ascending."""
-    copies = sorted(set(numbers(config.copies, "copies")))
+    copies = sorted(set(numbers(resolved(config).copies, "copies")))
     if not copies:
-        raise InputError("--copies is empty: give at least one number, such as 4.")
+        raise InputError("--copies names no number: give at least one, such as 4.")
     if copies[0] < 0:
         raise InputError(f"--copies has {copies[0]}: give 0 or more.")
     return copies
@@ -163,10 +184,12 @@ def applicable(config: StudyConfig) -> list[str]:
 
 
 def left_out(config: StudyConfig) -> dict[str, str]:
-    """A sentence for each method that the targets, no class, or the scale, without defaults of its own, leave out."""
-    found, scale = {}, scale_of(config)
+    """A sentence for each method that the data, the targets, no class, or the scale, without defaults, leave out."""
+    found, scale, config = {}, scale_of(config), resolved(config)
     for name in select(config.methods):
-        if "class" in METHODS[name].needs and config.targets != "whole_class":
+        if answers_of(config) not in METHODS[name].reads:
+            found[name] = f"{name} is not defined for {answers_of(config)} and was not run"
+        elif "class" in METHODS[name].needs and config.targets != "whole_class":
             found[name] = f"{name} is for requests of a whole class and was not run: ask with --targets whole_class"
         elif not has_scale(METHODS[name], scale):
             found[name] = f"{name} has no defaults at scale {scale} and was not run: ask with --scale small"
@@ -202,7 +225,12 @@ def _values(method: str, name: str, text: str) -> list:
 
 def check(config: StudyConfig) -> None:
     """Raise `InputError` for what can be seen to be wrong before any data is read."""
-    level_of(config.similarity)
+    config = resolved(config)
+    KINDS[kind_of(config)].check_level(config.similarity)
+    if (recipe_of(config)[0] == "decoder") != (kind_of(config) == "facts"):
+        raise InputError(
+            f"model '{recipe_of(config)[0]}' does not read the data of '{config.dataset}': leave --model out."
+        )
     choose("targets", config.targets, TARGETS)
     choose("equal", config.equal, ("steps", "epochs"))
     if config.members < 1:
@@ -225,11 +253,25 @@ def check(config: StudyConfig) -> None:
     named = [name.strip() for name in config.methods.split(",")]
     for name in left_out(config):
         if name in named:
+            if answers_of(config) not in METHODS[name].reads:
+                raise InputError(
+                    f"'{name}' is not defined for {answers_of(config)}: leave it out, or ask for --methods all."
+                )
             settings_at(METHODS[name], scale_of(config))
             raise InputError(f"'{name}' is for whole classes: ask with --targets whole_class, or leave it out.")
     if config.dtype:
         choose("dtype", config.dtype, ("float32", "bfloat16"))
     copies_of(config), gammas_of(config), settings_of(config), model_options_of(config)
+
+
+def kind_of(config: StudyConfig) -> str:
+    """The kind of data that the data set is of, a key of `KINDS`."""
+    return "facts" if config.dataset == "facts" else "image"
+
+
+def answers_of(config: StudyConfig) -> str:
+    """What the models of the study answer with, one of `Entry.reads`."""
+    return "language" if kind_of(config) == "facts" else "classes"
 
 
 def dataset_name(config: StudyConfig) -> str:
@@ -271,5 +313,6 @@ def _whole(default) -> bool:
 
 def run_name(config: StudyConfig) -> str:
     """A folder name that says what the study is and differs where the configuration does."""
+    config = resolved(config)
     digest = hashlib.sha256(json.dumps(dataclasses.asdict(config), sort_keys=True).encode()).hexdigest()[:6]
     return f"{dataset_name(config)}-{config.similarity.replace(':', '')}-{config.targets}-{digest}"

@@ -16,6 +16,7 @@ from unlearn_jax import config as configs
 from unlearn_jax.config import StudyConfig
 from unlearn_jax.data import load_dataset
 from unlearn_jax.data.arrays import Dataset, pixel_stats, subset
+from unlearn_jax.data.facts import value_groups
 from unlearn_jax.data.splits import (
     Bench,
     RequestRows,
@@ -27,6 +28,7 @@ from unlearn_jax.data.splits import (
 from unlearn_jax.data.targets import choose_targets
 from unlearn_jax.errors import InputError, choose
 from unlearn_jax.methods import Problem, prepare
+from unlearn_jax.methods.common import Recipe
 from unlearn_jax.models import build_model, flops_per_example
 from unlearn_jax.population import checkpoint
 from unlearn_jax.population.evaluate import evaluate
@@ -34,8 +36,8 @@ from unlearn_jax.population.members import make_tables, member_keys
 from unlearn_jax.population.plans import Plan
 from unlearn_jax.population.run import Fold, Options, Stored, chunk_width, run_population
 from unlearn_jax.population.sharding import choose_axis
-from unlearn_jax.tasks import classification
-from unlearn_jax.types import Model
+from unlearn_jax.tasks import classification, value_task
+from unlearn_jax.types import Model, Task
 from unlearn_jax.unlearn import check_methods
 
 REST_SHOWN = 5000  # rest examples evaluated when there are more, a fixed random subset
@@ -75,6 +77,7 @@ def prepare_study(config: StudyConfig, watch: Watch = SILENT, **options) -> Setu
     Raises:
         InputError: missing data, more targets or copies than the data allow, an unknown model or option.
     """
+    config = configs.resolved(config)
     dataset = load_dataset(config.dataset, data_dir=options.pop("data_dir", None))
     if config.train_size or config.test_size:
         dataset = subset(dataset, config.train_size or None, config.test_size or None, config.seed)
@@ -106,6 +109,8 @@ def _problem(config: StudyConfig, dataset: Dataset, targets: list[np.ndarray]) -
     pilots, which choose the targets, have none to leave out, and so a program of their own.
     """
     name, recipe = configs.recipe_of(config)
+    if dataset.kind == "facts":
+        return _language_problem(config, dataset, name, recipe)
     shape, mean, std = dataset.train.inputs.shape[1:], dataset.mean, dataset.std
     if targets:
         mean, std = pixel_stats(np.delete(dataset.train.inputs, np.concatenate(targets), axis=0))
@@ -117,8 +122,23 @@ def _problem(config: StudyConfig, dataset: Dataset, targets: list[np.ndarray]) -
     return Problem(model, classification(), example, dataset.num_classes, recipe)
 
 
+def _language_problem(config: StudyConfig, dataset: Dataset, name: str, recipe: Recipe) -> Problem:
+    """A language model of the data set's vocabulary, asked for one of an attribute's values."""
+    length = dataset.train.inputs.shape[1:]
+    given = {"dtype": config.dtype or "float32"} | configs.model_options_of(config)
+    model = _model(name, len(dataset.about.words), length, None, None, tuple(sorted(given.items())))
+    example = jax.ShapeDtypeStruct((1, *length), dataset.train.inputs.dtype)
+    return Problem(model, _value_task(tuple(value_groups(dataset.about))), example, dataset.num_classes, recipe)
+
+
 @functools.lru_cache(maxsize=8)
-def _model(name: str, num_classes: int, shape: tuple, mean: tuple, std: tuple, given: tuple) -> Model:
+def _value_task(groups: tuple) -> Task:
+    """The task; the same object for the same vocabulary, so that studies in one process share their programs."""
+    return value_task(np.asarray(groups))
+
+
+@functools.lru_cache(maxsize=8)
+def _model(name: str, num_classes: int, shape: tuple, mean: tuple | None, std: tuple | None, given: tuple) -> Model:
     """The model; the same object for the same arguments, so that studies in one process share their programs."""
     return build_model(name, num_classes, shape, mean=mean, std=std, **dict(given))
 
@@ -131,6 +151,8 @@ def _checked(options: Options, problem: Problem) -> Options:
         raise InputError(f"--chunk is {options.chunk}: give 0 (by backend) or more.")
     if options.axis != "auto":
         return options
+    if problem.task.token_logprob is not None:
+        return options._replace(axis="vmap")  # transformers batch over members at any size
     flops = flops_per_example(problem.model, problem.example.shape[1:], str(problem.example.dtype))
     return options._replace(axis=choose_axis(flops))
 

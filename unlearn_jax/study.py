@@ -16,7 +16,7 @@ import numpy as np
 
 from unlearn_jax import config as configs
 from unlearn_jax import scoring
-from unlearn_jax.artifacts import measure_similarity, write_gallery, write_margins
+from unlearn_jax.artifacts import measure_similarity, write_answers, write_gallery, write_margins
 from unlearn_jax.config import StudyConfig
 from unlearn_jax.data.arrays import dataset_digest
 from unlearn_jax.data.splits import (
@@ -69,6 +69,7 @@ def run_study(config: StudyConfig, out: Path, *, store: Path | None = None, watc
         InputError: bad configuration, missing data, a folder that holds another study or cannot be written.
     """
     configs.check(config)
+    config = configs.resolved(config)
     command = options.pop("command", "")
     began = time.time()
     store = store or out.parent / "populations"
@@ -172,6 +173,8 @@ def _run_levels(setup: Setup, recorder: Recorder, out: Path, watch: Watch) -> tu
         notes += scoring.score_level(setup, level, outcomes, extra | similarity.get(str(copies), {}), recorder)
         last = number == len(levels) - 1
         write_margins(setup, level, outcomes, out / "margins" if last else out / "margins" / _level_name(level))
+        if last and setup.problem.task.answer is not None:
+            write_answers(setup, outcomes, out / "answers.json")
         recorder.flush()
     return compiling, similarity, notes
 
@@ -250,7 +253,7 @@ def _methods(setup: Setup, level: Level, original: Outcome, watch: Watch) -> lis
         population, scores = _scored(setup, population, found.model)
         for number, point in enumerate(found.points):
             own = slice(number * config.members, (number + 1) * config.members)
-            part = Evaluation(scores.margin[own], scores.correct[own])
+            part = Evaluation(*(None if table is None else table[own] for table in scores))
             role = name if "protocol" in METHODS[name].needs else "original"
             outcomes.append(Outcome(name, role, setting_name(point), population, part, found.grad_evals, allowed))
             population = population._replace(compile_seconds=0.0)

@@ -15,7 +15,7 @@ Variables = dict[str, PyTree]  # {"params", "state"} and, where members share we
 class Outputs(NamedTuple):
     """What a model computes for a batch of B inputs."""
 
-    logits: Array  # (B, K)
+    logits: Array  # (B, K); language: (B, T, V), those at a position are of the next token
     features: Array  # (B, D), the penultimate representation
     hidden: dict[str, Array] | None = None  # named intermediate values, on request
 
@@ -34,12 +34,18 @@ class Model(NamedTuple):
 
 
 class Task(NamedTuple):
-    """Per-example quantities of (logits, batch), each (B,); what makes vision and language one interface."""
+    """Per-example quantities of (logits, batch), each (B,); what makes vision and language one interface.
+
+    Classification has logits (B, K) and targets (B,); language has logits (B, T, V) and targets (B, T), where a target
+    of -1 is no token of the answer.
+    """
 
     loss: Callable[[Array, Batch], Array]
     margin: Callable[[Array, Batch], Array]  # log-odds of the true label, nats
     correct: Callable[[Array, Batch], Array]  # 0. or 1.
     token_logprob: Callable[[Array, Batch], Array] | None = None  # language: (B, T)
+    answer: Callable[[Array, Batch], Array] | None = None  # language: (B,) int32, the answer that is given
+    swap: Callable[[Array, Array], Array] | None = None  # language: targets, each moved on by (B,) among its like
 
 
 class Batch(NamedTuple):

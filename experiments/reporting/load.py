@@ -24,7 +24,8 @@ class Run(NamedTuple):
     summary: Summary
     margins: dict[str, np.ndarray]  # reference -> margins of targets, one value per (member, target)
     num_targets: int  # distinct targets found in the stored index, 0 where unknown
-    gallery: dict[str, np.ndarray] | None
+    gallery: dict[str, np.ndarray] | None  # images or texts by cluster, labels, class_names
+    answers: dict[str, list[dict[str, int]]]  # population -> for each cluster of the gallery, members by answer
 
 
 def read_run(path: Path) -> Run:
@@ -39,10 +40,12 @@ def read_run(path: Path) -> Run:
     try:
         margins, num_targets = _read_margins(path, summary.levels[-1], summary.gamma[summary.levels[-1]])
         gallery = _read_gallery(path / "gallery.npz")
+        given = path / "answers.json"
+        answers = json.loads(given.read_text(encoding="utf-8")) if given.is_file() else {}
     except (OSError, ValueError, KeyError, EOFError, IndexError, TypeError, BadZipFile) as error:
         reason = " ".join(str(error).split())
         raise InputError(f"the run in {path} is damaged ({reason}): run experiments/study.py again.") from error
-    return Run(path, manifest, summary, margins, num_targets, gallery)
+    return Run(path, manifest, summary, margins, num_targets, gallery, answers)
 
 
 def _read_manifest(path: Path) -> dict[str, Any]:
@@ -108,11 +111,13 @@ def _members_by_request(path: Path, level: int) -> dict[tuple[str, str], list[in
 
 
 def _read_gallery(path: Path) -> dict[str, np.ndarray] | None:
-    """Pictures of some clusters as uint8, None where the run stored none."""
+    """Pictures of some clusters as uint8, or their texts, None where the run stored none."""
     if not path.is_file():
         return None
     with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
         gallery = {name: stored[name] for name in stored.files}
+    if "texts" in gallery:
+        return gallery
     images = gallery["images"]
     if images.dtype != np.uint8:
         images = np.round(np.clip(np.nan_to_num(images), 0, 1) * 255).astype(np.uint8)

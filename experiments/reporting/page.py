@@ -57,7 +57,8 @@ def _css(run: Run) -> str:
     """The style sheet with both palettes."""
     light = ";".join(f"--{name}:{tone.light}" for name, tone in COLOURS.items())
     dark = ";".join(f"--{name}:{tone.dark}" for name, tone in COLOURS.items())
-    shown = 1 if run.gallery is None else min(run.gallery["images"].shape[1], MAX_PICTURES)
+    pictures = None if run.gallery is None else run.gallery.get("images")
+    shown = 1 if pictures is None else min(pictures.shape[1], MAX_PICTURES)
     css = (Path(__file__).parent / "page.css").read_text(encoding="utf-8")
     css = css.replace("/*light*/", light).replace("/*dark*/", dark)
     return css.replace("STRIP", f"{min(540, 52 * shown + 16)}px")

@@ -108,6 +108,8 @@ def picture_section(run: Run) -> str:
     """Some targets with their copies."""
     if run.gallery is None:
         return section("pictures", "Targets and their copies", "<p>This run stored no pictures.</p>")
+    if "texts" in run.gallery:
+        return text_section(run)
     images, labels = run.gallery["images"], run.gallery.get("labels")
     names = run.gallery.get("class_names")
     blocks = []
@@ -125,3 +127,26 @@ def picture_section(run: Run) -> str:
     about = "Outlined: the target. After it: its copies, which stay when the target is deleted."
     body = f'<p class="caption">{about}</p><div class="clusters">{"".join(blocks)}</div>'
     return section("pictures", "Targets and their copies", body)
+
+
+def text_section(run: Run) -> str:
+    """Some targets with their copies, in words, and what each population answers on the target."""
+    blocks = []
+    for k, cluster in enumerate(run.gallery["texts"][:MAX_CLUSTERS]):
+        label = str(run.gallery["class_names"][int(run.gallery["labels"][k])])
+        lines = "".join(f"<li>{escape(str(text))}</li>" for text in cluster[1:MAX_PICTURES])
+        told = f"<p><strong>{escape(str(cluster[0]))}</strong></p>" + (f"<ul>{lines}</ul>" if lines else "")
+        said = "".join(_answers_row(name, given[k]) for name, given in run.answers.items() if k < len(given))
+        head = '<thead><tr><th class="name">population</th><th>answers</th></tr></thead>'
+        table = f"<table>{head}<tbody>{said}</tbody></table>"
+        blocks.append(f'<div class="told"><p class="caption">{escape(label)}</p>{told}{table if said else ""}</div>')
+    about = "In bold: the target, whose last word is the answer. Below it: its copies, which stay when it is deleted."
+    return section("pictures", "Targets and their copies", f'<p class="caption">{about}</p>{"".join(blocks)}')
+
+
+def _answers_row(name: str, given: dict[str, int]) -> str:
+    """What the members of a population answer, the most frequent first."""
+    ordered = sorted(given.items(), key=lambda pair: (-pair[1], pair[0]))
+    shown = ", ".join(f"{escape(word)} {count}" for word, count in ordered[:4])
+    more = f" and {len(ordered) - 4} others" if len(ordered) > 4 else ""
+    return f'<tr><th class="name" scope="row">{escape(name)}</th><td>{shown}{more}</td></tr>'

@@ -130,11 +130,11 @@ def similarity_table(run: Run) -> str:
     """Measured cosine similarity of copies to their source, by copies level."""
     measured = run.manifest.get("similarity")
     measured = measured if isinstance(measured, dict) else {}
-    rows = []
+    rows, plain = [], "words" if "words" in next(iter(measured.values()), {}) else "pixel"
     for level in run.summary.levels:
         found = measured.get(str(level)) or measured.get(level) or {}
         cells = ""
-        for kind in ("pixel", "embedding"):
+        for kind in (plain, "embedding"):
             values = found.get(kind) if isinstance(found, dict) else None
             pooled = _any_entry(run.summary, level, f"similarity_{kind}").mean
             cells += _quantiles(values if isinstance(values, dict) else {"mean": pooled})
@@ -144,12 +144,13 @@ def similarity_table(run: Run) -> str:
         return "<p>This run stored no measured similarity.</p>"
     head = (
         '<thead><tr><th class="name" rowspan="2" scope="col">Copies</th>'
-        '<th class="group" colspan="2" scope="colgroup">Pixel cosine</th>'
+        f'<th class="group" colspan="2" scope="colgroup">{"Word" if plain == "words" else "Pixel"} cosine</th>'
         '<th class="group" colspan="2" scope="colgroup">Embedding cosine</th></tr><tr>'
         + '<th class="first" scope="col">mean</th><th scope="col">5% · 50% · 95%</th>' * 2
         + "</tr></thead>"
     )
-    about = "Cosine similarity of each copy to its target, in pixels and in an embedding; 1 = identical."
+    seen = "words" if plain == "words" else "pixels"
+    about = f"Cosine similarity of each copy to its target, in {seen} and in an embedding; 1 = identical."
     table = f"<table>{head}<tbody>{''.join(rows)}</tbody></table>"
     return f'<p class="caption">{about}</p><div class="scroll fit">{table}</div>'
 

@@ -15,6 +15,7 @@ from unlearn_jax.methods.common import Recipe
 from unlearn_jax.population.order import slots
 from unlearn_jax.population.plans import Sizes
 from unlearn_jax.population.run import Options
+from unlearn_jax.types import Batch
 
 # --- SCRUB ---------------------------------------------------------------------------------------------------------
 
@@ -70,12 +71,15 @@ def test_scrub_divides_the_rate_by_ten_after_the_published_epochs():
 def test_the_distillation_term_equals_its_closed_form():
     rng = np.random.default_rng(0)
     t, s, weight = rng.normal(size=(6, 4)), 3 * rng.normal(size=(6, 4)), np.array([1, 1, 0.5, 0, 1, 0.25])
+    some = Batch(None, None, jnp.asarray(weight, jnp.float32), None)
     for temperature in (1.0, 2.0, 5.0):
-        found = scrub.distillation(*(jnp.asarray(x, jnp.float32) for x in (t, s, weight)), jnp.float32(temperature))
+        found = scrub.distillation(
+            jnp.asarray(t, jnp.float32), jnp.asarray(s, jnp.float32), some, jnp.float32(temperature)
+        )
         expected = (weight * divergence(t, s, temperature)).sum() / weight.sum()  # a mean over examples, not classes
         assert float(found) == pytest.approx(expected, rel=1e-5)
     equal = jnp.asarray(t, jnp.float32)
-    assert abs(float(scrub.distillation(equal, equal, jnp.ones(6), jnp.float32(2.0)))) < 1e-6
+    assert abs(float(scrub.distillation(equal, equal, some, jnp.float32(2.0)))) < 1e-6
 
 
 def test_scrubs_losses_are_the_published_ones(away, teacher):

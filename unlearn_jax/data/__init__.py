@@ -8,12 +8,14 @@ from functools import partial
 
 from unlearn_jax.data.arrays import Dataset, Split, check_dataset, dataset_digest, from_arrays, subset
 from unlearn_jax.data.embedded import digits
+from unlearn_jax.data.facts import facts
 from unlearn_jax.data.own import from_npz
 from unlearn_jax.data.tfds import load
 from unlearn_jax.errors import choose
 
 DATASETS: dict[str, Callable[..., Dataset]] = {
     "digits": digits,
+    "facts": facts,
     "mnist": partial(load, "mnist"),
     "fashion_mnist": partial(load, "fashion_mnist"),
     "cifar10": partial(load, "cifar10"),

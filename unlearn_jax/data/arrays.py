@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -13,22 +13,34 @@ from unlearn_jax.errors import InputError
 class Split(NamedTuple):
     """n labelled examples."""
 
-    inputs: np.ndarray  # (n, H, W, C), uint8 in 0..255 or float32 in [0, 1]
-    targets: np.ndarray  # (n,) int32 in 0..num_classes-1
+    inputs: np.ndarray  # (n, H, W, C), uint8 in 0..255 or float32 in [0, 1]; language: (n, T) int32 tokens, 0 padding
+    targets: np.ndarray  # (n,) int32 in 0..num_classes-1; language: (n, T) next tokens of the answer, elsewhere -1
     ids: np.ndarray  # (n,) int64, unique within the source, stable over runs
+    labels: np.ndarray | None = None  # (n,) int32 class of each example where the targets are none
+
+    @property
+    def classes(self) -> np.ndarray:
+        """(n,) class of each example."""
+        return self.targets if self.labels is None else self.labels
+
+    def take(self, rows) -> Split:
+        """The examples in these rows."""
+        return Split(*(None if column is None else column[rows] for column in self))
 
 
 class Dataset(NamedTuple):
-    """A source of labelled images with what the rest of the library must know about it."""
+    """A source of labelled examples with what the rest of the library must know about it."""
 
     name: str
     train: Split
     test: Split
-    num_classes: int
+    num_classes: int  # language: the values among which an answer is one
     mean: tuple[float, ...]  # per channel, of the training pixels scaled to [0, 1]
     std: tuple[float, ...]  # per channel
     flips: bool  # whether a horizontal mirror image keeps its label
     class_names: tuple[str, ...]
+    kind: str = "image"  # of `unlearn_jax.data.kinds.KINDS`
+    about: Any = None  # what the kind's functions need besides
 
 
 MOST_CLASSES = 100_000
@@ -76,6 +88,8 @@ def check_dataset(dataset: Dataset) -> Dataset:
     Raises `InputError` naming the split and the remedy: wrong rank or dtype, an empty split, row counts that
     differ, NaN pixels, floats outside [0, 1], labels out of range, duplicate ids, a constant channel.
     """
+    if dataset.kind != "image":
+        return dataset  # made by the library itself
     _check_splits(dataset)
     channels = dataset.train.inputs.shape[3]
     if len(dataset.class_names) != dataset.num_classes:
@@ -105,9 +119,9 @@ def subset(dataset: Dataset, train_size: int | None, test_size: int | None, seed
             _fail(dataset.name, name, f"has {count} examples, not {size}: ask for 1 to {count}")
         rows = np.arange(count)
         if size is not None:
-            rows = stratified_rows(split.targets, size, np.random.default_rng([seed, number]))
-        parts.append(Split(*(array[rows] for array in split)))
-    mean, std = pixel_stats(parts[0].inputs)
+            rows = stratified_rows(split.classes, size, np.random.default_rng([seed, number]))
+        parts.append(split.take(rows))
+    mean, std = pixel_stats(parts[0].inputs) if dataset.kind == "image" else ((), ())
     return check_dataset(dataset._replace(train=parts[0], test=parts[1], mean=mean, std=std))
 
 
@@ -147,7 +161,7 @@ def dataset_digest(dataset: Dataset) -> str:
     """
     digest = hashlib.sha256(f"{dataset.num_classes} {bool(dataset.flips)}".encode())
     for split in (dataset.train, dataset.test):
-        for array in split:
+        for array in (column for column in split if column is not None):
             dtype = array.dtype.newbyteorder("<")
             digest.update(f"{dtype.str} {array.shape}".encode())
             for start in range(0, len(array), _CHUNK):
@@ -212,7 +226,7 @@ def _check_splits(dataset: Dataset) -> None:
 
 def _check_split(name: str, split: str, part: Split, num_classes: int) -> None:
     """Check one split; shapes first, so that the later checks can rely on them."""
-    inputs, targets, ids = part
+    inputs, targets, ids, _ = part
     if inputs.ndim != 4:
         _fail(name, split, f"has images of shape {inputs.shape}: give (n, H, W, C)")
     if targets.ndim != 1 or ids.ndim != 1:

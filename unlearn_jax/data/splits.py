@@ -13,23 +13,24 @@ import numpy as np
 
 from unlearn_jax.data.arrays import Dataset
 from unlearn_jax.data.duplicates import Pairs, leader_groups, near_pairs
-from unlearn_jax.data.similar import FRESH, make_copies, pixel_embedding
+from unlearn_jax.data.kinds import KINDS, Made
 from unlearn_jax.errors import InputError
 
-FRESH_DRAWS = 2  # held-out similar draws per target
 SPLITS = ("forget", "forget_copies", "similar", "rest", "test", "test_similar")
 
 
 class Bench(NamedTuple):
     """The stored examples with, per row, where it comes from (-1 = does not apply)."""
 
-    inputs: np.ndarray  # (n, H, W, C)
-    targets: np.ndarray  # (n,) int32 labels
+    inputs: np.ndarray  # (n, ...)
+    targets: np.ndarray  # (n, ...) int32
     dataset_id: np.ndarray  # (n,) id within the data set, of the source for copies
     origin: np.ndarray  # (n,) 0 train, 1 copy, 2 test, 3 held-out draw similar to a target
     request: np.ndarray  # (n,) request whose target, copy or draw this is
     cluster: np.ndarray  # (n,) number of the target over all requests
     copy: np.ndarray  # (n,) 0 target, 1..m its copies, draw number for held-out draws
+    labels: np.ndarray  # (n,) int32 class
+    kind: str  # of the data set
 
     @property
     def requests(self) -> int:
@@ -72,27 +73,28 @@ def make_bench(dataset: Dataset, targets: list[np.ndarray], *, copies: int, leve
     train, test = dataset.train, dataset.test
     flat = np.concatenate(targets)
     request_of = np.repeat(np.arange(len(targets)), [len(t) for t in targets])
-    draw = lambda numbers: make_copies(
-        train.inputs[flat], train.ids[flat], numbers, level=level, seed=seed, flips=dataset.flips
-    ).reshape(-1, *train.inputs.shape[1:])
+    kind, numbers = KINDS[dataset.kind], np.arange(1, copies + 1)
     none = lambda k: np.full(k, -1, np.int64)
-    base_request, base_cluster, base_copy = none(len(train.targets)), none(len(train.targets)), none(len(train.targets))
-    base_request[flat], base_cluster[flat], base_copy[flat] = request_of, np.arange(len(flat)), 0
+    request, cluster, copy = (none(len(train.ids)) for _ in range(3))
+    request[flat], cluster[flat], copy[flat] = request_of, np.arange(len(flat)), 0
 
-    def similar(numbers: np.ndarray, origin: int) -> list[np.ndarray]:
-        k = len(numbers)
-        columns = (train.targets[flat], train.ids[flat], np.full(len(flat), origin), request_of, np.arange(len(flat)))
-        return [draw(numbers), *(np.repeat(c, k) for c in columns), np.tile(numbers % FRESH, len(flat))]
+    def similar(made: Made, number: np.ndarray, origin: int) -> list[np.ndarray]:
+        columns = (train.ids[flat], np.full(len(flat), origin), request_of, np.arange(len(flat)))
+        repeated = [np.repeat(c, len(number)) for c in (*columns, train.classes[flat])]
+        return [*made, *repeated[:4], np.tile(number, len(flat)), repeated[4]]
 
-    tests, fresh = none(len(test.targets)), 0 if level == "exact" else FRESH_DRAWS
+    fresh = kind.draws(dataset, flat, level, seed)
+    drawn, tests = np.arange(len(fresh.targets) // max(len(flat), 1)), none(len(test.ids))
+    trained = [train.ids, np.zeros(len(train.ids), int), request, cluster, copy, train.classes]
     blocks = [
-        [train.inputs, train.targets, train.ids, np.zeros(len(train.ids), int), base_request, base_cluster, base_copy],
-        similar(np.arange(1, copies + 1), 1),
-        [test.inputs, test.targets, test.ids, np.full(len(test.ids), 2), tests, tests, tests],
-        similar(np.arange(FRESH, FRESH + fresh), 3),
+        [train.inputs, train.targets, *trained],
+        similar(kind.copies(dataset, flat, numbers, level, seed), numbers, 1),
+        [test.inputs, test.targets, test.ids, np.full(len(test.ids), 2), tests, tests, tests, test.classes],
+        similar(fresh, drawn, 3),
     ]
-    inputs, labels, *rest = (np.concatenate(column) for column in zip(*blocks))
-    return Bench(inputs, labels.astype(np.int32), *(column.astype(np.int64) for column in rest))
+    inputs, answers, *rest, labels = (np.concatenate(column) for column in zip(*blocks))
+    integers = (column.astype(np.int64) for column in rest)
+    return Bench(inputs, answers.astype(np.int32), *integers, labels.astype(np.int32), dataset.kind)
 
 
 def named_copies(copies: int, gamma: float | None) -> int:
@@ -186,8 +188,8 @@ def placebo_shortfall(bench: Bench, rows: RequestRows) -> str:
 
 def _strangers(bench: Bench, rows: RequestRows) -> list[tuple[int, int, np.ndarray]]:
     """(label, number of similar samples, rest rows) of each class that the similar samples have."""
-    labels, counts = np.unique(bench.targets[rows.similar], return_counts=True)
-    of_rest = bench.targets[rows.rest]
+    labels, counts = np.unique(bench.labels[rows.similar], return_counts=True)
+    of_rest = bench.labels[rows.rest]
     return [(int(label), int(count), rows.rest[of_rest == label]) for label, count in zip(labels, counts)]
 
 
@@ -201,8 +203,8 @@ def _same_classes(bench: Bench, rows: RequestRows, rng) -> np.ndarray:
 
 def is_whole_class(bench: Bench, rows: RequestRows) -> bool:
     """Whether the request's targets are of one class and no other training image (copies aside) is."""
-    labels = np.unique(bench.targets[rows.forget])
-    return len(labels) == 1 and not np.isin(bench.targets[rows.rest], labels).any()
+    labels = np.unique(bench.labels[rows.forget])
+    return len(labels) == 1 and not np.isin(bench.labels[rows.rest], labels).any()
 
 
 class Detection(NamedTuple):
@@ -248,5 +250,9 @@ def _pairs(bench: Bench, threshold: float) -> tuple[np.ndarray, Pairs]:
         _PAIRS and _PAIRS[0].inputs is bench.inputs and _PAIRS[0].origin is bench.origin and _PAIRS[1] == threshold
     ):
         trained = np.flatnonzero(bench.origin <= 1)
-        _PAIRS[:] = [bench, threshold, (trained, near_pairs(pixel_embedding(bench.inputs[trained]), threshold))]
+        _PAIRS[:] = [
+            bench,
+            threshold,
+            (trained, near_pairs(KINDS[bench.kind].embedding(bench.inputs[trained]), threshold)),
+        ]
     return _PAIRS[2]

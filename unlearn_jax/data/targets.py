@@ -5,16 +5,16 @@ from __future__ import annotations
 import numpy as np
 
 from unlearn_jax.data.arrays import Dataset
-from unlearn_jax.data.similar import pixel_embedding
+from unlearn_jax.data.kinds import KINDS
 from unlearn_jax.errors import InputError
 
 
 def distance_to_class(dataset: Dataset) -> np.ndarray:
-    """Distance of each training image to its own class's mean, in units of that class's median; (n,)."""
-    flat = pixel_embedding(dataset.train.inputs).astype(np.float64)
+    """Distance of each training example to its own class's mean, in units of that class's median; (n,)."""
+    flat = KINDS[dataset.kind].embedding(dataset.train.inputs).astype(np.float64)
     distance = np.zeros(len(flat))
-    for label in np.unique(dataset.train.targets):
-        own = dataset.train.targets == label
+    for label in np.unique(dataset.train.classes):
+        own = dataset.train.classes == label
         away = np.linalg.norm(flat[own] - flat[own].mean(axis=0), axis=1)
         distance[own] = away / max(np.median(away), 1e-12)
     return distance
@@ -49,12 +49,16 @@ def choose_targets(
         return _whole_classes(dataset, requests, rng)
     n, wanted = len(dataset.train.targets), per_request * requests
     _check_half(wanted, n)
+    allowed = KINDS[dataset.kind].candidates(dataset)
+    if wanted > len(allowed):
+        raise InputError(f"{wanted} targets are more than the {len(allowed)} facts that are told once: ask for fewer.")
     if kind == "class":
         return _class_targets(dataset, per_request, requests, rng)
     if kind == "random":
-        drawn = rng.permutation(n)[:wanted]
+        drawn = allowed[rng.permutation(len(allowed))[:wanted]]
     else:
-        drawn = np.argsort(-(distance_to_class(dataset) if kind == "distant" else score), kind="stable")[:wanted]
+        far = distance_to_class(dataset) if kind == "distant" else score
+        drawn = allowed[np.argsort(-far[allowed], kind="stable")[:wanted]]
     return [np.sort(drawn[r::requests]) for r in range(requests)]
 
 
@@ -66,14 +70,15 @@ def _check_half(wanted: int, n: int) -> None:
 
 def _drawn_classes(dataset: Dataset, requests: int, rng) -> np.ndarray:
     """Another class for each request."""
-    if requests > dataset.num_classes:
-        raise InputError(f"{requests} requests by class but only {dataset.num_classes} classes: ask for fewer.")
-    return rng.permutation(dataset.num_classes)[:requests]
+    classes = dataset.num_classes if dataset.kind == "image" else len(dataset.class_names)
+    if requests > classes:
+        raise InputError(f"{requests} requests by class but only {classes} classes: ask for fewer.")
+    return rng.permutation(classes)[:requests]
 
 
 def _whole_classes(dataset: Dataset, requests: int, rng) -> list[np.ndarray]:
     """All training rows of a class, for each request."""
-    chosen = [np.flatnonzero(dataset.train.targets == label) for label in _drawn_classes(dataset, requests, rng)]
+    chosen = [np.flatnonzero(dataset.train.classes == label) for label in _drawn_classes(dataset, requests, rng)]
     if min(len(rows) for rows in chosen) == 0:
         raise InputError("a class drawn for a request has no training images: drop that class, or change --seed.")
     _check_half(sum(len(rows) for rows in chosen), len(dataset.train.targets))
@@ -84,7 +89,9 @@ def _class_targets(dataset: Dataset, per_request: int, requests: int, rng) -> li
     """Each request draws its targets from one class, another class for each request."""
     chosen = []
     for label in _drawn_classes(dataset, requests, rng):
-        members = np.flatnonzero(dataset.train.targets == label)
+        members = np.intersect1d(
+            np.flatnonzero(dataset.train.classes == label), KINDS[dataset.kind].candidates(dataset)
+        )
         if len(members) < per_request:
             raise InputError(
                 f"class {label} has {len(members)} images, fewer than {per_request} targets: ask for fewer."

@@ -13,7 +13,7 @@ import math
 
 import jax
 
-from unlearn_jax.methods.common import LANGUAGE, TUNED, Entry, Problem, Recipe, descent, gradient_method
+from unlearn_jax.methods.common import BOTH, LANGUAGE, TUNED, Entry, Problem, Recipe, descent, gradient_method
 from unlearn_jax.methods.parts import distillation, fresh, frozen
 from unlearn_jax.population.plans import FORWARD, Plan, Sizes, passes, uniform_plan
 from unlearn_jax.types import Method
@@ -27,8 +27,8 @@ def build(problem: Problem, static: dict, hp: dict) -> Method:
         forget, retain, t = batches.forget, batches.retain, hp["temperature"]
         lost = problem.model.apply(student, forget.inputs, key=None, train=False)[0].logits
         held, state = problem.model.apply(student, retain.inputs, key=key, train=True)
-        bad = distillation(frozen(problem, trained.extra["bad"], forget.inputs).logits, lost, forget.weight, t)
-        good = distillation(frozen(problem, trained.extra["good"], retain.inputs).logits, held.logits, retain.weight, t)
+        bad = distillation(frozen(problem, trained.extra["bad"], forget.inputs).logits, lost, forget, t)
+        good = distillation(frozen(problem, trained.extra["good"], retain.inputs).logits, held.logits, retain, t)
         share = forget.weight.shape[0] / (forget.weight.shape[0] + retain.weight.shape[0])
         return share * bad + (1.0 - share) * good, state
 
@@ -67,4 +67,5 @@ ENTRY = Entry(
         "language": LANGUAGE,
     },
     notes="a mean over examples, not over examples and classes",
+    reads=BOTH,
 )

@@ -77,6 +77,7 @@ class Entry(NamedTuple):
     begin: Callable[[Context, dict, Variables], tuple[Variables, tuple[float, float]]] | None = None
     # (context, static, original variables) -> variables that `init` is given, gradient evaluations spent on F and R
     model: Callable[[Problem, dict], Model] | None = None  # the model that the result is evaluated with, if another
+    reads: frozenset = frozenset({"classes"})  # kinds of answers that it is defined for: classes, language
     stretched: tuple[str, ...] = ()  # static settings in the unit of the length, which a budget scales as it does that
 
 
@@ -88,6 +89,7 @@ TUNED = (  # where the defaults at small scale come from, unless an entry says o
     {},
     "the rule above",
 )
+BOTH = frozenset({"classes", "language"})  # of `Entry.reads`
 NEEDS = {
     "forget": "reads the requested examples",
     "retain": "reads retained examples",

@@ -10,17 +10,19 @@ from __future__ import annotations
 
 import functools
 
+import jax
 import jax.numpy as jnp
 
-from unlearn_jax.methods.common import LANGUAGE, TUNED, Entry, Problem, descent, gradient_method, weighted_mean
+from unlearn_jax.methods.common import BOTH, LANGUAGE, TUNED, Entry, Problem, descent, gradient_method, weighted_mean
 from unlearn_jax.methods.parts import divergence, frozen
 from unlearn_jax.population.plans import FORWARD, epochs_over_request
+from unlearn_jax.tasks import over_answer
 from unlearn_jax.types import Array, Method
 
 
 def without_true_class(logits: Array, targets: Array) -> Array:
-    """Logits (B, K) with minus infinity at the true class."""
-    return jnp.where(jnp.arange(logits.shape[-1])[None, :] == targets[:, None], -jnp.inf, logits)
+    """Logits (B, ..., K) with minus infinity at the true class (B, ...); a target below 0 has none."""
+    return jnp.where(jax.nn.one_hot(targets, logits.shape[-1], dtype=jnp.bool_), -jnp.inf, logits)
 
 
 def build(problem: Problem, static: dict, hp: dict) -> Method:
@@ -31,7 +33,7 @@ def build(problem: Problem, static: dict, hp: dict) -> Method:
         target = without_true_class(frozen(problem, trained.extra, batch.inputs).logits, batch.targets)
         student = {"params": params, "state": trained.state}
         logits = problem.model.apply(student, batch.inputs, key=key, train=False)[0].logits
-        return weighted_mean(divergence(target, logits), batch.weight), trained.state
+        return weighted_mean(over_answer(divergence(target, logits), batch), batch.weight), trained.state
 
     return gradient_method(descent(static, hp), loss, extra=lambda key, variables: variables)
 
@@ -53,4 +55,5 @@ ENTRY = Entry(
         "language": LANGUAGE,
     },
     notes="retain-free",
+    reads=BOTH,
 )

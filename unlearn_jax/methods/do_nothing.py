@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from unlearn_jax.methods.common import Entry, Problem, Recipe, Trained, finish
+from unlearn_jax.methods.common import BOTH, Entry, Problem, Recipe, Trained, finish
 from unlearn_jax.population.plans import Plan, Sizes, uniform_plan
 from unlearn_jax.types import Method
 
@@ -30,4 +30,5 @@ ENTRY = Entry(
     numeric={},
     static={},
     presets=dict.fromkeys(("small", "cifar", "language"), ({}, "nothing to choose")),
+    reads=BOTH,
 )

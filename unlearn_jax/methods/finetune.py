@@ -6,7 +6,7 @@ The baseline of Golatkar et al. 2020 (arXiv 1911.04933) and of most papers since
 
 from __future__ import annotations
 
-from unlearn_jax.methods.common import LANGUAGE, Entry, retained_descent
+from unlearn_jax.methods.common import BOTH, LANGUAGE, Entry, retained_descent
 from unlearn_jax.population.plans import epochs_over_retained
 
 ENTRY = Entry(
@@ -23,4 +23,5 @@ ENTRY = Entry(
         "cifar": ({"lr": 0.01, "batch": 256}, "10 epochs of SGD at .01 in batches of 256, as in the SalUn comparison"),
         "language": LANGUAGE,
     },
+    reads=BOTH,
 )

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 
-from unlearn_jax.methods.common import LANGUAGE, TUNED, Entry, Problem, bounded_loss, descent, gradient_method
+from unlearn_jax.methods.common import BOTH, LANGUAGE, TUNED, Entry, Problem, bounded_loss, descent, gradient_method
 from unlearn_jax.population.plans import epochs_over_request
 from unlearn_jax.types import Method
 
@@ -47,4 +47,5 @@ ENTRY = Entry(
         ),
         "language": LANGUAGE,
     },
+    reads=BOTH,
 )

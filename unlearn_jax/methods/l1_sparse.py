@@ -9,7 +9,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from unlearn_jax.methods.common import LANGUAGE, TUNED, Entry, Problem, descent, gradient_method, mean_loss
+from unlearn_jax.methods.common import BOTH, LANGUAGE, TUNED, Entry, Problem, descent, gradient_method, mean_loss
 from unlearn_jax.population.plans import epochs_over_retained
 from unlearn_jax.types import Method
 
@@ -44,4 +44,5 @@ ENTRY = Entry(
         ),
         "language": (LANGUAGE[0] | {"alpha": 5e-4}, LANGUAGE[1] + "; alpha as for CIFAR"),
     },
+    reads=BOTH,
 )

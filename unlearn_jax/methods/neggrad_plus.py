@@ -13,6 +13,7 @@ import functools
 import math
 
 from unlearn_jax.methods.common import (
+    BOTH,
     LANGUAGE,
     TUNED,
     Entry,
@@ -57,4 +58,5 @@ ENTRY = Entry(
         ),
         "language": (LANGUAGE[0] | {"alpha": 0.95}, LANGUAGE[1] + "; alpha as published"),
     },
+    reads=BOTH,
 )

@@ -17,6 +17,7 @@ import jax
 import numpy as np
 
 from unlearn_jax.methods.common import (
+    BOTH,
     LANGUAGE,
     TUNED,
     Entry,
@@ -33,9 +34,15 @@ from unlearn_jax.types import Array, Batch, Method
 WRONG, TRUE = 0, 1
 
 
-def wrong_labels(key: Array, batch: Batch, num_classes: int, allow_true: bool) -> Array:
-    """A label per example that depends on the key and the example's row alone; (B,) in the targets' dtype."""
+def wrong_labels(key: Array, batch: Batch, num_classes: int, allow_true: bool, swap: Callable | None = None) -> Array:
+    """A label per example that depends on the key and the example's row alone; in the targets' shape and dtype.
+
+    ``swap``, a task's own, keeps a wrong answer of language among the true one's like.
+    """
     keys = jax.vmap(lambda row: jax.random.fold_in(key, row))(batch.index)
+    if swap is not None:
+        least = 0 if allow_true else 1
+        return swap(batch.targets, jax.vmap(lambda k: jax.random.randint(k, (), least, num_classes))(keys))
     if allow_true:
         return jax.vmap(lambda k: jax.random.randint(k, (), 0, num_classes))(keys).astype(batch.targets.dtype)
     shift = jax.vmap(lambda k: jax.random.randint(k, (), 1, num_classes))(keys).astype(batch.targets.dtype)
@@ -47,7 +54,8 @@ def label_losses(problem: Problem, static: dict, hp: dict, kept_key: Callable) -
 
     def wrong(params, trained, batches, key):
         drawn = key if static["redraw"] else jax.random.wrap_key_data(kept_key(trained))
-        labels = wrong_labels(jax.random.fold_in(drawn, 7), batches.forget, problem.num_classes, static["allow_true"])
+        kinds = problem.num_classes, static["allow_true"], problem.task.swap
+        labels = wrong_labels(jax.random.fold_in(drawn, 7), batches.forget, *kinds)
         student, batch = {"params": params, "state": trained.state}, batches.forget._replace(targets=labels)
         return mean_loss(problem, student, batch, None, train=False)[0], trained.state
 
@@ -111,4 +119,5 @@ ENTRY = Entry(
         ),
         "language": LANGUAGE,
     },
+    reads=BOTH,
 )

@@ -16,6 +16,7 @@ import numpy as np
 
 from unlearn_jax.methods import random_label
 from unlearn_jax.methods.common import (
+    BOTH,
     LANGUAGE,
     TUNED,
     Entry,
@@ -113,4 +114,5 @@ ENTRY = Entry(
         "language": LANGUAGE,
     },
     notes="one threshold over all tensors",
+    reads=BOTH,
 )

@@ -21,7 +21,7 @@ from __future__ import annotations
 import numpy as np
 from jax import lax
 
-from unlearn_jax.methods.common import TUNED, Entry, Problem, Recipe, descent, gradient_method, weighted_mean
+from unlearn_jax.methods.common import BOTH, TUNED, Entry, Problem, Recipe, descent, gradient_method, weighted_mean
 from unlearn_jax.methods.parts import distillation, frozen
 from unlearn_jax.population.plans import FORWARD, Plan, Sizes, passes, phased_plan, request_batch
 from unlearn_jax.types import Method
@@ -48,14 +48,14 @@ def build(problem: Problem, static: dict, hp: dict) -> Method:
             batch = batches.forget
             logits = model.apply(student, batch.inputs, key=key, train=True)[0].logits
             target = frozen(problem, trained.extra["teacher"], batch.inputs).logits
-            return -distillation(target, logits, batch.weight, hp["temperature"]), trained.state
+            return -distillation(target, logits, batch, hp["temperature"]), trained.state
 
         def descend(_):
             batch = batches.retain
             outputs, state = model.apply(student, batch.inputs, key=key, train=True)
             target = frozen(problem, trained.extra["teacher"], batch.inputs).logits
             hard = weighted_mean(task.loss(outputs.logits, batch), batch.weight)
-            soft = distillation(target, outputs.logits, batch.weight, hp["temperature"])
+            soft = distillation(target, outputs.logits, batch, hp["temperature"])
             return hp["gamma"] * hard + hp["alpha"] * soft, state
 
         return lax.cond(batches.phase == MAX, ascend, descend, None)
@@ -122,4 +122,5 @@ ENTRY = Entry(
         ),
     },
     stretched=("max_epochs", "decay"),
+    reads=BOTH,
 )

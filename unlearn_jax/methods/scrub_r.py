@@ -109,4 +109,5 @@ ENTRY = scrub.ENTRY._replace(
     presets=scrub.ENTRY.presets | {"small_conv": ({"lr": 1e-3}, TUNED[1])},
     notes="keeps one copy of the weights an epoch; looks at held-out labels to choose",
     begin=begin,
+    reads=frozenset({"classes"}),
 )

@@ -20,6 +20,7 @@ class Evaluation(NamedTuple):
 
     margin: np.ndarray  # (N, n) float32, nats
     correct: np.ndarray  # (N, n) float32, 0 or 1; NaN where the margin is not finite
+    answer: np.ndarray | None = None  # (N, n) int32, the answer given, of tasks that have one
 
 
 _PROGRAMS: dict = {}
@@ -37,7 +38,8 @@ def _program(model: Model, task: Task | None, axis: str, mesh: Mesh):
             if task is None:
                 return (logits,)
             batch = Batch(inputs, targets, jnp.ones(targets.shape[0]), jnp.arange(targets.shape[0], dtype=jnp.int32))
-            return task.margin(logits, batch), task.correct(logits, batch)
+            given = () if task.answer is None else (task.answer(logits, batch),)
+            return task.margin(logits, batch), task.correct(logits, batch), *given
 
         split, whole = member_shardings(mesh)
         _PROGRAMS[key] = jax.jit(over_members(block, axis, mesh), in_shardings=(split, whole), out_shardings=split)
@@ -93,11 +95,14 @@ def evaluate(
     own = trees.split_shared(variables)[0]
     margins = np.zeros((len(jax.tree.leaves(own)[0]), data.targets.shape[0]), np.float32)
     correct = np.zeros_like(margins)
+    answer = None if task.answer is None else np.zeros(margins.shape, np.int32)
     for members, examples, found in _blocks(model, task, variables, data, width, axis, block):
-        margins[members, examples], correct[members, examples] = found
+        margins[members, examples], correct[members, examples] = found[:2]
+        if answer is not None:
+            answer[members, examples] = found[2]
     bad = ~np.isfinite(margins).all(axis=1) | ~_finite_members(own)
     margins[bad], correct[bad] = np.nan, np.nan
-    return Evaluation(margins, correct)
+    return Evaluation(margins, correct, answer)
 
 
 def predict(

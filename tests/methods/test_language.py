@@ -1,0 +1,117 @@
+"""Methods on a language model: prompt and padding are masked, and answers stay among the values of their attribute.
+
+The model is a table of next-token logits by token, so that what a method may move can be read off its rows.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from unlearn_jax import config as configs
+from unlearn_jax.config import StudyConfig
+from unlearn_jax.errors import InputError
+from unlearn_jax.methods import METHODS, prepare
+from unlearn_jax.methods.common import Problem, Recipe
+from unlearn_jax.methods.random_label import wrong_labels
+from unlearn_jax.population.plans import Sizes
+from unlearn_jax.tasks import value_task
+from unlearn_jax.types import Batch, Batches, Model, Outputs
+
+LANGUAGE = [name for name, entry in METHODS.items() if "language" in entry.reads]
+GROUPS = np.repeat([-1, 0, 1, -1], [4, 3, 3, 2])  # tokens 4..6 and 7..9 are values; 0 is padding
+CUES = [2, 3]  # the tokens after which an answer is due
+STATEMENTS = [[1, 10, 2, 4, 0], [10, 1, 3, 7, 0], [1, 2, 5, 0, 0], [11, 10, 1, 3, 8], [11, 2, 6, 0, 0], [1, 3, 9, 0, 0]]
+ONCE = {
+    "weight_decay": 0.0,
+    "epochs": 2,
+    "batch": 4,
+    "alpha": 0.0,
+    "max_epochs": 1,
+    "decay": (),
+    "forget_batch": 4,
+    "bound": np.inf,
+}
+
+
+def table():
+    """The model: logits of the next token by token alone."""
+    init = lambda key, inputs: {"params": {"rows": jax.random.normal(key, (12, 12))}, "state": {}}
+
+    def apply(variables, inputs, key=None, train=False):
+        logits = variables["params"]["rows"][inputs]
+        return Outputs(logits, logits.mean(axis=1)), variables["state"]
+
+    return Model(init, apply)
+
+
+PROBLEM = Problem(table(), value_task(GROUPS), jax.ShapeDtypeStruct((1, 5), jnp.int32), 3, Recipe(batch=4, steps=4))
+
+
+def batch(rows):
+    """Some of the statements."""
+    inputs = np.asarray(STATEMENTS, np.int32)[rows]
+    targets = np.full_like(inputs, -1)
+    for i, row in enumerate(inputs):
+        at = int((row != 0).sum()) - 2
+        targets[i, at] = row[at + 1]
+    return Batch(jnp.asarray(inputs), jnp.asarray(targets), jnp.ones(len(rows)), jnp.asarray(rows, jnp.int32))
+
+
+def unlearned(name, **settings):
+    """Logits before and after a method that sees two statements to forget and four to retain at every update."""
+    entry = METHODS[name]
+    own = {k: v for k, v in (ONCE | settings).items() if k in entry.static or k in entry.numeric}
+    own = {k: v for k, v in own.items() if not (k == "alpha" and name not in ("l1_sparse", "scrub"))}
+    fold, plan, numeric = prepare(name, PROBLEM, own, Sizes(2, 4, 3))
+    method = fold.build({k: jnp.float32(v) for k, v in numeric.items()}, {})
+    start = PROBLEM.model.init(jax.random.key(0), None)
+    state, update = method.init(jax.random.key(1), start), jax.jit(method.update)
+    for t in range(plan.steps):
+        given = Batches(
+            batch([0, 1]), batch([2, 3, 4, 5]), jnp.int32(plan.phase[t]), jnp.int32(t), jnp.float32(plan.rate[t]),
+            jnp.float32(t / plan.steps),
+        )  # fmt: skip
+        state, loss = update(jax.random.fold_in(jax.random.key(2), t), state, given)
+        assert loss.shape == () and bool(jnp.isfinite(loss))
+    after = method.finish(state)
+    return np.asarray(start["params"]["rows"]), np.asarray(after["params"]["rows"])
+
+
+@pytest.mark.parametrize("name", [n for n in LANGUAGE if n not in ("retrain", "do_nothing")])
+def test_only_what_is_said_where_an_answer_is_due_is_changed(name):
+    before, after = unlearned(name)
+    others = np.setdiff1d(np.arange(12), CUES)
+    np.testing.assert_array_equal(after[others], before[others])  # prompt, answer and padding: nothing follows them
+    moved = np.abs(after[CUES] - before[CUES]).max()
+    assert moved > 0 or name == "ssd"
+
+
+def test_ssd_dampens_what_is_said_where_an_answer_is_due_alone():
+    before, after = unlearned("ssd", alpha=1e-3, scale=0.5)
+    others = np.setdiff1d(np.arange(12), CUES)
+    np.testing.assert_array_equal(after[others], before[others])
+
+
+def test_wrong_answers_are_other_values_of_the_same_attribute():
+    some = batch([0, 1, 2, 3])
+    for allowed in (False, True):
+        drawn = [
+            np.asarray(wrong_labels(jax.random.key(seed), some, 3, allowed, PROBLEM.task.swap)) for seed in range(30)
+        ]
+        live = np.asarray(some.targets) >= 0
+        assert all((labels[~live] == -1).all() for labels in drawn)
+        assert all((GROUPS[labels[live]] == GROUPS[np.asarray(some.targets)[live]]).all() for labels in drawn)
+        same = np.mean([(labels[live] == np.asarray(some.targets)[live]).mean() for labels in drawn])
+        assert same == 0 if not allowed else 0.2 < same < 0.5
+
+
+def test_a_study_of_language_leaves_out_with_a_note_what_is_defined_for_classes_alone():
+    study = StudyConfig(dataset="facts", methods="all")
+    out = configs.left_out(study)
+    assert set(METHODS) - set(out) == set(LANGUAGE)
+    assert out["duck"] == "duck is not defined for language and was not run"
+    configs.check(study)
+    with pytest.raises(InputError, match="'duck' is not defined for language: leave it out"):
+        configs.check(StudyConfig(dataset="facts", methods="scrub,duck"))
+    assert not [name for name in configs.left_out(StudyConfig(methods="all")) if "language" in METHODS[name].reads]

@@ -1,0 +1,134 @@
+"""Low-rank adapters on a frozen base model [LoRA: Hu et al., 2021, arXiv 2106.09685].
+
+A layer ``y = x W`` becomes ``y = x W + (alpha / rank) (x A) B``; only A (in, rank) and B (rank, out) are trained. The
+product with W has no member axis, so a population holds the base once. Unlike the paper, which adapts the query and
+value products alone, every dense layer of the attention is adapted unless told otherwise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from unlearn_jax.errors import InputError
+from unlearn_jax.types import Array, Model, Variables
+
+
+def lora(model: Model, *, rank: int, alpha: float, matches: Sequence[str] = ("attention",)) -> Model:
+    """``model`` with trained adapters on some of its dense layers, and its own variables frozen and shared.
+
+    The new model's variables are ``params`` (A and B by layer, nested as in the base), ``state`` (the ``scale``
+    alpha / rank, which may differ between members) and ``shared``: the base's own variables, which `init` does not
+    make: put them in with ``variables | {"shared": base_variables}``. A is random and B zero at first, so that the
+    outputs start exactly as the base's. Running statistics of the base stay as they are.
+
+    Args:
+        model: made of a Linen module whose dense layers are ``flax.linen.Dense``.
+        rank: of the adapters, at least 1.
+        alpha: the scale times the rank; 2 x rank is a usual choice.
+        matches: a layer is adapted where its path, such as ``block0/attention/qkv``, contains one of these.
+
+    Raises:
+        InputError: a rank below 1; no layer that matches (in ``init``); no ``shared`` (in ``apply``).
+
+    Example:
+        >>> from unlearn_jax.models import transformer
+        >>> base = transformer.decoder(50, (8,))
+        >>> tokens = jnp.ones((2, 8), jnp.int32)
+        >>> frozen = base.init(jax.random.key(0), tokens)
+        >>> adapted = lora(base, rank=4, alpha=8.0)
+        >>> variables = adapted.init(jax.random.key(1), tokens) | {"shared": frozen}
+        >>> variables["params"]["block0"]["attention"]["qkv"]["a"].shape
+        (64, 4)
+    """
+    if rank < 1:
+        raise InputError(f"rank is {rank}: give a whole number of at least 1.")
+
+    def init(key, inputs):
+        layers = dense_layers(model, inputs)
+        chosen = {path: sizes for path, sizes in layers.items() if any(m in "/".join(path) for m in matches)}
+        if not chosen:
+            known = ", ".join("/".join(path) for path in layers) or "none"
+            raise InputError(f"no dense layer matches {', '.join(matches)}: name parts of the model's layers, {known}.")
+        params: dict = {}
+        keys = jax.random.split(key, len(chosen))
+        for own, (path, (fan_in, fan_out)) in zip(keys, chosen.items()):
+            a = nn.initializers.lecun_normal()(own, (fan_in, rank), jnp.float32)
+            _put(params, path, {"a": a, "b": jnp.zeros((rank, fan_out), jnp.float32)})
+        return {"params": params, "state": {"scale": jnp.float32(alpha / rank)}}
+
+    def apply(variables, inputs, key=None, train=False):
+        if "shared" not in variables:
+            raise InputError("the base's variables are missing: pass variables | {'shared': base_variables}.")
+        scale = variables["state"]["scale"]
+
+        def adapted(call, args, kwargs, context):
+            y = call(*args, **kwargs)
+            pair = _adapter(variables["params"], context)
+            return y if pair is None else y + _low_rank(args[0], pair, scale, y.dtype)
+
+        with nn.intercept_methods(adapted):
+            outputs, _ = model.apply(variables["shared"], inputs, key, train)
+        return outputs, variables["state"]
+
+    return Model(init, apply)
+
+
+def merge(variables: Variables) -> Variables:
+    """The base's variables with ``W + scale A B`` in place of every adapted W; for one member.
+
+    A population's: ``jax.vmap(merge, in_axes=({"params": 0, "state": 0, "shared": None},))``.
+    """
+    scale = variables["state"]["scale"]
+
+    def merged(base, adapters):
+        if "a" in adapters and "kernel" in base:
+            return base | {"kernel": base["kernel"] + scale * (adapters["a"] @ adapters["b"])}
+        return base | {name: merged(base[name], inner) for name, inner in adapters.items()}
+
+    shared = variables["shared"]
+    return shared | {"params": merged(shared["params"], variables["params"])}
+
+
+def dense_layers(model: Model, inputs: Array) -> dict[tuple[str, ...], tuple[int, int]]:
+    """Path and (in, out) width of each ``flax.linen.Dense`` of a model, in the order in which they are called."""
+    found = {}
+
+    def watched(call, args, kwargs, context):
+        y = call(*args, **kwargs)
+        if _is_dense(context):
+            found[tuple(context.module.path)] = (args[0].shape[-1], y.shape[-1])
+        return y
+
+    with nn.intercept_methods(watched):
+        jax.eval_shape(lambda x: model.init(jax.random.key(0), x), inputs)
+    return found
+
+
+def _is_dense(context) -> bool:
+    """Whether an intercepted call is that of a dense layer."""
+    return isinstance(context.module, nn.Dense) and context.method_name == "__call__"
+
+
+def _adapter(params, context) -> dict | None:
+    """The A and B of the layer that an intercepted call belongs to, if it has them."""
+    if not _is_dense(context):
+        return None
+    for name in context.module.path:
+        params = params.get(name, {})
+    return params if "a" in params else None
+
+
+def _low_rank(x: Array, pair: dict, scale: Array, dtype) -> Array:
+    """``scale (x A) B`` in the dtype of the layer's output."""
+    return (x.astype(dtype) @ pair["a"].astype(dtype)) @ pair["b"].astype(dtype) * scale.astype(dtype)
+
+
+def _put(tree: dict, path: Sequence[str], value) -> None:
+    """Set the entry of nested dicts at a path."""
+    for name in path[:-1]:
+        tree = tree.setdefault(name, {})
+    tree[path[-1]] = value
