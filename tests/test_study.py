@@ -517,7 +517,7 @@ def test_shares_that_name_equally_many_copies_are_one_level(done, tmp_path, monk
     assert len(set(keys)) == len(keys)
 
 
-@pytest.mark.parametrize("targets, number", [("class", 10), ("whole_class", 1)])
+@pytest.mark.parametrize("targets, number", [pytest.param("class", 10, marks=pytest.mark.slow), ("whole_class", 1)])
 def test_a_class_too_small_for_a_placebo_goes_without(tmp_path, targets, number):
     few = {"methods": "none", "hp": (), "copies": "4", "similarity": "exact", "requests": 1, "members": 4, "steps": 4}
     config = dataclasses.replace(CONFIG, targets=targets, num_targets=number, **few)

@@ -37,9 +37,9 @@ def test_the_split_follows_the_seed_alone():
 
 
 def test_unknown_name_lists_the_valid_ones():
-    with pytest.raises(InputError, match="'imagenet': choose one of cifar10, cifar100, digits, fashion_mnist"):
+    with pytest.raises(InputError, match="'imagenet': choose one of cifar10, cifar100, digits, facts, fashion_mnist"):
         load_dataset("imagenet")
-    assert set(DATASETS) == {"digits", "mnist", "fashion_mnist", "cifar10", "cifar100"}
+    assert set(DATASETS) == {"digits", "facts", "mnist", "fashion_mnist", "cifar10", "cifar100"}
 
 
 def test_importing_the_sources_is_light():

@@ -167,7 +167,7 @@ SMALL = "the of small large car No it's said, rise. (many) 北 é ? and"
 WORDS = st.sampled_from(SMALL.split())
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(
     st.lists(st.lists(WORDS, min_size=1, max_size=9).map(" ".join) | st.text(min_size=1), min_size=1, max_size=4),
     st.sampled_from(["near", "far", "near:3"]),
@@ -277,7 +277,7 @@ def slow_distance(a, b):
 LETTERS = st.lists(st.sampled_from("abc"), max_size=12).map(" ".join)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(st.lists(st.tuples(LETTERS, LETTERS), max_size=3))
 def test_edit_distance_equals_its_definition(pairs):
     found = token_edit_distance([a for a, _ in pairs], [b for _, b in pairs])

@@ -48,7 +48,7 @@ def spoiled(value, at):
 
 
 BAD = {
-    "unknown data set": ("--dataset digit", "unknown data set 'digit': choose one of cifar10, cifar100, digits"),
+    "unknown data set": ("--dataset digit", "unknown data set 'digit': choose one of cifar10, cifar100, digits, facts"),
     "unknown method": ("--methods scrub,sleep", "finetune, fisher, gradient_ascent"),
     "class-only method": ("--methods unsir", "ask with --targets whole_class, or leave it out"),
     "small budget": ("--methods finetune --budget 10", "is below the least of 'finetune'"),

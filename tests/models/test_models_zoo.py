@@ -61,7 +61,7 @@ def checks_of(model):
     return variables, *jax.device_get(program(variables, x))
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", [pytest.param(c, marks=pytest.mark.slow) if "18" in c else c for c in CASES])
 def test_model(case):
     name, options, width = CASES[case]
     variables, together, alone = checks_of(models.build_model(name, CLASSES, SHAPE, **options))
@@ -98,7 +98,7 @@ def _build_both(name):
     return [models.build_model(name, CLASSES, SHAPE, dtype=d, **options) for d in ("float32", "bfloat16")]
 
 
-@pytest.mark.parametrize("name", models.MODELS)
+@pytest.mark.parametrize("name", [name for name in models.MODELS if name != "decoder"])
 def test_bfloat16_keeps_parameters_and_results_in_float32(name):
     exact, rough = _build_both(name)
 
@@ -199,7 +199,7 @@ def test_build_model_standardises_when_told():
 @pytest.mark.parametrize(
     "name, options, message",
     [
-        ("lenet", {}, "unknown model 'lenet': choose one of convnet, linear, mlp, resnet18, resnet9, vit"),
+        ("lenet", {}, "unknown model 'lenet': choose one of convnet, decoder, linear, mlp, resnet18, resnet9, vit"),
         ("mlp", dict(width=3), "unknown mlp option 'width': choose one of dtype, widths"),
         ("linear", dict(num_classes_=3), "unknown linear option"),
         ("mlp", dict(dtype="float64"), "unknown dtype 'float64': choose one of bfloat16, float32"),
