@@ -482,7 +482,7 @@ def test_min_k_equals_its_transcription(seed, share):
     plain, plus = min_k(logprob, mask, share=share), min_k_plus_plus(logprob, mean, std, mask, share=share)
     for i, j in np.ndindex(3, 4):
         alive = mask[j] == 1
-        count = max(1, int(share * alive.sum()))
+        count = max(1, int(share * alive.sum() + 1e-9))
         np.testing.assert_allclose(plain[i, j], np.sort(logprob[i, j][alive])[:count].mean(), rtol=1e-9)
         scores = ((logprob - mean) / std)[i, j][alive]
         np.testing.assert_allclose(plus[i, j], np.sort(scores)[:count].mean(), rtol=1e-9)
