@@ -137,7 +137,7 @@ def text_section(run: Run) -> str:
         lines = "".join(f"<li>{escape(str(text))}</li>" for text in cluster[1:MAX_PICTURES])
         told = f"<p><strong>{escape(str(cluster[0]))}</strong></p>" + (f"<ul>{lines}</ul>" if lines else "")
         said = "".join(_answers_row(name, given[k]) for name, given in run.answers.items() if k < len(given))
-        head = '<thead><tr><th class="name">population</th><th>answers</th></tr></thead>'
+        head = '<thead><tr><th class="name">population</th><th class="said">answers</th></tr></thead>'
         table = f"<table>{head}<tbody>{said}</tbody></table>"
         blocks.append(f'<div class="told"><p class="caption">{escape(label)}</p>{told}{table if said else ""}</div>')
     about = "In bold: the target, whose last word is the answer. Below it: its copies, which stay when it is deleted."
@@ -148,5 +148,6 @@ def _answers_row(name: str, given: dict[str, int]) -> str:
     """What the members of a population answer, the most frequent first."""
     ordered = sorted(given.items(), key=lambda pair: (-pair[1], pair[0]))
     shown = ", ".join(f"{escape(word)} {count}" for word, count in ordered[:4])
-    more = f" and {len(ordered) - 4} others" if len(ordered) > 4 else ""
-    return f'<tr><th class="name" scope="row">{escape(name)}</th><td>{shown}{more}</td></tr>'
+    left = len(ordered) - 4
+    more = f" and {left} other{'s' * (left > 1)}" if left > 0 else ""
+    return f'<tr><th class="name" scope="row">{escape(name)}</th><td class="said">{shown}{more}</td></tr>'
