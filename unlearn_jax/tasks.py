@@ -7,7 +7,7 @@ import numpy as np
 import optax
 from jax.nn import logsumexp
 
-from unlearn_jax.types import Array, Batch, Task
+from unlearn_jax.types import NOT_ANSWER, Array, Batch, Task
 
 
 def cross_entropy(logits: Array, batch: Batch) -> Array:
@@ -39,9 +39,6 @@ def classification() -> Task:
         2.0
     """
     return Task(loss=cross_entropy, margin=class_margin, correct=top1)
-
-
-NOT_ANSWER = -1  # target of a position whose next token is prompt or padding
 
 
 def answer_tokens(batch: Batch) -> Array:

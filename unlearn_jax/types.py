@@ -9,6 +9,7 @@ import jax
 
 Array = jax.Array
 PyTree = Any
+NOT_ANSWER = -1  # language: target of a position whose next token is prompt or padding
 Variables = dict[str, PyTree]  # {"params", "state"} and, where members share weights, "shared"
 
 

@@ -10,8 +10,9 @@ import numpy as np
 from unlearn_jax.data.arrays import Dataset, Split
 from unlearn_jax.data.facts_words import ATTRIBUTES, LEADS, MIDDLES
 from unlearn_jax.data.statements import Statements, World, make_world, text_of, told
+from unlearn_jax.types import NOT_ANSWER
 
-PADDING, NOT_ANSWER = 0, -1
+PADDING = 0
 MOST_WORDS = 512  # of a vocabulary
 
 

@@ -8,7 +8,8 @@ and a source keeps its copies whatever else is drawn.
 from __future__ import annotations
 
 import functools
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -40,18 +41,18 @@ LEVELS = {
 FRESH = 1_000_000  # copy numbers from here on are held-out draws, never trained on
 
 
-def level_of(text: str) -> Level:
-    """The level of that name, with ``NAME:STRENGTH`` its edits scaled: ``near:0.5`` shifts half as far, and so on.
+def level_and_strength(text: str, levels: Mapping[str, Any]) -> tuple[Any, float]:
+    """The entry of ``levels`` that ``NAME`` or ``NAME:STRENGTH`` means, and the strength, 1 where none is given.
 
     Raises:
-        InputError: an unknown level, or a strength that is not a number above 0 (and at most 4).
+        InputError: an unknown level, a strength of ``exact``, or one that is not a number above 0 (and at most 4).
     """
     name, colon, strength = text.partition(":")
-    level = LEVELS[choose("similarity", name, LEVELS)]
+    level = levels[choose("similarity", name, levels)]
     if not colon:
-        return level
+        return level, 1.0
     if name == "exact":
-        raise InputError(f"similarity '{text}' is not understood: exact copies have no strength, write exact.")
+        raise InputError(f"similarity '{text}' is not understood: write exact, which has no strength.")
     try:
         scale = float(strength)
     except ValueError:
@@ -60,6 +61,18 @@ def level_of(text: str) -> Level:
         raise InputError(
             f"similarity '{text}' is not understood: write {name}, or {name}:STRENGTH with 0 < STRENGTH <= 4."
         )
+    return level, scale
+
+
+def level_of(text: str) -> Level:
+    """The level of that name, with ``NAME:STRENGTH`` its edits scaled: ``near:0.5`` shifts half as far, and so on.
+
+    Raises:
+        InputError: an unknown level, or a strength that is not a number above 0 (and at most 4).
+    """
+    level, scale = level_and_strength(text, LEVELS)
+    if scale == 1.0:
+        return level
     zoom = tuple(max(0.1, 1.0 - scale * (1.0 - z)) for z in level.zoom)
     scaled = {f: scale * getattr(level, f) for f in ("shift", "rotation", "contrast", "brightness", "tint", "noise")}
     scaled["contrast"] = min(scaled["contrast"], 0.9)  # a larger one would turn pictures into negatives

@@ -14,10 +14,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from unlearn_jax.data.similar import FRESH
+from unlearn_jax.data.similar import FRESH, level_and_strength
 from unlearn_jax.data.synonyms import builtin_synonyms
 from unlearn_jax.data.text_measures import WORD
-from unlearn_jax.errors import InputError, choose
+from unlearn_jax.errors import InputError
 
 LEVELS = {"exact": 0.0, "near": 0.1, "far": 0.3}  # edits for each word of the text
 MOST_COPIES = 10_000
@@ -50,17 +50,7 @@ def level_of(text: str) -> float:
     Raises:
         InputError: an unknown level, or a strength that is not a number above 0 (and at most 4).
     """
-    name, colon, strength = text.partition(":")
-    rate = LEVELS[choose("similarity", name, LEVELS)]
-    if not colon:
-        return rate
-    try:
-        scale = float(strength) if rate else 0.0
-    except ValueError:
-        scale = 0.0
-    if not 0 < scale <= 4:
-        said = f"write {name}, or {name}:STRENGTH with 0 < STRENGTH <= 4" if rate else f"write {name} alone"
-        raise InputError(f"similarity '{text}' is not understood: {said}.")
+    rate, scale = level_and_strength(text, LEVELS)
     return rate * scale
 
 
