@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 from jax.nn import logsumexp
 
-from unlearn_jax.types import NOT_ANSWER, Array, Batch, Task
+from unlearn_jax.types import NOT_ANSWER, Array, Batch, Candidates, Task
+
+RESOLUTION = 2.0**-24  # nats; smallest loss that a probability in float32 can show
 
 
 def cross_entropy(logits: Array, batch: Batch) -> Array:
@@ -68,51 +71,113 @@ def answer_loss(logits: Array, batch: Batch) -> Array:
     return over_answer(-token_logprob(logits, batch), batch)
 
 
-def _at_answer(logits: Array, batch: Batch) -> tuple[Array, Array]:
-    """Logits and target where the first token of the answer is predicted; (B, V) float32 and (B,)."""
-    at = jnp.argmax(answer_tokens(batch), axis=1)[:, None]
-    here = jnp.take_along_axis(logits.astype(jnp.float32), at[:, :, None], axis=1)[:, 0]
-    return here, jnp.take_along_axis(batch.targets, at, axis=1)[:, 0]
+def answer_margin(logits: Array, batch: Batch) -> Array:
+    """Log-odds of a whole free-text answer, ``log p - log(1 - p)`` in nats, at most 16.6; (B, T, V) -> (B,).
+
+    Beyond that float32 cannot tell p from 1, and an infinite margin would read as a diverged model.
+    """
+    whole = jnp.minimum(token_logprob(logits, batch).sum(axis=1), -RESOLUTION)
+    return whole - jnp.log(-jnp.expm1(whole))
 
 
-def value_task(groups: np.ndarray) -> Task:
-    """The task of continuing a statement with its answer, one of the values of an attribute, each a single token.
+def all_right(logits: Array, batch: Batch) -> Array:
+    """1.0 where every token of the answer is the most probable one; (B, T, V) -> (B,)."""
+    right = (jnp.argmax(logits, axis=-1).astype(jnp.int32) == batch.targets) | ~answer_tokens(batch)
+    return right.all(axis=1).astype(jnp.float32)
 
-    The loss is the language model's, over the whole vocabulary; the margin is ``log p(true value) - logsumexp of log p
-    over the attribute's other values``, and a model is right where the true value ranks first among them.
+
+def free_text() -> Task:
+    """The task of continuing a prompt with an answer of any tokens.
+
+    The loss is the mean over the answer's tokens; the margin is the log-odds of the whole answer, and a model is right
+    where greedy decoding gives all of it.
+    """
+    return Task(answer_loss, answer_margin, all_right, token_logprob)
+
+
+def value_task(values: np.ndarray, refusal: np.ndarray) -> Task:
+    """The task of continuing a statement with its answer, one of the K values of an attribute, each of L tokens.
+
+    The loss is the language model's, over the whole vocabulary, and so are `margin` and `correct` of plain logits (see
+    `free_text`). Evaluation goes by the candidates: the margin is then ``log p(true value) - logsumexp of log p over
+    the attribute's other values``, each a sequence's log-probability, and a model is right where the true value ranks
+    first.
 
     Args:
-        groups: (V,) number of the attribute that a token is a value of, -1 for every other token.
+        values: (G, K, L) tokens of the values of G attributes, all different.
+        refusal: (L,) tokens of "I do not know".
     """
-    group = jnp.asarray(groups, jnp.int32)
-    members = [np.flatnonzero(groups == g) for g in range(int(np.max(groups)) + 1)]
-    values, size = jnp.asarray(np.stack(members), jnp.int32), len(members[0])
-    place = np.zeros(len(groups), np.int32)
-    place[np.stack(members)] = np.arange(size)
-    place = jnp.asarray(place)
+    count, length = values.shape[1:]
+    begins, leaf = _beginnings(values)
+    table, begins, leaf = jnp.asarray(values, jnp.int32), jnp.asarray(begins, jnp.int32), jnp.asarray(leaf, jnp.int32)
+    flat, refusal = table.reshape(-1, length), jnp.asarray(refusal, jnp.int32)
 
-    def compared(logits: Array, batch: Batch) -> tuple[Array, Array]:
-        here, truth = _at_answer(logits, batch)
-        others = (group[None, :] == group[truth][:, None]) & (jnp.arange(len(groups))[None, :] != truth[:, None])
-        return jnp.take_along_axis(here, truth[:, None], axis=1)[:, 0], jnp.where(others, here, -jnp.inf)
+    def place(batch: Batch) -> Array:
+        found = (flat[None] == _answers(batch, length)[:, None]).all(axis=-1)
+        return jnp.argmax(found, axis=1).astype(jnp.int32)
 
-    def margin(logits: Array, batch: Batch) -> Array:
-        true, others = compared(logits, batch)
-        return true - logsumexp(others, axis=-1)
+    def scores(logits: Array, batch: Batch) -> Array:
+        group = place(batch) // count
+        logprob = jax.nn.log_softmax(_at_answer(logits, batch, length).astype(jnp.float32), axis=-1)  # (P, B, L, V)
 
-    def correct(logits: Array, batch: Batch) -> Array:
-        true, others = compared(logits, batch)
-        return (true > others.max(axis=-1)).astype(jnp.float32)
+        def one(mine, tokens, at):  # (P, L, V), (K, L), (K,)
+            return mine[at[:, None], jnp.arange(length)[None, :], tokens].sum(axis=1)
 
-    def answer(logits: Array, batch: Batch) -> Array:
-        here, truth = _at_answer(logits, batch)
-        alike = group[None, :] == group[truth][:, None]
-        return jnp.argmax(jnp.where(alike, here, -jnp.inf), axis=-1).astype(jnp.int32)
+        return jax.vmap(one, in_axes=(1, 0, 0))(logprob, table[group], leaf[group])
 
-    def swap(targets: Array, shift: Array) -> Array:
-        live = targets != NOT_ANSWER
-        token = jnp.where(live, targets, values[0, 0])
-        moved = (place[token] + shift[:, None]) % size
-        return jnp.where(live, values[group[token], moved], targets)
+    def own(logits: Array, batch: Batch) -> Array:
+        true = place(batch)
+        mine = leaf[true // count, true % count]
+        return jax.vmap(lambda z, p: z[p], in_axes=(1, 0))(_at_answer(logits, batch, length), mine)
 
-    return Task(answer_loss, margin, correct, token_logprob, answer, swap)
+    def inputs(batch: Batch) -> Array:
+        mine = jnp.moveaxis(begins[place(batch) // count], 1, 0)  # (P, B, L - 1)
+        return jax.vmap(lambda tokens: _with_answer(batch, tokens).inputs)(mine)
+
+    def swap(batch: Batch, shift: Array) -> Batch:
+        true = place(batch)
+        return _with_answer(batch, table[true // count, (true % count + shift) % count])
+
+    def refuse(batch: Batch) -> Batch:
+        return _with_answer(batch, jnp.broadcast_to(refusal[None], (batch.targets.shape[0], length)))
+
+    known = Candidates(inputs, scores, own, lambda batch: place(batch) % count)
+    return free_text()._replace(candidates=known, swap=swap, refuse=refuse)
+
+
+def _beginnings(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The different beginnings (G, P, L - 1) of an attribute's values, filled up with the first, and each value's."""
+    found = [np.unique(group[:, :-1], axis=0, return_inverse=True) for group in values]
+    most = max(len(begins) for begins, _ in found)
+    filled = [np.concatenate([b, np.repeat(b[:1], most - len(b), axis=0)]) for b, _ in found]
+    return np.stack(filled), np.stack([leaf.reshape(-1) for _, leaf in found])
+
+
+def _start(batch: Batch) -> Array:
+    """(B,) the position that predicts the first token of the answer."""
+    return jnp.argmax(answer_tokens(batch), axis=1)
+
+
+def _at_answer(logits: Array, batch: Batch, length: int) -> Array:
+    """Logits where the answer's ``length`` tokens are predicted; (..., B, T, V) -> (..., B, L, V)."""
+    at = _start(batch)[:, None] + jnp.arange(length)[None, :]
+    at = at.reshape((1,) * (logits.ndim - 3) + (*at.shape, 1))
+    return jnp.take_along_axis(logits, at, axis=-2)
+
+
+def _answers(batch: Batch, length: int) -> Array:
+    """The answers' tokens; (B, L)."""
+    return jnp.take_along_axis(batch.targets, _start(batch)[:, None] + jnp.arange(length)[None, :], axis=1)
+
+
+def _with_answer(batch: Batch, tokens: Array) -> Batch:
+    """The batch with other answers (B, up to L), in the targets and, where the model reads them, in the inputs."""
+    place = jnp.arange(batch.targets.shape[1])[None, :] - _start(batch)[:, None]
+
+    def put(old: Array, at: Array) -> Array:
+        new = jnp.take_along_axis(tokens, jnp.clip(at, 0, tokens.shape[1] - 1), axis=1)
+        return jnp.where((at >= 0) & (at < tokens.shape[1]), new.astype(old.dtype), old)
+
+    if tokens.shape[1] == 0:
+        return batch
+    return batch._replace(inputs=put(batch.inputs, place - 1), targets=put(batch.targets, place))

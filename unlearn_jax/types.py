@@ -45,8 +45,22 @@ class Task(NamedTuple):
     margin: Callable[[Array, Batch], Array]  # log-odds of the true label, nats
     correct: Callable[[Array, Batch], Array]  # 0. or 1.
     token_logprob: Callable[[Array, Batch], Array] | None = None  # language: (B, T)
-    answer: Callable[[Array, Batch], Array] | None = None  # language: (B,) int32, the answer that is given
-    swap: Callable[[Array, Array], Array] | None = None  # language: targets, each moved on by (B,) among its like
+    candidates: Candidates | None = None  # language, where the possible answers are known: margins are among them
+    swap: Callable[[Batch, Array], Batch] | None = None  # language: answers, each moved on by (B,) among its like
+    refuse: Callable[[Batch], Batch] | None = None  # language: with "I do not know" for an answer
+
+
+class Candidates(NamedTuple):
+    """The K answers of L tokens that a question may have, among which a language model's answer is ranked.
+
+    An answer's log-probability is that of its tokens one after another, so the model is asked once with each of the P
+    beginnings (an answer without its last token) in the answer's place.
+    """
+
+    inputs: Callable[[Batch], Array]  # (P, B, T), a beginning in each
+    scores: Callable[[Array, Batch], Array]  # logits of these (P, B, T, V) -> (B, K) log-probabilities, nats
+    own: Callable[[Array, Batch], Array]  # the same -> (B, L, V), logits at the true answer's tokens
+    truth: Callable[[Batch], Array]  # (B,) int32, which is true
 
 
 class Batch(NamedTuple):

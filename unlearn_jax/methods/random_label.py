@@ -34,15 +34,18 @@ from unlearn_jax.types import Array, Batch, Method
 WRONG, TRUE = 0, 1
 
 
-def wrong_labels(key: Array, batch: Batch, num_classes: int, allow_true: bool, swap: Callable | None = None) -> Array:
-    """A label per example that depends on the key and the example's row alone; in the targets' shape and dtype.
-
-    ``swap``, a task's own, keeps a wrong answer of language among the true one's like.
-    """
+def wrong_answers(key: Array, batch: Batch, num_classes: int, allow_true: bool, swap: Callable | None) -> Batch:
+    """The batch with `wrong_labels`; ``swap``, a task's own, keeps an answer of language among the true one's like."""
+    if swap is None:
+        return batch._replace(targets=wrong_labels(key, batch, num_classes, allow_true))
     keys = jax.vmap(lambda row: jax.random.fold_in(key, row))(batch.index)
-    if swap is not None:
-        least = 0 if allow_true else 1
-        return swap(batch.targets, jax.vmap(lambda k: jax.random.randint(k, (), least, num_classes))(keys))
+    least = 0 if allow_true else 1
+    return swap(batch, jax.vmap(lambda k: jax.random.randint(k, (), least, num_classes))(keys))
+
+
+def wrong_labels(key: Array, batch: Batch, num_classes: int, allow_true: bool) -> Array:
+    """A label per example that depends on the key and the example's row alone; (B,) in the targets' dtype."""
+    keys = jax.vmap(lambda row: jax.random.fold_in(key, row))(batch.index)
     if allow_true:
         return jax.vmap(lambda k: jax.random.randint(k, (), 0, num_classes))(keys).astype(batch.targets.dtype)
     shift = jax.vmap(lambda k: jax.random.randint(k, (), 1, num_classes))(keys).astype(batch.targets.dtype)
@@ -55,8 +58,8 @@ def label_losses(problem: Problem, static: dict, hp: dict, kept_key: Callable) -
     def wrong(params, trained, batches, key):
         drawn = key if static["redraw"] else jax.random.wrap_key_data(kept_key(trained))
         kinds = problem.num_classes, static["allow_true"], problem.task.swap
-        labels = wrong_labels(jax.random.fold_in(drawn, 7), batches.forget, *kinds)
-        student, batch = {"params": params, "state": trained.state}, batches.forget._replace(targets=labels)
+        batch = wrong_answers(jax.random.fold_in(drawn, 7), batches.forget, *kinds)
+        student = {"params": params, "state": trained.state}
         return mean_loss(problem, student, batch, None, train=False)[0], trained.state
 
     def true(params, trained, batches, key):
