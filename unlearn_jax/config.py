@@ -99,7 +99,7 @@ class Preset:
         "fashion_mnist": ("convnet", IMAGE),
         "cifar10": ("resnet9", IMAGE._replace(steps=3000, batch=256, augment="crop_flip")),
         "cifar100": ("resnet9", IMAGE._replace(steps=4000, batch=256, augment="crop_flip")),
-        "facts": ("decoder", Recipe(lr=3e-3, steps=300, batch=64)),
+        "facts": ("decoder", Recipe(lr=3e-3, steps=200, batch=32)),
     }
     STUDY = {"copies": "0,1,4,8", "targets": "atypical", "members": 32}
     STUDY_BY_DATASET = {"facts": {"copies": "0,1,4", "targets": "random", "members": 8}}

@@ -30,6 +30,7 @@ from unlearn_jax.errors import InputError, choose
 from unlearn_jax.methods import Problem, prepare
 from unlearn_jax.methods.common import Recipe
 from unlearn_jax.models import build_model, flops_per_example
+from unlearn_jax.models.decode import Cached, cached_decoder
 from unlearn_jax.population import checkpoint
 from unlearn_jax.population.evaluate import evaluate
 from unlearn_jax.population.members import make_tables, member_keys
@@ -67,6 +68,7 @@ class Setup(NamedTuple):
     shown: np.ndarray  # rows that are evaluated
     training: tuple[Fold, Plan, dict[str, float]]  # from scratch; one fold for all references, so one program
     options: Options
+    decoder: Cached | None = None  # language: the model that answers token by token
 
 
 def prepare_study(config: StudyConfig, watch: Watch = SILENT, **options) -> Setup:
@@ -98,8 +100,8 @@ def prepare_study(config: StudyConfig, watch: Watch = SILENT, **options) -> Setu
     if len(plain) > REST_SHOWN:
         plain = np.sort(np.random.default_rng([config.seed, 4]).choice(plain, REST_SHOWN, replace=False))
     shown = np.sort(np.concatenate([plain, np.flatnonzero((bench.origin != 0) | (bench.request >= 0))]))
-    stored = Stored(jnp.asarray(bench.inputs), jnp.asarray(bench.targets))
-    return Setup(config, dataset, bench, problem, stored, shown, prepare("retrain", problem), setting)
+    stored, training = Stored(jnp.asarray(bench.inputs), jnp.asarray(bench.targets)), prepare("retrain", problem)
+    return Setup(config, dataset, bench, problem, stored, shown, training, setting, _decoder(config, dataset))
 
 
 def _problem(config: StudyConfig, dataset: Dataset, targets: list[np.ndarray]) -> Problem:
@@ -125,10 +127,22 @@ def _problem(config: StudyConfig, dataset: Dataset, targets: list[np.ndarray]) -
 def _language_problem(config: StudyConfig, dataset: Dataset, name: str, recipe: Recipe) -> Problem:
     """A language model of the data set's vocabulary, asked for one of an attribute's values."""
     length = dataset.train.inputs.shape[1:]
-    given = {"dtype": config.dtype or "float32"} | configs.model_options_of(config)
-    model = _model(name, len(dataset.about.words), length, None, None, tuple(sorted(given.items())))
+    given = tuple(sorted(_language_options(config).items()))
+    model = _model(name, len(dataset.about.words), length, None, None, given)
     example = jax.ShapeDtypeStruct((1, *length), dataset.train.inputs.dtype)
     return Problem(model, _value_task(dataset.about.words), example, dataset.num_classes, recipe)
+
+
+def _language_options(config: StudyConfig) -> dict:
+    """Options of the study's decoder."""
+    return {"dtype": config.dtype or "float32"} | configs.model_options_of(config)
+
+
+def _decoder(config: StudyConfig, dataset: Dataset) -> Cached | None:
+    """The study's language model with a cache of keys and values, where it has one."""
+    if dataset.kind != "facts":
+        return None
+    return cached_decoder(len(dataset.about.words), dataset.train.inputs.shape[1:], **_language_options(config))
 
 
 @functools.lru_cache(maxsize=8)

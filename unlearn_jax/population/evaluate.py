@@ -33,6 +33,7 @@ class Evaluation(NamedTuple):
     correct: np.ndarray  # (N, n) float32, 0 or 1; NaN where the margin is not finite
     scores: np.ndarray | None = None  # (N, n, K) float32, log-probability of each candidate answer, nats
     spoken: Spoken | None = None  # language, where the answers are known to have L tokens
+    greedy: np.ndarray | None = None  # (N, n, L) int32, the answer by greedy decoding, see `greedy_answers`
 
 
 _PROGRAMS: dict = {}
