@@ -13,15 +13,20 @@ from unlearn_jax.config import StudyConfig
 from unlearn_jax.errors import InputError
 from unlearn_jax.methods import METHODS, prepare
 from unlearn_jax.methods.common import Problem, Recipe
-from unlearn_jax.methods.random_label import wrong_labels
+from unlearn_jax.methods.random_label import wrong_answers
 from unlearn_jax.population.plans import Sizes
 from unlearn_jax.tasks import value_task
 from unlearn_jax.types import Batch, Batches, Model, Outputs
 
 LANGUAGE = [name for name, entry in METHODS.items() if "language" in entry.reads]
-GROUPS = np.repeat([-1, 0, 1, -1], [4, 3, 3, 2])  # tokens 4..6 and 7..9 are values; 0 is padding
-CUES = [2, 3]  # the tokens after which an answer is due
-STATEMENTS = [[1, 10, 2, 4, 0], [10, 1, 3, 7, 0], [1, 2, 5, 0, 0], [11, 10, 1, 3, 8], [11, 2, 6, 0, 0], [1, 3, 9, 0, 0]]
+VALUES = np.array([[[4, 5], [4, 6], [6, 5]], [[7, 8], [7, 9], [9, 8]]])  # of two attributes, two tokens each
+REFUSAL = np.array([12, 13])
+CUES = [2, 3]  # the tokens after which an answer is due; 1, 10 and 11 are prompt, 0 is padding
+SAID = [*CUES, 4, 6, 7, 9, 12]  # what is said last before a token of an answer, of other answers or of a refusal
+STATEMENTS = [
+    [1, 10, 2, 4, 5, 0], [10, 1, 3, 7, 8, 0], [1, 2, 4, 6, 0, 0], [11, 10, 1, 3, 9, 8], [11, 2, 6, 5, 0, 0],
+    [1, 3, 7, 9, 0, 0],
+]  # fmt: skip
 ONCE = {
     "weight_decay": 0.0,
     "epochs": 2,
@@ -35,16 +40,18 @@ ONCE = {
 
 def table():
     """The model: logits of the next token by token alone."""
-    init = lambda key, inputs: {"params": {"rows": jax.random.normal(key, (12, 12))}, "state": {}}
+    init = lambda key, inputs: {"params": {"rows": jax.random.normal(key, (14, 14))}, "state": {}}
 
     def apply(variables, inputs, key=None, train=False):
         logits = variables["params"]["rows"][inputs]
-        return Outputs(logits, logits.mean(axis=1)), variables["state"]
+        return Outputs(logits, logits.mean(axis=1), {"block0": logits}), variables["state"]
 
     return Model(init, apply)
 
 
-PROBLEM = Problem(table(), value_task(GROUPS), jax.ShapeDtypeStruct((1, 5), jnp.int32), 3, Recipe(batch=4, steps=4))
+PROBLEM = Problem(
+    table(), value_task(VALUES, REFUSAL), jax.ShapeDtypeStruct((1, 6), jnp.int32), 3, Recipe(batch=4, steps=4)
+)
 
 
 def batch(rows):
@@ -52,8 +59,8 @@ def batch(rows):
     inputs = np.asarray(STATEMENTS, np.int32)[rows]
     targets = np.full_like(inputs, -1)
     for i, row in enumerate(inputs):
-        at = int((row != 0).sum()) - 2
-        targets[i, at] = row[at + 1]
+        at = int((row != 0).sum()) - 3
+        targets[i, at : at + 2] = row[at + 1 : at + 3]
     return Batch(jnp.asarray(inputs), jnp.asarray(targets), jnp.ones(len(rows)), jnp.asarray(rows, jnp.int32))
 
 
@@ -76,12 +83,17 @@ def unlearned(name, **settings):
     return np.asarray(start["params"]["rows"]), np.asarray(after["params"]["rows"])
 
 
-@pytest.mark.parametrize("name", [n for n in LANGUAGE if n not in ("retrain", "do_nothing")])
+EVERYWHERE = {  # methods that change all weights whatever they read, and why
+    "retrain": "draws all weights anew",
+    "do_nothing": "changes nothing",
+}
+OWN = {"ssd": {"alpha": 1e-3, "scale": 1e-3}, "l1_sparse": {"alpha": 0.0}}
+
+
+@pytest.mark.parametrize("name", [name for name in LANGUAGE if name not in EVERYWHERE])
 def test_only_what_is_said_where_an_answer_is_due_is_changed(name):
-    before, after = unlearned(
-        name, **{"ssd": {"alpha": 1e-3, "scale": 1e-3}, "l1_sparse": {"alpha": 0.0}}.get(name, {})
-    )
-    others = np.setdiff1d(np.arange(12), CUES)
+    before, after = unlearned(name, **OWN.get(name, {}))
+    others = np.setdiff1d(np.arange(14), SAID)
     np.testing.assert_array_equal(after[others], before[others])  # prompt, answer and padding: nothing follows them
     assert np.abs(after[CUES] - before[CUES]).max() > 0
     if name == "ssd":
@@ -90,14 +102,18 @@ def test_only_what_is_said_where_an_answer_is_due_is_changed(name):
 
 def test_wrong_answers_are_other_values_of_the_same_attribute():
     some = batch([0, 1, 2, 3])
+    group = {tuple(value): i for i, values in enumerate(VALUES.tolist()) for value in values}
+    answers = lambda targets: [tuple(row[row >= 0].tolist()) for row in np.asarray(targets)]
+    true = answers(some.targets)
     for allowed in (False, True):
-        drawn = [
-            np.asarray(wrong_labels(jax.random.key(seed), some, 3, allowed, PROBLEM.task.swap)) for seed in range(30)
-        ]
-        live = np.asarray(some.targets) >= 0
-        assert all((labels[~live] == -1).all() for labels in drawn)
-        assert all((GROUPS[labels[live]] == GROUPS[np.asarray(some.targets)[live]]).all() for labels in drawn)
-        same = np.mean([(labels[live] == np.asarray(some.targets)[live]).mean() for labels in drawn])
+        keys = [jax.random.key(seed) for seed in range(30)]
+        drawn = [wrong_answers(key, some, 3, allowed, PROBLEM.task.swap) for key in keys]
+        for other in drawn:
+            np.testing.assert_array_equal(other.targets >= 0, some.targets >= 0)
+            read = np.take_along_axis(np.asarray(other.inputs), np.argmax(other.targets >= 0, axis=1)[:, None] + 1, 1)
+            assert read[:, 0].tolist() == [first for first, _ in answers(other.targets)]  # and is what the model reads
+            assert [group[a] for a in answers(other.targets)] == [group[a] for a in true]
+        same = np.mean([[a == b for a, b in zip(answers(other.targets), true)] for other in drawn])
         assert same == 0 if not allowed else 0.2 < same < 0.5
 
 
