@@ -11,7 +11,7 @@ import pytest
 from unlearn_jax import config as configs
 from unlearn_jax.config import StudyConfig
 from unlearn_jax.errors import InputError
-from unlearn_jax.methods import METHODS, prepare
+from unlearn_jax.methods import METHODS, prepare, sisa
 from unlearn_jax.methods.common import Problem, Recipe
 from unlearn_jax.methods.random_label import wrong_answers
 from unlearn_jax.population.plans import Sizes
@@ -64,7 +64,7 @@ def batch(rows):
     return Batch(jnp.asarray(inputs), jnp.asarray(targets), jnp.ones(len(rows)), jnp.asarray(rows, jnp.int32))
 
 
-def unlearned(name, **settings):
+def unlearned(name, kept=(2, 3, 4, 5), **settings):
     """Logits before and after a method that sees two statements to forget and four to retain at every update."""
     entry = METHODS[name]
     own = {k: v for k, v in (ONCE | settings).items() if k in entry.static or k in entry.numeric}
@@ -74,7 +74,7 @@ def unlearned(name, **settings):
     state, update = method.init(jax.random.key(1), start), jax.jit(method.update)
     for t in range(plan.steps):
         given = Batches(
-            batch([0, 1]), batch([2, 3, 4, 5]), jnp.int32(plan.phase[t]), jnp.int32(t), jnp.float32(plan.rate[t]),
+            batch([0, 1]), batch(list(kept)), jnp.int32(plan.phase[t]), jnp.int32(t), jnp.float32(plan.rate[t]),
             jnp.float32(t / plan.steps),
         )  # fmt: skip
         state, loss = update(jax.random.fold_in(jax.random.key(2), t), state, given)
@@ -86,8 +86,21 @@ def unlearned(name, **settings):
 EVERYWHERE = {  # methods that change all weights whatever they read, and why
     "retrain": "draws all weights anew",
     "do_nothing": "changes nothing",
+    "sisa": "trains an ensemble anew before",
+    "langevin": "adds noise to all weights",
+    "eu_k": "draws the last group of layers anew, here the only one",
+    "kde": "draws the first and the last group anew",
+    "prmq": "rounds all weights",
 }
-OWN = {"ssd": {"alpha": 1e-3, "scale": 1e-3}, "l1_sparse": {"alpha": 0.0}}
+OWN = {
+    "ssd": {"alpha": 1e-3, "scale": 1e-3},
+    "lfssd": {"alpha": 1e-3, "scale": 1e-3},
+    "l1_sparse": {"alpha": 0.0},
+    "woodfisher": {"samples": 4},
+    "influence": {"steps": 3},
+    "warnecke_second": {"steps": 3},
+    "sfron": {"rounds": 2},
+}
 
 
 @pytest.mark.parametrize("name", [name for name in LANGUAGE if name not in EVERYWHERE])
@@ -96,8 +109,23 @@ def test_only_what_is_said_where_an_answer_is_due_is_changed(name):
     others = np.setdiff1d(np.arange(14), SAID)
     np.testing.assert_array_equal(after[others], before[others])  # prompt, answer and padding: nothing follows them
     assert np.abs(after[CUES] - before[CUES]).max() > 0
-    if name == "ssd":
+    if name in ("ssd", "lfssd"):
         assert (np.abs(after[CUES]) <= np.abs(before[CUES])).all()  # dampened
+
+
+@pytest.mark.parametrize("name", ["eu_k", "kde", "prmq", "langevin"])
+def test_what_else_is_changed_does_not_depend_on_what_is_read(name):
+    one, other = (unlearned(name, kept)[1] for kept in ((2, 3, 4, 5), (2, 3, 2, 3)))
+    others = np.setdiff1d(np.arange(14), SAID)
+    np.testing.assert_array_equal(one[others], other[others])
+    assert np.abs(one[CUES] - other[CUES]).max() > 0
+
+
+def test_an_ensemble_of_language_models_votes_token_by_token():
+    rows = jax.random.normal(jax.random.key(0), (3, 14, 14))
+    found, _ = sisa.voting(PROBLEM, {}).apply({"params": {"rows": rows}, "state": {}}, batch([0, 1, 2]).inputs)
+    each = np.asarray(jax.nn.softmax(rows))[:, np.asarray(STATEMENTS)[:3]]
+    np.testing.assert_allclose(np.exp(found.logits), each.mean(axis=0), rtol=1e-5)
 
 
 def test_wrong_answers_are_other_values_of_the_same_attribute():
