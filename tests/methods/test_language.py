@@ -1,32 +1,20 @@
-"""Methods on a language model: prompt and padding are masked, and answers stay among the values of their attribute.
-
-The model is a table of next-token logits by token, so that what a method may move can be read off its rows.
-"""
+"""Methods on a language model: prompt and padding are masked, and answers stay among the values of their attribute."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from statements import CUES, PROBLEM, SAID, STATEMENTS, VALUES, VOCABULARY, batch
 
 from unlearn_jax import config as configs
 from unlearn_jax.config import StudyConfig
 from unlearn_jax.errors import InputError
 from unlearn_jax.methods import METHODS, prepare, sisa
-from unlearn_jax.methods.common import Problem, Recipe
 from unlearn_jax.methods.random_label import wrong_answers
 from unlearn_jax.population.plans import Sizes
-from unlearn_jax.tasks import value_task
-from unlearn_jax.types import Batch, Batches, Model, Outputs
+from unlearn_jax.types import Batches
 
 LANGUAGE = [name for name, entry in METHODS.items() if "language" in entry.reads]
-VALUES = np.array([[[4, 5], [4, 6], [6, 5]], [[7, 8], [7, 9], [9, 8]]])  # of two attributes, two tokens each
-REFUSAL = np.array([12, 13])
-CUES = [2, 3]  # the tokens after which an answer is due; 1, 10 and 11 are prompt, 0 is padding
-SAID = [*CUES, 4, 6, 7, 9, 12]  # what is said last before a token of an answer, of other answers or of a refusal
-STATEMENTS = [
-    [1, 10, 2, 4, 5, 0], [10, 1, 3, 7, 8, 0], [1, 2, 4, 6, 0, 0], [11, 10, 1, 3, 9, 8], [11, 2, 6, 5, 0, 0],
-    [1, 3, 7, 9, 0, 0],
-]  # fmt: skip
 ONCE = {
     "weight_decay": 0.0,
     "epochs": 2,
@@ -36,32 +24,6 @@ ONCE = {
     "forget_batch": 4,
     "bound": np.inf,
 }
-
-
-def table():
-    """The model: logits of the next token by token alone."""
-    init = lambda key, inputs: {"params": {"rows": jax.random.normal(key, (14, 14))}, "state": {}}
-
-    def apply(variables, inputs, key=None, train=False):
-        logits = variables["params"]["rows"][inputs]
-        return Outputs(logits, logits.mean(axis=1), {"block0": logits}), variables["state"]
-
-    return Model(init, apply)
-
-
-PROBLEM = Problem(
-    table(), value_task(VALUES, REFUSAL), jax.ShapeDtypeStruct((1, 6), jnp.int32), 3, Recipe(batch=4, steps=4)
-)
-
-
-def batch(rows):
-    """Some of the statements."""
-    inputs = np.asarray(STATEMENTS, np.int32)[rows]
-    targets = np.full_like(inputs, -1)
-    for i, row in enumerate(inputs):
-        at = int((row != 0).sum()) - 3
-        targets[i, at : at + 2] = row[at + 1 : at + 3]
-    return Batch(jnp.asarray(inputs), jnp.asarray(targets), jnp.ones(len(rows)), jnp.asarray(rows, jnp.int32))
 
 
 def unlearned(name, kept=(2, 3, 4, 5), **settings):
@@ -106,7 +68,7 @@ OWN = {
 @pytest.mark.parametrize("name", [name for name in LANGUAGE if name not in EVERYWHERE])
 def test_only_what_is_said_where_an_answer_is_due_is_changed(name):
     before, after = unlearned(name, **OWN.get(name, {}))
-    others = np.setdiff1d(np.arange(14), SAID)
+    others = np.setdiff1d(np.arange(VOCABULARY), SAID)
     np.testing.assert_array_equal(after[others], before[others])  # prompt, answer and padding: nothing follows them
     assert np.abs(after[CUES] - before[CUES]).max() > 0
     if name in ("ssd", "lfssd"):
@@ -116,13 +78,13 @@ def test_only_what_is_said_where_an_answer_is_due_is_changed(name):
 @pytest.mark.parametrize("name", ["eu_k", "kde", "prmq", "langevin"])
 def test_what_else_is_changed_does_not_depend_on_what_is_read(name):
     one, other = (unlearned(name, kept)[1] for kept in ((2, 3, 4, 5), (2, 3, 2, 3)))
-    others = np.setdiff1d(np.arange(14), SAID)
+    others = np.setdiff1d(np.arange(VOCABULARY), SAID)
     np.testing.assert_array_equal(one[others], other[others])
     assert np.abs(one[CUES] - other[CUES]).max() > 0
 
 
 def test_an_ensemble_of_language_models_votes_token_by_token():
-    rows = jax.random.normal(jax.random.key(0), (3, 14, 14))
+    rows = jax.random.normal(jax.random.key(0), (3, VOCABULARY, VOCABULARY))
     found, _ = sisa.voting(PROBLEM, {}).apply({"params": {"rows": rows}, "state": {}}, batch([0, 1, 2]).inputs)
     each = np.asarray(jax.nn.softmax(rows))[:, np.asarray(STATEMENTS)[:3]]
     np.testing.assert_allclose(np.exp(found.logits), each.mean(axis=0), rtol=1e-5)
