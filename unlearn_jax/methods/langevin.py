@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import optax
 
 from unlearn_jax.data.augment import augmentation
-from unlearn_jax.methods.common import Context, Entry, Problem, Trained, follow, mean_loss, phased_method
+from unlearn_jax.methods.common import BOTH, Context, Entry, Problem, Trained, follow, mean_loss, phased_method
 from unlearn_jax.methods.parts import fresh, normal_like
 from unlearn_jax.population.plans import epochs_over_retained, uniform_plan
 from unlearn_jax.population.program import Fold
@@ -85,4 +85,5 @@ ENTRY = Entry(
     },
     notes="compared with originals of the usual recipe; no certificate for networks",
     begin=begin,
+    reads=BOTH,
 )
