@@ -6,6 +6,7 @@ import functools
 import math
 import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import NamedTuple
 
 import jax
@@ -17,6 +18,8 @@ from unlearn_jax.config import StudyConfig
 from unlearn_jax.data import load_dataset
 from unlearn_jax.data.arrays import Dataset, pixel_stats, subset
 from unlearn_jax.data.facts import value_groups
+from unlearn_jax.data.kinds import KINDS
+from unlearn_jax.data.neighbours import mine, threshold_of
 from unlearn_jax.data.splits import (
     Bench,
     RequestRows,
@@ -67,6 +70,7 @@ class Setup(NamedTuple):
     shown: np.ndarray  # rows that are evaluated
     training: tuple[Fold, Plan, dict[str, float]]  # from scratch; one fold for all references, so one program
     options: Options
+    notes: tuple[str, ...] = ()  # sentences without full stop, on what was left out of the data
 
 
 def prepare_study(config: StudyConfig, watch: Watch = SILENT, **options) -> Setup:
@@ -81,25 +85,79 @@ def prepare_study(config: StudyConfig, watch: Watch = SILENT, **options) -> Setu
     dataset = load_dataset(config.dataset, data_dir=options.pop("data_dir", None))
     if config.train_size or config.test_size:
         dataset = subset(dataset, config.train_size or None, config.test_size or None, config.seed)
-    pick = functools.partial(choose_targets, dataset, config.targets, config.num_targets, config.requests, config.seed)
-    layout = functools.partial(
-        make_bench, dataset, copies=max(configs.copies_of(config)), level=config.similarity, seed=config.seed
-    )
-    targets = pick(np.zeros(len(dataset.train.targets)))
+    options = Options(**{"axis": "auto", **options})
+    pick, notes = _picker(config, dataset)
+    targets, mined = pick(np.zeros(len(dataset.train.targets)))
     _check_copies(config, dataset, targets)
-    problem, bench = _problem(config, dataset, targets), layout(targets)
-    setting = _checked(Options(**{"axis": "auto", **options}), problem)
+    read = functools.partial(_read, config, dataset, options.store)
+    whole = read([]) if config.targets == "atypical" else read([*targets, *mined])
+    problem, bench = _problem(config, whole, targets), _layout(config, whole, targets, mined)
+    setting = _checked(options, problem)
     _check_methods(config, problem, bench)  # sizes are the same whoever the targets are: before the pilots train
     if config.targets == "atypical":
-        targets = pick(_pilot_score(config, dataset, _problem(config, dataset, []), setting, watch))
-        problem, bench = _problem(config, dataset, targets), layout(targets)
+        targets, mined = pick(_pilot_score(config, whole, _problem(config, whole, []), setting, watch))
+        whole = read([*targets, *mined])
+        problem, bench = _problem(config, whole, targets), _layout(config, whole, targets, mined)
+    dataset = whole
     _check_placebo(config, bench)
+    notes += getattr(dataset.about, "notes", ())
+    for note in notes:
+        watch.say(note)
     plain = np.flatnonzero((bench.origin == 0) & (bench.request < 0))
     if len(plain) > REST_SHOWN:
         plain = np.sort(np.random.default_rng([config.seed, 4]).choice(plain, REST_SHOWN, replace=False))
     shown = np.sort(np.concatenate([plain, np.flatnonzero((bench.origin != 0) | (bench.request >= 0))]))
     stored = Stored(jnp.asarray(bench.inputs), jnp.asarray(bench.targets))
-    return Setup(config, dataset, bench, problem, stored, shown, prepare("retrain", problem), setting)
+    return Setup(config, dataset, bench, problem, stored, shown, prepare("retrain", problem), setting, notes)
+
+
+def _read(config: StudyConfig, dataset: Dataset, store, without: list[np.ndarray]) -> Dataset:
+    """The data set with inputs that no training row of ``without`` has a part in but its own."""
+    rows = np.concatenate([np.zeros(0, np.int64), *(np.ravel(part) for part in without)])
+    cache = None if store is None else Path(store) / "embeddings"
+    return KINDS[dataset.kind].read(dataset, configs.features_of(config)._replace(cache=cache), rows)
+
+
+def _layout(config: StudyConfig, dataset: Dataset, targets: list[np.ndarray], mined: list[np.ndarray]) -> Bench:
+    """The stored examples of the study."""
+    found = np.concatenate(mined) if mined else None
+    copies = max(configs.copies_of(config))
+    return make_bench(dataset, targets, copies=copies, level=config.similarity, seed=config.seed, mined=found)
+
+
+def _picker(config: StudyConfig, dataset: Dataset) -> tuple[Callable, tuple[str, ...]]:
+    """How targets are chosen by a score: ``score -> (targets, mined neighbours)`` by request; and notes for the record.
+
+    Mined neighbours are [] where copies are made.
+    """
+    copies, notes, more = max(configs.copies_of(config)), (), {}
+    chosen = functools.partial(
+        choose_targets, dataset, config.targets, config.num_targets, config.requests, config.seed
+    )
+    if dataset.kind == "text" and config.targets not in ("class", "whole_class"):
+        count = np.bincount(dataset.train.classes, minlength=dataset.num_classes)
+        more["room"] = np.maximum(count - 1, 0) // (copies + 1)
+        if few := int((more["room"] == 0).sum()):
+            notes = (
+                f"{few} of {dataset.num_classes} classes have too few documents for a placebo and give no targets",
+            )
+    least = threshold_of(config.similarity) if dataset.kind == "text" else None
+    if least is None:
+        return lambda score: (chosen(score, **more), []), notes
+    if config.targets == "whole_class":
+        raise InputError("--similarity natural takes single targets: choose other --targets than whole_class.")
+    mined = mine(KINDS[dataset.kind].embedding(dataset.train, slice(None)), copies, least, config.seed)
+    called = f"documents with {copies} others at cosine {least:g} or more that share none"
+    near = dict(zip(mined.rows.tolist(), mined.near))
+
+    def pick(score: np.ndarray) -> tuple[list[np.ndarray], list[np.ndarray]]:
+        targets = chosen(score, among=(mined.rows, called), **more)
+        return targets, [np.stack([near[row] for row in part.tolist()]) for part in targets]
+
+    return pick, (
+        *notes,
+        "copies are the nearest training documents: what they and a target share is influence shared with S",
+    )
 
 
 def _problem(config: StudyConfig, dataset: Dataset, targets: list[np.ndarray]) -> Problem:
@@ -111,6 +169,8 @@ def _problem(config: StudyConfig, dataset: Dataset, targets: list[np.ndarray]) -
     name, recipe = configs.recipe_of(config)
     if dataset.kind == "facts":
         return _language_problem(config, dataset, name, recipe)
+    if dataset.kind == "text":
+        return _text_problem(config, dataset, name, recipe)
     shape, mean, std = dataset.train.inputs.shape[1:], dataset.mean, dataset.std
     if targets:
         mean, std = pixel_stats(np.delete(dataset.train.inputs, np.concatenate(targets), axis=0))
@@ -129,6 +189,16 @@ def _language_problem(config: StudyConfig, dataset: Dataset, name: str, recipe: 
     model = _model(name, len(dataset.about.words), length, None, None, tuple(sorted(given.items())))
     example = jax.ShapeDtypeStruct((1, *length), dataset.train.inputs.dtype)
     return Problem(model, _value_task(tuple(value_groups(dataset.about))), example, dataset.num_classes, recipe)
+
+
+def _text_problem(config: StudyConfig, dataset: Dataset, name: str, recipe: Recipe) -> Problem:
+    """A classifier of what the reader makes of texts."""
+    shape, vocab = dataset.train.inputs.shape[1:], dataset.about.reader.vocab
+    given = {"dtype": config.dtype or "float32"} | configs.model_options_of(config)
+    given |= {} if vocab is None else {"vocab": vocab}
+    model = _model(name, dataset.num_classes, shape, None, None, tuple(sorted(given.items())))
+    example = jax.ShapeDtypeStruct((1, *shape), dataset.train.inputs.dtype)
+    return Problem(model, classification(), example, dataset.num_classes, recipe)
 
 
 @functools.lru_cache(maxsize=8)
@@ -151,7 +221,7 @@ def _checked(options: Options, problem: Problem) -> Options:
         raise InputError(f"--chunk is {options.chunk}: give 0 (by backend) or more.")
     if options.axis != "auto":
         return options
-    if problem.task.token_logprob is not None:
+    if problem.task.token_logprob is not None or (problem.example.dtype, problem.example.ndim) == (jnp.int32, 2):
         return options._replace(axis="vmap")  # transformers batch over members at any size
     flops = flops_per_example(problem.model, problem.example.shape[1:], str(problem.example.dtype))
     return options._replace(axis=choose_axis(flops))
@@ -182,11 +252,11 @@ def _check_methods(config: StudyConfig, problem: Problem, bench: Bench) -> None:
 def _check_copies(config: StudyConfig, dataset: Dataset, targets: list[np.ndarray]) -> None:
     """Raise `InputError` for more copies than the data or the memory allow, before any is made."""
     copies, asked = max(configs.copies_of(config)), max(len(t) for t in targets)
-    others = len(dataset.train.targets) - asked
+    others, nouns = len(dataset.train.targets) - asked, KINDS[dataset.kind].nouns
     if copies * asked > others:
         raise InputError(
-            f"--copies {copies} makes {copies * asked:,} similar images of {asked} targets, more than the {others:,} "
-            f"other training images: give at most {others // asked}."
+            f"--copies {copies} makes {copies * asked:,} similar {nouns} of {asked} targets, more than the {others:,} "
+            f"other training {nouns}: give at most {others // asked}."
         )
     made = copies * sum(len(t) for t in targets)
     needed = made * dataset.train.inputs[0].size * COPY_BYTES
