@@ -23,6 +23,7 @@ WORDS, CONTEXT = 8_000, 64  # token numbers, and tokens of a row
 MINILM = "UNLEARN_JAX_MINILM"  # the environment variable with the folder of its files
 MINILM_CONTEXT = 256
 PADDING = 0  # of the encoder
+MOST_KEPT = 8  # results
 _KEPT: dict[str, tuple[np.ndarray, int]] = {}  # the embeddings of this process by digest
 
 
@@ -161,6 +162,8 @@ def embeddings(folder: str, texts: Sequence[str], length: int, cache: Path | Non
     if known not in _KEPT:
         _KEPT[known] = embed(folder, texts, length=length)
     vectors, cut = _KEPT[known]
+    if len(_KEPT) > MOST_KEPT:
+        _KEPT.pop(next(iter(_KEPT)))
     if path is not None and not path.is_file():
         path.parent.mkdir(parents=True, exist_ok=True)
         part = path.with_name(f".{path.stem}-{os.getpid()}.npz")
