@@ -130,8 +130,10 @@ def _measured_texts(setup, copies: np.ndarray, source: np.ndarray) -> dict[str, 
         folder = minilm_folder()
     except InputError:  # a measure that not everyone has the weights for
         return found
-    vectors, _ = embeddings(folder, a + b, MEASURED, None)
-    return found | {"minilm": (vectors[: len(a)] * vectors[len(a) :]).sum(axis=1)}
+    rows = np.flatnonzero((setup.bench.cluster >= 0) & (setup.bench.origin <= 1))  # of all levels, embedded once
+    vectors, _ = embeddings(folder, words_of(setup, rows), MEASURED, None)
+    one, other = (vectors[np.searchsorted(rows, part)] for part in (copies, source))
+    return found | {"minilm": (one * other).sum(axis=1)}
 
 
 def _quantiles(values: np.ndarray) -> dict[str, float]:

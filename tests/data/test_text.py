@@ -1,5 +1,7 @@
 """Documents as a data set: readers that know nothing of the requests, edited copies, mined neighbours, bad input."""
 
+import os
+
 import documents
 import numpy as np
 import pytest
@@ -148,6 +150,15 @@ def test_embeddings_are_kept_beside_the_run_and_read_back(tmp_path, monkeypatch)
     readers._KEPT.clear()
     read_texts(DATA, features)
     assert len(calls) == 3
+
+
+@pytest.mark.skipif(not os.environ.get(readers.MINILM), reason="set UNLEARN_JAX_MINILM to a folder with MiniLM's files")
+def test_minilm_takes_edited_copies_for_near():
+    found = bench(Features("minilm"), copies=1)
+    sources, copies = (found.inputs[(found.origin == origin) & (found.cluster >= 0)] for origin in (0, 1))
+    assert found.inputs.shape[1] == 384
+    cosine = (sources / np.sqrt(384)) @ (copies / np.sqrt(384)).T
+    assert np.diag(cosine).min() > 0.8 and (np.argmax(cosine, axis=1) == np.arange(4)).all()
 
 
 # --- mined neighbours -------------------------------------------------------------------------------------------------
