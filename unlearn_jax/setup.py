@@ -14,12 +14,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from unlearn_jax import config as configs
+from unlearn_jax.choosing import picker
 from unlearn_jax.config import StudyConfig
 from unlearn_jax.data import load_dataset
 from unlearn_jax.data.arrays import Dataset, pixel_stats, subset
 from unlearn_jax.data.facts import value_groups
 from unlearn_jax.data.kinds import KINDS
-from unlearn_jax.data.neighbours import mine, threshold_of
 from unlearn_jax.data.splits import (
     Bench,
     RequestRows,
@@ -28,7 +28,6 @@ from unlearn_jax.data.splits import (
     placebo_shortfall,
     request_rows,
 )
-from unlearn_jax.data.targets import choose_targets
 from unlearn_jax.errors import InputError, choose
 from unlearn_jax.methods import Problem, prepare
 from unlearn_jax.methods.common import Recipe
@@ -76,7 +75,8 @@ class Setup(NamedTuple):
 def prepare_study(config: StudyConfig, watch: Watch = SILENT, **options) -> Setup:
     """Load the data, choose the targets, lay out the examples and build the model.
 
-    Nothing is written but, where ``store`` is among the options, the pilot members of atypical targets.
+    Nothing is written but, where ``store`` is among the options, the pilot members of atypical targets and embeddings
+    of texts.
 
     Raises:
         InputError: missing data, more targets or copies than the data allow, an unknown model or option.
@@ -86,7 +86,7 @@ def prepare_study(config: StudyConfig, watch: Watch = SILENT, **options) -> Setu
     if config.train_size or config.test_size:
         dataset = subset(dataset, config.train_size or None, config.test_size or None, config.seed)
     options = Options(**{"axis": "auto", **options})
-    pick, notes = _picker(config, dataset)
+    pick, notes = picker(config, dataset)
     targets, mined = pick(np.zeros(len(dataset.train.targets)))
     _check_copies(config, dataset, targets)
     read = functools.partial(_read, config, dataset, options.store)
@@ -123,41 +123,6 @@ def _layout(config: StudyConfig, dataset: Dataset, targets: list[np.ndarray], mi
     found = np.concatenate(mined) if mined else None
     copies = max(configs.copies_of(config))
     return make_bench(dataset, targets, copies=copies, level=config.similarity, seed=config.seed, mined=found)
-
-
-def _picker(config: StudyConfig, dataset: Dataset) -> tuple[Callable, tuple[str, ...]]:
-    """How targets are chosen by a score: ``score -> (targets, mined neighbours)`` by request; and notes for the record.
-
-    Mined neighbours are [] where copies are made.
-    """
-    copies, notes, more = max(configs.copies_of(config)), (), {}
-    chosen = functools.partial(
-        choose_targets, dataset, config.targets, config.num_targets, config.requests, config.seed
-    )
-    if dataset.kind == "text" and config.targets not in ("class", "whole_class"):
-        count = np.bincount(dataset.train.classes, minlength=dataset.num_classes)
-        more["room"] = np.maximum(count - 1, 0) // (copies + 1)
-        if few := int((more["room"] == 0).sum()):
-            notes = (
-                f"{few} of {dataset.num_classes} classes have too few documents for a placebo and give no targets",
-            )
-    least = threshold_of(config.similarity) if dataset.kind == "text" else None
-    if least is None:
-        return lambda score: (chosen(score, **more), []), notes
-    if config.targets == "whole_class":
-        raise InputError("--similarity natural takes single targets: choose other --targets than whole_class.")
-    mined = mine(KINDS[dataset.kind].embedding(dataset.train, slice(None)), copies, least, config.seed)
-    called = f"documents with {copies} others at cosine {least:g} or more that share none"
-    near = dict(zip(mined.rows.tolist(), mined.near))
-
-    def pick(score: np.ndarray) -> tuple[list[np.ndarray], list[np.ndarray]]:
-        targets = chosen(score, among=(mined.rows, called), **more)
-        return targets, [np.stack([near[row] for row in part.tolist()]) for part in targets]
-
-    return pick, (
-        *notes,
-        "copies are the nearest training documents: what they and a target share is influence shared with S",
-    )
 
 
 def _problem(config: StudyConfig, dataset: Dataset, targets: list[np.ndarray]) -> Problem:
