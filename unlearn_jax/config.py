@@ -59,7 +59,7 @@ class StudyConfig:
     paraphrase or semantic; texts besides: natural, the nearest training documents in place of copies (natural:0.6 at a
     cosine of .6 or more, else .5)"""
     copies: str = ""
-    """similar samples made of each target, several with commas; empty = 0,1,4,8 (facts: 0,1,4)"""
+    """similar samples made of each target, several with commas; empty = 0,1,4,8 (facts, encoder: 0,1,4)"""
     gamma: str = ""
     """share of each cluster that the request names, targets included, several with commas; empty = the targets alone"""
     targets: str = ""
@@ -126,7 +126,7 @@ class Preset:
         "ag_news_subset": LARGE,
         "imdb_reviews": LARGE,
     }
-    STUDY_BY_MODEL = {"encoder": {"members": 8}}
+    STUDY_BY_MODEL = {"encoder": {"copies": "0,1,4", "members": 8}}
 
 
 def resolved(config: StudyConfig) -> StudyConfig:
