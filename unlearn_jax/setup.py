@@ -6,6 +6,7 @@ import functools
 import math
 import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import NamedTuple
 
 import jax
@@ -13,10 +14,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from unlearn_jax import config as configs
+from unlearn_jax.choosing import picker
 from unlearn_jax.config import StudyConfig
 from unlearn_jax.data import load_dataset
 from unlearn_jax.data.arrays import Dataset, pixel_stats, subset
 from unlearn_jax.data.facts import refusal_tokens, value_tokens
+from unlearn_jax.data.kinds import KINDS
 from unlearn_jax.data.splits import (
     Bench,
     RequestRows,
@@ -25,7 +28,6 @@ from unlearn_jax.data.splits import (
     placebo_shortfall,
     request_rows,
 )
-from unlearn_jax.data.targets import choose_targets
 from unlearn_jax.errors import InputError, choose
 from unlearn_jax.methods import Problem, prepare
 from unlearn_jax.methods.common import Recipe
@@ -68,13 +70,15 @@ class Setup(NamedTuple):
     shown: np.ndarray  # rows that are evaluated
     training: tuple[Fold, Plan, dict[str, float]]  # from scratch; one fold for all references, so one program
     options: Options
+    notes: tuple[str, ...] = ()  # sentences without full stop, on what was left out of the data
     decoder: Cached | None = None  # language: the model that answers token by token
 
 
 def prepare_study(config: StudyConfig, watch: Watch = SILENT, **options) -> Setup:
     """Load the data, choose the targets, lay out the examples and build the model.
 
-    Nothing is written but, where ``store`` is among the options, the pilot members of atypical targets.
+    Nothing is written but, where ``store`` is among the options, the pilot members of atypical targets and embeddings
+    of texts.
 
     Raises:
         InputError: missing data, more targets or copies than the data allow, an unknown model or option.
@@ -83,25 +87,45 @@ def prepare_study(config: StudyConfig, watch: Watch = SILENT, **options) -> Setu
     dataset = load_dataset(config.dataset, data_dir=options.pop("data_dir", None))
     if config.train_size or config.test_size:
         dataset = subset(dataset, config.train_size or None, config.test_size or None, config.seed)
-    pick = functools.partial(choose_targets, dataset, config.targets, config.num_targets, config.requests, config.seed)
-    layout = functools.partial(
-        make_bench, dataset, copies=max(configs.copies_of(config)), level=config.similarity, seed=config.seed
-    )
-    targets = pick(np.zeros(len(dataset.train.targets)))
+    options = Options(**{"axis": "auto", **options})
+    pick, notes = picker(config, dataset)
+    targets, mined = pick(np.zeros(len(dataset.train.targets)))
     _check_copies(config, dataset, targets)
-    problem, bench = _problem(config, dataset, targets), layout(targets)
-    setting = _checked(Options(**{"axis": "auto", **options}), problem)
+    read = functools.partial(_read, config, dataset, options.store)
+    whole = read([]) if config.targets == "atypical" else read([*targets, *mined])
+    problem, bench = _problem(config, whole, targets), _layout(config, whole, targets, mined)
+    setting = _checked(options, problem)
     _check_methods(config, problem, bench)  # sizes are the same whoever the targets are: before the pilots train
     if config.targets == "atypical":
-        targets = pick(_pilot_score(config, dataset, _problem(config, dataset, []), setting, watch))
-        problem, bench = _problem(config, dataset, targets), layout(targets)
+        targets, mined = pick(_pilot_score(config, whole, _problem(config, whole, []), setting, watch))
+        whole = read([*targets, *mined])
+        problem, bench = _problem(config, whole, targets), _layout(config, whole, targets, mined)
+    dataset = whole
     _check_placebo(config, bench)
+    notes += getattr(dataset.about, "notes", ())
+    for note in notes:
+        watch.say(note)
     plain = np.flatnonzero((bench.origin == 0) & (bench.request < 0))
     if len(plain) > REST_SHOWN:
         plain = np.sort(np.random.default_rng([config.seed, 4]).choice(plain, REST_SHOWN, replace=False))
     shown = np.sort(np.concatenate([plain, np.flatnonzero((bench.origin != 0) | (bench.request >= 0))]))
     stored, training = Stored(jnp.asarray(bench.inputs), jnp.asarray(bench.targets)), prepare("retrain", problem)
-    return Setup(config, dataset, bench, problem, stored, shown, training, setting, _decoder(config, dataset))
+    decoder = _decoder(config, dataset)
+    return Setup(config, dataset, bench, problem, stored, shown, training, setting, notes, decoder)
+
+
+def _read(config: StudyConfig, dataset: Dataset, store, without: list[np.ndarray]) -> Dataset:
+    """The data set with inputs that no training row of ``without`` has a part in but its own."""
+    rows = np.concatenate([np.zeros(0, np.int64), *(np.ravel(part) for part in without)])
+    cache = None if store is None else Path(store) / "embeddings"
+    return KINDS[dataset.kind].read(dataset, configs.features_of(config)._replace(cache=cache), rows)
+
+
+def _layout(config: StudyConfig, dataset: Dataset, targets: list[np.ndarray], mined: list[np.ndarray]) -> Bench:
+    """The stored examples of the study."""
+    found = np.concatenate(mined) if mined else None
+    copies = max(configs.copies_of(config))
+    return make_bench(dataset, targets, copies=copies, level=config.similarity, seed=config.seed, mined=found)
 
 
 def _problem(config: StudyConfig, dataset: Dataset, targets: list[np.ndarray]) -> Problem:
@@ -113,6 +137,8 @@ def _problem(config: StudyConfig, dataset: Dataset, targets: list[np.ndarray]) -
     name, recipe = configs.recipe_of(config)
     if dataset.kind == "facts":
         return _language_problem(config, dataset, name, recipe)
+    if dataset.kind == "text":
+        return _text_problem(config, dataset, name, recipe)
     shape, mean, std = dataset.train.inputs.shape[1:], dataset.mean, dataset.std
     if targets:
         mean, std = pixel_stats(np.delete(dataset.train.inputs, np.concatenate(targets), axis=0))
@@ -145,6 +171,16 @@ def _decoder(config: StudyConfig, dataset: Dataset) -> Cached | None:
     return cached_decoder(len(dataset.about.words), dataset.train.inputs.shape[1:], **_language_options(config))
 
 
+def _text_problem(config: StudyConfig, dataset: Dataset, name: str, recipe: Recipe) -> Problem:
+    """A classifier of what the reader makes of texts."""
+    shape, vocab = dataset.train.inputs.shape[1:], dataset.about.reader.vocab
+    given = {"dtype": config.dtype or "float32"} | configs.model_options_of(config)
+    given |= {} if vocab is None else {"vocab": vocab}
+    model = _model(name, dataset.num_classes, shape, None, None, tuple(sorted(given.items())))
+    example = jax.ShapeDtypeStruct((1, *shape), dataset.train.inputs.dtype)
+    return Problem(model, classification(), example, dataset.num_classes, recipe)
+
+
 @functools.lru_cache(maxsize=8)
 def _value_task(words: tuple) -> Task:
     """The task; the same object for the same vocabulary, so that studies in one process share their programs."""
@@ -165,7 +201,7 @@ def _checked(options: Options, problem: Problem) -> Options:
         raise InputError(f"--chunk is {options.chunk}: give 0 (by backend) or more.")
     if options.axis != "auto":
         return options
-    if problem.task.token_logprob is not None:
+    if problem.task.token_logprob is not None or (problem.example.dtype, problem.example.ndim) == (jnp.int32, 2):
         return options._replace(axis="vmap")  # transformers batch over members at any size
     flops = flops_per_example(problem.model, problem.example.shape[1:], str(problem.example.dtype))
     return options._replace(axis=choose_axis(flops))
@@ -196,11 +232,11 @@ def _check_methods(config: StudyConfig, problem: Problem, bench: Bench) -> None:
 def _check_copies(config: StudyConfig, dataset: Dataset, targets: list[np.ndarray]) -> None:
     """Raise `InputError` for more copies than the data or the memory allow, before any is made."""
     copies, asked = max(configs.copies_of(config)), max(len(t) for t in targets)
-    others = len(dataset.train.targets) - asked
+    others, nouns = len(dataset.train.targets) - asked, KINDS[dataset.kind].nouns
     if copies * asked > others:
         raise InputError(
-            f"--copies {copies} makes {copies * asked:,} similar images of {asked} targets, more than the {others:,} "
-            f"other training images: give at most {others // asked}."
+            f"--copies {copies} makes {copies * asked:,} similar {nouns} of {asked} targets, more than the {others:,} "
+            f"other training {nouns}: give at most {others // asked}."
         )
     made = copies * sum(len(t) for t in targets)
     needed = made * dataset.train.inputs[0].size * COPY_BYTES
