@@ -14,6 +14,7 @@ from unlearn_jax.errors import InputError, choose
 from unlearn_jax.methods import METHODS, SCALES, check_setting, has_scale, select, settings_at
 from unlearn_jax.methods.common import Recipe
 from unlearn_jax.models import model_options
+from unlearn_jax.pretrained import check_rank
 
 MAY_BE_ZERO = (
     "micro",
@@ -26,6 +27,7 @@ MAY_BE_ZERO = (
     "attack_steps",
 )  # of a method
 SHARES = ("retain_share", "tail", "adjacent")
+READS = {"decoder": "facts", "minilm": "text"}  # kind of data of a model that reads no images
 TARGETS = ("random", "class", "whole_class", "atypical", "distant")
 
 
@@ -40,6 +42,8 @@ class StudyConfig:
     facts: decoder)"""
     model_options: tuple[str, ...] = ()
     """options of the model as NAME=VALUE, such as width=16 or widths=64,64"""
+    lora: int = 0
+    """rank of the adapters that members train on a frozen base, which knows no target; 0 = train all weights"""
     similarity: str = "near"
     """level of the constructed copies: exact, near or far; near:0.5 has edits half as strong; facts: exact, near,
     paraphrase or semantic"""
@@ -227,10 +231,11 @@ def check(config: StudyConfig) -> None:
     """Raise `InputError` for what can be seen to be wrong before any data is read."""
     config = resolved(config)
     KINDS[kind_of(config)].check_level(config.similarity)
-    if (recipe_of(config)[0] == "decoder") != (kind_of(config) == "facts"):
+    if READS.get(recipe_of(config)[0], "image") != kind_of(config):
         raise InputError(
             f"model '{recipe_of(config)[0]}' does not read the data of '{config.dataset}': leave --model out."
         )
+    check_rank(config.lora, recipe_of(config)[0])
     choose("targets", config.targets, TARGETS)
     choose("equal", config.equal, ("steps", "epochs"))
     if config.members < 1:

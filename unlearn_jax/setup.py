@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import math
 import os
@@ -36,8 +37,10 @@ from unlearn_jax.population.members import make_tables, member_keys
 from unlearn_jax.population.plans import Plan
 from unlearn_jax.population.run import Fold, Options, Stored, chunk_width, run_population
 from unlearn_jax.population.sharding import choose_axis
+from unlearn_jax.pretrained import about, pretrained, train_base
 from unlearn_jax.tasks import classification, value_task
-from unlearn_jax.types import Model, Task
+from unlearn_jax.trees import join_shared
+from unlearn_jax.types import Model, Task, Variables
 from unlearn_jax.unlearn import check_methods
 
 REST_SHOWN = 5000  # rest examples evaluated when there are more, a fixed random subset
@@ -67,6 +70,8 @@ class Setup(NamedTuple):
     shown: np.ndarray  # rows that are evaluated
     training: tuple[Fold, Plan, dict[str, float]]  # from scratch; one fold for all references, so one program
     options: Options
+    shared: Variables = {}  # what all members share, the base under LoRA
+    base: dict = {}  # what the manifest says of it
 
 
 def prepare_study(config: StudyConfig, watch: Watch = SILENT, **options) -> Setup:
@@ -88,10 +93,13 @@ def prepare_study(config: StudyConfig, watch: Watch = SILENT, **options) -> Setu
     targets = pick(np.zeros(len(dataset.train.targets)))
     _check_copies(config, dataset, targets)
     problem, bench = _problem(config, dataset, targets), layout(targets)
-    setting = _checked(Options(**{"axis": "auto", **options}), problem)
-    _check_methods(config, problem, bench)  # sizes are the same whoever the targets are: before the pilots train
+    plain = _problem(dataclasses.replace(config, lora=0), dataset, targets)
+    setting = _checked(Options(**{"axis": "auto", **options}), plain)
+    _check_methods(config, problem, bench, plain)  # sizes are the same whoever the targets are: before pilots train
+    shared, base = _base(config, dataset, problem, plain, setting, watch)
     if config.targets == "atypical":
-        targets = pick(_pilot_score(config, dataset, _problem(config, dataset, []), setting, watch))
+        score = _pilot_score(config, dataset, _problem(config, dataset, []), setting, shared, watch)
+        targets = pick(score)
         problem, bench = _problem(config, dataset, targets), layout(targets)
     _check_placebo(config, bench)
     plain = np.flatnonzero((bench.origin == 0) & (bench.request < 0))
@@ -99,7 +107,8 @@ def prepare_study(config: StudyConfig, watch: Watch = SILENT, **options) -> Setu
         plain = np.sort(np.random.default_rng([config.seed, 4]).choice(plain, REST_SHOWN, replace=False))
     shown = np.sort(np.concatenate([plain, np.flatnonzero((bench.origin != 0) | (bench.request >= 0))]))
     stored = Stored(jnp.asarray(bench.inputs), jnp.asarray(bench.targets))
-    return Setup(config, dataset, bench, problem, stored, shown, prepare("retrain", problem), setting)
+    training = prepare("retrain", problem)
+    return Setup(config, dataset, bench, problem, stored, shown, training, setting, shared, base)
 
 
 def _problem(config: StudyConfig, dataset: Dataset, targets: list[np.ndarray]) -> Problem:
@@ -126,7 +135,7 @@ def _language_problem(config: StudyConfig, dataset: Dataset, name: str, recipe: 
     """A language model of the data set's vocabulary, asked for one of an attribute's values."""
     length = dataset.train.inputs.shape[1:]
     given = {"dtype": config.dtype or "float32"} | configs.model_options_of(config)
-    model = _model(name, len(dataset.about.words), length, None, None, tuple(sorted(given.items())))
+    model = pretrained(name, len(dataset.about.words), length, rank=config.lora, **given).model
     example = jax.ShapeDtypeStruct((1, *length), dataset.train.inputs.dtype)
     return Problem(model, _value_task(tuple(value_groups(dataset.about))), example, dataset.num_classes, recipe)
 
@@ -157,6 +166,22 @@ def _checked(options: Options, problem: Problem) -> Options:
     return options._replace(axis=choose_axis(flops))
 
 
+def _base(config: StudyConfig, dataset: Dataset, problem: Problem, plain: Problem, options: Options, watch: Watch):
+    """What all members share, trained here, and what the manifest says of it; nothing where all weights are trained."""
+    if not config.lora:
+        return {}, {}
+    watch.stage("base", 1)
+    if options.store is not None:
+        checkpoint.check_writable(options.store)
+    base = train_base(plain, dataset, config.seed, options._replace(progress=watch.advance))
+    told = about(base, problem)
+    watch.say(
+        f"a base of {told['parameters']:,} values, trained on {told['examples']:,} examples that nobody asks to "
+        f"forget in {told['seconds']:.1f} s; adapters of {told['parameters_of_a_member']:,} values a member"
+    )
+    return base.shared, told
+
+
 def axes_of(config: StudyConfig) -> list[tuple[int, float | None]]:
     """Points of the copies and gamma axes; shares that name equally many copies are one point."""
     points = {}
@@ -172,11 +197,12 @@ def _every_request(config: StudyConfig, bench: Bench) -> list[RequestRows]:
     return [request_rows(bench, r, copies=copies, gamma=gamma) for copies, gamma in points for r in requests]
 
 
-def _check_methods(config: StudyConfig, problem: Problem, bench: Bench) -> None:
+def _check_methods(config: StudyConfig, problem: Problem, bench: Bench, plain: Problem) -> None:
     """Raise `InputError` for a method that cannot run as asked."""
     rows = _every_request(config, bench)
     given = {name: configs.settings_of(config).get(name, {}) for name in configs.applicable(config)}
-    check_methods(problem, rows, given, configs.scale_of(config), config.budget)
+    shared = jax.eval_shape(plain.model.init, jax.random.key(0), plain.example) if config.lora else {}
+    check_methods(problem, rows, given, configs.scale_of(config), config.budget, shared)
 
 
 def _check_copies(config: StudyConfig, dataset: Dataset, targets: list[np.ndarray]) -> None:
@@ -231,7 +257,9 @@ def _check_placebo(config: StudyConfig, bench: Bench) -> None:
             raise InputError(f"{said}.")
 
 
-def _pilot_score(config: StudyConfig, dataset: Dataset, problem: Problem, options: Options, watch: Watch) -> np.ndarray:
+def _pilot_score(
+    config: StudyConfig, dataset: Dataset, problem: Problem, options: Options, shared: Variables, watch: Watch
+) -> np.ndarray:
     """Minus the mean margin of each training image under pilot members that were not trained on it."""
     n = len(dataset.train.targets)
     data = Stored(jnp.asarray(dataset.train.inputs), jnp.asarray(dataset.train.targets))
@@ -245,7 +273,7 @@ def _pilot_score(config: StudyConfig, dataset: Dataset, problem: Problem, option
     if options.store is not None:
         checkpoint.check_writable(options.store)
     told = options._replace(progress=watch.advance, label="pilot")
-    population = run_population(fold, plan, data, tables, keys, {}, hp=hp, options=told)
+    population = run_population(fold, plan, data, tables, keys, join_shared({}, shared), hp=hp, options=told)
     width = chunk_width(PILOT_MEMBERS, options)
     margin = evaluate(problem.model, problem.task, population.variables, data, width=width, axis=options.axis).margin
     out = np.ones((PILOT_MEMBERS, n), bool)

@@ -35,6 +35,7 @@ from unlearn_jax.population.run import Stored, chunk_width, run_population
 from unlearn_jax.records import Recorder, environment, write_json
 from unlearn_jax.scoring import REFERENCES
 from unlearn_jax.setup import SILENT, Setup, Watch, absent_references, axes_of, prepare_study
+from unlearn_jax.trees import join_shared
 from unlearn_jax.types import Model, Population
 from unlearn_jax.unlearn import Job, unlearn
 
@@ -100,6 +101,7 @@ def _run(setup: Setup, out: Path, command: str, content: str, began: float, watc
         "train_images": len(setup.dataset.train.targets),
         "test_images": len(setup.dataset.test.targets),
         "started": time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(began)),
+        **({"base": setup.base} if setup.base else {}),
         "status": "running",
         **environment(),
     }
@@ -203,7 +205,8 @@ def _references(setup: Setup, level: Level, memory: dict, watch: Watch, absent) 
             hp = {k: np.full(config.members, v) for k, v in numeric.items()}
             keys = member_keys(config.seed, role, config.members)
             options = setup.options._replace(label=role)
-            population = run_population(fold, plan, setup.stored, tables, keys, {}, hp=hp, options=options)
+            start = join_shared({}, setup.shared)
+            population = run_population(fold, plan, setup.stored, tables, keys, start, hp=hp, options=options)
             memory[known] = _scored(setup, population, keep=role == "original")
         else:
             watch.advance(config.members, 0)
@@ -240,6 +243,7 @@ def _methods(setup: Setup, level: Level, original: Outcome, watch: Watch) -> lis
         longest=int((setup.bench.origin <= 1).sum()),
         scale=configs.scale_of(config),
         budget=config.budget,
+        shared=setup.shared,
     )
     settings, outcomes = configs.settings_of(config), []
     allowed = f"{config.budget:g}" if config.budget else ""

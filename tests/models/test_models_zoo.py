@@ -98,7 +98,7 @@ def _build_both(name):
     return [models.build_model(name, CLASSES, SHAPE, dtype=d, **options) for d in ("float32", "bfloat16")]
 
 
-@pytest.mark.parametrize("name", [name for name in models.MODELS if name != "decoder"])
+@pytest.mark.parametrize("name", [name for name in models.MODELS if name not in ("decoder", "minilm")])
 def test_bfloat16_keeps_parameters_and_results_in_float32(name):
     exact, rough = _build_both(name)
 

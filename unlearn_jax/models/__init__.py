@@ -1,8 +1,8 @@
 """Models by name, and their size and cost.
 
 Every factory of an image model is ``factory(num_classes, input_shape, **options) -> Model`` on standardised float
-inputs (B, H, W, C); parameters and logits are float32, the last linear layer is ``params["head"]``. Those of language
-take a vocabulary's size for ``num_classes``, (T,) for ``input_shape`` and int32 tokens (B, T).
+inputs (B, H, W, C); parameters and logits are float32, the last linear layer is ``params["head"]``. Those of text take
+(T,) for ``input_shape`` and int32 tokens (B, T); of language, a vocabulary's size for ``num_classes``.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 
 from unlearn_jax.errors import InputError, choose
-from unlearn_jax.models import convnet, mlp, resnet, transformer, vit
+from unlearn_jax.models import convnet, minilm, mlp, resnet, transformer, vit
 from unlearn_jax.models.adapters import from_linen, from_nnx, standardize
 from unlearn_jax.types import Model, Variables
 
@@ -27,6 +27,7 @@ MODELS: dict[str, Callable[..., Model]] = {
     "resnet18": resnet.resnet18,
     "vit": vit.vit,
     "decoder": transformer.decoder,
+    "minilm": minilm.minilm,
 }
 
 __all__ = [
