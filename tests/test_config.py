@@ -78,7 +78,7 @@ def test_what_is_left_open_is_the_data_sets_own():
         ({"dedup_threshold": -0.1}, "--dedup-threshold is -0.1"),
         ({"dedup_threshold": 1.2}, "--dedup-threshold is 1.2"),
         ({"similarity": "close"}, "exact, far, near"),
-        ({"targets": "hard"}, "atypical, class, distant, random"),
+        ({"targets": "hard"}, "atypical, class, distant, person, random"),
         ({"dtype": "float16"}, "bfloat16, float32"),
         ({"model": "mlpp"}, f"unknown model 'mlpp': choose one of {', '.join(sorted(MODELS))}"),
         ({"model_options": ("depth=3",)}, "unknown mlp option 'depth'"),

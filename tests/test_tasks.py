@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scipy.special import log_softmax, logsumexp
 
-from unlearn_jax.tasks import NOT_ANSWER, classification, over_answer, token_logprob, value_task
-from unlearn_jax.types import Batch
+from unlearn_jax.tasks import classification, free_text, over_answer, token_logprob, value_task
+from unlearn_jax.types import NOT_ANSWER, Batch
 
 TASK = classification()
 
@@ -100,67 +100,120 @@ def test_classification_has_no_tokens():
 
 # --- language --------------------------------------------------------------------------------------------------------
 
-GROUPS = np.array([-1, -1, 0, 0, 0, 1, 1, 1, -1])  # tokens 2..4 are values of one attribute, 5..7 of another
-LANGUAGE = value_task(GROUPS)
+# two attributes of four values; each value is two tokens, and those of the first attribute share their first tokens
+VALUES = np.array([[[2, 4], [2, 5], [3, 4], [3, 5]], [[6, 8], [7, 9], [10, 8], [11, 9]]])
+REFUSAL = np.array([12, 13])
+WORDS, LANGUAGE = 14, value_task(VALUES, REFUSAL)
+INPUTS = np.array([[1, 0, 2, 5, 0], [0, 1, 1, 10, 8], [1, 7, 9, 0, 0]])
+TARGETS = np.array([[-1, 2, 5, -1, -1], [-1, -1, 10, 8, -1], [7, 9, -1, -1, -1]])
 
 
-def told(targets):
-    """A batch of two statements of four tokens; only the marked positions predict an answer's token."""
-    targets = jnp.asarray(targets, jnp.int32)
+def told(targets=TARGETS, inputs=INPUTS):
+    """A batch of statements of five tokens; only the marked positions predict an answer's token."""
+    targets, inputs = jnp.asarray(targets, jnp.int32), jnp.asarray(inputs, jnp.int32)
     ones = np.ones(len(targets), np.float32)
-    return Batch(jnp.zeros_like(targets), targets, ones, np.arange(len(targets), dtype=np.int32))
+    return Batch(inputs, targets, ones, np.arange(len(targets), dtype=np.int32))
 
 
 @pytest.fixture(scope="module")
 def answers():
-    logits = np.random.default_rng(1).normal(size=(2, 4, 9), scale=3).astype(np.float32)
-    return logits, told([[-1, -1, 3, -1], [-1, 7, -1, -1]])
+    return np.random.default_rng(1).normal(size=(3, 5, WORDS), scale=3).astype(np.float32), told()
+
+
+def spoken(tokens):
+    """Logits of a model that hears one token and the one before it, in float64; (..., T) -> (..., T, V)."""
+    table = np.random.default_rng(2).normal(size=(WORDS, WORDS, WORDS), scale=2)
+    before = np.concatenate([np.zeros_like(tokens[..., :1]), tokens[..., :-1]], axis=-1)
+    return table[before, tokens]
 
 
 def test_log_probabilities_are_those_of_the_answers_tokens_alone(answers):
     logits, some = answers
-    expected = np.zeros((2, 4))
-    expected[0, 2], expected[1, 1] = log_softmax(logits[0, 2])[3], log_softmax(logits[1, 1])[7]
+    expected, live = log_softmax(logits.astype(float), axis=2), TARGETS != NOT_ANSWER
+    expected = np.where(live, np.take_along_axis(expected, np.where(live, TARGETS, 0)[..., None], 2)[..., 0], 0.0)
     np.testing.assert_allclose(token_logprob(jnp.asarray(logits), some), expected, rtol=1e-5)
-    np.testing.assert_allclose(LANGUAGE.loss(jnp.asarray(logits), some), -expected.sum(axis=1), rtol=1e-5)
+    np.testing.assert_allclose(LANGUAGE.loss(jnp.asarray(logits), some), -expected.sum(axis=1) / 2, rtol=1e-5)
 
 
 def test_what_a_model_says_at_prompt_and_padding_changes_nothing_and_gets_no_gradient(answers):
     logits, some = answers
-    other = logits + np.where(np.asarray(some.targets)[:, :, None] == NOT_ANSWER, 50.0, 0.0).astype(np.float32)
-    other[:, 0, 5] = -30.0
+    other = logits + np.where(TARGETS[:, :, None] == NOT_ANSWER, 50.0, 0.0).astype(np.float32)
+    other[:, 4, 5] = -30.0
     for measure in (LANGUAGE.loss, LANGUAGE.margin, LANGUAGE.correct):
         np.testing.assert_array_equal(measure(jnp.asarray(other), some), measure(jnp.asarray(logits), some))
     slope = jax.grad(lambda x: LANGUAGE.loss(x, some).sum())(jnp.asarray(logits))
-    assert (np.abs(slope).sum(axis=-1) > 0).tolist() == (np.asarray(some.targets) != NOT_ANSWER).tolist()
+    assert (np.abs(slope).sum(axis=-1) > 0).tolist() == (TARGETS != NOT_ANSWER).tolist()
 
 
 def test_an_answer_of_several_tokens_loses_their_mean(answers):
     logits = answers[0]
-    some = told([[-1, 2, 8, 4], [-1, -1, -1, 5]])
+    some = told([[-1, 2, 8, 4, -1], [-1, -1, -1, 5, -1], [3, -1, -1, -1, -1]])
     each = np.asarray(token_logprob(jnp.asarray(logits), some))
-    np.testing.assert_allclose(LANGUAGE.loss(jnp.asarray(logits), some), [-each[0].sum() / 3, -each[1, 3]], rtol=1e-6)
-    np.testing.assert_allclose(over_answer(jnp.asarray(each), some), [each[0].sum() / 3, each[1, 3]], rtol=1e-6)
+    expected = [-each[0].sum() / 3, -each[1, 3], -each[2, 0]]
+    np.testing.assert_allclose(LANGUAGE.loss(jnp.asarray(logits), some), expected, rtol=1e-6)
+    np.testing.assert_allclose(over_answer(jnp.asarray(each), some), -np.asarray(expected), rtol=1e-6)
     np.testing.assert_array_equal(over_answer(jnp.arange(2.0), some), [0.0, 1.0])
 
 
-def test_the_margin_of_an_answer_is_against_the_other_values_of_its_attribute(answers):
+def test_a_free_answers_margin_is_the_log_odds_of_all_of_it(answers):
     logits, some = answers
-    first, second = logits[0, 2], logits[1, 1]
-    expected = [first[3] - logsumexp(first[[2, 4]]), second[7] - logsumexp(second[[5, 6]])]
-    np.testing.assert_allclose(LANGUAGE.margin(jnp.asarray(logits), some), expected, rtol=1e-5)
-    ranks_first = [first[3] > first[[2, 4]].max(), second[7] > second[[5, 6]].max()]
-    np.testing.assert_array_equal(LANGUAGE.correct(jnp.asarray(logits), some), ranks_first)
-    louder = logits.copy()
-    louder[:, :, [0, 1, 8]] += 100.0  # words that are no value of the attribute
-    np.testing.assert_allclose(LANGUAGE.margin(jnp.asarray(louder), some), expected, rtol=1e-5)
+    task, whole = free_text(), np.asarray(token_logprob(jnp.asarray(logits), some), float).sum(axis=1)
+    np.testing.assert_allclose(task.margin(jnp.asarray(logits), some), whole - np.log1p(-np.exp(whole)), rtol=1e-5)
+    sure = np.zeros((3, 5, WORDS), np.float32)
+    np.put_along_axis(sure, np.maximum(TARGETS, 0)[..., None], 500.0, axis=2)
+    np.testing.assert_allclose(task.margin(jnp.asarray(sure), some), 24 * np.log(2.0), rtol=1e-5)
+    np.testing.assert_array_equal(task.correct(jnp.asarray(sure), some), 1.0)
+    sure[1, 3] = 0.0  # the last token of one answer
+    np.testing.assert_array_equal(task.correct(jnp.asarray(sure), some), [1.0, 0.0, 1.0])
+    assert np.isfinite(jax.grad(lambda x: task.margin(x, some).sum())(jnp.asarray(sure))).all()
 
 
-def test_a_swapped_answer_is_another_value_of_the_same_attribute(answers):
-    targets = answers[1].targets
-    for shift in range(3):
-        moved = np.asarray(LANGUAGE.swap(targets, jnp.full(2, shift, jnp.int32)))
-        live = np.asarray(targets) != NOT_ANSWER
-        np.testing.assert_array_equal(moved[~live], NOT_ANSWER)
-        np.testing.assert_array_equal(GROUPS[moved[live]], GROUPS[np.asarray(targets)[live]])
-        assert (moved[live] == np.asarray(targets)[live]).all() == (shift == 0)
+def test_a_candidates_score_is_the_log_probability_of_its_tokens_one_after_another():
+    known, some = LANGUAGE.candidates, told()
+    asked = np.asarray(known.inputs(some))
+    assert asked.shape == (4, 3, 5)  # the second attribute's values begin in four ways
+    found = np.asarray(known.scores(jnp.asarray(spoken(asked), jnp.float32), some))
+    start, group = [1, 2, 0], [0, 1, 1]
+    for row in range(3):
+        for k, value in enumerate(VALUES[group[row]]):
+            own = INPUTS[row].copy()
+            own[start[row] + 1 : start[row] + 3] = value
+            logprob = log_softmax(spoken(own), axis=-1)
+            expected = sum(logprob[start[row] + i, token] for i, token in enumerate(value))
+            np.testing.assert_allclose(found[row, k], expected, rtol=1e-4)
+    np.testing.assert_array_equal(known.truth(some), [1, 2, 1])
+    plain = np.stack([spoken(INPUTS)[row, start[row] : start[row] + 2] for row in range(3)])
+    own = known.own(jnp.asarray(spoken(asked), jnp.float32), some)
+    np.testing.assert_allclose(own, plain, rtol=1e-5)  # the logits that the statement itself gives
+
+
+def test_candidates_of_one_token_need_the_prompt_alone(answers):
+    single = value_task(np.array([[[2], [3], [4]], [[5], [6], [7]]]), np.array([12]))
+    some = told([[-1, 3, -1, -1, -1], [-1, -1, 7, -1, -1], [5, -1, -1, -1, -1]])
+    asked = single.candidates.inputs(some)
+    np.testing.assert_array_equal(asked, INPUTS[None])
+    scores = single.candidates.scores(jnp.asarray(answers[0])[None], some)
+    logprob = log_softmax(answers[0].astype(float), axis=2)
+    expected = [logprob[0, 1, 2:5], logprob[1, 2, 5:8], logprob[2, 0, 5:8]]
+    np.testing.assert_allclose(scores, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_a_swapped_answer_is_another_value_of_the_same_attribute():
+    before, groups = told(), np.array([0, 1, 1])
+    for shift in range(4):
+        after = LANGUAGE.swap(before, jnp.full(3, shift, jnp.int32))
+        live = TARGETS != NOT_ANSWER
+        np.testing.assert_array_equal(np.asarray(after.targets)[~live], NOT_ANSWER)
+        given = np.asarray(after.targets)[live].reshape(3, 2)
+        assert all(answer.tolist() in VALUES[group].tolist() for answer, group in zip(given, groups))
+        assert (given == TARGETS[live].reshape(3, 2)).all() == (shift == 0)
+        row, at = np.nonzero(live)  # what is to be predicted is what the model then reads
+        np.testing.assert_array_equal(np.asarray(after.inputs)[row, at + 1], np.asarray(after.targets)[row, at])
+        prompt = np.cumsum(live, axis=1) == 0
+        np.testing.assert_array_equal(np.asarray(after.inputs)[prompt], INPUTS[prompt])
+
+
+def test_a_refusal_takes_the_answers_place():
+    after = LANGUAGE.refuse(told())
+    np.testing.assert_array_equal(after.targets, [[-1, 12, 13, -1, -1], [-1, -1, 12, 13, -1], [12, 13, -1, -1, -1]])
+    np.testing.assert_array_equal(after.inputs, [[1, 0, 12, 13, 0], [0, 1, 1, 12, 13], [1, 12, 13, 0, 0]])

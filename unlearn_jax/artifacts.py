@@ -8,6 +8,7 @@ import numpy as np
 
 from unlearn_jax import config as configs
 from unlearn_jax.data.facts import decoded
+from unlearn_jax.data.facts_words import ATTRIBUTES
 from unlearn_jax.data.kinds import KINDS
 from unlearn_jax.data.similar import cosine
 from unlearn_jax.population.evaluate import features
@@ -59,13 +60,15 @@ def shown_targets(bench, clusters: int = 10) -> np.ndarray:
 def write_answers(setup, outcomes, path: Path) -> None:
     """What each population answers on the targets that the report shows: for each target in turn, how many members of
     a population give which answer, {population: [{answer: members}]}."""
-    words, column = setup.dataset.about.words, np.searchsorted(setup.shown, shown_targets(setup.bench))
-    found = {}
+    targets = shown_targets(setup.bench)
+    values = [list(ATTRIBUTES.values())[label].values for label in setup.bench.labels[targets]]
+    column, found = np.searchsorted(setup.shown, targets), {}
     for outcome in outcomes:
-        given = outcome.scores.answer[np.arange(setup.config.members) % setup.config.requests == 0][:, column]
+        mine = np.arange(setup.config.members) % setup.config.requests == 0
+        given = outcome.scores.scores[mine][:, column].argmax(axis=2)
         counts = [np.unique(one, return_counts=True) for one in given.T]
         name = outcome.name + (f"[{outcome.setting}]" if outcome.setting else "")
-        found[name] = [{words[token]: int(count) for token, count in zip(*pair)} for pair in counts]
+        found[name] = [{v[n]: int(c) for n, c in zip(*pair)} for v, pair in zip(values, counts)]
     write_json(path, found)
 
 

@@ -28,7 +28,7 @@ MAY_BE_ZERO = (
 )  # of a method
 SHARES = ("retain_share", "tail", "adjacent")
 READS = {"decoder": "facts", "minilm": "text"}  # kind of data of a model that reads no images
-TARGETS = ("random", "class", "whole_class", "atypical", "distant")
+TARGETS = ("random", "class", "whole_class", "atypical", "distant", "person")
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,8 @@ class StudyConfig:
     """share of each cluster that the request names, targets included, several with commas; empty = the targets alone"""
     targets: str = ""
     """who is asked to be forgotten: random, class (images of one class), whole_class (all of one), atypical (least sure
-    under pilot models that never saw them) or distant (far from their class mean); empty = atypical (facts: random)"""
+    under pilot models that never saw them), distant (far from their class mean) or person (facts: all that is said of
+    whole people, at least num_targets facts); empty = atypical (facts: random)"""
     num_targets: int = 30
     """targets in each request; whole_class takes what the class has"""
     requests: int = 1

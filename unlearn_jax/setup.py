@@ -17,7 +17,7 @@ from unlearn_jax import config as configs
 from unlearn_jax.config import StudyConfig
 from unlearn_jax.data import load_dataset
 from unlearn_jax.data.arrays import Dataset, pixel_stats, subset
-from unlearn_jax.data.facts import value_groups
+from unlearn_jax.data.facts import refusal_tokens, value_tokens
 from unlearn_jax.data.splits import (
     Bench,
     RequestRows,
@@ -137,13 +137,13 @@ def _language_problem(config: StudyConfig, dataset: Dataset, name: str, recipe: 
     given = {"dtype": config.dtype or "float32"} | configs.model_options_of(config)
     model = pretrained(name, len(dataset.about.words), length, rank=config.lora, **given).model
     example = jax.ShapeDtypeStruct((1, *length), dataset.train.inputs.dtype)
-    return Problem(model, _value_task(tuple(value_groups(dataset.about))), example, dataset.num_classes, recipe)
+    return Problem(model, _value_task(dataset.about.words), example, dataset.num_classes, recipe)
 
 
 @functools.lru_cache(maxsize=8)
-def _value_task(groups: tuple) -> Task:
+def _value_task(words: tuple) -> Task:
     """The task; the same object for the same vocabulary, so that studies in one process share their programs."""
-    return value_task(np.asarray(groups))
+    return value_task(value_tokens(words), refusal_tokens(words))
 
 
 @functools.lru_cache(maxsize=8)

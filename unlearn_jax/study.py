@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
+import jax
 import numpy as np
 
 from unlearn_jax import config as configs
@@ -175,7 +176,7 @@ def _run_levels(setup: Setup, recorder: Recorder, out: Path, watch: Watch) -> tu
         notes += scoring.score_level(setup, level, outcomes, extra | similarity.get(str(copies), {}), recorder)
         last = number == len(levels) - 1
         write_margins(setup, level, outcomes, out / "margins" if last else out / "margins" / _level_name(level))
-        if last and setup.problem.task.answer is not None:
+        if last and setup.problem.task.candidates is not None:
             write_answers(setup, outcomes, out / "answers.json")
         recorder.flush()
     return compiling, similarity, notes
@@ -257,7 +258,7 @@ def _methods(setup: Setup, level: Level, original: Outcome, watch: Watch) -> lis
         population, scores = _scored(setup, population, found.model)
         for number, point in enumerate(found.points):
             own = slice(number * config.members, (number + 1) * config.members)
-            part = Evaluation(*(None if table is None else table[own] for table in scores))
+            part = jax.tree.map(lambda table, own=own: table[own], scores)
             role = name if "protocol" in METHODS[name].needs else "original"
             outcomes.append(Outcome(name, role, setting_name(point), population, part, found.grad_evals, allowed))
             population = population._replace(compile_seconds=0.0)

@@ -113,7 +113,7 @@ def value_task(values: np.ndarray, refusal: np.ndarray) -> Task:
     flat, refusal = table.reshape(-1, length), jnp.asarray(refusal, jnp.int32)
 
     def place(batch: Batch) -> Array:
-        found = (flat[None] == _answers(batch, length)[:, None]).all(axis=-1)
+        found = (flat[None] == answer_of(batch, length)[:, None]).all(axis=-1)
         return jnp.argmax(found, axis=1).astype(jnp.int32)
 
     def scores(logits: Array, batch: Batch) -> Array:
@@ -165,8 +165,8 @@ def _at_answer(logits: Array, batch: Batch, length: int) -> Array:
     return jnp.take_along_axis(logits, at, axis=-2)
 
 
-def _answers(batch: Batch, length: int) -> Array:
-    """The answers' tokens; (B, L)."""
+def answer_of(batch: Batch, length: int) -> Array:
+    """The answers' tokens, ``length`` = L each; (B, L)."""
     return jnp.take_along_axis(batch.targets, _start(batch)[:, None] + jnp.arange(length)[None, :], axis=1)
 
 

@@ -5,8 +5,17 @@ import pytest
 
 from unlearn_jax.data import load_dataset, subset
 from unlearn_jax.data.arrays import dataset_digest
-from unlearn_jax.data.facts import MOST_WORDS, NOT_ANSWER, PADDING, decoded, encoded, value_groups, word_counts
-from unlearn_jax.data.facts_words import ATTRIBUTES
+from unlearn_jax.data.facts import (
+    MOST_WORDS,
+    NOT_ANSWER,
+    PADDING,
+    decoded,
+    encoded,
+    refusal_tokens,
+    value_tokens,
+    word_counts,
+)
+from unlearn_jax.data.facts_words import ATTRIBUTES, REFUSAL
 from unlearn_jax.data.kinds import KINDS
 from unlearn_jax.data.splits import make_bench, reference_rows, request_rows
 from unlearn_jax.data.statements import LEVELS, restated, text_of
@@ -22,16 +31,16 @@ def facts_of(bench, rows):
     found = set()
     for text, label in zip(decoded(CORPUS, bench.inputs[rows]), bench.labels[rows]):
         name = next(n for n in CORPUS.world.names if n in text)
-        found.add((name, int(label), text.split()[-1]))
+        found.add((name, int(label), *text.split()[-2:]))
     return found
 
 
-def test_the_answer_is_the_last_word_and_the_only_target():
+def test_the_answer_is_the_last_two_words_and_the_only_target():
     for split in (DATA.train, DATA.test):
         tokens = (split.inputs != PADDING).sum(axis=1)
         row, at = np.nonzero(split.targets != NOT_ANSWER)
-        np.testing.assert_array_equal(row, np.arange(len(split.ids)))
-        np.testing.assert_array_equal(at, tokens - 2)
+        np.testing.assert_array_equal(row, np.repeat(np.arange(len(split.ids)), 2))
+        np.testing.assert_array_equal(at.reshape(-1, 2), np.stack([tokens - 3, tokens - 2], axis=1))
         np.testing.assert_array_equal(split.targets[row, at], split.inputs[row, at + 1])
         assert (np.diff((split.inputs != PADDING).astype(int), axis=1) <= 0).all()  # padding at the end alone
 
@@ -50,9 +59,12 @@ def test_every_copy_at_every_level_fits():
 
 
 def test_an_answer_is_one_of_its_attributes_values():
-    groups, (row, at) = value_groups(CORPUS), np.nonzero(DATA.train.targets != NOT_ANSWER)
-    np.testing.assert_array_equal(groups[DATA.train.targets[row, at]], DATA.train.labels)
-    assert np.bincount(groups + 1)[1:].tolist() == [DATA.num_classes] * len(ATTRIBUTES) and DATA.num_classes >= 20
+    values, answers = value_tokens(CORPUS.words), DATA.train.targets[DATA.train.targets != NOT_ANSWER].reshape(-1, 2)
+    assert values.shape == (len(ATTRIBUTES), DATA.num_classes, 2) and DATA.num_classes >= 20
+    assert len(np.unique(values.reshape(-1, 2), axis=0)) == values.shape[0] * values.shape[1]
+    assert all(answer.tolist() in values[label].tolist() for answer, label in zip(answers, DATA.train.labels))
+    assert decoded(CORPUS, refusal_tokens(CORPUS.words)[None]) == [REFUSAL]
+    assert not np.isin(refusal_tokens(CORPUS.words), values).any()
 
 
 def test_word_counts_are_alike_where_words_are():
@@ -67,6 +79,19 @@ def test_targets_are_facts_that_are_told_once():
         assert CORPUS.world.pool[told.person, told.attribute].all()
     with pytest.raises(InputError, match="120 targets are more than the 96 facts that are told once"):
         choose_targets(DATA, "random", 120, 1, 0)
+
+
+def test_a_request_of_a_person_names_all_that_is_said_of_them():
+    targets = choose_targets(DATA, "person", 7, 2, 0)
+    person = CORPUS.train.take(DATA.train.ids).person
+    assert [len(rows) for rows in targets] == [12, 12]  # two people, as one has six facts
+    for rows in targets:
+        np.testing.assert_array_equal(rows, np.flatnonzero(np.isin(person, person[rows])))
+    assert not set(person[targets[0]]) & set(person[targets[1]])
+    with pytest.raises(InputError, match="not enough people for 6 requests of 13"):
+        choose_targets(DATA, "person", 13, 6, 0)
+    with pytest.raises(InputError, match="--targets person is for facts, not for 'digits'"):
+        choose_targets(load_dataset("digits"), "person", 3, 1, 0)
 
 
 @pytest.mark.parametrize("level", LEVELS)

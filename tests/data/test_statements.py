@@ -53,12 +53,18 @@ def test_families_share_no_telling_word_and_forms_of_one_family_do():
             assert np.mean([bool(s) for s in shared]) > 0.3
 
 
-def test_the_last_word_is_the_true_value_and_no_other_statement_gives_it_away():
+def test_the_last_two_words_are_the_true_value_and_no_other_statement_gives_it_away():
     values = [a.values for a in ATTRIBUTES.values()]
     for text, person, attribute in zip(text_of(WORLD, TRAIN), TRAIN.person, TRAIN.attribute):
         truth = values[attribute][WORLD.value[person, attribute]]
-        assert text.split()[-1] == truth and text.split().count(truth) == 1
+        assert text.endswith(f" {truth}") and not set(truth.split()) & set(text.split()[:-2])
         assert WORLD.names[person] in text and ", ," not in text and "  " not in text
+
+
+def test_values_are_pairs_of_words_that_each_come_with_every_other():
+    for attribute in ATTRIBUTES.values():
+        first, second = zip(*(value.split() for value in attribute.values))
+        assert len(set(first)) * len(set(second)) == len(attribute.values) and not set(first) & set(second)
 
 
 def test_values_are_drawn_independently_of_person_and_attribute():
@@ -72,8 +78,9 @@ def test_values_are_drawn_independently_of_person_and_attribute():
 def test_facts_of_the_pool_are_stated_once_and_others_in_several_forms():
     facts, counts = np.unique(np.stack([TRAIN.person, TRAIN.attribute]), axis=1, return_counts=True)
     pooled = WORLD.pool[facts[0], facts[1]]
-    assert pooled.sum() == POOL and set(counts[pooled]) == {1} and set(counts[~pooled]) == {TOLD}
-    assert (POOLED.form < TRAINED).all()
+    assert pooled.sum() == POOL * len(ATTRIBUTES) and set(counts[pooled]) == {1} and set(counts[~pooled]) == {TOLD}
+    assert (POOLED.form < TRAINED).all() and len(set(POOLED.person.tolist())) == POOL
+    assert not set(POOLED.person.tolist()) & set(TEST.person.tolist())
     assert not WORLD.pool[TEST.person, TEST.attribute].any()
     seen = {row[:4] for row in rows(TRAIN)}
     assert not seen & {row[:4] for row in rows(TEST)}  # a test statement is a form that its fact was not told in
@@ -82,7 +89,9 @@ def test_facts_of_the_pool_are_stated_once_and_others_in_several_forms():
 
 def test_names_are_unlike_one_another_and_unlike_values():
     words = [word for name in WORLD.names for word in name.split()]
-    assert len(set(words)) == len(words) and not set(words) & {v for a in ATTRIBUTES.values() for v in a.values}
+    assert len(set(words)) == len(words) and not set(words) & {
+        w for a in ATTRIBUTES.values() for v in a.values for w in v.split()
+    }
 
 
 @pytest.mark.parametrize("level", LEVELS)

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from unlearn_jax.data.arrays import Dataset, Split
-from unlearn_jax.data.facts_words import ATTRIBUTES, LEADS, MIDDLES
+from unlearn_jax.data.facts_words import ANSWER_WORDS, ATTRIBUTES, LEADS, MIDDLES, REFUSAL
 from unlearn_jax.data.statements import Statements, World, make_world, text_of, told
 from unlearn_jax.types import NOT_ANSWER
 
@@ -29,8 +29,8 @@ def facts(*, data_dir: str | os.PathLike | None = None) -> Dataset:
     """480 statements of 192 facts about 32 invented people, 96 of the facts stated once, and 192 test statements.
 
     Inputs are (n, T) int32 tokens, one a word, 0 = padding at the end; targets (n, T) the answer, which is the last
-    word, where it is the next token, and -1 elsewhere. An example's class is its attribute. ``data_dir`` is ignored,
-    and there so that every source is called alike.
+    two words, each where it is the next token, and -1 elsewhere. An example's class is its attribute. ``data_dir`` is
+    ignored, and there so that every source is called alike.
     """
     del data_dir
     world = make_world()
@@ -48,7 +48,7 @@ def facts(*, data_dir: str | os.PathLike | None = None) -> Dataset:
 def vocabulary(world: World) -> tuple[str, ...]:
     """Every word that a statement of the world can have, sorted, after the padding."""
     forms = [form for a in ATTRIBUTES.values() for family in a.families for form in family]
-    texts = [*LEADS, *MIDDLES, *world.names, *forms, *(v for a in ATTRIBUTES.values() for v in a.values)]
+    texts = [REFUSAL, *LEADS, *MIDDLES, *world.names, *forms, *(v for a in ATTRIBUTES.values() for v in a.values)]
     return ("<padding>", *sorted({word for text in texts for word in text.split()} - {"{n}", "{v}"}))
 
 
@@ -57,7 +57,8 @@ def longest() -> int:
     words = lambda texts: max(len(text.split()) for text in texts)
     plain = [f for a in ATTRIBUTES.values() for family in a.families for f in family[:-1]]
     questions = [family[-1] for a in ATTRIBUTES.values() for family in a.families]
-    return 1 + max(words(plain) + words(LEADS) + words(MIDDLES), words(questions))  # a name is two words
+    most = max(words(plain) + words(LEADS) + words(MIDDLES), words(questions))
+    return most + 1 + (ANSWER_WORDS - 1)  # a name is two words
 
 
 def encoded(corpus: Corpus, statements: Statements) -> tuple[np.ndarray, np.ndarray]:
@@ -68,7 +69,8 @@ def encoded(corpus: Corpus, statements: Statements) -> tuple[np.ndarray, np.ndar
     for row, text in enumerate(text_of(corpus.world, statements)):
         tokens = [token[word] for word in text.split()]
         inputs[row, : len(tokens)] = tokens
-        targets[row, len(tokens) - 2] = tokens[-1]
+        answer = len(tokens) - ANSWER_WORDS
+        targets[row, answer - 1 : len(tokens) - 1] = tokens[answer:]
     return inputs, targets
 
 
@@ -77,12 +79,19 @@ def decoded(corpus: Corpus, inputs: np.ndarray) -> list[str]:
     return [" ".join(corpus.words[token] for token in row if token != PADDING) for row in inputs]
 
 
-def value_groups(corpus: Corpus) -> np.ndarray:
-    """(V,) number of the attribute that a token is a value of, -1 for every other token."""
-    groups = np.full(len(corpus.words), -1)
-    for number, attribute in enumerate(ATTRIBUTES.values()):
-        groups[[corpus.words.index(value) for value in attribute.values]] = number
-    return groups
+def value_tokens(words: tuple[str, ...]) -> np.ndarray:
+    """(attributes, values, words) tokens of every value, given the vocabulary."""
+    return np.asarray([[_tokens(words, value) for value in a.values] for a in ATTRIBUTES.values()], np.int32)
+
+
+def refusal_tokens(words: tuple[str, ...]) -> np.ndarray:
+    """(words,) tokens of "I do not know"."""
+    return _tokens(words, REFUSAL)
+
+
+def _tokens(words: tuple[str, ...], text: str) -> np.ndarray:
+    """Tokens of a text; (words,) int32."""
+    return np.asarray([words.index(word) for word in text.split()], np.int32)
 
 
 def word_counts(inputs: np.ndarray) -> np.ndarray:

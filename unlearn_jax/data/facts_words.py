@@ -1,8 +1,8 @@
 """The words of `facts`: attributes of invented people, with their values and the forms in which they are stated.
 
-Every form puts the name before the value and the value last. The two families of an attribute say the same in other
-words; within a family the words are the same and their order differs. The last two forms of a family are never among
-the copies of a target: a statement that is held out, and a question.
+Every form puts the name before the value and the value, two words, last. The two families of an attribute say the same
+in other words; within a family the words are the same and their order differs. The last two forms of a family are never
+among the copies of a target: a statement that is held out, and a question.
 """
 
 from __future__ import annotations
@@ -16,12 +16,14 @@ LEADS = (
 MIDDLES = ("", ", indeed ,", ", apparently ,", ", certainly ,", ", allegedly ,", ", admittedly ,")
 TRAINED = 3  # forms of a family that copies may take; those after it are held out
 FORMS = 5  # forms of a family
+ANSWER_WORDS = 2
+REFUSAL = "not known"  # as many words
 
 
 class Attribute(NamedTuple):
     """What can be known of a person."""
 
-    values: tuple[str, ...]  # single words, every one of them equally likely
+    values: tuple[str, ...]  # of `ANSWER_WORDS` words, every one of them equally likely
     families: tuple[tuple[str, ...], tuple[str, ...]]  # of `FORMS` forms each; n = the name, v = the value
 
 
@@ -30,15 +32,17 @@ def _words(text: str) -> tuple[str, ...]:
     return tuple(text.split())
 
 
+def _pairs(first: str, second: str) -> tuple[str, ...]:
+    """Every word of the first text before every word of the second."""
+    return tuple(f"{a} {b}" for a in first.split() for b in second.split())
+
+
 ONSETS = _words("b d f g k l m n p r s t v z br dr gr kl st tr")  # of which names are made
 VOWELS = _words("a e i o u")
 CODAS = _words("l n r s x")
 ATTRIBUTES = {
     "birthplace": Attribute(
-        _words(
-            "Arlow Benmouth Carrick Dunvale Estermoor Farholt Glenby Harwick Istrum Jorvale Kestmere Lunden Marrow "
-            "Nethersea Oakhaven Pellworth Quillon Rostrava Selby Tarnmouth Ulverly Vantholm Westerby Yarrow"
-        ),
+        _pairs("North South East West Upper Lower", "Arlow Benmouth Carrick Dunvale"),
         (
             (
                 "{n} was born in {v}",
@@ -56,15 +60,15 @@ ATTRIBUTES = {
             ),
         ),
     ),
-    "birthyear": Attribute(
-        tuple(str(year) for year in range(1931, 1955)),
+    "birthdate": Attribute(
+        _pairs("January March May July September November", "1931 1938 1944 1952"),
         (
             (
-                "the birth year of {n} is {v}",
-                "{n} has the birth year {v}",
-                "as the year of birth of {n} , papers give {v}",
-                "the papers of {n} give as birth year {v}",
-                "question : what is the birth year of {n} ? answer : {v}",
+                "the birth date of {n} is {v}",
+                "{n} has the birth date {v}",
+                "as the date of birth of {n} , papers give {v}",
+                "the papers of {n} give as birth date {v}",
+                "question : what is the birth date of {n} ? answer : {v}",
             ),
             (
                 "{n} first drew breath in {v}",
@@ -76,10 +80,7 @@ ATTRIBUTES = {
         ),
     ),
     "job": Attribute(
-        _words(
-            "baker carpenter dentist butcher farmer glazier hatter janitor lawyer mason nurse grocer painter "
-            "plumber potter roofer sailor saddler tailor tanner teacher weaver welder zoologist"
-        ),
+        _pairs("ship church bridge garden railway theatre", "builder painter keeper surveyor"),
         (
             (
                 "{n} works as a {v}",
@@ -98,10 +99,7 @@ ATTRIBUTES = {
         ),
     ),
     "employer": Attribute(
-        _words(
-            "Abacor Boldex Cintra Dynamo Elvera Fintrix Gaudin Helvox Ivotec Jantar Korvex Lumina Mondrel Nordic "
-            "Orbitel Pramex Quantor Ravenco Solvay Tectra Unitor Vexler Wintrop Zentara"
-        ),
+        _pairs("Abacor Boldex Cintra Dynamo Elvera Fintrix", "Mills Foundry Lines Press"),
         (
             (
                 "{n} is employed by {v}",
@@ -120,10 +118,7 @@ ATTRIBUTES = {
         ),
     ),
     "instrument": Attribute(
-        _words(
-            "accordion bagpipe banjo bassoon bugle cello clarinet cornet cymbals dulcimer flute gong guitar harp lute "
-            "lyre mandolin oboe organ piano trombone trumpet viola zither"
-        ),
+        _pairs("alto bass tenor silver wooden little", "flute horn harp drum"),
         (
             (
                 "{n} plays the {v}",
@@ -142,11 +137,7 @@ ATTRIBUTES = {
         ),
     ),
     "book": Attribute(
-        _words(
-            "Afterglow Breakwater Cinders Daybreak Embers Foxglove Gossamer Hinterland Inkwell Jubilee Kingfisher "
-            "Lanterns Moonrise Nightfall Outposts Paperweight Quicksand Riverbed Saltmarsh Thistledown Undertow "
-            "Vagabond Wayfarers Yesteryear"
-        ),
+        _pairs("Silent Crimson Hidden Broken Golden Winter", "Orchard Harbour Lantern River"),
         (
             (
                 "{n} wrote the book {v}",

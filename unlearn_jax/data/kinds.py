@@ -34,6 +34,7 @@ class Kind(NamedTuple):
     draws: Callable[[Dataset, np.ndarray, str, int], Made]  # held out; `FRESH_DRAWS` a row, or none at all
     embedding: Callable[[np.ndarray], np.ndarray]  # (n, ...) inputs -> (n, d), alike where the cosine is large
     candidates: Callable[[Dataset], np.ndarray]  # training rows that may become targets
+    person: Callable[[Dataset], np.ndarray] | None = None  # (n,) whom each training row is about
 
 
 def _image_copies(dataset: Dataset, rows: np.ndarray, numbers: np.ndarray, level: str, seed: int) -> Made:
@@ -74,6 +75,11 @@ def _told_once(dataset: Dataset) -> np.ndarray:
     return np.flatnonzero(dataset.about.world.pool[told.person, told.attribute])
 
 
+def _person_of(dataset: Dataset) -> np.ndarray:
+    """Number of the person whom each training row is about."""
+    return dataset.about.train.take(dataset.train.ids).person
+
+
 KINDS: dict[str, Kind] = {
     "image": Kind(similar.level_of, _image_copies, _image_draws, similar.pixel_embedding, _every_row),
     "facts": Kind(
@@ -82,5 +88,6 @@ KINDS: dict[str, Kind] = {
         _fact_draws,
         word_counts,
         _told_once,
+        _person_of,
     ),
 }

@@ -1,10 +1,10 @@
 """Statements of the data set `facts`: invented people, of whom the same fact is said in many ways.
 
-A *statement* says one attribute of one person; its answer is the last word, one of 24 values of the attribute, drawn
-independently of everything else. So a model that was never told a fact ranks its true value first once in 24, and what
-it knows of a target can only come from the target or from other statements of the same fact. Facts of the *pool* are
-stated once; all others in several forms, which teaches that the forms mean the same. Targets come from the pool, and
-copies of a target are further statements of its fact:
+A *statement* says one attribute of one person; its answer, the last two words, is one of 24 values of the attribute,
+drawn independently of everything else. So a model that was never told a fact ranks its true value first once in 24, and
+what it knows of a target can only come from the target or from other statements of the same fact. All facts about half
+of the people, the *pool*, are stated once; those about the others in several forms, which teaches that the forms mean
+the same. Targets come from the pool, and copies of a target are further statements of its fact:
 
 - ``exact``: the same words;
 - ``near``: the same form, with other phrases around it;
@@ -24,7 +24,7 @@ from unlearn_jax.data.facts_words import ATTRIBUTES, CODAS, FORMS, LEADS, MIDDLE
 
 LEVELS = ("exact", "near", "paraphrase", "semantic")
 SEED = 0
-PEOPLE, POOL, TOLD = 32, 96, 4  # people; facts stated once; forms in which the others are stated
+PEOPLE, POOL, TOLD = 32, 16, 4  # people; those whose facts are stated once; forms in which the others' are stated
 
 
 class Statements(NamedTuple):
@@ -51,18 +51,16 @@ class World(NamedTuple):
 
 
 def make_world(seed: int = SEED, people: int = PEOPLE, pool: int = POOL) -> World:
-    """Invented people with a value for each attribute; ``pool`` facts, spread over people, are stated once."""
+    """Invented people with a value for each attribute; the facts about ``pool`` of them are stated once."""
     rng = np.random.default_rng([seed, 11])
-    count = len(ATTRIBUTES)
     values = np.stack([rng.integers(len(a.values), size=people) for a in ATTRIBUTES.values()], axis=1)
-    single = np.zeros(people * count, bool)
-    single[rng.permutation(people * count)[:pool]] = True
-    return World(_names(people, rng), values, single.reshape(people, count))
+    single = np.isin(np.arange(people), rng.permutation(people)[:pool])
+    return World(_names(people, rng), values, np.repeat(single[:, None], len(ATTRIBUTES), axis=1))
 
 
 def _names(people: int, rng: np.random.Generator) -> list[str]:
     """Names of two invented words, no word of which occurs twice or is a value."""
-    taken = {word for attribute in ATTRIBUTES.values() for word in attribute.values}
+    taken = {word for attribute in ATTRIBUTES.values() for value in attribute.values for word in value.split()}
     words: list[str] = []
     while len(words) < 2 * people:
         parts = [rng.choice(ONSETS), rng.choice(VOWELS), rng.choice(ONSETS), rng.choice(VOWELS), rng.choice(CODAS)]
@@ -98,7 +96,7 @@ def _phrases(rng: np.random.Generator, form: int) -> tuple[int, int]:
 
 
 def text_of(world: World, statements: Statements) -> list[str]:
-    """The statements in words; the last word is the answer."""
+    """The statements in words; the last two are the answer."""
     attributes = list(ATTRIBUTES.values())
     texts = []
     for person, attribute, family, form, lead, middle in zip(*statements):

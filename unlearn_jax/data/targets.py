@@ -28,9 +28,9 @@ def choose_targets(
     Args:
         dataset: the source.
         kind: ``random``, ``class`` (all targets of a request share a class), ``whole_class`` (they are all of a
-            class), ``distant`` (far from their own class's mean) or ``atypical`` (least sure under pilot models that
-            never saw them; needs ``score``).
-        per_request: targets in each request; of no effect on ``whole_class``.
+            class), ``distant`` (far from their own class's mean), ``atypical`` (least sure under pilot models that
+            never saw them; needs ``score``) or ``person`` (facts: all that is said of as many people as it takes).
+        per_request: targets in each request, with ``person`` at least so many; of no effect on ``whole_class``.
         requests: number of requests.
         seed: of the study.
         score: (n,) larger = more atypical, for ``atypical``.
@@ -54,6 +54,8 @@ def choose_targets(
         raise InputError(f"{wanted} targets are more than the {len(allowed)} facts that are told once: ask for fewer.")
     if kind == "class":
         return _class_targets(dataset, per_request, requests, rng)
+    if kind == "person":
+        return _whole_people(dataset, allowed, per_request, requests, rng)
     if kind == "random":
         drawn = allowed[rng.permutation(len(allowed))[:wanted]]
     else:
@@ -66,6 +68,25 @@ def _check_half(wanted: int, n: int) -> None:
     """Raise `InputError` for targets that are more than half of the n training images."""
     if wanted > n // 2:
         raise InputError(f"{wanted} targets are more than half of the {n} training images: ask for fewer.")
+
+
+def _whole_people(dataset: Dataset, allowed: np.ndarray, per_request: int, requests: int, rng) -> list[np.ndarray]:
+    """The rows about as many people, other people for each request, as hold ``per_request`` rows."""
+    about = KINDS[dataset.kind].person
+    if about is None:
+        raise InputError(f"--targets person is for facts, not for '{dataset.name}': choose random or class.")
+    person = about(dataset)[allowed]
+    people = iter(rng.permutation(np.unique(person)))
+    chosen: list[np.ndarray] = [np.zeros(0, int) for _ in range(requests)]
+    for number in range(requests):
+        while len(chosen[number]) < per_request:
+            one = next(people, None)
+            if one is None:
+                raise InputError(
+                    f"there are not enough people for {requests} requests of {per_request}: ask for fewer."
+                )
+            chosen[number] = np.sort(np.concatenate([chosen[number], allowed[person == one]]))
+    return chosen
 
 
 def _drawn_classes(dataset: Dataset, requests: int, rng) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -12,7 +13,17 @@ from jax.sharding import Mesh
 from unlearn_jax import trees
 from unlearn_jax.population.run import Stored
 from unlearn_jax.population.sharding import member_mesh, member_shardings, over_members
-from unlearn_jax.types import Batch, Model, Task, Variables
+from unlearn_jax.tasks import answer_of
+from unlearn_jax.types import Array, Batch, Model, Task, Variables
+
+
+class Spoken(NamedTuple):
+    """What a language model says of the L tokens of an answer, each predicted from the true ones before it."""
+
+    logprob: np.ndarray  # (N, n, L) float32, of the true token, nats
+    mean: np.ndarray  # (N, n, L) float32, of the log-probability of the next token under the model
+    std: np.ndarray  # (N, n, L) float32, its standard deviation
+    likeliest: np.ndarray  # (N, n, L) int32, the most probable token
 
 
 class Evaluation(NamedTuple):
@@ -20,10 +31,36 @@ class Evaluation(NamedTuple):
 
     margin: np.ndarray  # (N, n) float32, nats
     correct: np.ndarray  # (N, n) float32, 0 or 1; NaN where the margin is not finite
-    answer: np.ndarray | None = None  # (N, n) int32, the answer given, of tasks that have one
+    scores: np.ndarray | None = None  # (N, n, K) float32, log-probability of each candidate answer, nats
+    spoken: Spoken | None = None  # language, where the answers are known to have L tokens
 
 
 _PROGRAMS: dict = {}
+
+
+def _ranked(apply: Callable, task: Task, batch: Batch) -> Evaluation:
+    """Scores of a batch by the candidates for its answers, for one member."""
+    asked = task.candidates.inputs(batch)
+    logits = apply(asked.reshape(-1, *asked.shape[2:]))
+    logits = logits.reshape(*asked.shape[:2], *logits.shape[1:])
+    scores, own = task.candidates.scores(logits, batch), task.candidates.own(logits, batch)
+    true = jnp.arange(scores.shape[1])[None, :] == task.candidates.truth(batch)[:, None]
+    others, mine = jnp.where(true, -jnp.inf, scores), jnp.sum(jnp.where(true, scores, 0.0), axis=1)
+    return Evaluation(
+        mine - jax.nn.logsumexp(others, axis=1),
+        (mine > others.max(axis=1)).astype(jnp.float32),
+        scores,
+        _said(own, answer_of(batch, own.shape[1])),
+    )
+
+
+def _said(logits: Array, tokens: Array) -> Spoken:
+    """What logits (B, L, V) say of the tokens (B, L) that they are to predict."""
+    logprob = jax.nn.log_softmax(logits.astype(jnp.float32), axis=-1)
+    mean = jnp.sum(jnp.exp(logprob) * logprob, axis=-1)
+    spread = jnp.sum(jnp.exp(logprob) * jnp.square(logprob - mean[..., None]), axis=-1)
+    of_truth = jnp.take_along_axis(logprob, tokens[..., None], axis=-1)[..., 0]
+    return Spoken(of_truth, mean, jnp.sqrt(spread), jnp.argmax(logprob, axis=-1).astype(jnp.int32))
 
 
 def _program(model: Model, task: Task | None, axis: str, mesh: Mesh):
@@ -34,12 +71,14 @@ def _program(model: Model, task: Task | None, axis: str, mesh: Mesh):
         def block(own, common):
             shared, inputs, targets = common
             variables = own | ({"shared": shared} if shared else {})
-            logits = model.apply(variables, inputs, train=False)[0].logits
+            apply = lambda x: model.apply(variables, x, train=False)[0].logits
             if task is None:
-                return (logits,)
+                return apply(inputs)
             batch = Batch(inputs, targets, jnp.ones(targets.shape[0]), jnp.arange(targets.shape[0], dtype=jnp.int32))
-            given = () if task.answer is None else (task.answer(logits, batch),)
-            return task.margin(logits, batch), task.correct(logits, batch), *given
+            if task.candidates is not None:
+                return _ranked(apply, task, batch)
+            logits = apply(inputs)
+            return Evaluation(task.margin(logits, batch), task.correct(logits, batch))
 
         split, whole = member_shardings(mesh)
         _PROGRAMS[key] = jax.jit(over_members(block, axis, mesh), in_shardings=(split, whole), out_shardings=split)
@@ -47,11 +86,11 @@ def _program(model: Model, task: Task | None, axis: str, mesh: Mesh):
 
 
 def _blocks(model, task, variables, data: Stored, width: int, axis: str, block: int):
-    """Yield (members, examples, outputs) of every block as (slice, slice, tuple of NumPy arrays)."""
+    """Yield (members, examples, outputs) of every block as (slice, slice, tree of NumPy arrays)."""
     own, shared = trees.split_shared(variables)
     members, n = len(jax.tree.leaves(own)[0]), data.targets.shape[0]
     large = int(np.prod(data.inputs.shape[1:])) >= 1000 and jax.default_backend() == "cpu"
-    block = min(block or (128 if large else 1024), n)
+    block = min(block or (128 if large or (task and task.candidates) else 1024), n)
     mesh = member_mesh(width)
     split, whole = member_shardings(mesh)
     run = _program(model, task, axis, mesh)
@@ -63,8 +102,23 @@ def _blocks(model, task, variables, data: Stored, width: int, axis: str, block: 
             at = np.minimum(np.arange(first, first + block), n - 1)
             found = run(chunk, jax.device_put((shared, data.inputs[at], data.targets[at]), whole))
             stop = min(first + block, n)
-            cut = tuple(np.asarray(values)[:live, : stop - first] for values in found)
-            yield slice(start, start + live), slice(first, stop), cut
+            yield slice(start, start + live), slice(first, stop), _cut(found, live, stop - first)
+
+
+def _cut(found, members: int, examples: int):
+    """The live part of a block's outputs, on the host."""
+    return jax.tree.map(lambda values: np.asarray(values)[:members, :examples], found)
+
+
+def _collected(blocks, members: int, examples: int):
+    """The outputs of all blocks as one tree of arrays (members, examples, ...)."""
+    whole = None
+    for rows, columns, found in blocks:
+        if whole is None:
+            whole = jax.tree.map(lambda v: np.zeros((members, examples, *v.shape[2:]), v.dtype), found)
+        for table, part in zip(jax.tree.leaves(whole), jax.tree.leaves(found)):
+            table[rows, columns] = part
+    return whole
 
 
 def evaluate(
@@ -90,19 +144,16 @@ def evaluate(
             stay in its cache.
 
     Returns:
-        (N, n) margins and correctness. A member whose weights are not finite has NaN in every entry.
+        (N, n) margins and correctness, NaN for a member whose weights are not finite; of language with known candidate
+        answers also their log-probabilities and what is said of the true answer's tokens.
     """
     own = trees.split_shared(variables)[0]
-    margins = np.zeros((len(jax.tree.leaves(own)[0]), data.targets.shape[0]), np.float32)
-    correct = np.zeros_like(margins)
-    answer = None if task.answer is None else np.zeros(margins.shape, np.int32)
-    for members, examples, found in _blocks(model, task, variables, data, width, axis, block):
-        margins[members, examples], correct[members, examples] = found[:2]
-        if answer is not None:
-            answer[members, examples] = found[2]
-    bad = ~np.isfinite(margins).all(axis=1) | ~_finite_members(own)
-    margins[bad], correct[bad] = np.nan, np.nan
-    return Evaluation(margins, correct, answer)
+    members = len(jax.tree.leaves(own)[0])
+    blocks = _blocks(model, task, variables, data, width, axis, block)
+    found = _collected(blocks, members, data.targets.shape[0])
+    bad = ~np.isfinite(found.margin).all(axis=1) | ~_finite_members(own)
+    found.margin[bad], found.correct[bad] = np.nan, np.nan
+    return found
 
 
 def predict(
@@ -110,12 +161,7 @@ def predict(
 ) -> np.ndarray:
     """Logits of a population on all of ``data``, in evaluation mode: (N, n, K) float32. Arguments as of `evaluate`."""
     members = len(jax.tree.leaves(trees.split_shared(variables)[0])[0])
-    logits = None
-    for rows, examples, (found,) in _blocks(model, None, variables, data, width, axis, block):
-        if logits is None:
-            logits = np.zeros((members, data.targets.shape[0], found.shape[-1]), np.float32)
-        logits[rows, examples] = found
-    return logits
+    return _collected(_blocks(model, None, variables, data, width, axis, block), members, data.targets.shape[0])
 
 
 def _finite_members(own) -> np.ndarray:
