@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import functools
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -132,12 +133,18 @@ def _model(name: str, num_classes: int, shape: tuple, rank: int, options: tuple)
     return adapted(model, name, rank) if rank else model
 
 
-def base_rows(dataset: Dataset) -> np.ndarray:
-    """Training rows that can be in nobody's request, (n,) int32; `InputError` where there are none."""
+def base_rows(dataset: Dataset, targets: Sequence[np.ndarray] = ()) -> np.ndarray:
+    """Training rows that can be in nobody's request, (n,) int32.
+
+    Raises:
+        InputError: there are none, or one of them is among ``targets`` (those of each request) all the same.
+    """
     every = np.arange(len(dataset.train.targets), dtype=np.int32)
     rows = np.setdiff1d(every, KINDS[dataset.kind].candidates(dataset))
     if not len(rows):
         raise InputError(f"every example of '{dataset.name}' may be a target, so none is left to train a base on.")
+    if targets and np.isin(np.concatenate(targets), rows).any():
+        raise InputError("targets are among what the base is trained on: choose other --targets, or leave --lora out.")
     return rows
 
 

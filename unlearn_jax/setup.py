@@ -37,7 +37,7 @@ from unlearn_jax.population.members import make_tables, member_keys
 from unlearn_jax.population.plans import Plan
 from unlearn_jax.population.run import Fold, Options, Stored, chunk_width, run_population
 from unlearn_jax.population.sharding import choose_axis
-from unlearn_jax.pretrained import about, pretrained, train_base
+from unlearn_jax.pretrained import about, base_rows, pretrained, train_base
 from unlearn_jax.tasks import classification, value_task
 from unlearn_jax.trees import join_shared
 from unlearn_jax.types import Model, Task, Variables
@@ -95,6 +95,8 @@ def prepare_study(config: StudyConfig, watch: Watch = SILENT, **options) -> Setu
     problem, bench = _problem(config, dataset, targets), layout(targets)
     plain = _problem(dataclasses.replace(config, lora=0), dataset, targets)
     setting = _checked(Options(**{"axis": "auto", **options}), plain)
+    if config.lora:
+        base_rows(dataset, targets)
     _check_methods(config, problem, bench, plain)  # sizes are the same whoever the targets are: before pilots train
     shared, base = _base(config, dataset, problem, plain, setting, watch)
     if config.targets == "atypical":
