@@ -4,7 +4,15 @@ import numpy as np
 import pytest
 from scipy.special import log_softmax, logsumexp
 
-from unlearn_jax.tasks import classification, free_text, over_answer, token_logprob, value_task
+from unlearn_jax.tasks import (
+    at_answer,
+    classification,
+    free_text,
+    over_answer,
+    token_logprob,
+    value_task,
+    with_answer,
+)
 from unlearn_jax.types import NOT_ANSWER, Batch
 
 TASK = classification()
@@ -168,11 +176,16 @@ def test_a_free_answers_margin_is_the_log_odds_of_all_of_it(answers):
     assert np.isfinite(jax.grad(lambda x: task.margin(x, some).sum())(jnp.asarray(sure))).all()
 
 
+def asked(task, some, logits_of):
+    """Logits at the answer's tokens with each beginning in its place; (P, B, L, V)."""
+    whole = [jnp.asarray(logits_of(np.asarray(with_answer(some, b).inputs)), jnp.float32) for b in task.begins(some)]
+    return jnp.stack([at_answer(z, some, task.length) for z in whole])
+
+
 def test_a_candidates_score_is_the_log_probability_of_its_tokens_one_after_another():
     known, some = LANGUAGE.candidates, told()
-    asked = np.asarray(known.inputs(some))
-    assert asked.shape == (4, 3, 5)  # the second attribute's values begin in four ways
-    found = np.asarray(known.scores(jnp.asarray(spoken(asked), jnp.float32), some))
+    assert known.begins(some).shape == (4, 3, 1)  # the second attribute's values begin in four ways
+    found = np.asarray(known.scores(asked(known, some, spoken), some))
     start, group = [1, 2, 0], [0, 1, 1]
     for row in range(3):
         for k, value in enumerate(VALUES[group[row]]):
@@ -182,17 +195,13 @@ def test_a_candidates_score_is_the_log_probability_of_its_tokens_one_after_anoth
             expected = sum(logprob[start[row] + i, token] for i, token in enumerate(value))
             np.testing.assert_allclose(found[row, k], expected, rtol=1e-4)
     np.testing.assert_array_equal(known.truth(some), [1, 2, 1])
-    plain = np.stack([spoken(INPUTS)[row, start[row] : start[row] + 2] for row in range(3)])
-    own = known.own(jnp.asarray(spoken(asked), jnp.float32), some)
-    np.testing.assert_allclose(own, plain, rtol=1e-5)  # the logits that the statement itself gives
 
 
 def test_candidates_of_one_token_need_the_prompt_alone(answers):
-    single = value_task(np.array([[[2], [3], [4]], [[5], [6], [7]]]), np.array([12]))
+    single = value_task(np.array([[[2], [3], [4]], [[5], [6], [7]]]), np.array([12])).candidates
     some = told([[-1, 3, -1, -1, -1], [-1, -1, 7, -1, -1], [5, -1, -1, -1, -1]])
-    asked = single.candidates.inputs(some)
-    np.testing.assert_array_equal(asked, INPUTS[None])
-    scores = single.candidates.scores(jnp.asarray(answers[0])[None], some)
+    assert single.begins(some).shape == (1, 3, 0)
+    scores = single.scores(asked(single, some, lambda inputs: answers[0]), some)
     logprob = log_softmax(answers[0].astype(float), axis=2)
     expected = [logprob[0, 1, 2:5], logprob[1, 2, 5:8], logprob[2, 0, 5:8]]
     np.testing.assert_allclose(scores, expected, rtol=1e-4, atol=1e-5)

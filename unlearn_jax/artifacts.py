@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,12 @@ from unlearn_jax.records import write_json, write_whole
 
 
 def write_margins(setup, level, outcomes, folder: Path) -> None:
-    """``METHOD.npy`` (members x shown examples) and ``index.parquet`` saying what each column is."""
+    """``METHOD.npy`` (members x shown examples) and ``index.parquet`` saying what each column is.
+
+    Of language models also ``METHOD.tokens.npz`` with what is said of each token of the answers, (members, shown
+    examples, tokens): ``logprob``, ``mean`` and ``std`` of the log-probability under the model, ``likeliest`` under
+    teacher forcing, ``greedy``.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -29,6 +35,9 @@ def write_margins(setup, level, outcomes, folder: Path) -> None:
                 np.save(file, outcome.scores.margin)
 
         write_whole(folder / f"{name}.npy", save)
+        if outcome.scores.spoken is not None:
+            tokens = outcome.scores.spoken._asdict() | {"greedy": outcome.scores.greedy}
+            write_whole(folder / f"{name}.tokens.npz", partial(_save_arrays, arrays=tokens))
     bench, shown = setup.bench, setup.shown
     split = np.full(len(bench.targets), "", object)
     for rows in level.rows:
@@ -50,6 +59,12 @@ def write_margins(setup, level, outcomes, folder: Path) -> None:
         "dataset_id": bench.dataset_id[shown],
     }
     write_whole(folder / "index.parquet", lambda path: pq.write_table(pa.table(columns), path))
+
+
+def _save_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:
+    """Write a compressed .npz under just this name."""
+    with path.open("wb") as file:
+        np.savez_compressed(file, **arrays)
 
 
 def shown_targets(bench, clusters: int = 10) -> np.ndarray:

@@ -64,7 +64,8 @@ class StudyConfig:
     hp: tuple[str, ...] = ()
     """hyperparameters as METHOD.NAME=VALUE[,VALUE...]; several values of numeric ones run as one population"""
     scale: str = ""
-    """whose default hyperparameters: small, small_conv, cifar or language; empty = by data set and network"""
+    """whose default hyperparameters: small, small_conv, small_transformer, cifar or language; empty = by data set and
+    network"""
     budget: float = 0.0
     """gradient evaluations a member for every iterative method, so that methods compare at equal cost; 0 = their own"""
     members: int | None = None
@@ -103,7 +104,7 @@ class Preset:
         "fashion_mnist": ("convnet", IMAGE),
         "cifar10": ("resnet9", IMAGE._replace(steps=3000, batch=256, augment="crop_flip")),
         "cifar100": ("resnet9", IMAGE._replace(steps=4000, batch=256, augment="crop_flip")),
-        "facts": ("decoder", Recipe(lr=3e-3, steps=300, batch=64)),
+        "facts": ("decoder", Recipe(lr=3e-3, steps=200, batch=32)),
     }
     STUDY = {"copies": "0,1,4,8", "targets": "atypical", "members": 32}
     STUDY_BY_DATASET = {"facts": {"copies": "0,1,4", "targets": "random", "members": 8}}
@@ -174,7 +175,8 @@ def scale_of(config: StudyConfig) -> str:
     """Whose default hyperparameters the methods take: those asked for, or by the data set and the model."""
     if config.scale or config.dataset in ("cifar10", "cifar100"):
         return config.scale or "cifar"
-    return "small" if recipe_of(config)[0] in ("linear", "mlp") else "small_conv"
+    small = {"linear": "small", "mlp": "small"} | dict.fromkeys(("decoder", "encoder", "minilm"), "small_transformer")
+    return small.get(recipe_of(config)[0], "small_conv")
 
 
 def dedup_threshold_of(config: StudyConfig) -> float:
@@ -185,13 +187,13 @@ def dedup_threshold_of(config: StudyConfig) -> float:
 def applicable(config: StudyConfig) -> list[str]:
     """The methods that the study runs: those asked for, without those that are `left_out`."""
     out = left_out(config)
-    return [name for name in select(config.methods) if name not in out]
+    return [name for name in select(config.methods, answers_of(config)) if name not in out]
 
 
 def left_out(config: StudyConfig) -> dict[str, str]:
     """A sentence for each method that the data, the targets, no class, or the scale, without defaults, leave out."""
     found, scale, config = {}, scale_of(config), resolved(config)
-    for name in select(config.methods):
+    for name in select(config.methods, answers_of(config)):
         if answers_of(config) not in METHODS[name].reads:
             found[name] = f"{name} is not defined for {answers_of(config)} and was not run"
         elif "class" in METHODS[name].needs and config.targets != "whole_class":

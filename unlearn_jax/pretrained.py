@@ -28,6 +28,7 @@ from unlearn_jax.methods.common import Problem
 from unlearn_jax.models import build_model, count_parameters
 from unlearn_jax.models.lora import lora
 from unlearn_jax.models.minilm import load_minilm, sizes_of
+from unlearn_jax.population import checkpoint
 from unlearn_jax.population.members import make_tables, member_keys
 from unlearn_jax.population.run import DEFAULTS, Options, Stored, run_population
 from unlearn_jax.types import Model, Population, Variables
@@ -171,13 +172,50 @@ def train_base(problem: Problem, dataset: Dataset, seed: int, options: Options =
     return Base(population, rows)
 
 
-def about(base: Base, problem: Problem) -> dict:
-    """What a manifest says of a base: examples seen, values of base and of each member's adapters, seconds."""
+def study_base(
+    whole: Problem,
+    problem: Problem,
+    dataset: Dataset,
+    targets: Sequence[np.ndarray],
+    seed: int,
+    options: Options,
+    watch,
+) -> tuple[Variables, dict]:
+    """What the members of a study share, trained here, and what its manifest says of it.
+
+    Args:
+        whole: of the model with all weights trained, which the base is.
+        problem: of the model with adapters.
+        dataset: of the study.
+        targets: of each request.
+        seed: of the study.
+        options: how it is run.
+        watch: is told of the progress.
+
+    Raises:
+        InputError: a target that the base would be trained on; as `train_base`.
+    """
+    base_rows(dataset, targets)
+    if options.store is not None:
+        checkpoint.check_writable(options.store)
+    watch.stage("base", 1)
+    base = train_base(whole, dataset, seed, options._replace(progress=watch.advance))
     own = jax.eval_shape(problem.model.init, jax.random.key(0), problem.example)
-    return {
+    told = {
         "examples": len(base.rows),
         "parameters": count_parameters(base.shared),
         "parameters_of_a_member": count_parameters(own),
         "seconds": base.population.seconds,
         "compile_seconds": base.population.compile_seconds,
     }
+    watch.say(said(told))
+    return base.shared, told
+
+
+def said(told: dict) -> str:
+    """A manifest's words on a base as a sentence without its full stop."""
+    return (
+        f"members train adapters of {told['parameters_of_a_member']:,} values on one frozen base of "
+        f"{told['parameters']:,}, trained in {told['seconds']:.1f} s on {told['examples']:,} examples that nobody asks "
+        "to forget"
+    )

@@ -21,6 +21,7 @@ from unlearn_jax.metrics import (
     ranks,
     residual_influence,
 )
+from unlearn_jax.scoring_language import answer_tables, language_figures
 
 REFERENCES = ("original", "retrain", "oracle", "placebo", "dedup")
 PRICED = ("original", "retrain", "oracle")
@@ -30,11 +31,12 @@ ROW_SPLITS = ("similar", "rest", "test", "test_similar")  # where a price is pai
 class Scorer:
     """Blocks and draws of one level, made once and shared by every figure.
 
-    Holds no state but a cache: values and draws by (population, split, quantity, requests).
+    Holds no state but a cache: values and draws by (population, split, quantity, requests). ``tables`` holds quantities
+    (members, shown examples) that are not among the scores, by (name, setting) of a population and then by name.
     """
 
-    def __init__(self, setup, level, outcomes):
-        self.setup, self.level, self.outcomes = setup, level, outcomes
+    def __init__(self, setup, level, outcomes, tables=None):
+        self.setup, self.level, self.outcomes, self.tables = setup, level, outcomes, tables or {}
         self._column = np.full(len(setup.bench.targets), -1)
         self._column[setup.shown] = np.arange(len(setup.shown))
         self._draws: dict = {}
@@ -50,7 +52,8 @@ class Scorer:
 
     def values(self, outcome, split: str, what: str, requests: list[int]) -> Values:
         """Per-example values by request, with clusters where the split has them."""
-        table = getattr(outcome.scores, what).astype(np.float64)
+        more = self.tables.get((outcome.name, outcome.setting), {})
+        table = (more[what] if what in more else getattr(outcome.scores, what)).astype(np.float64)
         blocks, clusters = [], []
         for request in requests:
             at = self.columns(split, request)
@@ -89,7 +92,8 @@ class Scorer:
 
 def score_level(setup, level, outcomes, extra: dict, recorder) -> list[str]:
     """Write every figure of one level; returns notes for the manifest."""
-    scorer, config = Scorer(setup, level, outcomes), setup.config
+    speaks, config = setup.problem.task.candidates is not None, setup.config
+    scorer = Scorer(setup, level, outcomes, answer_tables(setup, outcomes) if speaks else None)
     base = {
         "dataset": setup.dataset.name,
         "model": recipe_model(setup),
@@ -158,6 +162,8 @@ def _figures(scorer: Scorer, base: dict, requests: list[int], recorder) -> None:
                     _prices(scorer, base, outcome, named, split, what, requests, recorder)
         if outcome.name != "oracle":
             _residuals(scorer, base, outcome, named, requests, recorder)
+        if scorer.tables:
+            language_figures(scorer, _keys(base, outcome), outcome, named, requests, recorder)
     _ranking(scorer, base, named, requests, recorder)
     for reference in ("oracle", "retrain"):
         _identifiability(scorer, base, named, reference, requests, recorder)

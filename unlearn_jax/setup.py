@@ -31,13 +31,14 @@ from unlearn_jax.errors import InputError, choose
 from unlearn_jax.methods import Problem, prepare
 from unlearn_jax.methods.common import Recipe
 from unlearn_jax.models import build_model, flops_per_example
+from unlearn_jax.models.decode import Cached, cached_decoder
 from unlearn_jax.population import checkpoint
 from unlearn_jax.population.evaluate import evaluate
 from unlearn_jax.population.members import make_tables, member_keys
 from unlearn_jax.population.plans import Plan
 from unlearn_jax.population.run import Fold, Options, Stored, chunk_width, run_population
 from unlearn_jax.population.sharding import choose_axis
-from unlearn_jax.pretrained import about, base_rows, pretrained, train_base
+from unlearn_jax.pretrained import pretrained, study_base
 from unlearn_jax.tasks import classification, value_task
 from unlearn_jax.trees import join_shared
 from unlearn_jax.types import Model, Task, Variables
@@ -70,6 +71,7 @@ class Setup(NamedTuple):
     shown: np.ndarray  # rows that are evaluated
     training: tuple[Fold, Plan, dict[str, float]]  # from scratch; one fold for all references, so one program
     options: Options
+    decoder: Cached | None = None  # language: the model that answers token by token
     shared: Variables = {}  # what all members share, the base under LoRA
     base: dict = {}  # what the manifest says of it
 
@@ -77,7 +79,8 @@ class Setup(NamedTuple):
 def prepare_study(config: StudyConfig, watch: Watch = SILENT, **options) -> Setup:
     """Load the data, choose the targets, lay out the examples and build the model.
 
-    Nothing is written but, where ``store`` is among the options, the pilot members of atypical targets.
+    Nothing is written but, where ``store`` is among the options, the pilot members of atypical targets and the base of
+    adapters.
 
     Raises:
         InputError: missing data, more targets or copies than the data allow, an unknown model or option.
@@ -93,24 +96,23 @@ def prepare_study(config: StudyConfig, watch: Watch = SILENT, **options) -> Setu
     targets = pick(np.zeros(len(dataset.train.targets)))
     _check_copies(config, dataset, targets)
     problem, bench = _problem(config, dataset, targets), layout(targets)
-    plain = _problem(dataclasses.replace(config, lora=0), dataset, targets)
-    setting = _checked(Options(**{"axis": "auto", **options}), plain)
-    if config.lora:
-        base_rows(dataset, targets)
-    _check_methods(config, problem, bench, plain)  # sizes are the same whoever the targets are: before pilots train
-    shared, base = _base(config, dataset, problem, plain, setting, watch)
+    whole = _problem(dataclasses.replace(config, lora=0), dataset, targets)
+    setting = _checked(Options(**{"axis": "auto", **options}), whole)
+    _check_methods(config, problem, bench, whole)  # sizes are the same whoever the targets are: before the pilots train
+    shared, base = (
+        study_base(whole, problem, dataset, targets, config.seed, setting, watch) if config.lora else ({}, {})
+    )
     if config.targets == "atypical":
-        score = _pilot_score(config, dataset, _problem(config, dataset, []), setting, shared, watch)
-        targets = pick(score)
+        targets = pick(_pilot_score(config, dataset, _problem(config, dataset, []), setting, shared, watch))
         problem, bench = _problem(config, dataset, targets), layout(targets)
     _check_placebo(config, bench)
     plain = np.flatnonzero((bench.origin == 0) & (bench.request < 0))
     if len(plain) > REST_SHOWN:
         plain = np.sort(np.random.default_rng([config.seed, 4]).choice(plain, REST_SHOWN, replace=False))
     shown = np.sort(np.concatenate([plain, np.flatnonzero((bench.origin != 0) | (bench.request >= 0))]))
-    stored = Stored(jnp.asarray(bench.inputs), jnp.asarray(bench.targets))
-    training = prepare("retrain", problem)
-    return Setup(config, dataset, bench, problem, stored, shown, training, setting, shared, base)
+    stored, training = Stored(jnp.asarray(bench.inputs), jnp.asarray(bench.targets)), prepare("retrain", problem)
+    decoder = _decoder(config, dataset)
+    return Setup(config, dataset, bench, problem, stored, shown, training, setting, decoder, shared, base)
 
 
 def _problem(config: StudyConfig, dataset: Dataset, targets: list[np.ndarray]) -> Problem:
@@ -136,10 +138,22 @@ def _problem(config: StudyConfig, dataset: Dataset, targets: list[np.ndarray]) -
 def _language_problem(config: StudyConfig, dataset: Dataset, name: str, recipe: Recipe) -> Problem:
     """A language model of the data set's vocabulary, asked for one of an attribute's values."""
     length = dataset.train.inputs.shape[1:]
-    given = {"dtype": config.dtype or "float32"} | configs.model_options_of(config)
+    given = _language_options(config)
     model = pretrained(name, len(dataset.about.words), length, rank=config.lora, **given).model
     example = jax.ShapeDtypeStruct((1, *length), dataset.train.inputs.dtype)
     return Problem(model, _value_task(dataset.about.words), example, dataset.num_classes, recipe)
+
+
+def _language_options(config: StudyConfig) -> dict:
+    """Options of the study's decoder."""
+    return {"dtype": config.dtype or "float32"} | configs.model_options_of(config)
+
+
+def _decoder(config: StudyConfig, dataset: Dataset) -> Cached | None:
+    """The study's language model with a cache of keys and values, where it has one."""
+    if dataset.kind != "facts":
+        return None
+    return cached_decoder(len(dataset.about.words), dataset.train.inputs.shape[1:], **_language_options(config))
 
 
 @functools.lru_cache(maxsize=8)
@@ -168,22 +182,6 @@ def _checked(options: Options, problem: Problem) -> Options:
     return options._replace(axis=choose_axis(flops))
 
 
-def _base(config: StudyConfig, dataset: Dataset, problem: Problem, plain: Problem, options: Options, watch: Watch):
-    """What all members share, trained here, and what the manifest says of it; nothing where all weights are trained."""
-    if not config.lora:
-        return {}, {}
-    watch.stage("base", 1)
-    if options.store is not None:
-        checkpoint.check_writable(options.store)
-    base = train_base(plain, dataset, config.seed, options._replace(progress=watch.advance))
-    told = about(base, problem)
-    watch.say(
-        f"a base of {told['parameters']:,} values, trained on {told['examples']:,} examples that nobody asks to "
-        f"forget in {told['seconds']:.1f} s; adapters of {told['parameters_of_a_member']:,} values a member"
-    )
-    return base.shared, told
-
-
 def axes_of(config: StudyConfig) -> list[tuple[int, float | None]]:
     """Points of the copies and gamma axes; shares that name equally many copies are one point."""
     points = {}
@@ -199,11 +197,11 @@ def _every_request(config: StudyConfig, bench: Bench) -> list[RequestRows]:
     return [request_rows(bench, r, copies=copies, gamma=gamma) for copies, gamma in points for r in requests]
 
 
-def _check_methods(config: StudyConfig, problem: Problem, bench: Bench, plain: Problem) -> None:
+def _check_methods(config: StudyConfig, problem: Problem, bench: Bench, whole: Problem) -> None:
     """Raise `InputError` for a method that cannot run as asked."""
     rows = _every_request(config, bench)
     given = {name: configs.settings_of(config).get(name, {}) for name in configs.applicable(config)}
-    shared = jax.eval_shape(plain.model.init, jax.random.key(0), plain.example) if config.lora else {}
+    shared = jax.eval_shape(whole.model.init, jax.random.key(0), whole.example) if config.lora else {}
     check_methods(problem, rows, given, configs.scale_of(config), config.budget, shared)
 
 

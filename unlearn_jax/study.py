@@ -33,6 +33,7 @@ from unlearn_jax.population.evaluate import Evaluation, evaluate
 from unlearn_jax.population.members import make_tables, member_keys, setting_name
 from unlearn_jax.population.plans import Plan
 from unlearn_jax.population.run import Stored, chunk_width, run_population
+from unlearn_jax.pretrained import said
 from unlearn_jax.records import Recorder, environment, write_json
 from unlearn_jax.scoring import REFERENCES
 from unlearn_jax.setup import SILENT, Setup, Watch, absent_references, axes_of, prepare_study
@@ -160,7 +161,8 @@ class Level(NamedTuple):
 def _run_levels(setup: Setup, recorder: Recorder, out: Path, watch: Watch) -> tuple[float, dict, list[str]]:
     """Run and score every level; returns compile seconds, measured similarity and notes."""
     config, memory = setup.config, {}
-    compiling, similarity, notes = 0.0, {}, list(configs.left_out(config).values())
+    compiling, similarity, notes = setup.base.get("compile_seconds", 0.0), {}, list(configs.left_out(config).values())
+    notes += [said(setup.base)] if setup.base else []
     levels = axes_of(config)
     for number, (copies, gamma) in enumerate(levels):
         rows = [request_rows(setup.bench, r, copies=copies, gamma=gamma) for r in range(config.requests)]
@@ -270,5 +272,7 @@ def _scored(setup: Setup, population: Population, model: Model | None = None, ke
     data = Stored(setup.stored.inputs[setup.shown], setup.stored.targets[setup.shown])
     width, problem = chunk_width(setup.config.members, setup.options), setup.problem
     axis = setup.options.axis
-    scores = evaluate(model or problem.model, problem.task, population.variables, data, width=width, axis=axis)
+    model = model or problem.model
+    decoder = setup.decoder if model is problem.model else None
+    scores = evaluate(model, problem.task, population.variables, data, width=width, axis=axis, decoder=decoder)
     return (population if keep else population._replace(variables={})), scores

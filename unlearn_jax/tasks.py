@@ -118,30 +118,24 @@ def value_task(values: np.ndarray, refusal: np.ndarray) -> Task:
 
     def scores(logits: Array, batch: Batch) -> Array:
         group = place(batch) // count
-        logprob = jax.nn.log_softmax(_at_answer(logits, batch, length).astype(jnp.float32), axis=-1)  # (P, B, L, V)
+        logprob = jax.nn.log_softmax(logits.astype(jnp.float32), axis=-1)
 
         def one(mine, tokens, at):  # (P, L, V), (K, L), (K,)
             return mine[at[:, None], jnp.arange(length)[None, :], tokens].sum(axis=1)
 
         return jax.vmap(one, in_axes=(1, 0, 0))(logprob, table[group], leaf[group])
 
-    def own(logits: Array, batch: Batch) -> Array:
-        true = place(batch)
-        mine = leaf[true // count, true % count]
-        return jax.vmap(lambda z, p: z[p], in_axes=(1, 0))(_at_answer(logits, batch, length), mine)
-
-    def inputs(batch: Batch) -> Array:
-        mine = jnp.moveaxis(begins[place(batch) // count], 1, 0)  # (P, B, L - 1)
-        return jax.vmap(lambda tokens: _with_answer(batch, tokens).inputs)(mine)
+    def beginnings(batch: Batch) -> Array:
+        return jnp.moveaxis(begins[place(batch) // count], 1, 0)
 
     def swap(batch: Batch, shift: Array) -> Batch:
         true = place(batch)
-        return _with_answer(batch, table[true // count, (true % count + shift) % count])
+        return with_answer(batch, table[true // count, (true % count + shift) % count])
 
     def refuse(batch: Batch) -> Batch:
-        return _with_answer(batch, jnp.broadcast_to(refusal[None], (batch.targets.shape[0], length)))
+        return with_answer(batch, jnp.broadcast_to(refusal[None], (batch.targets.shape[0], length)))
 
-    known = Candidates(inputs, scores, own, lambda batch: place(batch) % count)
+    known = Candidates(length, beginnings, scores, lambda batch: place(batch) % count)
     return free_text()._replace(candidates=known, swap=swap, refuse=refuse)
 
 
@@ -153,26 +147,26 @@ def _beginnings(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return np.stack(filled), np.stack([leaf.reshape(-1) for _, leaf in found])
 
 
-def _start(batch: Batch) -> Array:
+def answer_start(batch: Batch) -> Array:
     """(B,) the position that predicts the first token of the answer."""
     return jnp.argmax(answer_tokens(batch), axis=1)
 
 
-def _at_answer(logits: Array, batch: Batch, length: int) -> Array:
+def at_answer(logits: Array, batch: Batch, length: int) -> Array:
     """Logits where the answer's ``length`` tokens are predicted; (..., B, T, V) -> (..., B, L, V)."""
-    at = _start(batch)[:, None] + jnp.arange(length)[None, :]
+    at = answer_start(batch)[:, None] + jnp.arange(length)[None, :]
     at = at.reshape((1,) * (logits.ndim - 3) + (*at.shape, 1))
     return jnp.take_along_axis(logits, at, axis=-2)
 
 
 def answer_of(batch: Batch, length: int) -> Array:
     """The answers' tokens, ``length`` = L each; (B, L)."""
-    return jnp.take_along_axis(batch.targets, _start(batch)[:, None] + jnp.arange(length)[None, :], axis=1)
+    return jnp.take_along_axis(batch.targets, answer_start(batch)[:, None] + jnp.arange(length)[None, :], axis=1)
 
 
-def _with_answer(batch: Batch, tokens: Array) -> Batch:
-    """The batch with other answers (B, up to L), in the targets and, where the model reads them, in the inputs."""
-    place = jnp.arange(batch.targets.shape[1])[None, :] - _start(batch)[:, None]
+def with_answer(batch: Batch, tokens: Array) -> Batch:
+    """The batch with other answers (B, L), or beginnings of them, in the targets and in the inputs after them."""
+    place = jnp.arange(batch.targets.shape[1])[None, :] - answer_start(batch)[:, None]
 
     def put(old: Array, at: Array) -> Array:
         new = jnp.take_along_axis(tokens, jnp.clip(at, 0, tokens.shape[1] - 1), axis=1)

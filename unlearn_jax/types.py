@@ -57,9 +57,9 @@ class Candidates(NamedTuple):
     beginnings (an answer without its last token) in the answer's place.
     """
 
-    inputs: Callable[[Batch], Array]  # (P, B, T), a beginning in each
-    scores: Callable[[Array, Batch], Array]  # logits of these (P, B, T, V) -> (B, K) log-probabilities, nats
-    own: Callable[[Array, Batch], Array]  # the same -> (B, L, V), logits at the true answer's tokens
+    length: int  # L
+    begins: Callable[[Batch], Array]  # (P, B, L - 1) int32
+    scores: Callable[[Array, Batch], Array]  # logits at the answer after these (P, B, L, V) -> (B, K) log-prob., nats
     truth: Callable[[Batch], Array]  # (B,) int32, which is true
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from . import words
 from .glossary import GLOSSARY
+from .language import language_table
 from .load import Run
 from .sections import (
     MAX_PICTURES,
@@ -27,6 +28,7 @@ from .table import methods_table, similarity_table
 def render(run: Run) -> str:
     """The whole page of a run as one HTML document."""
     summary, level = run.summary, run.summary.levels[-1]
+    spoken = language_table(summary, level)
     title = "What deletion leaves behind when similar samples stay"
     title += f": {summary.facts['dataset']}" if summary.facts["dataset"] else ""
     parts = [
@@ -38,6 +40,7 @@ def render(run: Run) -> str:
         panels_section(run),
         section("methods", f"Methods{at(level)}", methods_table(summary, level)),
         forest_section(run),
+        section("answers", f"What is answered{at(level)}", spoken) if spoken else "",
         margin_section(run),
         picture_section(run),
         section("similarity", "How similar the copies are", similarity_table(run)),

@@ -49,18 +49,13 @@ def methods_table(summary: Summary, level: int) -> str:
 
 def _row(summary: Summary, level: int, entry: Entry) -> str:
     """One population."""
-    tone = f"var(--{entry.method})" if entry.is_reference and entry.method in COLOURS else "var(--method)"
-    kind_of = "reference" if entry.is_reference else entry.kind
-    tag = f'<span class="tag">{kind_of}</span>' if kind_of else ""
-    label = escape(summary.label(entry)).replace("_", "_<wbr>")
-    name = f'<span class="dot" style="background:{tone}"></span>{label}{tag}'
     find = lambda metric, split=None, reference=None: summary.find(level, entry, metric, split, reference)
     residual = summary.residual(level, entry)
     inside = not (entry.is_reference and entry.method == "oracle") and abs(residual.mean) <= summary.band(level)
     cells = [
-        _cell(residual, 2, first=True, tag="in band" if inside else ""),
-        _cell(summary.distance(level, entry), 2),
-        *(_cell(find("price_accuracy", s, "oracle"), 1, first=s == PRICES[0]) for s in PRICES),
+        figure_cell(residual, 2, first=True, tag="in band" if inside else ""),
+        figure_cell(summary.distance(level, entry), 2),
+        *(figure_cell(find("price_accuracy", s, "oracle"), 1, first=s == PRICES[0]) for s in PRICES),
         *(_accuracy(find("accuracy", s), first=s == ACCURACIES[0]) for s in ACCURACIES),
         _seconds(find("seconds")),
         _count(find("grad_evals_forget")),
@@ -68,10 +63,19 @@ def _row(summary: Summary, level: int, entry: Entry) -> str:
         _diverged(find("n_diverged")),
     ]
     kind = ' class="reference"' if entry.is_reference else ""
-    return f'<tr{kind}><th class="name" scope="row">{name}</th>{"".join(cells)}</tr>'
+    return f"<tr{kind}>{name_cell(summary, entry)}{''.join(cells)}</tr>"
 
 
-def _cell(cell: Cell, digits: int, first: bool = False, interval: bool = True, tag: str = "") -> str:
+def name_cell(summary: Summary, entry: Entry) -> str:
+    """The head of a population's row: its colour, name and kind."""
+    tone = f"var(--{entry.method})" if entry.is_reference and entry.method in COLOURS else "var(--method)"
+    kind_of = "reference" if entry.is_reference else entry.kind
+    tag = f'<span class="tag">{kind_of}</span>' if kind_of else ""
+    label = escape(summary.label(entry)).replace("_", "_<wbr>")
+    return f'<th class="name" scope="row"><span class="dot" style="background:{tone}"></span>{label}{tag}</th>'
+
+
+def figure_cell(cell: Cell, digits: int, first: bool = False, interval: bool = True, tag: str = "") -> str:
     """A figure with its interval below and the members-only interval on hover."""
     edge = ' class="first"' if first else ""
     if not math.isfinite(cell.mean):

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "experiments"))
@@ -13,7 +14,11 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "experiments"))
 import report
 
 from unlearn_jax.config import StudyConfig
+from unlearn_jax.data import load_dataset
 from unlearn_jax.study import run_study
+
+FACTS = load_dataset("facts")
+WIDTH = ("width=16", "depth=1", "heads=2")
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +27,7 @@ def run(tmp_path_factory):
     out = tmp_path_factory.mktemp("language") / "run"
     config = StudyConfig(
         dataset="facts", similarity="semantic", copies="2", methods="delete", num_targets=5, members=2, steps=4,
-        model_options=("width=16", "depth=1", "heads=2"), resamples=20,
+        model_options=WIDTH, resamples=20,
     )  # fmt: skip
     return run_study(config, out)
 
@@ -44,9 +49,54 @@ def test_what_each_population_answers_is_counted_over_its_members(run):
     assert all(len(given) == 5 and all(sum(one.values()) == 2 for one in given) for given in answers.values())
 
 
+def figures(run, **keys):
+    """Rows of the summary by (method, metric, split, reference)."""
+    with (run / "summary.csv").open() as file:
+        rows = [r for r in csv.DictReader(file) if all(r[k] == v for k, v in keys.items())]
+    return {(r["method"], r["metric"], r["split"], r["reference"]): float(r["mean"]) for r in rows}
+
+
+def test_every_population_has_every_figure_of_language(run):
+    found = figures(run)
+    everyone = {"original", "retrain", "oracle", "placebo", "dedup", "delete"}
+    for metric, split in [
+        ("answer_probability", "test"), ("rouge_l", "similar"), ("exact_memorisation", "forget"),
+        ("extraction_strength", "forget"), ("log_truth_ratio", "test_similar"), ("truth_ratio_retain", "test"),
+        ("log_truth_ratio_public", "test_similar"), ("model_utility", "rest"), ("auc_loss", "forget"),
+        ("auc_min_k", "forget"), ("auc_min_k_plus_plus", "forget"), ("auc_zlib", "forget"),
+    ]:  # fmt: skip
+        assert {m for m, name, at, _ in found if (name, at) == (metric, split)} == everyone, metric
+    for metric in ("forget_quality", "forget_quality_distance", "privleak"):
+        for reference in ("retrain", "oracle"):
+            assert {m for m, name, _, r in found if (name, r) == (metric, reference)} == everyone - {reference}
+
+
+def test_the_stored_tokens_give_the_recorded_figures(run):
+    """Recomputed from the files alone, as somebody would who has only the run folder."""
+    index, found, train = pq.read_table(run / "margins/index.parquet").to_pylist(), figures(run), FACTS.train
+    forget = [row for row in index if row["split"] == "forget"]
+    at, stated = [row["row"] for row in forget], [train.ids.tolist().index(row["dataset_id"]) for row in forget]
+    truth = train.targets[stated][train.targets[stated] >= 0].reshape(len(at), 2)
+    for method in ("original", "delete"):
+        with np.load(run / f"margins/{method}.tokens.npz") as tokens:
+            logprob, greedy, likeliest = (tokens[name][:, at] for name in ("logprob", "greedy", "likeliest"))
+        right = likeliest == truth
+        expected = {
+            "answer_probability": np.exp(logprob.mean(axis=2)).mean(),
+            "exact_memorisation": right.mean(),
+            "extraction_strength": (np.cumprod(right[..., ::-1], axis=2).sum(axis=2) / 2).mean(),
+        }
+        for metric, value in expected.items():
+            assert found[method, metric, "forget", ""] == pytest.approx(value, rel=1e-5, abs=1e-9)
+        np.testing.assert_array_equal(greedy[..., 0], likeliest[..., 0])  # neither was told anything of the answer
+        first = greedy[..., 0] == truth[..., 0]
+        np.testing.assert_array_equal(greedy[first], likeliest[first])  # both were told a right first word
+
+
 def test_the_report_shows_statements_and_answers_in_place_of_pictures(run):
     page = report.write_report(run).read_text(encoding="utf-8")
     with np.load(run / "gallery.npz") as gallery:
         texts = gallery["texts"]
     assert texts.shape == (5, 3) and all(str(text) in page for text in texts.ravel())
+    assert 'id="answers"' in page and page.count("extraction<br>strength") == 1
     assert "Word cosine" in page and "population</th>" in page and "<img src=" not in page.split("Targets and their")[1]

@@ -133,3 +133,13 @@ def test_convolutions_are_the_kernels_of_four_axes_or_else_the_dense_ones_before
     assert all(path.endswith("kernel") for path in found)
     task, params = layered("mlp")
     assert live(parts.convolutions(task, params)) == {f"dense{i}/kernel" for i in range(11)}
+
+
+def test_a_table_of_embeddings_is_no_kernel():
+    model = build_model("decoder", 12, (6,), width=8, depth=2, heads=2)
+    task = Problem(model, classification(), jax.ShapeDtypeStruct((1, 6), jnp.int32), 3, Recipe())
+    shapes = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, 6), jnp.int32))["params"]
+    params = jax.tree.map(lambda x: jnp.zeros(x.shape), shapes)
+    kernels = ("attention/qkv", "attention/out", "gate_up", "down")
+    found = live(parts.convolutions(task, params))
+    assert found == {f"block{i}/{name}/kernel" for i in range(2) for name in kernels}

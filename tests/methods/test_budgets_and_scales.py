@@ -7,7 +7,18 @@ import toy
 from unlearn_jax import config as configs
 from unlearn_jax.config import StudyConfig
 from unlearn_jax.errors import InputError
-from unlearn_jax.methods import LENGTHS, METHODS, SCALES, at_length, has_scale, plan_of, prepare, scrub, settings_at
+from unlearn_jax.methods import (
+    LENGTHS,
+    METHODS,
+    SCALES,
+    SMALL,
+    at_length,
+    has_scale,
+    plan_of,
+    prepare,
+    scrub,
+    settings_at,
+)
 from unlearn_jax.methods.common import Recipe
 from unlearn_jax.population.plans import Sizes
 
@@ -147,7 +158,7 @@ def test_every_method_says_where_its_defaults_for_images_come_from(name):
 
 @pytest.mark.parametrize("name, scale", [(n, s) for n, e in METHODS.items() for s in SCALES if s not in e.presets])
 def test_a_scale_that_a_method_lacks_is_refused_in_one_sentence(name, scale):
-    if scale in ("small", "small_conv"):
+    if scale in SMALL:
         assert settings_at(METHODS[name], scale) == settings_at(METHODS[name], "small")  # the entry's own values
         return
     assert not has_scale(METHODS[name], scale)
@@ -212,7 +223,10 @@ def test_what_is_given_goes_before_the_preset():
 
 @pytest.mark.parametrize("name", ["finetune", "retrain", "sisa"])
 def test_an_unknown_scale_lists_the_valid_ones(name):
-    with pytest.raises(InputError, match="unknown scale 'imagenet': choose one of cifar, language, small, small_conv"):
+    with pytest.raises(
+        InputError,
+        match="unknown scale 'imagenet': choose one of cifar, language, small, small_conv, small_tr",
+    ):
         prepare(name, toy.problem(), {}, STUDY, scale="imagenet")
 
 

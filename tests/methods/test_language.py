@@ -1,27 +1,20 @@
-"""Methods on a language model: prompt and padding are masked, and answers stay among the values of their attribute.
-
-The model is a table of next-token logits by token, so that what a method may move can be read off its rows.
-"""
+"""Methods on a language model: prompt and padding are masked, and answers stay among the values of their attribute."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from statements import CUES, PROBLEM, SAID, STATEMENTS, VALUES, VOCABULARY, batch
 
 from unlearn_jax import config as configs
 from unlearn_jax.config import StudyConfig
 from unlearn_jax.errors import InputError
-from unlearn_jax.methods import METHODS, prepare
-from unlearn_jax.methods.common import Problem, Recipe
-from unlearn_jax.methods.random_label import wrong_labels
+from unlearn_jax.methods import METHODS, prepare, sisa
+from unlearn_jax.methods.random_label import wrong_answers
 from unlearn_jax.population.plans import Sizes
-from unlearn_jax.tasks import value_task
-from unlearn_jax.types import Batch, Batches, Model, Outputs
+from unlearn_jax.types import Batches
 
 LANGUAGE = [name for name, entry in METHODS.items() if "language" in entry.reads]
-GROUPS = np.repeat([-1, 0, 1, -1], [4, 3, 3, 2])  # tokens 4..6 and 7..9 are values; 0 is padding
-CUES = [2, 3]  # the tokens after which an answer is due
-STATEMENTS = [[1, 10, 2, 4, 0], [10, 1, 3, 7, 0], [1, 2, 5, 0, 0], [11, 10, 1, 3, 8], [11, 2, 6, 0, 0], [1, 3, 9, 0, 0]]
 ONCE = {
     "weight_decay": 0.0,
     "epochs": 2,
@@ -33,31 +26,7 @@ ONCE = {
 }
 
 
-def table():
-    """The model: logits of the next token by token alone."""
-    init = lambda key, inputs: {"params": {"rows": jax.random.normal(key, (12, 12))}, "state": {}}
-
-    def apply(variables, inputs, key=None, train=False):
-        logits = variables["params"]["rows"][inputs]
-        return Outputs(logits, logits.mean(axis=1)), variables["state"]
-
-    return Model(init, apply)
-
-
-PROBLEM = Problem(table(), value_task(GROUPS), jax.ShapeDtypeStruct((1, 5), jnp.int32), 3, Recipe(batch=4, steps=4))
-
-
-def batch(rows):
-    """Some of the statements."""
-    inputs = np.asarray(STATEMENTS, np.int32)[rows]
-    targets = np.full_like(inputs, -1)
-    for i, row in enumerate(inputs):
-        at = int((row != 0).sum()) - 2
-        targets[i, at] = row[at + 1]
-    return Batch(jnp.asarray(inputs), jnp.asarray(targets), jnp.ones(len(rows)), jnp.asarray(rows, jnp.int32))
-
-
-def unlearned(name, **settings):
+def unlearned(name, kept=(2, 3, 4, 5), **settings):
     """Logits before and after a method that sees two statements to forget and four to retain at every update."""
     entry = METHODS[name]
     own = {k: v for k, v in (ONCE | settings).items() if k in entry.static or k in entry.numeric}
@@ -67,7 +36,7 @@ def unlearned(name, **settings):
     state, update = method.init(jax.random.key(1), start), jax.jit(method.update)
     for t in range(plan.steps):
         given = Batches(
-            batch([0, 1]), batch([2, 3, 4, 5]), jnp.int32(plan.phase[t]), jnp.int32(t), jnp.float32(plan.rate[t]),
+            batch([0, 1]), batch(list(kept)), jnp.int32(plan.phase[t]), jnp.int32(t), jnp.float32(plan.rate[t]),
             jnp.float32(t / plan.steps),
         )  # fmt: skip
         state, loss = update(jax.random.fold_in(jax.random.key(2), t), state, given)
@@ -76,28 +45,65 @@ def unlearned(name, **settings):
     return np.asarray(start["params"]["rows"]), np.asarray(after["params"]["rows"])
 
 
-@pytest.mark.parametrize("name", [n for n in LANGUAGE if n not in ("retrain", "do_nothing")])
+EVERYWHERE = {  # methods that change all weights whatever they read, and why
+    "retrain": "draws all weights anew",
+    "do_nothing": "changes nothing",
+    "sisa": "trains an ensemble anew before",
+    "langevin": "adds noise to all weights",
+    "eu_k": "draws the last group of layers anew, here the only one",
+    "kde": "draws the first and the last group anew",
+    "prmq": "rounds all weights",
+}
+OWN = {
+    "ssd": {"alpha": 1e-3, "scale": 1e-3},
+    "lfssd": {"alpha": 1e-3, "scale": 1e-3},
+    "l1_sparse": {"alpha": 0.0},
+    "woodfisher": {"samples": 4},
+    "influence": {"steps": 3},
+    "warnecke_second": {"steps": 3},
+    "sfron": {"rounds": 2},
+}
+
+
+@pytest.mark.parametrize("name", [name for name in LANGUAGE if name not in EVERYWHERE])
 def test_only_what_is_said_where_an_answer_is_due_is_changed(name):
-    before, after = unlearned(
-        name, **{"ssd": {"alpha": 1e-3, "scale": 1e-3}, "l1_sparse": {"alpha": 0.0}}.get(name, {})
-    )
-    others = np.setdiff1d(np.arange(12), CUES)
+    before, after = unlearned(name, **OWN.get(name, {}))
+    others = np.setdiff1d(np.arange(VOCABULARY), SAID)
     np.testing.assert_array_equal(after[others], before[others])  # prompt, answer and padding: nothing follows them
     assert np.abs(after[CUES] - before[CUES]).max() > 0
-    if name == "ssd":
+    if name in ("ssd", "lfssd"):
         assert (np.abs(after[CUES]) <= np.abs(before[CUES])).all()  # dampened
+
+
+@pytest.mark.parametrize("name", ["eu_k", "kde", "prmq", "langevin"])
+def test_what_else_is_changed_does_not_depend_on_what_is_read(name):
+    one, other = (unlearned(name, kept)[1] for kept in ((2, 3, 4, 5), (2, 3, 2, 3)))
+    others = np.setdiff1d(np.arange(VOCABULARY), SAID)
+    np.testing.assert_array_equal(one[others], other[others])
+    assert np.abs(one[CUES] - other[CUES]).max() > 0
+
+
+def test_an_ensemble_of_language_models_votes_token_by_token():
+    rows = jax.random.normal(jax.random.key(0), (3, VOCABULARY, VOCABULARY))
+    found, _ = sisa.voting(PROBLEM, {}).apply({"params": {"rows": rows}, "state": {}}, batch([0, 1, 2]).inputs)
+    each = np.asarray(jax.nn.softmax(rows))[:, np.asarray(STATEMENTS)[:3]]
+    np.testing.assert_allclose(np.exp(found.logits), each.mean(axis=0), rtol=1e-5)
 
 
 def test_wrong_answers_are_other_values_of_the_same_attribute():
     some = batch([0, 1, 2, 3])
+    group = {tuple(value): i for i, values in enumerate(VALUES.tolist()) for value in values}
+    answers = lambda targets: [tuple(row[row >= 0].tolist()) for row in np.asarray(targets)]
+    true = answers(some.targets)
     for allowed in (False, True):
-        drawn = [
-            np.asarray(wrong_labels(jax.random.key(seed), some, 3, allowed, PROBLEM.task.swap)) for seed in range(30)
-        ]
-        live = np.asarray(some.targets) >= 0
-        assert all((labels[~live] == -1).all() for labels in drawn)
-        assert all((GROUPS[labels[live]] == GROUPS[np.asarray(some.targets)[live]]).all() for labels in drawn)
-        same = np.mean([(labels[live] == np.asarray(some.targets)[live]).mean() for labels in drawn])
+        keys = [jax.random.key(seed) for seed in range(30)]
+        drawn = [wrong_answers(key, some, 3, allowed, PROBLEM.task.swap) for key in keys]
+        for other in drawn:
+            np.testing.assert_array_equal(other.targets >= 0, some.targets >= 0)
+            read = np.take_along_axis(np.asarray(other.inputs), np.argmax(other.targets >= 0, axis=1)[:, None] + 1, 1)
+            assert read[:, 0].tolist() == [first for first, _ in answers(other.targets)]  # and is what the model reads
+            assert [group[a] for a in answers(other.targets)] == [group[a] for a in true]
+        same = np.mean([[a == b for a, b in zip(answers(other.targets), true)] for other in drawn])
         assert same == 0 if not allowed else 0.2 < same < 0.5
 
 

@@ -35,6 +35,8 @@ PUBLISHED = {"optimizer": "sgd", "lr": 0.05}
 SCRUB = {"epochs": 4, "max_epochs": 2, "forget_batch": 4, "batch": 16, "lr": 0.02}
 SCRUB_COST = (2 * 10 * (1 + 1 / 3), 4 * 3 * 16 * (1 + 1 / 3))  # student forward and backward, teacher forward
 SCRUB_OTHER = {"lr": 0.01, "alpha": 0.1, "gamma": 0.3, "temperature": 4.0, "weight_decay": 0.5}
+BESIDE = {"epochs": 18, "batch": 16, "lr": 0.01}  # a batch holds the request, and 16 retained stand beside it
+WEIGHTS = {"forget_weight": 0.5, "retain_weight": 0.3}
 FORWARD, DECAY = 1 / 3, {"weight_decay": 0.1}
 ROWS = {
     "do_nothing": Row({}, {}, 0, 0, 0),
@@ -211,6 +213,36 @@ ROWS = {
         {"lr": 0.1, "radius": 2.0} | DECAY,
         3 + 18,
         10 * (3 * 4 + FORWARD) + 6 * 10,  # 4 of 10 requested beside each of 3 batches
+        18 * 16,
+    ),
+    "grad_diff": Row(BESIDE, {"lr": 3e-3} | WEIGHTS | {"bound": 0.05}, 18, 18 * 10, 18 * 16),
+    "kl_retain": Row(BESIDE, {"lr": 3e-3} | WEIGHTS | {"bound": 0.05}, 18, 18 * 10, 18 * 16 * (1 + FORWARD)),
+    "npo": Row(BESIDE, {"lr": 3e-3, "beta": 1.0, "retain_weight": 0.3}, 18, 18 * 10 * (1 + FORWARD), 18 * 16),
+    "simnpo": Row(BESIDE, {"lr": 3e-3, "beta": 1.0, "delta": 0.5} | WEIGHTS, 18, 18 * 10, 18 * 16),
+    "dpo_idk": Row(
+        BESIDE,
+        {"lr": 3e-3, "beta": 1.0, "retain_weight": 0.3},
+        18,
+        18 * 10 * 2 * (1 + FORWARD),  # the requested answer and the preferred one, by student and original
+        18 * 16,
+    ),
+    "rmu": Row(
+        BESIDE | {"scale": 10.0, "lr": 0.03},
+        {"lr": 3e-3, "scale": 2.0, "retain_weight": 0.3},
+        18,
+        18 * 10,
+        18 * 16 * (1 + FORWARD),
+    ),
+    "undial": Row(ON_F | {"lr": 0.01}, {"lr": 3e-3, "beta": 1.0}, 18, 18 * 4 * (1 + FORWARD), 0),
+    "wga": Row(BESIDE, {"lr": 3e-3, "beta": 3.0, "retain_weight": 0.3}, 18, 18 * 10, 18 * 16),
+    "satimp": Row(BESIDE, {"lr": 3e-3, "beta1": 1.0, "beta2": 3.0} | WEIGHTS, 18, 18 * 10, 18 * 16),
+    "ceu": Row(ON_F | {"lr": 0.01}, {"lr": 3e-3}, 18, 18 * 4, 0),
+    "task_vector": Row(ON_F | {"lr": 0.01}, {"lr": 3e-3, "alpha": 0.5}, 18, 18 * 4, 0),
+    "pdu": Row(
+        BESIDE | {"warmup": 6, "eps": 0.05},
+        {"lr": 3e-3, "eps": 0.5, "dual": 10.0, "dual_lr": 50.0},
+        18,
+        18 * 10,
         18 * 16,
     ),
     "oracle_matching": Row(STREAMS | {"lr": 0.02}, {"lr": 0.01, "forget_weight": 0.2} | DECAY, 18, 18 * 10, 18 * 16),

@@ -15,43 +15,55 @@ from unlearn_jax.methods import (
     boundary_expand,
     boundary_shrink,
     certified_removal,
+    ceu,
     cf_k,
     cfw,
     ct,
     datamodel_matching,
     delete,
     do_nothing,
+    dpo_idk,
     duck,
     eu_k,
     fcs,
     finetune,
     fisher,
+    grad_diff,
     gradient_ascent,
     influence,
     jit_lipschitz,
     kde,
+    kl_retain,
     l1_sparse,
     l2ul,
     langevin,
     lfssd,
     msg,
     neggrad_plus,
+    npo,
     oracle_matching,
+    pdu,
     prmq,
     random_label,
     retrain,
     rfe,
+    rmu,
     rni,
     rurk,
     salun,
+    satimp,
     scrub,
     scrub_r,
     sfron,
+    simnpo,
     sisa,
     ssd,
+    task_vector,
+    undial,
     unsir,
     warnecke_first,
     warnecke_second,
+    wga,
     woodfisher,
 )
 from unlearn_jax.methods.common import Entry, Problem, Recipe, bind_shared
@@ -59,8 +71,12 @@ from unlearn_jax.population.plans import Plan, Sizes
 from unlearn_jax.population.program import Fold
 
 NO_SIZES = Sizes(0, 0)
+CORE_LANGUAGE = (
+    "do_nothing", "retrain", "finetune", "gradient_ascent", "grad_diff", "npo", "simnpo", "rmu", "undial", "scrub",
+)  # fmt: skip
 CORE = ("do_nothing", "retrain", "finetune", "gradient_ascent", "neggrad_plus", "random_label", "scrub")
-SCALES = ("small", "small_conv", "cifar", "language")
+SMALL = ("small", "small_conv", "small_transformer")  # every method has defaults at these
+SCALES = (*SMALL, "cifar", "language")
 LONGEST = 10_000  # of a method's length: a plan is a table in memory
 LENGTHS = ("epochs", "rounds", "steps")  # the setting by which a budget stretches a method
 _MODULES = (
@@ -75,19 +91,21 @@ _MODULES = (
     amnesiac, sisa, langevin,
     # similarity and geometry inside the method
     duck, sfron, rurk, rfe, amun,
+    # made for language models, on answers of any length
+    grad_diff, kl_retain, npo, simnpo, dpo_idk, rmu, undial, wga, satimp, ceu, task_vector, pdu,
     # given the outputs of other retrained models: the upper bound, and an imitation of retraining
     oracle_matching, datamodel_matching,
 )  # fmt: skip
 METHODS: dict[str, Entry] = {module.ENTRY.name: module.ENTRY for module in _MODULES}
 
 
-def select(names: str) -> list[str]:
+def select(names: str, answers: str = "classes") -> list[str]:
     """Registry names from a comma-separated list of names and of the groups ``core``, ``all`` and ``none``.
 
-    Raises:
-        InputError: an unknown name; lists the valid ones.
+    ``answers`` is what the models answer with, see `Entry.reads`; language has a core of its own. Raises `InputError`
+    for an unknown name, listing the valid ones.
     """
-    groups = {"core": list(CORE), "all": list(METHODS), "none": []}
+    groups = {"core": list(CORE_LANGUAGE if answers == "language" else CORE), "all": list(METHODS), "none": []}
     listed = [name.strip() for name in names.split(",") if name.strip()]
     chosen = [groups[n] if n in groups else [choose("method", n, [*METHODS, *groups])] for n in listed]
     return list(dict.fromkeys(sum(chosen, [])))
@@ -154,9 +172,9 @@ def plan_of(entry: Entry, sizes: Sizes, static: dict[str, Any], recipe: Recipe) 
 def has_scale(entry: Entry, scale: str) -> bool:
     """Whether an entry has defaults at a scale.
 
-    Its own values are those of the scale small, and of small_conv where convolutional networks need no others.
+    Its own values are those of the scale small, and of the other small ones where those networks need no others.
     """
-    return choose("scale", scale, SCALES) in ("small", "small_conv") or scale in entry.presets
+    return choose("scale", scale, SCALES) in SMALL or scale in entry.presets
 
 
 def settings_at(entry: Entry, scale: str) -> tuple[dict[str, Any], dict[str, float]]:

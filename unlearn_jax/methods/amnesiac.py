@@ -19,6 +19,7 @@ import numpy as np
 from unlearn_jax.data.augment import augmentation
 from unlearn_jax.methods import retrain
 from unlearn_jax.methods.common import (
+    BOTH,
     TUNED,
     Context,
     Entry,
@@ -107,4 +108,5 @@ ENTRY = Entry(
     },
     notes="the log is kept as one sum; trained by the recipe in a run of its own",
     begin=begin,
+    reads=BOTH,
 )

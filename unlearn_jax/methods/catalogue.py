@@ -85,8 +85,9 @@ def page() -> str:
     core = ", ".join(f"`{name}`" for name in CORE)
     opening = OPENING.format(core=core, needs=needs, forget=EXAMPLE.forget, retain=EXAMPLE.retain)
     defaults = (
-        "## Defaults\n\n`--scale small|small_conv|cifar|language` chooses the column; without it a study takes cifar "
-        "on CIFAR, elsewhere small for the perceptrons and small_conv for every other network. A method without a "
+        "## Defaults\n\n`--scale small|small_conv|small_transformer|cifar|language` chooses the column; without it a "
+        "study takes cifar on CIFAR, elsewhere small for perceptrons, small_transformer for language models and text "
+        "encoders, and small_conv for every other network. A method without a "
         "source for a scale is not run at it. `--hp METHOD.NAME=VALUE` overrides.\n\n"
         "Defaults marked *the rule above* are, of a grid of four or so, the value with the lowest margin on the "
         "request that kept 98% accuracy on retained digits, rest and similar together (random targets, 4 near copies "

@@ -6,7 +6,7 @@ mode, so that all before them stays bit-identical.
 
 from __future__ import annotations
 
-from unlearn_jax.methods.common import LANGUAGE, TUNED, Entry
+from unlearn_jax.methods.common import BOTH, LANGUAGE, TUNED, Entry
 from unlearn_jax.methods.eu_k import last_layers_fold
 from unlearn_jax.population.plans import epochs_over_retained
 
@@ -23,7 +23,8 @@ ENTRY = Entry(
     presets={
         "small": TUNED,
         "cifar": ({"lr": 0.01, "batch": 256}, "as for fine-tuning in the SalUn comparison"),
-        "language": LANGUAGE,
+        "language": (LANGUAGE[0] | {"k": 2}, LANGUAGE[1] + "; k 2, the last block and the norm behind it"),
     },
     notes="features keep the request's influence",
+    reads=BOTH,
 )

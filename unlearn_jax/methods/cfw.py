@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from unlearn_jax.methods.common import (
+    BOTH,
     Entry,
     Problem,
     Recipe,
@@ -97,4 +98,5 @@ ENTRY = Entry(
         ),
     },
     notes="noise relative to each kernel's spread, on all convolutions",
+    reads=BOTH,
 )

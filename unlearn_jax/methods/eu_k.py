@@ -2,7 +2,8 @@
 
 Goel et al. 2022 (arXiv 2201.06640). Everything before the last k groups stays bit-identical to the original, so the
 features keep what they learned from the request: a cheap baseline, and a negative control for influence. Groups are the
-model's top-level layers in the order in which it applies them; the head is one. Batch statistics in evaluation mode;
+model's top-level layers in the order in which it applies them; the head is one, but a language model's, its table of
+embeddings, is the first, and the last is a norm. Batch statistics in evaluation mode;
 those of re-initialised groups are a new model's too. The small-scale rate is the lowest that the catalogue's rule
 allows: a new head forgets by being trained less, so its margins are low on all data; the published .01 trains it out.
 """
@@ -12,7 +13,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from unlearn_jax.methods.common import TUNED, Entry, Problem, retained_descent
+from unlearn_jax.methods.common import BOTH, TUNED, Entry, Problem, retained_descent
 from unlearn_jax.methods.parts import depth_order, fresh, last_groups
 from unlearn_jax.population.plans import epochs_over_retained
 from unlearn_jax.types import Method
@@ -56,9 +57,10 @@ ENTRY = Entry(
         "small": TUNED,
         "cifar": ({"lr": 0.01, "epochs": 30}, "the rate of the comparisons; longer than CF-k, as published"),
         "language": (
-            {"lr": 1e-3, "epochs": 10, "batch": 32, "optimizer": "adam", "weight_decay": 0.0},
-            "ours: Adam at 1e-3, a training rate, as the new weights must be learned",
+            {"lr": 1e-3, "k": 2, "epochs": 10, "batch": 32, "optimizer": "adam", "weight_decay": 0.0},
+            "ours: Adam at 1e-3, a training rate, as the new weights must be learned; k 2, the last block and norm",
         ),
     },
     notes="features keep the request's influence",
+    reads=BOTH,
 )

@@ -11,7 +11,7 @@ damping. Batch statistics in evaluation mode and unchanged.
 
 from __future__ import annotations
 
-from unlearn_jax.methods.common import TUNED, Entry, Problem
+from unlearn_jax.methods.common import BOTH, TUNED, Entry, Problem
 from unlearn_jax.methods.newton import newton_fold, newton_plan
 from unlearn_jax.methods.parts import loss_gradient
 from unlearn_jax.types import Method
@@ -38,4 +38,5 @@ ENTRY = Entry(
         "language": ({"damping": 1e-2, "steps": 20, "batch": 32}, "ours: as for larger image networks"),
     },
     notes="exact on quadratic losses; solvers cg, lissa, dense",
+    reads=BOTH,
 )

@@ -14,10 +14,10 @@ statistics of norms up to the next layer are a new model's too.
 from __future__ import annotations
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from unlearn_jax.methods.common import (
+    BOTH,
     Entry,
     Problem,
     Recipe,
@@ -29,6 +29,7 @@ from unlearn_jax.methods.common import (
 )
 from unlearn_jax.methods.parts import depth_order, divergence, fresh, frozen
 from unlearn_jax.methods.prmq import in_layers
+from unlearn_jax.methods.sequences import answer_mean, soft_cross_entropy
 from unlearn_jax.population.plans import FORWARD, Plan, Sizes, cosine, passes, phased_plan
 from unlearn_jax.types import Array, Method, Variables
 
@@ -61,13 +62,12 @@ def build(problem: Problem, static: dict, hp: dict) -> Method:
 
     def distil(params, trained, batches, key):
         _, target, soft, state = outputs(params, trained, batches.retain, key)
-        return weighted_mean(divergence(target, soft), batches.retain.weight), state
+        return answer_mean(divergence(target, soft), batches.retain), state
 
     def fit(params, trained, batches, key):
         logits, target, soft, state = outputs(params, trained, batches.retain, key)
-        hard = problem.task.loss(logits, batches.retain)
-        cross = -jnp.sum(jax.nn.softmax(target) * jax.nn.log_softmax(soft), axis=-1)
-        return weighted_mean(hard + cross + divergence(target, soft), batches.retain.weight), state
+        hard = weighted_mean(problem.task.loss(logits, batches.retain), batches.retain.weight)
+        return hard + answer_mean(soft_cross_entropy(target, soft) + divergence(target, soft), batches.retain), state
 
     optimizers = [descent(static, hp | {"lr": hp["warm_lr"]}), descent(static, hp)]
     first, branches = staged(optimizers, [distil, fit])
@@ -113,4 +113,5 @@ ENTRY = Entry(
         ),
     },
     notes="warm-up on retained data, not on held-out examples",
+    reads=BOTH,
 )

@@ -17,6 +17,7 @@ import optax
 
 from unlearn_jax.data.augment import augmentation
 from unlearn_jax.methods.common import (
+    BOTH,
     Context,
     Entry,
     Problem,
@@ -95,4 +96,5 @@ ENTRY = Entry(
     },
     notes="compared with originals of the usual recipe; no certificate for networks",
     begin=begin,
+    reads=BOTH,
 )

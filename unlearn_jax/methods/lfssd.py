@@ -1,8 +1,9 @@
 """LFSSD: selective synaptic dampening without labels or a loss.
 
 Foster et al. 2024 (arXiv 2402.10695, loss-free SSD). As SSD, with importance = mean over examples of the absolute
-gradient of the squared norm of the logits, which needs no label. These importances differ less between request and
-training data than squared gradients of the loss do, hence the smaller ``alpha``; SSD's bound N / n_F holds as well.
+gradient of the squared norm of the logits, which needs no label; of language, its mean over the positions where a
+token of the answer is due. These importances differ less between request and training data than squared gradients of
+the loss do, hence the smaller ``alpha``; SSD's bound N / n_F holds as well.
 Batch statistics in evaluation mode and unchanged.
 """
 
@@ -11,8 +12,9 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from unlearn_jax.methods.common import TUNED, Entry, Problem
+from unlearn_jax.methods.common import BOTH, TUNED, Entry, Problem
 from unlearn_jax.methods.ssd import importance_fold, plan
+from unlearn_jax.tasks import over_answer
 from unlearn_jax.types import Method
 
 
@@ -22,7 +24,7 @@ def build(problem: Problem, static: dict, hp: dict) -> Method:
     def sensitivity(variables, example):
         def size(params):
             logits = problem.model.apply(variables | {"params": params}, example.inputs, train=False)[0].logits
-            return jnp.sum(jnp.square(logits))
+            return over_answer(jnp.sum(jnp.square(logits), axis=-1), example)[0]
 
         return jax.tree.map(jnp.abs, jax.grad(size)(variables["params"]))
 
@@ -45,4 +47,5 @@ ENTRY = Entry(
         "language": ({}, "ours: as for small images"),
     },
     notes="label-free; one shot",
+    reads=BOTH,
 )

@@ -19,6 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from unlearn_jax.methods.common import (
+    BOTH,
     TUNED,
     Entry,
     Problem,
@@ -134,4 +135,5 @@ ENTRY = Entry(
         ),
     },
     notes="dense kernels where there is no convolution",
+    reads=BOTH,
 )

@@ -191,11 +191,16 @@ def last_groups(problem: Problem, params: PyTree, count: int) -> PyTree:
 
 
 def convolutions(problem: Problem, params: PyTree) -> PyTree:
-    """1 for convolution kernels, 0 for all else; in a model without any, 1 for the dense kernels before the head."""
+    """1 for convolution kernels, 0 for all else; in a model without any, 1 for the dense kernels before the head.
+
+    A table of embeddings is no kernel: where it is the output layer as well, it is the head.
+    """
     deep = any(x.ndim == 4 for x in jax.tree.leaves(params))
-    chosen = lambda x, in_last: x.ndim == 4 if deep else x.ndim >= 2 and not in_last
-    order = depth_order(problem.model, problem.example.shape, str(problem.example.dtype))
-    return {
-        name: jax.tree.map(lambda x, n=name: jnp.full_like(x, float(chosen(x, n == order[-1]))), params[name])
-        for name in params
-    }
+    last = depth_order(problem.model, problem.example.shape, str(problem.example.dtype))[-1]
+
+    def chosen(path, x):
+        names = [part.key for part in path]
+        dense = x.ndim >= 2 and names[0] != last and names[-1] == "kernel"
+        return jnp.full_like(x, float(x.ndim == 4 if deep else dense))
+
+    return jax.tree_util.tree_map_with_path(chosen, params)

@@ -17,9 +17,10 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from unlearn_jax.methods.common import TUNED, Entry, Problem, Recipe, descent, gradient_method, weighted_mean
+from unlearn_jax.methods.common import BOTH, TUNED, Entry, Problem, Recipe, descent, gradient_method, weighted_mean
 from unlearn_jax.methods.parts import fresh, frozen
 from unlearn_jax.methods.salun import top_share
+from unlearn_jax.methods.sequences import answer_mean
 from unlearn_jax.population.plans import FORWARD, Plan, Sizes, epochs_over_retained
 from unlearn_jax.types import Array, Batch, Method, PyTree
 
@@ -27,7 +28,7 @@ POWER = -0.1  # of a class's count, its weight in the loss
 
 
 def entropy(logits: Array) -> Array:
-    """Entropy of softmax(logits) in nats; (B, K) -> (B,)."""
+    """Entropy of softmax(logits) in nats; (..., K) -> (...)."""
     found = jax.nn.log_softmax(logits.astype(jnp.float32))
     return -jnp.sum(jnp.exp(found) * found, axis=-1)
 
@@ -60,7 +61,7 @@ def build(problem: Problem, static: dict, hp: dict) -> Method:
         batch = batches.retain
         outputs, state = problem.model.apply({"params": params, "state": trained.state}, batch.inputs, key, True)
         target = entropy(frozen(problem, trained.extra["teacher"], batch.inputs).logits)
-        gap = weighted_mean(jnp.square(entropy(outputs.logits) - target), batch.weight)
+        gap = answer_mean(jnp.square(entropy(outputs.logits) - target), batch)
         weight = batch.weight * class_weight(trained.extra["counts"], batch)
         return weighted_mean(problem.task.loss(outputs.logits, batch), weight) + hp["match"] * gap, state
 
@@ -119,4 +120,5 @@ ENTRY = Entry(
         ),
     },
     notes="drawn by the model's own initialisation; class counts summed as batches come",
+    reads=BOTH,
 )

@@ -21,6 +21,7 @@ import numpy as np
 from jax import lax
 
 from unlearn_jax.methods.common import (
+    BOTH,
     TUNED,
     Entry,
     Problem,
@@ -146,4 +147,5 @@ ENTRY = Entry(
         ),
     },
     notes="slow weights move once a round",
+    reads=BOTH,
 )

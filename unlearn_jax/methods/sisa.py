@@ -22,7 +22,16 @@ import numpy as np
 from unlearn_jax.data.augment import augmentation
 from unlearn_jax.errors import InputError
 from unlearn_jax.methods import do_nothing, retrain
-from unlearn_jax.methods.common import Context, Entry, Problem, Recipe, bind_shared, gradient_method, retained_loss
+from unlearn_jax.methods.common import (
+    BOTH,
+    Context,
+    Entry,
+    Problem,
+    Recipe,
+    bind_shared,
+    gradient_method,
+    retained_loss,
+)
 from unlearn_jax.population.plans import Plan, Sizes, uniform_plan
 from unlearn_jax.population.program import Fold
 from unlearn_jax.trees import join_shared, split_shared
@@ -132,4 +141,5 @@ ENTRY = Entry(
     notes="compared with originals that are single models",
     begin=begin,
     model=voting,
+    reads=BOTH,
 )

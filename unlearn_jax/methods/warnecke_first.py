@@ -12,9 +12,9 @@ from typing import NamedTuple
 import jax
 
 from unlearn_jax.errors import choose
-from unlearn_jax.methods.common import TUNED, Entry, Problem, Recipe, phased_method
+from unlearn_jax.methods.common import BOTH, TUNED, Entry, Problem, Recipe, phased_method
 from unlearn_jax.methods.parts import loss_gradient, summed_loss, zeros_like
-from unlearn_jax.methods.random_label import wrong_labels
+from unlearn_jax.methods.random_label import wrong_answers
 from unlearn_jax.population.plans import Plan, Sizes, passes, uniform_plan
 from unlearn_jax.trees import tree_add
 from unlearn_jax.types import Array, Batch, Method, PyTree, Variables
@@ -35,8 +35,9 @@ def gradient_change(problem: Problem, variables: Variables, batch: Batch, key: A
     old = loss_gradient(problem, variables, batch)
     if change == "delete":
         return old
-    labels = wrong_labels(jax.random.wrap_key_data(key), batch, problem.num_classes, False)
-    return tree_add(old, loss_gradient(problem, variables, batch._replace(targets=labels)), -1.0)
+    drawn = jax.random.wrap_key_data(key)
+    new = wrong_answers(drawn, batch, problem.num_classes, False, problem.task.swap)
+    return tree_add(old, loss_gradient(problem, variables, new), -1.0)
 
 
 def build(problem: Problem, static: dict, hp: dict) -> Method:
@@ -80,4 +81,5 @@ ENTRY = Entry(
         "language": ({"tau": 1e-4, "batch": 32}, "ours: the paper searches tau by trial"),
     },
     notes="retain-free; one shot",
+    reads=BOTH,
 )

@@ -9,7 +9,7 @@ ones).
 from __future__ import annotations
 
 from unlearn_jax.errors import choose
-from unlearn_jax.methods.common import TUNED, Entry, Problem, Recipe
+from unlearn_jax.methods.common import BOTH, TUNED, Entry, Problem, Recipe
 from unlearn_jax.methods.newton import newton_fold, newton_plan
 from unlearn_jax.methods.warnecke_first import CHANGES, gradient_change
 from unlearn_jax.population.plans import Plan, Sizes
@@ -44,4 +44,5 @@ ENTRY = Entry(
         "cifar": ({"scale": 50.0, "steps": 200}, "ours: the paper searches damping and scale by trial"),
         "language": ({"scale": 50.0, "steps": 200, "batch": 32}, "ours: the paper searches damping and scale by trial"),
     },
+    reads=BOTH,
 )

@@ -221,6 +221,32 @@ def zlib_score(summed_logprob, texts: Sequence[str]) -> np.ndarray:
     return -values / np.asarray([len(zlib.compress(text.encode("utf-8"))) for text in texts])
 
 
+def membership_auc(members, nonmembers) -> np.ndarray:
+    """Area under the ROC curve of a score that is to be higher on members: P(member > non-member), ties count half.
+
+    Args:
+        members: scores of texts that were asked to be forgotten, (..., n).
+        nonmembers: scores of texts held out, (..., m); leading axes as those of ``members``.
+
+    Returns:
+        (...,), in [0, 1]; NaN where a score is NaN.
+
+    Raises:
+        InputError: no score on one side, or leading axes that differ.
+
+    Example:
+        >>> membership_auc([[3.0, 1.0]], [[2.0, 0.0]]).tolist()
+        [0.75]
+    """
+    members, nonmembers = np.asarray(members, np.float64), np.asarray(nonmembers, np.float64)
+    if members.shape[:-1] != nonmembers.shape[:-1] or not members.size or not nonmembers.size:
+        raise InputError(f"scores are {members.shape} and {nonmembers.shape}: give scores of members and non-members.")
+    above = (members[..., :, None] > nonmembers[..., None, :]).mean(axis=(-2, -1))
+    ties = (members[..., :, None] == nonmembers[..., None, :]).mean(axis=(-2, -1))
+    undefined = np.isnan(members).any(axis=-1) | np.isnan(nonmembers).any(axis=-1)
+    return np.where(undefined, np.nan, above + 0.5 * ties)
+
+
 def privleak(auc_unlearned, auc_retrain, *, least: float = 0.01) -> np.ndarray:
     """PrivLeak, ``100 ((1 - AUC_u) - (1 - AUC_r)) / (1 - AUC_r)`` in per cent; 0 = as the reference, < 0 = still leaks.
 

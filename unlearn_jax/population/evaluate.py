@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -11,19 +10,12 @@ import numpy as np
 from jax.sharding import Mesh
 
 from unlearn_jax import trees
+from unlearn_jax.models.decode import Cached
+from unlearn_jax.models.lora import merge
+from unlearn_jax.population.answers import Spoken, answered, asked_by_token, asked_whole
 from unlearn_jax.population.run import Stored
 from unlearn_jax.population.sharding import member_mesh, member_shardings, over_members
-from unlearn_jax.tasks import answer_of
-from unlearn_jax.types import Array, Batch, Model, Task, Variables
-
-
-class Spoken(NamedTuple):
-    """What a language model says of the L tokens of an answer, each predicted from the true ones before it."""
-
-    logprob: np.ndarray  # (N, n, L) float32, of the true token, nats
-    mean: np.ndarray  # (N, n, L) float32, of the log-probability of the next token under the model
-    std: np.ndarray  # (N, n, L) float32, its standard deviation
-    likeliest: np.ndarray  # (N, n, L) int32, the most probable token
+from unlearn_jax.types import Batch, Model, Task, Variables
 
 
 class Evaluation(NamedTuple):
@@ -33,39 +25,15 @@ class Evaluation(NamedTuple):
     correct: np.ndarray  # (N, n) float32, 0 or 1; NaN where the margin is not finite
     scores: np.ndarray | None = None  # (N, n, K) float32, log-probability of each candidate answer, nats
     spoken: Spoken | None = None  # language, where the answers are known to have L tokens
+    greedy: np.ndarray | None = None  # (N, n, L) int32, the answer by greedy decoding
 
 
 _PROGRAMS: dict = {}
 
 
-def _ranked(apply: Callable, task: Task, batch: Batch) -> Evaluation:
-    """Scores of a batch by the candidates for its answers, for one member."""
-    asked = task.candidates.inputs(batch)
-    logits = apply(asked.reshape(-1, *asked.shape[2:]))
-    logits = logits.reshape(*asked.shape[:2], *logits.shape[1:])
-    scores, own = task.candidates.scores(logits, batch), task.candidates.own(logits, batch)
-    true = jnp.arange(scores.shape[1])[None, :] == task.candidates.truth(batch)[:, None]
-    others, mine = jnp.where(true, -jnp.inf, scores), jnp.sum(jnp.where(true, scores, 0.0), axis=1)
-    return Evaluation(
-        mine - jax.nn.logsumexp(others, axis=1),
-        (mine > others.max(axis=1)).astype(jnp.float32),
-        scores,
-        _said(own, answer_of(batch, own.shape[1])),
-    )
-
-
-def _said(logits: Array, tokens: Array) -> Spoken:
-    """What logits (B, L, V) say of the tokens (B, L) that they are to predict."""
-    logprob = jax.nn.log_softmax(logits.astype(jnp.float32), axis=-1)
-    mean = jnp.sum(jnp.exp(logprob) * logprob, axis=-1)
-    spread = jnp.sum(jnp.exp(logprob) * jnp.square(logprob - mean[..., None]), axis=-1)
-    of_truth = jnp.take_along_axis(logprob, tokens[..., None], axis=-1)[..., 0]
-    return Spoken(of_truth, mean, jnp.sqrt(spread), jnp.argmax(logprob, axis=-1).astype(jnp.int32))
-
-
-def _program(model: Model, task: Task | None, axis: str, mesh: Mesh):
+def _program(model: Model, task: Task | None, decoder: Cached | None, axis: str, mesh: Mesh):
     """The jitted evaluation of one block of examples by a chunk of members: scores, or logits without a task."""
-    key = (model, task, axis, mesh.size)
+    key = (model, task, decoder, axis, mesh.size)
     if key not in _PROGRAMS:
 
         def block(own, common):
@@ -76,7 +44,9 @@ def _program(model: Model, task: Task | None, axis: str, mesh: Mesh):
                 return apply(inputs)
             batch = Batch(inputs, targets, jnp.ones(targets.shape[0]), jnp.arange(targets.shape[0], dtype=jnp.int32))
             if task.candidates is not None:
-                return _ranked(apply, task, batch)
+                whole = merge(variables) if shared else variables
+                ask = asked_by_token(decoder, whole) if decoder is not None else asked_whole(apply)
+                return Evaluation(*answered(task, batch, ask))
             logits = apply(inputs)
             return Evaluation(task.margin(logits, batch), task.correct(logits, batch))
 
@@ -85,7 +55,7 @@ def _program(model: Model, task: Task | None, axis: str, mesh: Mesh):
     return _PROGRAMS[key]
 
 
-def _blocks(model, task, variables, data: Stored, width: int, axis: str, block: int):
+def _blocks(model, task, decoder, variables, data: Stored, width: int, axis: str, block: int):
     """Yield (members, examples, outputs) of every block as (slice, slice, tree of NumPy arrays)."""
     own, shared = trees.split_shared(variables)
     members, n = len(jax.tree.leaves(own)[0]), data.targets.shape[0]
@@ -93,7 +63,7 @@ def _blocks(model, task, variables, data: Stored, width: int, axis: str, block: 
     block = min(block or (128 if large or (task and task.candidates) else 1024), n)
     mesh = member_mesh(width)
     split, whole = member_shardings(mesh)
-    run = _program(model, task, axis, mesh)
+    run = _program(model, task, decoder, axis, mesh)
     for start in range(0, members, width):
         rows = np.minimum(np.arange(start, start + width), members - 1)
         live = min(width, members - start)
@@ -130,6 +100,7 @@ def evaluate(
     width: int,
     axis: str = "vmap",
     block: int = 0,
+    decoder: Cached | None = None,
 ) -> Evaluation:
     """Evaluate a population on all of ``data``, in evaluation mode.
 
@@ -141,7 +112,9 @@ def evaluate(
         width: members per program; a multiple of the devices.
         axis: vmap or map.
         block: examples at a time; 0 = 1024, or 128 for images of 1,000 values and more on a CPU, whose patches must
-            stay in its cache.
+            stay in its cache and for candidate answers, whose logits are large.
+        decoder: for candidate answers, the model with a cache of keys and values, which saves running a statement for
+            every beginning of an answer; adapters on a shared base are merged into it.
 
     Returns:
         (N, n) margins and correctness, NaN for a member whose weights are not finite; of language with known candidate
@@ -149,7 +122,7 @@ def evaluate(
     """
     own = trees.split_shared(variables)[0]
     members = len(jax.tree.leaves(own)[0])
-    blocks = _blocks(model, task, variables, data, width, axis, block)
+    blocks = _blocks(model, task, decoder, variables, data, width, axis, block)
     found = _collected(blocks, members, data.targets.shape[0])
     bad = ~np.isfinite(found.margin).all(axis=1) | ~_finite_members(own)
     found.margin[bad], found.correct[bad] = np.nan, np.nan
@@ -161,7 +134,7 @@ def predict(
 ) -> np.ndarray:
     """Logits of a population on all of ``data``, in evaluation mode: (N, n, K) float32. Arguments as of `evaluate`."""
     members = len(jax.tree.leaves(trees.split_shared(variables)[0])[0])
-    return _collected(_blocks(model, None, variables, data, width, axis, block), members, data.targets.shape[0])
+    return _collected(_blocks(model, None, None, variables, data, width, axis, block), members, data.targets.shape[0])
 
 
 def _finite_members(own) -> np.ndarray:
