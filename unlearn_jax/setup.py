@@ -99,9 +99,9 @@ def prepare_study(config: StudyConfig, watch: Watch = SILENT, **options) -> Setu
     whole = _problem(dataclasses.replace(config, lora=0), dataset, targets)
     setting = _checked(Options(**{"axis": "auto", **options}), whole)
     _check_methods(config, problem, bench, whole)  # sizes are the same whoever the targets are: before the pilots train
-    shared, base = (
-        study_base(whole, problem, dataset, targets, config.seed, setting, watch) if config.lora else ({}, {})
-    )
+    shared, base = {}, {}
+    if config.lora:
+        shared, base = study_base(whole, problem, dataset, targets, config.seed, setting, watch)
     if config.targets == "atypical":
         targets = pick(_pilot_score(config, dataset, _problem(config, dataset, []), setting, shared, watch))
         problem, bench = _problem(config, dataset, targets), layout(targets)
