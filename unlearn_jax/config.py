@@ -17,6 +17,7 @@ from unlearn_jax.errors import InputError, choose
 from unlearn_jax.methods import METHODS, SCALES, check_setting, has_scale, select, settings_at
 from unlearn_jax.methods.common import Recipe
 from unlearn_jax.models import READS, model_options
+from unlearn_jax.pretrained import check_rank
 
 MAY_BE_ZERO = (
     "micro",
@@ -46,14 +47,16 @@ class StudyConfig:
     model_options: tuple[str, ...] = ()
     """options of the model as NAME=VALUE, such as width=16 or widths=64,64"""
     features: str = ""
-    """what a model is given of texts: tfidf (projected to 256 values), minilm (a frozen embedding) or tokens; empty =
-    tokens for the encoder, else tfidf"""
+    """what a model is given of texts: tfidf (projected to 256 values), minilm (a frozen embedding), tokens or wordpiece
+    (MiniLM's own tokens); empty = tokens for the encoder, wordpiece for minilm, else tfidf"""
     vocabulary: int = 0
     """most terms (tfidf) or token numbers (tokens) of texts; 0 = 4,000 or 8,000"""
     context: int = 0
     """tokens after which a text is cut; 0 = 64 (tokens) or 256 (minilm)"""
     tokenizer: str = ""
     """a tokenizer.json, or its folder, for features=tokens; empty = the words of the training texts"""
+    lora: int = 0
+    """rank of the adapters that members train on a frozen base, which knows no target; 0 = train all weights"""
     similarity: str = "near"
     """level of the constructed copies: exact, near or far; near:0.5 has edits half as strong; facts: exact, near,
     paraphrase or semantic; texts besides: natural, the nearest training documents in place of copies (natural:0.6 at a
@@ -119,7 +122,10 @@ class Preset:
         "facts": ("decoder", Recipe(lr=3e-3, steps=200, batch=32)),
     }
     TEXT = Recipe(steps=400, batch=64)
-    ENCODER = Recipe(lr=1e-3, steps=600, batch=32)
+    BY_TEXT_MODEL = {
+        "encoder": Recipe(lr=1e-3, steps=600, batch=32),
+        "minilm": Recipe(lr=1e-4, steps=300, batch=32),
+    }
     STUDY = {"copies": "0,1,4,8", "targets": "atypical", "members": 32}
     LARGE = {"train_size": 8000, "test_size": 2000}
     STUDY_BY_DATASET = {
@@ -128,7 +134,10 @@ class Preset:
         "ag_news_subset": LARGE,
         "imdb_reviews": LARGE,
     }
-    STUDY_BY_MODEL = {"encoder": {"copies": "0,1,4", "members": 8}}
+    STUDY_BY_MODEL = {
+        "encoder": {"copies": "0,1,4", "members": 8},
+        "minilm": {"copies": "0,1,4", "targets": "random", "members": 8},
+    }
 
 
 def resolved(config: StudyConfig) -> StudyConfig:
@@ -260,6 +269,7 @@ def check(config: StudyConfig) -> None:
     config = resolved(config)
     KINDS[kind_of(config)].check_level(config.similarity)
     _check_inputs(config)
+    check_rank(config.lora, recipe_of(config)[0])
     choose("targets", config.targets, TARGETS)
     choose("equal", config.equal, ("steps", "epochs"))
     if config.members < 1:
@@ -314,7 +324,7 @@ def _check_inputs(config: StudyConfig) -> None:
     features = features_of(config).name
     for option, readers in (
         ("vocabulary", ("tfidf", "tokens")),
-        ("context", ("tokens", "minilm")),
+        ("context", ("tokens", "wordpiece", "minilm")),
         ("tokenizer", ("tokens",)),
     ):
         if option in given and features not in readers:
@@ -330,14 +340,15 @@ def kind_of(config: StudyConfig) -> str:
 
 def features_of(config: StudyConfig) -> Features:
     """How the texts of the study are read."""
-    name = config.features or ("tokens" if config.model == "encoder" else "tfidf")
+    name = config.features or {"encoder": "tokens", "minilm": "wordpiece"}.get(config.model, "tfidf")
     return Features(name, config.vocabulary, config.context, config.tokenizer)
 
 
 def inputs_of(config: StudyConfig) -> str:
-    """What a model of the study is given: images, language, or, of texts, tokens or vectors."""
+    """What a model of the study is given: images, language, or, of texts, tokens, wordpiece or vectors."""
     if kind_of(config) == "text":
-        return "tokens" if features_of(config).name == "tokens" else "vectors"
+        name = features_of(config).name
+        return name if name in ("tokens", "wordpiece") else "vectors"
     return {"facts": "language"}.get(kind_of(config), "images")
 
 
@@ -356,8 +367,9 @@ def recipe_of(config: StudyConfig) -> tuple[str, Recipe]:
     """Model name and training recipe: the data set's preset with the configuration's overrides."""
     model, recipe = Preset.BY_DATASET.get(config.dataset, ("convnet", Preset.IMAGE))
     if kind_of(config) == "text":
-        encoder = "encoder" in (config.model, {"tokens": "encoder"}.get(config.features))
-        model, recipe = ("encoder", Preset.ENCODER) if encoder else ("mlp", Preset.TEXT)
+        model = {"tokens": "encoder", "wordpiece": "minilm"}.get(config.features) or config.model
+        recipe = Preset.BY_TEXT_MODEL.get(model, Preset.TEXT)
+        model = model or "mlp"
     given = {name: getattr(config, name) for name in ("steps", "batch", "lr", "augment") if getattr(config, name)}
     return config.model or model, recipe._replace(**given)
 

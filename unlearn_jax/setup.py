@@ -9,7 +9,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -17,8 +16,7 @@ from unlearn_jax import config as configs
 from unlearn_jax.choosing import picker
 from unlearn_jax.config import StudyConfig
 from unlearn_jax.data import load_dataset
-from unlearn_jax.data.arrays import Dataset, pixel_stats, subset
-from unlearn_jax.data.facts import refusal_tokens, value_tokens
+from unlearn_jax.data.arrays import Dataset, subset
 from unlearn_jax.data.kinds import KINDS
 from unlearn_jax.data.splits import (
     Bench,
@@ -30,17 +28,18 @@ from unlearn_jax.data.splits import (
 )
 from unlearn_jax.errors import InputError, choose
 from unlearn_jax.methods import Problem, prepare
-from unlearn_jax.methods.common import Recipe
-from unlearn_jax.models import build_model, flops_per_example
-from unlearn_jax.models.decode import Cached, cached_decoder
+from unlearn_jax.models import flops_per_example
+from unlearn_jax.models.decode import Cached
 from unlearn_jax.population import checkpoint
 from unlearn_jax.population.evaluate import evaluate
 from unlearn_jax.population.members import make_tables, member_keys
 from unlearn_jax.population.plans import Plan
 from unlearn_jax.population.run import Fold, Options, Stored, chunk_width, run_population
 from unlearn_jax.population.sharding import choose_axis
-from unlearn_jax.tasks import classification, value_task
-from unlearn_jax.types import Model, Task
+from unlearn_jax.pretrained import study_base
+from unlearn_jax.problems import abstract_shared, decoder_of, problem_of, published_shared, whole_problem
+from unlearn_jax.trees import join_shared
+from unlearn_jax.types import Variables
 from unlearn_jax.unlearn import check_methods
 
 REST_SHOWN = 5000  # rest examples evaluated when there are more, a fixed random subset
@@ -72,13 +71,15 @@ class Setup(NamedTuple):
     options: Options
     notes: tuple[str, ...] = ()  # sentences without full stop, on what was left out of the data
     decoder: Cached | None = None  # language: the model that answers token by token
+    shared: Variables = {}  # what all members share, the base under LoRA
+    base: dict = {}  # what the manifest says of it
 
 
 def prepare_study(config: StudyConfig, watch: Watch = SILENT, **options) -> Setup:
     """Load the data, choose the targets, lay out the examples and build the model.
 
-    Nothing is written but, where ``store`` is among the options, the pilot members of atypical targets and embeddings
-    of texts.
+    Nothing is written but, where ``store`` is among the options, the pilot members of atypical targets, embeddings of
+    texts and the base of adapters.
 
     Raises:
         InputError: missing data, more targets or copies than the data allow, an unknown model or option.
@@ -92,15 +93,21 @@ def prepare_study(config: StudyConfig, watch: Watch = SILENT, **options) -> Setu
     targets, mined = pick(np.zeros(len(dataset.train.targets)))
     _check_copies(config, dataset, targets)
     read = functools.partial(_read, config, dataset, options.store)
-    whole = read([]) if config.targets == "atypical" else read([*targets, *mined])
-    problem, bench = _problem(config, whole, targets), _layout(config, whole, targets, mined)
-    setting = _checked(options, problem)
-    _check_methods(config, problem, bench)  # sizes are the same whoever the targets are: before the pilots train
+    known = read([]) if config.targets == "atypical" else read([*targets, *mined])
+    problem, bench = problem_of(config, known, targets), _layout(config, known, targets, mined)
+    whole = whole_problem(config, known, targets)
+    setting = _checked(options, whole)
+    abstract = abstract_shared(config, known, whole)
+    _check_methods(config, problem, bench, abstract)  # sizes are the same whoever the targets are: before pilots train
+    shared, base = published_shared(config, known), {}
+    if config.lora and not shared:
+        shared, base = study_base(whole, problem, known, targets, config.seed, setting, watch)
     if config.targets == "atypical":
-        targets, mined = pick(_pilot_score(config, whole, _problem(config, whole, []), setting, watch))
-        whole = read([*targets, *mined])
-        problem, bench = _problem(config, whole, targets), _layout(config, whole, targets, mined)
-    dataset = whole
+        score = _pilot_score(config, known, problem_of(config, known, []), setting, shared, watch)
+        targets, mined = pick(score)
+        known = read([*targets, *mined])
+        problem, bench = problem_of(config, known, targets), _layout(config, known, targets, mined)
+    dataset = known
     _check_placebo(config, bench)
     notes += getattr(dataset.about, "notes", ())
     for note in notes:
@@ -110,8 +117,8 @@ def prepare_study(config: StudyConfig, watch: Watch = SILENT, **options) -> Setu
         plain = np.sort(np.random.default_rng([config.seed, 4]).choice(plain, REST_SHOWN, replace=False))
     shown = np.sort(np.concatenate([plain, np.flatnonzero((bench.origin != 0) | (bench.request >= 0))]))
     stored, training = Stored(jnp.asarray(bench.inputs), jnp.asarray(bench.targets)), prepare("retrain", problem)
-    decoder = _decoder(config, dataset)
-    return Setup(config, dataset, bench, problem, stored, shown, training, setting, notes, decoder)
+    decoder = decoder_of(config, dataset)
+    return Setup(config, dataset, bench, problem, stored, shown, training, setting, notes, decoder, shared, base)
 
 
 def _read(config: StudyConfig, dataset: Dataset, store, without: list[np.ndarray]) -> Dataset:
@@ -126,71 +133,6 @@ def _layout(config: StudyConfig, dataset: Dataset, targets: list[np.ndarray], mi
     found = np.concatenate(mined) if mined else None
     copies = max(configs.copies_of(config))
     return make_bench(dataset, targets, copies=copies, level=config.similarity, seed=config.seed, mined=found)
-
-
-def _problem(config: StudyConfig, dataset: Dataset, targets: list[np.ndarray]) -> Problem:
-    """The model with its task and recipe; its input statistics leave out the targets of every request.
-
-    Otherwise a target would reach the oracle, which must be free of it, through the mean and standard deviation. The
-    pilots, which choose the targets, have none to leave out, and so a program of their own.
-    """
-    name, recipe = configs.recipe_of(config)
-    if dataset.kind == "facts":
-        return _language_problem(config, dataset, name, recipe)
-    if dataset.kind == "text":
-        return _text_problem(config, dataset, name, recipe)
-    shape, mean, std = dataset.train.inputs.shape[1:], dataset.mean, dataset.std
-    if targets:
-        mean, std = pixel_stats(np.delete(dataset.train.inputs, np.concatenate(targets), axis=0))
-    on_accelerator = jax.default_backend() != "cpu"
-    dtype = config.dtype or ("bfloat16" if on_accelerator and name not in ("mlp", "linear") else "float32")
-    given = {"dtype": dtype} | configs.model_options_of(config)
-    model = _model(name, dataset.num_classes, shape, mean, std, tuple(sorted(given.items())))
-    example = jax.ShapeDtypeStruct((1, *shape), dataset.train.inputs.dtype)
-    return Problem(model, classification(), example, dataset.num_classes, recipe)
-
-
-def _language_problem(config: StudyConfig, dataset: Dataset, name: str, recipe: Recipe) -> Problem:
-    """A language model of the data set's vocabulary, asked for one of an attribute's values."""
-    length = dataset.train.inputs.shape[1:]
-    given = tuple(sorted(_language_options(config).items()))
-    model = _model(name, len(dataset.about.words), length, None, None, given)
-    example = jax.ShapeDtypeStruct((1, *length), dataset.train.inputs.dtype)
-    return Problem(model, _value_task(dataset.about.words), example, dataset.num_classes, recipe)
-
-
-def _language_options(config: StudyConfig) -> dict:
-    """Options of the study's decoder."""
-    return {"dtype": config.dtype or "float32"} | configs.model_options_of(config)
-
-
-def _decoder(config: StudyConfig, dataset: Dataset) -> Cached | None:
-    """The study's language model with a cache of keys and values, where it has one."""
-    if dataset.kind != "facts":
-        return None
-    return cached_decoder(len(dataset.about.words), dataset.train.inputs.shape[1:], **_language_options(config))
-
-
-def _text_problem(config: StudyConfig, dataset: Dataset, name: str, recipe: Recipe) -> Problem:
-    """A classifier of what the reader makes of texts."""
-    shape, vocab = dataset.train.inputs.shape[1:], dataset.about.reader.vocab
-    given = {"dtype": config.dtype or "float32"} | configs.model_options_of(config)
-    given |= {} if vocab is None else {"vocab": vocab}
-    model = _model(name, dataset.num_classes, shape, None, None, tuple(sorted(given.items())))
-    example = jax.ShapeDtypeStruct((1, *shape), dataset.train.inputs.dtype)
-    return Problem(model, classification(), example, dataset.num_classes, recipe)
-
-
-@functools.lru_cache(maxsize=8)
-def _value_task(words: tuple) -> Task:
-    """The task; the same object for the same vocabulary, so that studies in one process share their programs."""
-    return value_task(value_tokens(words), refusal_tokens(words))
-
-
-@functools.lru_cache(maxsize=8)
-def _model(name: str, num_classes: int, shape: tuple, mean: tuple | None, std: tuple | None, given: tuple) -> Model:
-    """The model; the same object for the same arguments, so that studies in one process share their programs."""
-    return build_model(name, num_classes, shape, mean=mean, std=std, **dict(given))
 
 
 def _checked(options: Options, problem: Problem) -> Options:
@@ -222,11 +164,11 @@ def _every_request(config: StudyConfig, bench: Bench) -> list[RequestRows]:
     return [request_rows(bench, r, copies=copies, gamma=gamma) for copies, gamma in points for r in requests]
 
 
-def _check_methods(config: StudyConfig, problem: Problem, bench: Bench) -> None:
+def _check_methods(config: StudyConfig, problem: Problem, bench: Bench, shared: Variables) -> None:
     """Raise `InputError` for a method that cannot run as asked."""
     rows = _every_request(config, bench)
     given = {name: configs.settings_of(config).get(name, {}) for name in configs.applicable(config)}
-    check_methods(problem, rows, given, configs.scale_of(config), config.budget)
+    check_methods(problem, rows, given, configs.scale_of(config), config.budget, shared)
 
 
 def _check_copies(config: StudyConfig, dataset: Dataset, targets: list[np.ndarray]) -> None:
@@ -281,7 +223,9 @@ def _check_placebo(config: StudyConfig, bench: Bench) -> None:
             raise InputError(f"{said}.")
 
 
-def _pilot_score(config: StudyConfig, dataset: Dataset, problem: Problem, options: Options, watch: Watch) -> np.ndarray:
+def _pilot_score(
+    config: StudyConfig, dataset: Dataset, problem: Problem, options: Options, shared: Variables, watch: Watch
+) -> np.ndarray:
     """Minus the mean margin of each training image under pilot members that were not trained on it."""
     n = len(dataset.train.targets)
     data = Stored(jnp.asarray(dataset.train.inputs), jnp.asarray(dataset.train.targets))
@@ -295,7 +239,7 @@ def _pilot_score(config: StudyConfig, dataset: Dataset, problem: Problem, option
     if options.store is not None:
         checkpoint.check_writable(options.store)
     told = options._replace(progress=watch.advance, label="pilot")
-    population = run_population(fold, plan, data, tables, keys, {}, hp=hp, options=told)
+    population = run_population(fold, plan, data, tables, keys, join_shared({}, shared), hp=hp, options=told)
     width = chunk_width(PILOT_MEMBERS, options)
     margin = evaluate(problem.model, problem.task, population.variables, data, width=width, axis=options.axis).margin
     out = np.ones((PILOT_MEMBERS, n), bool)

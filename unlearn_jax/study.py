@@ -33,9 +33,11 @@ from unlearn_jax.population.evaluate import Evaluation, evaluate
 from unlearn_jax.population.members import make_tables, member_keys, setting_name
 from unlearn_jax.population.plans import Plan
 from unlearn_jax.population.run import Stored, chunk_width, run_population
+from unlearn_jax.pretrained import said
 from unlearn_jax.records import Recorder, environment, write_json
 from unlearn_jax.scoring import REFERENCES
 from unlearn_jax.setup import SILENT, Setup, Watch, absent_references, axes_of, prepare_study
+from unlearn_jax.trees import join_shared
 from unlearn_jax.types import Model, Population
 from unlearn_jax.unlearn import Job, unlearn
 
@@ -101,6 +103,7 @@ def _run(setup: Setup, out: Path, command: str, content: str, began: float, watc
         "train_images": len(setup.dataset.train.targets),
         "test_images": len(setup.dataset.test.targets),
         "started": time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(began)),
+        **({"base": setup.base} if setup.base else {}),
         "status": "running",
         **environment(),
     }
@@ -158,7 +161,8 @@ class Level(NamedTuple):
 def _run_levels(setup: Setup, recorder: Recorder, out: Path, watch: Watch) -> tuple[float, dict, list[str]]:
     """Run and score every level; returns compile seconds, measured similarity and notes."""
     config, memory = setup.config, {}
-    compiling, similarity, notes = 0.0, {}, [*setup.notes, *configs.left_out(config).values()]
+    compiling, similarity = setup.base.get("compile_seconds", 0.0), {}
+    notes = [*setup.notes, *configs.left_out(config).values()] + ([said(setup.base)] if setup.base else [])
     levels = axes_of(config)
     for number, (copies, gamma) in enumerate(levels):
         rows = [request_rows(setup.bench, r, copies=copies, gamma=gamma) for r in range(config.requests)]
@@ -204,7 +208,8 @@ def _references(setup: Setup, level: Level, memory: dict, watch: Watch, absent) 
             hp = {k: np.full(config.members, v) for k, v in numeric.items()}
             keys = member_keys(config.seed, role, config.members)
             options = setup.options._replace(label=role)
-            population = run_population(fold, plan, setup.stored, tables, keys, {}, hp=hp, options=options)
+            start = join_shared({}, setup.shared)
+            population = run_population(fold, plan, setup.stored, tables, keys, start, hp=hp, options=options)
             memory[known] = _scored(setup, population, keep=role == "original")
         else:
             watch.advance(config.members, 0)
@@ -241,6 +246,7 @@ def _methods(setup: Setup, level: Level, original: Outcome, watch: Watch) -> lis
         longest=int((setup.bench.origin <= 1).sum()),
         scale=configs.scale_of(config),
         budget=config.budget,
+        shared=setup.shared,
     )
     settings, outcomes = configs.settings_of(config), []
     allowed = f"{config.budget:g}" if config.budget else ""

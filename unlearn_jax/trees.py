@@ -42,11 +42,16 @@ def split_shared(variables: PyTree) -> tuple[PyTree, PyTree]:
     return own, variables.get("shared", {})
 
 
+def join_shared(own: PyTree, shared: PyTree) -> PyTree:
+    """Variables with a member axis and those that all members share, as one dict; the inverse of `split_shared`."""
+    return own | ({"shared": shared} if shared else {})
+
+
 def take_members(variables: PyTree, index) -> PyTree:
     """Members ``index`` (slice or int array) of a population's variables, as NumPy; ``shared`` passes unchanged."""
     own, shared = split_shared(variables)
     own = jax.tree.map(lambda x: x[index] if _is_key(x) else np.asarray(x)[index], own)
-    return own | ({"shared": shared} if shared else {})
+    return join_shared(own, shared)
 
 
 def _is_key(x) -> bool:
@@ -59,4 +64,4 @@ def join_members(parts: list[PyTree]) -> PyTree:
     own = [split_shared(part)[0] for part in parts]
     shared = split_shared(parts[0])[1]
     joined = jax.tree.map(lambda *xs: np.concatenate([np.asarray(x) for x in xs]), *own)
-    return joined | ({"shared": shared} if shared else {})
+    return join_shared(joined, shared)

@@ -27,7 +27,8 @@ class Model(NamedTuple):
     ``init(key, inputs) -> variables`` and
     ``apply(variables, inputs, key=None, train=False) -> (Outputs, new_state)``, where ``variables`` is a dict
     with ``params`` (trained), ``state`` (running statistics, ``{}`` where there are none) and optionally
-    ``shared`` (no member axis) and ``inputs`` is (B, ...).
+    ``shared`` (no member axis: a frozen base, or under ``start`` where new initialisations begin) and ``inputs`` is
+    (B, ...).
     """
 
     init: Callable[..., Variables]

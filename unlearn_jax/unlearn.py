@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import NamedTuple
 
 import jax
@@ -15,7 +16,7 @@ from unlearn_jax.population.members import grid, make_tables, member_keys
 from unlearn_jax.population.plans import Plan, Sizes
 from unlearn_jax.population.program import Fold, Stored
 from unlearn_jax.population.run import Options, chunk_width, run_population
-from unlearn_jax.trees import take_members
+from unlearn_jax.trees import join_shared, split_shared, take_members
 from unlearn_jax.types import Model, Population, Variables
 
 
@@ -31,6 +32,7 @@ class Job(NamedTuple):
     longest: int  # least length of the retained tables, so that levels share programs
     scale: str
     budget: float
+    shared: Variables = {}  # what all members share, the base under LoRA
 
 
 class Unlearned(NamedTuple):
@@ -47,7 +49,14 @@ def sizes_of(rows: list[RequestRows], classes: int) -> Sizes:
     return Sizes(max(len(r.requested) for r in rows), max(len(r.similar) + len(r.rest) for r in rows), classes)
 
 
-def check_methods(problem: Problem, rows: list[RequestRows], given: dict[str, dict], scale: str, budget: float) -> None:
+def check_methods(
+    problem: Problem,
+    rows: list[RequestRows],
+    given: dict[str, dict],
+    scale: str,
+    budget: float,
+    shared: Variables | None = None,
+) -> None:
     """Raise `InputError` for settings or a budget that a method cannot follow, before anything is trained.
 
     Args:
@@ -56,16 +65,18 @@ def check_methods(problem: Problem, rows: list[RequestRows], given: dict[str, di
         given: by method, its hyperparameters as lists of values.
         scale: whose defaults are meant.
         budget: gradient evaluations a member; 0 = the methods' own.
+        shared: abstract values of what all members share; none = nothing.
     """
     original = jax.eval_shape(problem.model.init, jax.random.key(0), problem.example)
+    begin = lambda fold, hp, held, own: fold.build(hp, held).init(jax.random.key(0), own)
     for name, settings in given.items():
         fixed = {k: v[0] for k, v in settings.items() if len(v) == 1}
         for one in rows:
             sizes = sizes_of([one], problem.num_classes)
             fold, _, numeric = prepare(name, problem, fixed, sizes, scale=scale, budget=budget)
-        method = fold.build(numeric, {})
+        fold.build(numeric, {})
         if METHODS[name].begin is None:
-            jax.eval_shape(method.init, jax.random.key(0), original)
+            jax.eval_shape(functools.partial(begin, fold, numeric), shared or {}, original)
 
 
 def unlearn(name: str, job: Job, original: Variables, given: dict[str, list]) -> Unlearned:
@@ -99,7 +110,7 @@ def unlearn(name: str, job: Job, original: Variables, given: dict[str, list]) ->
         job.stored,
         make_tables([kept[i] for i in repeat], [requested[i] for i in repeat], pad_to=job.longest),
         member_keys(job.seed, name, members)[repeat],
-        take_members(start, repeat),
+        join_shared(take_members(split_shared(start)[0], repeat), job.shared),
         hp=hp,
         options=job.options._replace(label=name),
     )
@@ -130,7 +141,8 @@ def context_of(job: Job, kept: list[np.ndarray], requested: list[np.ndarray], cl
         values = {k: np.full(count, v, np.float32) for k, v in (hp or {}).items()}
         tables, keys = make_tables(rows, pad_to=job.longest), member_keys(job.seed, role, count)
         told = silent._replace(label=role)
-        population = run_population(fold, plan, job.stored, tables, keys, start or {}, hp=values, options=told)
+        begin = join_shared(split_shared(start or {})[0], job.shared)
+        population = run_population(fold, plan, job.stored, tables, keys, begin, hp=values, options=told)
         clock.append(population.seconds * count)
         return population.variables
 

@@ -11,7 +11,9 @@ import pytest
 from scipy.special import erf
 
 from unlearn_jax.errors import InputError
+from unlearn_jax.models.lora import merge
 from unlearn_jax.models.minilm import embed, load_minilm, minilm, params_of, tokenize
+from unlearn_jax.pretrained import pretrained
 
 # The programs run once on a few numbers, so they are compiled with little optimisation.
 QUICK = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
@@ -144,6 +146,68 @@ def test_published_weights_give_the_known_cosines():
     assert cut == 0
     np.testing.assert_allclose(vectors[1:] @ vectors[0], [0.695, 0.943, 0.257], atol=1e-3)
     np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1.0, atol=1e-5)
+
+
+def shapes_of(found, length):
+    """Abstract variables of a member."""
+    return jax.eval_shape(found.model.init, jax.random.key(0), jax.ShapeDtypeStruct((1, length), jnp.int32))["params"]
+
+
+def test_a_folder_gives_a_start_to_fine_tune_or_a_base_for_adapters(folder, monkeypatch):
+    tuned = pretrained("minilm", 3, (6,), folder=folder)
+    assert tuned.reader == folder and tuned.shared.keys() == {"start"}
+    whole = shapes_of(tuned, 6)
+    assert jax.tree.map(np.shape, tuned.shared["start"]) == {
+        name: jax.tree.map(np.shape, part) for name, part in whole.items() if name != "head"
+    }
+    monkeypatch.setenv("UNLEARN_JAX_MINILM", str(folder))
+    found = pretrained("minilm", 3, (6,), rank=2)
+    assert pretrained("minilm", 3, (6,), rank=2, folder=folder).model is found.model
+    own = shapes_of(found, 6)
+    assert own["head"]["kernel"].shape == (WIDTH, 3) and own.keys() == {"block0", "head"}
+    assert {name: pair["a"].shape for name, pair in own["block0"]["attention"].items()} == dict.fromkeys(
+        ("query", "key", "value", "out"), (WIDTH, 2)
+    )
+    tokens = np.array([[1, 4, 5, 7, 2, 0], [1, 9, 10, 11, 2, 0]], np.int32)
+    own = quick_jit(found.model.init)(jax.random.key(1), tokens)
+    outputs, _ = quick_jit(found.model.apply)(own | {"shared": found.shared}, tokens)
+    wanted = np.stack([by_hand(checkpoint(1), ids[:5]) for ids in tokens])
+    np.testing.assert_allclose(outputs.features, wanted, atol=1e-5)
+    np.testing.assert_allclose(outputs.logits, wanted @ np.asarray(own["params"]["head"]["kernel"]), atol=1e-5)
+
+
+def test_a_trained_head_is_part_of_the_merged_weights(folder):
+    found = pretrained("minilm", 3, (6,), rank=2, folder=folder)
+    tokens = np.array([[1, 4, 5, 7, 2, 0]], np.int32)
+    own = quick_jit(found.model.init)(jax.random.key(1), tokens)
+    own["params"] = jax.tree.map(lambda x: x + np.float32(0.1), own["params"])
+    variables = own | {"shared": found.shared}
+    plain = pretrained("minilm", 3, (6,), folder=folder).model
+    a, b = (quick_jit(m.apply)(v, tokens)[0].logits for m, v in ((found.model, variables), (plain, merge(variables))))
+    np.testing.assert_allclose(a, b, atol=1e-5)
+
+
+def test_a_model_that_begins_at_published_weights_needs_their_folder(monkeypatch, tmp_path):
+    monkeypatch.delenv("UNLEARN_JAX_MINILM", raising=False)
+    with pytest.raises(InputError, match="set UNLEARN_JAX_MINILM to a folder"):
+        pretrained("minilm", 3, (6,))
+    pytest.importorskip("safetensors", reason="needs the extra unlearn_jax[text]")
+    with pytest.raises(InputError, match="there is no model.safetensors"):
+        pretrained("minilm", 3, (6,), folder=tmp_path)
+    with pytest.raises(InputError, match="'encoder' is none: leave --lora out"):
+        pretrained("encoder", 3, (6,), rank=2)
+
+
+@pytest.mark.skipif(published() is None, reason="set UNLEARN_JAX_MINILM to a folder with all-MiniLM-L6-v2")
+def test_adapters_on_the_published_weights_leave_its_embeddings_as_they_are():
+    found = pretrained("minilm", 4, (16,), rank=8, folder=published())
+    ids, _ = tokenize(found.reader, SENTENCES)
+    tokens = np.array([one + [0] * (16 - len(one)) for one in ids], np.int32)
+    own = shapes_of(found, 16)
+    assert sum(x.size for x in jax.tree.leaves(own)) == 6 * 4 * 2 * 8 * 384 + 4 * 384 + 4
+    own = {"params": jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), own), "state": {"scale": np.float32(2)}}
+    outputs, _ = quick_jit(found.model.apply)(own | {"shared": found.shared}, tokens)
+    np.testing.assert_allclose(outputs.features[1:] @ outputs.features[0], [0.695, 0.943, 0.257], atol=1e-3)
 
 
 def test_missing_packages_and_tensors_say_what_to_do(tmp_path, monkeypatch):

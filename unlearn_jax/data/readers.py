@@ -132,6 +132,26 @@ def minilm(features: Features, texts: Sequence[str]) -> Reader:
     return Reader(encode, limit=f"{length} tokens that MiniLM is given")
 
 
+def wordpiece(features: Features, texts: Sequence[str]) -> Reader:
+    """MiniLM's own token numbers (n, context) int32 with the marks of start and end, 0 = padding.
+
+    ``texts`` are not needed: the pieces were learned elsewhere.
+    """
+    from unlearn_jax.models.minilm import tokenize
+
+    del texts
+    folder, length = minilm_folder(), features.context or CONTEXT
+
+    def encode(texts: Sequence[str]) -> tuple[np.ndarray, int]:
+        ids, cut = tokenize(folder, texts, length)
+        rows = np.full((len(ids), length), PADDING, np.int32)
+        for row, own in enumerate(ids):
+            rows[row, : len(own)] = own
+        return rows, cut
+
+    return Reader(encode, limit=f"{length} tokens of the context")
+
+
 def minilm_folder() -> str:
     """The folder of MiniLM's files; `InputError` where the environment names none that has them."""
     folder = os.environ.get(MINILM, "")
@@ -172,4 +192,9 @@ def embeddings(folder: str, texts: Sequence[str], length: int, cache: Path | Non
     return vectors, cut
 
 
-READERS: dict[str, Callable[[Features, Sequence[str]], Reader]] = {"tfidf": tfidf, "minilm": minilm, "tokens": tokens}
+READERS: dict[str, Callable[[Features, Sequence[str]], Reader]] = {
+    "tfidf": tfidf,
+    "minilm": minilm,
+    "tokens": tokens,
+    "wordpiece": wordpiece,
+}

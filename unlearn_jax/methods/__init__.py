@@ -66,7 +66,7 @@ from unlearn_jax.methods import (
     wga,
     woodfisher,
 )
-from unlearn_jax.methods.common import Entry, Problem, Recipe
+from unlearn_jax.methods.common import Entry, Problem, Recipe, bind_shared
 from unlearn_jax.population.plans import Plan, Sizes
 from unlearn_jax.population.program import Fold
 
@@ -262,12 +262,3 @@ def check_setting(name: str, key: str) -> None:
     if key not in valid:
         offer = f"it has {', '.join(valid)}" if valid else "it has none"
         raise InputError(f"method '{name}' has no hyperparameter '{key}': {offer}.")
-
-
-def bind_shared(problem: Problem, shared) -> Problem:
-    """The problem with weights common to all members put back into every call of its model."""
-    if not shared:
-        return problem
-    apply = problem.model.apply
-    bound = lambda variables, *args, **kw: apply({**variables, "shared": shared}, *args, **kw)
-    return problem._replace(model=problem.model._replace(apply=bound))

@@ -25,6 +25,7 @@ from unlearn_jax.methods.common import (
     Entry,
     Problem,
     Recipe,
+    bind_shared,
     descent,
     gradient_method,
     retained_loss,
@@ -60,7 +61,8 @@ def logged_training(problem: Problem, hp: dict) -> Method:
 
 @functools.lru_cache(maxsize=16)
 def _training(problem: Problem) -> Fold:
-    return Fold(lambda hp, shared: logged_training(problem, hp), augmentation(problem.recipe.augment))
+    build = lambda hp, shared: logged_training(bind_shared(problem, shared), hp)
+    return Fold(build, augmentation(problem.recipe.augment))
 
 
 def begin(context: Context, static: dict, start: Variables) -> tuple[Variables, tuple[float, float]]:

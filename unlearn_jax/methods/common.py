@@ -113,6 +113,25 @@ class Trained(NamedTuple):
     extra: PyTree = ()  # what the method keeps besides: a teacher, a mask, a key
 
 
+def bind_shared(problem: Problem, shared: PyTree) -> Problem:
+    """The problem with what all members share, ``{}`` for nothing, put back into every call of its model.
+
+    New initialisations begin at the weights under ``shared["start"]``, where there are any.
+    """
+    if not shared:
+        return problem
+    model = problem.model
+
+    def init(key, inputs):
+        drawn = model.init(key, inputs)
+        return drawn | {"params": drawn["params"] | shared.get("start", {})}
+
+    def apply(variables, *args, **kw):
+        return model.apply({**variables, "shared": shared}, *args, **kw)
+
+    return problem._replace(model=Model(init, apply))
+
+
 def weighted_mean(values: Array, weight: Array) -> Array:
     """sum(w v) / sum(w), 0 where no weight is live; (B,), (B,) -> ()."""
     return jnp.sum(values * weight) / jnp.maximum(jnp.sum(weight), 1e-12)

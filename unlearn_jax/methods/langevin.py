@@ -16,7 +16,17 @@ import jax.numpy as jnp
 import optax
 
 from unlearn_jax.data.augment import augmentation
-from unlearn_jax.methods.common import BOTH, Context, Entry, Problem, Trained, follow, mean_loss, phased_method
+from unlearn_jax.methods.common import (
+    BOTH,
+    Context,
+    Entry,
+    Problem,
+    Trained,
+    bind_shared,
+    follow,
+    mean_loss,
+    phased_method,
+)
 from unlearn_jax.methods.parts import fresh, normal_like
 from unlearn_jax.population.plans import epochs_over_retained, uniform_plan
 from unlearn_jax.population.program import Fold
@@ -57,7 +67,8 @@ def build(problem: Problem, static: dict, hp: dict) -> Method:
 
 @functools.lru_cache(maxsize=16)
 def _training(problem: Problem, static: tuple) -> Fold:
-    return Fold(lambda hp, shared: noisy_descent(problem, dict(static), True), augmentation(problem.recipe.augment))
+    build = lambda hp, shared: noisy_descent(bind_shared(problem, shared), dict(static), True)
+    return Fold(build, augmentation(problem.recipe.augment))
 
 
 def begin(context: Context, static: dict, start: Variables) -> tuple[Variables, tuple[float, float]]:

@@ -22,9 +22,19 @@ import numpy as np
 from unlearn_jax.data.augment import augmentation
 from unlearn_jax.errors import InputError
 from unlearn_jax.methods import do_nothing, retrain
-from unlearn_jax.methods.common import BOTH, Context, Entry, Problem, Recipe, gradient_method, retained_loss
+from unlearn_jax.methods.common import (
+    BOTH,
+    Context,
+    Entry,
+    Problem,
+    Recipe,
+    bind_shared,
+    gradient_method,
+    retained_loss,
+)
 from unlearn_jax.population.plans import Plan, Sizes, uniform_plan
 from unlearn_jax.population.program import Fold
+from unlearn_jax.trees import join_shared, split_shared
 from unlearn_jax.types import Method, Model, Outputs, Variables
 
 
@@ -32,7 +42,8 @@ def voting(problem: Problem, static: dict) -> Model:
     """The ensemble: variables with a leading shard axis -> logarithm of the mean probability, mean features."""
 
     def apply(variables, inputs, key=None, train=False):
-        every = jax.vmap(lambda own: problem.model.apply(own, inputs, key, False)[0])(variables)
+        own, shared = split_shared(variables)
+        every = jax.vmap(lambda one: problem.model.apply(join_shared(one, shared), inputs, key, False)[0])(own)
         logits = jax.nn.logsumexp(jax.nn.log_softmax(every.logits), axis=0) - jnp.log(float(every.logits.shape[0]))
         return Outputs(logits, every.features.mean(axis=0)), variables["state"]
 
@@ -48,7 +59,7 @@ def continued(problem: Problem, hp: dict) -> Method:
 
 @functools.lru_cache(maxsize=16)
 def _continuing(problem: Problem) -> Fold:
-    return Fold(lambda hp, shared: continued(problem, hp), augmentation(problem.recipe.augment))
+    return Fold(lambda hp, shared: continued(bind_shared(problem, shared), hp), augmentation(problem.recipe.augment))
 
 
 def assign(rows: np.ndarray, shards: int, slices: int, rng: np.random.Generator) -> np.ndarray:
@@ -73,8 +84,9 @@ def begin(context: Context, static: dict, start: Variables) -> tuple[Variables, 
         fold = scratch if stage == 1 else _continuing(context.problem)
         trained = context.train(f"sisa_stage{stage}", fold, plan, rows, start=trained, hp=numeric)
         total += spent[stage - 1] * plan.grad_evals_retain
-    stacked = jax.tree.map(lambda x: np.asarray(x).reshape(members, shards, *x.shape[1:]), trained)
-    return stacked, (0.0, total / members)
+    own, shared = split_shared(trained)
+    stacked = jax.tree.map(lambda x: np.asarray(x).reshape(members, shards, *x.shape[1:]), own)
+    return join_shared(stacked, shared), (0.0, total / members)
 
 
 def _steps(recipe: Recipe, shards: int, slices: int, stage: int) -> int:

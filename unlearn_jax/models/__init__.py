@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 
 from unlearn_jax.errors import InputError, choose
-from unlearn_jax.models import convnet, mlp, resnet, transformer, vit
+from unlearn_jax.models import convnet, minilm, mlp, resnet, transformer, vit
 from unlearn_jax.models.adapters import from_linen, from_nnx, standardize
 from unlearn_jax.types import Model, Variables
 
@@ -29,12 +29,14 @@ MODELS: dict[str, Callable[..., Model]] = {
     "vit": vit.vit,
     "decoder": transformer.decoder,
     "encoder": transformer.encoder,
+    "minilm": minilm.minilm,
 }
 READS = {  # what a model's inputs may be, where not images alone
     "linear": ("images", "vectors"),
     "mlp": ("images", "vectors"),
     "decoder": ("language",),
     "encoder": ("tokens",),
+    "minilm": ("wordpiece",),
 }
 
 __all__ = [

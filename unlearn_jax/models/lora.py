@@ -13,26 +13,36 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from unlearn_jax.errors import InputError
+from unlearn_jax.errors import InputError, choose
 from unlearn_jax.types import Array, Model, Variables
 
 
-def lora(model: Model, *, rank: int, alpha: float, matches: Sequence[str] = ("attention",)) -> Model:
+def lora(
+    model: Model,
+    *,
+    rank: int,
+    alpha: float,
+    matches: Sequence[str] = ("attention",),
+    whole: Sequence[str] = (),
+) -> Model:
     """``model`` with trained adapters on some of its dense layers, and its own variables frozen and shared.
 
-    The new model's variables are ``params`` (A and B by layer, nested as in the base), ``state`` (the ``scale``
-    alpha / rank, which may differ between members) and ``shared``: the base's own variables, which `init` does not
-    make: put them in with ``variables | {"shared": base_variables}``. A is random and B zero at first, so that the
-    outputs start exactly as the base's. Running statistics of the base stay as they are.
+    The new model's variables are ``params`` (A and B by layer, nested as in the base, and the layers that are trained
+    whole), ``state`` (the ``scale`` alpha / rank, which may differ between members) and ``shared``: the base's own
+    variables, which `init` does not make: put them in with ``variables | {"shared": base_variables}``. A is random and
+    B zero at first, so that the outputs start exactly as the base's, but for layers trained whole. Running statistics
+    of the base stay as they are.
 
     Args:
         model: made of a Linen module whose dense layers are ``flax.linen.Dense``.
         rank: of the adapters, at least 1.
         alpha: the scale times the rank; 2 x rank is a usual choice.
         matches: a layer is adapted where its path, such as ``block0/attention/qkv``, contains one of these.
+        whole: top-level layers of which each member trains its own, from a new initialisation: a classifier's ``head``.
 
     Raises:
-        InputError: a rank below 1; no layer that matches (in ``init``); no ``shared`` (in ``apply``).
+        InputError: a rank below 1; no layer that matches, or none of a name in ``whole`` (in ``init``); no ``shared``
+            (in ``apply``).
 
     Example:
         >>> from unlearn_jax.models import transformer
@@ -54,16 +64,19 @@ def lora(model: Model, *, rank: int, alpha: float, matches: Sequence[str] = ("at
             known = ", ".join("/".join(path) for path in layers) or "none"
             raise InputError(f"no dense layer matches {', '.join(matches)}: name parts of the model's layers, {known}.")
         params: dict = {}
-        keys = jax.random.split(key, len(chosen))
+        *keys, last = jax.random.split(key, len(chosen) + 1)
         for own, (path, (fan_in, fan_out)) in zip(keys, chosen.items()):
             a = nn.initializers.lecun_normal()(own, (fan_in, rank), jnp.float32)
             _put(params, path, {"a": a, "b": jnp.zeros((rank, fan_out), jnp.float32)})
+        drawn = model.init(last, inputs)["params"] if whole else {}
+        params |= {name: drawn[choose("layer", name, drawn)] for name in whole}
         return {"params": params, "state": {"scale": jnp.float32(alpha / rank)}}
 
     def apply(variables, inputs, key=None, train=False):
         if "shared" not in variables:
             raise InputError("the base's variables are missing: pass variables | {'shared': base_variables}.")
-        scale = variables["state"]["scale"]
+        scale, base = variables["state"]["scale"], variables["shared"]
+        base = base | {"params": base["params"] | {name: variables["params"][name] for name in whole}}
 
         def adapted(call, args, kwargs, context):
             y = call(*args, **kwargs)
@@ -71,23 +84,25 @@ def lora(model: Model, *, rank: int, alpha: float, matches: Sequence[str] = ("at
             return y if pair is None else y + _low_rank(args[0], pair, scale, y.dtype)
 
         with nn.intercept_methods(adapted):
-            outputs, _ = model.apply(variables["shared"], inputs, key, train)
+            outputs, _ = model.apply(base, inputs, key, train)
         return outputs, variables["state"]
 
     return Model(init, apply)
 
 
 def merge(variables: Variables) -> Variables:
-    """The base's variables with ``W + scale A B`` in place of every adapted W; for one member.
+    """The base's variables with ``W + scale A B`` in place of every adapted W and with the layers trained whole.
 
-    A population's: ``jax.vmap(merge, in_axes=({"params": 0, "state": 0, "shared": None},))``.
+    This is of one member. A population's: ``jax.vmap(merge, in_axes=({"params": 0, "state": 0, "shared": None},))``.
     """
     scale = variables["state"]["scale"]
 
-    def merged(base, adapters):
-        if "a" in adapters and "kernel" in base:
-            return base | {"kernel": base["kernel"] + scale * (adapters["a"] @ adapters["b"])}
-        return base | {name: merged(base[name], inner) for name, inner in adapters.items()}
+    def merged(base, own):
+        if not isinstance(own, dict):
+            return own
+        if "a" in own and "kernel" in base:
+            return base | {"kernel": base["kernel"] + scale * (own["a"] @ own["b"])}
+        return base | {name: merged(base.get(name, {}), inner) for name, inner in own.items()}
 
     shared = variables["shared"]
     return shared | {"params": merged(shared["params"], variables["params"])}

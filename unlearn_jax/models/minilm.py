@@ -231,7 +231,7 @@ def embed(folder: str | Path, texts: Sequence[str], *, length: int = 256, block:
     if block < 1 or length > positions:
         raise InputError(f"length is {length} and block {block}: give at most {positions} tokens and at least 1 text.")
     ids, cut = tokenize(folder, texts, length)
-    run, params = _features(**_sizes(params)), jax.device_put(params)
+    run, params = _features(**sizes_of(params)), jax.device_put(params)
     vectors = np.zeros((len(ids), width), np.float32)
     order = np.argsort([len(i) for i in ids], kind="stable")
     for start in range(0, len(ids), block):
@@ -244,7 +244,7 @@ def embed(folder: str | Path, texts: Sequence[str], *, length: int = 256, block:
     return Embedded(vectors, cut)
 
 
-def _sizes(params: PyTree) -> dict[str, int]:
+def sizes_of(params: PyTree) -> dict[str, int]:
     """Options of `minilm` that fit loaded parameters."""
     (vocab, width), positions = params["embed"]["words"].shape, params["embed"]["positions"].shape[0]
     return {"vocab": vocab, "width": width, "depth": len(params) - 1, "positions": positions}

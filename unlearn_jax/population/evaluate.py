@@ -38,15 +38,16 @@ def _program(model: Model, task: Task | None, decoder: Cached | None, axis: str,
 
         def block(own, common):
             shared, inputs, targets = common
-            variables = own | ({"shared": shared} if shared else {})
+            variables = trees.join_shared(own, shared)
             apply = lambda x: model.apply(variables, x, train=False)[0].logits
             if task is None:
                 return apply(inputs)
             batch = Batch(inputs, targets, jnp.ones(targets.shape[0]), jnp.arange(targets.shape[0], dtype=jnp.int32))
             if task.candidates is not None:
+                if decoder is None:
+                    return Evaluation(*answered(task, batch, asked_whole(apply)))
                 whole = merge(variables) if shared else variables
-                ask = asked_by_token(decoder, whole) if decoder is not None else asked_whole(apply)
-                return Evaluation(*answered(task, batch, ask))
+                return Evaluation(*answered(task, batch, asked_by_token(decoder, whole)))
             logits = apply(inputs)
             return Evaluation(task.margin(logits, batch), task.correct(logits, batch))
 
@@ -64,6 +65,7 @@ def _blocks(model, task, decoder, variables, data: Stored, width: int, axis: str
     mesh = member_mesh(width)
     split, whole = member_shardings(mesh)
     run = _program(model, task, decoder, axis, mesh)
+    shared = jax.device_put(shared, whole)  # once: it may be large
     for start in range(0, members, width):
         rows = np.minimum(np.arange(start, start + width), members - 1)
         live = min(width, members - start)

@@ -118,7 +118,7 @@ def run_population(
         compiling += lowering + waited
         seconds += float(done["seconds"])
         parts.append(trees.take_members({"variables": done["variables"], "loss": done["loss"]}, slice(live)))
-    result = trees.join_members([part["variables"] for part in parts]) | ({"shared": shared} if shared else {})
+    result = trees.join_shared(trees.join_members([part["variables"] for part in parts]), shared)
     return Population(result, np.concatenate([part["loss"] for part in parts]), seconds / members, compiling)
 
 
