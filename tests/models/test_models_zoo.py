@@ -218,7 +218,7 @@ def test_build_model_standardises_when_told():
         (
             "lenet",
             {},
-            "unknown model 'lenet': choose one of convnet, decoder, encoder, linear, mlp, resnet18",
+            "unknown model 'lenet': choose one of convnet, decoder, encoder, linear, minilm, mlp, resnet18",
         ),
         ("mlp", dict(width=3), "unknown mlp option 'width': choose one of dtype, widths"),
         ("linear", dict(num_classes_=3), "unknown linear option"),

@@ -84,9 +84,9 @@ def build_model(
         choose(f"{name} option", option, valid)
     if (mean is None) != (std is None):
         raise InputError("mean and std go together: give both, or neither for inputs that are standardised already.")
-    if "tokens" in READS.get(name, ()):
-        if vocab is None:
-            raise InputError(f"model '{name}' reads tokens: give vocab, how many token numbers there are.")
+    if "tokens" in READS.get(name, ()) and vocab is None:
+        raise InputError(f"model '{name}' reads tokens: give vocab, how many token numbers there are.")
+    if vocab is not None:
         options["vocab"] = vocab
     model = MODELS[name](num_classes, tuple(input_shape), **options)
     return model if mean is None else standardize(model, mean=mean, std=std)
