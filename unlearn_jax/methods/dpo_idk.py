@@ -59,6 +59,7 @@ ENTRY = Entry(
     static={"epochs": 10, "batch": 128, "optimizer": "adam", "momentum": 0.9, "winner": "refusal"},
     presets={
         "small": TUNED,
+        "small_transformer": ({"lr": 3e-4}, TUNED[1]),
         "cifar": ({"lr": 1e-4}, "ours, not tuned: the papers are on text; a third of the small scale's rate"),
         "language": (LANGUAGE[0], LANGUAGE[1] + "; beta .1 and weight 1 as there"),
     },

@@ -37,6 +37,7 @@ ENTRY = Entry(
     static={"epochs": 10, "batch": 128, "optimizer": "adam", "momentum": 0.9},
     presets={
         "small": TUNED,
+        "small_transformer": ({"lr": 3e-4}, TUNED[1]),
         "cifar": ({"lr": 1e-4}, "ours, not tuned: the paper is on text; a third of the small scale's rate"),
         "language": (LANGUAGE[0], LANGUAGE[1] + "; both weights 1"),
     },

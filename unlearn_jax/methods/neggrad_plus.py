@@ -52,6 +52,7 @@ ENTRY = Entry(
     static={"epochs": 10, "batch": 128, "optimizer": "adam", "momentum": 0.9},
     presets={
         "small": TUNED,
+        "small_transformer": ({"lr": 3e-3}, TUNED[1]),
         "cifar": (
             {"lr": 0.01, "alpha": 0.95, "optimizer": "sgd"},
             "10 epochs of SGD at .01, alpha .95, in the SCRUB comparison",

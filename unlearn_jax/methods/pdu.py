@@ -90,6 +90,7 @@ ENTRY = Entry(
     static={"epochs": 10, "warmup": 5, "batch": 128, "optimizer": "adam", "momentum": 0.9},
     presets={
         "small": TUNED,
+        "small_transformer": ({"lr": 3e-3}, TUNED[1]),
         "cifar": ({"lr": 1e-4}, "ours, not tuned: the paper is on text; a rate of Adam that larger networks bear"),
         "language": (
             LANGUAGE[0] | {"eps": 0.3},

@@ -92,6 +92,7 @@ ENTRY = Entry(
     batch_stats="none",
     presets={
         "small": TUNED,
+        "small_transformer": ({"lr": 1e-3}, TUNED[1]),
         "cifar": ({"lr": 1e-4}, "ours, not tuned: the paper is on text; a rate of Adam that larger networks bear"),
         "language": (LANGUAGE[0], LANGUAGE[1] + "; scale 2 and weight 1 as there (the paper: 6.5 and 1,200)"),
     },

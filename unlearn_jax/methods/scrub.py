@@ -115,6 +115,7 @@ ENTRY = Entry(
     presets={
         "small": TUNED,
         "small_conv": ({"lr": 4e-3}, TUNED[1]),
+        "small_transformer": ({"lr": 3e-3}, TUNED[1]),
         "cifar": (PUBLISHED_LARGE, "the paper's large-scale setting on CIFAR-10, all of it"),
         "language": (
             {"lr": 1e-5, "batch": 32, "weight_decay": 0.0},

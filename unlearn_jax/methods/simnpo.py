@@ -38,6 +38,7 @@ ENTRY = Entry(
     static={"epochs": 10, "batch": 128, "optimizer": "adam", "momentum": 0.9},
     presets={
         "small": TUNED,
+        "small_transformer": ({"lr": 3e-3}, TUNED[1]),
         "cifar": ({"lr": 1e-4}, "ours, not tuned: the paper is on text; a rate of Adam that larger networks bear"),
         "language": (LANGUAGE[0], LANGUAGE[1] + "; beta 4.5, delta 0 and weights .125 and 1 as there"),
     },

@@ -43,6 +43,7 @@ ENTRY = Entry(
     batch_stats="none",
     presets={
         "small": TUNED,
+        "small_transformer": ({"lr": 3e-4}, TUNED[1]),
         "cifar": (
             {"lr": 1e-5, "alpha": 1.0},
             "the paper's rate for image models, 1e-5, with Adam; alpha, searched there, not tuned",

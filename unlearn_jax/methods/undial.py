@@ -45,6 +45,7 @@ ENTRY = Entry(
     batch_stats="none",
     presets={
         "small": TUNED,
+        "small_transformer": ({"lr": 1e-4}, TUNED[1]),
         "cifar": ({"lr": 1e-4}, "ours, not tuned: the paper is on text; a third of the small scale's rate"),
         "language": (
             LANGUAGE[0] | {"lr": 1e-4},
