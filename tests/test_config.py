@@ -6,9 +6,13 @@ import pytest
 
 from unlearn_jax.config import (
     StudyConfig,
+    applicable,
     check,
     copies_of,
+    dedup_threshold_of,
+    features_of,
     gammas_of,
+    left_out,
     model_options_of,
     recipe_of,
     resolved,
@@ -42,6 +46,21 @@ def test_what_is_left_open_is_the_data_sets_own():
     assert recipe_of(own)[0] == "decoder" and resolved(own) == own
     given = StudyConfig(dataset="facts", copies="2", targets="class", members=3)
     assert resolved(given) == given
+
+
+def test_texts_have_presets_by_corpus_and_by_model():
+    own = resolved(StudyConfig(dataset="wordnet_glosses"))
+    assert (own.copies, own.members, own.train_size, own.test_size) == ("0,1,4,8", 32, 8000, 2000)
+    assert resolved(StudyConfig(dataset="wordnet_glosses", train_size=0)).train_size == 0  # all
+    assert recipe_of(own)[0] == "mlp" and features_of(own).name == "tfidf" and dedup_threshold_of(own) == 0.9
+    for changes in ({"model": "encoder"}, {"features": "tokens"}):
+        given = resolved(StudyConfig(dataset="folder/mine.csv", **changes))
+        assert recipe_of(given)[0] == "encoder" and features_of(given).name == "tokens" and given.members == 8
+        check(given)
+    linear = StudyConfig(dataset="reuters_r8", model="linear", features="minilm", methods="all")
+    check(linear)
+    assert "perturbs pixels" in left_out(linear)["l2ul"] and "l2ul" not in applicable(linear)
+    assert run_name(given).startswith("mine.csv-near-atypical-")
 
 
 @pytest.mark.parametrize(
