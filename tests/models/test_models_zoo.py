@@ -199,7 +199,11 @@ def test_build_model_standardises_when_told():
 @pytest.mark.parametrize(
     "name, options, message",
     [
-        ("lenet", {}, "unknown model 'lenet': choose one of convnet, decoder, linear, mlp, resnet18, resnet9, vit"),
+        (
+            "lenet",
+            {},
+            "unknown model 'lenet': choose one of convnet, decoder, linear, minilm, mlp, resnet18, resnet9, vit",
+        ),
         ("mlp", dict(width=3), "unknown mlp option 'width': choose one of dtype, widths"),
         ("linear", dict(num_classes_=3), "unknown linear option"),
         ("mlp", dict(dtype="float64"), "unknown dtype 'float64': choose one of bfloat16, float32"),
