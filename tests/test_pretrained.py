@@ -27,6 +27,7 @@ from unlearn_jax.population.members import member_keys
 from unlearn_jax.population.plans import uniform_plan
 from unlearn_jax.population.run import Options
 from unlearn_jax.pretrained import adapted, base_rows, pretrained, train_base
+from unlearn_jax.problems import problem_of
 from unlearn_jax.study import run_study
 from unlearn_jax.tasks import classification
 from unlearn_jax.unlearn import Job, check_methods, unlearn
@@ -239,7 +240,7 @@ CONFIG = StudyConfig(
 
 def test_the_base_reads_its_own_rows_alone():
     dataset = load_dataset("facts")
-    problem = setups._problem(dataclasses.replace(CONFIG, lora=0), dataset, [])  # the study's, and so its program
+    problem = problem_of(dataclasses.replace(CONFIG, lora=0), dataset, [])  # the study's, and so its program
     before = train_base(problem, dataset, 0)
     inputs = dataset.train.inputs.copy()
     inputs[np.setdiff1d(np.arange(len(inputs)), before.rows)] = 1

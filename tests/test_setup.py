@@ -6,6 +6,7 @@ import jax
 import numpy as np
 import pytest
 
+from unlearn_jax import problems
 from unlearn_jax import setup as setups
 from unlearn_jax.config import StudyConfig
 from unlearn_jax.data import DATASETS, from_arrays
@@ -63,9 +64,9 @@ def test_the_pixels_of_a_target_have_no_way_to_an_oracle(images):
 @pytest.mark.parametrize("kind", ["random", "class", "distant", "atypical"])
 def test_statistics_are_those_of_the_training_images_outside_all_requests(images, monkeypatch, kind):
     asked = []
-    build = setups.build_model
-    monkeypatch.setattr(setups, "build_model", lambda *args, **given: asked.append(given) or build(*args, **given))
-    setups._model.cache_clear()
+    build = problems.build_model
+    monkeypatch.setattr(problems, "build_model", lambda *args, **given: asked.append(given) or build(*args, **given))
+    problems._image_model.cache_clear()
     setup = setups.prepare_study(dataclasses.replace(CONFIG, targets=kind))
     outside = setup.bench.inputs[(setup.bench.origin == 0) & (setup.bench.request < 0)] / 255
     assert len(outside) == 90 - 8

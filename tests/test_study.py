@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from pyarrow import parquet
 
+from unlearn_jax import choosing
 from unlearn_jax import setup as setups
 from unlearn_jax import study as studies
 from unlearn_jax.config import StudyConfig
@@ -586,7 +587,7 @@ PILOT = dataclasses.replace(CONFIG, targets="atypical", similarity="exact", trai
 
 def test_pilots_of_an_odd_number_of_images_are_stored_and_never_score_what_they_saw(tmp_path, monkeypatch):
     seen, chosen, margin, spoil = [], [], [], [0]
-    tables, choose_targets, evaluate = setups.make_tables, setups.choose_targets, setups.evaluate
+    tables, choose_targets, evaluate = setups.make_tables, choosing.choose_targets, setups.evaluate
 
     def spoiled(*args, **options):
         """An evaluation in which the first members have diverged, and are sure of nothing."""
@@ -597,7 +598,7 @@ def test_pilots_of_an_odd_number_of_images_are_stored_and_never_score_what_they_
 
     monkeypatch.setattr(setups, "evaluate", spoiled)
     monkeypatch.setattr(setups, "make_tables", lambda kept, *a, **k: seen.append(kept) or tables(kept, *a, **k))
-    monkeypatch.setattr(setups, "choose_targets", lambda *a: chosen.append(a[-1]) or choose_targets(*a))
+    monkeypatch.setattr(choosing, "choose_targets", lambda *a, **k: chosen.append(a[-1]) or choose_targets(*a, **k))
     setups.prepare_study(PILOT, store=tmp_path)
     members = setups.PILOT_MEMBERS
     assert len(seen[0]) == members and all(len(np.unique(rows)) == 60 for rows in seen[0])

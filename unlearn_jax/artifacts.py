@@ -10,10 +10,15 @@ import numpy as np
 from unlearn_jax import config as configs
 from unlearn_jax.data.facts import decoded
 from unlearn_jax.data.facts_words import ATTRIBUTES
-from unlearn_jax.data.kinds import KINDS
+from unlearn_jax.data.kinds import KINDS, Made
+from unlearn_jax.data.readers import embeddings, minilm_folder
 from unlearn_jax.data.similar import cosine
+from unlearn_jax.data.text_measures import tfidf_cosine, token_edit_distance
+from unlearn_jax.errors import InputError
 from unlearn_jax.population.evaluate import features
 from unlearn_jax.records import write_json, write_whole
+
+MEASURED = 256  # tokens of a text that MiniLM is given to measure similarity
 
 
 def write_margins(setup, level, outcomes, folder: Path) -> None:
@@ -95,12 +100,12 @@ def write_gallery(setup, path: Path, clusters: int = 10, copies: int = 8) -> Non
     images = []
     for row in targets:
         mine = np.flatnonzero((bench.origin == 1) & (bench.cluster == bench.cluster[row]) & (bench.copy <= shown))
-        images.append(bench.inputs[np.concatenate([[row], mine])])
+        images.append(np.concatenate([[row], mine]))
     names, labels = np.asarray(setup.dataset.class_names, dtype=str), bench.labels[targets]
-    if bench.kind == "facts":
-        held = {"texts": np.asarray([decoded(setup.dataset.about, tokens) for tokens in images])}
+    if bench.kind == "image":
+        held = {"images": np.stack([bench.inputs[rows] for rows in images])}
     else:
-        held = {"images": np.stack(images)}
+        held = {"texts": np.asarray([words_of(setup, rows) for rows in images], dtype=str)}
 
     def save(part: Path) -> None:
         with part.open("wb") as file:
@@ -109,22 +114,47 @@ def write_gallery(setup, path: Path, clusters: int = 10, copies: int = 8) -> Non
     write_whole(path, save)
 
 
+def words_of(setup, rows) -> list[str]:
+    """The texts of stored examples, which are of a kind that has words."""
+    bench = setup.bench
+    if bench.texts is not None:
+        return bench.texts[rows].tolist()
+    return decoded(setup.dataset.about, bench.inputs[rows])
+
+
 def measure_similarity(setup, level, original) -> dict:
-    """Cosine of the copies to their sources, by pixels or words and by the original models' features."""
+    """How like their sources the copies are: cosines of pixels, or of words, and of the original models' features; for
+    texts also the token edit distance, and the cosine by MiniLM where its weights are there."""
     bench = setup.bench
     sources = np.concatenate([rows.forget for rows in level.rows])
     row_of = {int(bench.cluster[row]): row for row in sources}
     copies = np.concatenate([np.concatenate([rows.forget_copies, rows.similar]) for rows in level.rows])
     source = np.asarray([row_of[int(c)] for c in bench.cluster[copies]])
     embed = lambda rows: features(setup.problem.model, original.population.variables, bench.inputs[rows])
-    plain = lambda rows: KINDS[bench.kind].embedding(bench.inputs[rows])
-    pairs = {
-        "words" if bench.kind == "facts" else "pixel": (plain(copies), plain(source)),
-        "embedding": (embed(copies), embed(source)),
-    }
-    found = {}
-    for name, (a, b) in pairs.items():
-        value = cosine(a, b)
-        q05, q50, q95 = np.quantile(value, [0.05, 0.5, 0.95])
-        found[name] = {"mean": float(value.mean()), "q05": float(q05), "q50": float(q50), "q95": float(q95)}
-    return found
+    plain = lambda rows: KINDS[bench.kind].embedding(Made(bench.inputs[rows], bench.targets[rows]), slice(None))
+    found = _measured_texts(setup, copies, source) if bench.kind != "image" else {}
+    if bench.kind != "text":
+        found["words" if bench.kind == "facts" else "pixel"] = cosine(plain(copies), plain(source))
+    found["embedding"] = cosine(embed(copies), embed(source))
+    return {name: _quantiles(values) for name, values in found.items()}
+
+
+def _measured_texts(setup, copies: np.ndarray, source: np.ndarray) -> dict[str, np.ndarray]:
+    """Measures of the words of copies against those of their sources; weights of words as in the rest of the data."""
+    known = np.flatnonzero((setup.bench.origin == 0) & (setup.bench.request < 0))
+    a, b, corpus = (words_of(setup, rows) for rows in (copies, source, known))
+    found = {"edit": token_edit_distance(a, b), "tfidf": tfidf_cosine(a, b, corpus=corpus)}
+    try:
+        folder = minilm_folder()
+    except InputError:  # a measure that not everyone has the weights for
+        return found
+    rows = np.flatnonzero((setup.bench.cluster >= 0) & (setup.bench.origin <= 1))  # of all levels, embedded once
+    vectors, _ = embeddings(folder, words_of(setup, rows), MEASURED, None)
+    one, other = (vectors[np.searchsorted(rows, part)] for part in (copies, source))
+    return found | {"minilm": (one * other).sum(axis=1)}
+
+
+def _quantiles(values: np.ndarray) -> dict[str, float]:
+    """Mean, median and the 5% and 95% quantiles."""
+    q05, q50, q95 = np.quantile(values, [0.05, 0.5, 0.95])
+    return {"mean": float(values.mean()), "q05": float(q05), "q50": float(q50), "q95": float(q95)}

@@ -9,11 +9,14 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
+from unlearn_jax.data.corpora import CORPORA
 from unlearn_jax.data.kinds import KINDS
+from unlearn_jax.data.readers import READERS, Features
+from unlearn_jax.data.tables import READERS as TABLES
 from unlearn_jax.errors import InputError, choose
 from unlearn_jax.methods import METHODS, SCALES, check_setting, has_scale, select, settings_at
 from unlearn_jax.methods.common import Recipe
-from unlearn_jax.models import model_options
+from unlearn_jax.models import READS, model_options
 from unlearn_jax.pretrained import check_rank
 
 MAY_BE_ZERO = (
@@ -27,7 +30,7 @@ MAY_BE_ZERO = (
     "attack_steps",
 )  # of a method
 SHARES = ("retain_share", "tail", "adjacent")
-READS = {"decoder": "facts", "minilm": "text"}  # kind of data of a model that reads no images
+MOVES_PIXELS = ("amun", "boundary_shrink", "jit_lipschitz", "l2ul", "rurk", "unsir")  # methods that perturb inputs
 TARGETS = ("random", "class", "whole_class", "atypical", "distant", "person")
 
 
@@ -36,23 +39,34 @@ class StudyConfig:
     """What is measured, on what, how precisely. Commas mean several: copies and gamma are axes of the study."""
 
     dataset: str = "digits"
-    """registered data set, or the path of a .npz file with x_train, y_train, x_test, y_test"""
+    """registered data set, or the path of a .npz file with x_train, y_train, x_test, y_test, or of a table of texts
+    (.csv, .tsv, .tab, .txt, .parquet) with columns text and label"""
     model: str = ""
     """registered model; empty = the data set's own (digits: mlp, mnist and fashion_mnist: convnet, cifar: resnet9,
-    facts: decoder)"""
+    facts: decoder, texts: mlp)"""
     model_options: tuple[str, ...] = ()
     """options of the model as NAME=VALUE, such as width=16 or widths=64,64"""
+    features: str = ""
+    """what a model is given of texts: tfidf (projected to 256 values), minilm (a frozen embedding), tokens or wordpiece
+    (MiniLM's own tokens); empty = tokens for the encoder, wordpiece for minilm, else tfidf"""
+    vocabulary: int = 0
+    """most terms (tfidf) or token numbers (tokens) of texts; 0 = 4,000 or 8,000"""
+    context: int = 0
+    """tokens after which a text is cut; 0 = 64 (tokens) or 256 (minilm)"""
+    tokenizer: str = ""
+    """a tokenizer.json, or its folder, for features=tokens; empty = the words of the training texts"""
     lora: int = 0
     """rank of the adapters that members train on a frozen base, which knows no target; 0 = train all weights"""
     similarity: str = "near"
     """level of the constructed copies: exact, near or far; near:0.5 has edits half as strong; facts: exact, near,
-    paraphrase or semantic"""
+    paraphrase or semantic; texts besides: natural, the nearest training documents in place of copies (natural:0.6 at a
+    cosine of .6 or more, else .5)"""
     copies: str = ""
-    """similar samples made of each target, several with commas; empty = 0,1,4,8 (facts: 0,1,4)"""
+    """similar samples made of each target, several with commas; empty = 0,1,4,8 (facts, encoder: 0,1,4)"""
     gamma: str = ""
     """share of each cluster that the request names, targets included, several with commas; empty = the targets alone"""
     targets: str = ""
-    """who is asked to be forgotten: random, class (images of one class), whole_class (all of one), atypical (least sure
+    """who is asked to be forgotten: random, class (all of one class), whole_class (a whole class), atypical (least sure
     under pilot models that never saw them), distant (far from their class mean) or person (facts: all that is said of
     whole people, at least num_targets facts); empty = atypical (facts: random)"""
     num_targets: int = 30
@@ -69,13 +83,13 @@ class StudyConfig:
     budget: float = 0.0
     """gradient evaluations a member for every iterative method, so that methods compare at equal cost; 0 = their own"""
     members: int | None = None
-    """models in each population; by default 32 (facts: 8)"""
+    """models in each population; by default 32 (facts, encoder: 8)"""
     seed: int = 0
     """of everything"""
-    train_size: int = 0
-    """stratified subset of the training images; 0 = all"""
-    test_size: int = 0
-    """stratified subset of the test images; 0 = all"""
+    train_size: int | None = None
+    """stratified subset of the training examples; 0 = all; by default all (large corpora: 8,000)"""
+    test_size: int | None = None
+    """stratified subset of the test examples; 0 = all; by default all (large corpora: 2,000)"""
     steps: int = 0
     """updates of every training from scratch; 0 = the data set's preset"""
     equal: str = "steps"
@@ -85,11 +99,12 @@ class StudyConfig:
     lr: float = 0.0
     """learning rate of every training from scratch; 0 = the data set's preset"""
     augment: str = ""
-    """none, crop or crop_flip; empty = the data set's preset"""
+    """of images: none, crop or crop_flip; empty = the data set's preset"""
     dtype: str = ""
     """float32 or bfloat16 compute; empty = float32 on a CPU, bfloat16 on an accelerator for convolutional models"""
     dedup_threshold: float = 0.0
-    """pixel cosine from which the dedup reference calls two images duplicates; 0 = the data set's preset"""
+    """cosine (of pixels, or TF-IDF of words) from which the dedup reference calls two examples duplicates; 0 = the
+    data set's preset"""
     resamples: int = 2000
     """draws behind each interval"""
 
@@ -106,13 +121,29 @@ class Preset:
         "cifar100": ("resnet9", IMAGE._replace(steps=4000, batch=256, augment="crop_flip")),
         "facts": ("decoder", Recipe(lr=3e-3, steps=200, batch=32)),
     }
+    TEXT = Recipe(steps=400, batch=64)
+    BY_TEXT_MODEL = {
+        "encoder": Recipe(lr=1e-3, steps=600, batch=32),
+        "minilm": Recipe(lr=1e-4, steps=300, batch=32),
+    }
     STUDY = {"copies": "0,1,4,8", "targets": "atypical", "members": 32}
-    STUDY_BY_DATASET = {"facts": {"copies": "0,1,4", "targets": "random", "members": 8}}
+    LARGE = {"train_size": 8000, "test_size": 2000}
+    STUDY_BY_DATASET = {
+        "facts": {"copies": "0,1,4", "targets": "random", "members": 8},
+        "wordnet_glosses": LARGE,
+        "ag_news_subset": LARGE,
+        "imdb_reviews": LARGE,
+    }
+    STUDY_BY_MODEL = {
+        "encoder": {"copies": "0,1,4", "members": 8},
+        "minilm": {"copies": "0,1,4", "targets": "random", "members": 8},
+    }
 
 
 def resolved(config: StudyConfig) -> StudyConfig:
     """The configuration with the data set's own values where it leaves them open."""
     preset = Preset.STUDY | Preset.STUDY_BY_DATASET.get(config.dataset, {})
+    preset |= Preset.STUDY_BY_MODEL.get(recipe_of(config)[0], {})
     left_open = {name: value for name, value in preset.items() if getattr(config, name) in ("", None)}
     return dataclasses.replace(config, **left_open)
 
@@ -181,7 +212,8 @@ def scale_of(config: StudyConfig) -> str:
 
 def dedup_threshold_of(config: StudyConfig) -> float:
     """The cosine of the dedup reference: on Fashion-MNIST .97 still takes 60% of the images for duplicates."""
-    return config.dedup_threshold or (0.99 if config.dataset == "fashion_mnist" else 0.97)
+    preset = 0.9 if kind_of(config) == "text" else 0.99 if config.dataset == "fashion_mnist" else 0.97
+    return config.dedup_threshold or preset
 
 
 def applicable(config: StudyConfig) -> list[str]:
@@ -196,6 +228,8 @@ def left_out(config: StudyConfig) -> dict[str, str]:
     for name in select(config.methods, answers_of(config)):
         if answers_of(config) not in METHODS[name].reads:
             found[name] = f"{name} is not defined for {answers_of(config)} and was not run"
+        elif kind_of(config) == "text" and name in MOVES_PIXELS:
+            found[name] = f"{name} perturbs pixels, which texts have none of, and was not run"
         elif "class" in METHODS[name].needs and config.targets != "whole_class":
             found[name] = f"{name} is for requests of a whole class and was not run: ask with --targets whole_class"
         elif not has_scale(METHODS[name], scale):
@@ -234,10 +268,7 @@ def check(config: StudyConfig) -> None:
     """Raise `InputError` for what can be seen to be wrong before any data is read."""
     config = resolved(config)
     KINDS[kind_of(config)].check_level(config.similarity)
-    if READS.get(recipe_of(config)[0], "image") != kind_of(config):
-        raise InputError(
-            f"model '{recipe_of(config)[0]}' does not read the data of '{config.dataset}': leave --model out."
-        )
+    _check_inputs(config)
     check_rank(config.lora, recipe_of(config)[0])
     choose("targets", config.targets, TARGETS)
     choose("equal", config.equal, ("steps", "epochs"))
@@ -252,8 +283,8 @@ def check(config: StudyConfig) -> None:
     for name in ("num_targets", "resamples"):
         if getattr(config, name) < 1:
             raise InputError(f"--{name.replace('_', '-')} is {getattr(config, name)}: give at least 1.")
-    for name in ("train_size", "test_size", "steps", "batch", "lr", "budget"):
-        value = getattr(config, name)
+    for name in ("train_size", "test_size", "steps", "batch", "lr", "budget", "vocabulary", "context"):
+        value = getattr(config, name) or 0
         if value < 0 or not math.isfinite(value):
             raise InputError(f"--{name.replace('_', '-')} is {value}: give 0 (the preset) or more.")
     if config.scale:
@@ -265,6 +296,8 @@ def check(config: StudyConfig) -> None:
                 raise InputError(
                     f"'{name}' is not defined for {answers_of(config)}: leave it out, or ask for --methods all."
                 )
+            if kind_of(config) == "text" and name in MOVES_PIXELS:
+                raise InputError(f"'{name}' perturbs pixels, which texts have none of: leave it out.")
             settings_at(METHODS[name], scale_of(config))
             raise InputError(f"'{name}' is for whole classes: ask with --targets whole_class, or leave it out.")
     if config.dtype:
@@ -272,9 +305,51 @@ def check(config: StudyConfig) -> None:
     copies_of(config), gammas_of(config), settings_of(config), model_options_of(config)
 
 
+def _check_inputs(config: StudyConfig) -> None:
+    """Raise `InputError` where the model, the reader and the data do not go together."""
+    text, inputs = kind_of(config) == "text", inputs_of(config)
+    name, recipe = recipe_of(config)
+    choose("features", config.features or "tfidf", READERS)
+    model_options(name)  # the name is one of a model
+    if inputs not in READS.get(name, ("images",)):
+        asked = f" as {inputs}" if text else ""
+        fit = ", or take --features tokens" if text and name == "encoder" else ""
+        said = f"model '{name}' does not read the data of '{config.dataset}'{asked}"
+        raise InputError(f"{said}: leave --model out{fit}.")
+    if kind_of(config) != "image" and recipe.augment != "none":
+        raise InputError(f"--augment {recipe.augment} is for images: leave it out.")
+    given = [name for name in ("features", "vocabulary", "context", "tokenizer") if getattr(config, name)]
+    if given and not text:
+        raise InputError(f"--{given[0]} is for texts, and '{config.dataset}' has none: leave it out.")
+    features = features_of(config).name
+    for option, readers in (
+        ("vocabulary", ("tfidf", "tokens")),
+        ("context", ("tokens", "wordpiece", "minilm")),
+        ("tokenizer", ("tokens",)),
+    ):
+        if option in given and features not in readers:
+            raise InputError(f"--{option} has no meaning for the features {features}: leave it out.")
+
+
 def kind_of(config: StudyConfig) -> str:
     """The kind of data that the data set is of, a key of `KINDS`."""
+    if config.dataset in CORPORA or Path(config.dataset).suffix.lower() in TABLES:
+        return "text"
     return "facts" if config.dataset == "facts" else "image"
+
+
+def features_of(config: StudyConfig) -> Features:
+    """How the texts of the study are read."""
+    name = config.features or {"encoder": "tokens", "minilm": "wordpiece"}.get(config.model, "tfidf")
+    return Features(name, config.vocabulary, config.context, config.tokenizer)
+
+
+def inputs_of(config: StudyConfig) -> str:
+    """What a model of the study is given: images, language, or, of texts, tokens, wordpiece or vectors."""
+    if kind_of(config) == "text":
+        name = features_of(config).name
+        return name if name in ("tokens", "wordpiece") else "vectors"
+    return {"facts": "language"}.get(kind_of(config), "images")
 
 
 def answers_of(config: StudyConfig) -> str:
@@ -284,12 +359,17 @@ def answers_of(config: StudyConfig) -> str:
 
 def dataset_name(config: StudyConfig) -> str:
     """The data set's name in records: the registry's, or that of the user's file."""
-    return Path(config.dataset).name if config.dataset.endswith(".npz") else config.dataset
+    own = config.dataset.endswith(".npz") or Path(config.dataset).suffix.lower() in TABLES
+    return Path(config.dataset).name if own else config.dataset
 
 
 def recipe_of(config: StudyConfig) -> tuple[str, Recipe]:
     """Model name and training recipe: the data set's preset with the configuration's overrides."""
     model, recipe = Preset.BY_DATASET.get(config.dataset, ("convnet", Preset.IMAGE))
+    if kind_of(config) == "text":
+        model = {"tokens": "encoder", "wordpiece": "minilm"}.get(config.features) or config.model
+        recipe = Preset.BY_TEXT_MODEL.get(model, Preset.TEXT)
+        model = model or "mlp"
     given = {name: getattr(config, name) for name in ("steps", "batch", "lr", "augment") if getattr(config, name)}
     return config.model or model, recipe._replace(**given)
 

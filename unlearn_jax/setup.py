@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import math
 import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
 from unlearn_jax import config as configs
+from unlearn_jax.choosing import picker
 from unlearn_jax.config import StudyConfig
 from unlearn_jax.data import load_dataset
-from unlearn_jax.data.arrays import Dataset, pixel_stats, subset
-from unlearn_jax.data.facts import refusal_tokens, value_tokens
+from unlearn_jax.data.arrays import Dataset, subset
+from unlearn_jax.data.kinds import KINDS
 from unlearn_jax.data.splits import (
     Bench,
     RequestRows,
@@ -26,22 +26,20 @@ from unlearn_jax.data.splits import (
     placebo_shortfall,
     request_rows,
 )
-from unlearn_jax.data.targets import choose_targets
 from unlearn_jax.errors import InputError, choose
 from unlearn_jax.methods import Problem, prepare
-from unlearn_jax.methods.common import Recipe
-from unlearn_jax.models import build_model, flops_per_example
-from unlearn_jax.models.decode import Cached, cached_decoder
+from unlearn_jax.models import flops_per_example
+from unlearn_jax.models.decode import Cached
 from unlearn_jax.population import checkpoint
 from unlearn_jax.population.evaluate import evaluate
 from unlearn_jax.population.members import make_tables, member_keys
 from unlearn_jax.population.plans import Plan
 from unlearn_jax.population.run import Fold, Options, Stored, chunk_width, run_population
 from unlearn_jax.population.sharding import choose_axis
-from unlearn_jax.pretrained import pretrained, study_base
-from unlearn_jax.tasks import classification, value_task
+from unlearn_jax.pretrained import study_base
+from unlearn_jax.problems import abstract_shared, decoder_of, problem_of, published_shared, whole_problem
 from unlearn_jax.trees import join_shared
-from unlearn_jax.types import Model, Task, Variables
+from unlearn_jax.types import Variables
 from unlearn_jax.unlearn import check_methods
 
 REST_SHOWN = 5000  # rest examples evaluated when there are more, a fixed random subset
@@ -71,6 +69,7 @@ class Setup(NamedTuple):
     shown: np.ndarray  # rows that are evaluated
     training: tuple[Fold, Plan, dict[str, float]]  # from scratch; one fold for all references, so one program
     options: Options
+    notes: tuple[str, ...] = ()  # sentences without full stop, on what was left out of the data
     decoder: Cached | None = None  # language: the model that answers token by token
     shared: Variables = {}  # what all members share, the base under LoRA
     base: dict = {}  # what the manifest says of it
@@ -79,8 +78,8 @@ class Setup(NamedTuple):
 def prepare_study(config: StudyConfig, watch: Watch = SILENT, **options) -> Setup:
     """Load the data, choose the targets, lay out the examples and build the model.
 
-    Nothing is written but, where ``store`` is among the options, the pilot members of atypical targets and the base of
-    adapters.
+    Nothing is written but, where ``store`` is among the options, the pilot members of atypical targets, embeddings of
+    texts and the base of adapters.
 
     Raises:
         InputError: missing data, more targets or copies than the data allow, an unknown model or option.
@@ -89,83 +88,51 @@ def prepare_study(config: StudyConfig, watch: Watch = SILENT, **options) -> Setu
     dataset = load_dataset(config.dataset, data_dir=options.pop("data_dir", None))
     if config.train_size or config.test_size:
         dataset = subset(dataset, config.train_size or None, config.test_size or None, config.seed)
-    pick = functools.partial(choose_targets, dataset, config.targets, config.num_targets, config.requests, config.seed)
-    layout = functools.partial(
-        make_bench, dataset, copies=max(configs.copies_of(config)), level=config.similarity, seed=config.seed
-    )
-    targets = pick(np.zeros(len(dataset.train.targets)))
+    options = Options(**{"axis": "auto", **options})
+    pick, notes = picker(config, dataset)
+    targets, mined = pick(np.zeros(len(dataset.train.targets)))
     _check_copies(config, dataset, targets)
-    problem, bench = _problem(config, dataset, targets), layout(targets)
-    whole = _problem(dataclasses.replace(config, lora=0), dataset, targets)
-    setting = _checked(Options(**{"axis": "auto", **options}), whole)
-    _check_methods(config, problem, bench, whole)  # sizes are the same whoever the targets are: before the pilots train
-    shared, base = {}, {}
-    if config.lora:
-        shared, base = study_base(whole, problem, dataset, targets, config.seed, setting, watch)
+    read = functools.partial(_read, config, dataset, options.store)
+    known = read([]) if config.targets == "atypical" else read([*targets, *mined])
+    problem, bench = problem_of(config, known, targets), _layout(config, known, targets, mined)
+    whole = whole_problem(config, known, targets)
+    setting = _checked(options, whole)
+    abstract = abstract_shared(config, known, whole)
+    _check_methods(config, problem, bench, abstract)  # sizes are the same whoever the targets are: before pilots train
+    shared, base = published_shared(config, known), {}
+    if config.lora and not shared:
+        shared, base = study_base(whole, problem, known, targets, config.seed, setting, watch)
     if config.targets == "atypical":
-        targets = pick(_pilot_score(config, dataset, _problem(config, dataset, []), setting, shared, watch))
-        problem, bench = _problem(config, dataset, targets), layout(targets)
+        score = _pilot_score(config, known, problem_of(config, known, []), setting, shared, watch)
+        targets, mined = pick(score)
+        known = read([*targets, *mined])
+        problem, bench = problem_of(config, known, targets), _layout(config, known, targets, mined)
+    dataset = known
     _check_placebo(config, bench)
+    notes += getattr(dataset.about, "notes", ())
+    for note in notes:
+        watch.say(note)
     plain = np.flatnonzero((bench.origin == 0) & (bench.request < 0))
     if len(plain) > REST_SHOWN:
         plain = np.sort(np.random.default_rng([config.seed, 4]).choice(plain, REST_SHOWN, replace=False))
     shown = np.sort(np.concatenate([plain, np.flatnonzero((bench.origin != 0) | (bench.request >= 0))]))
     stored, training = Stored(jnp.asarray(bench.inputs), jnp.asarray(bench.targets)), prepare("retrain", problem)
-    decoder = _decoder(config, dataset)
-    return Setup(config, dataset, bench, problem, stored, shown, training, setting, decoder, shared, base)
+    decoder = decoder_of(config, dataset)
+    return Setup(config, dataset, bench, problem, stored, shown, training, setting, notes, decoder, shared, base)
 
 
-def _problem(config: StudyConfig, dataset: Dataset, targets: list[np.ndarray]) -> Problem:
-    """The model with its task and recipe; its input statistics leave out the targets of every request.
-
-    Otherwise a target would reach the oracle, which must be free of it, through the mean and standard deviation. The
-    pilots, which choose the targets, have none to leave out, and so a program of their own.
-    """
-    name, recipe = configs.recipe_of(config)
-    if dataset.kind == "facts":
-        return _language_problem(config, dataset, name, recipe)
-    shape, mean, std = dataset.train.inputs.shape[1:], dataset.mean, dataset.std
-    if targets:
-        mean, std = pixel_stats(np.delete(dataset.train.inputs, np.concatenate(targets), axis=0))
-    on_accelerator = jax.default_backend() != "cpu"
-    dtype = config.dtype or ("bfloat16" if on_accelerator and name not in ("mlp", "linear") else "float32")
-    given = {"dtype": dtype} | configs.model_options_of(config)
-    model = _model(name, dataset.num_classes, shape, mean, std, tuple(sorted(given.items())))
-    example = jax.ShapeDtypeStruct((1, *shape), dataset.train.inputs.dtype)
-    return Problem(model, classification(), example, dataset.num_classes, recipe)
+def _read(config: StudyConfig, dataset: Dataset, store, without: list[np.ndarray]) -> Dataset:
+    """The data set with inputs that no training row of ``without`` has a part in but its own."""
+    rows = np.concatenate([np.zeros(0, np.int64), *(np.ravel(part) for part in without)])
+    cache = None if store is None else Path(store) / "embeddings"
+    return KINDS[dataset.kind].read(dataset, configs.features_of(config)._replace(cache=cache), rows)
 
 
-def _language_problem(config: StudyConfig, dataset: Dataset, name: str, recipe: Recipe) -> Problem:
-    """A language model of the data set's vocabulary, asked for one of an attribute's values."""
-    length = dataset.train.inputs.shape[1:]
-    given = _language_options(config)
-    model = pretrained(name, len(dataset.about.words), length, rank=config.lora, **given).model
-    example = jax.ShapeDtypeStruct((1, *length), dataset.train.inputs.dtype)
-    return Problem(model, _value_task(dataset.about.words), example, dataset.num_classes, recipe)
-
-
-def _language_options(config: StudyConfig) -> dict:
-    """Options of the study's decoder."""
-    return {"dtype": config.dtype or "float32"} | configs.model_options_of(config)
-
-
-def _decoder(config: StudyConfig, dataset: Dataset) -> Cached | None:
-    """The study's language model with a cache of keys and values, where it has one."""
-    if dataset.kind != "facts":
-        return None
-    return cached_decoder(len(dataset.about.words), dataset.train.inputs.shape[1:], **_language_options(config))
-
-
-@functools.lru_cache(maxsize=8)
-def _value_task(words: tuple) -> Task:
-    """The task; the same object for the same vocabulary, so that studies in one process share their programs."""
-    return value_task(value_tokens(words), refusal_tokens(words))
-
-
-@functools.lru_cache(maxsize=8)
-def _model(name: str, num_classes: int, shape: tuple, mean: tuple | None, std: tuple | None, given: tuple) -> Model:
-    """The model; the same object for the same arguments, so that studies in one process share their programs."""
-    return build_model(name, num_classes, shape, mean=mean, std=std, **dict(given))
+def _layout(config: StudyConfig, dataset: Dataset, targets: list[np.ndarray], mined: list[np.ndarray]) -> Bench:
+    """The stored examples of the study."""
+    found = np.concatenate(mined) if mined else None
+    copies = max(configs.copies_of(config))
+    return make_bench(dataset, targets, copies=copies, level=config.similarity, seed=config.seed, mined=found)
 
 
 def _checked(options: Options, problem: Problem) -> Options:
@@ -176,7 +143,7 @@ def _checked(options: Options, problem: Problem) -> Options:
         raise InputError(f"--chunk is {options.chunk}: give 0 (by backend) or more.")
     if options.axis != "auto":
         return options
-    if problem.task.token_logprob is not None:
+    if problem.task.token_logprob is not None or (problem.example.dtype, problem.example.ndim) == (jnp.int32, 2):
         return options._replace(axis="vmap")  # transformers batch over members at any size
     flops = flops_per_example(problem.model, problem.example.shape[1:], str(problem.example.dtype))
     return options._replace(axis=choose_axis(flops))
@@ -197,22 +164,21 @@ def _every_request(config: StudyConfig, bench: Bench) -> list[RequestRows]:
     return [request_rows(bench, r, copies=copies, gamma=gamma) for copies, gamma in points for r in requests]
 
 
-def _check_methods(config: StudyConfig, problem: Problem, bench: Bench, whole: Problem) -> None:
+def _check_methods(config: StudyConfig, problem: Problem, bench: Bench, shared: Variables) -> None:
     """Raise `InputError` for a method that cannot run as asked."""
     rows = _every_request(config, bench)
     given = {name: configs.settings_of(config).get(name, {}) for name in configs.applicable(config)}
-    shared = jax.eval_shape(whole.model.init, jax.random.key(0), whole.example) if config.lora else {}
     check_methods(problem, rows, given, configs.scale_of(config), config.budget, shared)
 
 
 def _check_copies(config: StudyConfig, dataset: Dataset, targets: list[np.ndarray]) -> None:
     """Raise `InputError` for more copies than the data or the memory allow, before any is made."""
     copies, asked = max(configs.copies_of(config)), max(len(t) for t in targets)
-    others = len(dataset.train.targets) - asked
+    others, nouns = len(dataset.train.targets) - asked, KINDS[dataset.kind].nouns
     if copies * asked > others:
         raise InputError(
-            f"--copies {copies} makes {copies * asked:,} similar images of {asked} targets, more than the {others:,} "
-            f"other training images: give at most {others // asked}."
+            f"--copies {copies} makes {copies * asked:,} similar {nouns} of {asked} targets, more than the {others:,} "
+            f"other training {nouns}: give at most {others // asked}."
         )
     made = copies * sum(len(t) for t in targets)
     needed = made * dataset.train.inputs[0].size * COPY_BYTES

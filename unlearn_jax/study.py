@@ -161,8 +161,8 @@ class Level(NamedTuple):
 def _run_levels(setup: Setup, recorder: Recorder, out: Path, watch: Watch) -> tuple[float, dict, list[str]]:
     """Run and score every level; returns compile seconds, measured similarity and notes."""
     config, memory = setup.config, {}
-    compiling, similarity, notes = setup.base.get("compile_seconds", 0.0), {}, list(configs.left_out(config).values())
-    notes += [said(setup.base)] if setup.base else []
+    compiling, similarity = setup.base.get("compile_seconds", 0.0), {}
+    notes = [*setup.notes, *configs.left_out(config).values()] + ([said(setup.base)] if setup.base else [])
     levels = axes_of(config)
     for number, (copies, gamma) in enumerate(levels):
         rows = [request_rows(setup.bench, r, copies=copies, gamma=gamma) for r in range(config.requests)]

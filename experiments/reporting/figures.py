@@ -64,7 +64,9 @@ def main_figure(summary: Summary, width: float = WIDE):
         ends.append((name, finite[-1], name))
     axes.set(xlim=(-0.035 * levels[-1], levels[-1] * 1.02), ylim=(low, high), xticks=levels)
     axes.set_xticklabels([f"{m:g}" for m in levels])
-    axes.set_xlabel(f"{summary.facts['similarity']} copies of each target in the training set".strip())
+    kind = summary.facts["similarity"]
+    made = "nearest neighbours" if kind.startswith("natural") else f"{kind} copies"
+    axes.set_xlabel(f"{made} of each target in the training set".strip())
     axes.set_ylabel("residual influence of the targets")
     axes.grid(axis="y")
     axes.set_axisbelow(True)

@@ -12,6 +12,7 @@ from .load import Run
 from .style import NARROW, WIDE, inline_svg, png_uri
 
 MAX_CLUSTERS, MAX_PICTURES, MAX_PANELS = 12, 9, 12
+MAX_LETTERS = 300  # of a document in the gallery
 
 
 def at(level: int) -> str:
@@ -131,17 +132,25 @@ def picture_section(run: Run) -> str:
 
 def text_section(run: Run) -> str:
     """Some targets with their copies, in words, and what each population answers on the target."""
-    blocks = []
+    blocks, facts = [], bool(run.answers)
     for k, cluster in enumerate(run.gallery["texts"][:MAX_CLUSTERS]):
         label = str(run.gallery["class_names"][int(run.gallery["labels"][k])])
-        lines = "".join(f"<li>{escape(str(text))}</li>" for text in cluster[1:MAX_PICTURES])
-        told = f"<p><strong>{escape(str(cluster[0]))}</strong></p>" + (f"<ul>{lines}</ul>" if lines else "")
+        lines = "".join(f"<li>{escape(readable(text))}</li>" for text in cluster[1:MAX_PICTURES])
+        told = f"<p><strong>{escape(readable(cluster[0]))}</strong></p>" + (f"<ul>{lines}</ul>" if lines else "")
         said = "".join(_answers_row(name, given[k]) for name, given in run.answers.items() if k < len(given))
         head = '<thead><tr><th class="name">population</th><th class="said">answers</th></tr></thead>'
         table = f"<table>{head}<tbody>{said}</tbody></table>"
         blocks.append(f'<div class="told"><p class="caption">{escape(label)}</p>{told}{table if said else ""}</div>')
-    about = "In bold: the target, whose last word is the answer. Below it: its copies, which stay when it is deleted."
+    whose = ", whose last word is the answer" if facts else ""
+    copies = "nearest neighbours" if run.summary.facts["similarity"].startswith("natural") else "copies"
+    about = f"In bold: the target{whose}. Below it: its {copies}, which stay when it is deleted."
     return section("pictures", "Targets and their copies", f'<p class="caption">{about}</p>{"".join(blocks)}')
+
+
+def readable(text) -> str:
+    """The beginning of a document, up to a word's end."""
+    text = " ".join(str(text).split())
+    return text if len(text) <= MAX_LETTERS else text[:MAX_LETTERS].rsplit(" ", 1)[0] + " …"
 
 
 def _answers_row(name: str, given: dict[str, int]) -> str:

@@ -13,6 +13,14 @@ from .words import minus
 
 PRICES = ("similar", "rest", "test")
 ACCURACIES = ("forget", "similar", "test_similar", "test")
+MEASURES = {  # of the copies, by their names in the manifest
+    "edit": "Edit distance",
+    "tfidf": "TF-IDF cosine",
+    "minilm": "MiniLM cosine",
+    "words": "Word cosine",
+    "pixel": "Pixel cosine",
+    "embedding": "Embedding cosine",
+}
 HEAD = (
     '<thead><tr><th class="name" rowspan="2" scope="col">Population</th>'
     '<th class="group" colspan="2" scope="colgroup">Influence left</th>'
@@ -131,14 +139,16 @@ def _diverged(cell: Cell) -> str:
 
 
 def similarity_table(run: Run) -> str:
-    """Measured cosine similarity of copies to their source, by copies level."""
+    """Measured similarity of copies to their source, by copies level."""
     measured = run.manifest.get("similarity")
     measured = measured if isinstance(measured, dict) else {}
-    rows, plain = [], "words" if "words" in next(iter(measured.values()), {}) else "pixel"
+    first = next(iter(measured.values()), {})
+    kinds = [kind for kind in MEASURES if kind in first] or ["pixel", "embedding"]
+    rows = []
     for level in run.summary.levels:
         found = measured.get(str(level)) or measured.get(level) or {}
         cells = ""
-        for kind in (plain, "embedding"):
+        for kind in kinds:
             values = found.get(kind) if isinstance(found, dict) else None
             pooled = _any_entry(run.summary, level, f"similarity_{kind}").mean
             cells += _quantiles(values if isinstance(values, dict) else {"mean": pooled})
@@ -146,15 +156,12 @@ def similarity_table(run: Run) -> str:
             rows.append(f'<tr><th class="name" scope="row">{level}</th>{cells}</tr>')
     if not rows:
         return "<p>This run stored no measured similarity.</p>"
-    head = (
-        '<thead><tr><th class="name" rowspan="2" scope="col">Copies</th>'
-        f'<th class="group" colspan="2" scope="colgroup">{"Word" if plain == "words" else "Pixel"} cosine</th>'
-        '<th class="group" colspan="2" scope="colgroup">Embedding cosine</th></tr><tr>'
-        + '<th class="first" scope="col">mean</th><th scope="col">5% · 50% · 95%</th>' * 2
-        + "</tr></thead>"
-    )
-    seen = "words" if plain == "words" else "pixels"
-    about = f"Cosine similarity of each copy to its target, in {seen} and in an embedding; 1 = identical."
+    groups = "".join(f'<th class="group" colspan="2" scope="colgroup">{MEASURES[kind]}</th>' for kind in kinds)
+    each = '<th class="first" scope="col">mean</th><th scope="col">5% · 50% · 95%</th>' * len(kinds)
+    head = f'<thead><tr><th class="name" rowspan="2" scope="col">Copies</th>{groups}</tr><tr>{each}</tr></thead>'
+    about = "Cosine similarity of each copy to its target; 1 = identical. “Embedding”: features of the original models."
+    if "edit" in kinds:
+        about += " Edit distance: share of words and marks to change; 0 = identical."
     table = f"<table>{head}<tbody>{''.join(rows)}</tbody></table>"
     return f'<p class="caption">{about}</p><div class="scroll fit">{table}</div>'
 

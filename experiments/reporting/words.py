@@ -30,6 +30,8 @@ def minus(text: str) -> str:
 def copies_of(summary: Summary, level: int) -> str:
     """4 near copies of each."""
     kind = summary.facts["similarity"]
+    if kind.startswith("natural"):
+        return f"{level} nearest neighbour{'s' * (level != 1)} of each"
     return f"{level} {kind + ' ' if kind else ''}{'copy' if level == 1 else 'copies'} of each"
 
 

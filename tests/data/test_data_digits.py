@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from unlearn_jax.data import DATASETS, dataset_digest, load_dataset
+from unlearn_jax.data.corpora import CORPORA
 from unlearn_jax.data.embedded import digits
 from unlearn_jax.errors import InputError
 
@@ -37,9 +38,10 @@ def test_the_split_follows_the_seed_alone():
 
 
 def test_unknown_name_lists_the_valid_ones():
-    with pytest.raises(InputError, match="'imagenet': choose one of cifar10, cifar100, digits, facts, fashion_mnist"):
+    with pytest.raises(InputError, match="'imagenet': choose one of ag_news_subset, cifar10, cifar100, digits"):
         load_dataset("imagenet")
-    assert set(DATASETS) == {"digits", "facts", "mnist", "fashion_mnist", "cifar10", "cifar100"}
+    images = {"digits", "mnist", "fashion_mnist", "cifar10", "cifar100"}
+    assert set(DATASETS) == images | {"facts", *CORPORA}
 
 
 def test_importing_the_sources_is_light():

@@ -48,7 +48,10 @@ def spoiled(value, at):
 
 
 BAD = {
-    "unknown data set": ("--dataset digit", "unknown data set 'digit': choose one of cifar10, cifar100, digits, facts"),
+    "unknown data set": (
+        "--dataset digit",
+        "unknown data set 'digit': choose one of ag_news_subset, cifar10, cifar100, digits, facts",
+    ),
     "unknown method": ("--methods scrub,sleep", "finetune, fisher, gradient_ascent"),
     "class-only method": ("--methods unsir", "ask with --targets whole_class, or leave it out"),
     "small budget": ("--methods finetune --budget 10", "is below the least of 'finetune'"),
@@ -56,7 +59,7 @@ BAD = {
     "too many groups": ("--methods eu_k --hp eu_k.k=9", "give 1 up to that many"),
     "share above 1": ("--methods rfe --hp rfe.adjacent=3", "it is a share, give at most 1"),
     "no shard": ("--methods sisa --hp sisa.shards=0", "give 1 or more"),
-    "unknown model": ("--model mlpp", "unknown model 'mlpp': choose one of convnet, decoder, linear, mlp"),
+    "unknown model": ("--model mlpp", "unknown model 'mlpp': choose one of convnet, decoder, encoder, linear, mlp"),
     "unknown model option": ("--model-options depth=3", "unknown mlp option 'depth'"),
     "unknown similarity": ("--similarity close", "exact, far, near"),
     "unknown targets": ("--targets hard", "atypical, class, distant, random"),

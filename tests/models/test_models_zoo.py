@@ -98,7 +98,7 @@ def _build_both(name):
     return [models.build_model(name, CLASSES, SHAPE, dtype=d, **options) for d in ("float32", "bfloat16")]
 
 
-@pytest.mark.parametrize("name", [name for name in models.MODELS if name not in ("decoder", "minilm")])
+@pytest.mark.parametrize("name", [name for name in models.MODELS if "images" in models.READS.get(name, ("images",))])
 def test_bfloat16_keeps_parameters_and_results_in_float32(name):
     exact, rough = _build_both(name)
 
@@ -112,6 +112,22 @@ def test_bfloat16_keeps_parameters_and_results_in_float32(name):
     for model, present in ((exact, False), (rough, name != "linear")):
         forward = lambda x, m=model: m.apply(m.init(jax.random.key(0), x), x)[0].logits
         assert ("bf16" in str(jax.make_jaxpr(forward)(x))) is present  # the hidden layers do run in bfloat16
+
+
+def test_the_size_of_a_vocabulary_comes_from_the_data():
+    model = models.build_model("encoder", CLASSES, (6,), vocab=20, width=8, heads=2, depth=1)
+    tokens = jnp.ones((BATCH, 6), jnp.int32)
+    assert jax.eval_shape(lambda x: model.init(jax.random.key(0), x), tokens)["params"]["embed"].shape == (20, 8)
+    assert "vocab" not in models.model_options("encoder")
+    with pytest.raises(InputError, match="model 'encoder' reads tokens: give vocab, how many token numbers there are"):
+        models.build_model("encoder", CLASSES, (6,))
+
+
+@pytest.mark.parametrize("name", ["linear", "mlp"])
+def test_perceptrons_take_vectors(name):
+    model, x = models.build_model(name, CLASSES, (7,)), jnp.ones((BATCH, 7))
+    out = jax.eval_shape(lambda x: model.apply(model.init(jax.random.key(0), x), x)[0].logits, x)
+    assert out.shape == (BATCH, CLASSES)
 
 
 @pytest.mark.parametrize("name", ["mlp", "convnet", "vit"])
@@ -202,7 +218,7 @@ def test_build_model_standardises_when_told():
         (
             "lenet",
             {},
-            "unknown model 'lenet': choose one of convnet, decoder, linear, minilm, mlp, resnet18, resnet9, vit",
+            "unknown model 'lenet': choose one of convnet, decoder, encoder, linear, minilm, mlp, resnet18",
         ),
         ("mlp", dict(width=3), "unknown mlp option 'width': choose one of dtype, widths"),
         ("linear", dict(num_classes_=3), "unknown linear option"),

@@ -7,9 +7,13 @@ from collections.abc import Callable
 from functools import partial
 
 from unlearn_jax.data.arrays import Dataset, Split, check_dataset, dataset_digest, from_arrays, subset
+from unlearn_jax.data.corpora import CORPORA
 from unlearn_jax.data.embedded import digits
 from unlearn_jax.data.facts import facts
 from unlearn_jax.data.own import from_npz
+from unlearn_jax.data.readers import Features
+from unlearn_jax.data.tables import READERS
+from unlearn_jax.data.text import documents, from_corpus, read_texts
 from unlearn_jax.data.tfds import load
 from unlearn_jax.errors import choose
 
@@ -20,30 +24,38 @@ DATASETS: dict[str, Callable[..., Dataset]] = {
     "fashion_mnist": partial(load, "fashion_mnist"),
     "cifar10": partial(load, "cifar10"),
     "cifar100": partial(load, "cifar100"),
+    **{name: partial(documents, name) for name in CORPORA},
 }
 
 
 def load_dataset(name: str, *, data_dir: str | os.PathLike | None = None) -> Dataset:
     """The checked data set ``name`` (a key of `DATASETS`), read from ``data_dir`` where it is not built in.
 
-    A name that ends in ``.npz`` is a file of the user's own, see `unlearn_jax.data.own.from_npz`.
+    A name that ends in ``.npz`` is a file of the user's own, see `unlearn_jax.data.own.from_npz`; one that ends in
+    .csv, .tsv, .tab, .txt or .parquet is a table of documents, see `unlearn_jax.data.corpora.from_table`. Texts are
+    still to be read, see `read_texts`.
 
     Raises `InputError` for an unknown name (listing the valid ones), for data that have not been prepared
     (with the command that does it) and for data that fail `check_dataset`.
     """
     if name.endswith(".npz"):
         return from_npz(name)
+    if os.path.splitext(name)[1].lower() in READERS:
+        return documents(name)
     return check_dataset(DATASETS[choose("data set", name, DATASETS)](data_dir=data_dir))
 
 
 __all__ = [
     "DATASETS",
     "Dataset",
+    "Features",
     "Split",
     "check_dataset",
     "dataset_digest",
     "from_arrays",
+    "from_corpus",
     "from_npz",
     "load_dataset",
+    "read_texts",
     "subset",
 ]

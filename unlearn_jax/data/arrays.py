@@ -17,6 +17,7 @@ class Split(NamedTuple):
     targets: np.ndarray  # (n,) int32 in 0..num_classes-1; language: (n, T) next tokens of the answer, elsewhere -1
     ids: np.ndarray  # (n,) int64, unique within the source, stable over runs
     labels: np.ndarray | None = None  # (n,) int32 class of each example where the targets are none
+    texts: np.ndarray | None = None  # (n,) str objects: what was read, where inputs are made of texts
 
     @property
     def classes(self) -> np.ndarray:
@@ -157,16 +158,26 @@ def pixel_stats(inputs: np.ndarray) -> tuple[tuple[float, ...], tuple[float, ...
 def dataset_digest(dataset: Dataset) -> str:
     """Hexadecimal sha256 of the contents: both splits (values, shapes, dtypes), ``num_classes``, ``flips``.
 
-    The same on every platform; the name and what is derived from the pixels do not enter.
+    The same on every platform; the name and what is derived from the pixels do not enter, nor does what a reader makes
+    of texts.
     """
     digest = hashlib.sha256(f"{dataset.num_classes} {bool(dataset.flips)}".encode())
     for split in (dataset.train, dataset.test):
-        for array in (column for column in split if column is not None):
+        for array in _contents(split):
             dtype = array.dtype.newbyteorder("<")
             digest.update(f"{dtype.str} {array.shape}".encode())
             for start in range(0, len(array), _CHUNK):
                 digest.update(np.ascontiguousarray(array[start : start + _CHUNK], dtype=dtype))
     return digest.hexdigest()
+
+
+def _contents(split: Split) -> list[np.ndarray]:
+    """The columns that say what a split holds; of texts, their bytes and lengths in place of the inputs."""
+    if split.texts is None:
+        return [column for column in split if column is not None]
+    encoded = [text.encode("utf-8", "surrogatepass") for text in split.texts]
+    lengths = np.asarray([len(text) for text in encoded], np.int64)
+    return [np.frombuffer(b"".join(encoded), np.uint8), lengths, split.targets, split.ids]
 
 
 def _own_split(name: str, split: str, inputs, targets, first_id: int) -> Split:
@@ -226,7 +237,7 @@ def _check_splits(dataset: Dataset) -> None:
 
 def _check_split(name: str, split: str, part: Split, num_classes: int) -> None:
     """Check one split; shapes first, so that the later checks can rely on them."""
-    inputs, targets, ids, _ = part
+    inputs, targets, ids = part[:3]
     if inputs.ndim != 4:
         _fail(name, split, f"has images of shape {inputs.shape}: give (n, H, W, C)")
     if targets.ndim != 1 or ids.ndim != 1:

@@ -6,14 +6,15 @@ Everything else in the library takes examples of any kind as arrays.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from unlearn_jax.data import similar
+from unlearn_jax.data import neighbours, similar, text_edits
 from unlearn_jax.data.arrays import Dataset
 from unlearn_jax.data.facts import encoded, word_counts
 from unlearn_jax.data.statements import LEVELS, held_out, restated
+from unlearn_jax.data.text import read_texts, text_copies, text_embedding
 from unlearn_jax.errors import choose
 
 FRESH_DRAWS = 2  # held-out similar draws per target
@@ -24,6 +25,13 @@ class Made(NamedTuple):
 
     inputs: np.ndarray  # (k x j, ...)
     targets: np.ndarray  # (k x j, ...)
+    texts: np.ndarray | None = None  # (k x j,) str objects, where inputs are made of texts
+
+
+def _as_it_is(dataset: Dataset, how: Any, without: np.ndarray) -> Dataset:
+    """The data set itself, whose inputs need no reader."""
+    del how, without
+    return dataset
 
 
 class Kind(NamedTuple):
@@ -32,8 +40,10 @@ class Kind(NamedTuple):
     check_level: Callable[[str], object]  # `InputError` for a level of similarity that it lacks
     copies: Callable[[Dataset, np.ndarray, np.ndarray, str, int], Made]  # (dataset, rows, numbers, level, seed)
     draws: Callable[[Dataset, np.ndarray, str, int], Made]  # held out; `FRESH_DRAWS` a row, or none at all
-    embedding: Callable[[np.ndarray], np.ndarray]  # (n, ...) inputs -> (n, d), alike where the cosine is large
+    embedding: Callable[[Any, Any], Any]  # (n examples, rows known) -> (n, d), alike where the cosine is large
     candidates: Callable[[Dataset], np.ndarray]  # training rows that may become targets
+    nouns: str  # what the examples are called
+    read: Callable[[Dataset, Any, np.ndarray], Dataset] = _as_it_is  # (dataset, how, training rows not to learn from)
     person: Callable[[Dataset], np.ndarray] | None = None  # (n,) whom each training row is about
 
 
@@ -64,6 +74,17 @@ def _fact_draws(dataset: Dataset, rows: np.ndarray, level: str, seed: int) -> Ma
     return Made(*encoded(dataset.about, held_out(source, ids, seed)))
 
 
+def _text_copies(dataset: Dataset, rows: np.ndarray, numbers: np.ndarray, level: str, seed: int) -> Made:
+    """Edited texts with their source's label."""
+    return Made(*text_copies(dataset, rows, numbers, level, seed))
+
+
+def _text_draws(dataset: Dataset, rows: np.ndarray, level: str, seed: int) -> Made:
+    """Edited texts that are never trained on; none at level ``exact``."""
+    fresh = 0 if level == "exact" else FRESH_DRAWS
+    return _text_copies(dataset, rows, np.arange(similar.FRESH, similar.FRESH + fresh), level, seed)
+
+
 def _every_row(dataset: Dataset) -> np.ndarray:
     """All training rows."""
     return np.arange(len(dataset.train.ids))
@@ -80,14 +101,30 @@ def _person_of(dataset: Dataset) -> np.ndarray:
     return dataset.about.train.take(dataset.train.ids).person
 
 
+def _pixels(part: Any, known: Any) -> np.ndarray:
+    """Block means of images, for which nothing need be known."""
+    del known
+    return similar.pixel_embedding(part.inputs)
+
+
 KINDS: dict[str, Kind] = {
-    "image": Kind(similar.level_of, _image_copies, _image_draws, similar.pixel_embedding, _every_row),
+    "image": Kind(similar.level_of, _image_copies, _image_draws, _pixels, _every_row, "images"),
     "facts": Kind(
         lambda level: choose("similarity", level, LEVELS),
         _fact_copies,
         _fact_draws,
-        word_counts,
+        lambda part, known: word_counts(part.inputs),
         _told_once,
-        _person_of,
+        "statements",
+        person=_person_of,
+    ),
+    "text": Kind(
+        lambda level: neighbours.check_level(level, text_edits.LEVELS, text_edits.level_of),
+        _text_copies,
+        _text_draws,
+        lambda part, known: text_embedding(part.texts, known),
+        _every_row,
+        "documents",
+        read_texts,
     ),
 }

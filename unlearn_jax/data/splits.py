@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from unlearn_jax.data.arrays import Dataset
+from unlearn_jax.data.arrays import Dataset, Split
 from unlearn_jax.data.duplicates import Pairs, leader_groups, near_pairs
 from unlearn_jax.data.kinds import KINDS, Made
 from unlearn_jax.errors import InputError
@@ -31,6 +31,7 @@ class Bench(NamedTuple):
     copy: np.ndarray  # (n,) 0 target, 1..m its copies, draw number for held-out draws
     labels: np.ndarray  # (n,) int32 class
     kind: str  # of the data set
+    texts: np.ndarray | None = None  # (n,) str objects, where inputs are made of texts
 
     @property
     def requests(self) -> int:
@@ -60,10 +61,20 @@ class RequestRows(NamedTuple):
         return np.concatenate([self.forget, self.forget_copies, self.similar, self.rest])
 
 
-def make_bench(dataset: Dataset, targets: list[np.ndarray], *, copies: int, level: str, seed: int) -> Bench:
-    """Lay out training images, ``copies`` copies of each target, test images and held-out similar draws.
+def make_bench(
+    dataset: Dataset,
+    targets: list[np.ndarray],
+    *,
+    copies: int,
+    level: str,
+    seed: int,
+    mined: np.ndarray | None = None,
+) -> Bench:
+    """Lay out training examples, ``copies`` copies of each target, test examples and held-out similar draws.
 
-    There are no held-out draws at level ``exact``, where they would be the targets themselves.
+    There are no held-out draws at level ``exact``, where they would be the targets themselves. With ``mined``, (T,
+    copies) training rows by target in the order of ``targets``, these stand as the copies instead, with their own
+    labels and ids, and nothing is made.
 
     Raises:
         InputError: a negative number of copies.
@@ -74,27 +85,48 @@ def make_bench(dataset: Dataset, targets: list[np.ndarray], *, copies: int, leve
     flat = np.concatenate(targets)
     request_of = np.repeat(np.arange(len(targets)), [len(t) for t in targets])
     kind, numbers = KINDS[dataset.kind], np.arange(1, copies + 1)
-    none = lambda k: np.full(k, -1, np.int64)
-    request, cluster, copy = (none(len(train.ids)) for _ in range(3))
-    request[flat], cluster[flat], copy[flat] = request_of, np.arange(len(flat)), 0
+    place, tests = np.full((3, len(train.ids)), -1), np.full(len(test.ids), -1)
+    place[:, flat] = request_of, np.arange(len(flat)), np.zeros(len(flat))
 
-    def similar(made: Made, number: np.ndarray, origin: int) -> list[np.ndarray]:
-        columns = (train.ids[flat], np.full(len(flat), origin), request_of, np.arange(len(flat)))
-        repeated = [np.repeat(c, len(number)) for c in (*columns, train.classes[flat])]
-        return [*made, *repeated[:4], np.tile(number, len(flat)), repeated[4]]
+    def similar(part: Split, number: np.ndarray, origin: int) -> Bench:
+        of_source = (np.repeat(column, len(number)) for column in (request_of, np.arange(len(flat))))
+        return _block(part, dataset.kind, origin, *of_source, np.tile(number, len(flat)))
 
-    fresh = kind.draws(dataset, flat, level, seed)
-    drawn, tests = np.arange(len(fresh.targets) // max(len(flat), 1)), none(len(test.ids))
-    trained = [train.ids, np.zeros(len(train.ids), int), request, cluster, copy, train.classes]
-    blocks = [
-        [train.inputs, train.targets, *trained],
-        similar(kind.copies(dataset, flat, numbers, level, seed), numbers, 1),
-        [test.inputs, test.targets, test.ids, np.full(len(test.ids), 2), tests, tests, tests, test.classes],
-        similar(fresh, drawn, 3),
-    ]
-    inputs, answers, *rest, labels = (np.concatenate(column) for column in zip(*blocks))
-    integers = (column.astype(np.int64) for column in rest)
-    return Bench(inputs, answers.astype(np.int32), *integers, labels.astype(np.int32), dataset.kind)
+    fresh = _of_sources(train, flat, kind.draws(dataset, flat, level if mined is None else "exact", seed))
+    if mined is None:
+        found = _of_sources(train, flat, kind.copies(dataset, flat, numbers, level, seed))
+    else:
+        found, stay = train.take(mined.ravel()), np.setdiff1d(np.arange(len(train.ids)), mined)
+        train, place = train.take(stay), place[:, stay]
+    drawn = np.arange(len(fresh.ids) // max(len(flat), 1))
+    return _joined(
+        [
+            _block(train, dataset.kind, 0, *place),
+            similar(found, numbers, 1),
+            _block(test, dataset.kind, 2, tests, tests, tests),
+            similar(fresh, drawn, 3),
+        ]
+    )
+
+
+def _of_sources(train: Split, rows: np.ndarray, made: Made) -> Split:
+    """What was made of training rows, with the id and the class of its source."""
+    each = len(made.targets) // max(len(rows), 1)
+    return Split(made.inputs, made.targets, *(np.repeat(c[rows], each) for c in (train.ids, train.classes)), made.texts)
+
+
+def _block(part: Split, kind: str, origin: int, request: np.ndarray, cluster: np.ndarray, copy: np.ndarray) -> Bench:
+    """Stored examples of one origin."""
+    columns = (part.ids, np.full(len(part.ids), origin), request, cluster, copy)
+    integers = (column.astype(np.int64) for column in columns)
+    targets, labels = part.targets.astype(np.int32), part.classes.astype(np.int32)
+    return Bench(part.inputs, targets, *integers, labels, kind, part.texts)
+
+
+def _joined(blocks: list[Bench]) -> Bench:
+    """All blocks one after another."""
+    joined = (c[0] if c[0] is None or isinstance(c[0], str) else np.concatenate(c) for c in zip(*blocks))
+    return Bench(*joined)
 
 
 def named_copies(copies: int, gamma: float | None) -> int:
@@ -177,11 +209,12 @@ def placebo_shortfall(bench: Bench, rows: RequestRows) -> str:
     A placebo drops as many rest rows of each class as the similar samples have, and keeps at least one. Requests that
     share a class soon leave too few.
     """
+    nouns = KINDS[bench.kind].nouns
     for label, count, pool in _strangers(bench, rows):
         if len(pool) <= count:
             return (
-                f"placebo cannot drop {count} images of class {label} and keep one, for it has {len(pool)} other "
-                "images that could be dropped: ask for fewer copies or targets"
+                f"placebo cannot drop {count} {nouns} of class {label} and keep one, for it has {len(pool)} other "
+                f"{nouns} that could be dropped: ask for fewer copies or targets"
             )
     return ""
 
@@ -216,7 +249,7 @@ class Detection(NamedTuple):
 
 
 def detected_groups(bench: Bench, rows: RequestRows, threshold: float) -> Detection:
-    """Near-duplicate groups in what is left after the request is dropped, from pixels alone.
+    """Near-duplicate groups in what is left after the request is dropped, from the examples alone.
 
     Each group is a leader, the first of its rows, and rows that are at cosine >= ``threshold`` to it, see
     `leader_groups`. The clusters are used to score the detector, never to find the groups. Recall counts only similar
@@ -250,9 +283,9 @@ def _pairs(bench: Bench, threshold: float) -> tuple[np.ndarray, Pairs]:
         _PAIRS and _PAIRS[0].inputs is bench.inputs and _PAIRS[0].origin is bench.origin and _PAIRS[1] == threshold
     ):
         trained = np.flatnonzero(bench.origin <= 1)
-        _PAIRS[:] = [
-            bench,
-            threshold,
-            (trained, near_pairs(KINDS[bench.kind].embedding(bench.inputs[trained]), threshold)),
-        ]
+        part = Made(
+            bench.inputs[trained], bench.targets[trained], None if bench.texts is None else bench.texts[trained]
+        )
+        known = np.flatnonzero(bench.request[trained] < 0)
+        _PAIRS[:] = [bench, threshold, (trained, near_pairs(KINDS[bench.kind].embedding(part, known), threshold))]
     return _PAIRS[2]

@@ -11,17 +11,26 @@ from unlearn_jax.errors import InputError
 
 def distance_to_class(dataset: Dataset) -> np.ndarray:
     """Distance of each training example to its own class's mean, in units of that class's median; (n,)."""
-    flat = KINDS[dataset.kind].embedding(dataset.train.inputs).astype(np.float64)
-    distance = np.zeros(len(flat))
+    flat = KINDS[dataset.kind].embedding(dataset.train, slice(None))
+    distance = np.zeros(flat.shape[0])
     for label in np.unique(dataset.train.classes):
         own = dataset.train.classes == label
-        away = np.linalg.norm(flat[own] - flat[own].mean(axis=0), axis=1)
+        part = (flat[own] if isinstance(flat, np.ndarray) else flat[own].toarray()).astype(np.float64)
+        away = np.linalg.norm(part - part.mean(axis=0), axis=1)
         distance[own] = away / max(np.median(away), 1e-12)
     return distance
 
 
 def choose_targets(
-    dataset: Dataset, kind: str, per_request: int, requests: int, seed: int, score: np.ndarray | None = None
+    dataset: Dataset,
+    kind: str,
+    per_request: int,
+    requests: int,
+    seed: int,
+    score: np.ndarray | None = None,
+    *,
+    among: tuple[np.ndarray, str] | None = None,
+    room: np.ndarray | None = None,
 ) -> list[np.ndarray]:
     """Disjoint target sets among the training rows.
 
@@ -34,40 +43,57 @@ def choose_targets(
         requests: number of requests.
         seed: of the study.
         score: (n,) larger = more atypical, for ``atypical``.
+        among: training rows that may be chosen, and what to call them; by default as the kind of data says.
+        room: (classes,) most targets that all requests together take of a class, where they are of mixed classes.
 
     Returns:
         ``requests`` arrays of ``per_request`` rows (of a class's size, for ``whole_class``), sorted. ``atypical`` and
         ``distant`` deal the highest scores out in turn, so that requests are equally hard.
 
     Raises:
-        InputError: more targets than half the training set, or than the class holds.
+        InputError: more targets than half the training set, than may be chosen, or than the class holds.
     """
     if per_request < 1 or requests < 1:
         raise InputError("ask for at least 1 target and 1 request.")
     rng = np.random.default_rng([seed, 1])
     if kind == "whole_class":
         return _whole_classes(dataset, requests, rng)
-    n, wanted = len(dataset.train.targets), per_request * requests
-    _check_half(wanted, n)
-    allowed = KINDS[dataset.kind].candidates(dataset)
+    wanted = per_request * requests
+    _check_half(dataset, wanted)
+    allowed, called = among or (KINDS[dataset.kind].candidates(dataset), "facts that are told once")
     if wanted > len(allowed):
-        raise InputError(f"{wanted} targets are more than the {len(allowed)} facts that are told once: ask for fewer.")
+        raise InputError(f"{wanted} targets are more than the {len(allowed)} {called}: ask for fewer.")
     if kind == "class":
-        return _class_targets(dataset, per_request, requests, rng)
+        return _class_targets(dataset, per_request, requests, rng, allowed)
     if kind == "person":
         return _whole_people(dataset, allowed, per_request, requests, rng)
     if kind == "random":
-        drawn = allowed[rng.permutation(len(allowed))[:wanted]]
+        order = allowed[rng.permutation(len(allowed))]
     else:
         far = distance_to_class(dataset) if kind == "distant" else score
-        drawn = allowed[np.argsort(-far[allowed], kind="stable")[:wanted]]
+        order = allowed[np.argsort(-far[allowed], kind="stable")]
+    drawn = order[:wanted] if room is None else _within(dataset.train.classes, order, wanted, room)
     return [np.sort(drawn[r::requests]) for r in range(requests)]
 
 
-def _check_half(wanted: int, n: int) -> None:
-    """Raise `InputError` for targets that are more than half of the n training images."""
+def _within(classes: np.ndarray, order: np.ndarray, wanted: int, room: np.ndarray) -> np.ndarray:
+    """The first rows in order of which no class gives more than it has room for."""
+    turn, labels = np.zeros(len(order), int), classes[order]
+    for label in np.unique(labels):
+        own = labels == label
+        turn[own] = np.arange(own.sum())
+    fit = order[turn < room[labels]]
+    if len(fit) < wanted:
+        said = f"{wanted} targets with so many copies take more of the small classes than can be spared for a placebo"
+        raise InputError(f"{said}: ask for at most {len(fit)} targets, or for fewer copies.")
+    return fit[:wanted]
+
+
+def _check_half(dataset: Dataset, wanted: int) -> None:
+    """Raise `InputError` for targets that are more than half of the training examples."""
+    n, nouns = len(dataset.train.ids), KINDS[dataset.kind].nouns
     if wanted > n // 2:
-        raise InputError(f"{wanted} targets are more than half of the {n} training images: ask for fewer.")
+        raise InputError(f"{wanted} targets are more than half of the {n} training {nouns}: ask for fewer.")
 
 
 def _whole_people(dataset: Dataset, allowed: np.ndarray, per_request: int, requests: int, rng) -> list[np.ndarray]:
@@ -91,7 +117,7 @@ def _whole_people(dataset: Dataset, allowed: np.ndarray, per_request: int, reque
 
 def _drawn_classes(dataset: Dataset, requests: int, rng) -> np.ndarray:
     """Another class for each request."""
-    classes = dataset.num_classes if dataset.kind == "image" else len(dataset.class_names)
+    classes = len(dataset.class_names)
     if requests > classes:
         raise InputError(f"{requests} requests by class but only {classes} classes: ask for fewer.")
     return rng.permutation(classes)[:requests]
@@ -101,21 +127,19 @@ def _whole_classes(dataset: Dataset, requests: int, rng) -> list[np.ndarray]:
     """All training rows of a class, for each request."""
     chosen = [np.flatnonzero(dataset.train.classes == label) for label in _drawn_classes(dataset, requests, rng)]
     if min(len(rows) for rows in chosen) == 0:
-        raise InputError("a class drawn for a request has no training images: drop that class, or change --seed.")
-    _check_half(sum(len(rows) for rows in chosen), len(dataset.train.targets))
+        nouns = KINDS[dataset.kind].nouns
+        raise InputError(f"a class drawn for a request has no training {nouns}: drop that class, or change --seed.")
+    _check_half(dataset, sum(len(rows) for rows in chosen))
     return chosen
 
 
-def _class_targets(dataset: Dataset, per_request: int, requests: int, rng) -> list[np.ndarray]:
+def _class_targets(dataset: Dataset, per_request: int, requests: int, rng, allowed) -> list[np.ndarray]:
     """Each request draws its targets from one class, another class for each request."""
     chosen = []
     for label in _drawn_classes(dataset, requests, rng):
-        members = np.intersect1d(
-            np.flatnonzero(dataset.train.classes == label), KINDS[dataset.kind].candidates(dataset)
-        )
+        members = allowed[dataset.train.classes[allowed] == label]
         if len(members) < per_request:
-            raise InputError(
-                f"class {label} has {len(members)} images, fewer than {per_request} targets: ask for fewer."
-            )
+            said = f"class {label} has {len(members)} {KINDS[dataset.kind].nouns}"
+            raise InputError(f"{said}, fewer than {per_request} targets: ask for fewer.")
         chosen.append(np.sort(rng.choice(members, per_request, replace=False)))
     return chosen

@@ -1,8 +1,9 @@
 """Models by name, and their size and cost.
 
 Every factory of an image model is ``factory(num_classes, input_shape, **options) -> Model`` on standardised float
-inputs (B, H, W, C); parameters and logits are float32, the last linear layer is ``params["head"]``. Those of text take
-(T,) for ``input_shape`` and int32 tokens (B, T); of language, a vocabulary's size for ``num_classes``.
+inputs (B, H, W, C); parameters and logits are float32, the last linear layer is ``params["head"]``. Perceptrons take
+vectors (B, D) too, ``input_shape`` being (D,). Those of language take a vocabulary's size for ``num_classes``, (T,) for
+``input_shape`` and int32 tokens (B, T); a classifier of texts takes the vocabulary's size as ``vocab`` beside it.
 """
 
 from __future__ import annotations
@@ -27,7 +28,15 @@ MODELS: dict[str, Callable[..., Model]] = {
     "resnet18": resnet.resnet18,
     "vit": vit.vit,
     "decoder": transformer.decoder,
+    "encoder": transformer.encoder,
     "minilm": minilm.minilm,
+}
+READS = {  # what a model's inputs may be, where not images alone
+    "linear": ("images", "vectors"),
+    "mlp": ("images", "vectors"),
+    "decoder": ("language",),
+    "encoder": ("tokens",),
+    "minilm": ("wordpiece",),
 }
 
 __all__ = [
@@ -43,9 +52,12 @@ __all__ = [
 
 
 def model_options(name: str) -> dict[str, object]:
-    """Option names of a model with their defaults; `InputError` for an unknown model."""
+    """Option names of a model with their defaults; `InputError` for an unknown model.
+
+    What has no default is not the user's to choose: it comes from the data.
+    """
     parameters = inspect.signature(MODELS[choose("model", name, MODELS)]).parameters.values()
-    return {p.name: p.default for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY}
+    return {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY and p.default is not p.empty}
 
 
 def build_model(
@@ -55,13 +67,14 @@ def build_model(
     *,
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
+    vocab: int | None = None,
     **options,
 ) -> Model:
     """The model called ``name`` for (B, H, W, C) inputs, ``input_shape`` being (H, W, C).
 
     With ``mean`` and ``std`` (per channel, pixels in [0, 1]) it takes raw images, see `standardize`; without,
-    floats that are standardised already. ``options`` go to the factory. Raises `InputError` for an unknown
-    name or option.
+    floats that are standardised already. ``vocab`` is how many token numbers there are, for a model of tokens.
+    ``options`` go to the factory. Raises `InputError` for an unknown name or option.
 
     Example:
         >>> model = build_model("mlp", 10, (8, 8, 1), widths=(64,))
@@ -71,6 +84,10 @@ def build_model(
         choose(f"{name} option", option, valid)
     if (mean is None) != (std is None):
         raise InputError("mean and std go together: give both, or neither for inputs that are standardised already.")
+    if "tokens" in READS.get(name, ()) and vocab is None:
+        raise InputError(f"model '{name}' reads tokens: give vocab, how many token numbers there are.")
+    if vocab is not None:
+        options["vocab"] = vocab
     model = MODELS[name](num_classes, tuple(input_shape), **options)
     return model if mean is None else standardize(model, mean=mean, std=std)
 

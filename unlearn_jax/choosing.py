@@ -1,0 +1,58 @@
+"""Who the targets of a study are and, where neighbours are mined, which training examples stand as their copies."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+
+import numpy as np
+
+from unlearn_jax import config as configs
+from unlearn_jax.config import StudyConfig
+from unlearn_jax.data.arrays import Dataset
+from unlearn_jax.data.kinds import KINDS
+from unlearn_jax.data.neighbours import mine, threshold_of
+from unlearn_jax.data.targets import choose_targets
+from unlearn_jax.errors import InputError
+
+Pick = Callable[[np.ndarray], tuple[list[np.ndarray], list[np.ndarray]]]
+
+
+def picker(config: StudyConfig, dataset: Dataset) -> tuple[Pick, tuple[str, ...]]:
+    """How the targets of a study are chosen, once there is a score of how atypical each training example is.
+
+    Returns:
+        ``score (n,) -> (targets, mined)``, both by request: rows of targets, and (targets, copies) rows of their mined
+        neighbours, [] where copies are made; and notes for the record, sentences without full stop.
+
+    Raises:
+        InputError: neighbours asked for whole classes; by the function, more targets than there can be.
+    """
+    copies, notes, more = max(configs.copies_of(config)), (), {}
+    chosen = functools.partial(
+        choose_targets, dataset, config.targets, config.num_targets, config.requests, config.seed
+    )
+    if dataset.kind == "text" and config.targets not in ("class", "whole_class"):
+        count = np.bincount(dataset.train.classes, minlength=dataset.num_classes)
+        more["room"] = np.maximum(count - 1, 0) // (copies + 1)
+        if few := int((more["room"] == 0).sum()):
+            notes = (
+                f"{few} of {dataset.num_classes} classes have too few documents for a placebo and give no targets",
+            )
+    least = threshold_of(config.similarity) if dataset.kind == "text" else None
+    if least is None:
+        return lambda score: (chosen(score, **more), []), notes
+    if config.targets == "whole_class":
+        raise InputError("--similarity natural takes single targets: choose other --targets than whole_class.")
+    mined = mine(KINDS[dataset.kind].embedding(dataset.train, slice(None)), copies, least, config.seed)
+    called = f"documents with {copies} others at cosine {least:g} or more that share none"
+    near = dict(zip(mined.rows.tolist(), mined.near))
+
+    def pick(score: np.ndarray) -> tuple[list[np.ndarray], list[np.ndarray]]:
+        targets = chosen(score, among=(mined.rows, called), **more)
+        return targets, [np.stack([near[row] for row in part.tolist()]) for part in targets]
+
+    return pick, (
+        *notes,
+        "copies are the nearest training documents: what they and a target share is influence shared with S",
+    )

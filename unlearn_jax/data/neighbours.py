@@ -1,0 +1,70 @@
+"""Similar samples as they are found: the nearest training examples of a target take the place of its copies."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from unlearn_jax.errors import InputError, choose
+
+NAME, THRESHOLD = "natural", 0.5
+MOST_KEPT = 200  # neighbours remembered of each example
+
+
+class Mined(NamedTuple):
+    """Candidates for targets with their neighbours; no row is in two clusters."""
+
+    rows: np.ndarray  # (k,) training rows, ascending
+    near: np.ndarray  # (k, m) training rows, the nearest first
+
+
+def threshold_of(level: str) -> float | None:
+    """The least cosine of level ``natural`` or ``natural:COSINE``; None for another level.
+
+    Raises:
+        InputError: a cosine that is not in (0, 1].
+    """
+    name, colon, cosine = level.partition(":")
+    if name != NAME:
+        return None
+    try:
+        least = float(cosine) if colon else THRESHOLD
+    except ValueError:
+        least = 0.0
+    if not 0 < least <= 1:
+        raise InputError(f"similarity '{level}' is not understood: write {NAME}:COSINE with a cosine in (0, 1].")
+    return least
+
+
+def check_level(level: str, constructed: dict, check) -> object:
+    """What ``check`` says of a constructed level, or the cosine of ``natural``; `InputError` for an unknown level."""
+    choose("similarity", level.partition(":")[0], [*constructed, NAME])
+    return threshold_of(level) or check(level)
+
+
+def mine(embedding, count: int, threshold: float, seed: int, block: int = 512) -> Mined:
+    """Disjoint clusters of an example and its nearest ones, taken greedily in a seeded random order.
+
+    Args:
+        embedding: (n, D) rows of unit norm; an array or a SciPy sparse matrix.
+        count: neighbours of each candidate, m.
+        threshold: the least cosine of a neighbour.
+        seed: of the order.
+        block: rows compared at a time.
+    """
+    near, size = [], embedding.shape[0]
+    for first in range(0, size, block):
+        cosine = embedding[first : first + block] @ embedding.T
+        cosine = cosine if isinstance(cosine, np.ndarray) else cosine.toarray()
+        for row, values in enumerate(cosine, first):
+            values[row] = -1.0
+            found = np.flatnonzero(values >= threshold - 1e-6)
+            near.append(found[np.argsort(-values[found], kind="stable")[:MOST_KEPT]])
+    used, clusters = np.zeros(size, bool), {}
+    for row in np.random.default_rng([seed, 6]).permutation(size).tolist():
+        free = near[row][~used[near[row]]][:count]
+        if not used[row] and len(free) == count:
+            used[row], used[free], clusters[row] = True, True, free
+    rows = np.asarray(sorted(clusters), np.int64)
+    return Mined(rows, np.asarray([clusters[row] for row in rows.tolist()], np.int64).reshape(len(rows), count))
