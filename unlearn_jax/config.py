@@ -28,6 +28,8 @@ MAY_BE_ZERO = (
     "inner",
     "noise_steps",
     "attack_steps",
+    "warmup",
+    "skip",
 )  # of a method
 SHARES = ("retain_share", "tail", "adjacent")
 MOVES_PIXELS = ("amun", "boundary_shrink", "jit_lipschitz", "l2ul", "rurk", "unsir")  # methods that perturb inputs

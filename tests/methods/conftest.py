@@ -7,6 +7,7 @@ import pytest
 import toy
 from steps import nudged
 
+from unlearn_jax.population import program as programs
 from unlearn_jax.population.plans import uniform_plan
 from unlearn_jax.population.run import Options
 
@@ -16,6 +17,8 @@ def quick(request):
     """Programs that compile soon, unless the slow tests were asked for as well (``-m ""``)."""
     with toy.quick_programs(request.config.getoption("markexpr") == "not slow"):
         yield
+    programs.COMPILED.clear()  # a process may hold 65,530 memory maps, of which a program takes about a hundred
+    jax.clear_caches()
 
 
 @functools.cache
