@@ -81,10 +81,10 @@ def run(args: Args) -> None:
 
 def checked(args: Args) -> list[int]:
     """The population sizes, if everything asked can be followed; nothing is measured before."""
-    from unlearn_jax.config import numbers
     from unlearn_jax.errors import InputError, choose
     from unlearn_jax.models import MODELS
     from unlearn_jax.population.checkpoint import check_writable
+    from unlearn_jax.settings import numbers
 
     for name in args.models.split(","):
         choose("model", name.strip(), MODELS)

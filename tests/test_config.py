@@ -4,10 +4,10 @@ import dataclasses
 
 import pytest
 
+from unlearn_jax.checks import check
 from unlearn_jax.config import (
     StudyConfig,
     applicable,
-    check,
     copies_of,
     dedup_threshold_of,
     features_of,

@@ -11,7 +11,8 @@ import pytest
 import toy
 
 from unlearn_jax import setup as setups
-from unlearn_jax.config import StudyConfig, check
+from unlearn_jax.checks import check
+from unlearn_jax.config import StudyConfig
 from unlearn_jax.data import load_dataset
 from unlearn_jax.data.splits import RequestRows
 from unlearn_jax.data.targets import choose_targets

@@ -5,33 +5,19 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import math
 from dataclasses import dataclass
 from pathlib import Path
 
 from unlearn_jax.data.corpora import CORPORA
-from unlearn_jax.data.kinds import KINDS
-from unlearn_jax.data.readers import READERS, Features
+from unlearn_jax.data.readers import Features
 from unlearn_jax.data.tables import READERS as TABLES
 from unlearn_jax.errors import InputError, choose
-from unlearn_jax.methods import METHODS, SCALES, check_setting, has_scale, select, settings_at
+from unlearn_jax.methods import METHODS, check_setting, has_scale, select
 from unlearn_jax.methods.common import Recipe
-from unlearn_jax.models import READS, model_options
-from unlearn_jax.pretrained import check_rank
+from unlearn_jax.models import model_options
+from unlearn_jax.presets import Preset
+from unlearn_jax.settings import numbers, values_of
 
-MAY_BE_ZERO = (
-    "micro",
-    "epochs",
-    "max_epochs",
-    "rounds",
-    "steps",
-    "inner",
-    "noise_steps",
-    "attack_steps",
-    "warmup",
-    "skip",
-)  # of a method
-SHARES = ("retain_share", "tail", "adjacent")
 MOVES_PIXELS = ("amun", "boundary_shrink", "jit_lipschitz", "l2ul", "rurk", "unsir")  # methods that perturb inputs
 TARGETS = ("random", "class", "whole_class", "atypical", "distant", "person")
 
@@ -111,52 +97,12 @@ class StudyConfig:
     """draws behind each interval"""
 
 
-class Preset:
-    """Model and recipe of each data set; sizes are for the whole training set."""
-
-    IMAGE = Recipe(lr=2e-3, weight_decay=0.05, steps=2000, batch=128, schedule="cosine")
-    BY_DATASET = {
-        "digits": ("mlp", Recipe()),
-        "mnist": ("convnet", IMAGE),
-        "fashion_mnist": ("convnet", IMAGE),
-        "cifar10": ("resnet9", IMAGE._replace(steps=3000, batch=256, augment="crop_flip")),
-        "cifar100": ("resnet9", IMAGE._replace(steps=4000, batch=256, augment="crop_flip")),
-        "facts": ("decoder", Recipe(lr=3e-3, steps=200, batch=32)),
-    }
-    TEXT = Recipe(steps=400, batch=64)
-    BY_TEXT_MODEL = {
-        "encoder": Recipe(lr=1e-3, steps=600, batch=32),
-        "minilm": Recipe(lr=1e-4, steps=300, batch=32),
-    }
-    STUDY = {"copies": "0,1,4,8", "targets": "atypical", "members": 32}
-    LARGE = {"train_size": 8000, "test_size": 2000}
-    STUDY_BY_DATASET = {
-        "facts": {"copies": "0,1,4", "targets": "random", "members": 8},
-        "wordnet_glosses": LARGE,
-        "ag_news_subset": LARGE,
-        "imdb_reviews": LARGE,
-    }
-    STUDY_BY_MODEL = {
-        "encoder": {"copies": "0,1,4", "members": 8},
-        "minilm": {"copies": "0,1,4", "targets": "random", "members": 8},
-    }
-
-
 def resolved(config: StudyConfig) -> StudyConfig:
     """The configuration with the data set's own values where it leaves them open."""
     preset = Preset.STUDY | Preset.STUDY_BY_DATASET.get(config.dataset, {})
     preset |= Preset.STUDY_BY_MODEL.get(recipe_of(config)[0], {})
     left_open = {name: value for name, value in preset.items() if getattr(config, name) in ("", None)}
     return dataclasses.replace(config, **left_open)
-
-
-def numbers(text: str, name: str, kind=int) -> list:
-    """The different comma-separated numbers in ``text``; `InputError` where one is not a number."""
-    try:
-        return list(dict.fromkeys(kind(part) for part in str(text).split(",") if part.strip()))
-    except ValueError:
-        what, example = ("whole numbers", "0,1,4") if kind is int else ("numbers", ".2,.5")
-        raise InputError(f"--{name} is '{text}': give {what} separated by commas, such as {example}.") from None
 
 
 def copies_of(config: StudyConfig) -> list[int]:
@@ -200,7 +146,7 @@ def settings_of(config: StudyConfig) -> dict[str, dict[str, list]]:
             raise InputError("retrain is a reference and follows the recipe: use --lr, --steps and --batch.")
         if name in found.get(method, {}):
             raise InputError(f"--hp gives {method}.{name} twice: write its values once, separated by commas.")
-        found.setdefault(method, {})[name] = _values(method, name, values)
+        found.setdefault(method, {})[name] = values_of(method, name, values)
     return found
 
 
@@ -237,100 +183,6 @@ def left_out(config: StudyConfig) -> dict[str, str]:
         elif not has_scale(METHODS[name], scale):
             found[name] = f"{name} has no defaults at scale {scale} and was not run: ask with --scale small"
     return found
-
-
-def _values(method: str, name: str, text: str) -> list:
-    """The values of one hyperparameter in its own type."""
-    entry, said = METHODS[method], f"hp {method}.{name}"
-    if not text.strip(" ,"):
-        raise InputError(f"--{said} has no value: write METHOD.NAME=VALUE, such as scrub.alpha=.1,.5.")
-    if name in entry.numeric:
-        values = numbers(text, said, float)
-        if any(math.isnan(value) for value in values):
-            raise InputError(f"--{said} has nan: give numbers.")
-        return values
-    kind = type(entry.static[name])
-    if kind is tuple:
-        return [tuple(numbers(text, said))]
-    if "," in text:
-        raise InputError(f"'{method}.{name}' fixes shapes: give one value, and one run for each.")
-    if kind is bool:
-        return [choose(f"value of {method}.{name}", text.lower(), ("true", "false")) == "true"]
-    if kind not in (int, float):
-        return [kind(text)]
-    value, least = numbers(text, said, kind)[0], 1 if kind is int and name not in MAY_BE_ZERO else 0
-    if not least <= value < math.inf:
-        raise InputError(f"--{said} is {value}: give {least} or more.")
-    if name in SHARES and value > 1:
-        raise InputError(f"--{said} is {value}: it is a share, give at most 1.")
-    return [value]
-
-
-def check(config: StudyConfig) -> None:
-    """Raise `InputError` for what can be seen to be wrong before any data is read."""
-    config = resolved(config)
-    KINDS[kind_of(config)].check_level(config.similarity)
-    _check_inputs(config)
-    check_rank(config.lora, recipe_of(config)[0])
-    choose("targets", config.targets, TARGETS)
-    choose("equal", config.equal, ("steps", "epochs"))
-    if config.members < 1:
-        raise InputError(f"--members is {config.members}: give at least 1.")
-    if config.requests < 1 or config.requests > config.members:
-        raise InputError(f"--requests is {config.requests} with {config.members} members: give 1 up to that many.")
-    if not 0 <= config.seed < 2**32:
-        raise InputError(f"--seed is {config.seed}: give 0 up to {2**32 - 1}.")
-    if not 0 <= config.dedup_threshold <= 1:
-        raise InputError(f"--dedup-threshold is {config.dedup_threshold:g}: give a cosine in (0, 1], or 0 (preset).")
-    for name in ("num_targets", "resamples"):
-        if getattr(config, name) < 1:
-            raise InputError(f"--{name.replace('_', '-')} is {getattr(config, name)}: give at least 1.")
-    for name in ("train_size", "test_size", "steps", "batch", "lr", "budget", "vocabulary", "context"):
-        value = getattr(config, name) or 0
-        if value < 0 or not math.isfinite(value):
-            raise InputError(f"--{name.replace('_', '-')} is {value}: give 0 (the preset) or more.")
-    if config.scale:
-        choose("scale", config.scale, SCALES)
-    named = [name.strip() for name in config.methods.split(",")]
-    for name in left_out(config):
-        if name in named:
-            if answers_of(config) not in METHODS[name].reads:
-                raise InputError(
-                    f"'{name}' is not defined for {answers_of(config)}: leave it out, or ask for --methods all."
-                )
-            if kind_of(config) == "text" and name in MOVES_PIXELS:
-                raise InputError(f"'{name}' perturbs pixels, which texts have none of: leave it out.")
-            settings_at(METHODS[name], scale_of(config))
-            raise InputError(f"'{name}' is for whole classes: ask with --targets whole_class, or leave it out.")
-    if config.dtype:
-        choose("dtype", config.dtype, ("float32", "bfloat16"))
-    copies_of(config), gammas_of(config), settings_of(config), model_options_of(config)
-
-
-def _check_inputs(config: StudyConfig) -> None:
-    """Raise `InputError` where the model, the reader and the data do not go together."""
-    text, inputs = kind_of(config) == "text", inputs_of(config)
-    name, recipe = recipe_of(config)
-    choose("features", config.features or "tfidf", READERS)
-    model_options(name)  # the name is one of a model
-    if inputs not in READS.get(name, ("images",)):
-        asked = f" as {inputs}" if text else ""
-        fit = ", or take --features tokens" if text and name == "encoder" else ""
-        said = f"model '{name}' does not read the data of '{config.dataset}'{asked}"
-        raise InputError(f"{said}: leave --model out{fit}.")
-    if kind_of(config) != "image" and recipe.augment != "none":
-        raise InputError(f"--augment {recipe.augment} is for images: leave it out.")
-    given = [name for name in ("features", "vocabulary", "context", "tokenizer") if getattr(config, name)]
-    if given and not text:
-        raise InputError(f"--{given[0]} is for texts, and '{config.dataset}' has none: leave it out.")
-    features = features_of(config).name
-    for option, readers in (
-        ("vocabulary", ("tfidf", "tokens")),
-        ("context", ("tokens", "wordpiece", "minilm")),
-        ("tokenizer", ("tokens",)),
-    ):
-        if option in given and features not in readers:
-            raise InputError(f"--{option} has no meaning for the features {features}: leave it out.")
 
 
 def kind_of(config: StudyConfig) -> str:

@@ -18,6 +18,7 @@ import numpy as np
 from unlearn_jax import config as configs
 from unlearn_jax import scoring
 from unlearn_jax.artifacts import measure_similarity, write_answers, write_gallery, write_margins
+from unlearn_jax.checks import check
 from unlearn_jax.config import StudyConfig
 from unlearn_jax.data.arrays import dataset_digest
 from unlearn_jax.data.splits import (
@@ -71,7 +72,7 @@ def run_study(config: StudyConfig, out: Path, *, store: Path | None = None, watc
     Raises:
         InputError: bad configuration, missing data, a folder that holds another study or cannot be written.
     """
-    configs.check(config)
+    check(config)
     config = configs.resolved(config)
     command = options.pop("command", "")
     began = time.time()

@@ -5,6 +5,7 @@ import pytest
 import toy
 
 from unlearn_jax import config as configs
+from unlearn_jax.checks import check
 from unlearn_jax.config import StudyConfig
 from unlearn_jax.errors import InputError
 from unlearn_jax.methods import (
@@ -181,11 +182,11 @@ def test_a_group_leaves_out_with_a_note_what_has_no_defaults_at_the_scale_and_a_
     )
     assert "whole class" in configs.left_out(StudyConfig(methods="all"))["unsir"]
     assert not lacking & set(configs.left_out(StudyConfig(methods="all", targets="whole_class")))
-    configs.check(group)
+    check(group)
     with pytest.raises(
-        InputError, match="method 'rurk' has no defaults at scale 'language', only at small, small_conv, cifar"
+        InputError, match="'rurk' has no defaults at scale 'language', only at small, small_conv, small_transformer, cifar"
     ):
-        configs.check(StudyConfig(methods="finetune,rurk", scale="language"))
+        check(StudyConfig(methods="finetune,rurk", scale="language"))
 
 
 def test_methods_that_draw_weights_anew_are_trained_at_language_scale():

@@ -7,6 +7,7 @@ import pytest
 from statements import CUES, PROBLEM, SAID, STATEMENTS, VALUES, VOCABULARY, batch
 
 from unlearn_jax import config as configs
+from unlearn_jax.checks import check
 from unlearn_jax.config import StudyConfig
 from unlearn_jax.errors import InputError
 from unlearn_jax.methods import METHODS, prepare, sisa
@@ -112,7 +113,7 @@ def test_a_study_of_language_leaves_out_with_a_note_what_is_defined_for_classes_
     out = configs.left_out(study)
     assert set(METHODS) - set(out) == set(LANGUAGE)
     assert out["duck"] == "duck is not defined for language and was not run"
-    configs.check(study)
+    check(study)
     with pytest.raises(InputError, match="'duck' is not defined for language: leave it out"):
-        configs.check(StudyConfig(dataset="facts", methods="scrub,duck"))
+        check(StudyConfig(dataset="facts", methods="scrub,duck"))
     assert not [name for name in configs.left_out(StudyConfig(methods="all")) if "language" in METHODS[name].reads]

@@ -1,0 +1,58 @@
+"""Hyperparameters as they are written on a command line."""
+
+from __future__ import annotations
+
+import math
+
+from unlearn_jax.errors import InputError, choose
+from unlearn_jax.methods import METHODS
+
+MAY_BE_ZERO = (
+    "micro",
+    "epochs",
+    "max_epochs",
+    "rounds",
+    "steps",
+    "inner",
+    "noise_steps",
+    "attack_steps",
+    "warmup",
+    "skip",
+)  # of a method
+SHARES = ("retain_share", "tail", "adjacent")
+
+
+def numbers(text: str, name: str, kind=int) -> list:
+    """The different comma-separated numbers in ``text``; `InputError` where one is not a number."""
+    try:
+        return list(dict.fromkeys(kind(part) for part in str(text).split(",") if part.strip()))
+    except ValueError:
+        what, example = ("whole numbers", "0,1,4") if kind is int else ("numbers", ".2,.5")
+        raise InputError(f"--{name} is '{text}': give {what} separated by commas, such as {example}.") from None
+
+
+def values_of(method: str, name: str, text: str) -> list:
+    """The values of one hyperparameter in its own type."""
+    entry, said = METHODS[method], f"hp {method}.{name}"
+    if not text.strip(" ,"):
+        raise InputError(f"--{said} has no value: write METHOD.NAME=VALUE, such as scrub.alpha=.1,.5.")
+    if name in entry.numeric:
+        values = numbers(text, said, float)
+        if any(math.isnan(value) for value in values):
+            raise InputError(f"--{said} has nan: give numbers.")
+        return values
+    kind = type(entry.static[name])
+    if kind is tuple:
+        return [tuple(numbers(text, said))]
+    if "," in text:
+        raise InputError(f"'{method}.{name}' fixes shapes: give one value, and one run for each.")
+    if kind is bool:
+        return [choose(f"value of {method}.{name}", text.lower(), ("true", "false")) == "true"]
+    if kind not in (int, float):
+        return [kind(text)]
+    value, least = numbers(text, said, kind)[0], 1 if kind is int and name not in MAY_BE_ZERO else 0
+    if not least <= value < math.inf:
+        raise InputError(f"--{said} is {value}: give {least} or more.")
+    if name in SHARES and value > 1:
+        raise InputError(f"--{said} is {value}: it is a share, give at most 1.")
+    return [value]
