@@ -61,6 +61,7 @@ def test_texts_have_presets_by_corpus_and_by_model():
     check(linear)
     assert "perturbs pixels" in left_out(linear)["l2ul"] and "l2ul" not in applicable(linear)
     assert run_name(given).startswith("mine.csv-near-atypical-")
+    assert resolved(StudyConfig(dataset="reuters_r8", similarity="natural:.6")).copies == "0,1,2"
 
 
 @pytest.mark.parametrize(

@@ -50,7 +50,8 @@ class StudyConfig:
     paraphrase or semantic; texts besides: natural, the nearest training documents in place of copies (natural:0.6 at a
     cosine of .6 or more, else .5)"""
     copies: str = ""
-    """similar samples made of each target, several with commas; empty = 0,1,4,8 (facts, encoder: 0,1,4)"""
+    """similar samples made of each target, several with commas; empty = 0,1,4,8 (facts, encoder: 0,1,4;
+    natural: 0,1,2)"""
     gamma: str = ""
     """share of each cluster that the request names, targets included, several with commas; empty = the targets alone"""
     targets: str = ""
@@ -101,6 +102,8 @@ def resolved(config: StudyConfig) -> StudyConfig:
     """The configuration with the data set's own values where it leaves them open."""
     preset = Preset.STUDY | Preset.STUDY_BY_DATASET.get(config.dataset, {})
     preset |= Preset.STUDY_BY_MODEL.get(recipe_of(config)[0], {})
+    if config.similarity.startswith("natural"):
+        preset |= Preset.NATURAL
     left_open = {name: value for name, value in preset.items() if getattr(config, name) in ("", None)}
     return dataclasses.replace(config, **left_open)
 

@@ -30,6 +30,7 @@ class Preset:
         "ag_news_subset": LARGE,
         "imdb_reviews": LARGE,
     }
+    NATURAL = {"copies": "0,1,2"}  # more neighbours have the plainest documents alone, on which models hardly differ
     STUDY_BY_MODEL = {
         "encoder": {"copies": "0,1,4", "members": 8},
         "minilm": {"copies": "0,1,4", "targets": "random", "members": 8},
