@@ -8,7 +8,7 @@ from html import escape
 from .summary import Summary
 from .table import figure_cell, name_cell
 
-# heading, metric, split, reference, digits
+# heading, metric, split, reference, digits (none = two significant ones)
 COLUMNS = (
     ("targets,<br>probability", "answer_probability", "forget", None, 3),
     ("targets,<br>ROUGE-L", "rouge_l", "forget", None, 2),
@@ -17,7 +17,7 @@ COLUMNS = (
     ("log truth<br>ratio", "log_truth_ratio", "test_similar", None, 2),
     ("D against<br>retrain", "forget_quality_distance", "test_similar", "retrain", 2),
     ("D against<br>oracle", "forget_quality_distance", "test_similar", "oracle", 2),
-    ("forget quality<br>against oracle", "forget_quality", "test_similar", "oracle", 3),
+    ("forget quality<br>against oracle", "forget_quality", "test_similar", "oracle", None),
     ("AUC of<br>min-k%", "auc_min_k", "forget", None, 2),
     ("model<br>utility", "model_utility", "rest", None, 2),
 )

@@ -141,7 +141,7 @@ def text_section(run: Run) -> str:
         head = '<thead><tr><th class="name">population</th><th class="said">answers</th></tr></thead>'
         table = f"<table>{head}<tbody>{said}</tbody></table>"
         blocks.append(f'<div class="told"><p class="caption">{escape(label)}</p>{told}{table if said else ""}</div>')
-    whose = ", whose last word is the answer" if facts else ""
+    whose = ", whose last two words are the answer" if facts else ""
     copies = "nearest neighbours" if run.summary.facts["similarity"].startswith("natural") else "copies"
     about = f"In bold: the target{whose}. Below it: its {copies}, which stay when it is deleted."
     return section("pictures", "Targets and their copies", f'<p class="caption">{about}</p>{"".join(blocks)}')

@@ -83,12 +83,12 @@ def name_cell(summary: Summary, entry: Entry) -> str:
     return f'<th class="name" scope="row"><span class="dot" style="background:{tone}"></span>{label}{tag}</th>'
 
 
-def figure_cell(cell: Cell, digits: int, first: bool = False, interval: bool = True, tag: str = "") -> str:
-    """A figure with its interval below and the members-only interval on hover."""
+def figure_cell(cell: Cell, digits: int | None, first: bool = False, interval: bool = True, tag: str = "") -> str:
+    """A figure with its interval below and the members-only interval on hover; no ``digits`` = two significant ones."""
     edge = ' class="first"' if first else ""
     if not math.isfinite(cell.mean):
         return f"<td{edge}>–</td>"
-    shown = lambda value: minus(f"{value:.{digits}f}")
+    shown = lambda value: minus(f"{value:.2g}" if digits is None else f"{value:.{digits}f}")
     below, title = "", ""
     if interval and math.isfinite(cell.low + cell.high):
         below = f'<span class="ci">[{shown(cell.low)}, {shown(cell.high)}]</span>'
