@@ -78,7 +78,7 @@ def test_the_report_shows_documents_and_their_measures(vectors):
     assert texts.shape == (4, 3) and all(str(text) in page for text in texts.ravel())
     shown = page.split("Targets and their")[1]
     assert "Edit distance" in shown and "TF-IDF cosine" in shown and "Pixel cosine" not in page
-    assert "<img src=" not in shown and "last word is the answer" not in shown
+    assert "<img src=" not in shown and "words are the answer" not in shown
 
 
 def test_an_encoder_reads_tokens_and_the_cut_texts_are_told(encoders):
