@@ -173,7 +173,7 @@ def job(shared):
 
 
 SHORT = {"epochs": [1], "batch": [8], "shards": [2], "slices": [1]}
-NAMES = ("sisa", *(pytest.param(n, marks=pytest.mark.slow) for n in METHODS if n != "sisa"))
+NAMES = ("ssd", *(pytest.param(n, marks=pytest.mark.slow) for n in METHODS if n != "ssd"))
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -201,6 +201,7 @@ def test_features_and_checks_are_given_the_base(shared, trained):
 # --- published weights as a start ---------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_full_fine_tune_begins_at_the_published_weights_with_a_new_head(shared):
     fold, _, hp = prepare("retrain", WHOLE)
     given = {"fold": fold, "hp": hp}
