@@ -242,6 +242,9 @@ def test_presets_belong_to_the_registered_data_set_not_to_a_file_of_its_name():
         ({"dataset": "fashion_mnist", "model": "mlp"}, "small"),
         ({"dataset": "cifar10", "model": "mlp"}, "cifar"),
         ({"model": "convnet", "scale": "small"}, "small"),
+        ({"dataset": "facts"}, "small_transformer"),
+        ({"dataset": "reuters_r8"}, "small_text"),
+        ({"dataset": "mine.tsv", "model": "encoder"}, "small_transformer"),
         ({"scale": "language"}, "language"),
     ],
 )

@@ -67,8 +67,8 @@ class StudyConfig:
     hp: tuple[str, ...] = ()
     """hyperparameters as METHOD.NAME=VALUE[,VALUE...]; several values of numeric ones run as one population"""
     scale: str = ""
-    """whose default hyperparameters: small, small_conv, small_transformer, cifar or language; empty = by data set and
-    network"""
+    """whose default hyperparameters: small, small_conv, small_text, small_transformer, cifar or language; empty = by
+    data set and network"""
     budget: float = 0.0
     """gradient evaluations a member for every iterative method, so that methods compare at equal cost; 0 = their own"""
     members: int | None = None
@@ -157,7 +157,8 @@ def scale_of(config: StudyConfig) -> str:
     """Whose default hyperparameters the methods take: those asked for, or by the data set and the model."""
     if config.scale or config.dataset in ("cifar10", "cifar100"):
         return config.scale or "cifar"
-    small = {"linear": "small", "mlp": "small"} | dict.fromkeys(("decoder", "encoder", "minilm"), "small_transformer")
+    plain = "small_text" if kind_of(config) == "text" else "small"
+    small = {"linear": plain, "mlp": plain} | dict.fromkeys(("decoder", "encoder", "minilm"), "small_transformer")
     return small.get(recipe_of(config)[0], "small_conv")
 
 

@@ -55,7 +55,7 @@ BAD = {
     "unknown method": ("--methods scrub,sleep", "finetune, fisher, gradient_ascent"),
     "class-only method": ("--methods unsir", "ask with --targets whole_class, or leave it out"),
     "small budget": ("--methods finetune --budget 10", "is below the least of 'finetune'"),
-    "unknown scale": ("--scale huge", "choose one of cifar, language, small, small_conv, small_transformer"),
+    "unknown scale": ("--scale huge", "choose one of cifar, language, small, small_conv, small_text"),
     "too many groups": ("--methods eu_k --hp eu_k.k=9", "give 1 up to that many"),
     "share above 1": ("--methods rfe --hp rfe.adjacent=3", "it is a share, give at most 1"),
     "no shard": ("--methods sisa --hp sisa.shards=0", "give 1 or more"),

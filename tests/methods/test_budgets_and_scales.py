@@ -184,7 +184,7 @@ def test_a_group_leaves_out_with_a_note_what_has_no_defaults_at_the_scale_and_a_
     assert not lacking & set(configs.left_out(StudyConfig(methods="all", targets="whole_class")))
     check(group)
     with pytest.raises(
-        InputError, match="'rurk' has no defaults at scale 'language', only at small, small_conv, small_tr"
+        InputError, match="'rurk' has no defaults at scale 'language', only at small, small_conv, small_te"
     ):
         check(StudyConfig(methods="finetune,rurk", scale="language"))
 
@@ -226,7 +226,7 @@ def test_what_is_given_goes_before_the_preset():
 def test_an_unknown_scale_lists_the_valid_ones(name):
     with pytest.raises(
         InputError,
-        match="unknown scale 'imagenet': choose one of cifar, language, small, small_conv, small_tr",
+        match="unknown scale 'imagenet': choose one of cifar, language, small, small_conv, small_te",
     ):
         prepare(name, toy.problem(), {}, STUDY, scale="imagenet")
 

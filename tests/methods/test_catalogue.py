@@ -33,8 +33,8 @@ def test_settings_are_written_as_they_are_given():
 
 def test_a_scale_says_what_it_changes_or_that_there_is_none():
     rows = {row.split("`")[1]: [cell.strip() for cell in row.split("|")] for row in presets_table().splitlines()[2:]}
-    assert rows["retrain"][3:7] == ["the same"] * 4 and rows["rurk"][6] == "none"
+    assert rows["retrain"][3:8] == ["the same"] * 5 and rows["rurk"][7] == "none"
     assert rows["scrub"][3] == "lr 0.004" and rows["cf_k"][3] == "the same"  # without a preset for such networks
-    assert "optimizer sgd" in rows["scrub"][5] and "batch 128" not in rows["scrub"][5]  # as at small scale
-    assert all(row[7].startswith("small: ") for row in rows.values())
+    assert "optimizer sgd" in rows["scrub"][6] and "batch 128" not in rows["scrub"][6]  # as at small scale
+    assert all(row[8].startswith("small: ") for row in rows.values())
     assert "bounded by `retrain`" in METHODS["datamodel_matching"].notes

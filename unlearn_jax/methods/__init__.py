@@ -75,7 +75,7 @@ CORE_LANGUAGE = (
     "do_nothing", "retrain", "finetune", "gradient_ascent", "grad_diff", "npo", "simnpo", "rmu", "undial", "scrub",
 )  # fmt: skip
 CORE = ("do_nothing", "retrain", "finetune", "gradient_ascent", "neggrad_plus", "random_label", "scrub")
-SMALL = ("small", "small_conv", "small_transformer")  # every method has defaults at these
+SMALL = ("small", "small_conv", "small_text", "small_transformer")  # every method has defaults at these
 SCALES = (*SMALL, "cifar", "language")
 LONGEST = 10_000  # of a method's length: a plan is a table in memory
 LENGTHS = ("epochs", "rounds", "steps")  # the setting by which a budget stretches a method

@@ -100,6 +100,7 @@ ENTRY = Entry(
     presets={
         "small": TUNED,
         "small_conv": ({"lr": 0.03}, TUNED[1]),
+        "small_transformer": ({"lr": 3e-3, "optimizer": "adam"}, TUNED[1]),
         "cifar": ({"lr": 0.01}, "ours: the paper repairs for a few epochs at the training rate"),
         "language": (
             {"lr": 1e-3, "weight_decay": 0.0, "batch": 32, "optimizer": "adam"},

@@ -64,6 +64,7 @@ ENTRY = Entry(
         "small": TUNED,
         "small_conv": ({"lr": 3e-3}, TUNED[1]),
         "small_transformer": ({"lr": 3e-3}, TUNED[1]),
+        "small_text": ({"lr": 3e-3}, TUNED[1]),
         "cifar": ({"lr": 1e-4, "epochs": 1, "batch": 256}, "the paper's setting: one epoch of Adam at 1e-4"),
         "language": LANGUAGE,
     },

@@ -22,6 +22,10 @@ ENTRY = Entry(
     batch_stats="none",
     presets={
         "small": TUNED,
+        "small_transformer": (
+            {"lr": 1e-3, "k": 2, "optimizer": "adam"},
+            "ours, not tuned: a training rate; two groups, as the last one of a decoder is a norm",
+        ),
         "cifar": ({"lr": 0.01, "batch": 256}, "as for fine-tuning in the SalUn comparison"),
         "language": (LANGUAGE[0] | {"k": 2}, LANGUAGE[1] + "; k 2, the last block and the norm behind it"),
     },

@@ -52,6 +52,7 @@ ENTRY = Entry(
         "small": TUNED,
         "small_conv": ({"lr": 1.5e-4}, TUNED[1]),
         "small_transformer": ({"lr": 1e-4, "optimizer": "adam"}, TUNED[1]),
+        "small_text": ({"lr": 3e-4, "optimizer": "adam"}, TUNED[1]),
         "cifar": ({"lr": 0.01}, "the paper's: 10 epochs of SGD at .01, momentum .9"),
         "language": LANGUAGE,
     },

@@ -55,6 +55,10 @@ ENTRY = Entry(
     batch_stats="none",
     presets={
         "small": TUNED,
+        "small_transformer": (
+            {"lr": 1e-3, "k": 2, "optimizer": "adam"},
+            "ours, not tuned: a training rate; two groups, as the last one of a decoder is a norm",
+        ),
         "cifar": ({"lr": 0.01, "epochs": 30}, "the rate of the comparisons; longer than CF-k, as published"),
         "language": (
             {"lr": 1e-3, "k": 2, "epochs": 10, "batch": 32, "optimizer": "adam", "weight_decay": 0.0},

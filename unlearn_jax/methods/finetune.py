@@ -21,6 +21,7 @@ ENTRY = Entry(
     presets={
         "small": ({}, "a third of what the rule above gives the perceptron, since .3 diverges on Fashion-MNIST"),
         "small_transformer": ({"lr": 1e-4, "optimizer": "adam"}, TUNED[1]),
+        "small_text": ({"lr": 3e-4, "optimizer": "adam"}, TUNED[1]),
         "cifar": ({"lr": 0.01, "batch": 256}, "10 epochs of SGD at .01 in batches of 256, as in the SalUn comparison"),
         "language": LANGUAGE,
     },

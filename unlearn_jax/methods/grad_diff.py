@@ -38,6 +38,7 @@ ENTRY = Entry(
     presets={
         "small": TUNED,
         "small_transformer": ({"lr": 3e-4}, TUNED[1]),
+        "small_text": ({"lr": 3e-4}, TUNED[1]),
         "cifar": ({"lr": 1e-4}, "ours, not tuned: the paper is on text; a third of the small scale's rate"),
         "language": (LANGUAGE[0], LANGUAGE[1] + "; both weights 1"),
     },

@@ -42,6 +42,7 @@ ENTRY = Entry(
         "small": TUNED,
         "small_conv": ({"lr": 1e-4}, TUNED[1]),
         "small_transformer": ({"lr": 1e-4}, TUNED[1]),
+        "small_text": ({"lr": 3e-4}, TUNED[1]),
         "cifar": (
             {"lr": 1e-4, "epochs": 5, "batch": 256, "optimizer": "sgd", "momentum": 0.9, "bound": math.inf},
             "5 epochs of SGD at 1e-4 in batches of 256, unbounded, in the SalUn comparison, which searches the rate",

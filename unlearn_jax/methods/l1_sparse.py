@@ -39,6 +39,7 @@ ENTRY = Entry(
     presets={
         "small": TUNED,
         "small_transformer": ({"lr": 1e-3, "optimizer": "adam"}, TUNED[1]),
+        "small_text": ({"lr": 1e-4, "optimizer": "adam"}, TUNED[1]),
         "cifar": (
             {"lr": 0.01, "alpha": 5e-4, "batch": 256},
             "10 epochs of SGD at .01 by batches of 256, alpha 5e-4; the public default alpha .2 collapses the model",

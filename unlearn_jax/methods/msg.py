@@ -128,6 +128,7 @@ ENTRY = Entry(
     presets={
         "small": TUNED,
         "small_conv": ({"lr": 5e-3}, TUNED[1]),
+        "small_transformer": ({"lr": 3e-3, "optimizer": "adam"}, TUNED[1]),
         "cifar": ({"lr": 1e-3, "epochs": 5, "batch": 64}, "the entry's: 5 epochs at 1e-3 in batches of 64"),
         "language": (
             {"lr": 1e-3, "epochs": 10, "batch": 32, "optimizer": "adam", "weight_decay": 0.0},

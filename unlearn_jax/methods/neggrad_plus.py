@@ -53,6 +53,7 @@ ENTRY = Entry(
     presets={
         "small": TUNED,
         "small_transformer": ({"lr": 3e-3}, TUNED[1]),
+        "small_text": ({"lr": 1e-5}, TUNED[1]),
         "cifar": (
             {"lr": 0.01, "alpha": 0.95, "optimizer": "sgd"},
             "10 epochs of SGD at .01, alpha .95, in the SCRUB comparison",

@@ -108,6 +108,7 @@ ENTRY = Entry(
         "small": TUNED,
         "small_conv": ({"lr": 0.01}, TUNED[1]),
         "small_transformer": ({"lr": 3e-3, "optimizer": "adam"}, TUNED[1]),
+        "small_text": ({"lr": 3e-3, "optimizer": "adam"}, TUNED[1]),
         "cifar": (
             {"lr": 0.013, "batch": 256},
             "the paper's ResNet-18 on CIFAR-10: 10 epochs of SGD at .013 in batches of 256, half of the weights",

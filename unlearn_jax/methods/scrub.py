@@ -116,6 +116,7 @@ ENTRY = Entry(
         "small": TUNED,
         "small_conv": ({"lr": 4e-3}, TUNED[1]),
         "small_transformer": ({"lr": 3e-3}, TUNED[1]),
+        "small_text": ({"lr": 3e-4}, TUNED[1]),
         "cifar": (PUBLISHED_LARGE, "the paper's large-scale setting on CIFAR-10, all of it"),
         "language": (
             {"lr": 1e-5, "batch": 32, "weight_decay": 0.0},

@@ -106,6 +106,7 @@ ENTRY = Entry(
     batch_stats="none",
     presets={
         "small": TUNED,
+        "small_transformer": ({"alpha": 3}, TUNED[1]),
         "cifar": ({"alpha": 10.0}, "the paper's ResNet-18: alpha 10, lambda 1 (5 for a ViT)"),
         "language": ({}, "as for images; no published setting"),
     },

@@ -77,6 +77,7 @@ ENTRY = Entry(
     batch_stats="none",
     presets={
         "small": TUNED,
+        "small_transformer": ({"tau": 1e-3}, TUNED[1]),
         "cifar": ({"tau": 1e-4}, "ours: the paper searches tau by trial"),
         "language": ({"tau": 1e-4, "batch": 32}, "ours: the paper searches tau by trial"),
     },
