@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import toy
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "experiments"))
 
@@ -29,7 +30,8 @@ def run(tmp_path_factory):
         dataset="facts", similarity="semantic", copies="2", methods="delete", num_targets=5, members=2, steps=4,
         model_options=WIDTH, resamples=20,
     )  # fmt: skip
-    return run_study(config, out)
+    with toy.quick_programs():
+        return run_study(config, out)
 
 
 def test_the_records_have_every_split_of_language_and_its_measured_similarity(run):

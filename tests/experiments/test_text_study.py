@@ -9,6 +9,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import toy
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "experiments"))
 
@@ -37,14 +38,16 @@ def table(tmp_path_factory):
 def vectors(table, tmp_path_factory):
     """The run folder of perceptrons on TF-IDF, with atypical targets."""
     config = StudyConfig(dataset=table, methods="none", **TINY)
-    return run_study(config, tmp_path_factory.mktemp("vectors") / "run")
+    with toy.quick_programs():
+        return run_study(config, tmp_path_factory.mktemp("vectors") / "run")
 
 
 @pytest.fixture(scope="module")
 def encoders(table, tmp_path_factory):
     """The run folder of encoders on tokens, with what was said meanwhile."""
     config = StudyConfig(dataset=table, methods="none", targets="random", **(TINY | {"copies": "1"}), **ENCODER)
-    return run_study(config, tmp_path_factory.mktemp("tokens") / "run")
+    with toy.quick_programs():
+        return run_study(config, tmp_path_factory.mktemp("tokens") / "run")
 
 
 def manifest_of(run):
