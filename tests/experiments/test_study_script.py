@@ -61,7 +61,7 @@ BAD = {
     "no shard": ("--methods sisa --hp sisa.shards=0", "give 1 or more"),
     "unknown model": (
         "--model mlpp",
-        "unknown model 'mlpp': choose one of convnet, decoder, encoder, linear, minilm, mlp",
+        "unknown model 'mlpp': choose one of convnet, decoder, encoder, linear, minilm",
     ),
     "unknown model option": ("--model-options depth=3", "unknown mlp option 'depth'"),
     "unknown similarity": ("--similarity close", "exact, far, near"),
