@@ -57,6 +57,8 @@ def test_quantities_are_those_of_their_formulas():
 def test_a_member_that_diverged_is_undefined_and_leaves_the_others_as_they_are():
     found = _tables(made(diverged=[1]), ANSWERS, TRUE, TEXTS)
     assert all(np.isnan(table[1]).all() and np.isfinite(table[[0, 2]]).all() for table in found.values())
+    nobody = _tables(made(diverged=range(MEMBERS)), ANSWERS, TRUE, TEXTS)
+    assert all(table.shape == (MEMBERS, ROWS) and np.isnan(table).all() for table in nobody.values())
 
 
 def test_area_under_the_curve_counts_ties_half():

@@ -56,7 +56,7 @@ def _tables(scores, answers: np.ndarray, true: np.ndarray, texts: list[str]) -> 
     probable = answer_probability(logprob, mask)
     among = scores.scores[alive].astype(np.float64)
     right = np.take_along_axis(among, true[None, :, None], axis=2)[..., 0]
-    wrong = among[:, np.arange(among.shape[2])[None, :] != true[:, None]].reshape(*right.shape, -1)
+    wrong = among[:, np.arange(among.shape[2])[None, :] != true[:, None]].reshape(*right.shape, among.shape[2] - 1)
     ratio = {v: truth_ratio(-right / length, -wrong / length, variant=v, log=True) for v in TRUTH_RATIOS}
     found = {
         "answer_probability": probable.probability,
