@@ -144,10 +144,11 @@ def load_tokenizer(path: str | Path, *, pad: str | None = None) -> Tokenizer:
         InputError: the package ``tokenizers`` is missing (extra ``text``), no such file, a file that is not a
             tokenizer, or no piece to fill rows with.
     """
-    library, path = _library(), Path(path).expanduser()
+    path = Path(path).expanduser()
     path = path / "tokenizer.json" if path.is_dir() else path
     if not path.is_file():
         raise InputError(f"there is no file '{path}': give the path of a tokenizer.json.")
+    library = _library()
     try:
         made = library.Tokenizer.from_file(str(path))
     except Exception as error:  # the package raises no class of its own
