@@ -240,6 +240,7 @@ CONFIG = StudyConfig(
 )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_the_base_reads_its_own_rows_alone():
     dataset = load_dataset("facts")
     problem = problem_of(dataclasses.replace(CONFIG, lora=0), dataset, [])  # the study's, and so its program

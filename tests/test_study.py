@@ -482,6 +482,7 @@ def test_a_run_folder_is_not_continued_with_other_data(done, tmp_path):
         run_study(CONFIG, tmp_path / "run", store=done.out.parent / "populations")
 
 
+@pytest.mark.slow
 def test_equal_epochs_shorten_the_training_of_those_that_see_less(done, tmp_path):
     config = dataclasses.replace(CONFIG, methods="none", hp=(), equal="epochs")
     out = run_study(config, tmp_path / "epochs", store=done.out.parent / "populations")

@@ -64,6 +64,7 @@ def heads(cut=None):
 TRAINED = 4 + 8 * 5  # a pass of 1 + 3 batches to measure, and 8 times a pass and a step
 
 
+@pytest.mark.slow
 def test_the_certified_head_is_trained_to_its_optimum_on_all_data():
     found = heads(TRAINED)
     for i in range(len(HEADS)):

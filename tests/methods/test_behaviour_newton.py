@@ -183,6 +183,7 @@ def test_lissa_keeps_its_best_solution_where_negative_curvature_makes_it_diverge
 # --- first and second order steps of a change of labels ---------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change", ["relabel", "delete"])
 def test_warneckes_first_step_is_tau_times_the_difference_of_gradients(change):
     after = run("warnecke_first", static={"change": change, "batch": 4}, tau=0.02)

@@ -227,6 +227,7 @@ def test_langevin_projects_onto_the_ball(learned):
     np.testing.assert_allclose(outside, 0.5 * free, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_langevin_learns_on_everything_and_goes_on_without_the_request(learned):
     own, calls = recorded(protocol.context(2))
     static = METHODS["langevin"].static

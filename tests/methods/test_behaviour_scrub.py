@@ -132,6 +132,7 @@ def request_losses(settings, original):
     return np.array([[mean(own, i) for i in range(8)] for own in (found, original)])
 
 
+@pytest.mark.slow
 def test_without_decay_the_requests_loss_rises_by_max_passes_alone(original):
     after, before = request_losses([("max_epochs", 3)], original)
     still, _ = request_losses([("max_epochs", 0)], original)

@@ -254,6 +254,17 @@ NAMES = sorted(METHODS)
 MODEL = toy.normed()
 PULLED = ()  # retain-free methods that move without a request
 HOST_LOOP = ("finetune", "scrub")  # checked every time, one with a single kind of update and one with two
+ALONE = (
+    "retrain",
+    "finetune",
+    "scrub",
+    "salun",
+    "ssd",
+    "sfron",
+    "npo",
+    "rmu",
+    "pdu",
+)  # of each kind of fold; others slow
 every_method = pytest.mark.parametrize("name", NAMES)
 
 
@@ -387,7 +398,7 @@ def test_a_plans_phase_is_a_branch_that_runs_alone(unlearned):
     assert " conditional(" in toy.program(made("scrub")[0]).advance.as_text()  # not both sides and a selection
 
 
-@every_method
+@pytest.mark.parametrize("name", [n if n in ALONE else pytest.param(n, marks=pytest.mark.slow) for n in NAMES])
 def test_a_member_equals_itself_unlearned_alone(name, unlearned, original):
     fold, plan, hp = made(name)
     alone, loss = toy.solo(

@@ -133,6 +133,7 @@ def test_a_text_of_padding_alone_gives_finite_gradients():
     assert all(np.isfinite(g).all() for g in jax.tree.leaves(quick_jit(jax.grad(loss))(variables["params"])))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MODELS)
 def test_vmapped_members_in_a_loop_equal_single_ones(name):
     model = build(name, depth=1)

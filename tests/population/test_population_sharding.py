@@ -31,6 +31,7 @@ def test_the_search_for_collectives_finds_one():
     assert toy.collectives(talking.compile()) == {"all-reduce"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("chunk", [1, 8])
 def test_one_device_gives_the_same_numbers_as_four(chunk, trained, one_device):
     alone = toy.train(options=Options(chunk=chunk))
