@@ -264,7 +264,7 @@ ALONE = (
     "npo",
     "rmu",
     "pdu",
-)  # of each kind of fold; others slow
+)  # kinds of fold; others slow
 every_method = pytest.mark.parametrize("name", NAMES)
 
 
