@@ -586,6 +586,7 @@ def test_folders_that_cannot_be_written_are_refused_before_anything_is_trained(t
 PILOT = dataclasses.replace(CONFIG, targets="atypical", similarity="exact", train_size=121, steps=3)
 
 
+@pytest.mark.slow
 def test_pilots_of_an_odd_number_of_images_are_stored_and_never_score_what_they_saw(tmp_path, monkeypatch):
     seen, chosen, margin, spoil = [], [], [], [0]
     tables, choose_targets, evaluate = setups.make_tables, choosing.choose_targets, setups.evaluate

@@ -141,6 +141,7 @@ def test_a_drawn_label_belongs_to_the_row_and_not_to_its_place():
     assert (labels(1, np.arange(50))[1] != drawn).mean() > 0.5
 
 
+@pytest.mark.slow
 def test_labels_are_drawn_once_or_at_every_update(teacher):
     for redraw, alike in ((False, True), (True, False)):
         static = (("redraw", redraw),)

@@ -189,6 +189,7 @@ def test_l2uls_images_fool_the_original_into_different_wrong_labels(teacher, wei
     assert (np.asarray(other.extra["kept"].values[1])[:4] != labels).any()  # drawn anew by the member's key
 
 
+@pytest.mark.slow
 def test_l2ul_ascends_and_holds_its_images_in_proportion_to_their_numbers(weighed, student):
     given, order = asked(), [2, 0, 3]
     away, part = weighed._replace(params=student), jax.tree.map(lambda x: x[jnp.asarray(order)], given.forget)
@@ -264,6 +265,7 @@ def built(teacher, some, radius, static=LADDER):
     return update("amun", begin("amun", teacher, static=static), both(some), static=static, radius=radius)[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("with_request", [False, True])
 def test_amun_fits_the_union_of_retained_and_crossed_examples(with_request, teacher, student):
     some, static = batch(toy.KEPT[8:28]), (*LADDER, ("request", with_request))

@@ -193,6 +193,7 @@ def test_warneckes_first_step_is_tau_times_the_difference_of_gradients(change):
         np.testing.assert_allclose(weights_of(after, member) - weights_of(start(), member), truth, rtol=1e-3, atol=2e-6)
 
 
+@pytest.mark.slow
 def test_warneckes_second_step_is_newtons_with_that_difference():
     damping, rate = 0.3, 0.7
     after = run("warnecke_second", static={"solver": "dense"}, damping=damping, rate=rate)
@@ -255,6 +256,7 @@ def sampled_rows(member):
 _draw = jax.jit(slots, static_argnums=2)
 
 
+@pytest.mark.slow
 def test_woodfisher_weighs_both_sets_and_takes_single_retained_examples():
     alpha, damping = 0.6, 0.05
     after = run("woodfisher", static={"samples": SAMPLES}, alpha=alpha, damping=damping)

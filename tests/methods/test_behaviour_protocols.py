@@ -159,6 +159,7 @@ def test_sisa_counts_the_stages_that_the_request_makes_it_train_again(asked):
     assert found == (0.0, expected) and expected > 0
 
 
+@pytest.mark.slow
 def test_sisa_keeps_constituents_of_unaffected_shards_to_the_bit(most_of_a_shard):
     kept, asked = most_of_a_shard
     without, _ = sisa.begin(protocol.context(2, kept=np.arange(50), requested=EMPTY, recipe=LONGER), SHARDED, {})

@@ -140,6 +140,7 @@ def test_without_decay_the_requests_loss_rises_by_max_passes_alone(original):
     assert (still < before + 0.5).all()  # the min passes alone, which no longer show the request
 
 
+@pytest.mark.slow
 def test_a_single_max_update_an_epoch_from_the_original_does_little(original):
     several, before = request_losses([("max_epochs", 3)], original)
     single, _ = request_losses([("max_epochs", 3), ("forget_batch", 32)], original)

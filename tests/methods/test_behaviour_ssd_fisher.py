@@ -153,6 +153,7 @@ def test_the_variance_is_clamped_then_averaged_over_a_units_inputs(clamp, power)
     np.testing.assert_allclose(flat(found), variance(truth, clamp, power), rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_fisher_adds_noise_of_mean_zero_and_of_that_variance_to_every_weight():
     members, alpha = 80, 1e-4
     own = jax.tree.map(lambda x: np.repeat(x[:1], members, axis=0), start())

@@ -41,6 +41,7 @@ def test_an_upper_bounds_cost_includes_the_models_that_it_fits(job, original):
     toy.same(found.population.variables["state"], original["state"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name, seconds", [("finetune", 2.0), ("oracle_matching", 2.0 + 2.0), ("amnesiac", 2.0)])
 def test_seconds_count_what_is_trained_first_unless_it_is_the_original_training(
     job, original, name, seconds, monkeypatch

@@ -159,6 +159,7 @@ def test_nnx_trains_under_vmap_and_scan(x):
     assert kernels.shape == (3, 32, 8) and (kernels[0] != kernels[1]).any()
 
 
+@pytest.mark.slow
 def test_nnx_modes_and_keys(x):
     model = adapters.from_nnx(Small)
     variables = model.init(jax.random.key(0), x)

@@ -140,6 +140,7 @@ def variance(**lengths):
     return np.asarray(found["state"]["batch_stats"]["norm"]["var"])
 
 
+@pytest.mark.slow
 def test_an_exact_pass_leaves_the_batch_statistics_that_a_flow_leaves():
     flowing, exact = variance(), variance(retain_pass=3)
     assert abs(exact.mean() / flowing.mean() - 1) < 0.1  # the last batch of a pass has one live row and 15 dead
