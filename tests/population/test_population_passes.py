@@ -5,6 +5,7 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 import toy
 from hypothesis import given, settings
 from hypothesis import strategies as st
