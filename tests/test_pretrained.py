@@ -109,6 +109,7 @@ def test_no_program_puts_a_member_axis_on_the_base(trained):
         assert not any(re.search(rf"tensor<\d+x{kernel}xf32>", part) for part in text)
 
 
+@pytest.mark.slow
 def test_a_member_equals_itself_trained_alone(trained, shared):
     keys = member_keys(0, "toy", MEMBERS)
     alone = train(shared, 1, keys=keys[2:3], options=Options(chunk=1))
@@ -158,7 +159,7 @@ def test_new_initialisations_and_layers_by_depth_are_those_of_the_adapters(share
     assert depth_order(language, (1, LENGTH), "int32") == ("block0", "block1")
 
 
-@pytest.mark.parametrize("name", TEACHING)
+@pytest.mark.parametrize("name", [TEACHING[0], *(pytest.param(n, marks=pytest.mark.slow) for n in TEACHING[1:])])
 def test_a_teacher_is_adapters_too(name, shared, trained):
     fold, _, hp = prepare(name, PROBLEM, {}, toy.SIZES)
     start = jax.tree.map(lambda x: x[0], own_of(trained.variables))
