@@ -254,17 +254,7 @@ NAMES = sorted(METHODS)
 MODEL = toy.normed()
 PULLED = ()  # retain-free methods that move without a request
 HOST_LOOP = ("finetune", "scrub")  # checked every time, one with a single kind of update and one with two
-ALONE = (
-    "retrain",
-    "finetune",
-    "scrub",
-    "salun",
-    "ssd",
-    "sfron",
-    "npo",
-    "rmu",
-    "pdu",
-)  # kinds of fold; others slow
+ALONE = ("retrain", "scrub", "ssd", "npo")  # of each kind of fold; others slow
 every_method = pytest.mark.parametrize("name", NAMES)
 
 
