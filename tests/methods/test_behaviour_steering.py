@@ -95,8 +95,10 @@ def test_three_blocks_up_to_the_steered_one_move(depth, layer, blocks):
 def test_an_unknown_layer_lists_the_models_own():
     hidden = Outputs(jnp.zeros((1, 2)), jnp.zeros((1, 3)), {"block0": jnp.zeros((1, 4, 3))})
     with pytest.raises(ValueError, match="unknown layer 'block9': choose one of block0, middle"):
-        rmu.steered(hidden, "block9")
-    assert rmu.steered(hidden._replace(hidden=None), "block9")[0] == ""
+        rmu.steered(PROBLEM, hidden, "block9")
+    assert rmu.steered(PROBLEM, hidden._replace(hidden=None), "block9")[0] == ""
+    name, states = rmu.steered(toy.problem(), hidden, "block9")  # of a classifier of tokens, which has blocks too
+    assert name == "" and states is hidden.features
 
 
 def test_all_other_weights_of_a_decoder_stay_bit_identical():

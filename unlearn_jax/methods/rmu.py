@@ -4,8 +4,8 @@ Li et al. 2024 (arXiv 2403.03218, with the WMDP benchmark): minimise ``mean over
 retain_weight mean over R of |h - h_original|^2 / D`` with h (D,) the states that a block leaves in the residual
 stream, and u uniform in [0, 1]^D, made unit length and drawn once from the member's key. As published the weights of
 that block and of the two before it move and no others; variant: all their weights, not the down-projections alone.
-``layer=middle`` is the middle block, ``layer=block3`` that one (the paper's is the seventh of 32). Where a model gives
-no hidden states, as those of images, h are its features and all weights before them move.
+``layer=middle`` is the middle block, ``layer=block3`` that one (the paper's is the seventh of 32). Where answers
+are classes, or a model gives no hidden states, h are its features and all weights before them move.
 
 Variant: the positions that count are those that predict a token of the answer, in F and in R; the paper takes all
 tokens of running text, where every token is an answer. Evaluation mode throughout.
@@ -26,13 +26,13 @@ from unlearn_jax.types import Array, Method, Outputs, PyTree
 REACH = 3  # blocks whose weights move: the steered one and those before it
 
 
-def steered(outputs: Outputs, layer: str) -> tuple[str, Array]:
-    """Name and states (B, T, D) of the steered block, or "" and the features (B, D) of a model without hidden states.
+def steered(problem: Problem, outputs: Outputs, layer: str) -> tuple[str, Array]:
+    """Name and states (B, T, D) of the steered block; "" and the features (B, D) where there is none to steer.
 
     Raises:
         InputError: a layer that the model does not have.
     """
-    if outputs.hidden is None:
+    if outputs.hidden is None or problem.task.token_logprob is None:
         return "", outputs.features
     names = list(outputs.hidden)
     name = choose("layer", layer, ("middle", *names))
@@ -47,7 +47,7 @@ def moving(problem: Problem, params: PyTree, trained: Trained, layer: str) -> Py
             {"params": params, "state": trained.state}, jnp.zeros(problem.example.shape, problem.example.dtype)
         )[0]
     )
-    name, names = steered(outputs, layer)[0], list(outputs.hidden or ())
+    name, names = steered(problem, outputs, layer)[0], list(outputs.hidden or ())
     live = set(names[max(0, names.index(name) - REACH + 1) : names.index(name) + 1]) if name else set()
     live = live & set(params) or set(params)
     return {
@@ -60,7 +60,7 @@ def build(problem: Problem, static: dict, hp: dict) -> Method:
     layer = static["layer"]
 
     def apart(student, batch, goal):
-        states = steered(problem.model.apply(student, batch.inputs, train=False)[0], layer)[1]
+        states = steered(problem, problem.model.apply(student, batch.inputs, train=False)[0], layer)[1]
         return answer_mean(jnp.square(states - goal(states)).mean(axis=-1), batch)
 
     def lose(student, trained, batch):
@@ -72,7 +72,7 @@ def build(problem: Problem, static: dict, hp: dict) -> Method:
         return apart(student, batch, goal)
 
     def hold(student, trained, batch, key):
-        goal = lambda states: steered(frozen(problem, trained.extra["teacher"], batch.inputs), layer)[1]
+        goal = lambda states: steered(problem, frozen(problem, trained.extra["teacher"], batch.inputs), layer)[1]
         return apart(student, batch, goal), student["state"]
 
     extra = lambda key, variables: {"teacher": variables, "key": jax.random.key_data(key)}
@@ -96,6 +96,6 @@ ENTRY = Entry(
         "cifar": ({"lr": 1e-4}, "ours, not tuned: the paper is on text; a rate of Adam that larger networks bear"),
         "language": (LANGUAGE[0], LANGUAGE[1] + "; scale 2 and weight 1 as there (the paper: 6.5 and 1,200)"),
     },
-    notes="of models without hidden states, the features are steered",
+    notes="of classifiers, the features are steered",
     reads=BOTH,
 )
