@@ -42,7 +42,7 @@ class StudyConfig:
     context: int = 0
     """tokens after which a text is cut; 0 = 64 (tokens) or 256 (minilm)"""
     tokenizer: str = ""
-    """a tokenizer.json, or its folder, for features=tokens; empty = the words of the training texts"""
+    """for features=tokens: byte_pair (trained on the texts), or a tokenizer.json or its folder; empty = words"""
     lora: int = 0
     """rank of the adapters that members train on a frozen base, which knows no target; 0 = train all weights"""
     similarity: str = "near"

@@ -96,6 +96,14 @@ def test_texts_beyond_the_context_are_cut_and_counted():
     assert read_texts(DATA, Features("tokens", context=40)).about.notes == ()
 
 
+def test_byte_pairs_are_learned_from_the_fitted_texts():
+    pytest.importorskip("tokenizers", reason="byte pairs need the extra 'text'")
+    read = make_reader(Features("tokens", vocabulary=300, context=6, tokenizer="byte_pair"), ["a banana band"] * 5)
+    ids, cut = read.encode(["banana", "zzzzzzzz unseen"])
+    assert ids.shape == (2, 6) and ids.dtype == np.int32 and cut == 1 and read.vocab <= 300
+    assert (ids[0] > 0).sum() < (ids[1] > 0).sum()  # a known word is fewer pieces, and nothing is unknown
+
+
 def test_a_tokenizer_of_the_users_own_has_its_padding_moved_to_zero(tmp_path):
     library = pytest.importorskip("tokenizers", reason="reads tokenizer.json")
     words = {"the": 0, "[PAD]": 1, "[UNK]": 2, "wheat": 3}

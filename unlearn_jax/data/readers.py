@@ -15,13 +15,14 @@ from typing import NamedTuple
 import numpy as np
 
 from unlearn_jax.data.text_measures import WORD
-from unlearn_jax.data.tokenizer import load_tokenizer, word_tokenizer
+from unlearn_jax.data.tokenizer import byte_pair_tokenizer, load_tokenizer, word_tokenizer
 from unlearn_jax.errors import InputError, choose
 
 TERMS, DIMENSIONS = 4_000, 256  # of TF-IDF, before and after the projection
 WORDS, CONTEXT = 8_000, 64  # token numbers, and tokens of a row
 MINILM = "UNLEARN_JAX_MINILM"  # the environment variable with the folder of its files
 MINILM_CONTEXT = 256
+BYTE_PAIR = "byte_pair"  # a tokenizer trained on the texts
 PADDING = 0  # of the encoder
 MOST_KEPT = 8  # results
 _KEPT: dict[str, tuple[np.ndarray, int]] = {}  # the embeddings of this process by digest
@@ -33,7 +34,7 @@ class Features(NamedTuple):
     name: str = "tfidf"  # of `READERS`
     vocabulary: int = 0  # most terms or token numbers
     context: int = 0  # tokens after which a text is cut
-    tokenizer: str = ""  # a tokenizer.json, or its folder; '' = the words of the texts
+    tokenizer: str = ""  # `BYTE_PAIR`, a tokenizer.json, or its folder; '' = the words of the texts
     cache: Path | None = None  # folder in which embeddings are kept
 
 
@@ -98,12 +99,14 @@ def words(text: str) -> list[str]:
 
 
 def tokens(features: Features, texts: Sequence[str]) -> Reader:
-    """Token numbers (n, context) int32, 0 = padding: the words of the fitted texts, or a tokenizer of the user's own.
+    """Token numbers (n, context) int32, 0 = padding: words or byte pairs of the fitted texts, or a tokenizer file.
 
     A tokenizer of the user's own is as it is: what it knows of a target it knew before.
     """
     length = features.context or CONTEXT
-    if features.tokenizer:
+    if features.tokenizer == BYTE_PAIR:
+        made = byte_pair_tokenizer(texts, max_size=features.vocabulary or WORDS, lower=True)
+    elif features.tokenizer:
         made = load_tokenizer(features.tokenizer)
     else:
         made = word_tokenizer(texts, max_size=features.vocabulary or WORDS, lower=True)
