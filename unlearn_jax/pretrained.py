@@ -11,7 +11,6 @@ them, with a new head; they are under ``shared["start"]``, an argument of the pr
 from __future__ import annotations
 
 import functools
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -22,6 +21,7 @@ import numpy as np
 
 from unlearn_jax.data.arrays import Dataset
 from unlearn_jax.data.kinds import KINDS
+from unlearn_jax.data.readers import minilm_folder
 from unlearn_jax.errors import InputError
 from unlearn_jax.methods import prepare
 from unlearn_jax.methods.common import Problem
@@ -36,7 +36,6 @@ from unlearn_jax.types import Model, Population, Variables
 HEADLESS = ("decoder",)  # models whose output layer is part of the base
 PUBLISHED = ("minilm",)  # models that begin at weights read from a folder
 ADAPTABLE = (*HEADLESS, *PUBLISHED)
-FOLDER = "UNLEARN_JAX_MINILM"  # environment variable that names it
 
 
 class Pretrained(NamedTuple):
@@ -88,7 +87,7 @@ def pretrained(
     check_rank(rank, name)
     shape, held, reader = tuple(input_shape), {}, None
     if name in PUBLISHED:
-        reader = published_folder(folder)
+        reader = Path(folder or minilm_folder())
         held = load_published(reader)
         options |= sizes_of(held)
     model = _model(name, num_classes, shape, rank, tuple(sorted(options.items())))
@@ -111,14 +110,6 @@ def check_rank(rank: int, name: str) -> None:
 def adapted(model: Model, name: str, rank: int) -> Model:
     """``model`` with adapters of this rank on its attention layers, and with its head, if it has one, trained whole."""
     return lora(model, rank=rank, alpha=2.0 * rank, whole=() if name in HEADLESS else ("head",))
-
-
-def published_folder(folder: str | Path | None = None) -> Path:
-    """The folder of published weights: the given one, else that of the environment; `InputError` where neither is."""
-    given = folder or os.environ.get(FOLDER)
-    if not given:
-        raise InputError(f"minilm begins at published weights: set {FOLDER} to a folder with all-MiniLM-L6-v2.")
-    return Path(given)
 
 
 @functools.lru_cache(maxsize=1)

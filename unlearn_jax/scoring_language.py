@@ -57,17 +57,18 @@ def _tables(scores, answers: np.ndarray, true: np.ndarray, texts: list[str]) -> 
     among = scores.scores[alive].astype(np.float64)
     right = np.take_along_axis(among, true[None, :, None], axis=2)[..., 0]
     wrong = among[:, np.arange(among.shape[2])[None, :] != true[:, None]].reshape(*right.shape, among.shape[2] - 1)
-    ratio = {v: truth_ratio(-right / length, -wrong / length, variant=v, log=True) for v in TRUTH_RATIOS}
+    losses = -right / length, -wrong / length  # per token
+    ratio, log = truth_ratio(*losses), {v: truth_ratio(*losses, variant=v, log=True) for v in TRUTH_RATIOS}
     found = {
         "answer_probability": probable.probability,
         "share": np.exp(right - np.logaddexp.reduce(among, axis=2)),
         "rouge_l": np.stack([rouge_l_recall(list(one), list(answers)) for one in greedy]) if len(greedy) else right,
         "exact_memorisation": exact_memorisation(likeliest, answers, mask),
         "extraction_strength": extraction_strength(likeliest, answers, mask),
-        "log_truth_ratio": ratio["paper"],
-        "log_truth_ratio_public": ratio["public"],
-        "truth_ratio_forget": truth_ratio_scores(np.exp(np.clip(ratio["paper"], -700, 700)), "forget"),
-        "truth_ratio_retain": truth_ratio_scores(np.exp(np.clip(ratio["paper"], -700, 700)), "retain"),
+        "log_truth_ratio": log["paper"],
+        "log_truth_ratio_public": log["public"],
+        "truth_ratio_forget": truth_ratio_scores(ratio, "forget"),
+        "truth_ratio_retain": truth_ratio_scores(ratio, "retain"),
         "loss": -probable.loss,
         "min_k": min_k(logprob, mask),
         "min_k_plus_plus": min_k_plus_plus(logprob, mean, std, mask),

@@ -254,6 +254,7 @@ def test_missing_weights_say_how_to_point_to_them(monkeypatch, tmp_path):
     for folder in ("", str(tmp_path)):
         monkeypatch.setenv(readers.MINILM, folder)
         with pytest.raises(
-            InputError, match="set it to a folder that holds model.safetensors.*or take --features tfidf"
+            InputError,
+            match="set UNLEARN_JAX_MINILM to a folder that holds model.safetensors.*or take --features tfidf",
         ):
             make_reader(Features("minilm"), ["a"])

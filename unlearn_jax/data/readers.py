@@ -161,8 +161,8 @@ def minilm_folder() -> str:
     if not folder or not all((Path(folder) / name).is_file() for name in ("model.safetensors", "tokenizer.json")):
         named = f"{MINILM} is '{folder}'" if folder else f"{MINILM} is not set"
         raise InputError(
-            f"the weights of MiniLM were not found ({named}): set it to a folder that holds model.safetensors and "
-            "tokenizer.json of all-MiniLM-L6-v2, or take --features tfidf."
+            f"the weights of MiniLM were not found ({named}): set {MINILM} to a folder that holds model.safetensors "
+            "and tokenizer.json of all-MiniLM-L6-v2, or take --features tfidf."
         )
     return folder
 
