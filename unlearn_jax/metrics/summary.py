@@ -137,6 +137,8 @@ class Draws(NamedTuple):
     both: np.ndarray  # (resamples,) members and clusters drawn
     members: np.ndarray  # (resamples,) members drawn
     n: int  # members that count
+    clusters: int = 0  # clusters of examples that were drawn, 0 = not told
+    freedom: int = 0  # degrees of freedom of the members of all populations together, 0 = n - 1
 
 
 def draws_of(figure: Callable[[list], np.ndarray], values: Values, seed: int, resamples: int) -> Draws:
