@@ -61,7 +61,7 @@ def guarded(run: Callable[[], object]) -> int:
 @contextmanager
 def watched(quiet: bool):
     """A study's `Watch` that draws members done, examples per second and time left while the block runs."""
-    from unlearn_jax.study import Watch
+    from unlearn_jax.setup import Watch
 
     if quiet:
         yield Watch()

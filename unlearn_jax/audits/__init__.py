@@ -1,0 +1,1 @@
+"""Audits of whole populations: read back, measured, told with intervals and null bands."""

@@ -1,0 +1,243 @@
+"""A finished study's populations, read back from its store and looked at with their weights.
+
+The study is run again up to the point where it would measure: every chunk of trained members that is in the store is
+read, so nothing is trained but the second oracle population, from which null bands come.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from unlearn_jax.audits import probing
+from unlearn_jax.audits.panels import SPLITS, Ground, Panel, Panels
+from unlearn_jax.audits.relearning import Relearning, relearned
+from unlearn_jax.config import StudyConfig
+from unlearn_jax.data.kinds import KINDS, Made
+from unlearn_jax.errors import InputError
+from unlearn_jax.metrics.representation import gradient_coupling, weight_distance
+from unlearn_jax.outcomes import NULL, Level, Outcome, level_of, methods, references
+from unlearn_jax.population.evaluate import evaluate, predict
+from unlearn_jax.population.run import Stored, chunk_width
+from unlearn_jax.scoring import REFERENCES, recipe_model
+from unlearn_jax.setup import SILENT, Setup, Watch, absent_references, axes_of, prepare_study
+from unlearn_jax.trees import join_shared, split_shared, take_members
+from unlearn_jax.types import Model, Variables
+
+AUDITED = 1000  # most examples of rest and of test, a fixed random subset
+FEATURED = 8  # members whose features and gradients are taken
+NOISE = (0.0, 0.01, 0.03, 0.1, 0.2, 0.4)  # root mean square a pixel value; times sqrt(values) = Euclidean radius
+
+
+ROLES = ("oracle", "retrain", "original", *(r for r in REFERENCES if r not in ("oracle", "retrain", "original")), NULL)
+
+
+class Settings(NamedTuple):
+    """How an audit measures."""
+
+    relearning: Relearning
+    noise: tuple[float, ...] = NOISE
+    audited: int = AUDITED
+
+
+def read_config(run: Path) -> tuple[StudyConfig, dict]:
+    """The configuration of a finished study and its manifest.
+
+    Raises:
+        InputError: no run folder, a run that is not finished, or a manifest that no study wrote.
+    """
+    try:
+        manifest = json.loads((run / "manifest.json").read_text(encoding="utf-8"))
+        asked = {k: tuple(v) if isinstance(v, list) else v for k, v in manifest["asked"].items()}
+        config, status = StudyConfig(**asked), manifest["status"]
+    except FileNotFoundError:
+        raise InputError(f"'{run}' has no manifest.json: give the run folder of experiments/study.py.") from None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        raise InputError(f"'{run}' has a manifest.json that no study of this version wrote: run it again.") from None
+    if status != "complete":
+        raise InputError(f"the run in '{run}' is not complete: run its experiments/study.py command again first.")
+    return config, manifest
+
+
+def replayed(run: Path, settings: Settings, *, store: Path | None = None, watch: Watch = SILENT, **options) -> Panels:
+    """The populations of a study's last copies level, with everything that an audit asks of their weights.
+
+    Args:
+        run: run folder of a finished study.
+        settings: how to measure.
+        store: where its trained members are kept; default ``populations`` beside the run folder.
+        watch: progress.
+        options: ``chunk``, ``axis``, ``loop``, ``data_dir``.
+
+    Raises:
+        InputError: see `read_config`; missing data.
+    """
+    config, _ = read_config(run)
+    setup = prepare_study(config, watch, store=store or run.parent / "populations", **options)
+    setup = setup._replace(options=setup.options._replace(progress=watch.advance))
+    copies = max(copies for copies, _ in axes_of(config))
+    level = level_of(setup, copies, next(gamma for m, gamma in axes_of(config) if m == copies))
+    absent = absent_references(setup.bench, level.rows)
+    look = Look(setup, level, settings)
+    outcomes, _ = references(setup, level, {}, watch, absent, ROLES, look.visit)
+    original = next(o for o in outcomes if o.name == "original")
+    outcomes += methods(setup, level, original, watch, look.visit)
+    facts = {
+        "dataset": setup.dataset.name,
+        "model": recipe_model(setup),
+        "targets": config.targets,
+        "similarity": config.similarity,
+        "copies": copies,
+        "gamma": float(level.rows[0].gamma),
+    }
+    costs = {
+        look.label(o): {"seconds": o.population.seconds, "grad_evals_forget": o.grad_evals[0], "grad_evals_retain": o.grad_evals[1]}
+        for o in outcomes
+    }
+    return Panels(look.ground, look.panels, facts, look.about, costs)
+
+
+class Look:
+    """Visits each population while its weights are there, and keeps what the battery needs.
+
+    Holds the weights of the originals, the oracles and the retrained models, with which the others are compared.
+    """
+
+    def __init__(self, setup: Setup, level: Level, settings: Settings):
+        self.setup, self.level, self.settings = setup, level, settings
+        self.panels: list[Panel] = []
+        self.about: dict[str, np.ndarray] = {}
+        self._kept: dict[str, Variables] = {}
+        self._columns = [self._splits(rows) for rows in level.rows]
+        self.ground = [self._ground(columns) for columns in self._columns]
+
+    @staticmethod
+    def label(outcome: Outcome) -> str:
+        """Name with setting."""
+        return f"{outcome.name}[{outcome.setting}]" if outcome.setting else outcome.name
+
+    def _splits(self, rows) -> dict[str, np.ndarray]:
+        """Stored rows of each split that a request has, at most `Settings.audited` of rest and test."""
+        found = {}
+        for split in SPLITS:
+            at, most = np.sort(getattr(rows, split)), self.settings.audited
+            if split in ("rest", "test") and len(at) > most:
+                at = np.sort(np.random.default_rng([self.setup.config.seed, 9]).choice(at, most, replace=False))
+            if len(at):
+                found[split] = at
+        return found
+
+    def _ground(self, columns: dict[str, np.ndarray]) -> Ground:
+        """Labels, clusters and distances of one request's examples."""
+        bench, alone = self.setup.bench, ("rest", "test")
+        labels = {split: self._truth(at) for split, at in columns.items()}
+        clusters = {split: at if split in alone else bench.cluster[at] for split, at in columns.items()}
+        embed = KINDS[bench.kind].embedding
+        every = np.concatenate(list(columns.values()))
+        texts = None if bench.texts is None else bench.texts[every]
+        vectors = np.asarray(embed(Made(bench.inputs[every], bench.targets[every], texts), slice(None)), np.float64)
+        vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+        parts = dict(zip(columns, np.split(vectors, np.cumsum([len(at) for at in columns.values()])[:-1])))
+        nearest = {split: 1.0 - (v @ parts["forget"].T).max(axis=1) for split, v in parts.items()}
+        return Ground(labels, clusters, nearest)
+
+    def _truth(self, rows: np.ndarray) -> np.ndarray:
+        """Which of the possible answers is true: the class, or the number of the candidate."""
+        setup, candidates = self.setup, self.setup.problem.task.candidates
+        if candidates is None:
+            return setup.bench.labels[rows].astype(np.int64)
+        batch = probing.batch_of(setup.bench.inputs[rows], setup.bench.targets[rows])
+        return np.asarray(candidates.truth(batch)).astype(np.int64)
+
+    def visit(self, outcome: Outcome, model: Model) -> None:
+        """Measure one population."""
+        variables, own = outcome.population.variables, model is self.setup.problem.model
+        if outcome.name in ("original", "retrain", "oracle") and not outcome.setting:
+            self._kept[outcome.name] = variables
+        serve = [np.flatnonzero(self.level.request_of == r) for r in range(len(self._columns))]
+        logits = [self._answers(model, take_members(variables, mine), r) for r, mine in enumerate(serve)]
+        measured = self._measured(outcome, variables) if own else {}
+        self.panels.append(Panel(outcome.name, outcome.setting, outcome.role, logits, measured))
+        if outcome.name == "original":
+            self.about |= self._of_the_study()
+
+    def _answers(self, model: Model, variables: Variables, request: int) -> dict[str, np.ndarray]:
+        """Answers of members that serve a request on its examples, by split."""
+        setup, columns = self.setup, self._columns[request]
+        at = np.concatenate(list(columns.values()))
+        data = Stored(setup.stored.inputs[at], setup.stored.targets[at])
+        members = len(jax.tree.leaves(split_shared(variables)[0])[0])
+        width, axis = chunk_width(members, setup.options), setup.options.axis
+        if setup.problem.task.candidates is None:
+            found = predict(model, variables, data, width=width, axis=axis)
+        else:
+            decoder = setup.decoder if model is setup.problem.model else None
+            found = evaluate(model, setup.problem.task, variables, data, width=width, axis=axis, decoder=decoder).scores
+        stops = np.cumsum([len(rows) for rows in columns.values()])[:-1]
+        return dict(zip(columns, np.split(np.asarray(found, np.float32), stops, axis=1)))
+
+    def _measured(self, outcome: Outcome, variables: Variables) -> dict[str, np.ndarray]:
+        """Relearning, perturbed images, features and weights of one population."""
+        setup, found = self.setup, {}
+        rows = [self.level.rows[r] for r in self.level.request_of]
+        requested, similar = [r.requested for r in rows], [r.similar for r in rows]
+        for name, benign in (("relearning", False), ("benign_relearning", True)):
+            if benign and not min(map(len, similar)):
+                continue
+            stay = similar if min(map(len, similar)) else [r.rest for r in rows]
+            found[name] = relearned(
+                setup.problem, setup.stored, variables, requested, stay, self.settings.relearning,
+                benign=benign, seed=setup.config.seed, options=setup.options,
+            )  # fmt: skip
+        if setup.bench.kind == "image" and setup.config.requests == 1:
+            found |= self._perturbed(variables)
+        shown = self._columns[0]
+        at = np.concatenate([shown[s] for s in shown])
+        found["features"] = probing.member_features(setup.problem, variables, setup.bench.inputs[at], members=FEATURED)
+        start = self._kept.get("original")
+        if start is not None and outcome.name != "original":
+            for reference in ("original", "retrain"):
+                other = self._kept.get(reference)
+                if other is not None:
+                    found |= {f"weights_from_{reference}/{k}": v for k, v in moved(variables, other).items()}
+        return found
+
+    def _perturbed(self, variables: Variables) -> dict[str, np.ndarray]:
+        """Sureness of the targets' labels at noisy and at targeted images."""
+        setup, found = self.setup, {}
+        at = self._columns[0]["forget"]
+        batch = probing.batch_of(setup.bench.inputs[at], setup.bench.targets[at])
+        radii = np.asarray(self.settings.noise) * np.sqrt(np.prod(batch.inputs.shape[1:]))
+        found["noisy"] = probing.noisy_recognition(setup.problem, variables, batch, radii, seed=setup.config.seed)
+        others = [self._kept[name] for name in ("retrain", "oracle") if name in self._kept]
+        if len(others) == 2:
+            said = probing.targeted_recognition(setup.problem, variables, others, batch, radii)
+            found |= dict(zip(("targeted", "targeted_retrain", "targeted_oracle"), said))
+        return found
+
+    def _of_the_study(self) -> dict[str, np.ndarray]:
+        """How the originals' gradients on the targets point along those on S and rest; untrained models' answers."""
+        setup, original = self.setup, self._kept["original"]
+        columns, gradients = self._columns[0], {}
+        for split in ("forget", "similar", "rest"):
+            if split in columns:
+                at = columns[split]
+                batch = probing.batch_of(setup.bench.inputs[at], setup.bench.targets[at])
+                gradients[split] = probing.flat_gradients(setup.problem, original, batch, members=FEATURED)
+        others = [split for split in gradients if split != "forget"]
+        found = {f"coupling/{s}": gradient_coupling(gradients["forget"], gradients[s]) for s in others}
+        keys = jax.random.split(jax.random.fold_in(jax.random.key(setup.config.seed), 31), FEATURED)
+        example = jnp.zeros(setup.problem.example.shape, setup.problem.example.dtype)
+        fresh = jax.tree.map(np.asarray, jax.vmap(lambda key: setup.problem.model.init(key, example))(keys))
+        untrained = join_shared(fresh, split_shared(original)[1])
+        return found | {"untrained": self._answers(setup.problem.model, untrained, 0)["forget"]}
+
+
+def moved(variables: Variables, reference: Variables) -> dict[str, np.ndarray]:
+    """Relative Euclidean distance of each layer's weights from those of the same member of a reference; (N,) each."""
+    return weight_distance(probing.layers(variables), probing.layers(reference))
