@@ -22,7 +22,7 @@ from unlearn_jax.trees import join_shared, take_members
 from unlearn_jax.types import Model, Population
 from unlearn_jax.unlearn import Job, unlearn
 
-NULL = "null"  # role of a second oracle population, for null bands; never scored by a study
+NULLS = ("null", "null_b")  # roles of further oracle populations, for null bands; never scored by a study
 
 
 class Outcome(NamedTuple):
@@ -73,7 +73,7 @@ def references(
         memory: populations of earlier levels, added to.
         watch: progress.
         absent: roles that cannot be trained.
-        roles: what is trained; `NULL` is a second oracle.
+        roles: what is trained; those of `NULLS` see what the oracle sees.
         visit: called with each population trained or read, before its weights are let go.
 
     Returns:
@@ -86,7 +86,7 @@ def references(
     for role in (role for role in roles if role not in absent):
         kept = [
             reference_rows(
-                "oracle" if role == NULL else role, setup.bench, level.rows[r], i, config.seed, found[r].groups
+                "oracle" if role in NULLS else role, setup.bench, level.rows[r], i, config.seed, found[r].groups
             )
             for i, r in enumerate(level.request_of)
         ]

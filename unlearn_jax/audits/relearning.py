@@ -46,7 +46,9 @@ def relearning_fold(problem: Problem) -> Fold:
         def known(params, trained, batches: Batches) -> Array:
             logits = own.model.apply({"params": params, "state": trained.state}, batches.forget.inputs)[0].logits
             speaks = own.task.token_logprob is not None
-            right = jnp.exp(-own.task.loss(logits, batches.forget)) if speaks else own.task.correct(logits, batches.forget)
+            right = (
+                jnp.exp(-own.task.loss(logits, batches.forget)) if speaks else own.task.correct(logits, batches.forget)
+            )
             return weighted_mean(right, batches.forget.weight)
 
         def loss(params, trained, batches: Batches, key) -> tuple:

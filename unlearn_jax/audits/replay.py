@@ -21,7 +21,7 @@ from unlearn_jax.config import StudyConfig
 from unlearn_jax.data.kinds import KINDS, Made
 from unlearn_jax.errors import InputError
 from unlearn_jax.metrics.representation import gradient_coupling, weight_distance
-from unlearn_jax.outcomes import NULL, Level, Outcome, level_of, methods, references
+from unlearn_jax.outcomes import NULLS, Level, Outcome, level_of, methods, references
 from unlearn_jax.population.evaluate import evaluate, predict
 from unlearn_jax.population.run import Stored, chunk_width
 from unlearn_jax.scoring import REFERENCES, recipe_model
@@ -34,7 +34,8 @@ FEATURED = 8  # members whose features and gradients are taken
 NOISE = (0.0, 0.01, 0.03, 0.1, 0.2, 0.4)  # root mean square a pixel value; times sqrt(values) = Euclidean radius
 
 
-ROLES = ("oracle", "retrain", "original", *(r for r in REFERENCES if r not in ("oracle", "retrain", "original")), NULL)
+FIRST = ("oracle", "retrain", "original")
+ROLES = (*FIRST, *(role for role in REFERENCES if role not in FIRST), *NULLS)
 
 
 class Settings(NamedTuple):
@@ -96,7 +97,11 @@ def replayed(run: Path, settings: Settings, *, store: Path | None = None, watch:
         "gamma": float(level.rows[0].gamma),
     }
     costs = {
-        look.label(o): {"seconds": o.population.seconds, "grad_evals_forget": o.grad_evals[0], "grad_evals_retain": o.grad_evals[1]}
+        look.label(o): {
+            "seconds": o.population.seconds,
+            "grad_evals_forget": o.grad_evals[0],
+            "grad_evals_retain": o.grad_evals[1],
+        }
         for o in outcomes
     }
     return Panels(look.ground, look.panels, facts, look.about, costs)

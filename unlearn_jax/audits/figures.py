@@ -1,0 +1,148 @@
+"""The battery applied: every figure of every population, raw, as a signed gap, or against a reference."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+
+import numpy as np
+
+from unlearn_jax.audits import engine
+from unlearn_jax.audits.battery import OWN, PAIRS, REFERENCES, Own, Pair
+from unlearn_jax.audits.engine import Precision, applied, plain
+from unlearn_jax.audits.records import NO_BAND, Figure
+from unlearn_jax.audits.views import View
+from unlearn_jax.metrics import Draws
+from unlearn_jax.metrics.resampling import t_estimate
+from unlearn_jax.outcomes import NULLS
+
+
+
+Told = Callable[[str], None]
+
+
+class Bench:
+    """All populations' views, with what several figures share; holds no state but a cache."""
+
+    def __init__(self, views: dict[str, list[View]], how: Precision):
+        self.views, self.how = views, how
+        self.references = [name for name in REFERENCES if name in views]
+        nulls = [name for name in NULLS if name in views]
+        self.kind = "oracle" if "oracle" in views else self.references[0]  # whose noise the null bands show
+        self.alike = [self.kind, *nulls]  # populations of that kind
+        self._made: dict = {}
+
+    @property
+    def judged(self) -> list[str]:
+        """Labels of the populations that figures are made of: one null population stands for a perfect method."""
+        return [label for label in self.views if label != "null_b"]
+
+    def once(self, key, make):
+        """The value under a key, made where it is not there."""
+        if key not in self._made:
+            self._made[key] = make()
+        return self._made[key]
+
+    def role(self, label: str) -> str:
+        """Whose member draws a population shares."""
+        return self.views[label][0].panel.role
+
+    def members(self, label: str) -> int:
+        """Fewest members that serve a request."""
+        return min(len(next(iter(view.panel.logits[view.request].values()))) for view in self.views[label])
+
+    def clusters(self, split: str) -> list[np.ndarray]:
+        """Cluster numbers of a split, by request."""
+        return [view.clusters(split) for view in self.views[self.kind]]
+
+
+def own_tables(bench: Bench, spec: Own, label: str) -> list[np.ndarray] | None:
+    """A population's values by request; None where the figure is not there."""
+
+    def made():
+        tables = [spec.values(view) for view in bench.views[label]]
+        return None if any(table is None for table in tables) else tables
+
+    return bench.once((spec.metric, spec.variant, spec.split, label), made)
+
+
+def own_draws(bench: Bench, spec: Own, label: str) -> Draws | None:
+    """Draws of the mean of a population's values."""
+    tables = own_tables(bench, spec, label)
+    if tables is None:
+        return None
+    clusters = bench.clusters(spec.split) if bench.views[label][0].has(spec.split) else None
+    make = lambda: engine.member_draws(tables, bench.role(label), clusters, bench.how)
+    return bench.once(("draws", spec.metric, spec.variant, spec.split, label), make)
+
+
+def own_figures(bench: Bench, spec: Own) -> list[Figure]:
+    """A figure of single models, as it is and minus each reference's."""
+    found, none = [], own_draws(bench, spec, bench.kind)
+    if none is None:
+        return []
+    pools = engine.pooled_members([t for t in (own_tables(bench, spec, name) for name in bench.alike) if t is not None])
+    size = bench.members(bench.kind)
+    band = engine.null_band(engine.gap_of_means, pools, size, 2, bench.how)
+    for label in bench.judged:
+        draws = own_draws(bench, spec, label)
+        if draws is None:
+            continue
+        panel = bench.views[label][0].panel
+        keys = (panel.name, panel.setting, spec.metric, spec.variant, spec.split)
+        found.append(Figure(*keys, "", plain(draws), none.value, NO_BAND, draws))
+        for reference in bench.references:
+            other = own_draws(bench, spec, reference)
+            if label != reference and other is not None:
+                gap = applied(lambda u, r: u - r, draws, other)
+                name = (*keys[:2], f"{spec.metric}_gap", *keys[3:])
+                found.append(Figure(*name, reference, plain(gap), 0.0, band, gap))
+    return found
+
+
+def pair_figures(bench: Bench, spec: Pair) -> list[Figure]:
+    """A figure of whole populations against each reference, with its null band."""
+    if not all(view.has(spec.split) for view in bench.views[bench.kind]) or any(n not in bench.views for n in spec.also):
+        return []
+    arrays = lambda label: [spec.takes(view) for view in bench.views[label]]
+    extras, clusters = [arrays(name) for name in spec.also], bench.clusters(spec.split)
+    labels = [view.labels(spec.split) for view in bench.views[bench.kind]]
+
+    def figure(*populations, request: int) -> np.ndarray:
+        return spec.figure(*populations, **({"labels": labels[request]} if spec.labelled else {}))
+
+    def held(u, r, request: int) -> float:
+        return float(np.mean(figure(u, r, *(extra[request] for extra in extras), request=request)))
+
+    pools = engine.pooled_members([arrays(name) for name in bench.alike])
+    band = engine.null_band(held, pools, bench.members(bench.kind), spec.sides, bench.how)
+    found = []
+    for reference in (name for name in bench.references if name in spec.against):
+        for label in bench.judged:
+            if label == reference:
+                continue
+            populations = list(zip(arrays(label), arrays(reference), *extras))
+            roles = [bench.role(name) for name in (label, reference, *spec.also)]
+            draws = engine.pair_draws(figure, populations, roles, clusters, bench.how)
+            panel = bench.views[label][0].panel
+            estimate = t_estimate(draws, low=spec.low, high=spec.high, scale=spec.scale)
+            keys = (panel.name, panel.setting, spec.metric, spec.variant, spec.split, reference)
+            found.append(Figure(*keys, estimate, band.mean, band, draws))
+    return found
+
+
+def audited(bench: Bench, told: Told = lambda text: None, own=OWN, pairs=PAIRS) -> list[Figure]:
+    """Every figure of the battery.
+
+    Args:
+        bench: the populations.
+        told: called with the name of each metric before it is measured.
+        own: figures of single models.
+        pairs: figures of whole populations.
+    """
+    found = []
+    for specs, make in ((own, own_figures), (pairs, pair_figures)):
+        for spec in specs:
+            told(" ".join(filter(None, (spec.metric, spec.variant, spec.split))))
+            found += make(bench, spec)
+    return found

@@ -1,0 +1,107 @@
+"""Populations that somebody trained elsewhere, from files of their logits."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from zipfile import BadZipFile
+
+import numpy as np
+
+from unlearn_jax.audits.panels import SPLITS, Ground, Panel, Panels
+from unlearn_jax.errors import InputError
+
+REFERENCES = ("retrain", "oracle")
+ASK = "give --logits original=a.npz retrain=b.npz unlearned=c.npz"
+ALIASES = {"retain": "rest", "train": "rest", "heldout": "test", "held_out": "test"}
+
+
+def read_logits(files: dict[str, Path]) -> Panels:
+    """Populations of the user's own.
+
+    Args:
+        files: name -> ``.npz`` with ``logits`` (members, examples, classes), or (examples, classes) of one model. At
+            least one file also holds, of the same examples, ``labels`` (examples,) and ``split`` (examples,): words
+            among forget, similar, rest (or retain), test, test_similar; if it likes, ``cluster`` (examples,) numbers.
+            The names ``original``, ``retrain``, ``oracle``, ``placebo``, ``dedup`` and ``null`` (a second population of
+            the kind of the reference) mean what they mean in a study, all others are unlearned models.
+
+    Raises:
+        InputError: a file that is missing or not such an archive, populations of other examples, no reference or
+            nothing to audit.
+    """
+    if not set(files) & set(REFERENCES):
+        raise InputError(f"--logits names no reference: {ASK}, with retrain or oracle among the names.")
+    known = {"original", "placebo", "dedup", "null", *REFERENCES}
+    if not set(files) - known:
+        raise InputError(f"--logits names nothing that was unlearned: {ASK}.")
+    read = {name: _arrays(name, path) for name, path in files.items()}
+    logits = {name: _checked_logits(name, arrays["logits"]) for name, arrays in read.items()}
+    shapes = {name: x.shape[1:] for name, x in logits.items()}
+    if len(set(shapes.values())) > 1:
+        told = ", ".join(f"{name} {shape[0]} x {shape[1]}" for name, shape in shapes.items())
+        raise InputError(
+            f"the files hold other examples or classes ({told}): evaluate all models on the same examples."
+        )
+    n, classes = next(iter(shapes.values()))
+    labels, split = (_agreed(read, key, n) for key in ("labels", "split"))
+    cluster = _agreed(read, "cluster", n, needed=False)
+    if not np.issubdtype(labels.dtype, np.integer) or labels.min() < 0 or labels.max() >= classes:
+        raise InputError(f"labels must be whole numbers from 0 to {classes - 1}: store the class numbers.")
+    at = _columns(split)
+    clusters = np.arange(n) if cluster is None else cluster
+    ground = Ground({s: labels[i] for s, i in at.items()}, {s: clusters[i] for s, i in at.items()}, {})
+    ordered = sorted(logits, key=lambda name: name not in known)
+    populations = [Panel(name, "", name, [{s: logits[name][:, i] for s, i in at.items()}]) for name in ordered]
+    return Panels([ground], populations, {"dataset": "own logits"}, {})
+
+
+def _arrays(name: str, path: Path) -> dict[str, np.ndarray]:
+    """The arrays of one file."""
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
+            arrays = {key: stored[key] for key in stored.files}
+    except FileNotFoundError:
+        raise InputError(f"there is no file '{path}' for {name}: {ASK}.") from None
+    except (OSError, ValueError, EOFError, BadZipFile, AttributeError):
+        raise InputError(f"'{path}' is no .npz archive of plain arrays: write it with numpy.savez.") from None
+    if "logits" not in arrays:
+        raise InputError(f"'{path}' has no array 'logits': store (members, examples, classes) under that name.")
+    return arrays
+
+
+def _checked_logits(name: str, logits: np.ndarray) -> np.ndarray:
+    """Logits as (members, examples, classes) float32."""
+    logits = logits[None] if logits.ndim == 2 else logits
+    if logits.ndim != 3 or 0 in logits.shape or logits.shape[2] < 2 or not np.issubdtype(logits.dtype, np.number):
+        raise InputError(f"logits of {name} are {logits.dtype} {logits.shape}: give (members, examples, classes).")
+    if np.isnan(logits).any(axis=(1, 2)).all():
+        raise InputError(f"every member of {name} has a logit that is no number: leave this population out.")
+    return logits.astype(np.float32)
+
+
+def _agreed(read: dict[str, dict], key: str, n: int, *, needed: bool = True) -> np.ndarray | None:
+    """An array of the examples that the files which hold it agree on."""
+    found = {name: arrays[key] for name, arrays in read.items() if key in arrays}
+    if not found:
+        if needed:
+            raise InputError(f"no file holds '{key}': store an array of {n} beside the logits of one population.")
+        return None
+    first = next(iter(found.values()))
+    for name, other in found.items():
+        if other.shape != (n,):
+            raise InputError(f"'{key}' of {name} is {other.shape}: give one entry for each of the {n} examples.")
+        if not np.array_equal(other, first):
+            raise InputError(f"'{key}' of {name} is not that of {next(iter(found))}: evaluate on the same examples.")
+    return first
+
+
+def _columns(split: np.ndarray) -> dict[str, np.ndarray]:
+    """Columns of each split."""
+    words = np.asarray([ALIASES.get(str(word), str(word)) for word in split])
+    strange = sorted(set(words) - set(SPLITS))
+    if strange:
+        raise InputError(f"split holds {', '.join(map(repr, strange[:3]))}: use {', '.join(SPLITS)}.")
+    for needed in ("forget", "test"):
+        if needed not in words:
+            raise InputError(f"split names no '{needed}' example: audits compare the forgotten with the held out.")
+    return {name: np.flatnonzero(words == name) for name in SPLITS if name in words}
