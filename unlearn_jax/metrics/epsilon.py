@@ -23,7 +23,7 @@ SHARE = 2_000_000  # pairs of thresholds looked at in one piece
 
 
 def forgetting_epsilon(unlearned, reference, *, delta: float = 1e-5) -> np.ndarray:
-    """Forgetting epsilon of each example: 0 = no rule tells unlearned from reference models, 50 = some rule always does.
+    """Forgetting epsilon of each example: 0 = no rule tells unlearned from reference, 50 = one always does.
 
     The rules are single thresholds, 100 per nat over the range of both samples (at the threshold or above = the sample
     with the larger median), and intervals (inside = the sample with the narrower range) whose ends lie within 2 nats
@@ -49,8 +49,9 @@ def forgetting_epsilon(unlearned, reference, *, delta: float = 1e-5) -> np.ndarr
 
     Example:
         >>> import numpy as np
-        >>> forgetting_epsilon(np.array([[0.0], [1.0], [2.0], [3.0]]), np.array([[1.5], [2.5], [3.5], [4.5]])).round(2)
-        array([0.69])
+        >>> low = np.array([[0.0], [1.0], [2.0], [3.0]])
+        >>> forgetting_epsilon(low, low + 1.5).round(2)  # ln(.75 / .25), at the threshold 2.5
+        array([1.1])
     """
     if not 0 <= delta < 1:
         raise InputError(f"delta is {delta}: give a small probability in [0, 1).")
@@ -72,7 +73,9 @@ def _epsilon(u: np.ndarray, r: np.ndarray, delta: float) -> np.ndarray:
     order = np.argsort(np.concatenate([u, r], axis=1), axis=1, kind="stable")
     points = np.take_along_axis(np.concatenate([u, r], axis=1), order, axis=1)
     start = np.zeros((len(u), 1), int)
-    counts = [np.concatenate([start, np.cumsum(of, axis=1)], axis=1) for of in (order < u.shape[1], order >= u.shape[1])]
+    counts = [
+        np.concatenate([start, np.cumsum(of, axis=1)], axis=1) for of in (order < u.shape[1], order >= u.shape[1])
+    ]
     table = _table(u.shape[1], r.shape[1], delta)
     singles = _single_rules(u, r, points, counts, table)
     intervals = _interval_rules(u, r, spans, points, counts, table)
