@@ -49,9 +49,10 @@ def study_intervals(figure, populations, *, resamples=80, roles=None, seed=0):
     return [t_estimate(d._replace(freedom=_freedom(populations, roles))) for d in draws]
 
 
-def study_bands(figure, oracle, *, splits=100, sides=2, seed=0):
+def study_bands(figure, oracle, *, members=0, splits=100, sides=2, seed=0):
     """`split_band` of many studies at once: (low, high), each (studies,)."""
-    rng, half = _generator(seed, "split", len(oracle), len(oracle) // 2), len(oracle) // 2
+    half = members or len(oracle) // 2
+    rng = _generator(seed, "split", len(oracle), half)
     orders = [rng.permutation(len(oracle)) for _ in range(splits)]
     found = np.stack([figure(oracle[o[:half]], oracle[o[half : 2 * half]]).mean(axis=1) for o in orders])
     return np.quantile(found, [0.0, 0.95] if sides == 1 else [0.025, 0.975], axis=0)
@@ -376,16 +377,21 @@ CASES = [
 NAMED = [f"{getattr(f, '__name__', '')}{FIGURES.index(f)}-{n}" for f, n in CASES]
 
 
-def calibrate(figure, members, *, pull, studies=200, examples=10, truth_studies=2000, resamples=80):
+FEW = {(klom, 8), (wasserstein_1, 8)}  # whose band takes an oracle of three times the members
+
+
+def calibrate(figure, members, *, pull, studies=200, examples=10, truth_studies=2000, resamples=80, times=0):
     """Shares of intervals that hold the expectation at this size, of fresh null populations inside the band."""
     rng = np.random.default_rng([members, FIGURES.index(figure)])
     many = spread_over_own(figure) if figure is shared_kl else over_studies(figure)
     sample = lambda n: (pulled(rng, members, n, examples, pull), margins(rng, members, n, examples))
     truth = many(*sample(truth_studies)).mean()
     covered = held(study_intervals(many, sample(studies), resamples=resamples), truth)
-    oracle, fresh = margins(rng, 2 * members, studies, examples), margins(rng, members, studies, examples)
+    times = times or (3 if (figure, members) in FEW else 2)
+    oracle, fresh = margins(rng, times * members, studies, examples), margins(rng, members, studies, examples)
     at = many(fresh, oracle[:members]).mean(axis=1)
-    low, high = study_bands(many, oracle, splits=resamples, sides=2 if figure is rank_effect else 1)
+    sides = 2 if figure is rank_effect else 1
+    low, high = study_bands(many, oracle, members=members, splits=resamples, sides=sides)
     return covered, np.mean((at <= high) & ((at >= low) | (figure is not rank_effect)))
 
 
@@ -394,6 +400,12 @@ def test_intervals_and_bands_hold_what_they_promise(figure, members):
     covered, inside = calibrate(figure, members, pull=1.5)
     assert 0.91 <= covered <= 0.98, covered
     assert 0.91 <= inside <= 0.98, inside
+
+
+def test_the_band_of_klom_from_twice_eight_members_is_a_little_narrow():
+    """Sixteen members tell the 95% quantile of figures that go with their spread only roughly; 24 do better."""
+    twice, thrice = (calibrate(klom, 8, pull=1.5, studies=800, truth_studies=1, times=t)[1] for t in (2, 3))
+    assert 0.87 <= twice < thrice <= 0.97
 
 
 @pytest.mark.parametrize("figure", [gaussian_kl, unbiased_kl])

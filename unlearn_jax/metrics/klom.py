@@ -4,7 +4,12 @@ KLOM compares histograms and needs a hundred members or more: two populations th
 are 6.4 nats apart at 8 members, 3.9 at 16, 1.7 at 32, .33 at 100 and .14 at 200 (normal margins). Print its null band
 (`split_band`), or take an estimator that is fair to small populations: `energy_distance` and `rank_effect` average to
 0 and 1/2 at any number of members where nothing differs, `gaussian_kl` with ``variant="unbiased"`` to 0 where margins
-are normal. Intervals: `half_draws` with `t_estimate`.
+are normal.
+
+Intervals: `half_draws` with `t_estimate`. They speak of the figure to be expected at this number of members, and are
+wider than they need be where nothing differs, for a distance has no first-order noise at its least: there, look at
+the band. A band from an oracle of twice the members holds 90% of null populations for KLOM at 8 members, 93 to 95% for
+the others and at 32; three times the members hold 94%.
 """
 
 from __future__ import annotations
