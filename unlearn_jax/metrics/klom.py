@@ -135,11 +135,11 @@ def gaussian_kl(unlearned, oracle, *, variant: str = "plain", floor: float = 1e-
         unlearned: margins (members, n), nats.
         oracle: margins of the reference, (members, n).
         variant: ``plain`` puts means and variances (divisor members - 1) into the formula; it lies above the truth, by
-            .37 at 8 members and .07 at 32 where nothing differs. ``unbiased`` corrects each term to be right on average where margins
-            are normal, and may be negative; it takes four oracle members. ``shared`` averages each population's
-            variance over the examples, as the fixed variance of LiRA does, and takes from the squared gap of means what
-            noise adds to it: about right on average where examples scatter alike, and the one to take under 16
-            members, where the spread of an example's own variance makes the others' intervals far too wide.
+            .37 at 8 members and .07 at 32 where nothing differs. ``unbiased`` corrects each term to be right on average
+            where margins are normal, and may be negative; it takes four oracle members. ``shared`` averages each
+            population's variance over the examples, as LiRA's fixed variance does, and takes from the squared gap of
+            means what noise adds to it: about right on average where examples scatter alike, and the one to take under
+            16 members, where an example's own variance is so uncertain that intervals are far too wide.
         floor: standard deviations below count as this, nats.
         clip: margins beyond count as this.
 
