@@ -1,0 +1,431 @@
+"""KLOM and the distances for few members, against loops, closed forms and many synthetic studies.
+
+The studies' helpers (`study_intervals`, `study_bands`) are shared by the tests of the other distances.
+"""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from unlearn_jax.errors import InputError
+from unlearn_jax.metrics.klom import energy_distance, gaussian_kl, klom, klom_summary, rank_effect, wasserstein_1
+from unlearn_jax.metrics.resampling import (
+    _example_counts,
+    _freedom,
+    _halves,
+    _joined,
+    half_draws,
+    split_band,
+    t_estimate,
+)
+from unlearn_jax.metrics.summary import _generator
+
+QUICK = settings(max_examples=25, deadline=None, database=None, derandomize=True)
+unbiased_kl = lambda u, none: gaussian_kl(u, none, variant="unbiased")
+shared_kl = lambda u, none: gaussian_kl(u, none, variant="shared")
+energy_v = lambda u, none: energy_distance(u, none, statistic="v")
+FIGURES = [klom, gaussian_kl, shared_kl, unbiased_kl, energy_distance, energy_v, wasserstein_1, rank_effect]
+LEAST = [2, 2, 2, 4, 2, 1, 1, 1]  # members that each figure needs
+
+
+# --- many studies at once -----------------------------------------------------------------------------------------
+
+
+def study_intervals(figure, populations, *, resamples=80, roles=None, seed=0):
+    """`half_draws` with `t_estimate` of many studies at once: populations (members, studies, examples, ...).
+
+    All studies draw the same members and examples, which changes nothing for any of them.
+    """
+    examples = populations[0].shape[2]
+    whole = figure(*populations)  # (studies, examples)
+    halves = _halves(populations, roles, seed, resamples)
+    by_members = np.stack([figure(*parts).mean(axis=1) for parts in halves])
+    counts = _example_counts(examples, None, seed, resamples)
+    by_clusters = counts @ whole.T / counts.sum(axis=1)[:, None]
+    draws = [
+        _joined(whole[s].mean(), by_members[:, s], by_clusters[:, s], populations, examples) for s in range(len(whole))
+    ]
+    return [t_estimate(d._replace(freedom=_freedom(populations, roles))) for d in draws]
+
+
+def study_bands(figure, oracle, *, members=0, splits=100, sides=2, seed=0):
+    """`split_band` of many studies at once: (low, high), each (studies,)."""
+    half = members or len(oracle) // 2
+    rng = _generator(seed, "split", len(oracle), half)
+    orders = [rng.permutation(len(oracle)) for _ in range(splits)]
+    found = np.stack([figure(oracle[o[:half]], oracle[o[half : 2 * half]]).mean(axis=1) for o in orders])
+    return np.quantile(found, [0.0, 0.95] if sides == 1 else [0.025, 0.975], axis=0)
+
+
+def over_studies(figure):
+    """A figure of (members, examples) as one of (members, studies, examples)."""
+    return lambda *p: figure(*(x.reshape(len(x), -1) for x in p)).reshape(p[0].shape[1:])
+
+
+def held(intervals, truth):
+    """Share of intervals that hold the truth."""
+    return np.mean([e.ci_low <= truth <= e.ci_high for e in intervals])
+
+
+def margins(rng, members, studies, examples):
+    """Margins whose members share a shift, so that examples go together."""
+    return rng.normal(0, 0.7, (members, studies, 1)) + rng.normal(0, 1, (members, studies, examples))
+
+
+def pulled(rng, members, studies, examples, pull):
+    """Margins of a population that has kept influence, more on some examples than on others."""
+    return margins(rng, members, studies, examples) + pull * rng.normal(1, 0.4, (studies, examples))
+
+
+def spread_over_own(figure):
+    """A figure that looks at all examples of a study, study by study."""
+    return lambda u, none: np.stack([figure(u[:, s], none[:, s]) for s in range(u.shape[1])])
+
+
+def test_the_helpers_are_the_shared_tools_of_each_study():
+    rng = np.random.default_rng(0)
+    u, none = margins(rng, 7, 3, 5), margins(rng, 6, 3, 5)
+    many = study_intervals(over_studies(energy_distance), (u, none), resamples=30)
+    low, high = study_bands(over_studies(energy_distance), u, splits=40)
+    for s in range(3):
+        one = t_estimate(half_draws(energy_distance, u[:, s], none[:, s], resamples=30))
+        np.testing.assert_allclose(many[s], one, rtol=1e-9)
+        band = split_band(lambda a, b: energy_distance(a, b).mean(), u[:, s], splits=40)
+        np.testing.assert_allclose([low[s], high[s]], band[:2], rtol=1e-9, atol=1e-12)
+
+
+# --- slow transcriptions ------------------------------------------------------------------------------------------
+
+
+def slow_klom(u, none, bins=20, clip=100.0, floor=1e-5, closed=True):
+    """One example, value by value: histogram, floor, both made to sum to 1, KL."""
+    u, none = ([min(max(x, -clip), clip) for x in sample] for sample in (u, none))
+    low, high = min(u + none), max(u + none)
+
+    def shares(sample):
+        counts = [0] * bins
+        for x in sample:
+            place = 0
+            while place < bins - 1 and x >= low + (place + 1) * (high - low) / bins:
+                place += 1
+            if closed or x < high:
+                counts[place] += 1
+        return [c / len(sample) for c in counts]
+
+    p, q = shares(u), shares(none)
+    q = [max(b, floor) if a > 0 else b for a, b in zip(p, q)]
+    p, q = [a / sum(p) for a in p], [b / sum(q) for b in q]
+    return sum(a * np.log(a / b) for a, b in zip(p, q) if a > 0)
+
+
+def slow_gaussian(u, none):
+    """KL of two normal distributions, integrated on a grid."""
+    (m, s), (m_o, s_o) = ((np.mean(x), np.std(x, ddof=1)) for x in (u, none))
+    x = np.linspace(m - 12 * s, m + 12 * s, 40001)
+    log_p, log_q = (-0.5 * ((x - a) / b) ** 2 - np.log(b) for a, b in ((m, s), (m_o, s_o)))
+    return np.sum(np.exp(log_p) / np.sqrt(2 * np.pi) * (log_p - log_q)) * (x[1] - x[0])
+
+
+def slow_energy(u, none, distinct):
+    """Mean gaps over pairs, one by one."""
+    cross = np.mean([abs(a - b) for a in u for b in none])
+    own = lambda x: [abs(a - b) for i, a in enumerate(x) for j, b in enumerate(x) if i != j or not distinct]
+    return 2 * cross - np.mean(own(u)) - np.mean(own(none))
+
+
+def slow_wasserstein(u, none):
+    """Integral of |F - G| between neighbouring values."""
+    grid = sorted([*u, *none])
+    share = lambda sample, x: sum(v <= x for v in sample) / len(sample)
+    return sum(abs(share(u, a) - share(none, a)) * (b - a) for a, b in zip(grid, grid[1:]))
+
+
+def slow_rank(u, none):
+    """Share of pairs that the unlearned margin wins."""
+    return np.mean([(a > b) + 0.5 * (a == b) for a in u for b in none])
+
+
+SLOW = [
+    (klom, slow_klom, 1e-9),
+    (lambda u, o: klom(u, o, edge="public"), lambda u, o: slow_klom(u, o, closed=False), 1e-9),
+    (gaussian_kl, slow_gaussian, 1e-5),
+    (energy_distance, lambda u, o: slow_energy(u, o, True), 1e-9),
+    (energy_v, lambda u, o: slow_energy(u, o, False), 1e-9),
+    (wasserstein_1, slow_wasserstein, 1e-9),
+    (rank_effect, slow_rank, 1e-12),
+]
+
+
+@pytest.mark.parametrize("fast, slow, error", SLOW)
+@QUICK
+@given(st.integers(0, 10**6), st.integers(3, 9), st.integers(3, 9))
+def test_figures_equal_their_transcriptions(fast, slow, error, seed, n, m):
+    rng = np.random.default_rng(seed)
+    u, none = rng.normal(0.5, 2, (n, 4)), rng.normal(0, 1, (m, 4))
+    expected = [slow(u[:, e].tolist(), none[:, e].tolist()) for e in range(4)]
+    np.testing.assert_allclose(fast(u, none), expected, rtol=error, atol=error)
+
+
+@pytest.mark.parametrize("fast, slow", [(p[0], p[1]) for p in SLOW if p[0] is not gaussian_kl])
+@QUICK
+@given(st.integers(0, 10**6))
+def test_figures_equal_their_transcriptions_where_values_tie(fast, slow, seed):
+    rng = np.random.default_rng(seed)
+    u, none = rng.integers(0, 5, (6, 3)), rng.integers(0, 5, (5, 3))
+    u[0], none[0] = 0, 4  # the range of 4 and its 20 bins are exact in binary fractions
+    expected = [slow(u[:, e].tolist(), none[:, e].tolist()) for e in range(3)]
+    np.testing.assert_allclose(fast(u, none), expected, rtol=1e-9, atol=1e-12)
+
+
+def test_klom_agrees_with_numpys_histogram_at_other_bins_clip_and_floor():
+    rng = np.random.default_rng(0)
+    u, none = rng.normal(0, 3, (40, 1)), rng.normal(1, 2, (30, 1))
+    cut = [np.clip(x[:, 0], -2, 2) for x in (u, none)]
+    p, q = (np.histogram(x, 7, (-2, 2))[0] / len(x) for x in cut)
+    q = np.where(p > 0, np.maximum(q, 0.05), q) / np.where(p > 0, np.maximum(q, 0.05), q).sum()
+    expected = np.sum(p[p > 0] * np.log(p[p > 0] / q[p > 0]))
+    np.testing.assert_allclose(klom(u, none, bins=7, clip=2.0, floor=0.05), expected, rtol=1e-12)
+
+
+def test_more_examples_than_a_chunk_are_those_of_each_alone():
+    rng = np.random.default_rng(1)
+    u, none = rng.normal(0, 1, (5, 2500)), rng.integers(0, 3, (6, 2500))
+    for figure in (klom, energy_distance, wasserstein_1, rank_effect):
+        np.testing.assert_allclose(figure(u, none)[2040:2060], figure(u[:, 2040:2060], none[:, 2040:2060]))
+
+
+# --- closed forms -------------------------------------------------------------------------------------------------
+
+
+def test_populations_that_do_not_meet_are_as_far_apart_as_the_floor_allows():
+    u, none = np.zeros((10, 1)) + [[5.0]], np.zeros((10, 1))
+    floored = 1e-5 / (1 + 1e-5)
+    np.testing.assert_allclose(klom(u, none), -np.log(floored))
+    assert rank_effect(u, none)[0] == 1.0 and wasserstein_1(u, none)[0] == 5.0
+    assert energy_distance(u, none)[0] == energy_v(u, none)[0] == 10.0
+    np.testing.assert_allclose(gaussian_kl(u, none, floor=0.5), 25.0 / (2 * 0.25))
+
+
+def test_a_population_is_no_distance_from_itself():
+    u = np.random.default_rng(2).normal(0, 1, (9, 6))
+    for figure in (klom, gaussian_kl, energy_v, wasserstein_1):
+        np.testing.assert_allclose(figure(u, u), 0.0, atol=1e-12)
+    np.testing.assert_allclose(rank_effect(u, u), 0.5)
+
+
+def test_gaussian_kl_of_two_normal_distributions():
+    rng = np.random.default_rng(3)
+    u, none = rng.normal(1, 2, (200000, 1)), rng.normal(0, 1, (200000, 1))
+    truth = np.log(1 / 2) + (4 + 1) / 2 - 0.5
+    for variant in ("plain", "shared", "unbiased"):
+        np.testing.assert_allclose(gaussian_kl(u, none, variant=variant), truth, rtol=0.02)
+
+
+@pytest.mark.parametrize("pull", [0.0, 1.5])
+@pytest.mark.parametrize("members", [6, 20])
+def test_what_is_called_unbiased_is_right_on_average_at_any_size(members, pull):
+    rng = np.random.default_rng(4)
+    u, none = pull + 1.3 * rng.normal(0, 1, (members, 20000)), rng.normal(0, 1, (members, 20000))
+    truth = -np.log(1.3) + (1.69 + pull**2) / 2 - 0.5
+    energy = energy_distance(pull + 1.3 * rng.normal(0, 1, (3000, 8)), rng.normal(0, 1, (3000, 8))).mean()
+    wins = rank_effect(pull + 1.3 * rng.normal(0, 1, (3000, 8)), rng.normal(0, 1, (3000, 8))).mean()
+    for figure, aim, slack in ((unbiased_kl, truth, 0.0), (energy_distance, energy, 0.02), (rank_effect, wins, 0.005)):
+        found = figure(u, none)
+        assert abs(found.mean() - aim) < 4 * found.std() / np.sqrt(20000) + slack
+    np.testing.assert_allclose(shared_kl(u, none).mean(), truth, atol=0.03)
+    assert gaussian_kl(u, none).mean() > truth + 0.05 and energy_v(u, none).mean() > energy
+
+
+def test_a_summary_is_mean_median_and_95_percent_quantile():
+    values = np.arange(101.0) ** 2
+    assert klom_summary(values) == (np.mean(values), 2500.0, 95.0**2)
+    assert np.isnan(klom_summary([1.0, np.nan])).all()
+    for wrong in ([], [[1.0]]):
+        with pytest.raises(InputError, match="one number for each example"):
+            klom_summary(wrong)
+
+
+# --- faults of public code ----------------------------------------------------------------------------------------
+
+
+def test_the_public_last_bin_drops_the_joint_maximum_and_ours_does_not():
+    u, none = np.array([[0.0], [1.0]]), np.array([[0.0], [0.5]])
+    found = klom(u, none, bins=2, edge="public")  # what is left of u is in the first bin; none in both
+    np.testing.assert_allclose(found, -np.log(0.5))
+    halves = 0.5 * np.log(0.5 / 0.5) + 0.5 * np.log(0.5 / 0.5)  # .5 and 1 share the closed bin
+    np.testing.assert_allclose(klom(u, none, bins=2), halves, atol=1e-12)
+
+
+def test_the_public_edge_can_leave_nothing_and_ours_cannot():
+    sure, none = np.full((4, 1), 100.0), np.zeros((4, 1))
+    assert np.isnan(klom(sure, none, edge="public")[0]) and klom(sure, none)[0] > 11
+    assert np.isnan(klom(none, none, edge="public")[0]) and klom(none, none)[0] == 0.0
+
+
+@pytest.mark.parametrize("members, nats", [(8, 6.4), (16, 3.9), (32, 1.7), (100, 0.33), (200, 0.14)])
+def test_small_populations_that_differ_in_nothing_look_far_apart(members, nats):
+    """The figures that the design warns of, by the fast function and by the transcription."""
+    rng = np.random.default_rng(members)
+    u, none = rng.normal(0, 1, (members, 1500)), rng.normal(0, 1, (members, 1500))
+    found = klom(u, none)
+    assert found.mean() == pytest.approx(nats, rel=0.03, abs=0.03)
+    few = [slow_klom(u[:, e].tolist(), none[:, e].tolist()) for e in range(20)]
+    np.testing.assert_allclose(found[:20], few, rtol=1e-9)
+    assert abs(energy_distance(u, none).mean()) < 0.02 and abs(rank_effect(u, none).mean() - 0.5) < 0.02
+
+
+# --- invariances --------------------------------------------------------------------------------------------------
+
+
+@QUICK
+@given(st.integers(0, 10**6), st.floats(-3, 3), st.floats(0.2, 5))
+def test_order_shift_and_scale(seed, shift, scale):
+    rng = np.random.default_rng(seed)
+    u, none = rng.normal(0.5, 2, (7, 5)), rng.normal(0, 1, (6, 5))
+    order, mixed = rng.permutation(5), [rng.permutation(x, axis=0) for x in (u, none)]
+    for figure in FIGURES:
+        if figure is not shared_kl:  # looks at all examples, in any order
+            np.testing.assert_allclose(figure(u[:, order], none[:, order]), figure(u, none)[order], atol=1e-10)
+        np.testing.assert_allclose(figure(*mixed), figure(u, none), rtol=1e-9, atol=1e-10)
+        power = 1.0 if figure in (energy_distance, energy_v, wasserstein_1) else 0.0
+        moved = figure(*(scale * x + shift for x in (u, none)))
+        np.testing.assert_allclose(moved, scale**power * figure(u, none), rtol=1e-7, atol=1e-9)
+
+
+@QUICK
+@given(st.integers(0, 10**6))
+def test_signs_bounds_and_exchange(seed):
+    rng = np.random.default_rng(seed)
+    u, none = rng.normal(0.5, 2, (7, 5)).round(1), rng.normal(0, 1, (6, 5)).round(1)
+    for figure in (klom, gaussian_kl, energy_v, wasserstein_1):
+        assert (figure(u, none) >= -1e-9).all()
+    assert (klom(u, none) <= -np.log(1e-5) + 1e-3).all()
+    for figure in (energy_distance, energy_v, wasserstein_1):
+        np.testing.assert_allclose(figure(none, u), figure(u, none), atol=1e-10)
+    np.testing.assert_allclose(rank_effect(none, u), 1 - rank_effect(u, none))
+    np.testing.assert_allclose(rank_effect(np.exp(u), np.exp(none)), rank_effect(u, none))
+    assert (wasserstein_1(u, none) >= np.abs(u.mean(axis=0) - none.mean(axis=0)) - 1e-12).all()
+
+
+# --- odd input ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("figure, least", list(zip(FIGURES, LEAST)))
+def test_diverged_members_go_sure_ones_stay_and_too_few_say_nothing(figure, least):
+    rng = np.random.default_rng(5)
+    u, none = rng.normal(0, 1, (6, 3)), rng.normal(0, 1, (6, 3))
+    spoiled = np.concatenate([u, [[np.nan, 0.0, 0.0]]])
+    np.testing.assert_array_equal(figure(spoiled, none), figure(u, none))
+    sure, clipped = u.copy(), u.copy()
+    sure[0, 0], clipped[0, 0] = np.inf, 100.0
+    np.testing.assert_array_equal(figure(sure, none), figure(clipped, none))
+    assert np.isfinite(figure(sure, none)).all()
+    assert np.isfinite(figure(u[:least], none[:least])).all()
+    assert np.isnan(figure(u, none[: least - 1] if least > 1 else none * np.nan)).all()
+    assert np.isnan(figure(u * np.nan, none)).all()
+
+
+@pytest.mark.parametrize("figure", FIGURES)
+def test_constant_margins_give_finite_figures(figure):
+    for u, none in ((np.zeros((5, 2)), np.zeros((5, 2))), (np.ones((5, 2)), np.zeros((5, 2)))):
+        assert np.isfinite(figure(u, none)).all()
+
+
+@pytest.mark.parametrize("figure", FIGURES)
+def test_other_shapes_and_examples_are_refused(figure):
+    with pytest.raises(InputError, match="oracle is"):
+        figure(np.zeros((3, 2)), np.zeros(3))
+    with pytest.raises(InputError, match="at least one of each"):
+        figure(np.zeros((3, 0)), np.zeros((3, 0)))
+    with pytest.raises(InputError, match="same examples"):
+        figure(np.zeros((3, 2)), np.zeros((3, 4)))
+
+
+def test_settings_that_make_no_sense_are_refused():
+    pair = np.zeros((3, 2)), np.zeros((3, 2))
+    for call, said in (
+        (lambda: klom(*pair, bins=0), "whole number of bins"),
+        (lambda: klom(*pair, floor=0.0), "floor in"),
+        (lambda: klom(*pair, edge="open"), "closed, public"),
+        (lambda: klom(*pair, clip=-1.0), "clip"),
+        (lambda: gaussian_kl(*pair, floor=0.0), "least standard deviation"),
+        (lambda: gaussian_kl(*pair, variant="mean"), "plain, shared, unbiased"),
+        (lambda: energy_distance(*pair, statistic="w"), "u, v"),
+        (lambda: wasserstein_1(*pair, clip=0.0), "largest margin"),
+    ):
+        with pytest.raises(InputError, match=said):
+            call()
+
+
+# --- calibration --------------------------------------------------------------------------------------------------
+
+CASES = [
+    (klom, 8),
+    (klom, 32),
+    (gaussian_kl, 32),
+    (shared_kl, 8),
+    (shared_kl, 32),
+    (unbiased_kl, 32),
+    (energy_distance, 8),
+    (energy_distance, 32),
+    (wasserstein_1, 8),
+    (wasserstein_1, 32),
+    (rank_effect, 8),
+    (rank_effect, 32),
+]
+NAMED = [f"{getattr(f, '__name__', '')}{FIGURES.index(f)}-{n}" for f, n in CASES]
+
+
+FEW = {(klom, 8), (wasserstein_1, 8)}  # whose band takes an oracle of three times the members
+
+
+def calibrate(figure, members, *, pull, studies=200, examples=10, truth_studies=2000, resamples=80, times=0):
+    """Shares of intervals that hold the expectation at this size, of fresh null populations inside the band."""
+    rng = np.random.default_rng([members, FIGURES.index(figure)])
+    many = spread_over_own(figure) if figure is shared_kl else over_studies(figure)
+    sample = lambda n: (pulled(rng, members, n, examples, pull), margins(rng, members, n, examples))
+    truth = many(*sample(truth_studies if figure is not shared_kl else truth_studies // 3)).mean()
+    covered = held(study_intervals(many, sample(studies), resamples=resamples), truth)
+    times = times or (3 if (figure, members) in FEW else 2)
+    oracle, fresh = margins(rng, times * members, studies, examples), margins(rng, members, studies, examples)
+    at = many(fresh, oracle[:members]).mean(axis=1)
+    sides = 2 if figure is rank_effect else 1
+    low, high = study_bands(many, oracle, members=members, splits=resamples, sides=sides)
+    return covered, np.mean((at <= high) & ((at >= low) | (figure is not rank_effect)))
+
+
+SOON = [pytest.param(f, n, id=name) for (f, n), name in zip(CASES, NAMED) if (f, n) != (shared_kl, 32)]
+
+
+@pytest.mark.parametrize("figure, members", SOON)
+def test_intervals_and_bands_hold_what_they_promise(figure, members):
+    covered, inside = calibrate(figure, members, pull=1.5)
+    assert 0.91 <= covered <= 0.98, covered
+    assert 0.91 <= inside <= 0.98, inside
+
+
+def test_the_band_of_klom_from_twice_eight_members_is_a_little_narrow():
+    """Sixteen members tell the 95% quantile of figures that go with their spread only roughly."""
+    assert 0.86 <= calibrate(klom, 8, pull=1.5, studies=400, truth_studies=1, times=2)[1] <= 0.95
+
+
+@pytest.mark.parametrize("figure", [gaussian_kl, unbiased_kl])
+def test_own_variances_make_too_wide_intervals_of_eight_members(figure):
+    """Halves of four: the inverse of a variance with three degrees of freedom has no variance itself."""
+    covered, inside = calibrate(figure, 8, pull=1.5)
+    assert covered >= 0.98 and 0.91 <= inside <= 0.98
+
+
+@pytest.mark.parametrize("figure", [energy_distance, wasserstein_1, unbiased_kl])
+def test_intervals_of_what_does_not_differ_are_wide_and_never_too_narrow(figure):
+    """A squared distance has no first-order noise at 0: its halves scatter more than it does."""
+    assert calibrate(figure, 8, pull=0.0)[0] >= 0.95
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("figure, members", CASES, ids=NAMED)
+def test_intervals_and_bands_hold_over_more_studies(figure, members):
+    covered, inside = calibrate(figure, members, pull=1.5, studies=1000, truth_studies=20000, resamples=200)
+    assert 0.92 <= covered <= 0.98, covered
+    assert 0.92 <= inside <= 0.975, inside

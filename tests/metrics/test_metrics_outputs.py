@@ -1,0 +1,297 @@
+"""Distances between predicted distributions, against loops, closed forms and many synthetic studies."""
+
+import numpy as np
+import pytest
+import scipy.stats
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from test_metrics_klom import held, study_bands, study_intervals
+
+from unlearn_jax.errors import InputError
+from unlearn_jax.metrics.arrays import log_softmax
+from unlearn_jax.metrics.outputs import PAIRINGS, activation_distance, completeness, js_divergence, kl_to_reference, zrf
+from unlearn_jax.metrics.resampling import half_draws, split_band, t_estimate
+
+QUICK = settings(max_examples=20, deadline=None, database=None, derandomize=True)
+FIGURES = [kl_to_reference, js_divergence, activation_distance, completeness, zrf]
+
+
+def softmax(logits):
+    """Probabilities of one row of logits, summed one by one."""
+    weights = [np.exp(z - max(logits)) for z in logits]
+    return [w / sum(weights) for w in weights]
+
+
+def slow_kl(p, q):
+    return sum(a * np.log(a / b) for a, b in zip(p, q) if a > 0)
+
+
+def slow_js(p, q):
+    middle = [(a + b) / 2 for a, b in zip(p, q)]
+    return (slow_kl(p, middle) + slow_kl(q, middle)) / 2 / np.log(2)
+
+
+def slow_distance(p, q):
+    return sum((a - b) ** 2 for a, b in zip(p, q)) ** 0.5
+
+
+def slow_same(p, q):
+    return float(max(range(len(p)), key=lambda c: p[c]) == max(range(len(q)), key=lambda c: q[c]))
+
+
+SLOW = [slow_kl, slow_js, slow_distance, slow_same, lambda p, q: 1 - slow_js(p, q)]
+
+
+def slow(rule, u, r, pairing):
+    """Pair by pair."""
+    members, examples = u.shape[:2]
+    p, q = ([[softmax(row) for row in member] for member in x.tolist()] for x in (u, r))
+    mean = lambda x, e: np.mean([member[e] for member in x], axis=0).tolist()
+    if pairing == "mean":
+        return [[rule(mean(p, e), mean(q, e)) for e in range(examples)]]
+    pick = lambda i: [i] if pairing == "matched" else range(len(q))
+    if pairing == "excess":
+        distinct = [(j, k) for j in range(len(q)) for k in range(len(q)) if j != k]
+        own = [np.mean([rule(q[j][e], q[k][e]) for j, k in distinct]) for e in range(examples)]
+        return np.array(slow(rule, u, r, "all")) - own
+    return [[np.mean([rule(p[i][e], q[j][e]) for j in pick(i)]) for e in range(examples)] for i in range(members)]
+
+
+def outputs(rng, members=4, examples=3, classes=5):
+    return rng.normal(0, 2, (members, examples, classes))
+
+
+ALLOWED = [(f, rule, p) for f, rule in zip(FIGURES, SLOW) for p in PAIRINGS if (f, p) != (zrf, "excess")]
+
+
+@pytest.mark.parametrize("figure, rule, pairing", ALLOWED)
+@QUICK
+@given(st.integers(0, 10**6))
+def test_figures_equal_their_transcriptions(figure, rule, pairing, seed):
+    rng = np.random.default_rng(seed)
+    u, r = outputs(rng), outputs(rng, 4 if pairing == "matched" else 3)
+    expected = slow(rule, u, r, pairing)
+    np.testing.assert_allclose(figure(u, r, pairing=pairing), expected, rtol=1e-8, atol=1e-10)
+    logs = (log_softmax(x) for x in (u, r))
+    np.testing.assert_allclose(figure(*logs, pairing=pairing), expected, rtol=1e-8, atol=1e-10)
+
+
+def test_chunks_of_examples_change_nothing(monkeypatch):
+    rng = np.random.default_rng(0)
+    u, r = outputs(rng, 3, 20), outputs(rng, 4, 20)
+    whole = [f(u, r) for f in (js_divergence, activation_distance)]
+    monkeypatch.setattr("unlearn_jax.metrics.outputs.CHUNK", 40)
+    np.testing.assert_allclose([f(u, r) for f in (js_divergence, activation_distance)], whole)
+
+
+def test_js_is_scipys_distance_squared_in_any_base():
+    rng = np.random.default_rng(1)
+    u, r = outputs(rng, 1), outputs(rng, 1)
+    p, q = np.exp(log_softmax(u))[0], np.exp(log_softmax(r))[0]
+    for base in (2.0, np.e, 10.0):
+        expected = scipy.spatial.distance.jensenshannon(p, q, base=base, axis=1) ** 2
+        np.testing.assert_allclose(js_divergence(u, r, base=base)[0], expected)
+
+
+def test_sure_and_opposite_answers_are_as_far_apart_as_can_be():
+    sure, other = np.array([[[np.inf, 0.0, 0.0]]]), np.array([[[0.0, np.inf, 0.0]]])
+    assert js_divergence(sure, other).item() == 1.0 and zrf(sure, other).item() == 0.0
+    np.testing.assert_allclose(js_divergence(sure, other, base=np.e), np.log(2))
+    np.testing.assert_allclose(activation_distance(sure, other), np.sqrt(2))
+    np.testing.assert_allclose(kl_to_reference(sure, other), 100.0)  # one sure answer against a clipped 0
+    np.testing.assert_allclose(kl_to_reference(sure, other, clip=30.0), 30.0)
+    assert completeness(sure, other).item() == 0.0
+
+
+def test_log_probabilities_of_minus_infinity_are_zeros():
+    p, q = np.log([[[0.5, 0.5, 1e-300]]]), np.log([[[0.25, 0.75, 1e-300]]])
+    with np.errstate(divide="ignore"):
+        zero = [np.log(np.where(np.exp(x) < 1e-200, 0.0, np.exp(x))) for x in (p, q)]
+    for figure in FIGURES:
+        np.testing.assert_allclose(figure(*zero), figure(p, q), rtol=1e-9)
+
+
+def test_the_same_answers_are_no_distance():
+    u = outputs(np.random.default_rng(2))
+    for pairing in ("matched", "mean"):
+        for figure in (kl_to_reference, js_divergence, activation_distance):
+            np.testing.assert_allclose(figure(u, u, pairing=pairing), 0.0, atol=1e-12)
+        assert (completeness(u, u, pairing=pairing) == 1).all() and np.allclose(zrf(u, u, pairing=pairing), 1)
+    assert js_divergence(u, u).mean() > 0.05  # members of one population are apart
+
+
+def test_the_first_of_tied_classes_is_predicted():
+    tied, second = np.zeros((1, 1, 3)), np.array([[[0.0, 1.0, 0.0]]])
+    assert completeness(tied, tied).item() == 1.0 and completeness(tied, second).item() == 0.0
+
+
+# --- what ZRF is, and what it is not ------------------------------------------------------------------------------
+
+
+def test_zrf_is_one_minus_js_to_untrained_models_in_bits():
+    rng = np.random.default_rng(3)
+    u, untrained = outputs(rng), 0.1 * outputs(rng, 3)
+    np.testing.assert_allclose(zrf(u, untrained), 1.0 - js_divergence(u, untrained, base=2.0))
+    nats = 1.0 - js_divergence(u, untrained, base=np.e)
+    assert (zrf(u, untrained) < nats).all()  # without base 2 it could never fall below .31
+
+
+def test_zrf_rewards_randomness_and_not_closeness_to_the_reference():
+    rng = np.random.default_rng(4)
+    untrained, retrain = 0.1 * outputs(rng, 3), 4.0 * outputs(rng, 3)
+    assert zrf(retrain, untrained).mean() < 0.8 < zrf(0.1 * outputs(rng, 3), untrained).mean()
+    assert zrf(retrain, retrain, pairing="matched").mean() == pytest.approx(1.0)  # what a public one computes
+
+
+# --- properties ---------------------------------------------------------------------------------------------------
+
+
+@QUICK
+@given(st.integers(0, 10**6), st.floats(-20, 20))
+def test_order_shift_and_range(seed, shift):
+    rng = np.random.default_rng(seed)
+    u, r = outputs(rng), outputs(rng, 3)
+    members, examples, classes = rng.permutation(4), rng.permutation(3), rng.permutation(5)
+    for figure in FIGURES:
+        found = figure(u, r)
+        np.testing.assert_allclose(figure(u + shift, r - shift), found, rtol=1e-7, atol=1e-9)
+        np.testing.assert_allclose(figure(u[members], r), found[members])
+        np.testing.assert_allclose(figure(u, r[::-1]), found, rtol=1e-9)
+        np.testing.assert_allclose(figure(u[:, examples], r[:, examples]), found[:, examples])
+        np.testing.assert_allclose(figure(u[..., classes], r[..., classes]), found, rtol=1e-9)
+        assert (found >= 0).all() and found.shape == (4, 3)
+    for figure in (js_divergence, activation_distance, completeness):
+        np.testing.assert_allclose(figure(u, r).mean(axis=0), figure(r, u).mean(axis=0))  # symmetric
+        assert (figure(u, r) <= np.sqrt(2)).all()
+    mean, every = (js_divergence(u, r, pairing=p).mean() for p in ("mean", "all"))
+    assert mean <= every + 1e-12  # convexity
+
+
+# --- odd input ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("figure", FIGURES)
+def test_diverged_members_go_and_nobody_is_nan(figure):
+    rng = np.random.default_rng(5)
+    u, r = outputs(rng), outputs(rng)
+    spoiled = u.copy()
+    spoiled[1, 0, 2] = np.nan
+    np.testing.assert_allclose(figure(spoiled, r), figure(u[[0, 2, 3]], r))
+    np.testing.assert_allclose(figure(u, spoiled), figure(u, u[[0, 2, 3]]))
+    np.testing.assert_allclose(
+        figure(spoiled, r, pairing="matched"), figure(u[[0, 2, 3]], r[[0, 2, 3]], pairing="matched")
+    )
+    for pairing in PAIRINGS:
+        if (figure, pairing) == (zrf, "excess"):
+            continue
+        assert np.isnan(figure(u * np.nan, r, pairing=pairing)).all()
+        assert np.isnan(figure(u, r * np.nan, pairing=pairing)).all()
+    assert figure(u[:1], r[:1]).shape == (1, 3) and np.isfinite(figure(u[:1], r[:1])).all()
+    assert np.isfinite(figure(np.zeros((2, 3, 4)), np.zeros((2, 3, 4)))).all()
+    sure = u.copy()
+    sure[0, 0, 0], sure[1, 1, 1] = np.inf, -np.inf
+    assert np.isfinite(figure(sure, r)).all()
+
+
+@pytest.mark.parametrize("figure", FIGURES)
+def test_shapes_that_do_not_belong_together_are_refused(figure):
+    u = np.zeros((3, 2, 4))
+    for call, said in (
+        (lambda: figure(u, np.zeros((3, 2))), "is \\(3, 2\\)"),
+        (lambda: figure(u, np.zeros((3, 5, 4))), "give both the same"),
+        (lambda: figure(u, np.zeros((3, 2, 5))), "give both the same"),
+        (lambda: figure(u[:, :0], u[:, :0]), "at least one of each"),
+        (lambda: figure(u[..., :1], u[..., :1]), "one class"),
+        (lambda: figure(u, u[:2], pairing="matched"), "cannot be matched"),
+        (lambda: figure(u, u, pairing="each"), "all.*matched, mean"),
+    ):
+        with pytest.raises(InputError, match=said):
+            call()
+
+
+def test_the_excess_is_nothing_where_nothing_differs_and_zrf_has_none():
+    rng = np.random.default_rng(7)
+    u, r = rng.normal(0, 1, (4, 4000, 3)), rng.normal(0, 1, (3, 4000, 3))
+    for figure in FIGURES[:4]:
+        found = figure(u, r, pairing="excess").mean(axis=0)
+        assert abs(found.mean()) < 4 * found.std() / np.sqrt(4000)
+        assert np.isnan(figure(u, r[:1], pairing="excess")).all()
+    with pytest.raises(InputError, match="pairing of ZRF"):
+        zrf(u, r, pairing="excess")
+
+
+def test_settings_that_make_no_sense_are_refused():
+    u = np.zeros((3, 2, 4))
+    with pytest.raises(InputError, match="clip"):
+        kl_to_reference(u, u, clip=0.0)
+    with pytest.raises(InputError, match="base"):
+        js_divergence(u, u, base=1.0)
+
+
+# --- calibration --------------------------------------------------------------------------------------------------
+
+
+def studies_of(figure, pairing):
+    """The mean over members of a figure, of (members, studies, examples, classes)."""
+    flat = lambda x: x.reshape(len(x), -1, x.shape[-1])
+    return lambda u, r: figure(flat(u), flat(r), pairing=pairing).mean(axis=0).reshape(u.shape[1:3])
+
+
+def members_of(rng, members, studies, examples, pull=None):
+    """Logits of three classes; what examples share is most of how members differ, as for networks."""
+    z = rng.normal(0, 0.5, (members, studies, examples, 3)) + rng.normal(0, 1, (members, studies, 1, 3))
+    if pull is not None:
+        z[..., 0] += pull * rng.normal(1, 0.5, (studies, examples))
+    return z
+
+
+def calibrate(figure, pairing, members, studies=200, truth_studies=1000, resamples=80, examples=5, times=4):
+    """Shares of intervals that hold the expectation, of fresh null populations inside the band."""
+    rng = np.random.default_rng([members, FIGURES.index(figure), PAIRINGS.index(pairing)])
+    many = studies_of(figure, pairing)
+    sample = lambda n: (members_of(rng, members, n, examples, 2.0), members_of(rng, members, n, examples))
+    truth = many(*sample(truth_studies)).mean()
+    roles = ("one", "one") if pairing == "matched" else None
+    covered = held(study_intervals(many, sample(studies), resamples=resamples, roles=roles), truth)
+    oracle, fresh = (members_of(rng, n, studies, examples) for n in (times * members, members))
+    at = many(fresh, oracle[:members]).mean(axis=1)
+    low, high = study_bands(many, oracle, members=members, splits=resamples)
+    return covered, np.mean((at >= low) & (at <= high))
+
+
+DISTANCES = FIGURES[:4]
+CASES = [(f, "all", 8) for f in FIGURES] + [(f, "excess", 16) for f in DISTANCES]
+CASES += [(activation_distance, "matched", 8), (js_divergence, "mean", 32)]
+BANDS = ("excess", "mean")
+
+
+def check(found, pairing, low, high):
+    covered, inside = found
+    assert low <= covered <= high, covered
+    assert pairing not in BANDS or low <= inside <= high, inside
+
+
+@pytest.mark.parametrize("figure, pairing, members", CASES)
+def test_intervals_and_bands_hold_what_they_promise(figure, pairing, members):
+    check(calibrate(figure, pairing, members), pairing, 0.91, 0.98)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "figure, pairing, members", [*CASES, *((f, "excess", 32) for f in DISTANCES), (js_divergence, "excess", 8)]
+)
+def test_intervals_and_bands_hold_over_more_studies(figure, pairing, members):
+    check(calibrate(figure, pairing, members, 1000, 6000, 150), pairing, 0.91, 0.985)
+
+
+def test_splits_of_one_population_cannot_show_how_all_pairs_vary_between_populations():
+    assert calibrate(js_divergence, "all", 8, truth_studies=1)[1] < 0.8
+
+
+def test_the_shared_tools_take_the_figures_as_the_docstring_says():
+    rng = np.random.default_rng(6)
+    u, r = outputs(rng, 6), outputs(rng, 12)
+    per_example = lambda a, b: js_divergence(a, b).mean(axis=0)
+    found = t_estimate(half_draws(per_example, u, r, resamples=40), low=0.0, high=1.0)
+    assert found.ci_low < found.value < found.ci_high
+    assert split_band(lambda a, b: js_divergence(a, b).mean(), r, splits=20).members == 6

@@ -1,0 +1,381 @@
+"""Features, weights and gradients compared: CKA, neighbours, probes, weight distance, entanglement, MMD, coupling.
+
+Methods that forget often change the last layer alone; these look beneath it. Features are (n, d) of one model, or
+(members, n, d) of a population; then the answer has a leading member axis, and member i is compared with member i of
+the other argument (or with its only one). For means over members: `half_draws` or `half_draws_pooled` with one role
+for both, so that partners are drawn together.
+
+Odd input is the same for all: a model with a value that is not finite has diverged, and its answer is NaN (nothing is
+dropped, so that members stay in line); shapes that do not belong together and empty ones: `InputError`.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from unlearn_jax.errors import InputError, choose
+
+ROWS = 512  # rows of a table of distances at once
+MEDIAN_POINTS = 2000  # points whose distances give the median bandwidth
+
+
+def linear_cka(x, y, *, debiased: bool = False):
+    """Linear centred kernel alignment of two sets of features of the same examples; 1 = alike up to rotation and scale.
+
+    Args:
+        x: features (n, d1), or (members, n, d1).
+        y: features (n, d2), or (members, n, d2).
+        debiased: use the unbiased HSIC, about 0 for features that have nothing in common; without it the value is
+            high wherever d is near n or above, whatever the features. Takes four examples; may be a little negative.
+
+    Returns:
+        A float, or (members,). Constant features: NaN (no variance to align).
+
+    Raises:
+        InputError: shapes that do not belong together, or under two (debiased: four) examples.
+
+    Source: Kornblith et al. (arXiv 1905.00414); debiased as in Nguyen et al. (arXiv 2010.15327), with the HSIC of Song
+    et al. (2012).
+
+    Example:
+        >>> import numpy as np
+        >>> x = np.array([[0.0, 1.0], [2.0, 0.0], [1.0, 1.0]])
+        >>> round(linear_cka(x, 3.0 * x[:, ::-1]), 6)
+        1.0
+    """
+    return _each(lambda a, b: _cka(a, b, debiased), x, y, least=4 if debiased else 2)
+
+
+def _cka(x: np.ndarray, y: np.ndarray, debiased: bool) -> float:
+    """CKA of two models."""
+    x, y = x - x.mean(axis=0), y - y.mean(axis=0)
+    hsic = _unbiased_hsic if debiased else _gram_product
+    scale = [hsic(a, a) for a in (x, y)]
+    floor = [1e-24 * np.square(a).sum() ** 2 + 1e-300 for a in (x, y)]
+    if any(s <= f for s, f in zip(scale, floor)):
+        return np.nan
+    return hsic(x, y) / np.sqrt(scale[0] * scale[1])
+
+
+def _gram_product(x: np.ndarray, y: np.ndarray) -> float:
+    """sum of (X X') * (Y Y'), the short way round."""
+    if len(x) < min(x.shape[1], y.shape[1]):
+        return float(np.sum((x @ x.T) * (y @ y.T)))
+    return float(np.square(x.T @ y).sum())
+
+
+def _unbiased_hsic(x: np.ndarray, y: np.ndarray) -> float:
+    """Unbiased HSIC with linear kernels, without their n by n tables."""
+    n, own_x, own_y = len(x), np.square(x).sum(axis=1), np.square(y).sum(axis=1)
+    rows_x, rows_y = x @ x.sum(axis=0) - own_x, y @ y.sum(axis=0) - own_y
+    trace = _gram_product(x, y) - own_x @ own_y
+    sums = rows_x.sum() * rows_y.sum() / ((n - 1.0) * (n - 2.0))
+    return float((trace + sums - 2.0 / (n - 2.0) * (rows_x @ rows_y)) / (n * (n - 3.0)))
+
+
+def knn_overlap(x, y, k: int = 10):
+    """Share of its k nearest neighbours that an example keeps from one set of features to the other.
+
+    Args:
+        x: features (n, d1), or (members, n, d1).
+        y: features (n, d2), or (members, n, d2).
+        k: neighbours, Euclidean, the example itself left out; fewer than n.
+
+    Returns:
+        (n,), or (members, n), in [0, 1]; k / (n - 1) by chance. Of neighbours at the same distance it is not said
+        which count, so features that are constant, or that tie for most of the examples, say nothing.
+
+    Raises:
+        InputError: shapes that do not belong together, or a k that is not in [1, n - 1].
+
+    Source: the mutual k-nearest-neighbour metric of representational similarity, as in Huh et al. (arXiv 2405.07987).
+
+    Example:
+        >>> import numpy as np
+        >>> x = np.array([[0.0], [1.0], [10.0], [11.0]])
+        >>> knn_overlap(x, -x, k=1).tolist(), knn_overlap(x, x[[0, 2, 1, 3]], k=1).tolist()
+        ([1.0, 1.0, 1.0, 1.0], [0.0, 0.0, 0.0, 0.0])
+    """
+    n = np.shape(x)[-2] if np.ndim(x) > 1 else 0
+    if not 1 <= k < max(n, 1):
+        raise InputError(f"k is {k} for {n} examples: give a number of neighbours between 1 and {max(1, n - 1)}.")
+
+    def overlap(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        kept = np.empty(n)
+        for start in range(0, n, ROWS):
+            rows = np.arange(start, min(n, start + ROWS))
+            near = np.zeros((2, len(rows), n), bool)
+            for table, features in zip(near, (a, b)):
+                gaps = _square_gaps(features[rows], features)
+                gaps[np.arange(len(rows)), rows] = np.inf
+                np.put_along_axis(table, np.argpartition(gaps, k - 1, axis=1)[:, :k], True, axis=1)
+            kept[rows] = (near[0] & near[1]).sum(axis=1) / k
+        return kept
+
+    return _each(overlap, x, y, least=2, empty=np.full(n, np.nan))
+
+
+def _square_gaps(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Squared Euclidean distances, (rows of x, rows of y)."""
+    centre = y.mean(axis=0)
+    x, y = x - centre, y - centre
+    gaps = np.square(x).sum(axis=1)[:, None] + np.square(y).sum(axis=1) - 2.0 * (x @ y.T)
+    return np.maximum(gaps, 0.0)
+
+
+def linear_probe(
+    features_train, labels_train, features_test, labels_test, *, strength: float = 1.0, max_iter: int = 1000
+) -> np.ndarray:
+    """Where a logistic regression on frozen features predicts right; the mean is the probe's accuracy.
+
+    Args:
+        features_train: (n, d), or (members, n, d); standardised with their own mean and spread, a probe per member.
+        labels_train: (n,) labels, of all members.
+        features_test: (m, d), or (members, m, d).
+        labels_test: (m,).
+        strength: inverse L2 penalty (``C`` of scikit-learn).
+        max_iter: steps; a probe that has not converged by then is used as it stands.
+
+    Returns:
+        (m,) or (members, m) of 0 and 1, which `mean_estimate` and `price` take. With one label in training all are
+        given that label; constant features leave the most frequent one. NaN where either features are not finite.
+
+    Raises:
+        InputError: shapes that do not belong together, no examples, a strength that is not positive.
+
+    Source: Alain and Bengio (arXiv 1610.01644).
+
+    Example:
+        >>> import numpy as np
+        >>> x = np.array([[-2.0], [-1.0], [1.0], [2.0]])
+        >>> linear_probe(x, [0, 0, 1, 1], x, [0, 0, 1, 0]).tolist()
+        [1.0, 1.0, 1.0, 0.0]
+    """
+    known, asked = np.asarray(labels_train), np.asarray(labels_test)
+    sizes = [np.shape(f)[-2:-1] for f in (features_train, features_test)]
+    if sizes != [known.shape, asked.shape] or np.shape(features_train)[-1] != np.shape(features_test)[-1]:
+        raise InputError("features and labels do not belong together: give (n, d) features with a label each.")
+    if not strength > 0:
+        raise InputError(f"strength is {strength}: give an inverse penalty above 0.")
+
+    def right(train: np.ndarray, test: np.ndarray) -> np.ndarray:
+        return (_probe(train, known, test, strength, max_iter) == asked).astype(np.float64)
+
+    return _each(right, features_train, features_test, least=1, paired=False, empty=np.full(len(asked), np.nan))
+
+
+def _probe(train: np.ndarray, known: np.ndarray, test: np.ndarray, strength: float, max_iter: int) -> np.ndarray:
+    """Predicted labels of one model's probe."""
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.linear_model import LogisticRegression
+
+    if len(np.unique(known)) == 1:
+        return np.full(len(test), known[0])
+    centre, spread = train.mean(axis=0), train.std(axis=0)
+    spread = np.where(spread > 0, spread, 1.0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        fit = LogisticRegression(C=strength, max_iter=max_iter).fit((train - centre) / spread, known)
+    return fit.predict((test - centre) / spread)
+
+
+def weight_distance(weights: Mapping, reference: Mapping, names: Sequence[str] | None = None) -> dict[str, np.ndarray]:
+    """Distance of weights from a reference, layer by layer, relative to the reference's norm.
+
+    Args:
+        weights: by layer, arrays with a leading member axis.
+        reference: the same layers of as many members, or of one.
+        names: layers wanted; None = all of ``weights``.
+
+    Returns:
+        By layer ``|w_i - r_i| / |r_i|``, (members,); NaN where the reference is 0 or a weight not finite. Against the
+        models that the members started from it is how far a method went. Against a retrained population it is large
+        for good models too, since networks from other seeds order their units otherwise.
+
+    Raises:
+        InputError: layers missing, or shapes that differ.
+
+    Source: the layer-wise distance of Golatkar et al. (arXiv 1911.04933) and Tarun et al. (arXiv 2111.08947).
+
+    Example:
+        >>> import numpy as np
+        >>> one, other = {"dense": np.array([[3.0, 0.0]])}, {"dense": np.array([[3.0, 4.0]])}
+        >>> weight_distance(one, other)["dense"].tolist()
+        [0.8]
+    """
+    wanted = list(weights if names is None else names)
+    missing = [name for name in wanted if name not in weights or name not in reference]
+    if missing or not wanted:
+        raise InputError(f"layers {missing} are missing: give names that weights and reference both have.")
+    found = {}
+    for name in wanted:
+        w, r = (np.asarray(x[name], np.float64) for x in (weights, reference))
+        if w.ndim < 1 or not w.size or w.shape[1:] != r.shape[1:] or len(r) not in (1, len(w)):
+            raise InputError(f"{name} is {w.shape} and {r.shape}: give one shape, and as many members or one.")
+        flat = lambda x: np.where(np.isfinite(x), x, np.nan).reshape(len(x), -1)
+        w, r = flat(w), flat(r)
+        norm = np.linalg.norm(r, axis=1)
+        found[name] = np.linalg.norm(w - r, axis=1) / np.where(norm > 0, norm, np.nan)
+    return found
+
+
+def entanglement(features_retain, features_forget, *, centre: str = "midpoint"):
+    """Entanglement score of retained and forget set: spread within the two over what lies between; higher = harder.
+
+    Args:
+        features_retain: (r, d), or (members, r, d).
+        features_forget: (f, d), or (members, f, d).
+        centre: what the two means are measured from: ``midpoint`` between them (whatever the sets' sizes), or the
+            ``pooled`` mean of all examples.
+
+    Returns:
+        A float, or (members,): ``(V_R + V_F) / ((|m_R - c|^2 + |m_F - c|^2) / 2)``, V the mean squared distance of a
+        set's features to their mean (divisor n, summed over dimensions). Infinite where the means coincide, NaN where
+        all features do. The distance of means of few examples is above the truth, so small sets look less entangled.
+
+    Raises:
+        InputError: shapes that do not belong together, no examples, another centre.
+
+    Source: Zhao et al. (arXiv 2406.01257), after Goldblum et al. (arXiv 2002.06753). ``midpoint`` is how we read the
+    released code; we are not sure of the centre in the paper's equation.
+
+    Example:
+        >>> import numpy as np
+        >>> entanglement(np.array([[0.0], [2.0]]), np.array([[4.0], [6.0]]))  # (1 + 1) / ((4 + 4) / 2)
+        0.5
+    """
+    choose("centre", centre, ("midpoint", "pooled"))
+
+    def score(retain: np.ndarray, forget: np.ndarray) -> float:
+        means = [x.mean(axis=0) for x in (retain, forget)]
+        middle = (means[0] + means[1]) / 2.0 if centre == "midpoint" else np.concatenate([retain, forget]).mean(axis=0)
+        within = sum(np.square(x - m).sum(axis=1).mean() for x, m in zip((retain, forget), means))
+        between = sum(np.square(m - middle).sum() for m in means) / 2.0
+        if between == 0:
+            return np.inf if within > 0 else np.nan
+        return within / between
+
+    return _each(score, features_retain, features_forget, least=1, paired=False, same_width=True)
+
+
+def mmd(x, y, *, bandwidth: float | str = "median"):
+    """Squared maximum mean discrepancy of two samples with a Gaussian kernel, unbiased; 0 on average for one law.
+
+    Args:
+        x: features (n, d), or (members, n, d).
+        y: features (m, d), or (members, m, d).
+        bandwidth: s in ``exp(-|a - b|^2 / (2 s^2))``; ``median`` = the median distance between points of both samples
+            together (of 2,000 evenly spaced ones at most), where that is 0 the median of the distances above 0.
+
+    Returns:
+        A float, or (members,); below 0 at times. Constant features: 0 where both are the same.
+
+    Raises:
+        InputError: shapes that do not belong together, under two examples on a side, or another bandwidth.
+
+    Source: Gretton et al., "A kernel two-sample test" (2012), its unbiased estimate; the median is its heuristic.
+
+    Example:
+        >>> import numpy as np
+        >>> x, y = np.array([[0.0], [0.0]]), np.array([[2.0], [2.0]])
+        >>> round(mmd(x, y, bandwidth=1.0), 4)  # 1 + 1 - 2 exp(-2)
+        1.7293
+    """
+    if bandwidth != "median" and not (isinstance(bandwidth, float | int) and bandwidth > 0):
+        raise InputError(f"bandwidth is {bandwidth}: give 'median' or a distance above 0.")
+
+    def discrepancy(a: np.ndarray, b: np.ndarray) -> float:
+        width = _median_gap(np.concatenate([a, b])) if bandwidth == "median" else float(bandwidth)
+        own = [(_kernel_sum(s, s, width) - len(s)) / (len(s) * (len(s) - 1.0)) for s in (a, b)]
+        return own[0] + own[1] - 2.0 * _kernel_sum(a, b, width) / (len(a) * len(b))
+
+    return _each(discrepancy, x, y, least=2, paired=False, same_width=True)
+
+
+def _median_gap(points: np.ndarray) -> float:
+    """Median distance between points, 1 where all are the same."""
+    points = points[np.linspace(0, len(points) - 1, min(len(points), MEDIAN_POINTS)).astype(int)]
+    gaps = np.sqrt(_square_gaps(points, points)[np.triu_indices(len(points), 1)])
+    apart = gaps[gaps > 1e-7 * max(gaps.max(), 1e-300)]  # rounding leaves a little between equal points
+    median = float(np.median(gaps))
+    return median if median > 0 and len(apart) > len(gaps) / 2 else float(np.median(apart)) if len(apart) else 1.0
+
+
+def _kernel_sum(x: np.ndarray, y: np.ndarray, width: float) -> float:
+    """Sum of the kernel over all pairs."""
+    parts = (x[start : start + ROWS] for start in range(0, len(x), ROWS))
+    return float(sum(np.exp(_square_gaps(part, y) / (-2.0 * width**2)).sum() for part in parts))
+
+
+class GradientCoupling(NamedTuple):
+    """How much forgetting pulls on what is to be kept: cosines in [-1, 1]."""
+
+    pairs: np.ndarray  # (a, b), each forget gradient with each retained one
+    mean: float  # of the pairs that are defined
+    total: float  # cosine of the two mean gradients
+
+
+def gradient_coupling(g_forget, g_retain) -> GradientCoupling:
+    """Cosines between gradients of forget and retained examples, pair by pair and of the two means.
+
+    Args:
+        g_forget: flat gradients of the loss, (a, P).
+        g_retain: (b, P), of neighbours, say.
+
+    Returns:
+        `GradientCoupling`. A gradient of 0, or one that is not finite, has no direction: its pairs are NaN, left out of
+        ``mean``; ``total`` leaves out those that are not finite.
+
+    Raises:
+        InputError: arrays that are not (examples, P) of one P.
+
+    Source: the coupling that arXiv 2605.05871 relates to difficulty (from its abstract: ``total``; pairs are ours).
+
+    Example:
+        >>> import numpy as np
+        >>> found = gradient_coupling(np.array([[1.0, 0.0]]), np.array([[2.0, 0.0], [0.0, 3.0]]))
+        >>> found.pairs.tolist(), found.mean, round(found.total, 4)
+        ([[1.0, 0.0]], 0.5, 0.5547)
+    """
+    forget, retain = np.asarray(g_forget, np.float64), np.asarray(g_retain, np.float64)
+    if forget.ndim != 2 or retain.ndim != 2 or forget.shape[1] != retain.shape[1] or not forget.size * retain.size:
+        raise InputError(f"gradients are {forget.shape} and {retain.shape}: give (examples, parameters) of one model.")
+    finite = [g[np.isfinite(g).all(axis=1)] for g in (forget, retain)]
+    pairs = _unit(forget) @ _unit(retain).T
+    defined = np.isfinite(pairs)
+    mean = float(pairs[defined].mean()) if defined.any() else np.nan
+    if not min(len(g) for g in finite):
+        return GradientCoupling(pairs, mean, np.nan)
+    ends = [_unit(g.mean(axis=0, keepdims=True))[0] for g in finite]
+    return GradientCoupling(pairs, mean, float(ends[0] @ ends[1]))
+
+
+def _unit(rows: np.ndarray) -> np.ndarray:
+    """Rows of length 1; NaN for those without a direction."""
+    rows = np.where(np.isfinite(rows).all(axis=1, keepdims=True), rows, np.nan)
+    norm = np.linalg.norm(rows, axis=1, keepdims=True)
+    return rows / np.where(norm > 0, norm, np.nan)
+
+
+def _each(function: Callable, x, y, *, least: int, paired: bool = True, same_width: bool = False, empty=np.nan):
+    """A figure of two models' features, or of each member of two populations; ``empty`` where one diverged."""
+    x, y = np.asarray(x, np.float64), np.asarray(y, np.float64)
+    if x.ndim not in (2, 3) or y.ndim not in (2, 3) or not x.size or not y.size:
+        raise InputError(f"features are {x.shape} and {y.shape}: give (examples, d), or (members, examples, d).")
+    if (paired and x.shape[-2] != y.shape[-2]) or (same_width and x.shape[-1] != y.shape[-1]):
+        raise InputError(f"features are {x.shape} and {y.shape}: give both the same {'examples' if paired else 'd'}.")
+    if min(x.shape[-2], y.shape[-2]) < least:
+        raise InputError(f"features are {x.shape} and {y.shape}: give {least} examples or more.")
+    single, (x, y) = x.ndim == y.ndim == 2, (a if a.ndim == 3 else a[None] for a in (x, y))
+    members = max(len(x), len(y))
+    if min(len(x), len(y)) not in (1, members):
+        raise InputError(f"{len(x)} members cannot be matched with {len(y)}: give as many, or one.")
+    pairs = ((x[i % len(x)], y[i % len(y)]) for i in range(members))
+    found = [function(a, b) if np.isfinite(a).all() and np.isfinite(b).all() else empty for a, b in pairs]
+    if single:
+        return found[0] if isinstance(found[0], np.ndarray) else float(found[0])
+    return np.asarray(found, np.float64)
