@@ -138,7 +138,7 @@ class Draws(NamedTuple):
     members: np.ndarray  # (resamples,) members drawn
     n: int  # members that count
     clusters: int = 0  # clusters of examples that were drawn, 0 = not told
-    freedom: int = 0  # degrees of freedom of the members of all populations together, 0 = n - 1
+    freedom: float = 0  # degrees of freedom of the members of all populations together, 0 = n - 1
 
 
 def draws_of(figure: Callable[[list], np.ndarray], values: Values, seed: int, resamples: int) -> Draws:
