@@ -2,9 +2,16 @@
 
 import numpy as np
 import pytest
+import scipy.special
+import scipy.stats
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from unlearn_jax.errors import InputError
 from unlearn_jax.metrics.resampling import half_draws, half_draws_pooled, split_band, t_estimate
+from unlearn_jax.metrics.summary import Draws
+
+QUICK = settings(max_examples=40, deadline=None, database=None, derandomize=True)
 
 
 def mean_gap(u, none):
@@ -17,14 +24,54 @@ def noisy(rng, members, examples, mean=0.0):
     return mean + rng.normal(0, 0.7, (members, 1)) + rng.normal(0, 1, (members, examples))
 
 
-def test_the_spread_over_halves_is_the_standard_error_of_a_mean():
-    u, none = (noisy(np.random.default_rng(s), 12, 5) for s in (0, 1))
-    draws = half_draws(mean_gap, u, none, resamples=4000)
-    expected = sum(x.mean(axis=1).var(ddof=1) / 12 for x in (u, none))
+@pytest.mark.parametrize("sizes", [(12, 12), (3, 3), (5, 8), (2, 7)])
+@pytest.mark.parametrize("kept", [0.5, 0.75])
+def test_the_spread_of_the_draws_is_the_standard_error_of_a_mean(sizes, kept):
+    u, none = (noisy(np.random.default_rng(s), n, 50) for s, n in zip((0, 1), sizes))
+    draws = half_draws(mean_gap, u, none, resamples=4000, kept=kept)
+    expected = sum(x.mean(axis=1).var(ddof=1) / len(x) for x in (u, none))
     assert draws.members.var() == pytest.approx(expected, rel=0.06)
-    by_examples = mean_gap(u, none).var(ddof=1) / 5
-    assert draws.both.var() == pytest.approx(expected + by_examples, rel=0.06)
-    assert draws.members.mean() == pytest.approx(draws.value) and draws.n == 12 and draws.clusters == 5
+    assert draws.members.mean() == pytest.approx(draws.value)
+    assert (draws.n, draws.clusters) == (min(sizes), 50)
+
+
+def test_the_variance_of_members_and_examples_is_that_of_the_two_way_layout():
+    """Of members, of examples, and of their interaction once: the estimate is right on average over 300 studies."""
+    found = []
+    for study in range(300):
+        rng = np.random.default_rng([4, study])
+        u, none = noisy(rng, 8, 10, rng.normal(0, 0.5, 10)), noisy(rng, 8, 10)
+        found.append(half_draws(mean_gap, u, none, seed=study, resamples=100).both.var())
+    assert np.mean(found) == pytest.approx(2 * (0.49 + 1.0 / 10) / 8 + 0.25 / 10, rel=0.08)
+
+
+def test_degrees_of_freedom_are_those_of_welch():
+    rng = np.random.default_rng(6)
+    for wide in (0.1, 1.0, 10.0):
+        a, b = wide * rng.normal(0, 1, (6, 1)), rng.normal(0, 1, (30, 1))
+        parts = [x.var(ddof=1) / len(x) for x in (a, b)]
+        expected = sum(parts) ** 2 / (parts[0] ** 2 / 5 + parts[1] ** 2 / 29)
+        assert half_draws(mean_gap, a, b, resamples=4000).freedom == pytest.approx(expected, rel=0.1)
+    assert scipy.stats.ttest_ind(a, b, equal_var=False).df[0] == pytest.approx(expected)
+
+
+def test_populations_that_draw_the_same_members_count_once():
+    u = noisy(np.random.default_rng(4), 9, 5)
+    draws = half_draws(mean_gap, 3.0 * u, u, roles=("original", "original"))
+    assert draws.freedom == pytest.approx(8.0)
+    expected = (2.0 * u.mean(axis=1)).var(ddof=1) / 9
+    assert half_draws(mean_gap, 3.0 * u, u, roles=("original",) * 2, resamples=4000).members.var() == pytest.approx(
+        expected, rel=0.08
+    )
+
+
+def test_what_pairs_of_members_bring_is_not_counted_three_times():
+    """The square of a mean without a signal: variance 2 / n^2; halves alone show 6 / n^2, the jackknife 4 / n^2."""
+    square, spread = lambda x: x.mean(axis=0) ** 2, []
+    for study in range(400):
+        x = np.random.default_rng([5, study]).normal(0, 1, (10, 1))
+        spread.append([half_draws(square, x, seed=study, resamples=60, kept=k).members.var() for k in (0.5, 0.75)])
+    assert (np.mean(spread, axis=0) > 2 / 100).all() and (np.mean(spread, axis=0) < 5.2 / 100).all()
 
 
 def test_pooled_draws_of_a_mean_are_those_of_the_per_example_kind():
@@ -32,9 +79,12 @@ def test_pooled_draws_of_a_mean_are_those_of_the_per_example_kind():
     groups = np.array([0, 0, 1, 1, 2, 2])
     one = half_draws(mean_gap, u, none, clusters=groups)
     other = half_draws_pooled(lambda a, b: mean_gap(a, b).mean(), u, none, clusters={"examples": groups})
-    np.testing.assert_allclose(one.both, other.both)
     np.testing.assert_allclose(one.members, other.members)
-    assert one.clusters == other.clusters == 3
+    assert one.clusters == other.clusters == 3 and one.freedom == pytest.approx(other.freedom)
+    apart, whole = one.both - one.members, other.both - other.members  # without the interaction, and with it
+    share = (apart @ whole) / (whole @ whole)
+    np.testing.assert_allclose(apart, share * whole, atol=1e-12)
+    assert 0 <= share < 1
 
 
 def test_populations_of_one_role_draw_the_same_members():
@@ -50,17 +100,107 @@ def test_populations_of_other_examples_draw_their_own():
     assert np.isfinite(draws.both).all() and draws.clusters == 4
 
 
-@pytest.mark.parametrize("members, examples", [(6, 40), (32, 12), (9, 9)])
-def test_t_intervals_hold_their_truth(members, examples):
-    """200 studies; a mean gap of .5 of members and examples at large."""
+@pytest.mark.parametrize(
+    "members, examples, wide", [((6, 6), 40, 1.0), ((32, 32), 12, 1.0), ((9, 9), 9, 1.0), ((3, 5), 20, 1.0),
+                                ((6, 30), 20, 5.0), ((6, 30), 20, 0.2)]
+)  # fmt: skip
+def test_t_intervals_hold_their_truth(members, examples, wide):
+    """200 studies; a mean gap of .5 of members and examples at large, one population as wide as told."""
     held = 0
     for study in range(200):
-        rng = np.random.default_rng([members, study])
+        rng = np.random.default_rng([*members, study])
         pull = rng.normal(0.5, 0.6, examples)
-        u, none = noisy(rng, members, examples, pull), noisy(rng, members, examples)
+        u, none = pull + wide * noisy(rng, members[0], examples), noisy(rng, members[1], examples)
         found = t_estimate(half_draws(mean_gap, u, none, seed=study, resamples=100))
         held += found.ci_low <= 0.5 <= found.ci_high
     assert 0.91 <= held / 200 <= 0.98
+
+
+def gaussian_divergence(u, none):
+    """Per-example KL(u || none) of Gaussians, nats."""
+    a, b = u.var(axis=0, ddof=1), none.var(axis=0, ddof=1)
+    return 0.5 * (np.log(b / a) + (a + mean_gap(u, none) ** 2) / b - 1.0)
+
+
+@pytest.mark.parametrize("figure", [gaussian_divergence, lambda u, none: abs(mean_gap(u, none))])
+def test_t_intervals_of_bent_figures_hold_what_is_expected_at_their_size(figure):
+    """200 studies of 16 + 16 members; truth = the mean over 2,000 studies of that size."""
+
+    def populations(rng):
+        return noisy(rng, 16, 20, rng.normal(2.0, 0.6, 20)), noisy(rng, 16, 20)
+
+    truth = np.mean([figure(*populations(np.random.default_rng([8, s]))).mean() for s in range(2000)])
+    held = 0
+    for study in range(200):
+        draws = half_draws(figure, *populations(np.random.default_rng([7, study])), seed=study, resamples=100)
+        found = t_estimate(draws, low=0.0)
+        held += found.ci_low <= truth <= found.ci_high
+    assert 0.91 <= held / 200 <= 0.98
+
+
+def test_a_logit_interval_is_the_plain_one_carried_over_and_back():
+    draws = Draws(0.9, 0.9 + np.tile([-0.02, 0.02], 50), 0.9 + np.tile([-0.01, 0.01], 50), 8, 30, 7.0)
+    plain, bent = (t_estimate(draws, low=0.0, high=1.0, scale=s) for s in ("plain", "logit"))
+    for low, high in ((1, 2), (3, 4)):
+        half = (plain[high] - plain[low]) / 2 / (0.9 * 0.1)
+        expected = scipy.special.expit(scipy.special.logit(0.9) + np.array([-half, half]))
+        np.testing.assert_allclose((bent[low], bent[high]), expected)
+    shifted = t_estimate(Draws(-1.0 + 2 * 0.9, -1 + 2 * draws.both, -1 + 2 * draws.members, 8, 30, 7.0),
+                         low=-1.0, high=1.0, scale="logit")  # fmt: skip
+    np.testing.assert_allclose(shifted[:5], -1 + 2 * np.asarray(bent[:5]))
+
+
+def test_a_logarithmic_interval_does_not_feel_a_factor_and_stays_above_its_end():
+    draws = Draws(0.1, 0.1 + np.tile([-0.2, 0.2], 50), 0.1 + np.tile([-0.1, 0.1], 50), 8, 30, 7.0)
+    found = t_estimate(draws, scale="log")
+    wide = t_estimate(draws)
+    assert found.ci_low == pytest.approx(0.1 * np.exp((wide.ci_low - 0.1) / 0.1)) and found.ci_low > 0
+    times = t_estimate(Draws(1.0, 10 * draws.both, 10 * draws.members, 8, 30, 7.0), scale="log")
+    np.testing.assert_allclose(times[:5], 10 * np.asarray(found[:5]))
+
+
+@pytest.mark.parametrize("value", [0.0, 1.0])
+def test_a_value_at_an_end_has_the_plain_interval(value):
+    draws = Draws(value, value + np.tile([-0.1, 0.1], 50), value + np.tile([-0.1, 0.1], 50), 8, 30)
+    assert t_estimate(draws, low=0.0, high=1.0, scale="logit") == t_estimate(draws, low=0.0, high=1.0)
+
+
+def test_unknown_scales_and_shares_are_refused():
+    draws = Draws(0.5, np.zeros(4), np.zeros(4), 8)
+    with pytest.raises(InputError, match="plain, logit or log"):
+        t_estimate(draws, scale="probit")
+    with pytest.raises(InputError, match="both ends"):
+        t_estimate(draws, scale="logit", low=0.0)
+    for kept in (0.0, 1.0):
+        with pytest.raises(InputError, match="share of the members"):
+            half_draws(mean_gap, np.zeros((3, 2)), np.zeros((3, 2)), kept=kept)
+
+
+@QUICK
+@given(st.integers(0, 10**6), st.integers(2, 7), st.integers(2, 7), st.floats(-9, 9), st.floats(0.1, 9))
+def test_intervals_follow_a_shift_and_a_scale(seed, members, examples, shift, scale):
+    rng = np.random.default_rng(seed)
+    u, none = noisy(rng, members, examples), noisy(rng, members + 1, examples)
+    before = t_estimate(half_draws(mean_gap, u, none, resamples=80))
+    after = t_estimate(half_draws(mean_gap, scale * u + shift, scale * none, resamples=80))
+    np.testing.assert_allclose(after[:5], scale * np.asarray(before[:5]) + shift, rtol=1e-6, atol=1e-6)
+    assert before.ci_low <= before.value <= before.ci_high
+
+
+def test_constant_populations_have_a_point_and_undefined_figures_nothing():
+    same = np.full((5, 4), 3.0)
+    assert t_estimate(half_draws(mean_gap, same, same, resamples=20))[:5] == (0.0,) * 5
+    nothing = t_estimate(half_draws(lambda u: np.full(u.shape[1], np.nan), same, resamples=20))
+    assert np.isnan(nothing[:5]).all()
+    pooled = t_estimate(half_draws_pooled(lambda u: np.nan, same, resamples=20))
+    assert np.isnan(pooled[:5]).all()
+
+
+def test_draws_that_are_not_defined_are_left_out():
+    x = noisy(np.random.default_rng(9), 6, 4)
+    figure = lambda u: np.where((u == x[0]).all(axis=1).any() & (u == x[1]).all(axis=1).any(), np.nan, u.mean(axis=0))
+    draws = half_draws(lambda u: figure(u) if len(u) < 6 else u.mean(axis=0), x, kept=0.5)
+    assert 0 < np.isnan(draws.members).sum() < 400 and np.isfinite(t_estimate(draws)[:5]).all()
 
 
 def test_bands_from_an_oracle_of_twice_the_size_hold_fresh_populations():

@@ -1,10 +1,10 @@
 """Intervals and null bands for figures that are no means over members: KLOM, attacks, distances between populations.
 
 Drawing members with replacement spoils such figures: a member drawn twice makes a sample look more certain than it is,
-and stands on both sides of a cross-fit. Members are therefore drawn without replacement, in halves: the spread of a
-figure over halves is that of the figure itself over populations. Clusters of examples are drawn with replacement, as
-everywhere. An interval speaks of the figure to be expected of populations of this size; its small-sample bias is not
-taken away but shown by the null band.
+and stands on both sides of a cross-fit. Members are therefore drawn without replacement, a share of them (``kept``) at
+a time (the delete-d jackknife of Shao and Wu 1989): the deviations, times ``sqrt(kept / (1 - kept))``, spread as the
+figure does over populations. Clusters of examples are drawn with replacement, as everywhere. An interval speaks of the
+figure to be expected of populations of this size; its small-sample bias is not taken away but shown by the null band.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from unlearn_jax.errors import InputError
 from unlearn_jax.metrics.summary import Draws, Estimate, _generator, cluster_counts
 
 HALVES = 400  # draws behind an interval
+KEPT = 0.75  # share of the members in each draw
 SPLITS = 200  # draws behind a null band
 
 
@@ -28,6 +29,7 @@ def half_draws(
     roles: Sequence[str] | None = None,
     seed: int = 0,
     resamples: int = HALVES,
+    kept: float = KEPT,
 ) -> Draws:
     """Draws of the mean over examples of a per-example figure of whole populations.
 
@@ -37,7 +39,18 @@ def half_draws(
         clusters: (n,) cluster number of each example, drawn together; None = each its own.
         roles: names of the populations' draws; populations of one name and size draw the same members.
         seed: of the draws; figures made from the same seed combine draw by draw.
-        resamples: number of draws.
+        resamples: number of draws; the spread of the pairs is told apart with twice as many draws as there are members.
+        kept: share of the members in each draw, in (0, 1). Halves (0.5) suit figures with jumps of large populations;
+            with few members they make figures like a KL divergence look far less certain than they are.
+
+    Returns:
+        `Draws` whose members' part has the variance that members bring one by one (the jackknife's, which is not too
+        small on average: Efron and Stein 1981; what pairs bring beyond is left out), and whose clusters' part has the
+        variance over clusters without that which members bring to each cluster apart, for it is in the members' part.
+        A NaN of the figure is left out among the draws; a single member shows no spread.
+
+    Raises:
+        InputError: a share outside (0, 1).
 
     Example:
         >>> import numpy as np
@@ -46,11 +59,13 @@ def half_draws(
         1.0
     """
     whole = np.asarray(figure(*populations), np.float64)
-    by_members = np.stack([figure(*parts) for parts in _halves(populations, roles, seed, resamples)]).mean(axis=1)
+    plan = _half_plan(populations, roles, seed, resamples, kept)
+    by_example = _centred(np.stack([figure(*parts) for parts in _halves(populations, plan)]), plan)
+    found = _members_part(by_example.mean(axis=1), plan)
     counts = _example_counts(len(whole), clusters, seed, resamples)
     by_clusters = counts @ whole / counts.sum(axis=1)
-    joined = _joined(whole.mean(), by_members, by_clusters, populations, _count(len(whole), clusters))
-    return joined._replace(freedom=_freedom(populations, roles))
+    twice = found.scale**2 * _interaction(by_example, clusters)
+    return _joined(whole.mean(), found, by_clusters, populations, _count(len(whole), clusters), twice)
 
 
 def half_draws_pooled(
@@ -61,6 +76,7 @@ def half_draws_pooled(
     roles: Sequence[str] | None = None,
     seed: int = 0,
     resamples: int = HALVES,
+    kept: float = KEPT,
 ) -> Draws:
     """Draws of a figure of whole populations that pools its examples: the area under one ROC curve, CKA, MMD.
 
@@ -72,6 +88,14 @@ def half_draws_pooled(
         roles: as in `half_draws`.
         seed: of the draws.
         resamples: number of draws.
+        kept: as in `half_draws`.
+
+    Returns:
+        `Draws` as of `half_draws`, but for what members bring to each cluster apart: it counts in both parts, and makes
+        intervals wide where it is most of the variance.
+
+    Raises:
+        InputError: a share outside (0, 1).
 
     Example:
         >>> import numpy as np
@@ -80,35 +104,131 @@ def half_draws_pooled(
     """
     names, clusters = list(examples or ["examples"] * len(populations)), clusters or {}
     sizes = {name: population.shape[1] for name, population in zip(names, populations)}
-    by_members = np.asarray([figure(*parts) for parts in _halves(populations, roles, seed, resamples)])
+    plan = _half_plan(populations, roles, seed, resamples, kept)
+    found = _members_part(_centred(np.asarray([figure(*p) for p in _halves(populations, plan)]), plan), plan)
     counts = {k: _example_counts(n, clusters.get(k), seed, resamples, i) for i, (k, n) in enumerate(sizes.items())}
     by_clusters = np.empty(resamples)
     for r in range(resamples):
         at = {name: np.repeat(np.arange(sizes[name]), row[r].astype(int)) for name, row in counts.items()}
         by_clusters[r] = figure(*(p[:, at[name]] for p, name in zip(populations, names)))
     fewest = min(_count(n, clusters.get(name)) for name, n in sizes.items())
-    joined = _joined(float(figure(*populations)), by_members, by_clusters, populations, fewest)
-    return joined._replace(freedom=_freedom(populations, roles))
+    return _joined(float(figure(*populations)), found, by_clusters, populations, fewest)
 
 
-def _joined(value: float, by_members: np.ndarray, by_clusters: np.ndarray, populations, clusters: int) -> Draws:
-    """Deviations of both kinds, added draw by draw about the value."""
-    centred = lambda x: x - np.nanmean(x) if np.isfinite(x).any() else np.full(len(x), np.nan)
-    widened = np.sqrt(clusters / (clusters - 1.0)) if clusters > 1 else np.nan
-    members = value + centred(by_members)
-    return Draws(float(value), members + widened * centred(by_clusters), members, min(map(len, populations)), clusters)
+class _Plan(NamedTuple):
+    """Who is in each draw: by role and number of members, (resamples, members) booleans; and each population's."""
+
+    included: dict[tuple[str, int], np.ndarray]
+    keys: list[tuple[str, int]]
+    kept: float
 
 
-def _halves(populations, roles, seed: int, resamples: int) -> Iterator[list[np.ndarray]]:
-    """The populations with a random half of their members each, odd numbers rounded down and up in turn."""
+def _half_plan(populations, roles, seed: int, resamples: int, kept: float) -> _Plan:
+    """A random part of the members for every draw.
+
+    Where ``kept`` n is no whole number the two next to it are mixed so that the mean of 1 / size is 1 / (kept n): then
+    the deviations of a mean have the variance S^2 / n exactly, as small as n may be.
+    """
+    if not 0 < kept < 1:
+        raise InputError(f"kept is {kept}: give the share of the members in each draw, between 0 and 1.")
     roles = list(roles or [f"population {i}" for i in range(len(populations))])
-    orders = [
-        np.argsort(_generator(seed, "half", role, len(p)).random((resamples, len(p))), axis=1)
-        for role, p in zip(roles, populations)
-    ]
-    for r in range(resamples):
-        sizes = [max(1, (len(p) + r % 2) // 2) for p in populations]
-        yield [p[np.sort(order[r, :size])] for p, order, size in zip(populations, orders, sizes)]
+    keys = [(role, len(p)) for role, p in zip(roles, populations)]
+    turn = (np.arange(resamples) + 0.5) * 0.6180339887498949 % 1.0  # evenly spread in every stretch of draws
+    included = {}
+    for role, n in dict.fromkeys(keys):
+        low = max(1, int(kept * n))
+        share = min(1.0, low * ((low + 1) / (kept * n) - 1.0))
+        size = np.minimum(n, np.where(turn < share, low, low + 1))
+        place = _generator(seed, "half", role, n).random((resamples, n)).argsort(axis=1).argsort(axis=1)
+        included[role, n] = place < size[:, None]
+    return _Plan(included, keys, kept)
+
+
+def _halves(populations, plan: _Plan) -> Iterator[list[np.ndarray]]:
+    """The populations with the members of each draw."""
+    masks = [plan.included[key] for key in plan.keys]
+    for r in range(len(masks[0])):
+        yield [p[mask[r]] for p, mask in zip(populations, masks)]
+
+
+def _centred(draws: np.ndarray, plan: _Plan) -> np.ndarray:
+    """Deviations of the draws, (resamples, ...), from the mean of those with as many members, widened to populations.
+
+    The bias of a small sample differs between the sizes of parts that a number of members may have; it is no spread.
+    """
+    draws = np.asarray(draws, np.float64)
+    flat = draws.reshape(len(draws), -1)
+    sizes = [m.sum(axis=1) for m in plan.included.values()]
+    basis = np.stack([np.ones(len(flat)), *(s == s.min() for s in sizes if s.min() < s.max())], axis=1)
+    good = np.isfinite(flat).all(axis=1)
+    if good.sum() > 4 * basis.shape[1]:
+        out = flat - basis @ np.linalg.lstsq(basis[good], flat[good], rcond=None)[0]
+    else:  # some example is hardly ever defined: each by itself
+        defined = np.isfinite(flat)
+        sums, count = np.where(defined, flat, 0.0).sum(axis=0), defined.sum(axis=0)
+        out = flat - np.where(count, sums, np.nan) / np.maximum(count, 1)
+    return np.sqrt(plan.kept / (1.0 - plan.kept)) * out.reshape(draws.shape)
+
+
+class _Members(NamedTuple):
+    """What drawing members says of a figure."""
+
+    draws: np.ndarray  # deviations, (resamples,)
+    scale: float  # that they were multiplied by
+    freedom: float  # degrees of freedom of their variance
+
+
+def _members_part(draws: np.ndarray, plan: _Plan) -> _Members:
+    """Deviations with the variance that members bring one by one, and its degrees of freedom.
+
+    The deviations are split by least squares into what each member brings and the rest. For figures of the second
+    degree the first part already holds twice the variance of pairs (the jackknife's known excess); the rest is left
+    out, but for what it must at least be. Degrees of freedom by Welch and Satterthwaite from each population's share.
+    """
+    masks = [m for m in plan.included.values() if m.shape[1] > 1]
+    freedom = np.asarray([m.shape[1] - 1.0 for m in masks])
+    good = np.isfinite(draws)
+    total = draws[good].var(ddof=1) if good.sum() > 1 else np.nan
+    spare = good.sum() - 1 - freedom.sum()
+    if not total > 0 or spare < freedom.sum() + 10:
+        return _Members(draws, 1.0, freedom.min(initial=np.inf) if len(masks) else 0.0)
+    design = [m[good] / m[good].sum(axis=1, keepdims=True) - 1.0 / m.shape[1] for m in masks]
+    found = np.linalg.lstsq(np.concatenate(design, axis=1), draws[good], rcond=1e-9)[0]
+    parts = np.split(found, np.cumsum([m.shape[1] for m in masks])[:-1])
+    fitted = [d @ part for d, part in zip(design, parts)]
+    rest = ((draws[good] - sum(fitted)) ** 2).sum() / spare
+    own = np.maximum(0.0, [f.var() - rest * k / good.sum() for f, k in zip(fitted, freedom)])
+    together = own.sum() ** 2 / (own**2 / freedom).sum() if own.any() else freedom.min()
+    least = rest * plan.kept / (1.0 - plan.kept)  # the variance of the pairs themselves
+    scale = np.sqrt(min(1.0, max(total - rest, least) / total))
+    return _Members(draws * scale, float(scale), float(together))
+
+
+def _interaction(by_example: np.ndarray, clusters) -> float:
+    """Variance that members bring to each cluster apart: it is in the spread over clusters, and in that over members."""
+    known, own, sizes = np.unique(
+        np.arange(by_example.shape[1]) if clusters is None else clusters, return_inverse=True, return_counts=True
+    )
+    if len(known) < 2:
+        return 0.0
+    apart = by_example - by_example.mean(axis=1, keepdims=True)
+    if len(known) < by_example.shape[1]:
+        apart = apart @ (own[:, None] == np.arange(len(known)))
+    found = (apart**2).sum(axis=1) * len(known) / (len(known) - 1.0) / sizes.sum() ** 2
+    return float(found[np.isfinite(found)].mean()) if np.isfinite(found).any() else 0.0
+
+
+def _joined(value: float, found: _Members, by_clusters: np.ndarray, populations, clusters: int, twice: float = 0.0):
+    """Deviations of both kinds, added draw by draw about the value; ``twice`` is variance that both hold."""
+    defined = by_clusters[np.isfinite(by_clusters)]
+    apart = by_clusters - defined.mean() if len(defined) else np.full(len(by_clusters), np.nan)
+    widened = clusters / (clusters - 1.0) if clusters > 1 else np.nan
+    variance = widened * defined.var(ddof=1) if len(defined) > 1 else np.nan
+    if variance > 0:
+        widened *= max(0.0, 1.0 - twice / variance)
+    members = value + found.draws
+    both = members + np.sqrt(widened) * apart
+    return Draws(float(value), both, members, min(map(len, populations)), clusters, found.freedom)
 
 
 def _example_counts(n: int, clusters, seed: int, resamples: int, block: int = 0) -> np.ndarray:
@@ -117,17 +237,14 @@ def _example_counts(n: int, clusters, seed: int, resamples: int, block: int = 0)
     return cluster_counts(seed, block, len(known), resamples)[:, own]
 
 
-def _freedom(populations, roles) -> int:
-    """Degrees of freedom of populations that vary alike; those that draw the same members count once."""
-    return sum({role: len(p) - 1 for role, p in zip(roles or range(len(populations)), populations)}.values())
-
-
 def _count(n: int, clusters) -> int:
     """Number of clusters."""
     return n if clusters is None else len(np.unique(clusters))
 
 
-def t_estimate(draws: Draws, *, low: float = -np.inf, high: float = np.inf, level: float = 0.95) -> Estimate:
+def t_estimate(
+    draws: Draws, *, low: float = -np.inf, high: float = np.inf, level: float = 0.95, scale: str = "plain"
+) -> Estimate:
     """Student's t interval with the spread of the draws, cut to the figure's range.
 
     Degrees of freedom by Welch and Satterthwaite from the variance that members bring and the variance that clusters
@@ -138,9 +255,16 @@ def t_estimate(draws: Draws, *, low: float = -np.inf, high: float = np.inf, leve
         low: smallest value that the figure can have.
         high: largest value.
         level: of the interval.
+        scale: on which the interval is symmetric: ``plain``; ``logit`` of the place between ``low`` and ``high``, for
+            shares and areas near an end; ``log`` of the distance from ``low`` (0 unless told), for figures that are
+            skewed to the right. The spread is carried over by the delta method. A value at an end itself has no logit
+            or logarithm: then the plain interval is given.
 
     Returns:
-        NaN bounds with a single member and a single cluster.
+        NaN bounds with a single member and a single cluster; a point where no draw differs.
+
+    Raises:
+        InputError: another scale, or ``logit`` without both ends.
 
     Example:
         >>> import numpy as np
@@ -153,18 +277,36 @@ def t_estimate(draws: Draws, *, low: float = -np.inf, high: float = np.inf, leve
     by_clusters = max(0.0, both - by_members)
     total = by_members**2 / members + by_clusters**2 / clusters
     freedom = both**2 / total if total > 0 else members
-    bounds = [_t_bounds(draws.value, v, f, level) for v, f in ((both, freedom), (by_members, members))]
+    scaled = _scale(scale, draws.value, low, high)
+    bounds = [_t_bounds(draws.value, v, f, level, *scaled) for v, f in ((both, freedom), (by_members, members))]
     if draws.n < 2:  # one member says nothing of its spread
         bounds[1] = (np.nan, np.nan)
     return Estimate(draws.value, *(float(x) for x in np.clip(np.ravel(bounds), low, high)), draws.n)
 
 
-def _t_bounds(value: float, variance: float, freedom: float, level: float) -> tuple[float, float]:
-    """Bounds of a t interval."""
+def _scale(name: str, value: float, low: float, high: float) -> tuple:
+    """How far a deviation on the plain scale carries on the named one, and the way back from there."""
+    if name not in ("plain", "logit", "log"):
+        raise InputError(f"scale is '{name}': give plain, logit or log.")
+    if name == "logit" and not np.isfinite(high - low):
+        raise InputError(f"a logit needs both ends, not {low} and {high}: give low and high, 0 and 1 for a share.")
+    low = 0.0 if name == "log" and low == -np.inf else low
+    if name == "plain" or not low < value or (name == "logit" and not value < high):
+        return 1.0, lambda x: value + x
+    if name == "log":
+        return 1.0 / (value - low), lambda x: low + (value - low) * np.exp(np.minimum(x, 700.0))
+    odds, span = (value - low) / (high - value), high - low
+    return span / ((value - low) * (high - value)), lambda x: low + span / (1.0 + np.exp(np.clip(-x, -700, 700)) / odds)
+
+
+def _t_bounds(value: float, variance: float, freedom: float, level: float, slope: float, back) -> tuple[float, float]:
+    """Bounds of a t interval on the scale where a deviation is ``slope`` times as large."""
     from scipy.special import stdtrit
 
-    half = stdtrit(freedom, (1 + level) / 2) * np.sqrt(variance) if np.isfinite(variance) else np.nan
-    return value - half, value + half
+    if not np.isfinite(value + variance):
+        return np.nan, np.nan
+    half = slope * stdtrit(freedom, (1 + level) / 2) * np.sqrt(variance)
+    return float(back(-half)), float(back(half))
 
 
 class NullBand(NamedTuple):

@@ -81,7 +81,7 @@ def residual_distance(
     begin with (Q(original) <= 0).
     """
     draws = distance_draws(unlearned, original, oracle, role=role, seed=seed, resamples=resamples)
-    return combine(lambda x: x, draws)
+    return combine(lambda x: x, draws, low=0.0)
 
 
 def distance_draws(
@@ -98,7 +98,8 @@ def distance_draws(
             return np.where(bottom > 0, np.sqrt(np.maximum(top, 0.0) / bottom), np.nan)
 
     found = draws_of(figure, u, seed, resamples)
-    return found._replace(n=min(v.members for v in (u, full, none)))
+    fewest = [max(1, v.members - len(v.blocks)) for v in (u, full, none)]
+    return found._replace(n=min(v.members for v in (u, full, none)), freedom=min(fewest))
 
 
 def squared_distance(a: Values, b: Values, seed: int = 0, resamples: int = 0) -> list[np.ndarray]:

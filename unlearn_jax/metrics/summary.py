@@ -3,6 +3,9 @@
 NumPy only, in float64. Values come as one array (members, examples), or a list of such blocks, one per request: each
 request has its own members and its own clusters, and a pooled figure weighs every cluster alike. A member with a
 non-finite value has diverged: it gets weight zero and is counted, never averaged in.
+
+Intervals are expanded percentile intervals (Hesterberg, arXiv 1411.5279): quantiles of the draws further out than 2.5%
+and 97.5%, by what the bootstrap's spread and the normal quantile are too small with few members and few clusters.
 """
 
 from __future__ import annotations
@@ -19,7 +22,7 @@ STARTED = "original"  # role whose member draws are shared by every method that 
 
 
 class Estimate(NamedTuple):
-    """A figure with its percentile intervals; NaN where it is not defined."""
+    """A figure with its 95% intervals; NaN where it is not defined."""
 
     value: float
     ci_low: float  # members and clusters resampled
@@ -138,7 +141,9 @@ class Draws(NamedTuple):
     members: np.ndarray  # (resamples,) members drawn
     n: int  # members that count
     clusters: int = 0  # clusters of examples that were drawn, 0 = not told
-    freedom: int = 0  # degrees of freedom of the members of all populations together, 0 = n - 1
+    freedom: float = 0  # degrees of freedom of the members of all populations together, 0 = n - 1
+    cluster_freedom: float = 0  # degrees of freedom of the clusters, 0 = clusters - 1
+    role: str = ""  # whose member draws these are, where they are those of one population
 
 
 def draws_of(figure: Callable[[list], np.ndarray], values: Values, seed: int, resamples: int) -> Draws:
@@ -155,7 +160,17 @@ def draws_of(figure: Callable[[list], np.ndarray], values: Values, seed: int, re
     weights = example_weights(values, seed, resamples)
     both = figure(weights)
     members = figure([np.ones((1, w.shape[1])) for w in weights])
-    return Draws(float(both[0]), both[1:], members[1:], values.members)
+    drawn = _drawn_clusters(values)
+    kept, clusters = values.members, sum(drawn)
+    freedom = max(1, kept - len(values.blocks)), max(1, clusters - len(drawn))
+    return Draws(float(both[0]), both[1:], members[1:], kept, clusters, *freedom)
+
+
+def _drawn_clusters(values: Values) -> list[int]:
+    """Number of clusters of each block, or of all blocks together where they share theirs."""
+    if values.clusters is None:
+        return [b.shape[1] for b in (values.blocks[:1] if values.shared else values.blocks)]
+    return [len(np.unique(c)) for c in ([np.concatenate(values.clusters)] if values.shared else values.clusters)]
 
 
 def mean_draws(data, *, role: str = STARTED, seed: int = 0, resamples: int = RESAMPLES) -> Draws:
@@ -164,17 +179,99 @@ def mean_draws(data, *, role: str = STARTED, seed: int = 0, resamples: int = RES
         return data
     values = as_values(data, role)
     means = member_means(values, seed, resamples)
-    return draws_of(lambda weights: pooled_mean(means, weights), values, seed, resamples)
+    return draws_of(lambda weights: pooled_mean(means, weights), values, seed, resamples)._replace(role=values.role)
 
 
-def combine(function: Callable[..., np.ndarray], *draws: Draws) -> Estimate:
-    """A function of several figures, applied to their values and draw by draw, with its intervals."""
+def combine(
+    function: Callable[..., np.ndarray], *draws: Draws, low: float = -np.inf, high: float = np.inf, level: float = 0.95
+) -> Estimate:
+    """A function of several figures, applied to their values and draw by draw, with its intervals.
+
+    Args:
+        function: maps as many numbers, or arrays of draws, as there are ``draws`` to one.
+        draws: made from the same seed. Where each tells its number of clusters, the intervals are expanded percentile
+            intervals; else plain percentile intervals, which hold less than they promise at small N.
+        low: smallest value that the figure can have; bounds are cut to it.
+        high: largest value.
+        level: of the intervals.
+
+    Returns:
+        The expanded interval's quantile levels are ``Phi(-w t(f))`` and ``Phi(w t(f))``: w^2 = unbiased variance over
+        the draws' variance, f = degrees of freedom by Welch and Satterthwaite from the variances that each population's
+        members and the clusters bring. Levels that fewer than four draws lie beyond (under about 5 members) are not
+        read off the draws: there the deviation of the fourth draw is stretched in proportion to normal quantiles. With
+        one cluster, the spread of clusters is not known and the interval is of members alone. NaN bounds of the
+        members' interval for a single member; a point where the draws do not differ.
+
+    Source: Hesterberg (arXiv 1411.5279, section 4.2), for one sample; here for members and clusters together.
+    """
     with np.errstate(invalid="ignore", divide="ignore"):
         value = float(function(*(np.float64(d.value) for d in draws)))
         both, members = function(*(d.both for d in draws)), function(*(d.members for d in draws))
-    n = min(d.n for d in draws)
-    narrow = percentiles(members) if n > 1 else (float("nan"), float("nan"))  # one member says nothing of its spread
-    return Estimate(value, *percentiles(both), *narrow, n)
+        n = min(d.n for d in draws)
+        known = n > 1 and all(d.clusters for d in draws)
+        wide, narrow = _expansion(function, draws, both, members, level) if known else (0.0, 0.0)
+    bounds = _quantiles(both, level, wide)
+    bounds += _quantiles(members, level, narrow) if n > 1 else (float("nan"),) * 2  # one member tells no spread
+    if low > -np.inf or high < np.inf:
+        bounds = tuple(min(max(x, low), high) for x in bounds)
+    return Estimate(value, *bounds, n)
+
+
+def _expansion(function, draws: Sequence[Draws], both, members, level: float) -> tuple[float, float]:
+    """How many standard deviations of the draws the interval is to reach, for members and clusters and for members."""
+    from scipy.special import stdtrit
+
+    parts = []  # variance in the draws, what it must be multiplied by, degrees of freedom
+    roles = {d.role for d in draws}
+    for role in roles if len(roles) > 1 and "" not in roles else [None]:
+        mine = [d for d in draws if role in (None, d.role)]
+        moved = members if role is None else function(*(d.members if d.role == role else d.value for d in draws))
+        freedom = min(d.freedom or d.n - 1.0 for d in mine)
+        parts.append((_variance(moved), max(1.0, min(d.n for d in mine) / freedom), freedom))
+    by_members, total = _variance(members), _variance(both)
+    clusters = min(d.cluster_freedom or d.clusters - 1.0 for d in draws)
+    if clusters > 0:
+        counted = min(d.clusters for d in draws)
+        parts.append((max(0.0, total - by_members), max(1.0, counted / clusters), clusters))
+    return tuple(_reach(stdtrit, p, v, level) for p, v in ((parts, total), (parts[: len(parts) - 1], by_members)))
+
+
+def _reach(stdtrit, parts: list[tuple[float, float, float]], variance: float, level: float) -> float:
+    """Student's t quantile times the root of unbiased over drawn variance."""
+    unbiased = [v * factor for v, factor, _ in parts]
+    square = sum(v * v / freedom for v, (_, _, freedom) in zip(unbiased, parts))
+    drawn = sum(v for v, _, _ in parts)
+    if not (variance > 0 and square > 0):
+        return 0.0
+    return float(stdtrit(sum(unbiased) ** 2 / square, (1 + level) / 2) * np.sqrt(sum(unbiased) / drawn))
+
+
+def _variance(draws: np.ndarray) -> float:
+    """Variance of the draws that are defined, 0 without any."""
+    draws = np.atleast_1d(draws)
+    apart = draws - draws.sum() / max(1, len(draws))
+    found = float(apart @ apart) / max(1, len(draws))
+    if found < np.inf:
+        return found
+    draws = draws[np.isfinite(draws)]
+    return float(np.var(draws)) if len(draws) else 0.0
+
+
+def _quantiles(draws: np.ndarray, level: float, reach: float) -> tuple[float, float]:
+    """Quantiles of the defined draws ``reach`` standard deviations out, 0 = at the level; NaN where none is defined."""
+    from scipy.special import ndtr, ndtri
+
+    ordered, tail = _ordered(draws), (1 - level) / 2
+    if not reach > -ndtri(tail):
+        return _at(ordered, tail), _at(ordered, 1 - tail)
+    shown = max(float(ndtr(-reach)), min(tail, 4.0 / len(draws)))
+    low, high = _at(ordered, shown), _at(ordered, 1 - shown)
+    stretch = reach / -float(ndtri(shown))
+    if stretch > 1.0 + 1e-9:
+        middle = _at(ordered, 0.5)
+        low, high = middle + stretch * (low - middle), middle + stretch * (high - middle)
+    return low, high
 
 
 def ranks(draws: Sequence[Draws]) -> list[Estimate]:
@@ -200,11 +297,26 @@ def ranks(draws: Sequence[Draws]) -> list[Estimate]:
 
 def percentiles(draws: np.ndarray, level: float = 0.95) -> tuple[float, float]:
     """Percentile interval of the draws that are defined; NaN where none is."""
-    draws = draws[np.isfinite(draws)]
-    if len(draws) == 0:
-        return float("nan"), float("nan")
-    low, high = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)
+    ordered = _ordered(draws)
+    return _at(ordered, (1 - level) / 2), _at(ordered, (1 + level) / 2)
+
+
+def _ordered(draws: np.ndarray) -> np.ndarray:
+    """The draws that are defined, in order."""
+    ordered = np.sort(draws)  # infinite ones at the ends, NaN last
+    if len(ordered) and np.isfinite(ordered[0]) and np.isfinite(ordered[-1]):
+        return ordered
+    return ordered[np.isfinite(ordered)]
+
+
+def _at(ordered: np.ndarray, share: float) -> float:
+    """Quantile of ordered draws, interpolated; NaN without any. (`np.quantile` is several times slower.)"""
+    if not len(ordered):
+        return float("nan")
+    place = share * (len(ordered) - 1)
+    index = min(int(place), len(ordered) - 2) if len(ordered) > 1 else 0
+    below, above = float(ordered[index]), float(ordered[min(index + 1, len(ordered) - 1)])
+    return below + (place - index) * (above - below)
 
 
 def mean_estimate(data, *, role: str = STARTED, seed: int = 0, resamples: int = RESAMPLES) -> Estimate:
