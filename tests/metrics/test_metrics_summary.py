@@ -2,9 +2,22 @@
 
 import numpy as np
 import pytest
+import scipy.stats
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from unlearn_jax.metrics import Values, mean_draws, mean_estimate, price, ranks
-from unlearn_jax.metrics.summary import Draws, as_values, cluster_counts, combine, member_counts, percentiles
+from unlearn_jax.metrics.summary import (
+    Draws,
+    as_values,
+    cluster_counts,
+    combine,
+    example_weights,
+    member_counts,
+    percentiles,
+)
+
+QUICK = settings(max_examples=40, deadline=None, database=None, derandomize=True)
 
 
 def width(estimate):
@@ -37,12 +50,13 @@ def test_interval_of_a_mean_has_the_textbook_width():
     rng = np.random.default_rng(1)
     members = rng.normal(0, 1, (40, 1)) * np.ones(30)  # only members differ
     found = mean_estimate(members)
-    expected = 2 * 1.96 * members[:, 0].std() / np.sqrt(40)
+    expected = 2 * scipy.stats.t.ppf(0.975, 39) * members[:, 0].std(ddof=1) / np.sqrt(40)
     np.testing.assert_allclose(width(found), expected, rtol=0.06)
     np.testing.assert_allclose(found.ci_members_high - found.ci_members_low, width(found), rtol=1e-9)
     examples = rng.normal(0, 1, (1, 40)) * np.ones((30, 1))  # only examples differ
     found = mean_estimate(examples)
-    np.testing.assert_allclose(width(found), 2 * 1.96 * examples[0].std() / np.sqrt(40), rtol=0.06)
+    expected = 2 * scipy.stats.t.ppf(0.975, 39) * examples[0].std(ddof=1) / np.sqrt(40)
+    np.testing.assert_allclose(width(found), expected, rtol=0.06)
     assert found.ci_members_low == pytest.approx(found.ci_members_high)
 
 
@@ -94,6 +108,95 @@ def test_combine_applies_the_function_draw_by_draw():
     assert found.value == 2.0 and found.n == 3
     assert found[1:3] == (1.0, 1.0)
     np.testing.assert_allclose(found[3:5], np.quantile([2.0, 1.0, 0.5], [0.025, 0.975]))
+
+
+def slow_expanded(value, n, level=0.95, resamples=20_000, seed=0):
+    """Hesterberg's interval of a mean of n values: quantiles of means of plain resamples at Phi(-sqrt(n/(n-1)) t)."""
+    rng = np.random.default_rng(seed)
+    means = np.asarray([value[rng.integers(n, size=n)].mean() for _ in range(resamples)])
+    out = np.sqrt(n / (n - 1)) * scipy.stats.t.ppf((1 + level) / 2, n - 1)
+    return np.quantile(means, [scipy.stats.norm.cdf(-out), scipy.stats.norm.cdf(out)])
+
+
+@pytest.mark.parametrize("n", [6, 9, 25])
+def test_members_intervals_are_the_expanded_percentile_ones(n):
+    value = np.random.default_rng(n).exponential(1, n)  # skewed: a symmetric interval is another one
+    found = mean_estimate(np.repeat(value[:, None], 3, axis=1), resamples=20_000)
+    low, high = slow_expanded(value, n)
+    np.testing.assert_allclose((found.ci_members_low, found.ci_members_high), (low, high), atol=0.04 * (high - low))
+    examples = mean_estimate(Values([np.tile(value, (3, 1))], "original"), resamples=20_000)
+    np.testing.assert_allclose((examples.ci_low, examples.ci_high), (low, high), atol=0.04 * (high - low))
+
+
+def test_degrees_of_freedom_are_welch_and_satterthwaites():
+    """Two populations that differ in size and spread, and clusters: the width is t's of the three together."""
+    rng = np.random.default_rng(5)
+    a, b = rng.normal(0, 3.0, (6, 1)) + np.zeros(12), rng.normal(0, 1.0, (20, 1)) + rng.normal(0, 2.5, 12)
+    found = combine(lambda x, y: x - y, *(mean_draws(d, role=r, resamples=20_000) for d, r in ((a, "u"), (b, "v"))))
+    parts = np.asarray([a.mean(axis=1).var(ddof=1) / 6, b.mean(axis=1).var(ddof=1) / 20, b[0].var(ddof=1) / 12])
+    for at, some in ((1, parts), (3, parts[:2])):
+        freedom = some.sum() ** 2 / (some**2 / np.asarray([5, 19, 11])[: len(some)]).sum()
+        expected = 2 * scipy.stats.t.ppf(0.975, freedom) * np.sqrt(some.sum())
+        np.testing.assert_allclose(found[at + 1] - found[at], expected, rtol=0.06)
+
+
+def test_levels_beyond_the_draws_are_read_off_students_t():
+    value = np.asarray([-1.0, 0.0, 1.0])
+    found = mean_estimate(np.repeat(value[:, None], 2, axis=1), resamples=20_000)
+    expected = scipy.stats.t.ppf(0.975, 2) / np.sqrt(3)  # beyond every draw
+    np.testing.assert_allclose((found.ci_members_low, found.ci_members_high), (-expected, expected), rtol=0.02)
+    cut = combine(lambda x: x, mean_draws(np.repeat(value[:, None], 2, axis=1)), low=-0.5, high=0.5)
+    assert cut[1:5] == (-0.5, 0.5, -0.5, 0.5)
+
+
+def test_draws_that_do_not_tell_their_clusters_have_plain_percentiles():
+    draws = mean_draws(np.random.default_rng(0).normal(0, 1, (6, 4)))
+    assert (draws.clusters, draws.freedom, draws.cluster_freedom, draws.role) == (4, 5, 3, "original")
+    plain = combine(lambda x: x, Draws(*draws[:4]))
+    np.testing.assert_allclose(plain[1:3], np.quantile(draws.both, [0.025, 0.975]))
+    np.testing.assert_allclose(plain[3:5], np.quantile(draws.members, [0.025, 0.975]))
+    assert width(combine(lambda x: x, draws)) > width(plain)
+
+
+def test_blocks_lose_a_degree_of_freedom_each_and_shared_clusters_one():
+    block = np.random.default_rng(1).normal(0, 1, (5, 6))
+    apart = mean_draws([block, block[:4]])
+    assert (apart.n, apart.freedom, apart.clusters, apart.cluster_freedom) == (9, 7, 12, 10)
+    same = mean_draws(Values([block, block], "u", [np.arange(6) // 2] * 2, shared=True))
+    assert (same.n, same.freedom, same.clusters, same.cluster_freedom) == (10, 8, 3, 2)
+
+
+def test_requests_of_one_cluster_each_draw_their_clusters_together():
+    values = as_values([np.full((3, 2), 1.0), np.full((3, 1), 4.0), np.full((3, 1), 9.0)], clusters=None)
+    values = values._replace(clusters=[np.asarray([5, 5]), np.asarray([0]), np.asarray([1])])
+    counts = cluster_counts(2, 0, 3, 40)
+    first, second, third = example_weights(values, 2, 40)
+    np.testing.assert_array_equal(first[1:], counts[:, [0, 0]])
+    np.testing.assert_array_equal(np.concatenate([second[1:], third[1:]], axis=1), counts[:, 1:])
+    draws = mean_draws(values, seed=2, resamples=40)
+    np.testing.assert_allclose(draws.both, counts @ [2.0, 4.0, 9.0] / (counts @ [2.0, 1.0, 1.0]))
+    assert (draws.clusters, draws.cluster_freedom) == (3, 2)
+
+
+def test_a_single_cluster_leaves_the_interval_of_the_members():
+    found = mean_estimate(np.random.default_rng(2).normal(0, 1, (7, 1)))
+    assert found[1:3] == found[3:5] and np.isfinite(found[:5]).all()
+
+
+@QUICK
+@given(st.integers(0, 10**6), st.integers(1, 6), st.integers(1, 6), st.floats(-9, 9), st.floats(0.1, 9))
+def test_intervals_follow_a_shift_and_a_scale(seed, members, examples, shift, scale):
+    data = np.random.default_rng(seed).normal(0, 1, (members, examples))
+    before, after = mean_estimate(data, resamples=40), mean_estimate(scale * data + shift, resamples=40)
+    np.testing.assert_allclose(after[:5], scale * np.asarray(before[:5]) + shift, rtol=1e-9, atol=1e-9)
+    assert before.n == members and np.isfinite(before[1:3]).all() and before.ci_low <= before.ci_high
+
+
+@QUICK
+@given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=30), st.floats(0.1, 0.99))
+def test_percentiles_are_those_of_numpy(draws, level):
+    expected = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2])
+    np.testing.assert_allclose(percentiles(np.asarray(draws), level), expected, rtol=1e-9, atol=1e-9)
 
 
 def test_percentiles_use_the_draws_that_are_defined():

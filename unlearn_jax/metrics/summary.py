@@ -18,6 +18,7 @@ from typing import NamedTuple
 import numpy as np
 
 RESAMPLES = 2000
+BEYOND = 4  # draws that are to lie beyond a quantile
 STARTED = "original"  # role whose member draws are shared by every method that started from it
 
 
@@ -116,15 +117,28 @@ def member_means(values: Values, seed: int, resamples: int) -> list[np.ndarray]:
 
 
 def example_weights(values: Values, seed: int, resamples: int) -> list[np.ndarray]:
-    """Per block, how often each example counts when whole clusters are resampled; (1 + resamples, examples)."""
-    clusters = values.clusters or [np.arange(block.shape[1]) for block in values.blocks]
-    names = [np.unique(np.concatenate(clusters))] * len(clusters) if values.shared else map(np.unique, clusters)
-    out = []
+    """Per block, how often each example counts when whole clusters are resampled; (1 + resamples, examples).
+
+    Each block draws its own clusters, unless some block has a single one, which alone would show no spread: then the
+    clusters of all blocks are drawn together.
+    """
+    clusters, names = _clusters(values)
+    together, start, out = not values.shared and len(names) > 1 and min(map(len, names)) == 1, 0, []
     for index, (cluster, known) in enumerate(zip(clusters, names)):
-        counts = cluster_counts(seed, 0 if values.shared else index, len(known), resamples)
-        drawn = counts[:, np.searchsorted(known, cluster)]
+        total = sum(map(len, names)) if together else len(known)
+        counts = cluster_counts(seed, 0 if values.shared or together else index, total, resamples)
+        drawn = counts[:, start + np.searchsorted(known, cluster)]
+        start += len(known) if together else 0
         out.append(np.concatenate([np.ones((1, len(cluster))), drawn]))
     return out
+
+
+def _clusters(values: Values) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Per block, each example's cluster and the clusters that are drawn."""
+    clusters = values.clusters or [np.arange(block.shape[1]) for block in values.blocks]
+    if values.shared:
+        return clusters, [np.unique(np.concatenate(clusters))] * len(clusters)
+    return clusters, [np.unique(cluster) for cluster in clusters]
 
 
 def pooled_mean(means: list[np.ndarray], weights: list[np.ndarray]) -> np.ndarray:
@@ -160,17 +174,11 @@ def draws_of(figure: Callable[[list], np.ndarray], values: Values, seed: int, re
     weights = example_weights(values, seed, resamples)
     both = figure(weights)
     members = figure([np.ones((1, w.shape[1])) for w in weights])
-    drawn = _drawn_clusters(values)
-    kept, clusters = values.members, sum(drawn)
-    freedom = max(1, kept - len(values.blocks)), max(1, clusters - len(drawn))
+    drawn = [len(known) for known in _clusters(values)[1]]
+    kept, clusters = values.members, drawn[0] if values.shared else sum(drawn)
+    apart = 1 if values.shared or min(drawn) == 1 else len(drawn)  # groups that are drawn each by itself
+    freedom = max(1, kept - len(values.blocks)), max(0, clusters - apart)
     return Draws(float(both[0]), both[1:], members[1:], kept, clusters, *freedom)
-
-
-def _drawn_clusters(values: Values) -> list[int]:
-    """Number of clusters of each block, or of all blocks together where they share theirs."""
-    if values.clusters is None:
-        return [b.shape[1] for b in (values.blocks[:1] if values.shared else values.blocks)]
-    return [len(np.unique(c)) for c in ([np.concatenate(values.clusters)] if values.shared else values.clusters)]
 
 
 def mean_draws(data, *, role: str = STARTED, seed: int = 0, resamples: int = RESAMPLES) -> Draws:
@@ -198,10 +206,12 @@ def combine(
     Returns:
         The expanded interval's quantile levels are ``Phi(-w t(f))`` and ``Phi(w t(f))``: w^2 = unbiased variance over
         the draws' variance, f = degrees of freedom by Welch and Satterthwaite from the variances that each population's
-        members and the clusters bring. Levels that fewer than four draws lie beyond (under about 5 members) are not
-        read off the draws: there the deviation of the fourth draw is stretched in proportion to normal quantiles. With
-        one cluster, the spread of clusters is not known and the interval is of members alone. NaN bounds of the
-        members' interval for a single member; a point where the draws do not differ.
+        members and the clusters bring. Where fewer than four draws lie beyond such a level (2,000 draws: under 5
+        members, say) it is Student's t interval, ``value +- w t(f) s`` with the draws' standard deviation s. With one
+        cluster, the spread of clusters is not known and the interval is of members alone. NaN bounds of the members'
+        interval for a single member; a point where the draws do not differ (all answers right, say), whatever the
+        truth. What members and clusters bring only together (a right or wrong answer for each pair) counts thrice in
+        two-way draws: where that is most of the variance, intervals hold up to 99%.
 
     Source: Hesterberg (arXiv 1411.5279, section 4.2), for one sample; here for members and clusters together.
     """
@@ -211,8 +221,8 @@ def combine(
         n = min(d.n for d in draws)
         known = n > 1 and all(d.clusters for d in draws)
         wide, narrow = _expansion(function, draws, both, members, level) if known else (0.0, 0.0)
-    bounds = _quantiles(both, level, wide)
-    bounds += _quantiles(members, level, narrow) if n > 1 else (float("nan"),) * 2  # one member tells no spread
+    bounds = _quantiles(value, both, level, wide)
+    bounds += _quantiles(value, members, level, narrow) if n > 1 else (float("nan"),) * 2  # one member tells no spread
     if low > -np.inf or high < np.inf:
         bounds = tuple(min(max(x, low), high) for x in bounds)
     return Estimate(value, *bounds, n)
@@ -229,12 +239,12 @@ def _expansion(function, draws: Sequence[Draws], both, members, level: float) ->
         moved = members if role is None else function(*(d.members if d.role == role else d.value for d in draws))
         freedom = min(d.freedom or d.n - 1.0 for d in mine)
         parts.append((_variance(moved), max(1.0, min(d.n for d in mine) / freedom), freedom))
-    by_members, total = _variance(members), _variance(both)
+    by_members, total, populations = _variance(members), _variance(both), len(parts)
     clusters = min(d.cluster_freedom or d.clusters - 1.0 for d in draws)
     if clusters > 0:
         counted = min(d.clusters for d in draws)
         parts.append((max(0.0, total - by_members), max(1.0, counted / clusters), clusters))
-    return tuple(_reach(stdtrit, p, v, level) for p, v in ((parts, total), (parts[: len(parts) - 1], by_members)))
+    return tuple(_reach(stdtrit, p, v, level) for p, v in ((parts, total), (parts[:populations], by_members)))
 
 
 def _reach(stdtrit, parts: list[tuple[float, float, float]], variance: float, level: float) -> float:
@@ -258,20 +268,18 @@ def _variance(draws: np.ndarray) -> float:
     return float(np.var(draws)) if len(draws) else 0.0
 
 
-def _quantiles(draws: np.ndarray, level: float, reach: float) -> tuple[float, float]:
-    """Quantiles of the defined draws ``reach`` standard deviations out, 0 = at the level; NaN where none is defined."""
+def _quantiles(value: float, draws: np.ndarray, level: float, reach: float) -> tuple[float, float]:
+    """Bounds ``reach`` standard deviations out, 0 = plain percentiles: quantiles, or the t interval beyond the draws."""
     from scipy.special import ndtr, ndtri
 
     ordered, tail = _ordered(draws), (1 - level) / 2
     if not reach > -ndtri(tail):
         return _at(ordered, tail), _at(ordered, 1 - tail)
-    shown = max(float(ndtr(-reach)), min(tail, 4.0 / len(draws)))
-    low, high = _at(ordered, shown), _at(ordered, 1 - shown)
-    stretch = reach / -float(ndtri(shown))
-    if stretch > 1.0 + 1e-9:
-        middle = _at(ordered, 0.5)
-        low, high = middle + stretch * (low - middle), middle + stretch * (high - middle)
-    return low, high
+    out = float(ndtr(-reach))
+    if out * len(ordered) >= BEYOND:
+        return _at(ordered, out), _at(ordered, 1 - out)
+    half = reach * np.sqrt(_variance(ordered))
+    return value - half, value + half
 
 
 def ranks(draws: Sequence[Draws]) -> list[Estimate]:
