@@ -22,7 +22,7 @@ from unlearn_jax.trees import join_shared, take_members
 from unlearn_jax.types import Model, Population
 from unlearn_jax.unlearn import Job, unlearn
 
-NULLS = ("null", "null_b")  # roles of further oracle populations, for null bands; never scored by a study
+NULLS = ("null", "null_b", "null_c")  # roles of further oracle populations, for null bands; never scored by a study
 
 
 class Outcome(NamedTuple):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
 
 import numpy as np
@@ -12,11 +11,9 @@ from unlearn_jax.audits.battery import OWN, PAIRS, REFERENCES, Own, Pair
 from unlearn_jax.audits.engine import Precision, applied, plain
 from unlearn_jax.audits.records import NO_BAND, Figure
 from unlearn_jax.audits.views import View
-from unlearn_jax.metrics import Draws
-from unlearn_jax.metrics.resampling import t_estimate
+from unlearn_jax.metrics import Draws, Values, distance_draws, identifiability, mean_draws
+from unlearn_jax.metrics.resampling import NullBand, t_estimate
 from unlearn_jax.outcomes import NULLS
-
-
 
 Told = Callable[[str], None]
 
@@ -27,15 +24,15 @@ class Bench:
     def __init__(self, views: dict[str, list[View]], how: Precision):
         self.views, self.how = views, how
         self.references = [name for name in REFERENCES if name in views]
-        nulls = [name for name in NULLS if name in views]
         self.kind = "oracle" if "oracle" in views else self.references[0]  # whose noise the null bands show
-        self.alike = [self.kind, *nulls]  # populations of that kind
+        pool = [name for name in NULLS[1:] if name in views] or [name for name in NULLS[:1] if name in views]
+        self.alike = [self.kind, *pool]  # populations of that kind, from which bands are made
         self._made: dict = {}
 
     @property
     def judged(self) -> list[str]:
-        """Labels of the populations that figures are made of: one null population stands for a perfect method."""
-        return [label for label in self.views if label != "null_b"]
+        """Labels of the populations that figures are made of; `null` stands for a perfect method."""
+        return [label for label in self.views if label not in NULLS[1:]]
 
     def once(self, key, make):
         """The value under a key, made where it is not there."""
@@ -102,7 +99,9 @@ def own_figures(bench: Bench, spec: Own) -> list[Figure]:
 
 def pair_figures(bench: Bench, spec: Pair) -> list[Figure]:
     """A figure of whole populations against each reference, with its null band."""
-    if not all(view.has(spec.split) for view in bench.views[bench.kind]) or any(n not in bench.views for n in spec.also):
+    if not all(view.has(spec.split) for view in bench.views[bench.kind]) or any(
+        n not in bench.views for n in spec.also
+    ):
         return []
     arrays = lambda label: [spec.takes(view) for view in bench.views[label]]
     extras, clusters = [arrays(name) for name in spec.also], bench.clusters(spec.split)
@@ -115,7 +114,8 @@ def pair_figures(bench: Bench, spec: Pair) -> list[Figure]:
         return float(np.mean(figure(u, r, *(extra[request] for extra in extras), request=request)))
 
     pools = engine.pooled_members([arrays(name) for name in bench.alike])
-    band = engine.null_band(held, pools, bench.members(bench.kind), spec.sides, bench.how)
+    band = engine.null_band(held, pools, bench.members(bench.kind), spec.sides, bench.how) if spec.sides else NO_BAND
+    ideal = band.mean if spec.ideal is None else spec.ideal
     found = []
     for reference in (name for name in bench.references if name in spec.against):
         for label in bench.judged:
@@ -127,7 +127,31 @@ def pair_figures(bench: Bench, spec: Pair) -> list[Figure]:
             panel = bench.views[label][0].panel
             estimate = t_estimate(draws, low=spec.low, high=spec.high, scale=spec.scale)
             keys = (panel.name, panel.setting, spec.metric, spec.variant, spec.split, reference)
-            found.append(Figure(*keys, estimate, band.mean, band, draws))
+            found.append(Figure(*keys, estimate, ideal, band, draws))
+    return found
+
+
+def residual_figures(bench: Bench) -> list[Figure]:
+    """The project's own figures, residual influence and residual distance, against the oracle."""
+    if not {"original", "oracle"} <= set(bench.views):
+        return []
+    clusters, how = bench.clusters("forget"), bench.how
+    setting = {"seed": how.seed, "resamples": how.resamples}
+    values = lambda label: Values([v.margin("forget") for v in bench.views[label]], bench.role(label), clusters)
+    means = lambda label: mean_draws(values(label), **setting)
+    original, oracle, found = values("original"), values("oracle"), []
+    told = identifiability(original, oracle, **setting)
+    band = NullBand(-told.band_ratio, told.band_ratio, 0.0, bench.members("oracle"))
+    share = lambda u, full, none: (u - none) / (full - none)
+    for label in bench.judged:
+        if label == "oracle":
+            continue
+        panel = bench.views[label][0].panel
+        signed = applied(share, means(label), means("original"), means("oracle"))
+        distance = distance_draws(values(label), original, oracle, role=bench.role(label), **setting)
+        for metric, draws, own in (("influence", signed, band), ("distance", distance, NO_BAND)):
+            keys = (panel.name, panel.setting, f"residual_{metric}", "", "forget", "oracle")
+            found.append(Figure(*keys, plain(draws), 0.0, own, draws))
     return found
 
 
@@ -140,7 +164,8 @@ def audited(bench: Bench, told: Told = lambda text: None, own=OWN, pairs=PAIRS) 
         own: figures of single models.
         pairs: figures of whole populations.
     """
-    found = []
+    told("residual influence")
+    found = residual_figures(bench)
     for specs, make in ((own, own_figures), (pairs, pair_figures)):
         for spec in specs:
             told(" ".join(filter(None, (spec.metric, spec.variant, spec.split))))

@@ -18,7 +18,6 @@ from unlearn_jax.population.members import make_tables, member_keys
 from unlearn_jax.population.plans import Plan, phased_plan
 from unlearn_jax.population.program import POINTS, Fold, Stored
 from unlearn_jax.population.run import Options, run_population
-from unlearn_jax.trees import split_shared
 from unlearn_jax.types import Batches, Method, Variables
 
 ON_REQUEST, ON_SIMILAR = 0, 1  # phases
