@@ -15,6 +15,7 @@ import numpy as np
 
 from unlearn_jax.audits.views import View
 from unlearn_jax.metrics.cmia import cmia
+from unlearn_jax.metrics.curves import relearn_target, relearn_time
 from unlearn_jax.metrics.epsilon import forgetting_epsilon, forgetting_points
 from unlearn_jax.metrics.klom import energy_distance, gaussian_kl, klom, rank_effect, wasserstein_1
 from unlearn_jax.metrics.output_scores import confidence, entropy, modified_entropy
@@ -25,6 +26,7 @@ from unlearn_jax.metrics.roc import auc
 from unlearn_jax.metrics.u_lira import fold_numbers, neighbour_exposure, u_lira_cross_fitted
 
 REFERENCES = ("oracle", "retrain")
+PROBED = 500  # examples of the rest that a linear probe is fitted on
 SVC_MOST = 300  # examples of each split that a support vector classifier is given
 SVC_FEATURES = ("correctness", "confidence", "entropy", "modified_entropy", "probabilities")
 
@@ -113,6 +115,36 @@ OWN = (
 )  # fmt: skip
 
 
+def _relearned(name: str) -> Callable[[View], np.ndarray | None]:
+    """Updates until a member knows nine tenths of what the originals know of the request, at most all there were."""
+
+    def values(view: View) -> np.ndarray | None:
+        curve, original = view.measured(name), view.original
+        if curve is None or original is None or name not in original.measured:
+            return None
+        return relearn_time(curve, relearn_target(np.nanmean(original.measured[name][:, 0]))).steps
+
+    return values
+
+
+def noisy_at(place: int) -> Own:
+    """How sure members are of the targets' labels at noisy images, at one of the radii."""
+
+    def values(view: View) -> np.ndarray | None:
+        table = view.measured("noisy")
+        return None if table is None else table[:, place]
+
+    return Own("noisy_recognition", f"radius {place}", "forget", values)
+
+
+def _probed(view: View) -> np.ndarray | None:
+    """Where a linear probe of the features, fitted on the rest, is right about the targets."""
+    train, test = view.features("rest"), view.features("forget")
+    if train is None or test is None:
+        return None
+    return linear_probe(train[:, :PROBED], view.labels("rest")[:PROBED], test, view.labels("forget"))
+
+
 def _mean_over_members(distance: Callable, pairing: str = "excess") -> Callable:
     """A distance between predictions as a per-example figure."""
     return lambda u, r: np.mean(distance(u, r, pairing=pairing), axis=0)
@@ -147,6 +179,11 @@ def _sure(view: View) -> np.ndarray:
     return np.concatenate([view.sure("forget"), view.sure("test")], axis=1)
 
 
+RELEARNING = (
+    Own("relearning_steps", "on the request", "forget", _relearned("relearning")),
+    Own("benign_relearning_steps", "on similar samples", "forget", _relearned("benign_relearning")),
+)
+OWN = (*OWN, *RELEARNING, Own("linear_probe", "logistic", "forget", _probed))
 _margins, _logits = _of("margin", "forget"), _of("logits", "forget")
 PAIRS = (
     *(Pair("klom", "closed", s, klom, _of("margin", s), low=0.0) for s in ("forget", "similar", "rest", "test")),

@@ -15,9 +15,6 @@ from unlearn_jax.metrics import Draws, Values, distance_draws, identifiability, 
 from unlearn_jax.metrics.resampling import NullBand, t_estimate
 from unlearn_jax.outcomes import NULLS
 
-Told = Callable[[str], None]
-
-
 class Bench:
     """All populations' views, with what several figures share; holds no state but a cache."""
 
@@ -152,22 +149,4 @@ def residual_figures(bench: Bench) -> list[Figure]:
         for metric, draws, own in (("influence", signed, band), ("distance", distance, NO_BAND)):
             keys = (panel.name, panel.setting, f"residual_{metric}", "", "forget", "oracle")
             found.append(Figure(*keys, plain(draws), 0.0, own, draws))
-    return found
-
-
-def audited(bench: Bench, told: Told = lambda text: None, own=OWN, pairs=PAIRS) -> list[Figure]:
-    """Every figure of the battery.
-
-    Args:
-        bench: the populations.
-        told: called with the name of each metric before it is measured.
-        own: figures of single models.
-        pairs: figures of whole populations.
-    """
-    told("residual influence")
-    found = residual_figures(bench)
-    for specs, make in ((own, own_figures), (pairs, pair_figures)):
-        for spec in specs:
-            told(" ".join(filter(None, (spec.metric, spec.variant, spec.split))))
-            found += make(bench, spec)
     return found

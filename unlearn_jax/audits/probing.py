@@ -154,6 +154,27 @@ def flat_gradients(problem: Problem, variables: Variables, batch: Batch, *, memb
     return np.stack(by_member(_gradient(problem), variables, batch, members=members))
 
 
+@functools.lru_cache(maxsize=16)
+def _example_gradient(problem: Problem) -> Callable:
+    """Gradients of single examples of one member, flat; one after another, so that only they are held."""
+
+    def at(own: Variables, shared, batch: Batch) -> Array:
+        bound = bind_shared(problem, shared)
+
+        def one(example):
+            grads = loss_gradient(bound, own, jax.tree.map(lambda x: x[None], example))
+            return jnp.concatenate([g.ravel().astype(jnp.float32) for g in jax.tree.leaves(grads)])
+
+        return lax.map(one, batch)
+
+    return jax.jit(at)
+
+
+def example_gradients(problem: Problem, variables: Variables, batch: Batch) -> np.ndarray:
+    """Gradient of each example's loss with respect to all weights, of the first member; (n, P)."""
+    return by_member(_example_gradient(problem), variables, batch, members=1)[0]
+
+
 def layers(variables: Variables) -> dict[str, np.ndarray]:
     """The weights by layer name, ``block/kernel``, each with a leading member axis."""
     leaves, _ = jax.tree_util.tree_flatten_with_path(variables["params"])

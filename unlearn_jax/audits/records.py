@@ -67,6 +67,7 @@ def write_audit(
     Args:
         folder: made where it is missing.
         figures: all of them.
+        ranked: `Ranking` of each metric.
         facts: what goes into every row.
         curves: arrays for the page.
         manifest: command, settings, notes, times, versions.
@@ -93,7 +94,18 @@ def write_audit(
         with path.open("wb") as file:
             np.savez_compressed(file, **curves)
 
+    def ranking(path: Path) -> None:
+        names = ("metric", "variant", "split", "reference", "method", "away", "rank", "low", "high", "tau", "sees_retrain")
+        with path.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file)
+            writer.writerow(names)
+            for r in ranked:
+                told = "" if r.sees is None else str(r.sees).lower()
+                for i, method in enumerate(r.methods):
+                    writer.writerow([*r[:4], method, r.away[i], r.rank[i], r.low[i], r.high[i], r.tau, told])
+
     write_whole(folder / "audit.csv", table)
+    write_whole(folder / "ranking.csv", ranking)
     write_whole(folder / "audit.parquet", parquet)
     write_whole(folder / "curves.npz", arrays)
     write_json(folder / "audit.json", manifest)

@@ -31,19 +31,12 @@ from unlearn_jax.types import Model, Variables
 
 AUDITED = 1000  # most examples of rest and of test, a fixed random subset
 FEATURED = 8  # members whose features and gradients are taken
+MOST_GRADIENTS = 50_000_000  # numbers in the gradients of single examples of a member
 NOISE = (0.0, 0.01, 0.03, 0.1, 0.2, 0.4)  # root mean square a pixel value; times sqrt(values) = Euclidean radius
 
 
 FIRST = ("oracle", "retrain", "original")
 ROLES = (*FIRST, *(role for role in REFERENCES if role not in FIRST), *NULLS)
-
-
-class Settings(NamedTuple):
-    """How an audit measures."""
-
-    relearning: Relearning
-    noise: tuple[float, ...] = NOISE
-    audited: int = AUDITED
 
 
 def read_config(run: Path) -> tuple[StudyConfig, dict]:
@@ -65,12 +58,14 @@ def read_config(run: Path) -> tuple[StudyConfig, dict]:
     return config, manifest
 
 
-def replayed(run: Path, settings: Settings, *, store: Path | None = None, watch: Watch = SILENT, **options) -> Panels:
+def replayed(
+    run: Path, relearn_lr: float = 0.0, *, store: Path | None = None, watch: Watch = SILENT, **options
+) -> Panels:
     """The populations of a study's last copies level, with everything that an audit asks of their weights.
 
     Args:
         run: run folder of a finished study.
-        settings: how to measure.
+        relearn_lr: learning rate of relearning; 0 = ten times the recipe's, of an SGD recipe a fifth of it.
         store: where its trained members are kept; default ``populations`` beside the run folder.
         watch: progress.
         options: ``chunk``, ``axis``, ``loop``, ``data_dir``.
@@ -84,7 +79,9 @@ def replayed(run: Path, settings: Settings, *, store: Path | None = None, watch:
     copies = max(copies for copies, _ in axes_of(config))
     level = level_of(setup, copies, next(gamma for m, gamma in axes_of(config) if m == copies))
     absent = absent_references(setup.bench, level.rows)
-    look = Look(setup, level, settings)
+    recipe = setup.problem.recipe
+    relearn_lr = relearn_lr or recipe.lr * (10.0 if recipe.optimizer == "adamw" else 0.2)
+    look = Look(setup, level, Relearning(relearn_lr))
     outcomes, _ = references(setup, level, {}, watch, absent, ROLES, look.visit)
     original = next(o for o in outcomes if o.name == "original")
     outcomes += methods(setup, level, original, watch, look.visit)
@@ -113,8 +110,8 @@ class Look:
     Holds the weights of the originals, the oracles and the retrained models, with which the others are compared.
     """
 
-    def __init__(self, setup: Setup, level: Level, settings: Settings):
-        self.setup, self.level, self.settings = setup, level, settings
+    def __init__(self, setup: Setup, level: Level, relearning: Relearning):
+        self.setup, self.level, self.relearning = setup, level, relearning
         self.panels: list[Panel] = []
         self.about: dict[str, np.ndarray] = {}
         self._kept: dict[str, Variables] = {}
@@ -127,10 +124,10 @@ class Look:
         return f"{outcome.name}[{outcome.setting}]" if outcome.setting else outcome.name
 
     def _splits(self, rows) -> dict[str, np.ndarray]:
-        """Stored rows of each split that a request has, at most `Settings.audited` of rest and test."""
+        """Stored rows of each split that a request has, at most `AUDITED` of rest and test."""
         found = {}
         for split in SPLITS:
-            at, most = np.sort(getattr(rows, split)), self.settings.audited
+            at, most = np.sort(getattr(rows, split)), AUDITED
             if split in ("rest", "test") and len(at) > most:
                 at = np.sort(np.random.default_rng([self.setup.config.seed, 9]).choice(at, most, replace=False))
             if len(at):
@@ -196,7 +193,7 @@ class Look:
                 continue
             stay = similar if min(map(len, similar)) else [r.rest for r in rows]
             found[name] = relearned(
-                setup.problem, setup.stored, variables, requested, stay, self.settings.relearning,
+                setup.problem, setup.stored, variables, requested, stay, self.relearning,
                 benign=benign, seed=setup.config.seed, options=setup.options,
             )  # fmt: skip
         if setup.bench.kind == "image" and setup.config.requests == 1:
@@ -217,7 +214,7 @@ class Look:
         setup, found = self.setup, {}
         at = self._columns[0]["forget"]
         batch = probing.batch_of(setup.bench.inputs[at], setup.bench.targets[at])
-        radii = np.asarray(self.settings.noise) * np.sqrt(np.prod(batch.inputs.shape[1:]))
+        radii = np.asarray(NOISE) * np.sqrt(np.prod(batch.inputs.shape[1:]))
         found["noisy"] = probing.noisy_recognition(setup.problem, variables, batch, radii, seed=setup.config.seed)
         others = [self._kept[name] for name in ("retrain", "oracle") if name in self._kept]
         if len(others) == 2:
@@ -234,13 +231,38 @@ class Look:
                 at = columns[split]
                 batch = probing.batch_of(setup.bench.inputs[at], setup.bench.targets[at])
                 gradients[split] = probing.flat_gradients(setup.problem, original, batch, members=FEATURED)
-        others = [split for split in gradients if split != "forget"]
-        found = {f"coupling/{s}": gradient_coupling(gradients["forget"], gradients[s]) for s in others}
+        total = lambda a, b: gradient_coupling(a[None], b[None]).total
+        found = {
+            f"coupling/{split}": np.asarray([total(*pair) for pair in zip(gradients["forget"], gradients[split])])
+            for split in gradients
+            if split != "forget"
+        }
+        found |= self._neighbours(original)
         keys = jax.random.split(jax.random.fold_in(jax.random.key(setup.config.seed), 31), FEATURED)
         example = jnp.zeros(setup.problem.example.shape, setup.problem.example.dtype)
         fresh = jax.tree.map(np.asarray, jax.vmap(lambda key: setup.problem.model.init(key, example))(keys))
         untrained = join_shared(fresh, split_shared(original)[1])
         return found | {"untrained": self._answers(setup.problem.model, untrained, 0)["forget"]}
+
+
+    def _neighbours(self, original: Variables) -> dict[str, np.ndarray]:
+        """Cosines of single examples' gradients: targets with their own similar samples and with those of others."""
+        setup, columns = self.setup, self._columns[0]
+        weights = sum(x[0].size for x in jax.tree.leaves(original["params"]))
+        count = len(columns["forget"]) + len(columns.get("similar", ()))
+        if "similar" not in columns or weights * count > MOST_GRADIENTS:
+            return {}
+        rows = [columns["forget"], columns["similar"]]
+        own = setup.bench.cluster[rows[0]][:, None] == setup.bench.cluster[rows[1]][None, :]
+        batches = [probing.batch_of(setup.bench.inputs[at], setup.bench.targets[at]) for at in rows]
+        found = {"own": [], "other": []}
+        for member in range(FEATURED):
+            one = take_members(original, slice(member, member + 1))
+            sides = [probing.example_gradients(setup.problem, one, batch) for batch in batches]
+            pairs = gradient_coupling(*sides).pairs
+            found["own"].append(np.nanmean(pairs[own]))
+            found["other"].append(np.nanmean(pairs[~own]) if (~own).any() else np.nan)
+        return {f"coupling/{kind} cluster/similar": np.asarray(values) for kind, values in found.items()}
 
 
 def moved(variables: Variables, reference: Variables) -> dict[str, np.ndarray]:

@@ -11,8 +11,8 @@ from unlearn_jax.metrics.arrays import log_softmax, margin
 class View:
     """Arrays (members, examples) of a population on a request, by split; holds no state but a cache."""
 
-    def __init__(self, panel: Panel, ground: Ground, request: int):
-        self.panel, self.ground, self.request = panel, ground, request
+    def __init__(self, panel: Panel, ground: Ground, request: int, original: Panel | None = None):
+        self.panel, self.ground, self.request, self.original = panel, ground, request, original
         self._made: dict = {}
 
     def _once(self, key, make):
@@ -62,13 +62,24 @@ class View:
         return self._once(("correct", split), made)
 
     def measured(self, name: str) -> np.ndarray | None:
-        """What was measured of the members' weights, None where it was not; with one request only."""
-        return self.panel.measured.get(name)
+        """What was measured of the weights of the members that serve this request, None where it was not."""
+        table = self.panel.measured.get(name)
+        return None if table is None else table[self.request :: len(self.panel.logits)]
+
+    def features(self, *splits: str) -> np.ndarray | None:
+        """(members, n, D) penultimate features of the examples of some splits, None where they were not taken."""
+        table = self.panel.measured.get("features")
+        if table is None or self.request or not self.has(*splits):
+            return None
+        stops = np.cumsum([len(labels) for labels in self.ground.labels.values()])[:-1]
+        parts = dict(zip(self.ground.labels, np.split(table, stops, axis=1)))
+        return np.concatenate([parts[split] for split in splits], axis=1).astype(np.float64)
 
 
 def views_of(panels: Panels) -> dict[str, list[View]]:
     """By label of a population, its view of each request."""
+    original = panels.find("original")
     return {
-        panel.label: [View(panel, ground, request) for request, ground in enumerate(panels.ground)]
+        panel.label: [View(panel, ground, request, original) for request, ground in enumerate(panels.ground)]
         for panel in panels.populations
     }

@@ -1,0 +1,212 @@
+"""An audit from beginning to end, as a library call: populations, battery, ranking, records."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from unlearn_jax.audits.battery import OWN, PAIRS
+from unlearn_jax.audits.composites import COMPOSITES, composite_figures
+from unlearn_jax.audits.curves import drawn
+from unlearn_jax.audits.engine import Precision
+from unlearn_jax.audits.figures import NULLS, Bench, own_figures, pair_figures, residual_figures
+from unlearn_jax.audits.measured import cost_figures, matched_figures, measured_own, study_figures
+from unlearn_jax.audits.own import read_logits
+from unlearn_jax.audits.panels import Panels
+from unlearn_jax.audits.ranking import Ranking, rankings
+from unlearn_jax.audits.records import Figure, write_audit
+from unlearn_jax.audits.views import views_of
+from unlearn_jax.errors import InputError
+from unlearn_jax.methods import METHODS
+from unlearn_jax.population.checkpoint import check_writable
+from unlearn_jax.records import environment
+from unlearn_jax.scoring import REFERENCES
+from unlearn_jax.setup import SILENT, Watch
+
+LEAST = {"halves": 20, "splits": 20, "resamples": 20}
+
+
+def audit_study(
+    run: Path,
+    *,
+    out: Path | None = None,
+    how: Precision = Precision(),
+    store: Path | None = None,
+    relearn_lr: float = 0.0,
+    command: str = "",
+    watch: Watch = SILENT,
+    **options,
+) -> Path:
+    """Audit the populations of a finished study at its largest number of copies.
+
+    Args:
+        run: run folder.
+        out: folder of the audit; None = ``audit`` within the run folder.
+        how: number of draws behind intervals and bands.
+        store: where the study's trained members are kept; None = ``populations`` beside the run folder. Members that
+            are not there are trained again.
+        relearn_lr: learning rate of relearning; 0 = by the recipe.
+        command: for the record.
+        watch: progress.
+        options: ``chunk``, ``axis``, ``loop``, ``data_dir``.
+
+    Returns:
+        The folder, holding audit.csv, audit.parquet, ranking.csv, curves.npz and audit.json.
+
+    Raises:
+        InputError: no finished study, missing data, a folder that cannot be written, too few draws.
+    """
+    from unlearn_jax.audits.replay import replayed
+
+    began = time.time()
+    _check(how)
+    if relearn_lr < 0:
+        raise InputError(f"--relearn-lr is {relearn_lr:g}: give 0 (by the recipe) or more.")
+    run = Path(run)
+    out = Path(out) if out else run / "audit"
+    if (run / "manifest.json").exists():
+        check_writable(out, "--out", keep=False)
+    panels = replayed(run, relearn_lr, store=store, watch=watch, **options)
+    check_writable(out, "--out")
+    return _audited(panels, out, how, {"run": str(run.name), "command": command}, began, watch)
+
+
+def audit_logits(
+    logits: Sequence[str] | dict[str, Path],
+    *,
+    out: Path | None = None,
+    how: Precision = Precision(),
+    command: str = "",
+    watch: Watch = SILENT,
+) -> Path:
+    """Audit populations that were trained elsewhere, from files of their logits.
+
+    Args:
+        logits: ``NAME=FILE.npz`` each, or a dict; what the files hold is said in `own.read_logits`.
+        out: folder of the audit; None = ``audits/`` and the names of the unlearned populations.
+        how: number of draws.
+        command: for the record.
+        watch: progress.
+
+    Raises:
+        InputError: see `own.read_logits`; a folder that cannot be written, too few draws.
+    """
+    began = time.time()
+    _check(how)
+    files = logits if isinstance(logits, dict) else _files(logits)
+    panels = read_logits(files)
+    methods = [p.label for p in panels.populations if p.name not in (*REFERENCES, *NULLS)]
+    out = Path(out) if out else Path("audits") / "-".join(methods)[:60]
+    check_writable(out, "--out")
+    about = {"logits": {name: Path(path).name for name, path in files.items()}, "command": command}
+    return _audited(panels, out, how, about, began, watch)
+
+
+def _files(words: Sequence[str]) -> dict[str, Path]:
+    """Files by population, from ``NAME=FILE.npz``."""
+    found: dict[str, Path] = {}
+    for word in words:
+        name, equals, path = word.partition("=")
+        if not (name and equals and path):
+            raise InputError(f"--logits '{word}' is not understood: write NAME=FILE.npz, such as unlearned=c.npz.")
+        if name in found:
+            raise InputError(f"--logits gives {name} twice: name each population once.")
+        found[name] = Path(path)
+    return found
+
+
+def _check(how: Precision) -> None:
+    """`InputError` where there are too few draws to make an interval of."""
+    for name, least in LEAST.items():
+        if getattr(how, name) < least:
+            raise InputError(f"--{name} is {getattr(how, name)}: give at least {least}.")
+
+
+def _audited(panels: Panels, out: Path, how: Precision, about: dict, began: float, watch: Watch) -> Path:
+    """Measure, rank and write."""
+    bench, timing = Bench(views_of(panels), how), {}
+    told = _teller(watch, timing)
+    figures = audited(bench, panels, told)
+    told("ranking")
+    methods = [label for label in bench.judged if of_practice(label)]
+    ranked = rankings(figures, methods)
+    told("curves")
+    curves = drawn(bench)
+    told("")
+    manifest = {
+        **about,
+        "facts": panels.facts,
+        "precision": how._asdict(),
+        "members": {label: bench.members(label) for label in bench.views},
+        "examples": {split: len(x) for split, x in panels.ground[0].labels.items()},
+        "methods": methods,
+        "notes": _notes(bench, panels),
+        "finished": time.strftime("%Y-%m-%dT%H:%M:%S"),
+        "seconds_total": time.time() - began,
+        "seconds": timing,
+        **environment(),
+    }
+    return write_audit(out, figures, ranked, panels.facts, curves, manifest)
+
+
+def audited(bench: Bench, panels: Panels, told: Callable[[str], None] = lambda text: None) -> list[Figure]:
+    """Every figure of the battery.
+
+    Args:
+        bench: the populations' views.
+        panels: the populations.
+        told: called with the name of each metric before it is measured.
+    """
+    told("residual influence")
+    found = residual_figures(bench)
+    kinds = ((own_figures, (*OWN, *measured_own(panels))), (pair_figures, PAIRS), (composite_figures, COMPOSITES))
+    for make, specs in kinds:
+        for spec in specs:
+            told(" ".join(filter(None, (spec.metric, spec.variant, spec.split))))
+            found += make(bench, spec)
+    told("features")
+    return found + matched_figures(bench) + study_figures(bench, panels) + cost_figures(bench, panels)
+
+
+def of_practice(label: str) -> bool:
+    """Whether a population is ranked: no reference, no null population, and no method given retrained models' outputs."""
+    name = label.partition("[")[0]
+    return name not in (*REFERENCES, *NULLS) and not (name in METHODS and METHODS[name].needs & {"reference", "nothing"})
+
+
+def _teller(watch: Watch, timing: dict[str, float]):
+    """Says what is measured next, and keeps how long the last one took."""
+    now = {"name": "", "since": time.perf_counter()}
+
+    def told(name: str) -> None:
+        if now["name"]:
+            timing[now["name"]] = round(time.perf_counter() - now["since"], 3)
+        now.update(name=name, since=time.perf_counter())
+        if name:
+            watch.say(name)
+
+    return told
+
+
+def _notes(bench: Bench, panels: Panels) -> list[str]:
+    """What a reader of the figures must know."""
+    notes = [f"null bands are made of populations like {bench.kind}"]
+    if len(bench.alike) < 2 and "null" not in bench.views:
+        half = bench.members(bench.kind) // 2
+        notes.append(
+            f"there is no second population like {bench.kind} (null=FILE.npz), so bands are of {half} against {half} "
+            "members and too wide for distances that fall with their number"
+        )
+    for label, views in bench.views.items():
+        lost = sum(int(np.isnan(view.logits("forget")).any(axis=(1, 2)).sum()) for view in views)
+        if lost:
+            notes.append(f"{lost} members of {label} diverged and are left out")
+    if "similar" not in panels.ground[0].labels:
+        notes.append("there are no similar samples in the data, so nothing is said of them")
+    return notes
+
+
+__all__ = ["Ranking", "audit_logits", "audit_study"]

@@ -1,0 +1,84 @@
+"""Figures that are functions of several means of a population and of a reference: tug of war, gaps, ratios."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+
+from unlearn_jax.audits import engine
+from unlearn_jax.audits.battery import OWN, RELEARNING, Own, noisy_at
+from unlearn_jax.audits.engine import applied, plain
+from unlearn_jax.audits.figures import Bench, own_draws, own_tables
+from unlearn_jax.audits.records import Figure
+
+MIDDLE = 3  # place of the radius among those of perturbed images at which a single figure is told
+
+
+class Composite(NamedTuple):
+    """A function of means, of a population and then of a reference."""
+
+    metric: str
+    variant: str
+    split: str
+    parts: tuple[Own, ...]
+    function: Callable  # (means of the population's parts, means of the reference's) -> number
+    ideal: float
+
+
+def _spec(metric: str, variant: str, split: str) -> Own:
+    """The own figure of that name."""
+    return next(s for s in OWN if (s.metric, s.variant, s.split) == (metric, variant, split))
+
+
+def _gaps(u, r) -> np.ndarray:
+    """Absolute gaps of means."""
+    return np.abs(np.asarray(u) - np.asarray(r))
+
+
+_FORGET, _REST, _TEST = (_spec("accuracy", "", split) for split in ("forget", "rest", "test"))
+_MIA = _spec("svc_efficacy", "confidence", "forget")
+COMPOSITES = (
+    Composite("average_gap", "means", "", (_FORGET, _REST, _TEST, _MIA), lambda u, r: 100.0 * _gaps(u, r).mean(axis=0), 0.0),
+    Composite("tow", "means", "", (_FORGET, _REST, _TEST), lambda u, r: (1.0 - _gaps(u, r)).prod(axis=0), 1.0),
+    Composite("tow_mia", "means", "", (_MIA, _REST, _TEST), lambda u, r: (1.0 - _gaps(u, r)).prod(axis=0), 1.0),
+    *(Composite(f"{s.metric.removesuffix('_steps')}_ratio", "AIN" if s.metric == "relearning_steps" else "benign", "forget", (s,), lambda u, r: u[0] / r[0], 1.0) for s in RELEARNING),
+    Composite("residual_knowledge", "gaussian", "forget", (noisy_at(MIDDLE),), lambda u, r: u[0] / r[0], 1.0),
+)  # fmt: skip
+
+
+def composite_figures(bench: Bench, spec: Composite) -> list[Figure]:
+    """A composite of every population against each reference, with its null band."""
+    tables = {}
+    for label in {*bench.judged, *bench.alike}:
+        found = [own_tables(bench, part, label) for part in spec.parts]
+        if all(part is not None for part in found):
+            tables[label] = [_joined(parts) for parts in zip(*found)]  # by request
+    if bench.kind not in tables:
+        return []
+    stops = np.cumsum([1 if p[0].ndim == 1 else p[0].shape[1] for p in (own_tables(bench, s, bench.kind) for s in spec.parts)])
+
+    def figure(a, b, request: int) -> float:
+        means = [[x.mean() for x in np.split(p, stops[:-1], axis=1)] for p in (a, b)]
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return float(spec.function(*map(np.asarray, means)))
+
+    pools = engine.pooled_members([tables[name] for name in bench.alike if name in tables])
+    band = engine.null_band(figure, pools, bench.members(bench.kind), 2, bench.how)
+    found = []
+    for reference in (name for name in bench.references if name in tables):
+        theirs = [own_draws(bench, part, reference) for part in spec.parts]
+        for label in (name for name in bench.judged if name in tables and name != reference):
+            mine = [own_draws(bench, part, label) for part in spec.parts]
+            value = lambda *x: spec.function(np.stack(x[: len(mine)]), np.stack(x[len(mine) :]))
+            draws = applied(value, *mine, *theirs)
+            panel = bench.views[label][0].panel
+            keys = (panel.name, panel.setting, spec.metric, spec.variant, spec.split, reference)
+            found.append(Figure(*keys, plain(draws), spec.ideal, band, draws))
+    return found
+
+
+def _joined(parts) -> np.ndarray:
+    """Tables of one request side by side."""
+    return np.concatenate([p[:, None] if p.ndim == 1 else p for p in parts], axis=1)
