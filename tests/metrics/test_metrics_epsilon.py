@@ -190,15 +190,15 @@ def calibrated(figure, members, examples, studies, splits, seed):
         pull = rng.normal(1, 0.6, (studies, examples))
         return noisy(rng, studies, members, examples, pull), noisy(rng, studies, members, examples)
 
-    truth = side_by_side(figure, *make(3000)).mean()
-    held = covered(figure, make(studies), truth, resamples=60)
+    truth = side_by_side(figure, *make(2000)).mean()
+    held = covered(figure, make(studies), truth, resamples=50)
     fresh = [noisy(rng, studies, members, examples) for _ in range(2)]
     return held, banded(figure, noisy(rng, studies, 2 * members, examples), fresh, splits=splits)
 
 
 def test_intervals_and_bands_of_the_score_hold():
     """200 studies of 16 + 16 members."""
-    held, inside = calibrated(points, 16, 10, 200, 100, seed=6)
+    held, inside = calibrated(points, 16, 8, 200, 80, seed=6)
     assert 0.91 <= held <= 0.98 and 0.91 <= inside <= 0.98, (held, inside)
 
 

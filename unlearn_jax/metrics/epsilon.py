@@ -19,7 +19,7 @@ REACH = 2.0  # nats by which the ends of an interval may leave the range of the 
 POINTS = 400  # thresholds over twice the reach
 LEAST_RATIO = 0.01  # of the two ranges
 BUCKET = 0.5  # nats
-SHARE = 2_000_000  # pairs of thresholds looked at in one piece
+SHARE = 300_000  # pairs of thresholds looked at in one piece
 
 
 def forgetting_epsilon(unlearned, reference, *, delta: float = 1e-5) -> np.ndarray:
