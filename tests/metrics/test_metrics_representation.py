@@ -312,6 +312,8 @@ PAIRED = {
     "mmd": lambda x, y: mmd(x[:6], y[6:] + 1.0, bandwidth=1.5),
 }
 
+SOON = ("debiased cka", "neighbours", "entanglement")
+
 
 def features_of(rng, members, common=COMMON):
     """Features (members, examples, d): what members have in common, and noise that is louder in some."""
@@ -324,12 +326,12 @@ def values_of(rng, figure, members, studies):
     return np.array([figure(a, b) for a, b in zip(one, other)]).reshape(members, studies, 1)
 
 
-@pytest.mark.parametrize("name", PAIRED)
+@pytest.mark.parametrize("name", [pytest.param(n, marks=[] if n in SOON else pytest.mark.slow) for n in PAIRED])
 def test_intervals_over_members_and_bands_of_their_means_hold_what_they_promise(name):
-    rng, members, studies = np.random.default_rng(len(name)), 8, 200
+    rng, members, studies = np.random.default_rng([8, len(name)]), 8, 400
     mean, gap = lambda v: v.mean(axis=0), lambda a, b: a.mean(axis=0) - b.mean(axis=0)
     u, oracle, fresh = (values_of(rng, PAIRED[name], n, studies) for n in (members, 3 * members, members))
-    truth = values_of(rng, PAIRED[name], 1, 5000).mean()
+    truth = values_of(rng, PAIRED[name], 1, 6000).mean()
     found = study_intervals(mean, (u,), resamples=80)
     covered = np.mean([e.ci_members_low <= truth <= e.ci_members_high for e in found])
     low, high = study_bands(gap, oracle, members=members, splits=200)
