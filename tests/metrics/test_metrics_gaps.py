@@ -230,10 +230,10 @@ def calibrate(name, members, shift, studies, truth_studies, resamples):
         found = estimate(*study(rng, members, shift), seed=number, resamples=resamples)
         covered.append(found.ci_low <= truth <= found.ci_high)
         hard = [rng.normal(0.5, 1, n) for n in (12, 20, 16)]
-        fresh, oracle = (correctness(rng, n, hard=hard) for n in (members, 3 * members))
+        fresh, oracle = (correctness(rng, n, hard=hard) for n in (members, 4 * members))
         joint = np.concatenate([oracle[k] for k in NAMES[:3]], axis=1)
         figure = lambda a, b: plain(by_split(a), by_split(b))
-        band = split_band(figure, joint, members=members, splits=resamples)
+        band = split_band(figure, joint, members=members, splits=max(100, resamples))
         inside.append(band.low <= plain(fresh, by_split(joint[:members])) <= band.high)
     return np.mean(covered), np.mean(inside)
 
