@@ -1,0 +1,368 @@
+"""Curves: what is recognised around forgotten samples, error against distance to them, and time to learn them again.
+
+Populations are (members, examples, ...). Odd input: a member with a NaN or an infinite value in its probabilities has
+diverged and is left out; a population without a member gives NaN; shapes that do not belong together: `InputError`.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from unlearn_jax.errors import InputError, choose
+from unlearn_jax.metrics.arrays import same_examples
+from unlearn_jax.metrics.resampling import HALVES, half_draws
+from unlearn_jax.metrics.summary import Draws
+
+PAIRINGS = ("all", "matched", "mean")
+KINDS = ("accuracy", "loss")
+
+
+class ResidualKnowledge(NamedTuple):
+    """Recognition of perturbed forget samples at each radius, each (radii,)."""
+
+    ratio: np.ndarray  # unlearned over reference; above 1 = leak
+    unlearned: np.ndarray  # mean probability of the true label
+    reference: np.ndarray
+
+
+def residual_knowledge(p_unlearned, p_reference) -> ResidualKnowledge:
+    """How much oftener than the reference a population gives perturbed forget samples their true label, by radius.
+
+    Args:
+        p_unlearned: probability of the true label at perturbed inputs, or correctness (0 or 1), (members, n, radii) or
+            (members, n, radii, draws of noise); of the unlearned population. The perturbations are the caller's:
+            Gaussian noise scaled to the radius, or an attack.
+        p_reference: the same, at the same perturbed inputs, of a population that never saw the samples.
+
+    Returns:
+        Ratios of means over members, examples and draws, never means of ratios, which one example that the reference
+        hardly recognises would rule. Where neither recognises anything (0 / 0) the ratio is 1: nothing is told of the
+        samples. Where the reference alone never does, it is infinite. A constant population is like any other.
+
+    Raises:
+        InputError: shapes that do not belong together, or values outside [0, 1].
+
+    Source: Hsu et al. (arXiv 2601.22359). The paper defines the ratio sample by sample; ratios of means are ours.
+
+    Example:
+        >>> import numpy as np
+        >>> u, r = np.array([[[1.0, 0.8], [1.0, 0.4]]]), np.array([[[1.0, 0.2], [1.0, 0.4]]])
+        >>> residual_knowledge(u, r).ratio.round(3).tolist()
+        [1.0, 2.0]
+    """
+    u, r = _recognised(p_unlearned, p_reference)
+    means = [x.mean(axis=(0, 1)) if len(x) else np.full(x.shape[2], np.nan) for x in (u, r)]
+    return ResidualKnowledge(_ratio(*means), *means)
+
+
+def residual_knowledge_draws(
+    p_unlearned,
+    p_reference,
+    *,
+    roles: tuple[str, str] = ("original", "reference"),
+    clusters: np.ndarray | None = None,
+    seed: int = 0,
+    resamples: int = HALVES,
+) -> list[Draws]:
+    """Draws of the ratio at each radius, for `t_estimate` with ``low=0``; arguments as in `residual_knowledge`.
+
+    Args:
+        p_unlearned: (members, n, radii) or (members, n, radii, draws of noise).
+        p_reference: the same of the reference.
+        roles: whose member draws each shares; all radii share theirs.
+        clusters: (n,) cluster number of each example.
+        seed: of the draws.
+        resamples: number of draws.
+
+    Returns:
+        One `Draws` a radius: halves of the members, clusters with replacement, the same examples above and below. With
+        a single member (of either) its spread is not known, and the interval too narrow; without one, NaN.
+
+    Example:
+        >>> import numpy as np
+        >>> draws = residual_knowledge_draws(np.full((4, 3, 1), 0.6), np.full((4, 3, 1), 0.3), resamples=20)
+        >>> round(draws[0].value, 6)
+        2.0
+    """
+    u, r = _recognised(p_unlearned, p_reference)
+    if not min(len(u), len(r)):
+        nothing = np.full(resamples, np.nan)
+        return [Draws(float("nan"), nothing, nothing, 0, u.shape[1]) for _ in range(u.shape[2])]
+    setting = {"clusters": clusters, "seed": seed, "resamples": resamples}
+    out = []
+    for radius in range(u.shape[2]):
+        mean = lambda x: x.mean(axis=0)
+        top, bottom = (half_draws(mean, x[..., radius], roles=(role,), **setting) for x, role in zip((u, r), roles))
+        parts = [
+            _ratio(np.asarray(getattr(top, k)), np.asarray(getattr(bottom, k))) for k in ("value", "both", "members")
+        ]
+        fewest, freedom = min(top.n, bottom.n), top.freedom + (bottom.freedom if roles[0] != roles[1] else 0)
+        out.append(Draws(float(parts[0]), parts[1], parts[2], fewest, top.clusters, freedom))
+    return out
+
+
+def _recognised(p_unlearned, p_reference) -> tuple[np.ndarray, np.ndarray]:
+    """Both populations (members, n, radii), averaged over draws of noise, without diverged members."""
+    u, r = (_probabilities(p, name, (3, 4)) for p, name in ((p_unlearned, "unlearned"), (p_reference, "reference")))
+    u, r = (x.mean(axis=3) if x.ndim == 4 else x for x in (u, r))
+    same_examples(unlearned=u[..., 0], reference=r[..., 0])
+    if u.shape[2] != r.shape[2]:
+        raise InputError(
+            f"{u.shape[2]} and {r.shape[2]} radii: evaluate both populations at the same perturbed inputs."
+        )
+    return u, r
+
+
+def _probabilities(values, name: str, ndims: tuple[int, ...]) -> np.ndarray:
+    """Probabilities in float64 without diverged members."""
+    values = np.asarray(values, np.float64)
+    if values.ndim not in ndims or 0 in values.shape:
+        axes = "(members, examples, radii[, draws])" if 4 in ndims else "(members, examples[, classes])"
+        raise InputError(f"{name} is {values.shape}: give {axes} with at least one of each.")
+    values = values[np.isfinite(values).reshape(len(values), -1).all(axis=1)]
+    if (values < -1e-9).any() or (values > 1 + 1e-6).any():
+        raise InputError(f"{name} has values outside [0, 1]: give probabilities or correctness.")
+    return values
+
+
+def _ratio(top: np.ndarray, bottom: np.ndarray) -> np.ndarray:
+    """top / bottom, with 0 / 0 = 1."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where((top == 0) & (bottom == 0), 1.0, top / bottom)
+
+
+class DistanceCurve(NamedTuple):
+    """Error against distance to the forget set, B bins."""
+
+    edges: np.ndarray  # (B + 1,) quantiles of the distance
+    centre: np.ndarray  # (B,) mean distance in the bin
+    value: np.ndarray  # (B,) mean error
+    count: np.ndarray  # (B,) examples
+    members: np.ndarray  # (members of the unlearned population, B), whose mean is ``value``
+    bin: np.ndarray  # (n,) each example's bin
+
+
+def error_against_distance(p_unlearned, p_reference, distance, *, bins: int = 8, pairing: str = "all") -> DistanceCurve:
+    """Mean difference of predicted probability to the reference, by distance to the forget set.
+
+    Args:
+        p_unlearned: probability of the true class, (members, n); or of all classes, (members, n, classes), compared by
+            the sum of absolute differences (L1).
+        p_reference: the same of the reference.
+        distance: (n,) of each example to the forget set, in whatever space.
+        bins: of equally many examples, as far as ties allow: equal edges are merged, and bins fewer. An example on an
+            edge is in the bin above, the last bin holds its upper edge.
+        pairing: ``all`` = each member with every reference member, which is not 0 where nothing differs; ``matched`` =
+            member i with member i (a diverged one goes with its partner); ``mean`` = of the mean predictions.
+
+    Returns:
+        `DistanceCurve`. For intervals of a bin: `half_draws` with ``lambda u, r: error_of(u, r).mean(axis=0)`` on its
+        examples. Constant distances: one bin. Without a member on a side: NaN.
+
+    Raises:
+        InputError: shapes that do not belong together, values outside [0, 1], distances that are not finite, more bins
+            than examples, an unknown pairing.
+
+    Source: after Dolgova and Stich (arXiv 2605.31317), whose abstract we know; bins by quantiles are ours.
+
+    Example:
+        >>> import numpy as np
+        >>> u, r = np.array([[0.9, 0.8, 0.5, 0.5]]), np.array([[0.5, 0.6, 0.5, 0.5]])
+        >>> found = error_against_distance(u, r, [1.0, 2.0, 8.0, 9.0], bins=2)
+        >>> found.centre.tolist(), found.value.round(3).tolist(), found.count.tolist()
+        ([1.5, 8.5], [0.3, 0.0], [2, 2])
+    """
+    error = error_of(p_unlearned, p_reference, pairing=pairing)
+    distance = np.asarray(distance, np.float64)
+    if distance.shape != error.shape[1:] or not np.isfinite(distance).all():
+        raise InputError(f"distance is {distance.shape}: give a finite distance for each of {error.shape[1]} examples.")
+    if not 1 <= bins <= len(distance):
+        raise InputError(f"{bins} bins of {len(distance)} examples: give between 1 and as many bins as examples.")
+    edges = _quantile_edges(distance, bins)
+    edges = edges if len(edges) > 1 else np.repeat(edges, 2)
+    own = np.clip(np.searchsorted(edges, distance, side="right") - 1, 0, len(edges) - 2)
+    kept, own = np.unique(own, return_inverse=True)  # a bin between two edges may hold nobody
+    edges = np.concatenate([edges[kept], edges[-1:]])
+    count = np.bincount(own)
+    sums = error @ (own[:, None] == np.arange(len(count))).astype(np.float64)
+    members = sums / count
+    return DistanceCurve(edges, np.bincount(own, distance) / count, members.mean(axis=0), count, members, own)
+
+
+def _quantile_edges(values: np.ndarray, bins: int) -> np.ndarray:
+    """Distinct quantiles at 0, 1 / bins, ..., 1; exactly a value where they fall on one."""
+    ordered = np.sort(values)
+    place, rest = np.divmod((len(values) - 1) * np.arange(bins + 1), bins)
+    above = np.minimum(place + 1, len(values) - 1)
+    return np.unique(ordered[place] + rest / bins * (ordered[above] - ordered[place]))
+
+
+def error_of(p_unlearned, p_reference, *, pairing: str = "all") -> np.ndarray:
+    """Absolute difference of probabilities (L1 of vectors), per member and example; what the curve averages.
+
+    Args:
+        p_unlearned: (members, n) or (members, n, classes).
+        p_reference: the same of the reference.
+        pairing: as in `error_against_distance`.
+
+    Returns:
+        (members, n), with ``mean`` (1, n); one row of NaN without a member on a side.
+
+    Raises:
+        InputError: shapes that do not belong together, values outside [0, 1], an unknown pairing.
+
+    Example:
+        >>> import numpy as np
+        >>> error_of(np.array([[0.9]]), np.array([[0.5], [1.0]])).round(3).tolist()
+        [[0.25]]
+    """
+    choose("pairing", pairing, PAIRINGS)
+    u, r = np.asarray(p_unlearned, np.float64), np.asarray(p_reference, np.float64)
+    if pairing == "matched" and u.ndim == r.ndim and u.ndim > 1:
+        if len(u) != len(r):
+            raise InputError(f"{len(u)} members cannot be matched with {len(r)}: take pairing 'all', or as many.")
+        bad = ~np.isfinite(u).reshape(len(u), -1).all(axis=1) | ~np.isfinite(r).reshape(len(r), -1).all(axis=1)
+        u, r = (np.where(bad.reshape(-1, *[1] * (x.ndim - 1)), np.nan, x) for x in (u, r))
+    u, r = (_probabilities(x, name, (2, 3)) for x, name in ((u, "unlearned"), (r, "reference")))
+    if u.shape[1:] != r.shape[1:]:
+        raise InputError(f"outputs are of {u.shape[1:]} and {r.shape[1:]}: give both the same examples and classes.")
+    if not min(len(u), len(r)):
+        return np.full((1, u.shape[1]), np.nan)
+    gap = lambda a, b: np.abs(a - b) if a.ndim == 2 else np.abs(a - b).sum(axis=2)
+    if pairing == "matched":
+        return gap(u, r)
+    if pairing == "mean":
+        return gap(u.mean(axis=0, keepdims=True), r.mean(axis=0, keepdims=True))
+    return sum(gap(u, member[None]) for member in r) / len(r)
+
+
+class RelearnTime(NamedTuple):
+    """When each member has relearned, each (members,)."""
+
+    steps: np.ndarray  # NaN for a member that diverged
+    censored: np.ndarray  # True where the target was not reached: ``steps`` is then the last checkpoint's
+
+
+def relearn_time(curve, target, *, kind: str = "accuracy", steps=None, interpolate: bool = False) -> RelearnTime:
+    """First step at which each member's curve reaches the target while it is trained on the forget set again.
+
+    Args:
+        curve: accuracy or loss on the forget set at each checkpoint, (members, checkpoints).
+        target: a number, or (members,); `relearn_target` gives what lies within a margin of the original's.
+        kind: ``accuracy`` is reached from below, ``loss`` from above.
+        steps: (checkpoints,) increasing step numbers; None = 0, 1, 2, ...
+        interpolate: on a straight line between the checkpoint that reaches the target and the one before.
+
+    Returns:
+        `RelearnTime`. A curve that has reached the target at the first checkpoint has that checkpoint's step; one that
+        never does is censored at the last. Later falls below the target do not count. A member with a NaN up to the
+        checkpoint that reaches the target has step NaN and is not censored. Infinite values count as they are.
+
+    Raises:
+        InputError: shapes that do not belong together, steps that do not increase, an unknown kind.
+
+    Source: Golatkar et al. (arXiv 1911.04933) and Tarun et al. (arXiv 2111.08947), in epochs or mini-batches.
+
+    Example:
+        >>> found = relearn_time([[0.1, 0.5, 0.9], [0.1, 0.2, 0.3]], 0.8, steps=[0, 10, 20])
+        >>> found.steps.tolist(), found.censored.tolist()
+        ([20.0, 20.0], [False, True])
+    """
+    choose("kind of curve", kind, KINDS)
+    curve = np.asarray(curve, np.float64)
+    if curve.ndim != 2 or not curve.size:
+        raise InputError(f"curve is {curve.shape}: give (members, checkpoints) with at least one of each.")
+    steps = np.arange(curve.shape[1]) if steps is None else np.asarray(steps, np.float64)
+    if steps.shape != curve.shape[1:] or not (np.diff(steps) > 0).all():
+        raise InputError(f"steps are {steps.shape} for {curve.shape[1]} checkpoints: give one each, increasing.")
+    target = np.asarray(target, np.float64)
+    if target.shape not in ((), (len(curve),)):
+        raise InputError(f"target is {target.shape} for {len(curve)} members: give a number, or one each.")
+    sign = 1.0 if kind == "accuracy" else -1.0
+    height, level = sign * curve, np.broadcast_to(sign * target, (len(curve),))
+    reached = height >= level[:, None] - 1e-12
+    censored, at = ~reached.any(axis=1), reached.argmax(axis=1)
+    at = np.where(censored, curve.shape[1] - 1, at)
+    undefined = (np.isnan(curve) & (np.arange(curve.shape[1]) <= at[:, None])).any(axis=1) | np.isnan(level)
+    found = steps[at].astype(np.float64)
+    if interpolate:
+        rows, before = np.arange(len(curve)), np.maximum(at - 1, 0)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            share = (level - height[rows, before]) / (height[rows, at] - height[rows, before])
+            between = steps[before] + np.clip(share, 0.0, 1.0) * (steps[at] - steps[before])
+        found = np.where((at > 0) & ~censored & np.isfinite(between), between, found)
+    return RelearnTime(np.where(undefined, np.nan, found), censored & ~undefined)
+
+
+def relearn_target(original_value, *, alpha: float = 0.1, kind: str = "accuracy"):
+    """Within a margin of the original's value: ``(1 - alpha)`` of its accuracy, or ``(1 + alpha)`` of its loss.
+
+    Example:
+        >>> float(relearn_target(0.9, alpha=0.1).round(3)), float(relearn_target(2.0, alpha=0.5, kind="loss"))
+        (0.81, 3.0)
+    """
+    choose("kind of curve", kind, KINDS)
+    if not 0 <= alpha < 1:
+        raise InputError(f"alpha is {alpha}: give the margin as a share in [0, 1), .1 for 10%.")
+    return np.asarray(original_value, np.float64) * (1.0 - alpha if kind == "accuracy" else 1.0 + alpha)
+
+
+class Anamnesis(NamedTuple):
+    """The anamnesis index, and the relearn times behind it."""
+
+    value: float  # 1 = like retraining, below 1 = relearns faster: something was left
+    unlearned: RelearnTime
+    retrain: RelearnTime
+
+
+def ain(
+    unlearned_curve,
+    retrain_curve,
+    original_value: float,
+    *,
+    alpha: float = 0.1,
+    kind: str = "accuracy",
+    steps=None,
+    interpolate: bool = False,
+) -> Anamnesis:
+    """Anamnesis index: mean relearn time of the unlearned population over that of the retrained one.
+
+    Args:
+        unlearned_curve: accuracy (or loss) on the forget set while it is relearned, (members, checkpoints).
+        retrain_curve: the same of the retrained population, relearning by the same recipe.
+        original_value: the original's accuracy (or loss) on the forget set, its mean over members.
+        alpha: margin around it within which it counts as relearned; papers take 5 to 10%.
+        kind: ``accuracy`` or ``loss``.
+        steps: (checkpoints,) of both curves; None = 0, 1, 2, ...
+        interpolate: as in `relearn_time`.
+
+    Returns:
+        `Anamnesis`. Above 1 = slower than retraining, over-forgotten. Members that diverged are left out. Censored
+        times enter as the last checkpoint's: where only ``unlearned`` has some the index is a lower bound, where only
+        ``retrain`` has some an upper one. NaN where the retrained population needs no step, or nobody is left. For an
+        interval over members give ``steps[:, None]`` of both to `half_draws`, and read ``ci_members_low`` and
+        ``ci_members_high``.
+
+    Raises:
+        InputError: as `relearn_time`, or an original value that is not positive.
+
+    Source: Chundawat et al., "Zero-shot machine unlearning" (arXiv 2201.05629): the ratio of the numbers of
+    mini-batches in which unlearned and retrained model come within alpha of the original's accuracy.
+
+    Example:
+        >>> ain([[0.5, 0.9, 0.9]], [[0.1, 0.5, 0.9]], 0.9).value
+        0.5
+    """
+    if not np.all(np.asarray(original_value) > 0):
+        raise InputError(f"original_value is {original_value}: give the original's accuracy or loss, above 0.")
+    target = relearn_target(original_value, alpha=alpha, kind=kind)
+    times = [
+        relearn_time(curve, target, kind=kind, steps=steps, interpolate=interpolate)
+        for curve in (unlearned_curve, retrain_curve)
+    ]
+    kept = [t.steps[np.isfinite(t.steps)] for t in times]
+    if not min(map(len, kept)) or kept[1].mean() <= 0:
+        return Anamnesis(float("nan"), *times)
+    return Anamnesis(float(kept[0].mean() / kept[1].mean()), *times)

@@ -1,0 +1,363 @@
+"""Accuracy gaps to a reference folded into one score, and what forgetting costs beside retraining.
+
+Accuracies are shares in [0, 1] by split (``forget``, ``retain``, ``test``, and ``mia`` for the share of the forget set
+that a membership attack calls non-members), one number a member: (N,) of the unlearned population, (N_r,) of the
+reference. The sign of a gap is unlearned minus reference: forgetting too little or too much both count, and neither
+"lower is better".
+
+An absolute value can be taken after the mean over members or before it, and the two differ:
+
+* ``means``: |mean of u - mean of r|. Falls towards the true gap with more members.
+* ``runs``: mean of |u_i - r_i| over runs of one number. At least as large, and never 0 where runs scatter.
+
+Odd input: a member with a NaN in any split has diverged and is left out of all of them (``runs``: with its partner); a
+population without a member gives NaN; infinite or other values outside [0, 1], splits that differ: `InputError`. The
+estimates take correctness (members, examples) by split, and give intervals over members and clusters.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+import numpy as np
+
+from unlearn_jax.errors import InputError, choose
+from unlearn_jax.metrics.resampling import half_draws, t_estimate
+from unlearn_jax.metrics.summary import Draws, Estimate
+
+VARIANTS = ("means", "runs")
+SPLITS = ("forget", "retain", "test", "mia")
+RESAMPLES = 400
+FORWARD, PRODUCT = 1.0 / 3.0, 2.0  # gradient evaluations that a forward pass and a Hessian-vector product count as
+
+
+def signed_gaps(unlearned: Mapping, reference: Mapping) -> dict[str, float]:
+    """Accuracy of the unlearned population minus that of the reference, in points, by split.
+
+    Args:
+        unlearned: by split, accuracies (N,) in [0, 1].
+        reference: the same splits, (N_r,).
+
+    Returns:
+        By split, the difference of means over members, in [-100, 100]; 0 = like the reference.
+
+    Raises:
+        InputError: splits that differ, or accuracies outside [0, 1].
+
+    Example:
+        >>> signed_gaps({"forget": [0.9, 0.7]}, {"forget": [0.75]})
+        {'forget': 5.0}
+    """
+    u, r = _both(unlearned, reference)
+    return {name: float(round(100.0 * (_mean(u[name]) - _mean(r[name])), 10)) for name in u}
+
+
+def average_gap(unlearned: Mapping, reference: Mapping, *, variant: str = "means") -> float:
+    """Average gap: mean over splits of the absolute accuracy gaps to the reference, in points; 0 = like it.
+
+    Args:
+        unlearned: by split, accuracies (N,); the papers' four are ``forget``, ``retain``, ``test`` and ``mia``.
+        reference: the same splits, (N_r,).
+        variant: ``means`` (the papers': tables print the mean over trials and its gap) or ``runs``, see the module.
+
+    Raises:
+        InputError: splits that differ, accuracies outside [0, 1]; ``runs`` with other numbers of members.
+
+    Source: Fan et al. (arXiv 2310.12508); unlearning accuracy 1 - A_F has the same absolute gap as A_F.
+
+    Example:
+        >>> average_gap({"forget": [0.9], "test": [0.5]}, {"forget": [0.8], "test": [0.8]})
+        20.0
+    """
+    gaps = _absolute(unlearned, reference, variant)
+    return float(round(100.0 * np.mean([np.mean(g) for g in gaps.values()]), 10))
+
+
+def tow(unlearned: Mapping, reference: Mapping, *, variant: str = "means") -> float:
+    """Tug of war: ``(1 - |dA_F|)(1 - |dA_R|)(1 - |dA_T|)``; 1 = like the reference on all three.
+
+    Args:
+        unlearned: accuracies (N,) of ``forget``, ``retain`` and ``test``; other splits are not used.
+        reference: the same, (N_r,).
+        variant: ``means``, or ``runs``: the product of each run beside the retraining of its number, then the mean
+            (the authors' released analysis, with a t interval over runs). See the module.
+
+    Returns:
+        A number in [0, 1].
+
+    Raises:
+        InputError: as `average_gap`, or a split that is missing.
+
+    Source: Zhao et al. (arXiv 2406.01257).
+
+    Example:
+        >>> one = {"forget": [0.9], "retain": [1.0], "test": [0.8]}
+        >>> round(tow(one, {"forget": [0.5], "retain": [1.0], "test": [0.9]}), 4)  # .6 * 1 * .9
+        0.54
+    """
+    return _product(unlearned, reference, ("forget", "retain", "test"), variant)
+
+
+def tow_mia(unlearned: Mapping, reference: Mapping, *, variant: str = "means") -> float:
+    """ToW-MIA: `tow` with the attack's share of the forget set (``mia``) in place of its accuracy.
+
+    Args:
+        unlearned: ``mia``, ``retain`` and ``test``, (N,). The paper's attack is a support vector classifier on
+            confidence, and the share that of the forget set called non-member.
+        reference: the same, (N_r,).
+        variant: as in `tow`.
+
+    Returns:
+        A number in [0, 1].
+
+    Raises:
+        InputError: as `tow`.
+
+    Source: Zhao et al. (arXiv 2406.01257).
+
+    Example:
+        >>> one = {"mia": [0.9], "retain": [1.0], "test": [0.8]}
+        >>> round(tow_mia(one, {"mia": [0.5], "retain": [1.0], "test": [0.9]}), 4)
+        0.54
+    """
+    return _product(unlearned, reference, ("mia", "retain", "test"), variant)
+
+
+def aus(unlearned_test, unlearned_forget, original_test) -> float:
+    """Adaptive unlearning score ``(1 - (A_T of original - A_T)) / (1 + A_F)`` when a whole class is forgotten.
+
+    It takes 0 for the accuracy that forgetting should leave, so it means nothing where single samples are forgotten:
+    their accuracy after retraining is far from 0. No reference enters.
+
+    Args:
+        unlearned_test: test accuracy of the classes kept, (N,), in [0, 1].
+        unlearned_forget: accuracy on the class forgotten, (N,).
+        original_test: the original's test accuracy, (N_o,).
+
+    Returns:
+        A number, of means over members; 1 = no test accuracy lost and nothing of the class left.
+
+    Raises:
+        InputError: accuracies outside [0, 1].
+
+    Source: Cotogni et al. (arXiv 2312.02052), for forgetting a class. (For single samples the paper measures A_F from
+    the test accuracy instead, as we remember it; not offered.)
+
+    Example:
+        >>> aus([0.9], [0.0], [0.9]), round(aus([0.8], [0.5], [0.9]), 4)
+        (1.0, 0.6)
+    """
+    u = _accuracies({"test": unlearned_test, "forget": unlearned_forget}, "unlearned")
+    original = _accuracies({"test": original_test}, "original")
+    return float((1.0 - (_mean(original["test"]) - _mean(u["test"]))) / (1.0 + _mean(u["forget"])))
+
+
+def average_gap_estimate(unlearned: Mapping, reference: Mapping, **setting) -> Estimate:
+    """`average_gap` (``means``) with its intervals.
+
+    Args:
+        unlearned: by split, correctness (0 or 1) or what else is averaged, (members, examples).
+        reference: the same splits and examples, of another number of members if need be.
+        setting: ``roles``, ``clusters`` (by split), ``seed``, ``resamples``: as in `half_draws`.
+
+    Returns:
+        Points. Members are drawn in halves, the same in all splits, and clusters with replacement; Student's t. The
+        interval speaks of the figure to be expected at this number of members: above 0 where nothing differs, since
+        an absolute value cannot fall below it; judge it beside the null band.
+
+    Raises:
+        InputError: splits or examples that differ, or values outside [0, 1].
+
+    Example:
+        >>> import numpy as np
+        >>> average_gap_estimate({"test": np.ones((2, 3))}, {"test": np.zeros((2, 3))}).value
+        100.0
+    """
+    return _estimate(lambda *gaps: 100.0 * np.mean(np.abs(gaps), axis=0), unlearned, reference, None, 100.0, **setting)
+
+
+def tow_estimate(unlearned: Mapping, reference: Mapping, *, mia: bool = False, **setting) -> Estimate:
+    """`tow` (``means``), or with ``mia`` `tow_mia`, with its intervals; the rest as in `average_gap_estimate`.
+
+    Example:
+        >>> import numpy as np
+        >>> one = {name: np.ones((2, 3)) for name in ("forget", "retain", "test")}
+        >>> tow_estimate(one, one).value
+        1.0
+    """
+    names = ("mia" if mia else "forget", "retain", "test")
+    return _estimate(lambda *gaps: np.prod(1.0 - np.abs(gaps), axis=0), unlearned, reference, names, 1.0, **setting)
+
+
+class Cost(NamedTuple):
+    """What a population cost, per member: live examples passed, those to be forgotten and those retained apart."""
+
+    gradients_forget: float = 0.0  # forward and backward passes
+    gradients_retain: float = 0.0
+    forwards_forget: float = 0.0  # forward passes alone
+    forwards_retain: float = 0.0
+    products_forget: float = 0.0  # Hessian-vector products
+    products_retain: float = 0.0
+    seconds: float = float("nan")  # of the population's run after compilation, over its members
+    members: int = 1  # that it ran with: seconds a member fall with it
+
+    @property
+    def forget(self) -> float:
+        """Gradient evaluations on the forget set: a forward pass counts a third, a Hessian-vector product two."""
+        return self.gradients_forget + FORWARD * self.forwards_forget + PRODUCT * self.products_forget
+
+    @property
+    def retain(self) -> float:
+        """Gradient evaluations on retained samples, which many papers leave out."""
+        return self.gradients_retain + FORWARD * self.forwards_retain + PRODUCT * self.products_retain
+
+    @property
+    def total(self) -> float:
+        """Gradient evaluations on both."""
+        return self.forget + self.retain
+
+
+class CostShare(NamedTuple):
+    """A cost beside that of retraining."""
+
+    forget: float  # gradient evaluations
+    retain: float
+    total: float
+    share: float  # of retraining's gradient evaluations
+    rte: float  # retraining's seconds over these
+
+
+def cost_share(cost: Cost, retrain: Cost) -> CostShare:
+    """A method's cost, counted apart on forget set and retained samples, beside that of retraining.
+
+    Args:
+        cost: of the method.
+        retrain: of retraining, on the same machine and with as many members where seconds are compared.
+
+    Returns:
+        `CostShare`; NaN where retraining has no count, or either has no seconds.
+
+    Raises:
+        InputError: negative counts.
+
+    Example:
+        >>> found = cost_share(Cost(10, 20, forwards_retain=30, seconds=2.0), Cost(0, 400, seconds=8.0))
+        >>> found.forget, found.retain, found.share, found.rte
+        (10.0, 30.0, 0.1, 4.0)
+    """
+    if any(value < 0 for c in (cost, retrain) for value in c):
+        raise InputError("a cost is negative: give numbers of live examples passed, and seconds.")
+    share = cost.total / retrain.total if retrain.total > 0 else float("nan")
+    seconds = np.array([retrain.seconds, cost.seconds])
+    speed = rte(*seconds) if np.isfinite(seconds).all() else float("nan")
+    return CostShare(float(cost.forget), float(cost.retain), float(cost.total), float(share), speed)
+
+
+def rte(seconds_retrain: float, seconds_unlearn: float) -> float:
+    """Run-time efficiency as a ratio: seconds of retraining over seconds of unlearning; above 1 = faster.
+
+    Args:
+        seconds_retrain: after compilation, per member.
+        seconds_unlearn: the same, at the same number of members.
+
+    Raises:
+        InputError: seconds that are not above 0.
+
+    Source: the ratio is the speed-up of many papers; the SalUn line (arXiv 2310.12508) prints RTE in minutes instead.
+
+    Example:
+        >>> rte(30.0, 2.0)
+        15.0
+    """
+    if not (seconds_retrain > 0 and seconds_unlearn > 0):
+        raise InputError(f"seconds are {seconds_retrain} and {seconds_unlearn}: give measured times above 0.")
+    return float(seconds_retrain / seconds_unlearn)
+
+
+def _accuracies(values: Mapping, name: str, ndim: int = 1) -> dict[str, np.ndarray]:
+    """Accuracies by split, with NaN throughout for a member that diverged in any of them; `InputError` if odd."""
+    out = {split: np.asarray(v, np.float64) for split, v in values.items()}
+    if not out or any(v.ndim != ndim or not v.size for v in out.values()):
+        shape = "one accuracy a member" if ndim == 1 else "correctness (members, examples)"
+        raise InputError(f"{name} is { ({s: v.shape for s, v in out.items()}) }: give {shape} for each split.")
+    if len({len(v) for v in out.values()}) > 1:
+        raise InputError(f"splits of {name} have other members: evaluate every member on all splits.")
+    if any((v < 0).any() or (v > 1).any() for v in out.values()):
+        raise InputError(f"{name} has values outside [0, 1]: give shares, not points.")
+    alive = np.all([np.isfinite(v).reshape(len(v), -1).all(axis=1) for v in out.values()], axis=0)
+    mask = alive if ndim == 1 else alive[:, None]
+    return {split: np.where(mask, v, np.nan) for split, v in out.items()}
+
+
+def _both(unlearned: Mapping, reference: Mapping, names=None, ndim: int = 1) -> tuple[dict, dict]:
+    """Both populations' accuracies on the splits asked for."""
+    wanted = tuple(unlearned) if names is None else names
+    unknown = [n for n in wanted if n not in SPLITS]
+    if unknown:
+        raise InputError(f"unknown splits {', '.join(unknown)}: name them {', '.join(SPLITS)}.")
+    missing = [n for n in wanted if n not in unlearned or n not in reference]
+    if missing or (names is None and set(unlearned) != set(reference)):
+        told = f"{', '.join(unlearned)} and {', '.join(reference)}"
+        raise InputError(f"splits are {told}: give both populations {', '.join(names or ('the same',))}.")
+    return tuple(
+        _accuracies({n: p[n] for n in wanted}, name, ndim)
+        for p, name in ((unlearned, "unlearned"), (reference, "reference"))
+    )
+
+
+def _mean(values: np.ndarray) -> float:
+    """Mean over the members that count, NaN without any."""
+    values = values[np.isfinite(values)]
+    return float(values.mean()) if len(values) else float("nan")
+
+
+def _absolute(unlearned: Mapping, reference: Mapping, variant: str, names=None) -> dict[str, np.ndarray]:
+    """Absolute gaps by split, of the means or of each run whose two members count."""
+    choose("variant", variant, VARIANTS)
+    u, r = _both(unlearned, reference, names)
+    if variant == "means":
+        return {n: np.abs(np.array([_mean(u[n]) - _mean(r[n])])) for n in u}
+    gaps = {}
+    for n in u:
+        if len(u[n]) != len(r[n]):
+            raise InputError(f"{len(u[n])} runs cannot be paired with {len(r[n])}: take variant 'means', or as many.")
+        gap = np.abs(u[n] - r[n])
+        gaps[n] = gap[np.isfinite(gap)] if np.isfinite(gap).any() else np.array([np.nan])
+    return gaps
+
+
+def _product(unlearned: Mapping, reference: Mapping, names: tuple[str, ...], variant: str) -> float:
+    """Product of 1 - gap over splits, then the mean over runs."""
+    gaps = _absolute(unlearned, reference, variant, names)
+    return float(np.mean(np.prod([1.0 - gaps[n] for n in names], axis=0)))
+
+
+def _estimate(
+    function: Callable,
+    unlearned: Mapping,
+    reference: Mapping,
+    names,
+    high: float,
+    *,
+    roles: tuple[str, str] = ("original", "reference"),
+    clusters: Mapping | None = None,
+    seed: int = 0,
+    resamples: int = RESAMPLES,
+) -> Estimate:
+    """A function of the signed gaps of several splits, from the same draws of members."""
+    u, r = _both(unlearned, reference, names, ndim=2)
+    draws = []
+    for n in u:
+        pair = [v[n][np.isfinite(v[n]).all(axis=1)] for v in (u, r)]
+        if pair[0].shape[1] != pair[1].shape[1]:
+            raise InputError(f"{n} has {pair[0].shape[1]} and {pair[1].shape[1]} examples: evaluate both on the same.")
+        if not min(map(len, pair)):
+            return Estimate(*[float("nan")] * 5, min(map(len, pair)))
+        gap = lambda a, b: a.mean(axis=0) - b.mean(axis=0)
+        setting = {"clusters": (clusters or {}).get(n), "roles": roles, "seed": seed, "resamples": resamples}
+        draws.append(half_draws(gap, *pair, **setting))
+    value = float(function(*(np.float64(d.value) for d in draws)))
+    both, members = (function(*(getattr(d, part) for d in draws)) for part in ("both", "members"))
+    fewest = min(draws, key=lambda d: d.clusters)
+    return t_estimate(Draws(value, both, members, draws[0].n, fewest.clusters, draws[0].freedom), low=0.0, high=high)
