@@ -47,9 +47,9 @@ def slow_bca(u, o, groups, seed, resamples, level=0.95):
     own = [sorted(set(groups)).index(g) for g in groups]
     mine, theirs = (member_counts(seed, f"population {i}", 0, len(x), resamples) for i, x in enumerate((u, o)))
     drawn, draws = cluster_counts(seed, 0, max(own) + 1, resamples), []
-    for r in range(resamples):
-        weight = lambda rows: [[rows[r][m] * drawn[r][own[e]] for e in range(len(own))] for m in range(len(rows[r]))]
-        draws.append(np.average(u, weights=weight(mine)) - np.average(o, weights=weight(theirs)))
+    weight = lambda rows, columns: [[row * columns[own[e]] for e in range(len(own))] for row in rows]
+    for a, b, columns in zip(mine, theirs, drawn):
+        draws.append(np.average(u, weights=weight(a, columns)) - np.average(o, weights=weight(b, columns)))
     theta = u.mean() - o.mean()
     z0 = scipy.stats.norm.ppf(np.mean([d < theta for d in draws]))
     samples = [[np.delete(u, i, 0).mean() - o.mean() for i in range(len(u))]]
@@ -187,8 +187,8 @@ def coverage(method, studies, resamples, members=10, examples=10):
     for study in range(studies):
         rng = np.random.default_rng(study)
         pull = rng.normal(3.0, 1.0, examples)
-        part = lambda: rng.normal(0, 0.8, (members, 1)) + rng.normal(0, 0.5, (members, examples))
-        u, o = 0.5 * pull + part(), pull + part()
+        u, o = (rng.normal(0, 0.8, (members, 1)) + rng.normal(0, 0.5, (members, examples)) for _ in range(2))
+        u, o = u + 0.5 * pull, o + pull
         found = bootstrap_interval(
             lambda a, b: a.mean() / b.mean(), u, o, method=method, seed=study, resamples=resamples
         )

@@ -1,8 +1,8 @@
 """Bootstrap intervals of any figure of arrays (members, examples): BCa, percentile, expanded percentile and t.
 
 Members of each array and clusters of examples are drawn with replacement, as in `unlearn_jax.metrics.summary`, whose
-draws these are. The figure is called once a draw: for means, `mean_draws` and `combine` are much faster; a figure that a
-member drawn twice spoils (KLOM, attacks) belongs to `half_draws`.
+draws these are. The figure is called once a draw: for means, `mean_draws` and `combine` are much faster; a figure that
+a member drawn twice spoils (KLOM, attacks) belongs to `half_draws`.
 """
 
 from __future__ import annotations
@@ -107,7 +107,7 @@ def _kept(arrays, roles) -> tuple[list[np.ndarray], list[str]]:
     names = list(roles or [f"population {i}" for i in range(len(arrays))])
     if not arrays or len(names) != len(arrays) or any(a.ndim < 2 or 0 in a.shape for a in arrays):
         raise InputError(
-            f"arrays are {[a.shape for a in arrays]}: give one or more of (members, examples), with a role each or none."
+            f"arrays are {[a.shape for a in arrays]}: give one or more of (members, examples), a role each or none."
         )
     if len({a.shape[1] for a in arrays}) > 1:
         raise InputError(f"arrays have {[a.shape[1] for a in arrays]} examples: evaluate all on the same ones.")
@@ -142,8 +142,9 @@ def _jackknife(figure, arrays, names, own: np.ndarray) -> list[np.ndarray]:
     out = []
     for role, n in dict.fromkeys((name, len(a)) for name, a in zip(names, arrays)):
         if n > 1:
-            without = lambda i: (np.delete(a, i, axis=0) if name == role else a for name, a in zip(names, arrays))
-            out.append(np.asarray([figure(*without(i)) for i in range(n)], np.float64))
+            mine = [name == role for name in names]
+            parts = ([np.delete(a, i, axis=0) if hit else a for hit, a in zip(mine, arrays)] for i in range(n))
+            out.append(np.asarray([figure(*part) for part in parts], np.float64))
     clusters = int(own.max()) + 1
     if clusters > 1:
         out.append(np.asarray([figure(*(a[:, own != c] for a in arrays)) for c in range(clusters)], np.float64))

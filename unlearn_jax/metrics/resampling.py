@@ -205,7 +205,7 @@ def _members_part(draws: np.ndarray, plan: _Plan) -> _Members:
 
 
 def _interaction(by_example: np.ndarray, clusters) -> float:
-    """Variance that members bring to each cluster apart: it is in the spread over clusters, and in that over members."""
+    """Variance that members bring to each cluster apart: it is in the spread over clusters and over members."""
     known, own, sizes = np.unique(
         np.arange(by_example.shape[1]) if clusters is None else clusters, return_inverse=True, return_counts=True
     )
