@@ -268,7 +268,7 @@ def studies(count, seed, methods=8, best=0.0, resamples=200, members=10):
         yield [mean_draws(x, seed=study, resamples=resamples) for x in margins(rng, methods, members, best=best)]
 
 
-@pytest.mark.parametrize("correction", ["max_t", "holm"])
+@pytest.mark.parametrize("correction", ["max_t", pytest.param("holm", marks=pytest.mark.slow)])
 def test_one_false_finding_or_more_in_five_percent_of_null_studies(correction):
     """8 equal methods: 28 pairs. 200 studies, standard error .015."""
     resamples = 200 if correction == "max_t" else 999  # 28 pairs need more than 560 draws
