@@ -35,7 +35,8 @@ def half_draws(
 
     Args:
         figure: maps the populations, each with some of its members, to (n,) values.
-        populations: each (members, n, ...). One with a single member is never halved.
+        populations: each (members, n, ...), without diverged members (`as_members`). One with a single member is never
+            halved; one without any makes all draws NaN.
         clusters: (n,) cluster number of each example, drawn together; None = each its own.
         roles: names of the populations' draws; populations of one name and size draw the same members.
         seed: of the draws; figures made from the same seed combine draw by draw.
@@ -49,8 +50,13 @@ def half_draws(
         variance over clusters without that which members bring to each cluster apart, for it is in the members' part.
         A NaN of the figure is left out among the draws; a single member shows no spread.
 
+        In simulations (200 to 400 studies each) 95% intervals by `t_estimate` hold .92 to .97 for means of 3 to 32
+        members, .94 to .97 for a Gaussian KL divergence of 16 + 16 members that differ, more (to 1.0) where the
+        populations are alike, for there every pair of members counts; and .88 to .92 for a mean absolute gap whose sign
+        is in doubt for most examples, which misses on one side.
+
     Raises:
-        InputError: a share outside (0, 1).
+        InputError: a share outside (0, 1), or roles that are not one for each population.
 
     Example:
         >>> import numpy as np
@@ -58,6 +64,8 @@ def half_draws(
         >>> half_draws(spread, np.array([[0.0], [2.0], [0.0], [2.0]]), resamples=20).value
         1.0
     """
+    if not all(map(len, populations)):
+        return _nothing(populations, clusters, resamples)
     whole = np.asarray(figure(*populations), np.float64)
     plan = _half_plan(populations, roles, seed, resamples, kept)
     by_example = _centred(np.stack([figure(*parts) for parts in _halves(populations, plan)]), plan)
@@ -104,6 +112,8 @@ def half_draws_pooled(
     """
     names, clusters = list(examples or ["examples"] * len(populations)), clusters or {}
     sizes = {name: population.shape[1] for name, population in zip(names, populations)}
+    if not all(map(len, populations)):
+        return _nothing(populations, None, resamples)
     plan = _half_plan(populations, roles, seed, resamples, kept)
     found = _members_part(_centred(np.asarray([figure(*p) for p in _halves(populations, plan)]), plan), plan)
     counts = {k: _example_counts(n, clusters.get(k), seed, resamples, i) for i, (k, n) in enumerate(sizes.items())}
@@ -113,6 +123,12 @@ def half_draws_pooled(
         by_clusters[r] = figure(*(p[:, at[name]] for p, name in zip(populations, names)))
     fewest = min(_count(n, clusters.get(name)) for name, n in sizes.items())
     return _joined(float(figure(*populations)), found, by_clusters, populations, fewest)
+
+
+def _nothing(populations, clusters, resamples: int) -> Draws:
+    """Draws of a figure that is not defined, for want of members."""
+    nan = np.full(resamples, np.nan)
+    return Draws(np.nan, nan, nan, 0, _count(populations[0].shape[1], clusters))
 
 
 class _Plan(NamedTuple):
@@ -132,6 +148,8 @@ def _half_plan(populations, roles, seed: int, resamples: int, kept: float) -> _P
     if not 0 < kept < 1:
         raise InputError(f"kept is {kept}: give the share of the members in each draw, between 0 and 1.")
     roles = list(roles or [f"population {i}" for i in range(len(populations))])
+    if len(roles) != len(populations):
+        raise InputError(f"{len(roles)} roles for {len(populations)} populations: give one for each, or none.")
     keys = [(role, len(p)) for role, p in zip(roles, populations)]
     turn = (np.arange(resamples) + 0.5) * 0.6180339887498949 % 1.0  # evenly spread in every stretch of draws
     included = {}
@@ -205,7 +223,7 @@ def _members_part(draws: np.ndarray, plan: _Plan) -> _Members:
 
 
 def _interaction(by_example: np.ndarray, clusters) -> float:
-    """Variance that members bring to each cluster apart: it is in the spread over clusters, and in that over members."""
+    """Variance that members bring to each cluster apart: it is in the spread over clusters and over members."""
     known, own, sizes = np.unique(
         np.arange(by_example.shape[1]) if clusters is None else clusters, return_inverse=True, return_counts=True
     )

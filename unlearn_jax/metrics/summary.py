@@ -219,8 +219,7 @@ def combine(
         value = float(function(*(np.float64(d.value) for d in draws)))
         both, members = function(*(d.both for d in draws)), function(*(d.members for d in draws))
         n = min(d.n for d in draws)
-        known = n > 1 and all(d.clusters for d in draws)
-        wide, narrow = _expansion(function, draws, both, members, level) if known else (0.0, 0.0)
+        wide, narrow = (_reach(s, level) for s in spreads(function, draws, both, members))
     bounds = _quantiles(value, both, level, wide)
     bounds += _quantiles(value, members, level, narrow) if n > 1 else (float("nan"),) * 2  # one member tells no spread
     if low > -np.inf or high < np.inf:
@@ -228,10 +227,20 @@ def combine(
     return Estimate(value, *bounds, n)
 
 
-def _expansion(function, draws: Sequence[Draws], both, members, level: float) -> tuple[float, float]:
-    """How many standard deviations of the draws the interval is to reach, for members and clusters and for members."""
-    from scipy.special import stdtrit
+class Spread(NamedTuple):
+    """What the draws' standard deviation must be multiplied by, and the degrees of freedom that it has."""
 
+    widen: float
+    freedom: float
+
+
+def spreads(function, draws: Sequence[Draws], both, members) -> tuple[Spread, Spread]:
+    """Of members and clusters together, and of members, of a function of figures with these draws.
+
+    Nothing is known, hence normal quantiles are all that can be had, where a figure does not tell its clusters.
+    """
+    if min(d.n for d in draws) < 2 or not all(d.clusters for d in draws):
+        return (Spread(1.0, np.inf),) * 2
     parts = []  # variance in the draws, what it must be multiplied by, degrees of freedom
     roles = {d.role for d in draws}
     for role in roles if len(roles) > 1 and "" not in roles else [None]:
@@ -239,22 +248,28 @@ def _expansion(function, draws: Sequence[Draws], both, members, level: float) ->
         moved = members if role is None else function(*(d.members if d.role == role else d.value for d in draws))
         freedom = min(d.freedom or d.n - 1.0 for d in mine)
         parts.append((_variance(moved), max(1.0, min(d.n for d in mine) / freedom), freedom))
-    by_members, total, populations = _variance(members), _variance(both), len(parts)
+    populations = list(parts)
     clusters = min(d.cluster_freedom or d.clusters - 1.0 for d in draws)
     if clusters > 0:
-        counted = min(d.clusters for d in draws)
-        parts.append((max(0.0, total - by_members), max(1.0, counted / clusters), clusters))
-    return tuple(_reach(stdtrit, p, v, level) for p, v in ((parts, total), (parts[:populations], by_members)))
+        more = max(0.0, _variance(both) - _variance(members))
+        parts.append((more, max(1.0, min(d.clusters for d in draws) / clusters), clusters))
+    return _welch(parts), _welch(populations)
 
 
-def _reach(stdtrit, parts: list[tuple[float, float, float]], variance: float, level: float) -> float:
-    """Student's t quantile times the root of unbiased over drawn variance."""
+def _welch(parts: list[tuple[float, float, float]]) -> Spread:
+    """Root of unbiased over drawn variance, and Welch and Satterthwaite's degrees of freedom."""
     unbiased = [v * factor for v, factor, _ in parts]
     square = sum(v * v / freedom for v, (_, _, freedom) in zip(unbiased, parts))
-    drawn = sum(v for v, _, _ in parts)
-    if not (variance > 0 and square > 0):
-        return 0.0
-    return float(stdtrit(sum(unbiased) ** 2 / square, (1 + level) / 2) * np.sqrt(sum(unbiased) / drawn))
+    if not square > 0:
+        return Spread(1.0, np.inf)
+    return Spread(float(np.sqrt(sum(unbiased) / sum(v for v, _, _ in parts))), float(sum(unbiased) ** 2 / square))
+
+
+def _reach(spread: Spread, level: float) -> float:
+    """How many standard deviations of the draws an interval is to reach, 0 = nothing is known."""
+    from scipy.special import stdtrit
+
+    return 0.0 if spread.freedom == np.inf else float(stdtrit(spread.freedom, (1 + level) / 2)) * spread.widen
 
 
 def _variance(draws: np.ndarray) -> float:
@@ -269,7 +284,7 @@ def _variance(draws: np.ndarray) -> float:
 
 
 def _quantiles(value: float, draws: np.ndarray, level: float, reach: float) -> tuple[float, float]:
-    """Bounds ``reach`` standard deviations out, 0 = plain percentiles: quantiles, or the t interval beyond the draws."""
+    """Bounds ``reach`` deviations out, 0 = plain percentiles: quantiles, or the t interval beyond the draws."""
     from scipy.special import ndtr, ndtri
 
     ordered, tail = _ordered(draws), (1 - level) / 2
@@ -285,7 +300,9 @@ def _quantiles(value: float, draws: np.ndarray, level: float, reach: float) -> t
 def ranks(draws: Sequence[Draws]) -> list[Estimate]:
     """Rank of each figure among all, 1 = smallest, with the interval of its rank over the shared draws.
 
-    Ties share the best of their ranks. A figure that is not defined has none, and comes last for the others.
+    Ties share the best of their ranks. A figure that is not defined has none, and comes last for the others. The
+    interval is the middle 95% of one rank over the draws: it describes how firm the order is, and with several methods
+    misses true ranks more often than in 5% of studies. `rank_intervals` holds all of them together.
 
     Example:
         >>> import numpy as np
