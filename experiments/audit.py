@@ -1,6 +1,6 @@
 """Audit populations of unlearned models: the whole battery of metrics, with intervals and null bands.
 
-    python experiments/audit.py runs/NAME                        # of a finished study: writes NAME/audit and NAME/audit.html
+    python experiments/audit.py runs/NAME            # of a finished study: writes NAME/audit and NAME/audit.html
     python experiments/audit.py --logits original=a.npz retrain=b.npz unlearned=c.npz     # of your own models
 
 Of a study, the populations are read back from its store with their weights, three more oracle populations are trained
@@ -14,6 +14,7 @@ against the oracle, and a population of the oracle's kind inside most of them.
 
 from __future__ import annotations
 
+import csv
 import shlex
 import sys
 from dataclasses import dataclass
@@ -38,7 +39,7 @@ class Args:
     data_dir: Path | None = None
     """prepared data; default $UNLEARN_JAX_DATA, else ~/tensorflow_datasets"""
     relearn_lr: float = 0.0
-    """learning rate of relearning, by plain gradient descent; 0 = ten times the recipe's (SGD recipes: a fifth of it)"""
+    """learning rate of relearning by gradient descent; 0 = ten times the recipe's (of an SGD recipe a fifth)"""
     halves: int = 200
     """draws of members behind the interval of a figure of whole populations"""
     splits: int = 200
@@ -69,12 +70,43 @@ def run(args: Args) -> None:
                 command=command, watch=watch,
             )  # fmt: skip
         else:
-            folder = audit_logits(args.logits, run=args.run, out=args.out, how=how, command=command, watch=watch)
+            folder = audit_logits(args.logits, out=args.out, how=how, command=command, watch=watch)
     print(headline(folder))
     if args.page:
         from report import write_audit_page
 
         print(f"page: {write_audit_page(folder, args.run)}")
+
+
+HEADLINE = (  # metric, variant, split, reference
+    ("residual_distance", "", "forget", "oracle"),
+    ("klom", "closed", "forget", "oracle"),
+    ("u_lira_auc", "cross-fitted", "forget", "oracle"),
+    ("forgetting_epsilon", "", "forget", "oracle"),
+    ("klom", "closed", "forget", "retrain"),
+    ("u_lira_auc", "cross-fitted", "forget", "retrain"),
+    ("tow", "means", "", "retrain"),
+)
+
+
+def headline(folder: Path) -> str:
+    """A line for each metric of the headline and population: value, interval, null band."""
+    with (folder / "audit.csv").open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    lines = [f"{'metric':<20} {'against':<8} {'population':<26} {'value':<26} null band"]
+    for metric, variant, split, reference in HEADLINE:
+        wanted = {"metric": metric, "variant": variant, "split": split, "reference": reference}
+        for row in rows:
+            if all(row[k] == v for k, v in wanted.items()):
+                name = f"{row['method']}[{row['setting']}]" if row["setting"] else row["method"]
+                value, low, high, null_low, null_high = (
+                    float(row[k]) for k in ("value", "ci_low", "ci_high", "null_low", "null_high")
+                )
+                told = f"{value:8.3f} [{low:.3f}, {high:.3f}]"
+                band = f"[{null_low:.3f}, {null_high:.3f}]" if row["inside_null"] else ""
+                inside = " inside" if row["inside_null"] == "true" else ""
+                lines.append(f"{metric:<20} {reference:<8} {name:<26} {told:<26} {band}{inside}")
+    return "\n".join([*lines, f"audit: {folder}"])
 
 
 if __name__ == "__main__":

@@ -26,6 +26,7 @@ from unlearn_jax.records import environment
 from unlearn_jax.scoring import REFERENCES
 from unlearn_jax.setup import SILENT, Watch
 
+DEFAULT = Precision()
 LEAST = {"halves": 20, "splits": 20, "resamples": 20}
 
 
@@ -33,7 +34,7 @@ def audit_study(
     run: Path,
     *,
     out: Path | None = None,
-    how: Precision = Precision(),
+    how: Precision = DEFAULT,
     store: Path | None = None,
     relearn_lr: float = 0.0,
     command: str = "",
@@ -78,7 +79,7 @@ def audit_logits(
     logits: Sequence[str] | dict[str, Path],
     *,
     out: Path | None = None,
-    how: Precision = Precision(),
+    how: Precision = DEFAULT,
     command: str = "",
     watch: Watch = SILENT,
 ) -> Path:
@@ -172,9 +173,10 @@ def audited(bench: Bench, panels: Panels, told: Callable[[str], None] = lambda t
 
 
 def of_practice(label: str) -> bool:
-    """Whether a population is ranked: no reference, no null population, and no method given retrained models' outputs."""
+    """Whether a population is ranked: no reference or null population, no method given retrained models' outputs."""
     name = label.partition("[")[0]
-    return name not in (*REFERENCES, *NULLS) and not (name in METHODS and METHODS[name].needs & {"reference", "nothing"})
+    apart = name in METHODS and METHODS[name].needs & {"reference", "nothing"}
+    return name not in (*REFERENCES, *NULLS) and not apart
 
 
 def _teller(watch: Watch, timing: dict[str, float]):

@@ -21,6 +21,7 @@ from unlearn_jax.metrics.klom import energy_distance, gaussian_kl, klom, rank_ef
 from unlearn_jax.metrics.output_scores import confidence, entropy, modified_entropy
 from unlearn_jax.metrics.outputs import activation_distance, completeness, js_divergence, kl_to_reference
 from unlearn_jax.metrics.population_attacks import entropy_attack, loss_attack, svc_attack, threshold_attack
+from unlearn_jax.metrics.representation import linear_probe
 from unlearn_jax.metrics.rmia import rmia
 from unlearn_jax.metrics.roc import auc
 from unlearn_jax.metrics.u_lira import fold_numbers, neighbour_exposure, u_lira_cross_fitted

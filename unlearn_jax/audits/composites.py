@@ -32,20 +32,31 @@ def _spec(metric: str, variant: str, split: str) -> Own:
     return next(s for s in OWN if (s.metric, s.variant, s.split) == (metric, variant, split))
 
 
-def _gaps(u, r) -> np.ndarray:
-    """Absolute gaps of means."""
-    return np.abs(np.asarray(u) - np.asarray(r))
+def _mean_gap(u: np.ndarray, r: np.ndarray) -> np.ndarray:
+    """Mean of the absolute gaps, points."""
+    return 100.0 * np.abs(u - r).mean(axis=0)
+
+
+def _kept(u: np.ndarray, r: np.ndarray) -> np.ndarray:
+    """Product of one minus the absolute gaps."""
+    return (1.0 - np.abs(u - r)).prod(axis=0)
+
+
+def _ratio(u: np.ndarray, r: np.ndarray) -> np.ndarray:
+    """Ratio of the only means."""
+    return u[0] / r[0]
 
 
 _FORGET, _REST, _TEST = (_spec("accuracy", "", split) for split in ("forget", "rest", "test"))
 _MIA = _spec("svc_efficacy", "confidence", "forget")
 COMPOSITES = (
-    Composite("average_gap", "means", "", (_FORGET, _REST, _TEST, _MIA), lambda u, r: 100.0 * _gaps(u, r).mean(axis=0), 0.0),
-    Composite("tow", "means", "", (_FORGET, _REST, _TEST), lambda u, r: (1.0 - _gaps(u, r)).prod(axis=0), 1.0),
-    Composite("tow_mia", "means", "", (_MIA, _REST, _TEST), lambda u, r: (1.0 - _gaps(u, r)).prod(axis=0), 1.0),
-    *(Composite(f"{s.metric.removesuffix('_steps')}_ratio", "AIN" if s.metric == "relearning_steps" else "benign", "forget", (s,), lambda u, r: u[0] / r[0], 1.0) for s in RELEARNING),
-    Composite("residual_knowledge", "gaussian", "forget", (noisy_at(MIDDLE),), lambda u, r: u[0] / r[0], 1.0),
-)  # fmt: skip
+    Composite("average_gap", "means", "", (_FORGET, _REST, _TEST, _MIA), _mean_gap, 0.0),
+    Composite("tow", "means", "", (_FORGET, _REST, _TEST), _kept, 1.0),
+    Composite("tow_mia", "means", "", (_MIA, _REST, _TEST), _kept, 1.0),
+    Composite("relearning_ratio", "AIN", "forget", RELEARNING[:1], _ratio, 1.0),
+    Composite("relearning_ratio", "benign", "forget", RELEARNING[1:], _ratio, 1.0),
+    Composite("residual_knowledge", "gaussian", "forget", (noisy_at(MIDDLE),), _ratio, 1.0),
+)
 
 
 def composite_figures(bench: Bench, spec: Composite) -> list[Figure]:
@@ -57,7 +68,8 @@ def composite_figures(bench: Bench, spec: Composite) -> list[Figure]:
             tables[label] = [_joined(parts) for parts in zip(*found)]  # by request
     if bench.kind not in tables:
         return []
-    stops = np.cumsum([1 if p[0].ndim == 1 else p[0].shape[1] for p in (own_tables(bench, s, bench.kind) for s in spec.parts)])
+    first = [own_tables(bench, part, bench.kind)[0] for part in spec.parts]
+    stops = np.cumsum([1 if table.ndim == 1 else table.shape[1] for table in first])
 
     def figure(a, b, request: int) -> float:
         means = [[x.mean() for x in np.split(p, stops[:-1], axis=1)] for p in (a, b)]
@@ -71,8 +83,7 @@ def composite_figures(bench: Bench, spec: Composite) -> list[Figure]:
         theirs = [own_draws(bench, part, reference) for part in spec.parts]
         for label in (name for name in bench.judged if name in tables and name != reference):
             mine = [own_draws(bench, part, label) for part in spec.parts]
-            value = lambda *x: spec.function(np.stack(x[: len(mine)]), np.stack(x[len(mine) :]))
-            draws = applied(value, *mine, *theirs)
+            draws = applied(lambda *x: spec.function(*np.split(np.stack(x), 2)), *mine, *theirs)
             panel = bench.views[label][0].panel
             keys = (panel.name, panel.setting, spec.metric, spec.variant, spec.split, reference)
             found.append(Figure(*keys, plain(draws), spec.ideal, band, draws))

@@ -32,7 +32,7 @@ def _roc(bench: Bench, label: str, reference: str, grid: np.ndarray) -> dict[str
     """The pooled curve of cross-fitted U-LiRA with a band by halves of the members and drawn clusters."""
     pairs = list(zip(*(engine.of_split(bench.views[name], "margin", "forget") for name in (label, reference))))
     scores = [u_lira_cross_fitted(u, r) for u, r in pairs]
-    whole = [np.concatenate([np.ravel(getattr(s, f"scores_{side}")) for s in scores]) for side in ("unlearned", "reference")]
+    whole = _sides(scores)
     if not all(len(w) and np.isfinite(w).all() for w in whole):
         return {}
     curve = lambda positive, negative: on_grid(*roc(positive, negative)[:2], grid)
@@ -43,13 +43,21 @@ def _roc(bench: Bench, label: str, reference: str, grid: np.ndarray) -> dict[str
             halves = [p[np.sort(rng.permutation(len(p))[: max(4, len(p) // 2)])] for p in (u, r)]
             at = rng.integers(u.shape[1], size=u.shape[1])
             parts.append(u_lira_cross_fitted(*(half[:, at] for half in halves)))
-        sides = [np.concatenate([np.ravel(getattr(s, f"scores_{side}")) for s in parts]) for side in ("unlearned", "reference")]
+        sides = _sides(parts)
         if all(np.isfinite(side).all() for side in sides):
             draws.append(curve(*sides))
     spread = 1.96 * np.std(draws, axis=0) if len(draws) > 1 else np.full(len(grid), np.nan)
     band = np.stack([value, np.clip(value - spread, 0, 1), np.clip(value + spread, 0, 1)])
     least = 1.0 / len(whole[1])  # the smallest rate that so many negatives can show
     return {f"roc/{label}/{reference}": band, f"roc_least/{label}/{reference}": np.asarray(least)}
+
+
+def _sides(attacks) -> list[np.ndarray]:
+    """Scores of unlearned and of reference models, of all requests together."""
+    return [
+        np.concatenate([np.ravel(getattr(attack, name)) for attack in attacks])
+        for name in ("scores_unlearned", "scores_reference")
+    ]
 
 
 def _klom(bench: Bench, label: str, reference: str) -> list[np.ndarray]:

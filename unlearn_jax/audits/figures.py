@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 
 from unlearn_jax.audits import engine
-from unlearn_jax.audits.battery import OWN, PAIRS, REFERENCES, Own, Pair
+from unlearn_jax.audits.battery import REFERENCES, Own, Pair
 from unlearn_jax.audits.engine import Precision, applied, plain
 from unlearn_jax.audits.records import NO_BAND, Figure
 from unlearn_jax.audits.views import View
 from unlearn_jax.metrics import Draws, Values, distance_draws, identifiability, mean_draws
 from unlearn_jax.metrics.resampling import NullBand, t_estimate
 from unlearn_jax.outcomes import NULLS
+
 
 class Bench:
     """All populations' views, with what several figures share; holds no state but a cache."""

@@ -60,7 +60,7 @@ def row_of(figure: Figure, facts: dict) -> dict:
 
 
 def write_audit(
-    folder: Path, figures: list[Figure], facts: dict, curves: dict[str, np.ndarray], manifest: dict
+    folder: Path, figures: list[Figure], ranked: list, facts: dict, curves: dict[str, np.ndarray], manifest: dict
 ) -> Path:
     """Write the folder of an audit, each file whole or not at all, the manifest last.
 
@@ -95,10 +95,10 @@ def write_audit(
             np.savez_compressed(file, **curves)
 
     def ranking(path: Path) -> None:
-        names = ("metric", "variant", "split", "reference", "method", "away", "rank", "low", "high", "tau", "sees_retrain")
+        names = ("metric", "variant", "split", "reference", "method", "away", "rank", "low", "high", "tau")
         with path.open("w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file)
-            writer.writerow(names)
+            writer.writerow((*names, "sees_retrain"))
             for r in ranked:
                 told = "" if r.sees is None else str(r.sees).lower()
                 for i, method in enumerate(r.methods):

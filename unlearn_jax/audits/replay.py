@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -243,7 +242,6 @@ class Look:
         fresh = jax.tree.map(np.asarray, jax.vmap(lambda key: setup.problem.model.init(key, example))(keys))
         untrained = join_shared(fresh, split_shared(original)[1])
         return found | {"untrained": self._answers(setup.problem.model, untrained, 0)["forget"]}
-
 
     def _neighbours(self, original: Variables) -> dict[str, np.ndarray]:
         """Cosines of single examples' gradients: targets with their own similar samples and with those of others."""
