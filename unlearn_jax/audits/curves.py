@@ -7,6 +7,7 @@ import numpy as np
 from unlearn_jax.audits import engine
 from unlearn_jax.audits.engine import applied, plain
 from unlearn_jax.audits.figures import Bench
+from unlearn_jax.audits.views import of_split
 from unlearn_jax.metrics import Draws
 from unlearn_jax.metrics.klom import klom
 from unlearn_jax.metrics.roc import log_grid, on_grid, roc
@@ -30,7 +31,7 @@ def drawn(bench: Bench) -> dict[str, np.ndarray]:
 
 def _roc(bench: Bench, label: str, reference: str, grid: np.ndarray) -> dict[str, np.ndarray]:
     """The pooled curve of cross-fitted U-LiRA with a band by halves of the members and drawn clusters."""
-    pairs = list(zip(*(engine.of_split(bench.views[name], "margin", "forget") for name in (label, reference))))
+    pairs = list(zip(*(of_split(bench.views[name], "margin", "forget") for name in (label, reference))))
     scores = [u_lira_cross_fitted(u, r) for u, r in pairs]
     whole = _sides(scores)
     if not all(len(w) and np.isfinite(w).all() for w in whole):
@@ -62,13 +63,13 @@ def _sides(attacks) -> list[np.ndarray]:
 
 def _klom(bench: Bench, label: str, reference: str) -> list[np.ndarray]:
     """KLOM of each target, by request."""
-    sides = (engine.of_split(bench.views[name], "margin", "forget") for name in (label, reference))
+    sides = (of_split(bench.views[name], "margin", "forget") for name in (label, reference))
     return [klom(u, r) for u, r in zip(*sides)]
 
 
 def _klom_null(bench: Bench) -> dict[str, np.ndarray]:
     """Share of targets below each value, for pairs of populations that differ in nothing: 95% of the splits."""
-    pools = engine.pooled_members([engine.of_split(bench.views[name], "margin", "forget") for name in bench.alike])
+    pools = engine.pooled_members([of_split(bench.views[name], "margin", "forget") for name in bench.alike])
     size = min(bench.members(bench.kind), min(map(len, pools)) // 2)
     if size < 1:
         return {}

@@ -83,3 +83,8 @@ def views_of(panels: Panels) -> dict[str, list[View]]:
         panel.label: [View(panel, ground, request, original) for request, ground in enumerate(panels.ground)]
         for panel in panels.populations
     }
+
+
+def of_split(views: list[View], quantity: str, split: str) -> list[np.ndarray]:
+    """A quantity of a population on a split, by request."""
+    return [getattr(view, quantity)(split) for view in views]
