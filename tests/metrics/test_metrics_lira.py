@@ -309,8 +309,8 @@ def test_intervals_and_bands_of_u_lira_hold():
     figures = [lambda u, r: u_lira_cross_fitted(u, r, folds=4).per_example]
     figures.append(lambda u, r: u_lira_cross_fitted(u, r).per_example_auc)
     for figure in figures:
-        truth = side_by_side(figure, *pairs(rng, 1500, 24, 12)).mean()
-        assert 0.91 <= covered(figure, pairs(rng, 200, 24, 12), truth, resamples=40) <= 0.98
+        truth = side_by_side(figure, *pairs(rng, 1000, 24, 12)).mean()
+        assert 0.91 <= covered(figure, pairs(rng, 200, 24, 12), truth, resamples=30) <= 0.98
     fresh = [noisy(rng, 200, 20, 10) for _ in range(2)]
     assert 0.91 <= banded(figures[1], noisy(rng, 200, 40, 10), fresh, splits=100) <= 0.98
 
@@ -342,7 +342,7 @@ def test_intervals_of_the_exposure_hold():
         moved = rng.normal(0.5, 1.0, (studies, examples)) + 0.5 * noisy(rng, studies, members, examples)
         return full + moved, full, none
 
-    truth = side_by_side(figure, *make(1000)).mean()
+    truth = side_by_side(figure, *make(800)).mean()
     roles = ("original", "original", "oracle")
     assert truth > 0 and 0.91 <= covered(figure, make(200), truth, roles=roles, resamples=40) <= 0.98
 

@@ -55,8 +55,8 @@ def rmia(
         InputError: shapes or masks that do not belong together, probabilities outside [0, 1], settings out of range,
             or ``online`` without ``in_x``.
 
-    Source: Zarifzadeh et al. (arXiv 2312.03262), equations 3 to 5 (``paper``: Pr(z) not corrected; gamma and a are
-    tuned by data set there, 2 and .3 being values of their CIFAR-10 runs as we remember them).
+    Source: Zarifzadeh et al. (arXiv 2312.03262). That Pr(z) is not corrected, and the defaults of gamma and a (tuned by
+    data set there), are our reading, not checked against the paper's text.
 
     Example:
         >>> rmia([[0.9, 0.5]], [[0.5, 0.2, 0.8]], out_x=[[0.3, 0.5]], out_z=[[0.5, 0.5, 0.5]], a=1.0).round(2)
