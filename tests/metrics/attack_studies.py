@@ -4,6 +4,8 @@ Studies stand side by side along the examples, so that one call of the figure se
 `split_band` then see arrays of member numbers, and look up what was found for the members that they chose.
 """
 
+import functools
+
 import numpy as np
 
 from unlearn_jax.metrics.resampling import half_draws, split_band, t_estimate
@@ -44,7 +46,8 @@ def covered(figure, populations, truth, *, roles=None, resamples=100, low=-np.in
     """Share of the studies whose 95% interval holds the truth."""
     known, held = Remembered(figure, *populations), []
     for study in range(populations[0].shape[1]):
-        draws = half_draws(lambda *p: known(study, *p), *known.numbers(), roles=roles, resamples=resamples)
+        own = functools.partial(known, study)
+        draws = half_draws(own, *known.numbers(), roles=roles, resamples=resamples)
         found = t_estimate(draws, low=low, high=high)
         held.append(found.ci_low <= truth <= found.ci_high)
     return np.mean(held)

@@ -303,21 +303,40 @@ def pairs(rng, studies, members, examples):
     return noisy(rng, studies, members, examples, pull), noisy(rng, studies, members, examples)
 
 
+def test_intervals_and_bands_of_u_lira_hold():
+    """300 studies; fits on three quarters of 32 + 32 members. With fewer models to a fit: on the safe side, below."""
+    rng, figure = np.random.default_rng(13), lambda u, r: u_lira_cross_fitted(u, r, folds=4).per_example
+    truth = side_by_side(figure, *pairs(rng, 1000, 32, 12)).mean()
+    assert 0.91 <= covered(figure, pairs(rng, 300, 32, 12), truth, resamples=40) <= 0.98
+    fresh = [noisy(rng, 200, 20, 10) for _ in range(2)]
+    area = lambda u, r: u_lira_cross_fitted(u, r).per_example_auc
+    assert 0.91 <= banded(area, noisy(rng, 200, 40, 10), fresh, splits=100) <= 0.98
+
+
+def test_intervals_of_u_lira_are_on_the_safe_side_with_few_members():
+    """200 studies of 16 + 16 members: never too narrow."""
+    rng, figure = np.random.default_rng(17), lambda u, r: u_lira_cross_fitted(u, r).per_example
+    truth = side_by_side(figure, *pairs(rng, 1000, 16, 10)).mean()
+    assert covered(figure, pairs(rng, 200, 16, 10), truth, resamples=30) >= 0.91
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("folds", [2, 4])
 @pytest.mark.parametrize("field", ["per_example", "per_example_auc"])
-def test_intervals_and_bands_of_u_lira_hold(field):
-    """600 studies of 32 + 32 members. With 20 the intervals are on the safe side: they hold .98."""
-    figure, rng = lambda u, r: getattr(u_lira_cross_fitted(u, r), field), np.random.default_rng(13)
-    truth = side_by_side(figure, *pairs(rng, 1500, 32, 20)).mean()
-    assert 0.91 <= covered(figure, pairs(rng, 600, 32, 20), truth, resamples=60) <= 0.98
-    if field == "per_example":
-        fresh = [noisy(rng, 300, 20, 12) for _ in range(2)]
-        assert 0.91 <= banded(figure, noisy(rng, 300, 40, 12), fresh, splits=150) <= 0.98
+def test_intervals_and_bands_of_u_lira_hold_in_many_studies(field, folds):
+    """1,000 studies of 32 + 32 members. With two folds the intervals are on the safe side: .98 with 20 members."""
+    rng = np.random.default_rng(16)
+    figure = lambda u, r: getattr(u_lira_cross_fitted(u, r, folds=folds), field)
+    truth = side_by_side(figure, *pairs(rng, 3000, 32, 20)).mean()
+    assert 0.93 <= covered(figure, pairs(rng, 1000, 32, 20), truth, resamples=100) <= 0.98
+    fresh = [noisy(rng, 1000, 20, 12) for _ in range(2)]
+    assert 0.91 <= banded(figure, noisy(rng, 1000, 40, 12), fresh) <= 0.98
 
 
 def test_intervals_of_the_exposure_hold():
-    """300 studies of 32 members; the unlearned start from the originals and move off, example by example.
+    """200 studies of 32 members; the unlearned start from the originals and move off, example by example.
 
-    On the safe side, .99, with 20 members or where all examples move alike: what members bring to each example is
+    On the safe side, .98 to .99, with 20 members or where examples move alike: what members bring to each example is
     counted once with the members and once with the examples.
     """
     rng = np.random.default_rng(14)
@@ -325,12 +344,12 @@ def test_intervals_of_the_exposure_hold():
 
     def make(studies, members=32, examples=16):
         full, none = pairs(rng, studies, members, examples)
-        moved = rng.normal(0.5, 0.6, (studies, examples)) + 0.5 * noisy(rng, studies, members, examples)
+        moved = rng.normal(0.5, 1.0, (studies, examples)) + 0.5 * noisy(rng, studies, members, examples)
         return full + moved, full, none
 
-    truth = side_by_side(figure, *make(1500)).mean()
+    truth = side_by_side(figure, *make(800)).mean()
     roles = ("original", "original", "oracle")
-    assert truth > 0.02 and 0.91 <= covered(figure, make(300), truth, roles=roles, resamples=50) <= 0.98
+    assert truth > 0 and 0.91 <= covered(figure, make(200), truth, roles=roles, resamples=40) <= 0.98
 
 
 def test_no_exposure_is_claimed_where_there_is_none():
@@ -339,10 +358,10 @@ def test_no_exposure_is_claimed_where_there_is_none():
     gap = lambda u, full, none: neighbour_exposure(u, full, none).per_example
     pull = rng.normal(1, 0.6, (200, 10))
     pops = [noisy(rng, 200, 20, 10, pull) for _ in range(2)] + [noisy(rng, 200, 20, 10)]
-    assert 0.91 <= covered(gap, pops, 0.0, resamples=50)
+    assert covered(gap, pops, 0.0, resamples=40) >= 0.91
     area = lambda a, b: neighbour_exposure(a, a[::-1] + 1.0, b).per_example_unlearned
     fresh = [noisy(rng, 200, 20, 10) for _ in range(2)]
-    assert 0.91 <= banded(area, noisy(rng, 200, 40, 10), fresh, splits=100) <= 0.98
+    assert 0.91 <= banded(area, noisy(rng, 200, 40, 10), fresh, splits=60) <= 0.98
 
 
 def test_intervals_of_lira_hold():

@@ -133,10 +133,10 @@ def test_bad_input_is_refused_in_a_sentence():
 
 
 def test_intervals_and_bands_of_areas_hold():
-    """400 studies of 12 + 12 members; an area for each example between the two populations' margins."""
+    """200 studies of 12 + 12 members; an area for each example between the two populations' margins."""
     figure, rng = lambda u, r: auc(u.T, r.T), np.random.default_rng(4)
     make = lambda studies: (noisy(rng, studies, 12, 10, rng.normal(1, 0.6, (studies, 10))), noisy(rng, studies, 12, 10))
-    truth = side_by_side(figure, *make(4000)).mean()
-    assert 0.91 <= covered(figure, make(400), truth, low=0.0, high=1.0) <= 0.98
-    fresh = [noisy(rng, 400, 12, 10) for _ in range(2)]
-    assert 0.91 <= banded(figure, noisy(rng, 400, 24, 10), fresh) <= 0.98
+    truth = side_by_side(figure, *make(2000)).mean()
+    assert 0.91 <= covered(figure, make(200), truth, low=0.0, high=1.0, resamples=60) <= 0.98
+    fresh = [noisy(rng, 200, 12, 10) for _ in range(2)]
+    assert 0.91 <= banded(figure, noisy(rng, 200, 24, 10), fresh, splits=150) <= 0.98

@@ -39,7 +39,7 @@ def lira(conf, member, target_conf, *, variant: str = "online") -> np.ndarray:
     Raises:
         InputError: shapes that do not belong together, a mask that is not boolean, or an unknown variant.
 
-    Source: Carlini et al. (arXiv 2112.03570), algorithm 1 and section VI.
+    Source: Carlini et al. (arXiv 2112.03570), algorithm 1; online, offline and fixed variance are its own variants.
 
     Example:
         >>> import numpy as np

@@ -34,7 +34,7 @@ def modified_entropy(logits, labels) -> np.ndarray:
     Raises:
         InputError: shapes that do not belong together, or a label that is no class.
 
-    Source: Song and Mittal (arXiv 2003.10595), equation 8.
+    Source: Song and Mittal (arXiv 2003.10595).
 
     Example:
         >>> import numpy as np

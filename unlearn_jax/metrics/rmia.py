@@ -55,8 +55,8 @@ def rmia(
         InputError: shapes or masks that do not belong together, probabilities outside [0, 1], settings out of range,
             or ``online`` without ``in_x``.
 
-    Source: Zarifzadeh et al. (arXiv 2312.03262), equations 3 to 5 (``paper``: Pr(z) not corrected; gamma and a are
-    tuned by data set there, 2 and .3 being values of their CIFAR-10 runs as we remember them).
+    Source: Zarifzadeh et al. (arXiv 2312.03262). That Pr(z) is not corrected, and the defaults of gamma and a (tuned by
+    data set there), are our reading, not checked against the paper's text.
 
     Example:
         >>> rmia([[0.9, 0.5]], [[0.5, 0.2, 0.8]], out_x=[[0.3, 0.5]], out_z=[[0.5, 0.5, 0.5]], a=1.0).round(2)
@@ -76,7 +76,8 @@ def rmia(
     else:
         prior = ((1 + a) * out + 1 - a) / 2
     at_large = ((1 + a) * at_large + 1 - a) / 2 if scale_z else at_large
-    known = ~np.isnan(at_large)
+    known, diverged = ~np.isnan(at_large), np.isnan(p_x).any(axis=1) | np.isnan(p_z).any(axis=1)
+    p_x = np.where(diverged[:, None], np.nan, p_x)
     return _beaten(p_x / np.maximum(prior, TINY), p_z[:, known] / np.maximum(at_large[known], TINY), gamma, strict)
 
 
@@ -84,12 +85,10 @@ def _beaten(ratio_x: np.ndarray, ratio_z: np.ndarray, gamma: float, strict: bool
     """Share of the points whose ratio times gamma is below that of x; (targets, n)."""
     shares = np.full(ratio_x.shape, np.nan)
     for share, x, z in zip(shares, ratio_x, ratio_z):
-        if z.size and not np.isnan(z).any():
+        if z.size:
             with np.errstate(over="ignore"):
                 share[:] = np.searchsorted(np.sort(gamma * z), x, side="left" if strict else "right") / z.size
-    gone = np.isnan(ratio_x)
-    gone[np.isnan(ratio_x).all(axis=1)] = True
-    return np.where(gone, np.nan, shares)
+    return np.where(np.isnan(ratio_x), np.nan, shares)
 
 
 def _probabilities(values, name: str) -> np.ndarray:
