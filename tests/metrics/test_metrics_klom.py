@@ -326,6 +326,15 @@ def test_diverged_members_go_sure_ones_stay_and_too_few_say_nothing(figure, leas
     assert np.isnan(figure(u * np.nan, none)).all()
 
 
+@pytest.mark.parametrize("figure, least", list(zip(FIGURES, LEAST)))
+def test_intervals_of_a_few_members_are_nan_and_never_a_warning(figure, least):
+    rng = np.random.default_rng(6)
+    for members in range(1, 9):
+        found = t_estimate(half_draws(figure, *rng.normal(0, 1, (2, members, 3)), resamples=10))
+        assert np.isfinite(found.value) == (members >= least)
+        assert np.isfinite(found.ci_members_low) == (members >= max(2, 2 * least - 1)), members
+
+
 @pytest.mark.parametrize("figure", FIGURES)
 def test_constant_margins_give_finite_figures(figure):
     for u, none in ((np.zeros((5, 2)), np.zeros((5, 2))), (np.ones((5, 2)), np.zeros((5, 2)))):

@@ -125,6 +125,14 @@ def test_the_first_of_tied_classes_is_predicted():
     assert completeness(tied, tied).item() == 1.0 and completeness(tied, second).item() == 0.0
 
 
+@pytest.mark.parametrize("classes", [2, 10, 1000])
+def test_kl_is_summed_over_classes_and_not_divided_by_their_number(classes):
+    """As the default reduction of a well-known framework does, which makes the figure a thousand times smaller."""
+    sure, uniform = np.zeros((1, 1, classes)), np.zeros((1, 1, classes))
+    sure[..., 0] = np.inf
+    np.testing.assert_allclose(kl_to_reference(sure, uniform), np.log(classes))
+
+
 # --- what ZRF is, and what it is not ------------------------------------------------------------------------------
 
 

@@ -293,6 +293,7 @@ def test_what_does_not_belong_together_is_refused():
         (lambda: linear_probe(x, [0] * 5, x, [0] * 5, strength=0.0), "strength"),
         (lambda: weight_distance({"a": x}, {"b": x}), "layers \\['a'\\] are missing"),
         (lambda: weight_distance({}, {}), "missing"),
+        (lambda: weight_distance({"a": 1.0}, {"a": 2.0}), "as many members or one"),
         (lambda: weight_distance({"a": x}, {"a": x[:2]}), "as many members or one"),
         (lambda: gradient_coupling(x, np.zeros((5, 2))), "parameters"),
         (lambda: gradient_coupling(x[:0], x), "parameters"),
