@@ -292,7 +292,7 @@ def test_intervals_and_bands_hold_what_they_promise(figure, pairing, members):
 @pytest.mark.slow
 @pytest.mark.parametrize("figure, pairing, members", [*CASES, *LATER])
 def test_intervals_and_bands_hold_over_more_studies(figure, pairing, members):
-    check(calibrate(figure, pairing, members, 1000, 6000, 150), pairing, 0.91, 0.985)
+    check(calibrate(figure, pairing, members, 800, 3000, 100), pairing, 0.91, 0.985)
 
 
 def test_splits_of_one_population_cannot_show_how_all_pairs_vary_between_populations():
