@@ -269,12 +269,14 @@ def calibrate(figure, pairing, members, studies=300, truth_studies=1000, resampl
 
 
 DISTANCES = FIGURES[:4]
-CASES = [(f, "all", 8) for f in (kl_to_reference, js_divergence, completeness)]
+CASES = [(f, "all", 8) for f in (kl_to_reference, completeness)]
 CASES += [(kl_to_reference, "excess", 16), (completeness, "excess", 16), (activation_distance, "excess", 8)]
 CASES += [(activation_distance, "matched", 8), (activation_distance, "mean", 8)]
-LATER = [*((js_divergence, "mean", n) for n in (16, 32)), *((f, "all", 32) for f in FIGURES)] + [
-    (f, "excess", n) for f in DISTANCES for n in (8, 32)
-]
+LATER = [
+    (js_divergence, "all", 8),
+    *((js_divergence, "mean", n) for n in (16, 32)),
+    *((f, "all", 32) for f in FIGURES),
+] + [(f, "excess", n) for f in DISTANCES for n in (8, 32)]
 BANDS = ("excess", "mean")
 
 
