@@ -368,7 +368,7 @@ def test_the_anamnesis_index_holds_what_it_promises():
 @pytest.mark.parametrize("members", [8, 32])
 @pytest.mark.parametrize("calibrate", [calibrate_residual_knowledge, calibrate_error, calibrate_ain])
 def test_intervals_and_bands_hold_over_more_studies(calibrate, members):
-    check(*calibrate(members, 1000, 10000, 200))
+    check(*calibrate(members, 800, 5000, 100))
 
 
 def test_the_shared_tools_take_a_bin_as_the_docstring_says():

@@ -125,6 +125,14 @@ def test_the_first_of_tied_classes_is_predicted():
     assert completeness(tied, tied).item() == 1.0 and completeness(tied, second).item() == 0.0
 
 
+@pytest.mark.parametrize("classes", [2, 10, 1000])
+def test_kl_is_summed_over_classes_and_not_divided_by_their_number(classes):
+    """As the default reduction of a well-known framework does, which makes the figure a thousand times smaller."""
+    sure, uniform = np.zeros((1, 1, classes)), np.zeros((1, 1, classes))
+    sure[..., 0] = np.inf
+    np.testing.assert_allclose(kl_to_reference(sure, uniform), np.log(classes))
+
+
 # --- what ZRF is, and what it is not ------------------------------------------------------------------------------
 
 
@@ -245,9 +253,10 @@ def members_of(rng, members, studies, examples, pull=None):
     return z
 
 
-def calibrate(figure, pairing, members, studies=300, truth_studies=1500, resamples=60, examples=8, times=4):
+def calibrate(figure, pairing, members, studies=300, truth_studies=1000, resamples=60, examples=8, times=4):
     """Shares of intervals that hold the expectation, of fresh null populations inside the band."""
     rng = np.random.default_rng([members, FIGURES.index(figure), PAIRINGS.index(pairing)])
+    examples = 20 if pairing == "mean" else examples  # few members' noise is left: eight skewed examples would rule
     many = studies_of(figure, pairing)
     sample = lambda n: (members_of(rng, members, n, examples, 2.0), members_of(rng, members, n, examples))
     truth = many(*sample(truth_studies)).mean()
@@ -260,10 +269,14 @@ def calibrate(figure, pairing, members, studies=300, truth_studies=1500, resampl
 
 
 DISTANCES = FIGURES[:4]
-CASES = [(f, "all", 8) for f in (kl_to_reference, js_divergence, completeness)]
+CASES = [(f, "all", 8) for f in (kl_to_reference, completeness)]
 CASES += [(kl_to_reference, "excess", 16), (completeness, "excess", 16), (activation_distance, "excess", 8)]
-CASES += [(activation_distance, "matched", 8), (js_divergence, "mean", 32)]
-LATER = [(f, "all", 32) for f in FIGURES] + [(f, "excess", n) for f in DISTANCES for n in (8, 32)]
+CASES += [(activation_distance, "matched", 8), (activation_distance, "mean", 8)]
+LATER = [
+    (js_divergence, "all", 8),
+    *((js_divergence, "mean", n) for n in (16, 32)),
+    *((f, "all", 32) for f in FIGURES),
+] + [(f, "excess", n) for f in DISTANCES for n in (8, 32)]
 BANDS = ("excess", "mean")
 
 
@@ -281,7 +294,7 @@ def test_intervals_and_bands_hold_what_they_promise(figure, pairing, members):
 @pytest.mark.slow
 @pytest.mark.parametrize("figure, pairing, members", [*CASES, *LATER])
 def test_intervals_and_bands_hold_over_more_studies(figure, pairing, members):
-    check(calibrate(figure, pairing, members, 1000, 6000, 150), pairing, 0.91, 0.985)
+    check(calibrate(figure, pairing, members, 800, 3000, 100), pairing, 0.91, 0.985)
 
 
 def test_splits_of_one_population_cannot_show_how_all_pairs_vary_between_populations():

@@ -214,7 +214,7 @@ def weight_distance(weights: Mapping, reference: Mapping, names: Sequence[str] |
     found = {}
     for name in wanted:
         w, r = (np.asarray(x[name], np.float64) for x in (weights, reference))
-        if w.ndim < 1 or not w.size or w.shape[1:] != r.shape[1:] or len(r) not in (1, len(w)):
+        if not min(w.ndim, r.ndim, w.size) or w.shape[1:] != r.shape[1:] or len(r) not in (1, len(w)):
             raise InputError(f"{name} is {w.shape} and {r.shape}: give one shape, and as many members or one.")
         flat = lambda x: np.where(np.isfinite(x), x, np.nan).reshape(len(x), -1)
         w, r = flat(w), flat(r)
