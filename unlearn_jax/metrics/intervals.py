@@ -50,7 +50,7 @@ def bootstrap_interval(
         clusters: (examples,) cluster number of each example, drawn whole; None = each its own.
         method: ``bca`` (bias-corrected and accelerated), ``percentile``, ``expanded`` (percentile, with the levels of
             `combine`) or ``t`` (Student's, with the spread of the draws). With few members and clusters bca and
-            percentile hold less than the level: in simulations .92 of .95 at 8 and 8, where expanded and t hold .97, and
+            percentile hold less than the level: in simulations .92 of .95 at 8 and 8, where expanded and t hold .97;
             .94 at 20 and 20.
         level: of the interval, in (0, 1).
         resamples: number of draws.
