@@ -18,7 +18,7 @@ DISTANCE = np.sqrt(KEPT**2 + KEPT_SPREAD**2)  # root of E (kept gap)^2 / E gap^2
 CHANCE = 0.01  # a standard error of such shares in 400 studies
 LESS = 2.0  # nats that a second method keeps less
 # members and targets of each request, requests, heavy tails
-QUICK = [(8, 5, 1, False), (8, 30, 1, False), (16, 10, 1, False), (4, 4, 4, False), (8, 1, 8, False), (8, 10, 1, True)]
+QUICK = [(8, 30, 1, False), (16, 10, 1, False), (4, 4, 4, False), (8, 1, 8, False), (8, 10, 1, True)]
 FULL = [(n, t, 1, False) for n in (8, 16, 32) for t in (5, 10, 30, 120)]
 FULL += [(3, 30, 1, False), (4, 10, 1, False), (8, 3, 6, False), (3, 5, 5, False), (4, 1, 16, False), (16, 30, 1, True)]
 
@@ -59,7 +59,7 @@ def coverage(members, targets, requests, heavy, studies, resamples):
 
 @pytest.mark.parametrize("case", QUICK, ids=str)
 def test_intervals_cover_the_truth(case):
-    found = coverage(*case, studies=400, resamples=500)
+    found = coverage(*case, studies=400 if case[2] == 1 else 200, resamples=400)
     found.pop("members only")
     assert all(0.91 - CHANCE <= share <= 0.98 + CHANCE for share in found.values()), found
 
@@ -82,7 +82,7 @@ def right(rng, members, examples):
     return (rng.random((members, examples)) < 1 / (1 + np.exp(-odds))).astype(np.float64)
 
 
-@pytest.mark.parametrize("members, examples", [(16, 30), (8, 60), (32, 30)])
+@pytest.mark.parametrize("members, examples", [(16, 30), (8, 60)])
 def test_an_accuracy_near_one_is_covered(members, examples):
     truth = right(np.random.default_rng(0), 2000, 4000).mean()
     found = []

@@ -36,13 +36,13 @@ def test_the_spread_of_the_draws_is_the_standard_error_of_a_mean(sizes, kept):
 
 
 def test_the_variance_of_members_and_examples_is_that_of_the_two_way_layout():
-    """Of members, of examples, and of their interaction once: the estimate is right on average over 300 studies."""
+    """Of members, of examples, and of their interaction once: the estimate is right on average over 200 studies."""
     found = []
-    for study in range(300):
+    for study in range(200):
         rng = np.random.default_rng([4, study])
         u, none = noisy(rng, 8, 10, rng.normal(0, 0.5, 10)), noisy(rng, 8, 10)
         found.append(half_draws(mean_gap, u, none, seed=study, resamples=100).both.var())
-    assert np.mean(found) == pytest.approx(2 * (0.49 + 1.0 / 10) / 8 + 0.25 / 10, rel=0.08)
+    assert np.mean(found) == pytest.approx(2 * (0.49 + 1.0 / 10) / 8 + 0.25 / 10, rel=0.1)
 
 
 def test_degrees_of_freedom_are_those_of_welch():
@@ -68,9 +68,9 @@ def test_populations_that_draw_the_same_members_count_once():
 def test_what_pairs_of_members_bring_is_not_counted_three_times():
     """The square of a mean without a signal: variance 2 / n^2; halves alone show 6 / n^2, the jackknife 4 / n^2."""
     square, spread = lambda x: x.mean(axis=0) ** 2, []
-    for study in range(400):
+    for study in range(300):
         x = np.random.default_rng([5, study]).normal(0, 1, (10, 1))
-        spread.append([half_draws(square, x, seed=study, resamples=60, kept=k).members.var() for k in (0.5, 0.75)])
+        spread.append([half_draws(square, x, seed=study, resamples=40, kept=k).members.var() for k in (0.5, 0.75)])
     assert (np.mean(spread, axis=0) > 2 / 100).all() and (np.mean(spread, axis=0) < 5.2 / 100).all()
 
 
@@ -153,11 +153,11 @@ def two_sets(rng, shift):
 @pytest.mark.parametrize("shift", [1.2, 3.0])
 def test_areas_near_one_are_held_on_the_logit_scale(shift):
     """200 studies, areas of .79 and .98; plain intervals hold .85 of the second."""
-    truth = np.mean([area(*two_sets(np.random.default_rng([9, s]), shift)) for s in range(2000)])
+    truth = np.mean([area(*two_sets(np.random.default_rng([9, s]), shift)) for s in range(1000)])
     held = 0
     for study in range(200):
         draws = half_draws_pooled(area, *two_sets(np.random.default_rng([10, study]), shift),
-                                  examples=("forget", "test"), roles=("u", "u"), seed=study, resamples=80)  # fmt: skip
+                                  examples=("forget", "test"), roles=("u", "u"), seed=study, resamples=60)  # fmt: skip
         found = t_estimate(draws, low=0.0, high=1.0, scale="logit")
         held += found.ci_low <= truth <= found.ci_high
     assert 0.91 <= held / 200 <= 0.98
@@ -201,7 +201,7 @@ def test_unknown_scales_and_shares_are_refused():
             half_draws(mean_gap, np.zeros((3, 2)), np.zeros((3, 2)), kept=kept)
 
 
-@QUICK
+@settings(QUICK, max_examples=15)
 @given(st.integers(0, 10**6), st.integers(2, 7), st.integers(2, 7), st.floats(-9, 9), st.floats(0.1, 9))
 def test_intervals_follow_a_shift_and_a_scale(seed, members, examples, shift, scale):
     rng = np.random.default_rng(seed)

@@ -49,8 +49,9 @@ def bootstrap_interval(
         arrays: each (members, examples, ...), all of the same examples.
         clusters: (examples,) cluster number of each example, drawn whole; None = each its own.
         method: ``bca`` (bias-corrected and accelerated), ``percentile``, ``expanded`` (percentile, with the levels of
-            `combine`) or ``t`` (Student's, with the spread of the draws). With few members or clusters (under 20, say)
-            bca and percentile hold less than the level: .90 of .95 at 8; expanded and t hold it.
+            `combine`) or ``t`` (Student's, with the spread of the draws). With few members and clusters bca and
+            percentile hold less than the level: in simulations .92 of .95 at 8 and 8, where expanded and t hold .97;
+            .94 at 20 and 20.
         level: of the interval, in (0, 1).
         resamples: number of draws.
         seed: of the draws.
@@ -156,7 +157,7 @@ def _bounds(method: str, value: float, draws: np.ndarray, influence: list[np.nda
     """Bounds, z0 and acceleration; the draws are in order."""
     from scipy.special import ndtr, ndtri, stdtrit
 
-    tail = np.asarray([(1 - level) / 2, (1 + level) / 2])
+    tail = [(1 - level) / 2, (1 + level) / 2]
     below = (np.searchsorted(draws, value, "left") + np.searchsorted(draws, value, "right")) / (2 * len(draws))
     bias = float(ndtri(np.clip(below, 0.5 / len(draws), 1 - 0.5 / len(draws))))
     square = sum((x**2).sum() / len(x) ** 2 for x in influence)
@@ -164,7 +165,7 @@ def _bounds(method: str, value: float, draws: np.ndarray, influence: list[np.nda
     if method == "percentile" or not square > 0:
         return (*(_at(draws, q) for q in tail), bias, acceleration)
     if method == "bca":
-        step = bias + ndtri(tail)
+        step = bias + ndtri(np.asarray(tail))
         slope = 1 - acceleration * step
         reached = bias + np.where(slope > 0, step / np.where(slope > 0, slope, 1.0), np.sign(step) * np.inf)
         return (*(_at(draws, float(q)) for q in ndtr(reached)), bias, acceleration)

@@ -179,7 +179,9 @@ def _centred(draws: np.ndarray, plan: _Plan) -> np.ndarray:
     sizes = [m.sum(axis=1) for m in plan.included.values()]
     basis = np.stack([np.ones(len(flat)), *(s == s.min() for s in sizes if s.min() < s.max())], axis=1)
     good = np.isfinite(flat).all(axis=1)
-    if good.sum() > 4 * basis.shape[1]:
+    if basis.shape[1] == 1 and good.all():
+        out = flat - flat.mean(axis=0)
+    elif good.sum() > 4 * basis.shape[1]:
         out = flat - basis @ np.linalg.lstsq(basis[good], flat[good], rcond=None)[0]
     else:  # some example is hardly ever defined: each by itself
         defined = np.isfinite(flat)
@@ -205,11 +207,13 @@ def _members_part(draws: np.ndarray, plan: _Plan) -> _Members:
     """
     masks = [m for m in plan.included.values() if m.shape[1] > 1]
     freedom = np.asarray([m.shape[1] - 1.0 for m in masks])
+    if not masks:  # single members, which are in every draw
+        return _Members(0.0 * draws, 1.0, 0.0)
     good = np.isfinite(draws)
     total = draws[good].var(ddof=1) if good.sum() > 1 else np.nan
     spare = good.sum() - 1 - freedom.sum()
     if not total > 0 or spare < freedom.sum() + 10:
-        return _Members(draws, 1.0, freedom.min(initial=np.inf) if len(masks) else 0.0)
+        return _Members(draws, 1.0, freedom.min())
     design = [m[good] / m[good].sum(axis=1, keepdims=True) - 1.0 / m.shape[1] for m in masks]
     found = np.linalg.lstsq(np.concatenate(design, axis=1), draws[good], rcond=1e-9)[0]
     parts = np.split(found, np.cumsum([m.shape[1] for m in masks])[:-1])
@@ -276,7 +280,8 @@ def t_estimate(
         scale: on which the interval is symmetric: ``plain``; ``logit`` of the place between ``low`` and ``high``, for
             shares and areas near an end; ``log`` of the distance from ``low`` (0 unless told), for figures that are
             skewed to the right. The spread is carried over by the delta method. A value at an end itself has no logit
-            or logarithm: then the plain interval is given.
+            or logarithm: then the plain interval is given, which is a point, and tells nothing, where all draws lie at
+            that end too.
 
     Returns:
         NaN bounds with a single member and a single cluster; a point where no draw differs.

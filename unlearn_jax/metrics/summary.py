@@ -242,7 +242,7 @@ def spreads(function, draws: Sequence[Draws], both, members) -> tuple[Spread, Sp
     if min(d.n for d in draws) < 2 or not all(d.clusters for d in draws):
         return (Spread(1.0, np.inf),) * 2
     parts = []  # variance in the draws, what it must be multiplied by, degrees of freedom
-    roles = {d.role for d in draws}
+    roles = list(dict.fromkeys(d.role for d in draws))  # in a fixed order: sums repeat to the last digit
     for role in roles if len(roles) > 1 and "" not in roles else [None]:
         mine = [d for d in draws if role in (None, d.role)]
         moved = members if role is None else function(*(d.members if d.role == role else d.value for d in draws))
