@@ -2,6 +2,7 @@
 
     python experiments/bench.py                       # MLP on 8x8 digits and a small ConvNet, N = 1, 8, 32, 128
     python experiments/bench.py --models resnet9 --members 1,32 --steps 50
+    python experiments/bench.py --audits              # how long the metrics take, on random margins
 
 Both train the same networks with the same optimizer on the same kind of batches: the loop calls one jitted training
 function (all steps inside one compiled loop) once per model; the population is `run_population`. Compile time is
@@ -19,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import tyro
+from _bench_audits import measure
 from _cli import guarded, use_every_core
 
 INPUTS = {
@@ -50,6 +52,8 @@ class Args:
     """members in one program; 0 = by backend"""
     axis: str = "auto"
     """vmap, map or auto"""
+    audits: bool = False
+    """measure the metrics of the audits instead"""
     json: Path | None = None
     """also write the rows to this file"""
 
@@ -62,6 +66,11 @@ def run(args: Args) -> None:
     use_every_core()
     where = environment()
     print(f"{where['device']}, {where['devices']} JAX devices, jax {where['versions']['jax']}; median of {REPEATS}")
+    if args.audits:
+        rows = measure()
+        if args.json:
+            write_json(args.json, where | {"rows": rows})
+        return
     print(f"{'model':<9} {'N':>4} {'population':>12} {'loop':>12} {'ratio':>6}  {'compile':>8} {'compile loop':>12}")
     print(f"{'':<9} {'':>4} {'samples/s':>12} {'samples/s':>12} {'':>6}  {'s':>8} {'s':>12}")
     rows = []

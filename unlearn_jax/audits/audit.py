@@ -135,7 +135,7 @@ def _audited(panels: Panels, out: Path, how: Precision, about: dict, began: floa
     methods = [label for label in bench.judged if of_practice(label)]
     ranked = rankings(figures, methods)
     told("curves")
-    curves = drawn(bench)
+    curves = drawn(bench, panels)
     told("")
     manifest = {
         **about,

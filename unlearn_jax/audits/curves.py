@@ -7,24 +7,28 @@ import numpy as np
 from unlearn_jax.audits import engine
 from unlearn_jax.audits.engine import applied, plain
 from unlearn_jax.audits.figures import Bench
+from unlearn_jax.audits.panels import Panels
 from unlearn_jax.audits.views import of_split
 from unlearn_jax.metrics import Draws
+from unlearn_jax.metrics.curves import error_against_distance
 from unlearn_jax.metrics.klom import klom
 from unlearn_jax.metrics.roc import log_grid, on_grid, roc
 from unlearn_jax.metrics.u_lira import u_lira_cross_fitted
 
 BANDS = 100  # draws behind the band of a curve
+BINS = 8  # of distance
 LEAST = 1e-3  # false-positive rate where the curves begin
 
 
-def drawn(bench: Bench) -> dict[str, np.ndarray]:
+def drawn(bench: Bench, panels: Panels) -> dict[str, np.ndarray]:
     """Every curve by name, ``what/population/reference``; bands as (3, points): value, low, high."""
-    found = {"fpr": log_grid(LEAST)}
+    found = {"fpr": log_grid(LEAST)} | {k: v for k, v in panels.about.items() if k == "noise_radii"}
     for reference in bench.references:
         for label in bench.judged:
             if label != reference:
                 found |= _roc(bench, label, reference, found["fpr"])
                 found[f"klom/{label}/{reference}"] = np.concatenate(_klom(bench, label, reference))
+                found |= _by_distance(bench, label, reference)
     found |= _klom_null(bench) | _relearning(bench) | _perturbed(bench)
     return found
 
@@ -81,6 +85,21 @@ def _klom_null(bench: Bench) -> dict[str, np.ndarray]:
     grid = np.linspace(0, np.max(found) * 1.05 + 1e-9, 120)
     shares = np.stack([np.searchsorted(values, grid, side="right") / len(values) for values in found])
     return {"klom_null": np.stack([grid, *np.quantile(shares, [0.5, 0.025, 0.975], axis=0)])}
+
+
+def _by_distance(bench: Bench, label: str, reference: str) -> dict[str, np.ndarray]:
+    """Mean difference of the true label's probability from the reference, by distance to the nearest target."""
+    view, other = bench.views[label][0], bench.views[reference][0]
+    splits = [split for split in ("similar", "test_similar", "rest", "test") if split in view.ground.distance]
+    if not splits or len(bench.views[label]) > 1:
+        return {}
+    sure = [np.concatenate([v.sure(split) for split in splits], axis=1) for v in (view, other)]
+    distance = np.concatenate([view.ground.distance[split] for split in splits])
+    curve = error_against_distance(*sure, distance, bins=min(BINS, len(distance)))
+    role = bench.role(label)
+    points = [engine.member_draws([curve.members[:, b]], role, None, bench.how) for b in range(curve.members.shape[1])]
+    name = f"{label}/{reference}"
+    return {f"distance/{name}": _banded(points), f"distance_centre/{name}": curve.centre}
 
 
 def _banded(columns: list[Draws]) -> np.ndarray:

@@ -214,6 +214,7 @@ class Look:
         at = self._columns[0]["forget"]
         batch = probing.batch_of(setup.bench.inputs[at], setup.bench.targets[at])
         radii = np.asarray(NOISE) * np.sqrt(np.prod(batch.inputs.shape[1:]))
+        self.about["noise_radii"] = radii
         found["noisy"] = probing.noisy_recognition(setup.problem, variables, batch, radii, seed=setup.config.seed)
         others = [self._kept[name] for name in ("retrain", "oracle") if name in self._kept]
         if len(others) == 2:

@@ -260,3 +260,6 @@ def model_utility(components: Mapping[str, object], *, names: Sequence[str] = TO
         raise InputError(f"{', '.join(wrong)}: not in [0, 1] or NaN; give shares, and leave out diverged members.")
     with np.errstate(divide="ignore"):
         return len(names) / sum(1.0 / v for v in values.values())
+
+
+tofu_truth_ratio, tofu_forget_quality = truth_ratio, forget_quality  # where one name is to say whose they are
