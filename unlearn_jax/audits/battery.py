@@ -165,10 +165,11 @@ def rmia_auc(u: np.ndarray, r: np.ndarray, *, labels: np.ndarray, folds: int = 2
         labels: (n,) of the targets.
         folds: of the reference.
     """
+    u, r = (p[~np.isnan(p).any(axis=1)] for p in (u, r))
     n, part, areas = len(labels), fold_numbers(len(r), folds, 0), []
     for fold in range(folds):
         out, held = r[part != fold], r[part == fold]
-        if not len(out) or not len(held):
+        if not len(u) or not len(out) or not len(held):
             continue
         scores = [rmia(p[:, :n], p[:, n:], out_x=out[:, :n], out_z=out[:, n:]) for p in (u, held)]
         areas.append(auc(*(s.T for s in scores)))

@@ -108,5 +108,6 @@ def pair_draws(
     for request, (parts, own) in enumerate(zip(populations, clusters)):
         one = functools.partial(figure, request=request)
         draws = half_draws(one, *parts, clusters=own, roles=roles, seed=how.seed + request, resamples=how.halves)
-        found.append(draws)
+        alive = [int((~np.isnan(p).reshape(len(p), -1).any(axis=1)).sum()) for p in parts]
+        found.append(draws._replace(n=min(alive)))
     return averaged(found)

@@ -1,8 +1,8 @@
 """Metrics on plain arrays (members x examples, or logits), each with intervals and null bands; no model, no device.
 
 Margins, the log-odds of the true label, come from logits by `margin`. Per-example functions return arrays, others named
-tuples or numbers. Intervals: `half_draws` with `t_estimate` for figures of whole populations, `mean_draws` with `combine`
-for means over members and examples, `bootstrap_interval` for anything else. Null bands: `split_band`, `null_band`.
+tuples or numbers. Intervals: `half_draws` with `t_estimate` for figures of whole populations, `mean_draws` with
+`combine` for means over members and examples, `bootstrap_interval` for others. Null bands: `split_band`, `null_band`.
 """
 
 from unlearn_jax.metrics.arrays import (
