@@ -71,19 +71,19 @@ def own_draws(bench: Bench, spec: Own, label: str) -> Draws | None:
 
 def own_figures(bench: Bench, spec: Own) -> list[Figure]:
     """A figure of single models, as it is and minus each reference's."""
-    found, none = [], own_draws(bench, spec, bench.kind)
-    if none is None:
-        return []
-    pools = engine.pooled_members([t for t in (own_tables(bench, spec, name) for name in bench.alike) if t is not None])
-    size = bench.members(bench.kind)
-    band = engine.null_band(engine.gap_of_means, pools, size, 2, bench.how)
+    found, none, band = [], own_draws(bench, spec, bench.kind), NO_BAND
+    if none is not None:
+        alike = [t for t in (own_tables(bench, spec, name) for name in bench.alike) if t is not None]
+        pools = engine.pooled_members(alike)
+        band = engine.null_band(engine.gap_of_means, pools, bench.members(bench.kind), 2, bench.how)
+    ideal = none.value if none is not None else np.nan
     for label in bench.judged:
         draws = own_draws(bench, spec, label)
         if draws is None:
             continue
         panel = bench.views[label][0].panel
         keys = (panel.name, panel.setting, spec.metric, spec.variant, spec.split)
-        found.append(Figure(*keys, "", plain(draws), none.value, NO_BAND, draws))
+        found.append(Figure(*keys, "", plain(draws), ideal, NO_BAND, draws))
         for reference in bench.references:
             other = own_draws(bench, spec, reference)
             if label != reference and other is not None:

@@ -98,7 +98,7 @@ def _agreed(read: dict[str, dict], key: str, n: int, *, needed: bool = True) -> 
 def _columns(split: np.ndarray) -> dict[str, np.ndarray]:
     """Columns of each split."""
     words = np.asarray([ALIASES.get(str(word), str(word)) for word in split])
-    strange = sorted(set(words) - set(SPLITS))
+    strange = sorted({str(word) for word in words} - set(SPLITS))
     if strange:
         raise InputError(f"split holds {', '.join(map(repr, strange[:3]))}: use {', '.join(SPLITS)}.")
     for needed in ("forget", "test"):

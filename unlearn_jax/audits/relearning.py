@@ -114,4 +114,4 @@ def relearned(
         relearning_fold(problem), plan, stored, tables, member_keys(seed, "relearn", members), variables,
         hp={"lr": np.full(members, setting.lr)}, options=options._replace(store=None, progress=None, label="relearn"),
     )  # fmt: skip
-    return population.loss[:, : setting.updates].astype(np.float64)
+    return population.loss[:, np.arange(setting.updates) * POINTS // setting.updates].astype(np.float64)

@@ -240,7 +240,8 @@ class Look:
         found |= self._neighbours(original)
         keys = jax.random.split(jax.random.fold_in(jax.random.key(setup.config.seed), 31), FEATURED)
         example = jnp.zeros(setup.problem.example.shape, setup.problem.example.dtype)
-        fresh = jax.tree.map(np.asarray, jax.vmap(lambda key: setup.problem.model.init(key, example))(keys))
+        drawn = jax.jit(jax.vmap(lambda key: setup.problem.model.init(key, example)))(keys)
+        fresh = jax.tree.map(np.asarray, drawn)
         untrained = join_shared(fresh, split_shared(original)[1])
         return found | {"untrained": self._answers(setup.problem.model, untrained, 0)["forget"]}
 
