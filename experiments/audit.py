@@ -56,15 +56,18 @@ class Args:
 
 def run(args: Args) -> None:
     """Audit, write the folder and the page, and print what was found."""
-    from unlearn_jax.audits import audit_logits, audit_study
-    from unlearn_jax.audits.engine import Precision
+    from unlearn_jax.audits import Precision, audit_logits, audit_study
+    from unlearn_jax.errors import InputError
+
+    if (args.run is None) == (not args.logits):
+        raise InputError(f"give a run folder or --logits{', not both' if args.logits else ''}: see --help.")
 
     use_every_core()
     keep_compiled_programs(Path("runs") / "compiled")
     how = Precision(args.halves, args.splits, args.resamples, args.seed)
     command = shlex.join(["python", "experiments/audit.py", *sys.argv[1:]])
     with watched(args.quiet) as watch:
-        if args.run is not None and not args.logits:
+        if args.run is not None:
             folder = audit_study(
                 args.run, out=args.out, how=how, store=args.store, relearn_lr=args.relearn_lr, data_dir=args.data_dir,
                 command=command, watch=watch,

@@ -203,7 +203,7 @@ def _residuals(scorer, base, outcome, named, requests, recorder) -> None:
         residual_influence(own, draws["original"], draws["oracle"]),
     )
     distance = scorer.distance(outcome, named, requests)
-    recorder.figure(keys(metric="residual_distance", reference="oracle"), combine(lambda x: x, distance))
+    recorder.figure(keys(metric="residual_distance", reference="oracle"), combine(lambda x: x, distance, low=0.0))
     if outcome.name == "retrain":
         return
     against = residual_influence(own, draws["original"], draws["retrain"])

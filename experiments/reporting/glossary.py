@@ -54,7 +54,7 @@ GLOSSARY = (
     ),
     (
         "Interval",
-        "95% percentile interval over two-way resamples of whole clusters and of members; differences and ranks "
+        "95% expanded percentile interval over two-way resamples of whole clusters and of members; differences and ranks "
         "share all draws. With fewer than 10 targets it is too narrow. Hover over a figure in the table for the "
         "interval over members alone.",
     ),

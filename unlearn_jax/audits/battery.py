@@ -39,6 +39,8 @@ class Own(NamedTuple):
     variant: str
     split: str
     values: Callable[[View], np.ndarray | None]  # -> (members, n) of the split, (members,), or None = not there
+    low: float = -np.inf
+    high: float = np.inf
 
 
 class Pair(NamedTuple):
@@ -107,12 +109,12 @@ SCORES = {
     "confidence": lambda view, split: confidence(view.logits(split), view.labels(split)),
 }
 OWN = (
-    *(Own("accuracy", "", s, _of("correct", s)) for s in ("forget", "similar", "rest", "test", "test_similar")),
+    *(Own("accuracy", "", s, _of("correct", s), 0.0, 1.0) for s in ("forget", "similar", "rest", "test", "test_similar")),
     *(Own("margin", "", s, _of("margin", s)) for s in ("forget", "similar")),
-    *(Own("threshold_auc", name, "forget", _thresholded(score)) for name, score in SCORES.items()),
-    Own("loss_attack", "logistic", "forget", _loss_attack),
-    Own("entropy_attack", "logistic", "forget", _entropy_attack),
-    *(Own("svc_efficacy", f, "forget", _efficacy(f)) for f in SVC_FEATURES),
+    *(Own("threshold_auc", name, "forget", _thresholded(score), 0.0, 1.0) for name, score in SCORES.items()),
+    Own("loss_attack", "logistic", "forget", _loss_attack, 0.0, 1.0),
+    Own("entropy_attack", "logistic", "forget", _entropy_attack, 0.0, 1.0),
+    *(Own("svc_efficacy", f, "forget", _efficacy(f), 0.0, 1.0) for f in SVC_FEATURES),
 )  # fmt: skip
 
 
@@ -135,7 +137,7 @@ def noisy_at(place: int) -> Own:
         table = view.measured("noisy")
         return None if table is None else table[:, place]
 
-    return Own("noisy_recognition", f"radius {place}", "forget", values)
+    return Own("noisy_recognition", f"radius {place}", "forget", values, 0.0, 1.0)
 
 
 def _probed(view: View) -> np.ndarray | None:
@@ -182,10 +184,10 @@ def _sure(view: View) -> np.ndarray:
 
 
 RELEARNING = (
-    Own("relearning_steps", "on the request", "forget", _relearned("relearning")),
-    Own("benign_relearning_steps", "on similar samples", "forget", _relearned("benign_relearning")),
+    Own("relearning_steps", "on the request", "forget", _relearned("relearning"), 0.0),
+    Own("benign_relearning_steps", "on similar samples", "forget", _relearned("benign_relearning"), 0.0),
 )
-OWN = (*OWN, *RELEARNING, Own("linear_probe", "logistic", "forget", _probed))
+OWN = (*OWN, *RELEARNING, Own("linear_probe", "logistic", "forget", _probed, 0.0, 1.0))
 _margins, _logits = _of("margin", "forget"), _of("logits", "forget")
 PAIRS = (
     *(Pair("klom", "closed", s, klom, _of("margin", s), low=0.0) for s in ("forget", "similar", "rest", "test")),

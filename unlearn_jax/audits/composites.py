@@ -25,6 +25,8 @@ class Composite(NamedTuple):
     parts: tuple[Own, ...]
     function: Callable  # (means of the population's parts, means of the reference's) -> number
     ideal: float
+    low: float = -np.inf
+    high: float = np.inf
 
 
 def _spec(metric: str, variant: str, split: str) -> Own:
@@ -50,12 +52,12 @@ def _ratio(u: np.ndarray, r: np.ndarray) -> np.ndarray:
 _FORGET, _REST, _TEST = (_spec("accuracy", "", split) for split in ("forget", "rest", "test"))
 _MIA = _spec("svc_efficacy", "confidence", "forget")
 COMPOSITES = (
-    Composite("average_gap", "means", "", (_FORGET, _REST, _TEST, _MIA), _mean_gap, 0.0),
-    Composite("tow", "means", "", (_FORGET, _REST, _TEST), _kept, 1.0),
-    Composite("tow_mia", "means", "", (_MIA, _REST, _TEST), _kept, 1.0),
-    Composite("relearning_ratio", "AIN", "forget", RELEARNING[:1], _ratio, 1.0),
-    Composite("relearning_ratio", "benign", "forget", RELEARNING[1:], _ratio, 1.0),
-    Composite("residual_knowledge", "gaussian", "forget", (noisy_at(MIDDLE),), _ratio, 1.0),
+    Composite("average_gap", "means", "", (_FORGET, _REST, _TEST, _MIA), _mean_gap, 0.0, 0.0, 100.0),
+    Composite("tow", "means", "", (_FORGET, _REST, _TEST), _kept, 1.0, 0.0, 1.0),
+    Composite("tow_mia", "means", "", (_MIA, _REST, _TEST), _kept, 1.0, 0.0, 1.0),
+    Composite("relearning_ratio", "AIN", "forget", RELEARNING[:1], _ratio, 1.0, 0.0),
+    Composite("relearning_ratio", "benign", "forget", RELEARNING[1:], _ratio, 1.0, 0.0),
+    Composite("residual_knowledge", "gaussian", "forget", (noisy_at(MIDDLE),), _ratio, 1.0, 0.0),
 )
 
 
@@ -86,7 +88,7 @@ def composite_figures(bench: Bench, spec: Composite) -> list[Figure]:
             draws = applied(lambda *x: spec.function(*np.split(np.stack(x), 2)), *mine, *theirs)
             panel = bench.views[label][0].panel
             keys = (panel.name, panel.setting, spec.metric, spec.variant, spec.split, reference)
-            found.append(Figure(*keys, plain(draws), spec.ideal, band, draws))
+            found.append(Figure(*keys, plain(draws, spec.low, spec.high), spec.ideal, band, draws))
     return found
 
 

@@ -38,9 +38,9 @@ def averaged(draws: Sequence[Draws]) -> Draws:
     return Draws(float(mean("value")), mean("both"), mean("members"), total("n"), total("clusters"), total("freedom"))
 
 
-def plain(draws: Draws) -> Estimate:
-    """The figure with its bootstrap interval."""
-    return combine(lambda x: x, draws)
+def plain(draws: Draws, low: float = -np.inf, high: float = np.inf) -> Estimate:
+    """The figure with its bootstrap interval, cut to its range."""
+    return combine(lambda x: x, draws, low=low, high=high)
 
 
 def member_draws(tables: list[np.ndarray], role: str, clusters: list[np.ndarray] | None, how: Precision) -> Draws:

@@ -83,13 +83,14 @@ def own_figures(bench: Bench, spec: Own) -> list[Figure]:
             continue
         panel = bench.views[label][0].panel
         keys = (panel.name, panel.setting, spec.metric, spec.variant, spec.split)
-        found.append(Figure(*keys, "", plain(draws), ideal, NO_BAND, draws))
+        found.append(Figure(*keys, "", plain(draws, spec.low, spec.high), ideal, NO_BAND, draws))
         for reference in bench.references:
             other = own_draws(bench, spec, reference)
             if label != reference and other is not None:
                 gap = applied(lambda u, r: u - r, draws, other)
                 name = (*keys[:2], f"{spec.metric}_gap", *keys[3:])
-                found.append(Figure(*name, reference, plain(gap), 0.0, band, gap))
+                width = spec.high - spec.low
+                found.append(Figure(*name, reference, plain(gap, -width, width), 0.0, band, gap))
     return found
 
 
@@ -123,7 +124,7 @@ def pair_figures(bench: Bench, spec: Pair) -> list[Figure]:
             panel = bench.views[label][0].panel
             estimate = t_estimate(draws, low=spec.low, high=spec.high, scale=spec.scale)
             keys = (panel.name, panel.setting, spec.metric, spec.variant, spec.split, reference)
-            found.append(Figure(*keys, estimate, ideal, band, draws))
+            found.append(Figure(*keys, estimate, ideal, band, draws, spec.sides))
     return found
 
 
@@ -145,7 +146,8 @@ def residual_figures(bench: Bench) -> list[Figure]:
         panel = bench.views[label][0].panel
         signed = applied(share, means(label), means("original"), means("oracle"))
         distance = distance_draws(values(label), original, oracle, role=bench.role(label), **setting)
-        for metric, draws, own in (("influence", signed, band), ("distance", distance, NO_BAND)):
+        kinds = (("influence", signed, band, ()), ("distance", distance, NO_BAND, (0.0,)))
+        for metric, draws, own, bounds in kinds:
             keys = (panel.name, panel.setting, f"residual_{metric}", "", "forget", "oracle")
-            found.append(Figure(*keys, plain(draws), 0.0, own, draws))
+            found.append(Figure(*keys, plain(draws, *bounds), 0.0, own, draws))
     return found

@@ -28,10 +28,12 @@ def measured_own(panels: Panels) -> tuple[Own, ...]:
     found = []
     for name in sorted(names):
         start, _, layer = name.removeprefix("weights_from_").partition("/")
-        found.append(Own("weight_distance", f"{layer} from {start}", "", lambda view, name=name: view.measured(name)))
+        found.append(
+            Own("weight_distance", f"{layer} from {start}", "", lambda view, name=name: view.measured(name), 0.0)
+        )
     untrained = panels.about.get("untrained")
     if untrained is not None and len(panels.ground) == 1:
-        found.append(Own("zrf", "all", "forget", lambda view: zrf(view.logits("forget"), untrained)))
+        found.append(Own("zrf", "all", "forget", lambda view: zrf(view.logits("forget"), untrained), 0.0, 1.0))
     return tuple(found)
 
 

@@ -29,6 +29,7 @@ class Figure(NamedTuple):
     ideal: float  # what models show that never saw the targets' clusters; the mean of the band, or the reference's own
     band: NullBand = NO_BAND
     draws: Draws | None = None  # behind the estimate, shared between methods; not written
+    sides: int = 2  # of the band; 1 = a distance, which nothing is too small for
 
     @property
     def label(self) -> str:
@@ -38,9 +39,10 @@ class Figure(NamedTuple):
     @property
     def inside(self) -> bool | None:
         """Whether the figure lies in the null band; None where there is none."""
-        if not np.isfinite([self.band.low, self.band.high, self.estimate.value]).all():
+        value, (low, high, *_) = self.estimate.value, self.band
+        if np.isnan([low, high, value]).any():
             return None
-        return bool(self.band.low <= self.estimate.value <= self.band.high)
+        return bool(value <= high and (self.sides == 1 or low <= value))
 
 
 COLUMNS = (
