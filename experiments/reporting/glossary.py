@@ -54,8 +54,8 @@ GLOSSARY = (
     ),
     (
         "Interval",
-        "95% expanded percentile interval over two-way resamples of whole clusters and of members; differences and ranks "
-        "share all draws. With fewer than 10 targets it is too narrow. Hover over a figure in the table for the "
+        "95% interval (expanded percentile) over two-way resamples of whole clusters and of members; differences and "
+        "ranks share all draws. Hover over a figure in the table for the "
         "interval over members alone.",
     ),
     (

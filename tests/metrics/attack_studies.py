@@ -8,7 +8,8 @@ import functools
 
 import numpy as np
 
-from unlearn_jax.metrics.resampling import half_draws, split_band, t_estimate
+from unlearn_jax.metrics.bands import split_band, t_estimate
+from unlearn_jax.metrics.resampling import half_draws
 
 
 def noisy(rng, studies, members, examples, mean=0.0):

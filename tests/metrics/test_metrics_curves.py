@@ -7,17 +7,16 @@ from hypothesis import strategies as st
 from test_metrics_klom import held, study_bands, study_intervals
 
 from unlearn_jax.errors import InputError
+from unlearn_jax.metrics.bands import split_band, t_estimate
 from unlearn_jax.metrics.curves import (
     PAIRINGS,
-    ain,
     error_against_distance,
     error_of,
-    relearn_target,
-    relearn_time,
     residual_knowledge,
     residual_knowledge_draws,
 )
-from unlearn_jax.metrics.resampling import half_draws, split_band, t_estimate
+from unlearn_jax.metrics.relearn import ain, relearn_target, relearn_time
+from unlearn_jax.metrics.resampling import half_draws
 
 QUICK = settings(max_examples=25, deadline=None, database=None, derandomize=True)
 

@@ -7,19 +7,17 @@ from hypothesis import strategies as st
 
 from unlearn_jax.errors import InputError
 from unlearn_jax.metrics import price
+from unlearn_jax.metrics.bands import split_band
+from unlearn_jax.metrics.costs import Cost, cost_share, rte
 from unlearn_jax.metrics.gaps import (
-    Cost,
     aus,
     average_gap,
     average_gap_estimate,
-    cost_share,
-    rte,
     signed_gaps,
     tow,
     tow_estimate,
     tow_mia,
 )
-from unlearn_jax.metrics.resampling import split_band
 
 QUICK = settings(max_examples=25, deadline=None, database=None, derandomize=True)
 NAMES = ("forget", "retain", "test", "mia")

@@ -9,16 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from unlearn_jax.errors import InputError
-from unlearn_jax.metrics.klom import energy_distance, gaussian_kl, klom, klom_summary, rank_effect, wasserstein_1
-from unlearn_jax.metrics.resampling import (
-    _example_counts,
-    _freedom,
-    _halves,
-    _joined,
-    half_draws,
-    split_band,
-    t_estimate,
-)
+from unlearn_jax.metrics import resampling
+from unlearn_jax.metrics.bands import split_band, t_estimate
+from unlearn_jax.metrics.klom import klom, klom_summary
+from unlearn_jax.metrics.margin_distances import energy_distance, gaussian_kl, rank_effect, wasserstein_1
+from unlearn_jax.metrics.resampling import half_draws
 from unlearn_jax.metrics.summary import _generator
 
 QUICK = settings(max_examples=25, deadline=None, database=None, derandomize=True)
@@ -39,14 +34,18 @@ def study_intervals(figure, populations, *, resamples=80, roles=None, seed=0):
     """
     examples = populations[0].shape[2]
     whole = figure(*populations)  # (studies, examples)
-    halves = _halves(populations, roles, seed, resamples)
-    by_members = np.stack([figure(*parts).mean(axis=1) for parts in halves])
-    counts = _example_counts(examples, None, seed, resamples)
-    by_clusters = counts @ whole.T / counts.sum(axis=1)[:, None]
-    draws = [
-        _joined(whole[s].mean(), by_members[:, s], by_clusters[:, s], populations, examples) for s in range(len(whole))
-    ]
-    return [t_estimate(d._replace(freedom=_freedom(populations, roles))) for d in draws]
+    plan = resampling._half_plan(populations, roles, seed, resamples, resampling.KEPT)
+    drawn = np.stack([figure(*parts) for parts in resampling._halves(populations, plan)])
+    counts = resampling._example_counts(examples, None, seed, resamples)
+    found = []
+    for s in range(len(whole)):
+        by_example = resampling._centred(drawn[:, s], plan)
+        members = resampling._members_part(by_example.mean(axis=1), plan)
+        twice = members.scale**2 * resampling._interaction(by_example, None)
+        by_clusters = counts @ whole[s] / counts.sum(axis=1)
+        joined = resampling._joined(whole[s].mean(), members, by_clusters, populations, examples, twice)
+        found.append(t_estimate(joined))
+    return found
 
 
 def study_bands(figure, oracle, *, members=0, splits=100, sides=2, seed=0):

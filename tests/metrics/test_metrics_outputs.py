@@ -9,8 +9,9 @@ from test_metrics_klom import held, study_bands, study_intervals
 
 from unlearn_jax.errors import InputError
 from unlearn_jax.metrics.arrays import log_softmax
+from unlearn_jax.metrics.bands import split_band, t_estimate
 from unlearn_jax.metrics.outputs import PAIRINGS, activation_distance, completeness, js_divergence, kl_to_reference, zrf
-from unlearn_jax.metrics.resampling import half_draws, split_band, t_estimate
+from unlearn_jax.metrics.resampling import half_draws
 
 QUICK = settings(max_examples=20, deadline=None, database=None, derandomize=True)
 FIGURES = [kl_to_reference, js_divergence, activation_distance, completeness, zrf]

@@ -7,16 +7,10 @@ from hypothesis import strategies as st
 from test_metrics_klom import held, study_bands, study_intervals
 
 from unlearn_jax.errors import InputError
-from unlearn_jax.metrics.representation import (
-    entanglement,
-    gradient_coupling,
-    knn_overlap,
-    linear_cka,
-    linear_probe,
-    mmd,
-    weight_distance,
-)
-from unlearn_jax.metrics.resampling import half_draws_pooled, t_estimate
+from unlearn_jax.metrics.bands import t_estimate
+from unlearn_jax.metrics.entangling import entanglement, gradient_coupling, mmd
+from unlearn_jax.metrics.representation import knn_overlap, linear_cka, linear_probe, weight_distance
+from unlearn_jax.metrics.resampling import half_draws_pooled
 
 QUICK = settings(max_examples=20, deadline=None, database=None, derandomize=True)
 

@@ -13,14 +13,16 @@ from typing import NamedTuple
 
 import numpy as np
 
+from unlearn_jax.audits.panels import SPLITS
 from unlearn_jax.audits.views import View
 from unlearn_jax.metrics.cmia import cmia
-from unlearn_jax.metrics.curves import relearn_target, relearn_time
 from unlearn_jax.metrics.epsilon import forgetting_epsilon, forgetting_points
-from unlearn_jax.metrics.klom import energy_distance, gaussian_kl, klom, rank_effect, wasserstein_1
+from unlearn_jax.metrics.klom import klom
+from unlearn_jax.metrics.margin_distances import energy_distance, gaussian_kl, rank_effect, wasserstein_1
 from unlearn_jax.metrics.output_scores import confidence, entropy, modified_entropy
 from unlearn_jax.metrics.outputs import activation_distance, completeness, js_divergence, kl_to_reference
 from unlearn_jax.metrics.population_attacks import entropy_attack, loss_attack, svc_attack, threshold_attack
+from unlearn_jax.metrics.relearn import relearn_target, relearn_time
 from unlearn_jax.metrics.representation import linear_probe
 from unlearn_jax.metrics.rmia import rmia
 from unlearn_jax.metrics.roc import auc
@@ -109,7 +111,7 @@ SCORES = {
     "confidence": lambda view, split: confidence(view.logits(split), view.labels(split)),
 }
 OWN = (
-    *(Own("accuracy", "", s, _of("correct", s), 0.0, 1.0) for s in ("forget", "similar", "rest", "test", "test_similar")),
+    *(Own("accuracy", "", s, _of("correct", s), 0.0, 1.0) for s in SPLITS),
     *(Own("margin", "", s, _of("margin", s)) for s in ("forget", "similar")),
     *(Own("threshold_auc", name, "forget", _thresholded(score), 0.0, 1.0) for name, score in SCORES.items()),
     Own("loss_attack", "logistic", "forget", _loss_attack, 0.0, 1.0),

@@ -10,7 +10,8 @@ import numpy as np
 
 from unlearn_jax.audits.records import NO_BAND
 from unlearn_jax.metrics import Draws, Estimate, Values, combine, mean_draws
-from unlearn_jax.metrics.resampling import HALVES, SPLITS, NullBand, half_draws, split_band
+from unlearn_jax.metrics.bands import SPLITS, NullBand, split_band
+from unlearn_jax.metrics.resampling import HALVES, half_draws
 
 
 class Precision(NamedTuple):

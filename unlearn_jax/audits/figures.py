@@ -10,7 +10,7 @@ from unlearn_jax.audits.engine import Precision, applied, plain
 from unlearn_jax.audits.records import NO_BAND, Figure
 from unlearn_jax.audits.views import View
 from unlearn_jax.metrics import Draws, Values, distance_draws, identifiability, mean_draws
-from unlearn_jax.metrics.resampling import NullBand, t_estimate
+from unlearn_jax.metrics.bands import NullBand, t_estimate
 from unlearn_jax.outcomes import NULLS
 
 

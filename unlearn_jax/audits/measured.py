@@ -14,10 +14,11 @@ from unlearn_jax.audits.panels import Panels
 from unlearn_jax.audits.records import NO_BAND, Figure
 from unlearn_jax.audits.views import View
 from unlearn_jax.metrics import Estimate
-from unlearn_jax.metrics.gaps import Cost, cost_share
+from unlearn_jax.metrics.bands import NullBand
+from unlearn_jax.metrics.costs import Cost, cost_share
+from unlearn_jax.metrics.entangling import entanglement, mmd
 from unlearn_jax.metrics.outputs import zrf
-from unlearn_jax.metrics.representation import entanglement, knn_overlap, linear_cka, mmd
-from unlearn_jax.metrics.resampling import NullBand
+from unlearn_jax.metrics.representation import knn_overlap, linear_cka
 
 MOST = 600  # examples whose features are compared
 

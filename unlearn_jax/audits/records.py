@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from unlearn_jax.metrics import Draws, Estimate
-from unlearn_jax.metrics.resampling import NullBand
+from unlearn_jax.metrics.bands import NullBand
 from unlearn_jax.records import write_json, write_whole
 
 FACTS = ("dataset", "model", "targets", "similarity", "copies", "gamma")

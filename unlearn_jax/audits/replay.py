@@ -19,7 +19,8 @@ from unlearn_jax.audits.relearning import Relearning, relearned
 from unlearn_jax.config import StudyConfig
 from unlearn_jax.data.kinds import KINDS, Made
 from unlearn_jax.errors import InputError
-from unlearn_jax.metrics.representation import gradient_coupling, weight_distance
+from unlearn_jax.metrics.entangling import gradient_coupling
+from unlearn_jax.metrics.representation import weight_distance
 from unlearn_jax.outcomes import NULLS, Level, Outcome, level_of, methods, references
 from unlearn_jax.population.evaluate import evaluate, predict
 from unlearn_jax.population.run import Stored, chunk_width

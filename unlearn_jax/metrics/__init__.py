@@ -9,6 +9,11 @@ from unlearn_jax.metrics.arrays import (
     log_softmax,
     margin,
 )
+from unlearn_jax.metrics.bands import (
+    NullBand,
+    split_band,
+    t_estimate,
+)
 from unlearn_jax.metrics.cmia import (
     ClassAttack,
     cmia,
@@ -23,18 +28,25 @@ from unlearn_jax.metrics.comparisons import (
     rank_intervals,
     ranking_groups,
 )
+from unlearn_jax.metrics.costs import (
+    Cost,
+    CostShare,
+    cost_share,
+    rte,
+)
 from unlearn_jax.metrics.curves import (
-    Anamnesis,
     DistanceCurve,
-    RelearnTime,
     ResidualKnowledge,
-    ain,
     error_against_distance,
     error_of,
-    relearn_target,
-    relearn_time,
     residual_knowledge,
     residual_knowledge_draws,
+)
+from unlearn_jax.metrics.entangling import (
+    GradientCoupling,
+    entanglement,
+    gradient_coupling,
+    mmd,
 )
 from unlearn_jax.metrics.epsilon import (
     forgetting_epsilon,
@@ -43,13 +55,9 @@ from unlearn_jax.metrics.epsilon import (
     forgetting_score,
 )
 from unlearn_jax.metrics.gaps import (
-    Cost,
-    CostShare,
     aus,
     average_gap,
     average_gap_estimate,
-    cost_share,
-    rte,
     signed_gaps,
     tow,
     tow_estimate,
@@ -61,12 +69,8 @@ from unlearn_jax.metrics.intervals import (
 )
 from unlearn_jax.metrics.klom import (
     KlomSummary,
-    energy_distance,
-    gaussian_kl,
     klom,
     klom_summary,
-    rank_effect,
-    wasserstein_1,
 )
 from unlearn_jax.metrics.language import (
     answer_probability,
@@ -75,6 +79,12 @@ from unlearn_jax.metrics.language import (
 )
 from unlearn_jax.metrics.lira import (
     lira,
+)
+from unlearn_jax.metrics.margin_distances import (
+    energy_distance,
+    gaussian_kl,
+    rank_effect,
+    wasserstein_1,
 )
 from unlearn_jax.metrics.memorization_text import (
     exact_memorisation,
@@ -105,22 +115,22 @@ from unlearn_jax.metrics.population_attacks import (
     svc_attack,
     threshold_attack,
 )
+from unlearn_jax.metrics.relearn import (
+    Anamnesis,
+    RelearnTime,
+    ain,
+    relearn_target,
+    relearn_time,
+)
 from unlearn_jax.metrics.representation import (
-    GradientCoupling,
-    entanglement,
-    gradient_coupling,
     knn_overlap,
     linear_cka,
     linear_probe,
-    mmd,
     weight_distance,
 )
 from unlearn_jax.metrics.resampling import (
-    NullBand,
     half_draws,
     half_draws_pooled,
-    split_band,
-    t_estimate,
 )
 from unlearn_jax.metrics.residual import (
     Identifiability,

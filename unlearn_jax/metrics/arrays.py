@@ -112,3 +112,12 @@ def same_examples(**populations: np.ndarray) -> None:
         raise InputError(
             f"populations must be of the same examples, not {told}: evaluate all of them on the same ones."
         )
+
+
+def pair_of(unlearned, oracle, clip: float) -> tuple[np.ndarray, np.ndarray]:
+    """Both populations without diverged members, on the same examples."""
+    if not clip > 0:
+        raise InputError(f"clip is {clip}: give the largest margin that counts, in nats, above 0.")
+    u, none = as_members(unlearned, "unlearned", clip=clip), as_members(oracle, "oracle", clip=clip)
+    same_examples(unlearned=u, oracle=none)
+    return u, none
