@@ -22,7 +22,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 from reporting.audit_load import read_audit
 from reporting.audit_page import render_audit
 from reporting.figures import main_figure
-from reporting.load import read_run, read_summary
+from reporting.load import Run, read_run, read_summary
 from reporting.page import render
 from reporting.style import settings
 
@@ -37,12 +37,12 @@ def write_report(run: Path, out: Path | None = None) -> Path:
     Raises `InputError` where the run is missing, unfinished or damaged, or ``out`` cannot be written;
     an older page at ``out`` then stays as it was.
     """
-    run, loaded = Path(run), read_run(Path(run))
+    run = Path(run)
+    loaded = read_run(run)
     if (run / "audit" / "audit.json").is_file():
         with contextlib.suppress(InputError):  # of a damaged audit; the page says so
             _write_audit(run / "audit")
-    page = render(loaded)
-    return _replace(Path(out) if out else run / "report.html", lambda file: file.write(page.encode("utf-8")))
+    return _write_run(loaded, Path(out) if out else run / "report.html")
 
 
 def write_audit_page(folder: Path, run: Path | None = None) -> Path:
@@ -55,8 +55,14 @@ def write_audit_page(folder: Path, run: Path | None = None) -> Path:
     folder = Path(folder) if Path(folder).name else Path(folder).resolve()
     out = _write_audit(folder)
     if run is not None and (Path(run) / "report.html").is_file():
-        write_report(Path(run))
+        _write_run(read_run(Path(run)), Path(run) / "report.html")
     return out
+
+
+def _write_run(run: Run, out: Path) -> Path:
+    """The page of a run alone."""
+    page = render(run)
+    return _replace(out, lambda file: file.write(page.encode("utf-8")))
 
 
 def _write_audit(folder: Path) -> Path:

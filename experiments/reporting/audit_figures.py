@@ -166,9 +166,8 @@ def gaps_figure(audit: Audit, width: float = WIDE):
     keys = {split: found for split, found in keys.items() if any(found)}
     if not keys:
         return None
-    labels = [
-        name for name in audit.populations if any(name in audit.figures[k] for f in keys.values() for k in f if k)
-    ]
+    named = {label for found in keys.values() for key in filter(None, found) for label in audit.figures[key]}
+    labels = [label for label in audit.populations if label in named]
     across = len(keys) if width > 6 else 1
     height = 0.9 + (0.3 if width > 6 else 0.22) * len(labels) * (1 if width > 6 else len(keys))
     figure = Figure(figsize=(width, height + (0 if width > 6 else 0.5 * len(keys))), layout="constrained")

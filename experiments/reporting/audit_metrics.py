@@ -64,7 +64,8 @@ MAIN = (
            "KL divergence of fitted normal distributions of the margin; variant shared (a pooled spread).",
            "closed form", small=True),
     Metric("energy_distance", "unbiased", "forget", "energy distance", POPULATIONS, 2, ALIKE,
-           "Energy distance of the margins; unbiased, so that it can be below 0.", "Székely and Rizzo 2013", small=True),
+           "Energy distance of the margins; unbiased, so that it can be below 0.", "Székely and Rizzo 2013",
+           small=True),
     Metric("wasserstein_1", "", "forget", "Wasserstein-1", POPULATIONS, 2, ALIKE,
            "Mean distance between the sorted margins, nats.", "closed form", small=True),
     Metric("rank_effect", "mann_whitney", "forget", "rank effect", POPULATIONS, 3, "0.5",
@@ -132,9 +133,9 @@ MAIN = (
     Metric("linear_probe_gap", "logistic", "forget", "linear probe", FEATURES, 3, "0",
            "Accuracy on the targets of a logistic regression on the features, fitted on the rest. Minus the "
            "reference's.", "1610.01644"),
-    Metric("neighbour_exposure", "online", "similar", "neighbours exposed", NEIGHBOURS, 3, "0 or below",
+    Metric("neighbour_exposure", "online", "similar", "neighbours exposed", NEIGHBOURS, 3, "0",
            "AUC of LiRA on the similar samples that stay, minus that before unlearning; above 0 = forgetting the "
-           "targets exposes them.", "2403.01218, 2112.03570"),
+           "targets exposes them, below 0 = hides them.", "2403.01218, 2112.03570"),
 )  # fmt: skip
 
 

@@ -13,6 +13,7 @@ from .audit_tables import figures_table, other_keys, rank_table
 from .page import definitions, document, facts_strip, inline
 from .sections import _figure as figure
 from .sections import section
+from .style import WIDE
 
 
 def render_audit(audit: Audit, report: str = "") -> str:
@@ -22,7 +23,8 @@ def render_audit(audit: Audit, report: str = "") -> str:
     link = f'<p class="caption"><a href="{escape(report, quote=True)}">Report of the study</a></p>' if report else ""
     parts = [
         f"<h1>{escape(title)}</h1>",
-        f'<p class="lead" id="answer">{escape(words.headline(audit))}</p>{link}',
+        f'<p class="lead" id="answer">{escape(words.headline(audit))}</p>',
+        f'<p id="details">{escape(words.details(audit))}</p>{link}',
         facts_strip(_facts(audit)),
         *(section(f"metrics-{name}", f"Metrics against {name}", _metrics(audit, name)) for name in audit.references),
         section("ranks", "How the metrics rank the methods", _ranks(audit)),
@@ -64,10 +66,8 @@ def _metrics(audit: Audit, reference: str) -> str:
     about = READ.format(kind=audit.kind)
     body = f'<p class="caption">{escape(about)}</p>{table}'
     if reference == "retrain" and "oracle" in audit.references:
-        told = (
-            "Retraining is what most papers compare with. It keeps what similar samples teach, so nearness to it says "
-        )
-        told += "nothing of the influence that stays in them."
+        told = "Retraining is what most papers compare with. It keeps what similar samples teach, so nearness to it "
+        told += "says nothing of the influence that stays in them."
         body = f"<p>{escape(told)}</p><details><summary>All metrics against retrain</summary>{body}</details>"
     others = other_keys(audit, reference)
     if others:
@@ -104,9 +104,9 @@ def _ranks(audit: Audit) -> str:
 
 DRAWINGS = (  # id, heading, drawing function, kinds of curves, caption
     ("roc", "ROC curves of U-LiRA", figures.roc_figure, ("roc",),
-     "Scores of all targets and members pooled, cross-fitted; bands: 95%, over halves of the members and drawn targets. "
-     "The nearer to chance, the less can an attacker tell a population from the reference. Left of the dotted line too "
-     "few reference models are there to resolve a rate. Rates below the axis are drawn at its edge."),
+     "Scores of all targets and members pooled, cross-fitted; bands: 95%, over halves of the members and drawn "
+     "targets. The nearer to chance, the less an attacker can tell a population from the reference. Left of the dotted "
+     "line there are too few reference models to resolve a rate. Rates below the axis are drawn at its edge."),
     ("klom", "KLOM target by target", figures.klom_figure, ("klom",),
      "Share of the targets with a KLOM below each value: the further left, the nearer to the reference. Shaded: 95% of "
      "random splits of populations that differ in nothing but their seeds."),
@@ -115,8 +115,8 @@ DRAWINGS = (  # id, heading, drawing function, kinds of curves, caption
      "more of the request before or sooner than the thin lines holds influence, or gets it back from the similar "
      "samples."),
     ("knowledge", "Residual knowledge of perturbed inputs", figures.knowledge_figure, ("noisy", "targeted"),
-     "Mean probability of the targets' labels at perturbed inputs over the reference's; 1 = alike, above 1 = knows more. "
-     "Bands: 95% intervals."),
+     "Mean probability of the targets' labels at perturbed inputs over the reference's; 1 = alike, above 1 = knows "
+     "more. Bands: 95% intervals."),
     ("distance", "Difference by distance to the targets", figures.distance_figure, ("distance",),
      "How far predictions are from the reference's on samples at each distance to the nearest target; bands: 95%."),
     ("gaps", "Accuracy gaps by split", figures.gaps_figure, (),
@@ -128,11 +128,13 @@ def _drawings(audit: Audit) -> list[str]:
     """Every figure that the audit has data for."""
     found = []
     for name, heading, draw, kinds, caption in DRAWINGS:
-        if draw(audit) is None:
+        wide = draw(audit, WIDE)
+        if wide is None:
             continue
         left = len(figures.drawn_labels(audit, *kinds, most=figures.audit_ends(audit))) - MOST if kinds else 0
         caption += f" {left} more populations are in curves.npz." if left > 0 else ""
-        found.append(section(name, heading, figure(lambda w, d=draw: d(audit, w), name, heading, caption)))
+        both = lambda width, wide=wide, draw=draw: wide if width == WIDE else draw(audit, width)
+        found.append(section(name, heading, figure(both, name, heading, caption)))
     return found
 
 

@@ -43,6 +43,7 @@ def panels(labels: list[str], draw: Callable, words: tuple[str, str], width: flo
     for axes, label in zip(grid.ravel(), labels):
         draw(axes, label)
         axes.set(**axis)
+        _decimals(axes)
         axes.set_title(wrapped(label), loc="left", fontsize=9)
         axes.grid(True)
         axes.set_axisbelow(True)
@@ -55,6 +56,17 @@ def panels(labels: list[str], draw: Callable, words: tuple[str, str], width: flo
     figure.supylabel(words[1], fontsize=9)
     explain(figure, legend, width)
     return figure
+
+
+def _decimals(axes) -> None:
+    """Plain decimals on logarithmic axes, without ticks between."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+
+    for side, (low, high) in ((axes.xaxis, axes.get_xlim()), (axes.yaxis, axes.get_ylim())):
+        if side.get_scale() == "log":
+            side.set_major_locator(LogLocator(subs=(1.0,) if high > 150 * low else (1.0, 2.0, 5.0)))
+            side.set_minor_locator(NullLocator())
+            side.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
 
 
 def explain(figure, kinds, width: float) -> None:

@@ -22,9 +22,8 @@ def figures_table(audit: Audit, chosen: list[tuple[Metric, Key]], populations: l
         if metric.group and metric.group != group:
             group = metric.group
             width = len(populations) + banded
-            rows.append(
-                f'<tr class="group"><th class="name" scope="rowgroup">{escape(group)}</th><td colspan="{width}"></td></tr>'
-            )
+            head_of = f'<th class="name" scope="rowgroup">{escape(group)}</th>'
+            rows.append(f'<tr class="group">{head_of}<td colspan="{width}"></td></tr>')
         figures = audit.figures[key]
         cells = "".join(figure_cell(figures.get(label), metric) for label in populations)
         first = next(iter(figures.values()))
@@ -103,10 +102,8 @@ def rank_table(audit: Audit) -> str:
         judged = "oracle" in audit.references and reference == "oracle"
         groups += f'<th class="group" colspan="{len(methods) + 1 + judged}" scope="colgroup">{dot(reference)}against '
         groups += f"{reference}</th>"
-        each += "".join(
-            f'<th scope="col"{" class=first" if i == 0 else ""}>{breakable(name)}</th>'
-            for i, name in enumerate(methods)
-        )
+        edges = [' class="first"', *[""] * len(methods)]
+        each += "".join(f'<th scope="col"{edge}>{breakable(name)}</th>' for edge, name in zip(edges, methods))
         each += '<th class="first" scope="col">tau</th>'
         each += '<th scope="col">sees what<br>retraining left</th>' if judged else ""
     return (

@@ -35,42 +35,47 @@ def seen(audit: Audit, reference: str, label: str) -> tuple[int, int]:
 
 
 def headline(audit: Audit) -> str:
-    """The answer: which of the audits see the influence that stayed in the similar samples."""
+    """The answer in one sentence: which of the audits see the influence that stayed in the similar samples."""
     if "oracle" not in audit.references:
-        return _without_oracle(audit)
+        return (
+            "There is no oracle (models trained without the targets and all of their similar samples), so it cannot be "
+            "known how much influence stayed in the similar samples: retraining keeps that influence too, and the "
+            "figures say only how far each population is from retraining."
+        )
     found, of = seen(audit, "oracle", "retrain")
     if not of:
         return (
             "Retraining was not measured against the oracle, so this audit cannot say which metrics see the influence "
-            f"that stays in similar samples.{_strangers(audit)}"
+            "that stays in similar samples."
         )
-    how = {0: "none", of: "all"}.get(found, str(found))
-    first = f"Against the oracle, {how} of {of} metrics put retraining outside the null band, interval and all"
-    chance = _chance(audit)
-    return f"{first}{chance}.{_retrain_first(audit)}"
+    some = f"{found} of {of}" if found else f"none of {of}"
+    stayed = audit.manifest["facts"].get("copies") != 0 and "similar" in audit.manifest["examples"]
+    what = "see the influence that retraining left in the similar samples"
+    what = what if found and stayed else "tell retraining from the oracle"
+    return f"Against the oracle, {some} metrics {what}{_retrain_first(audit)}."
 
 
-def _chance(audit: Audit) -> str:
-    """How many metrics say the same of a population of the reference's own kind."""
+def details(audit: Audit) -> str:
+    """What the answer rests on, and what it leaves open; each method's counts where nothing is known of retraining."""
+    reference = "oracle" if "oracle" in audit.references else "retrain"
+    how = "lies outside the null band with its whole interval (of a distance: above it)"
+    if not seen(audit, "oracle", "retrain")[1]:
+        counts = {label: seen(audit, reference, label) for label in audit.methods}
+        told = [f"{label} by {found} of {of}" for label, (found, of) in counts.items() if of][:8]
+        return f"A population is told from {reference} by a metric where it {how}: {'; '.join(told)}." if told else ""
+    text = f"A metric sees it where retraining {how}."
     found, of = seen(audit, audit.kind, "null")
-    return f" (of a further population of the {audit.kind}'s kind, {found} of {of} say so)" if of else ""
-
-
-def _strangers(audit: Audit) -> str:
-    """How many metrics put each method outside the band, where nothing can be said of retraining."""
-    reference = audit.references[0] if audit.references else ""
-    counts = {label: seen(audit, reference, label) for label in audit.methods}
-    told = [f"{label} by {found} of {of}" for label, (found, of) in counts.items() if of][:6]
-    return f" Outside the null band of {reference}, interval and all: {', '.join(told)} metrics." if told else ""
-
-
-def _without_oracle(audit: Audit) -> str:
-    """What can be said where no population was trained without the similar samples."""
-    return (
-        "There is no oracle (models trained without the targets and all of their similar samples), so it cannot be "
-        "known how much influence stayed in the similar samples: retraining keeps that influence too, and the figures "
-        f"say only how far each population is from retraining.{_strangers(audit)}"
-    )
+    text += f" A further population of the {audit.kind}'s kind is told from it by {found} of {of}." if of else ""
+    text += " The metrics share models and targets, so their number is no measure of certainty."
+    first, settled, number = firsts(audit, "retrain")
+    there, sure, total = firsts(audit, "oracle")
+    if number and total:
+        method, count = first.most_common(1)[0]
+        text += f" That {method} ranks first against retrain is settled (rank bounds 1 to 1) by {settled[method]} of "
+        text += (
+            f"the {count}; against the oracle it ranks first by {there[method]} of {total}, settled by {sure[method]}."
+        )
+    return text
 
 
 def firsts(audit: Audit, reference: str) -> tuple[Counter, Counter, int]:
@@ -89,19 +94,16 @@ def firsts(audit: Audit, reference: str) -> tuple[Counter, Counter, int]:
 
 
 def _retrain_first(audit: Audit) -> str:
-    """Which method retraining as the reference ranks first most often, what it keeps, and the oracle's view of it."""
-    first, settled, number = firsts(audit, "retrain")
+    """Which method is ranked first most often with retraining as the reference, and what that method keeps."""
+    first, _, number = firsts(audit, "retrain")
     if not number:
         return ""
     method, count = first.most_common(1)[0]
-    there, sure, total = firsts(audit, "oracle")
     kept = audit.figures.get(("residual_influence", "", "forget", "oracle"), {}).get(method)
     aside = ""
     if kept is not None and math.isfinite(kept.low + kept.high):
         aside = f", which keeps {percent(kept)} of the targets' influence,"
-    text = f" Against retrain, the reference of most papers, {method}{aside} ranks first by {count} of {number}"
-    text += f" (settled by {settled[method]})"
-    return f"{text}; against the oracle, by {there[method]} of {total} (settled by {sure[method]})." if total else text
+    return f"; against retrain, the reference of most papers, {method}{aside} ranks first by {count} of {number}"
 
 
 def percent(row: Row) -> str:
@@ -128,11 +130,11 @@ def disagreement(audit: Audit) -> str:
         return ""
     blind = f"{len(reversed_)} of {number}" if reversed_ else f"none of {number}"
     text = (
-        f"Oracle and retrain name another best method by {other} of {number} metrics. By {blind}, at least one pair of "
-        "methods stands in opposite order with rank bounds that do not overlap under either reference"
+        f"Oracle and retrain name different best methods by {other} of {number} metrics. By {blind}, at least one pair "
+        "of methods stands in opposite order, with rank bounds that overlap under neither reference"
     )
     agree = [m.name for m in MAIN if m.name not in reversed_ and _ranked(audit, m)]
-    return text + (f"; the others: {', '.join(agree)}." if 0 < len(agree) <= 12 else ".")
+    return text + (f". No such pair: {'; '.join(agree)}." if 0 < len(agree) <= 12 else ".")
 
 
 def _ranked(audit: Audit, metric: Metric) -> bool:

@@ -96,7 +96,7 @@ def _facts(run: Run) -> str:
 def facts_strip(facts: dict[str, Any]) -> str:
     """Names and values in one strip, without those that are not known."""
     cells = [
-        f"<div><dt>{escape(name)}</dt><dd>{escape(str(value))}</dd></div>"
+        f"<div{' class=long' * (len(str(value)) > 32)}><dt>{escape(name)}</dt><dd>{escape(str(value))}</dd></div>"
         for name, value in facts.items()
         if value not in (None, "")
     ]
