@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 
 from .audit_load import Audit
+from .audit_metrics import SPLITS
 from .audit_panels import DASHED, banded, explain, panels
 from .figures import styled
 from .style import WIDE, colour
 
-SPLITS = ("forget", "similar", "rest", "test", "test_similar")
 MUTED = {"linewidth": 1.1, "zorder": 1.8}
 
 
@@ -174,7 +174,7 @@ def gaps_figure(audit: Audit, width: float = WIDE):
     shape = (1, across) if width > 6 else (len(keys), 1)
     for axes, (split, found) in zip(figure.subplots(*shape, squeeze=False, sharey=True).ravel(), keys.items()):
         _gaps(axes, audit, labels, [key for key in found if key])
-        axes.set_title(split.replace("_", " "), loc="left")
+        axes.set_title(SPLITS[split], loc="left")
     names = [label.replace("$", r"\$") for label in labels]
     figure.axes[0].set_yticks(range(len(labels)), names)
     figure.axes[0].set_ylim(len(labels) - 0.4, -0.6)

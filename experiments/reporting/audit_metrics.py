@@ -27,7 +27,7 @@ GAPS, AGAIN, FEATURES, NEIGHBOURS = "Gaps", "Relearning and perturbed inputs", "
 ALIKE = "what two alike populations show (the null band)"
 _ATTACK = "Minus the reference's."
 _SVC = "Forget efficacy of a support vector classifier fitted on rest and test: share of targets called non-member"
-_SPLITS = {"forget": "targets", "similar": "similar", "rest": "rest", "test": "test", "test_similar": "test similar"}
+SPLITS = {"forget": "targets", "similar": "similar", "rest": "rest", "test": "test", "test_similar": "test similar"}
 
 
 def _svc(feature: str) -> Metric:
@@ -46,7 +46,7 @@ def _threshold(score: str, name: str, source: str) -> Metric:
 def _gap(split: str) -> Metric:
     """The accuracy gap on a split."""
     what = "Accuracy minus the reference's, signed, in points; of each split."
-    name = f"accuracy gap, {_SPLITS[split]}"
+    name = f"accuracy gap, {SPLITS[split]}"
     return Metric("accuracy_gap", "", split, name, GAPS, 1, "0", what, "2310.12508", 100.0, line=split == "forget")
 
 
@@ -111,7 +111,7 @@ MAIN = (
            "Share of equal predictions, less the share between two reference models.", "Cao and Yang 2015"),
     Metric("zrf_gap", "all", "forget", "ZRF", OUTPUTS, 3, "0",
            "One minus the JS divergence to untrained models; rewards randomness. Minus the reference's.", "2205.08096"),
-    *(_gap(split) for split in _SPLITS),
+    *(_gap(split) for split in SPLITS),
     Metric("average_gap", "means", "", "average gap", GAPS, 2, "0",
            "Mean of the absolute gaps of the accuracies on targets, rest and test and of the SVC efficacy by "
            "confidence, points.", "2310.12508", small=True),

@@ -55,7 +55,7 @@ def _facts(audit: Audit) -> dict[str, str]:
 
 READ = (
     "Below a value: its 95% interval (over members alone: on hover). Shaded: inside the null band, where the metric "
-    "cannot tell the population from a further one of the {kind}'s kind; one metric in twenty lies outside by chance."
+    "cannot tell the population from a further one like {kind}; one metric in twenty lies outside by chance."
 )
 
 
@@ -64,6 +64,9 @@ def _metrics(audit: Audit, reference: str) -> str:
     populations = [label for label in audit.populations if label != reference]
     table = figures_table(audit, words.main_keys(audit, reference), populations)
     about = READ.format(kind=audit.kind)
+    if "null" not in audit.manifest["members"]:
+        about += f" There is no second population like {audit.kind}: the bands are of its halves, and too wide for "
+        about += "distances that fall with the number of members."
     body = f'<p class="caption">{escape(about)}</p>{table}'
     if reference == "retrain" and "oracle" in audit.references:
         told = "Retraining is what most papers compare with. It keeps what similar samples teach, so nearness to it "
@@ -90,14 +93,13 @@ def _ranks(audit: Audit) -> str:
     told = words.disagreement(audit)
     about = (
         "1 = nearest to the metric's ideal (ties share a rank); below: simultaneous 95% bounds of the rank over the "
-        "shared draws. Tau: Kendall's correlation with the order by residual distance to the oracle. Upper bounds and "
-        "controls are not ranked."
+        "shared draws. Upper bounds and controls are not ranked."
     )
-    about += (
-        " Last column: whether retraining lies outside the null band against the oracle."
-        if "oracle" in audit.references
-        else ""
-    )
+    if "oracle" in audit.references:
+        about += (
+            " Tau: Kendall's correlation with the order by residual distance to the oracle. “Sees”: retraining lies "
+        )
+        about += "outside the null band against the oracle."
     lead = f'<p id="disagree">{escape(told)}</p>' if told else ""
     return f'{lead}<p class="caption">{escape(about)}</p>{table}'
 
@@ -116,7 +118,7 @@ DRAWINGS = (  # id, heading, drawing function, kinds of curves, caption
      "samples."),
     ("knowledge", "Residual knowledge of perturbed inputs", figures.knowledge_figure, ("noisy", "targeted"),
      "Mean probability of the targets' labels at perturbed inputs over the reference's; 1 = alike, above 1 = knows "
-     "more. Bands: 95% intervals."),
+     "more. Bands: 95% intervals. On a logarithmic axis radius 0 is left out."),
     ("distance", "Difference by distance to the targets", figures.distance_figure, ("distance",),
      "How far predictions are from the reference's on samples at each distance to the nearest target; bands: 95%."),
     ("gaps", "Accuracy gaps by split", figures.gaps_figure, (),
@@ -150,7 +152,7 @@ def _definitions(audit: Audit) -> str:
             pairs.append((name, f"{m.what} Ideal: {ideal}. Source: {source}."))
     about = (
         "The null band of a metric: what 95% of pairs of populations show that differ in nothing but their seeds "
-        f"(populations of the {audit.kind}'s kind, as many members as are judged). Oracle: trained without the targets "
+        f"(populations like {audit.kind}, as many members as are judged). Oracle: trained without the targets "
         "and all of their similar samples; retrain: without the request alone."
     )
     return f"<p>{escape(about)}</p>{definitions(pairs)}"

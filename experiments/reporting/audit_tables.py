@@ -97,18 +97,18 @@ def rank_table(audit: Audit) -> str:
             rows.append(f'<tr><th class="name" scope="row">{escape(metric.name)}</th>{cells}</tr>')
     if not rows or len(methods) < 2:
         return ""
-    groups, each = "", ""
+    groups, each, judged = "", "", "oracle" in audit.references
     for reference in audit.references:
-        judged = "oracle" in audit.references and reference == "oracle"
-        groups += f'<th class="group" colspan="{len(methods) + 1 + judged}" scope="colgroup">{dot(reference)}against '
-        groups += f"{reference}</th>"
+        width = len(methods) + judged + (reference == "oracle")
+        groups += f'<th class="group" colspan="{width}" scope="colgroup">{dot(reference)}against {reference}</th>'
         edges = [' class="first"', *[""] * len(methods)]
         each += "".join(f'<th scope="col"{edge}>{breakable(name)}</th>' for edge, name in zip(edges, methods))
-        each += '<th class="first" scope="col">tau</th>'
-        each += '<th scope="col">sees what<br>retraining left</th>' if judged else ""
+        each += '<th class="first" scope="col">tau</th>' if judged else ""
+        each += '<th scope="col">sees what<br>retraining left</th>' if reference == "oracle" else ""
+    fit = " fit" if len(audit.references) * len(methods) < 5 else ""
     return (
-        '<div class="scroll"><table class="audit ranks"><thead><tr><th class="name" rowspan="2" scope="col">Metric</th>'
-        f"{groups}</tr><tr>{each}</tr></thead><tbody>{''.join(rows)}</tbody></table></div>"
+        f'<div class="scroll{fit}"><table class="audit ranks"><thead><tr><th class="name" rowspan="2" scope="col">'
+        f"Metric</th>{groups}</tr><tr>{each}</tr></thead><tbody>{''.join(rows)}</tbody></table></div>"
     )
 
 
@@ -125,7 +125,7 @@ def _ranked(audit: Audit, metric: Metric, reference: str, key, ranks: Ranks | No
         bounds = f'<span class="ci">{low:g}–{high:g}</span>' if math.isfinite(low + high) else ""
         cells += f"<td{kind}>{rank:g}{bounds}</td>"
     tau = "–" if ranks is None or math.isnan(ranks.tau) else minus(f"{ranks.tau:.2f}")
-    cells += f'<td class="first">{tau}</td>'
+    cells += f'<td class="first">{tau}</td>' if "oracle" in audit.references else ""
     return cells + (_sees(audit, metric, key, ranks) if reference == "oracle" else "")
 
 

@@ -65,7 +65,7 @@ def details(audit: Audit) -> str:
         return f"A population is told from {reference} by a metric where it {how}: {'; '.join(told)}." if told else ""
     text = f"A metric sees it where retraining {how}."
     found, of = seen(audit, audit.kind, "null")
-    text += f" A further population of the {audit.kind}'s kind is told from it by {found} of {of}." if of else ""
+    text += f" A further population like {audit.kind} is told from it by {found} of {of}." if of else ""
     text += " The metrics share models and targets, so their number is no measure of certainty."
     first, settled, number = firsts(audit, "retrain")
     there, sure, total = firsts(audit, "oracle")
