@@ -97,6 +97,8 @@ def read_audit(folder: Path) -> Audit:
         for name, kind in (("facts", dict), ("members", dict), ("examples", dict)):
             if not isinstance(manifest[name], kind):
                 raise ValueError(f"audit.json holds no {name}")
+        if not manifest["members"] or not all(isinstance(n, int) for n in manifest["members"].values()):
+            raise ValueError("audit.json holds no members")
         figures = _figures(folder / "audit.csv")
         ranks = _ranks(folder / "ranking.csv")
         curves = _curves(folder / "curves.npz")
@@ -149,6 +151,10 @@ def _curves(path: Path) -> dict[str, np.ndarray]:
         banded = kind in ("roc", "relearning", "benign_relearning", "noisy", "targeted", "distance")
         if banded and (values.ndim != 2 or len(values) != 3 or values.shape[1] != points.get(kind, values.shape[1])):
             raise ValueError(f"curves.npz holds {name} of shape {values.shape}")
+        if kind == "distance" and curves[f"distance_centre{name[8:]}"].shape != values.shape[1:]:
+            raise ValueError(f"curves.npz holds {name} of other bins than its centres")
+    if "klom_null" in curves and (curves["klom_null"].ndim != 2 or len(curves["klom_null"]) != 4):
+        raise ValueError("curves.npz holds klom_null of another shape")
     return curves
 
 

@@ -33,13 +33,15 @@ SPLITS = {"forget": "targets", "similar": "similar", "rest": "rest", "test": "te
 def _svc(feature: str) -> Metric:
     """The support vector attack on a feature."""
     name = f"SVC efficacy, {feature.replace('_', ' ')}"
-    what = f"{_SVC}, by {feature.replace('_', ' ')}. {_ATTACK}"
+    lead = _SVC if feature == "correctness" else "The same"
+    what = f"{lead}, by {feature.replace('_', ' ')}. {_ATTACK}"
     return Metric("svc_efficacy_gap", feature, "forget", name, ATTACKS, 3, "0", what, "2304.04934, 2310.12508")
 
 
 def _threshold(score: str, name: str, source: str) -> Metric:
     """The threshold attack on a score."""
-    what = f"AUC of one threshold on the {name}, targets against test samples. {_ATTACK}"
+    lead = "AUC of one threshold on the loss, targets against test samples" if score == "loss" else f"The same, {name}"
+    what = f"{lead}. {_ATTACK}"
     return Metric("threshold_auc_gap", score, "forget", f"{name} attack, AUC", ATTACKS, 3, "0", what, source)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from html import escape
 
 from . import audit_figures as figures
@@ -136,8 +137,14 @@ def _drawings(audit: Audit) -> list[str]:
         left = len(figures.drawn_labels(audit, *kinds, most=figures.audit_ends(audit))) - MOST if kinds else 0
         caption += f" {left} more populations are in curves.npz." if left > 0 else ""
         both = lambda width, wide=wide, draw=draw: wide if width == WIDE else draw(audit, width)
-        found.append(section(name, heading, figure(both, name, heading, caption)))
+        found.append(section(name, heading, _short(figure(both, name, heading, caption))))
     return found
+
+
+def _short(svg: str) -> str:
+    """A drawing with its coordinates to a hundredth of a point."""
+    cut = lambda path: re.sub(r"(\.\d\d)\d+", r"\1", path.group(0))
+    return re.sub(r' d="[^"]*"', cut, svg)
 
 
 def _definitions(audit: Audit) -> str:

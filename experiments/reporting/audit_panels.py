@@ -11,7 +11,7 @@ import numpy as np
 from .figures import styled
 from .style import WIDE, colour
 
-MOST = 16  # panels in one figure
+MOST = 24  # panels in one figure
 DASHED = (0, (4, 2))
 
 

@@ -66,6 +66,11 @@ def details(audit: Audit) -> str:
     text = f"A metric sees it where retraining {how}."
     found, of = seen(audit, audit.kind, "null")
     text += f" A further population like {audit.kind} is told from it by {found} of {of}." if of else ""
+    found, of = seen(audit, "oracle", "placebo")
+    told = (
+        f" The placebo, which keeps the similar samples and lacks as many others, is told from it by {found} of {of}."
+    )
+    text += told if of else ""
     text += " The metrics share models and targets, so their number is no measure of certainty."
     first, settled, number = firsts(audit, "retrain")
     there, sure, total = firsts(audit, "oracle")
@@ -134,7 +139,7 @@ def disagreement(audit: Audit) -> str:
         "of methods stands in opposite order, with rank bounds that overlap under neither reference"
     )
     agree = [m.name for m in MAIN if m.name not in reversed_ and _ranked(audit, m)]
-    return text + (f". No such pair: {'; '.join(agree)}." if 0 < len(agree) <= 12 else ".")
+    return text + (f". Without such a pair: {'; '.join(agree)}." if 0 < len(agree) <= 12 else ".")
 
 
 def _ranked(audit: Audit, metric: Metric) -> bool:
