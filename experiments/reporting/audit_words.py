@@ -67,19 +67,16 @@ def details(audit: Audit) -> str:
     found, of = seen(audit, audit.kind, "null")
     text += f" A further population like {audit.kind} is told from it by {found} of {of}." if of else ""
     found, of = seen(audit, "oracle", "placebo")
-    told = (
-        f" The placebo, which keeps the similar samples and lacks as many others, is told from it by {found} of {of}."
-    )
-    text += told if of else ""
+    if of:
+        text += " The placebo, which keeps the similar samples and lacks as many others, is told from it by "
+        text += f"{found} of {of}."
     text += " The metrics share models and targets, so their number is no measure of certainty."
     first, settled, number = firsts(audit, "retrain")
     there, sure, total = firsts(audit, "oracle")
     if number and total:
         method, count = first.most_common(1)[0]
         text += f" That {method} ranks first against retrain is settled (rank bounds 1 to 1) by {settled[method]} of "
-        text += (
-            f"the {count}; against the oracle it ranks first by {there[method]} of {total}, settled by {sure[method]}."
-        )
+        text += f"the {count}; against the oracle it is first by {there[method]} of {total}, settled by {sure[method]}."
     return text
 
 
