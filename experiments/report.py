@@ -3,11 +3,14 @@
     python experiments/report.py runs/NAME                    # writes runs/NAME/report.html
     python experiments/report.py runs/NAME --figure main.svg  # only the main figure, as SVG or PNG
 
+Where the run was audited, the page of the audit is drawn too, RUN/audit.html.
+
 Cost: seconds, no accelerator. Nothing is trained or measured here: every number comes from the run folder.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import tempfile
@@ -16,14 +19,16 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
+from reporting.audit_load import read_audit
+from reporting.audit_page import render_audit
 from reporting.figures import main_figure
-from reporting.load import read_run, read_summary
+from reporting.load import Run, read_run, read_summary
 from reporting.page import render
 from reporting.style import settings
 
 from unlearn_jax.errors import InputError
 
-__all__ = ["main_figure", "read_summary", "save_figure", "write_report"]
+__all__ = ["main_figure", "read_summary", "save_figure", "write_audit_page", "write_report"]
 
 
 def write_report(run: Path, out: Path | None = None) -> Path:
@@ -33,8 +38,38 @@ def write_report(run: Path, out: Path | None = None) -> Path:
     an older page at ``out`` then stays as it was.
     """
     run = Path(run)
-    page = render(read_run(run))
-    return _replace(Path(out) if out else run / "report.html", lambda file: file.write(page.encode("utf-8")))
+    loaded = read_run(run)
+    if (run / "audit" / "audit.json").is_file():
+        with contextlib.suppress(InputError):  # of a damaged audit; the page says so
+            _write_audit(run / "audit")
+    return _write_run(loaded, Path(out) if out else run / "report.html")
+
+
+def write_audit_page(folder: Path, run: Path | None = None) -> Path:
+    """Write the page of an audit beside its folder, as ``FOLDER.html``, and return its path.
+
+    Where ``run`` is the study's run folder and has a report, that is drawn again, to link to this page.
+
+    Raises `InputError` where the audit is missing, half-written or damaged, or the page cannot be written.
+    """
+    folder = Path(folder) if Path(folder).name else Path(folder).resolve()
+    out = _write_audit(folder)
+    if run is not None and (Path(run) / "report.html").is_file():
+        _write_run(read_run(Path(run)), Path(run) / "report.html")
+    return out
+
+
+def _write_run(run: Run, out: Path) -> Path:
+    """The page of a run alone."""
+    page = render(run)
+    return _replace(out, lambda file: file.write(page.encode("utf-8")))
+
+
+def _write_audit(folder: Path) -> Path:
+    """The page of an audit alone."""
+    report = "report.html" if (folder.parent / "manifest.json").is_file() else ""
+    page = render_audit(read_audit(folder), report)
+    return _replace(folder.parent / f"{folder.name}.html", lambda file: file.write(page.encode("utf-8")))
 
 
 def save_figure(run: Path, out: Path) -> Path:

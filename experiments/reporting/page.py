@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from . import words
+from .audit_section import audit_section
 from .glossary import GLOSSARY
 from .language import language_table
 from .load import Run
@@ -44,24 +45,29 @@ def render(run: Run) -> str:
         margin_section(run),
         picture_section(run),
         section("similarity", "How similar the copies are", similarity_table(run)),
-        section("words", "How to read this", _definitions(GLOSSARY)),
+        audit_section(run.path),
+        section("words", "How to read this", definitions(GLOSSARY)),
         section("reproduce", "To reproduce", _reproduction(run)),
     ]
+    pictures = None if run.gallery is None else run.gallery.get("images")
+    return document(title, parts, 1 if pictures is None else min(pictures.shape[1], MAX_PICTURES))
+
+
+def document(title: str, parts: list[str], shown: int = 1) -> str:
+    """A page of these sections; ``shown`` = pictures in a strip."""
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width,initial-scale=1">'
-        f"<title>{escape(title)}</title>\n<style>\n{_css(run)}</style></head>\n<body><main>\n"
+        f"<title>{escape(title)}</title>\n<style>\n{_css(shown)}</style></head>\n<body><main>\n"
         + "\n".join(part for part in parts if part)
         + "\n</main></body></html>\n"
     )
 
 
-def _css(run: Run) -> str:
+def _css(shown: int) -> str:
     """The style sheet with both palettes."""
     light = ";".join(f"--{name}:{tone.light}" for name, tone in COLOURS.items())
     dark = ";".join(f"--{name}:{tone.dark}" for name, tone in COLOURS.items())
-    pictures = None if run.gallery is None else run.gallery.get("images")
-    shown = 1 if pictures is None else min(pictures.shape[1], MAX_PICTURES)
     css = (Path(__file__).parent / "page.css").read_text(encoding="utf-8")
     css = css.replace("/*light*/", light).replace("/*dark*/", dark)
     return css.replace("STRIP", f"{min(540, 52 * shown + 16)}px")
@@ -82,14 +88,19 @@ def _facts(run: Run) -> str:
         "Members": f"{members} ({each(members // requests)})" if members and requests > 1 else members,
         "Requests": config.get("requests"),
     }
+    left_out = "; ".join(summary.left_out)
+    note = f'<p class="note">summary.csv also holds, not shown here: {escape(left_out)}.</p>' if left_out else ""
+    return facts_strip(facts) + note
+
+
+def facts_strip(facts: dict[str, Any]) -> str:
+    """Names and values in one strip, without those that are not known."""
     cells = [
-        f"<div><dt>{escape(name)}</dt><dd>{escape(str(value))}</dd></div>"
+        f"<div{' class=long' * (len(str(value)) > 32)}><dt>{escape(name)}</dt><dd>{escape(str(value))}</dd></div>"
         for name, value in facts.items()
         if value not in (None, "")
     ]
-    left_out = "; ".join(summary.left_out)
-    note = f'<p class="note">summary.csv also holds, not shown here: {escape(left_out)}.</p>' if left_out else ""
-    return f'<dl class="facts">{"".join(cells)}</dl>{note}'
+    return f'<dl class="facts">{"".join(cells)}</dl>'
 
 
 def _findings(run: Run) -> str:
@@ -99,7 +110,7 @@ def _findings(run: Run) -> str:
     return "".join(f"<p><strong>{escape(lead)}.</strong> {named(text)}</p>" for lead, text in pairs)
 
 
-def _definitions(pairs) -> str:
+def definitions(pairs) -> str:
     """A list of terms."""
     items = "".join(f"<dt>{escape(str(term))}</dt><dd>{escape(str(text))}</dd>" for term, text in pairs)
     return f'<dl class="words">{items}</dl>'
@@ -117,25 +128,25 @@ def _reproduction(run: Run) -> str:
     times += [f"{total:.1f} s in all"] if isinstance(total, int | float) else []
     times += [f"of which {compiling:.1f} s compiling"] if isinstance(compiling, int | float) else []
     pairs = [
-        ("Device", _inline(manifest.get("device"))),
-        ("Commit", _inline(manifest.get("git_commit"))),
-        ("Seeds", _inline(seeds)),
+        ("Device", inline(manifest.get("device"))),
+        ("Commit", inline(manifest.get("git_commit"))),
+        ("Seeds", inline(seeds)),
         ("Times", ", ".join(times)),
-        ("Versions", _inline(manifest.get("versions"))),
-        ("Configuration", _inline({k: v for k, v in config.items() if k not in seeds and v not in ("", [], 0)})),
-        ("Recipe", _inline(manifest.get("recipe"))),
-        ("Notes", notes if isinstance(notes, str) else "; ".join(map(_inline, notes))),
+        ("Versions", inline(manifest.get("versions"))),
+        ("Configuration", inline({k: v for k, v in config.items() if k not in seeds and v not in ("", [], 0)})),
+        ("Recipe", inline(manifest.get("recipe"))),
+        ("Notes", notes if isinstance(notes, str) else "; ".join(map(inline, notes))),
     ]
     shown = f"<pre>{escape(str(command))}</pre>" if command else ""
-    return f'<div class="box">{shown}{_definitions([pair for pair in pairs if pair[1]])}</div>'
+    return f'<div class="box">{shown}{definitions([pair for pair in pairs if pair[1]])}</div>'
 
 
-def _inline(value: Any) -> str:
+def inline(value: Any) -> str:
     """A manifest value in one line of words."""
     if value is None:
         return ""
     if isinstance(value, dict):
-        return ", ".join(f"{key} {_inline(item) or 'none'}" for key, item in value.items())
+        return ", ".join(f"{key} {inline(item) or 'none'}" for key, item in value.items())
     if isinstance(value, list | tuple):
-        return " ".join(map(_inline, value))
+        return " ".join(map(inline, value))
     return str(value)
