@@ -114,9 +114,7 @@ def test_one_split_of_one_sign_is_the_price():
     rng = np.random.default_rng(1)
     u, r = ({"test": correctness(rng, 9, shift=s)["test"]} for s in (0.0, 2.0))
     found, expected = average_gap_estimate(u, r), price(u["test"], r["test"])
-    np.testing.assert_allclose(found.value, expected.value)
-    widths = [e.ci_high - e.ci_low for e in (found, expected)]
-    assert 0.9 < widths[0] / widths[1] < 1.5  # Student's t of halves against the percentiles of nine members
+    np.testing.assert_allclose(found, expected)
 
 
 def test_clusters_that_go_together_widen_the_interval():
@@ -134,9 +132,8 @@ def test_members_that_diverged_in_one_split_leave_all():
     spoiled = {k: v.copy() for k, v in u.items()}
     spoiled["retain"][2, 3] = np.nan
     fewer = {k: np.delete(v, 2, axis=0) for k, v in u.items()}
-    np.testing.assert_allclose(
-        average_gap_estimate(spoiled, r, resamples=20), average_gap_estimate(fewer, r, resamples=20)
-    )
+    found, expected = (average_gap_estimate(p, r, resamples=20) for p in (spoiled, fewer))
+    assert (found.value, found.n) == (pytest.approx(expected.value), expected.n) and np.isfinite(found).all()
     plain, clean = accuracy(spoiled), accuracy(fewer)
     np.testing.assert_allclose(tow(plain, accuracy(r)), tow(clean, accuracy(r)))
     assert average_gap(plain, accuracy(r)) == average_gap(clean, accuracy(r))

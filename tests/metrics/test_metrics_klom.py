@@ -335,7 +335,7 @@ def test_intervals_of_a_few_members_are_nan_and_never_a_warning(figure, least):
     for members in range(1, 9):
         found = t_estimate(half_draws(figure, *rng.normal(0, 1, (2, members, 3)), resamples=10))
         assert np.isfinite(found.value) == (members >= least)
-        assert np.isfinite(found.ci_members_low) == (members >= max(2, 2 * least - 1)), members
+        assert np.isfinite(found.ci_members_low) == (members >= max(2, least + 1)), members  # one can be left out
 
 
 @pytest.mark.parametrize("figure", FIGURES)
@@ -420,10 +420,10 @@ def test_the_band_of_klom_from_twice_eight_members_is_a_little_narrow():
 
 
 @pytest.mark.parametrize("figure", [gaussian_kl, unbiased_kl])
-def test_own_variances_make_too_wide_intervals_of_eight_members(figure):
-    """Halves of four: the inverse of a variance with three degrees of freedom has no variance itself."""
+def test_figures_with_variances_of_their_own_hold_with_eight_members(figure):
+    """Halves of four would not do: the inverse of a variance with three degrees of freedom has no variance itself."""
     covered, inside = calibrate(figure, 8, pull=1.5)
-    assert covered >= 0.98 and 0.91 <= inside <= 0.98
+    assert 0.91 <= covered <= 0.98 and 0.91 <= inside <= 0.98
 
 
 @pytest.mark.parametrize("figure", [energy_distance, wasserstein_1, unbiased_kl])

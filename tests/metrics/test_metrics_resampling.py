@@ -247,7 +247,7 @@ def test_bands_from_an_oracle_of_twice_the_size_hold_fresh_populations():
         signed, distance = split_band(lambda a, b: mean_gap(a, b).mean(), oracle), split_band(squared, oracle, sides=1)
         held.append([signed.low <= mean_gap(fresh, oracle[:8]).mean() <= signed.high])
         held[-1].append(squared(fresh, oracle[:8]) <= distance.high)
-        assert distance.low <= distance.mean <= distance.high
+        assert distance.low <= distance.centre <= distance.high
     assert all(0.91 <= share <= 0.98 for share in np.mean(held, axis=0)), np.mean(held, axis=0)
 
 

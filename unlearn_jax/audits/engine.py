@@ -83,8 +83,8 @@ def null_band(figure: Callable, pools: list[np.ndarray], members: int, sides: in
         bands.append(split_band(one, pool, members=size, sides=sides, splits=how.splits, seed=how.seed))
     if len(bands) == 1:
         return bands[0]
-    mean, root = np.mean([b.mean for b in bands]), np.sqrt(len(bands))  # the mean of independent figures varies less
-    low, high = (np.mean([getattr(b, end) - b.mean for b in bands]) / root for end in ("low", "high"))
+    mean, root = np.mean([b.centre for b in bands]), np.sqrt(len(bands))  # the mean of independent figures varies less
+    low, high = (np.mean([getattr(b, end) - b.centre for b in bands]) / root for end in ("low", "high"))
     return NullBand(float(mean + low), float(mean + high), float(mean), min(b.members for b in bands))
 
 

@@ -112,7 +112,7 @@ def pair_figures(bench: Bench, spec: Pair) -> list[Figure]:
 
     pools = engine.pooled_members([arrays(name) for name in bench.alike])
     band = engine.null_band(held, pools, bench.members(bench.kind), spec.sides, bench.how) if spec.sides else NO_BAND
-    ideal = band.mean if spec.ideal is None else spec.ideal
+    ideal = band.centre if spec.ideal is None else spec.ideal
     found = []
     for reference in (name for name in bench.references if name in spec.against):
         for label in bench.judged:

@@ -56,7 +56,7 @@ def matched_figures(bench: Bench) -> list[Figure]:
                 draws = engine.member_draws([values], bench.role(label), None, bench.how)
                 panel = bench.views[label][0].panel
                 keys = (panel.name, panel.setting, metric, variant, "+".join(splits), reference)
-                found.append(Figure(*keys, plain(draws), band.mean, band, draws))
+                found.append(Figure(*keys, plain(draws), band.centre, band, draws))
     return found
 
 

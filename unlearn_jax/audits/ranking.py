@@ -71,6 +71,7 @@ def _away(figure: Figure) -> Draws:
 SMALL = (  # distances: below what two alike populations show is as good as can be
     "klom", "gaussian_kl", "energy_distance", "wasserstein_1", "forgetting_epsilon", "u_lira_accuracy", "u_lira_auc",
     "cmia_accuracy", "js_divergence", "kl_to_reference", "activation_distance", "residual_distance",
+    "neighbour_exposure",
 )  # fmt: skip
 
 

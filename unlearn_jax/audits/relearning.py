@@ -9,11 +9,12 @@ from __future__ import annotations
 import functools
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
-from unlearn_jax.methods.common import Problem, bind_shared, finish, gradient_method, sgd, weighted_mean
+from unlearn_jax.methods.common import Problem, Trained, bind_shared, finish, follow, sgd, weighted_mean
 from unlearn_jax.population.members import make_tables, member_keys
 from unlearn_jax.population.plans import Plan, phased_plan
 from unlearn_jax.population.program import POINTS, Fold, Stored
@@ -40,33 +41,29 @@ def relearning_fold(problem: Problem) -> Fold:
     """
 
     def build(hp: dict, shared) -> Method:
-        own = bind_shared(problem, shared)
+        own, optimizer = bind_shared(problem, shared), sgd(hp["lr"], 0.0)
 
-        def known(params, trained, batches: Batches) -> Array:
-            logits = own.model.apply({"params": params, "state": trained.state}, batches.forget.inputs)[0].logits
-            speaks = own.task.token_logprob is not None
-            right = (
-                jnp.exp(-own.task.loss(logits, batches.forget)) if speaks else own.task.correct(logits, batches.forget)
-            )
-            return weighted_mean(right, batches.forget.weight)
+        def told(variables, batch) -> tuple[Array, Array]:
+            """Mean loss of a batch, and the share of it that is known."""
+            logits = own.model.apply(variables, batch.inputs)[0].logits
+            losses, speaks = own.task.loss(logits, batch), own.task.token_logprob is not None
+            right = jnp.exp(-losses) if speaks else own.task.correct(logits, batch)
+            return weighted_mean(losses, batch.weight), lax.stop_gradient(weighted_mean(right, batch.weight))
 
-        def loss(params, trained, batches: Batches, key) -> tuple:
+        def loss(params, trained, batches: Batches) -> tuple[Array, Array]:
             variables = {"params": params, "state": trained.state}
+            on_similar = lambda: (told(variables, batches.retain)[0], told(variables, batches.forget)[1])
+            return lax.switch(batches.phase, [lambda: told(variables, batches.forget), on_similar])
 
-            def on(batch) -> Array:
-                logits = own.model.apply(variables, batch.inputs)[0].logits
-                return weighted_mean(own.task.loss(logits, batch), batch.weight)
+        def init(key, variables) -> Trained:
+            return Trained(variables["params"], variables["state"], optimizer.init(variables["params"]))
 
-            where = [lambda: on(batches.forget), lambda: on(batches.retain)]
-            return lax.switch(batches.phase, where), trained.state
+        def update(key, trained: Trained, batches: Batches) -> tuple[Trained, Array]:
+            (_, known), grads = jax.value_and_grad(loss, has_aux=True)(trained.params, trained, batches)
+            params, moments = follow(optimizer, grads, trained, batches.rate)
+            return Trained(params, trained.state, moments), known
 
-        fold = gradient_method(sgd(hp["lr"], 0.0), loss)
-
-        def update(key, trained, batches: Batches) -> tuple:
-            value = lax.stop_gradient(known(trained.params, trained, batches))
-            return fold.update(key, trained, batches)[0], value
-
-        return Method(fold.init, update, finish)
+        return Method(init, update, finish)
 
     return Fold(build)
 

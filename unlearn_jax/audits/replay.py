@@ -81,7 +81,7 @@ def replayed(
     absent = absent_references(setup.bench, level.rows)
     recipe = setup.problem.recipe
     relearn_lr = relearn_lr or recipe.lr * (10.0 if recipe.optimizer == "adamw" else 0.2)
-    look = Look(setup, level, Relearning(relearn_lr))
+    look = Look(setup, level, Relearning(relearn_lr, batch=min(recipe.batch, 128)))
     outcomes, _ = references(setup, level, {}, watch, absent, ROLES, look.visit)
     original = next(o for o in outcomes if o.name == "original")
     outcomes += methods(setup, level, original, watch, look.visit)

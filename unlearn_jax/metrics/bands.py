@@ -86,7 +86,7 @@ class NullBand(NamedTuple):
 
     low: float
     high: float
-    mean: float  # what a perfect method shows at this size: the small-sample bias of the figure
+    centre: float  # median: what a perfect method shows at this size, the small-sample bias of the figure
     members: int  # of each of the two populations
 
 
@@ -138,4 +138,4 @@ def split_band(
     if not len(found):
         return NullBand(np.nan, np.nan, np.nan, members)
     low, high = (0.0, level) if sides == 1 else ((1 - level) / 2, (1 + level) / 2)
-    return NullBand(float(np.quantile(found, low)), float(np.quantile(found, high)), float(found.mean()), members)
+    return NullBand(float(np.quantile(found, low)), float(np.quantile(found, high)), float(np.median(found)), members)
