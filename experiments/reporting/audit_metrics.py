@@ -32,7 +32,7 @@ SPLITS = {"forget": "targets", "similar": "similar", "rest": "rest", "test": "te
 
 def _svc(feature: str) -> Metric:
     """The support vector attack on a feature."""
-    name = f"SVC efficacy, {feature.replace('_', ' ')}"
+    name = f"SVC efficacy gap, {feature.replace('_', ' ')}"
     lead = _SVC if feature == "correctness" else "The same"
     what = f"{lead}, by {feature.replace('_', ' ')}. {_ATTACK}"
     return Metric("svc_efficacy_gap", feature, "forget", name, ATTACKS, 3, "0", what, "2304.04934, 2310.12508")
@@ -42,7 +42,7 @@ def _threshold(score: str, name: str, source: str) -> Metric:
     """The threshold attack on a score."""
     lead = "AUC of one threshold on the loss, targets against test samples" if score == "loss" else f"The same, {name}"
     what = f"{lead}. {_ATTACK}"
-    return Metric("threshold_auc_gap", score, "forget", f"{name} attack, AUC", ATTACKS, 3, "0", what, source)
+    return Metric("threshold_auc_gap", score, "forget", f"{name} attack, AUC gap", ATTACKS, 3, "0", what, source)
 
 
 def _gap(split: str) -> Metric:
@@ -95,10 +95,10 @@ MAIN = (
     _threshold("entropy", "entropy", "2003.10595"),
     _threshold("modified_entropy", "modified entropy", "2003.10595"),
     _threshold("confidence", "confidence", "2003.10595"),
-    Metric("loss_attack_gap", "logistic", "forget", "loss attack, accuracy", ATTACKS, 3, "0",
+    Metric("loss_attack_gap", "logistic", "forget", "loss attack, accuracy gap", ATTACKS, 3, "0",
            f"Held-out accuracy of a logistic regression on the loss, targets against test samples. {_ATTACK}",
            "2406.09073"),
-    Metric("entropy_attack_gap", "logistic", "forget", "entropy attack, share", ATTACKS, 3, "0",
+    Metric("entropy_attack_gap", "logistic", "forget", "entropy attack, share gap", ATTACKS, 3, "0",
            "Share of the targets that a logistic regression on the entropy, fitted on rest and test, calls members. "
            f"{_ATTACK}", "2308.07707, 2205.08096"),
     *(_svc(feature) for feature in ("correctness", "confidence", "entropy", "modified_entropy", "probabilities")),
@@ -111,7 +111,7 @@ MAIN = (
            "The same with the Euclidean distance of probabilities.", "2003.02960, 2205.08096", small=True),
     Metric("completeness", "excess", "forget", "completeness", OUTPUTS, 3, "0",
            "Share of equal predictions, less the share between two reference models.", "Cao and Yang 2015"),
-    Metric("zrf_gap", "all", "forget", "ZRF", OUTPUTS, 3, "0",
+    Metric("zrf_gap", "all", "forget", "ZRF gap", OUTPUTS, 3, "0",
            "One minus the JS divergence to untrained models; rewards randomness. Minus the reference's.", "2205.08096"),
     *(_gap(split) for split in SPLITS),
     Metric("average_gap", "means", "", "average gap", GAPS, 2, "0",
@@ -121,10 +121,11 @@ MAIN = (
            "Product of one minus the absolute accuracy gaps on targets, rest and test.", "2406.01257"),
     Metric("tow_mia", "means", "", "ToW-MIA", GAPS, 3, "1",
            "The same with the SVC efficacy by confidence in place of the targets' accuracy.", "2406.01257"),
-    Metric("relearning_steps_gap", "on the request", "forget", "relearning, updates", AGAIN, 1, "0",
+    Metric("relearning_steps_gap", "on the request", "forget", "relearning, updates gap", AGAIN, 1, "0",
            "Updates of gradient descent on the request until nine tenths of what the originals know of it are back. "
            "Minus the reference's; negative = back sooner.", "1911.04933, 2201.05629"),
-    Metric("benign_relearning_steps_gap", "on similar samples", "forget", "benign relearning, updates", AGAIN, 1, "0",
+    Metric("benign_relearning_steps_gap", "on similar samples", "forget", "benign relearning, updates gap", AGAIN, 1,
+           "0",
            "The same with updates on the similar samples only.", "this project, after 2201.05629"),
     Metric("residual_knowledge", "gaussian", "forget", "residual knowledge", AGAIN, 2, "1",
            "Probability of the targets' labels at noisy inputs, over the reference's, at one radius.", "2601.22359"),
@@ -132,7 +133,7 @@ MAIN = (
            "Likeness of features, model beside model; debiased.", "1905.00414, 2010.15327"),
     Metric("knn_overlap", "k=10", None, "kNN overlap", FEATURES, 3, ALIKE,
            "Share of the 10 nearest neighbours that two feature spaces have in common.", "2405.07987"),
-    Metric("linear_probe_gap", "logistic", "forget", "linear probe", FEATURES, 3, "0",
+    Metric("linear_probe_gap", "logistic", "forget", "linear probe gap", FEATURES, 3, "0",
            "Accuracy on the targets of a logistic regression on the features, fitted on the rest. Minus the "
            "reference's.", "1610.01644"),
     Metric("neighbour_exposure", "online", "similar", "neighbours exposed", NEIGHBOURS, 3, "0",

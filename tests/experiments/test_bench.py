@@ -8,6 +8,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "experiments"))
 
+import _bench_audits as audit_bench
 import bench
 
 from unlearn_jax.errors import InputError
@@ -45,3 +46,15 @@ def test_bad_input_is_refused_before_anything_is_measured(changes, said, monkeyp
     monkeypatch.setattr(bench, "make_problem", None)
     with pytest.raises(InputError, match=said):
         bench.run(bench.Args(**changes))
+
+
+def test_metrics_of_audits_are_timed_and_written(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(bench, "use_every_core", lambda: None)
+    called = []
+    few = lambda: [audit_bench.Case("klom", "none", 2.0, lambda: called.append(1))]
+    monkeypatch.setattr(audit_bench, "cases", few)
+    bench.run(bench.Args(audits=True, json=tmp_path / "speed.json"))
+    assert len(called) == audit_bench.REPEATS + 1
+    (row,) = json.loads((tmp_path / "speed.json").read_text())["rows"]
+    assert (row["metric"], row["seconds"] >= 0) == ("klom", True)
+    assert "klom" in capsys.readouterr().out.splitlines()[-1]
