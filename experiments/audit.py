@@ -40,7 +40,7 @@ class Args:
     """prepared data; default $UNLEARN_JAX_DATA, else ~/tensorflow_datasets"""
     relearn_lr: float = 0.0
     """learning rate of relearning by gradient descent; 0 = ten times the recipe's (of an SGD recipe a fifth)"""
-    halves: int = 200
+    draws: int = 200
     """draws of members behind the interval of a figure of whole populations"""
     splits: int = 200
     """random splits behind a null band"""
@@ -64,7 +64,7 @@ def run(args: Args) -> None:
 
     use_every_core()
     keep_compiled_programs(Path("runs") / "compiled")
-    how = Precision(args.halves, args.splits, args.resamples, args.seed)
+    how = Precision(args.draws, args.splits, args.resamples, args.seed)
     command = shlex.join(["python", "experiments/audit.py", *sys.argv[1:]])
     with watched(args.quiet) as watch:
         if args.run is not None:

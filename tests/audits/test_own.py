@@ -111,5 +111,5 @@ def test_words_that_name_no_files_are_refused(words, said):
 
 
 def test_too_few_draws_are_refused_before_anything_is_read(tmp_path):
-    with pytest.raises(InputError, match="--halves is 3: give at least 20"):
+    with pytest.raises(InputError, match="--draws is 3: give at least 20"):
         audit_logits(["retrain=x.npz", "u=y.npz"], how=Precision(3, 200, 200))

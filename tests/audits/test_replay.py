@@ -29,7 +29,7 @@ CONFIG = StudyConfig(  # small in every way
     model_options=("widths=12",),
     hp=("gradient_ascent.lr=1e-4,1e30",),
 )
-HOW = Precision(halves=20, splits=20, resamples=40)
+HOW = Precision(draws=20, splits=20, resamples=40)
 
 
 @pytest.fixture(scope="module")

@@ -115,7 +115,7 @@ def fake_audit(folder, references=("oracle", "retrain"), curves=None, **manifest
         "members": {name: 8 for name in members if "oracle" in references or name not in ("oracle", "null")},
         "examples": {"forget": 6, "similar": 48, "test": 30},
         "methods": list(METHODS),
-        "precision": {"halves": 20, "splits": 20, "resamples": 50, "seed": 0},
+        "precision": {"draws": 20, "splits": 20, "resamples": 50, "seed": 0},
         "notes": ["null bands are made of populations like <oracle>"],
         "seconds_total": 12.5,
         "seconds": {"klom": 3.0},

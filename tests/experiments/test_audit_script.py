@@ -9,7 +9,7 @@ import pytest
 
 EXPERIMENTS = Path(__file__).resolve().parents[2] / "experiments"
 sys.path.insert(0, str(EXPERIMENTS))
-QUICK = ["--halves", "20", "--splits", "20", "--resamples", "40", "--quiet"]
+QUICK = ["--draws", "20", "--splits", "20", "--resamples", "40", "--quiet"]
 
 
 @pytest.fixture

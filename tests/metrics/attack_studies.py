@@ -1,6 +1,6 @@
 """Many synthetic studies at once: do the intervals of a figure hold its truth, and its null bands fresh populations?
 
-Studies stand side by side along the examples, so that one call of the figure serves all of them; `half_draws` and
+Studies stand side by side along the examples, so that one call of the figure serves all of them; `subset_draws` and
 `split_band` then see arrays of member numbers, and look up what was found for the members that they chose.
 """
 
@@ -9,7 +9,7 @@ import functools
 import numpy as np
 
 from unlearn_jax.metrics.bands import split_band, t_estimate
-from unlearn_jax.metrics.resampling import half_draws
+from unlearn_jax.metrics.resampling import subset_draws
 
 
 def noisy(rng, studies, members, examples, mean=0.0):
@@ -48,7 +48,7 @@ def covered(figure, populations, truth, *, roles=None, resamples=100, low=-np.in
     known, held = Remembered(figure, *populations), []
     for study in range(populations[0].shape[1]):
         own = functools.partial(known, study)
-        draws = half_draws(own, *known.numbers(), roles=roles, resamples=resamples)
+        draws = subset_draws(own, *known.numbers(), roles=roles, resamples=resamples)
         found = t_estimate(draws, low=low, high=high)
         held.append(found.ci_low <= truth <= found.ci_high)
     return np.mean(held)

@@ -16,7 +16,7 @@ from unlearn_jax.metrics.curves import (
     residual_knowledge_draws,
 )
 from unlearn_jax.metrics.relearn import ain, relearn_target, relearn_time
-from unlearn_jax.metrics.resampling import half_draws
+from unlearn_jax.metrics.resampling import subset_draws
 
 QUICK = settings(max_examples=25, deadline=None, database=None, derandomize=True)
 
@@ -249,7 +249,7 @@ def test_an_interval_of_the_anamnesis_index_over_members():
     rising = lambda rate: np.clip(np.arange(30) * rate * rng.uniform(0.7, 1.3, (10, 1)), 0, 1)
     found = ain(rising(0.1), rising(0.05), 1.0)
     ratio = lambda u, r: u.mean(axis=0) / r.mean(axis=0)
-    interval = t_estimate(half_draws(ratio, found.unlearned.steps[:, None], found.retrain.steps[:, None]))
+    interval = t_estimate(subset_draws(ratio, found.unlearned.steps[:, None], found.retrain.steps[:, None]))
     np.testing.assert_allclose(interval.value, found.value)
     assert interval.ci_members_low < found.value < interval.ci_members_high
 
@@ -374,6 +374,6 @@ def test_the_shared_tools_take_a_bin_as_the_docstring_says():
     rng = np.random.default_rng(5)
     u, r = recognised(rng, 6, 1, 12, 1.0)[:, 0], recognised(rng, 12, 1, 12)[:, 0]
     near = error_against_distance(u, r, np.arange(12.0), bins=2).bin == 0
-    found = t_estimate(half_draws(lambda a, b: error_of(a, b).mean(axis=0), u[:, near], r[:, near], resamples=40))
+    found = t_estimate(subset_draws(lambda a, b: error_of(a, b).mean(axis=0), u[:, near], r[:, near], resamples=40))
     np.testing.assert_allclose(found.value, error_against_distance(u, r, np.arange(12.0), bins=2).value[0])
     assert split_band(lambda a, b: error_of(a, b).mean(), r[:, near], splits=20).members == 6

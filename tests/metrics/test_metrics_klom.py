@@ -13,7 +13,7 @@ from unlearn_jax.metrics import resampling
 from unlearn_jax.metrics.bands import split_band, t_estimate
 from unlearn_jax.metrics.klom import klom, klom_summary
 from unlearn_jax.metrics.margin_distances import energy_distance, gaussian_kl, rank_effect, wasserstein_1
-from unlearn_jax.metrics.resampling import half_draws
+from unlearn_jax.metrics.resampling import subset_draws
 from unlearn_jax.metrics.summary import _generator
 
 QUICK = settings(max_examples=25, deadline=None, database=None, derandomize=True)
@@ -28,14 +28,14 @@ LEAST = [2, 2, 2, 4, 2, 1, 1, 1]  # members that each figure needs
 
 
 def study_intervals(figure, populations, *, resamples=80, roles=None, seed=0):
-    """`half_draws` with `t_estimate` of many studies at once: populations (members, studies, examples, ...).
+    """`subset_draws` with `t_estimate` of many studies at once: populations (members, studies, examples, ...).
 
     All studies draw the same members and examples, which changes nothing for any of them.
     """
     examples = populations[0].shape[2]
     whole = figure(*populations)  # (studies, examples)
-    plan = resampling._half_plan(populations, roles, seed, resamples, resampling.KEPT)
-    drawn = np.stack([figure(*parts) for parts in resampling._halves(populations, plan)])
+    plan = resampling._subset_plan(populations, roles, seed, resamples, resampling.KEPT)
+    drawn = np.stack([figure(*parts) for parts in resampling._subsets(populations, plan)])
     counts = resampling._example_counts(examples, None, seed, resamples)
     found = []
     for s in range(len(whole)):
@@ -92,7 +92,7 @@ def test_the_helpers_are_the_shared_tools_of_each_study():
     each = [gaussian_kl(u[:, s], none[:, s], variant="shared") for s in range(3)]
     np.testing.assert_allclose(shared_many(u, none), each)
     for s in range(3):
-        one = t_estimate(half_draws(energy_distance, u[:, s], none[:, s], resamples=30))
+        one = t_estimate(subset_draws(energy_distance, u[:, s], none[:, s], resamples=30))
         np.testing.assert_allclose(many[s], one, rtol=1e-9)
         band = split_band(lambda a, b: energy_distance(a, b).mean(), u[:, s], splits=40)
         np.testing.assert_allclose([low[s], high[s]], band[:2], rtol=1e-9, atol=1e-12)
@@ -333,7 +333,7 @@ def test_diverged_members_go_sure_ones_stay_and_too_few_say_nothing(figure, leas
 def test_intervals_of_a_few_members_are_nan_and_never_a_warning(figure, least):
     rng = np.random.default_rng(6)
     for members in range(1, 9):
-        found = t_estimate(half_draws(figure, *rng.normal(0, 1, (2, members, 3)), resamples=10))
+        found = t_estimate(subset_draws(figure, *rng.normal(0, 1, (2, members, 3)), resamples=10))
         assert np.isfinite(found.value) == (members >= least)
         assert np.isfinite(found.ci_members_low) == (members >= max(2, least + 1)), members  # one can be left out
 

@@ -11,7 +11,7 @@ from unlearn_jax.errors import InputError
 from unlearn_jax.metrics.arrays import log_softmax
 from unlearn_jax.metrics.bands import split_band, t_estimate
 from unlearn_jax.metrics.outputs import PAIRINGS, activation_distance, completeness, js_divergence, kl_to_reference, zrf
-from unlearn_jax.metrics.resampling import half_draws
+from unlearn_jax.metrics.resampling import subset_draws
 
 QUICK = settings(max_examples=20, deadline=None, database=None, derandomize=True)
 FIGURES = [kl_to_reference, js_divergence, activation_distance, completeness, zrf]
@@ -303,6 +303,6 @@ def test_the_shared_tools_take_the_figures_as_the_docstring_says():
     rng = np.random.default_rng(6)
     u, r = outputs(rng, 6), outputs(rng, 12)
     per_example = lambda a, b: js_divergence(a, b).mean(axis=0)
-    found = t_estimate(half_draws(per_example, u, r, resamples=40), low=0.0, high=1.0)
+    found = t_estimate(subset_draws(per_example, u, r, resamples=40), low=0.0, high=1.0)
     assert found.ci_low < found.value < found.ci_high
     assert split_band(lambda a, b: js_divergence(a, b).mean(), r, splits=20).members == 6

@@ -10,7 +10,7 @@ from unlearn_jax.errors import InputError
 from unlearn_jax.metrics.bands import t_estimate
 from unlearn_jax.metrics.entangling import entanglement, gradient_coupling, mmd
 from unlearn_jax.metrics.representation import knn_overlap, linear_cka, linear_probe, weight_distance
-from unlearn_jax.metrics.resampling import half_draws_pooled
+from unlearn_jax.metrics.resampling import subset_draws_pooled
 
 QUICK = settings(max_examples=20, deadline=None, database=None, derandomize=True)
 
@@ -358,7 +358,7 @@ def test_intervals_over_members_and_examples_hold_what_they_promise(name):
     found = []
     for study in range(200):
         pair = pooled_study(rng, name, members, examples)
-        draws = half_draws_pooled(POOLED[name], *pair, examples=names, roles=("one", "one"), seed=study, resamples=60)
+        draws = subset_draws_pooled(POOLED[name], *pair, examples=names, roles=("one", "one"), seed=study, resamples=60)
         found.append(t_estimate(draws))
     covered = held(found, truth)
     assert 0.91 <= covered <= 0.98, covered

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from unlearn_jax.errors import InputError
 from unlearn_jax.metrics.bands import split_band, t_estimate
-from unlearn_jax.metrics.resampling import half_draws, half_draws_pooled
+from unlearn_jax.metrics.resampling import subset_draws, subset_draws_pooled
 from unlearn_jax.metrics.summary import Draws
 
 QUICK = settings(max_examples=40, deadline=None, database=None, derandomize=True)
@@ -29,7 +29,7 @@ def noisy(rng, members, examples, mean=0.0):
 @pytest.mark.parametrize("kept", [0.5, 0.75])
 def test_the_spread_of_the_draws_is_the_standard_error_of_a_mean(sizes, kept):
     u, none = (noisy(np.random.default_rng(s), n, 50) for s, n in zip((0, 1), sizes))
-    draws = half_draws(mean_gap, u, none, resamples=4000, kept=kept)
+    draws = subset_draws(mean_gap, u, none, resamples=4000, kept=kept)
     expected = sum(x.mean(axis=1).var(ddof=1) / len(x) for x in (u, none))
     assert draws.members.var() == pytest.approx(expected, rel=0.06)
     assert draws.members.mean() == pytest.approx(draws.value)
@@ -42,7 +42,7 @@ def test_the_variance_of_members_and_examples_is_that_of_the_two_way_layout():
     for study in range(200):
         rng = np.random.default_rng([4, study])
         u, none = noisy(rng, 8, 10, rng.normal(0, 0.5, 10)), noisy(rng, 8, 10)
-        found.append(half_draws(mean_gap, u, none, seed=study, resamples=100).both.var())
+        found.append(subset_draws(mean_gap, u, none, seed=study, resamples=100).both.var())
     assert np.mean(found) == pytest.approx(2 * (0.49 + 1.0 / 10) / 8 + 0.25 / 10, rel=0.1)
 
 
@@ -52,16 +52,16 @@ def test_degrees_of_freedom_are_those_of_welch():
         a, b = wide * rng.normal(0, 1, (6, 1)), rng.normal(0, 1, (30, 1))
         parts = [x.var(ddof=1) / len(x) for x in (a, b)]
         expected = sum(parts) ** 2 / (parts[0] ** 2 / 5 + parts[1] ** 2 / 29)
-        assert half_draws(mean_gap, a, b, resamples=4000).freedom == pytest.approx(expected, rel=0.1)
+        assert subset_draws(mean_gap, a, b, resamples=4000).freedom == pytest.approx(expected, rel=0.1)
     assert scipy.stats.ttest_ind(a, b, equal_var=False).df[0] == pytest.approx(expected)
 
 
 def test_populations_that_draw_the_same_members_count_once():
     u = noisy(np.random.default_rng(4), 9, 5)
-    draws = half_draws(mean_gap, 3.0 * u, u, roles=("original", "original"))
+    draws = subset_draws(mean_gap, 3.0 * u, u, roles=("original", "original"))
     assert draws.freedom == pytest.approx(8.0)
     expected = (2.0 * u.mean(axis=1)).var(ddof=1) / 9
-    assert half_draws(mean_gap, 3.0 * u, u, roles=("original",) * 2, resamples=4000).members.var() == pytest.approx(
+    assert subset_draws(mean_gap, 3.0 * u, u, roles=("original",) * 2, resamples=4000).members.var() == pytest.approx(
         expected, rel=0.08
     )
 
@@ -71,15 +71,15 @@ def test_what_pairs_of_members_bring_is_not_counted_three_times():
     square, spread = lambda x: x.mean(axis=0) ** 2, []
     for study in range(300):
         x = np.random.default_rng([5, study]).normal(0, 1, (10, 1))
-        spread.append([half_draws(square, x, seed=study, resamples=40, kept=k).members.var() for k in (0.5, 0.75)])
+        spread.append([subset_draws(square, x, seed=study, resamples=40, kept=k).members.var() for k in (0.5, 0.75)])
     assert (np.mean(spread, axis=0) > 2 / 100).all() and (np.mean(spread, axis=0) < 5.2 / 100).all()
 
 
 def test_pooled_draws_of_a_mean_are_those_of_the_per_example_kind():
     u, none = (noisy(np.random.default_rng(s), 9, 6) for s in (2, 3))
     groups = np.array([0, 0, 1, 1, 2, 2])
-    one = half_draws(mean_gap, u, none, clusters=groups)
-    other = half_draws_pooled(lambda a, b: mean_gap(a, b).mean(), u, none, clusters={"examples": groups})
+    one = subset_draws(mean_gap, u, none, clusters=groups)
+    other = subset_draws_pooled(lambda a, b: mean_gap(a, b).mean(), u, none, clusters={"examples": groups})
     np.testing.assert_allclose(one.members, other.members)
     assert one.clusters == other.clusters == 3 and one.freedom == pytest.approx(other.freedom)
     apart, whole = one.both - one.members, other.both - other.members  # without the interaction, and with it
@@ -90,14 +90,14 @@ def test_pooled_draws_of_a_mean_are_those_of_the_per_example_kind():
 
 def test_populations_of_one_role_draw_the_same_members():
     u = noisy(np.random.default_rng(4), 10, 4)
-    draws = half_draws(mean_gap, u, u + 1.0, roles=("original", "original"))
+    draws = subset_draws(mean_gap, u, u + 1.0, roles=("original", "original"))
     np.testing.assert_allclose(draws.members, -1.0)
-    assert half_draws(mean_gap, u, u + 1.0).members.std() > 0.1
+    assert subset_draws(mean_gap, u, u + 1.0).members.std() > 0.1
 
 
 def test_populations_of_other_examples_draw_their_own():
     one, other = (noisy(np.random.default_rng(s), 8, n) for s, n in ((5, 4), (6, 7)))
-    draws = half_draws_pooled(lambda a, b: a.mean() - b.mean(), one, other, examples=("forget", "test"))
+    draws = subset_draws_pooled(lambda a, b: a.mean() - b.mean(), one, other, examples=("forget", "test"))
     assert np.isfinite(draws.both).all() and draws.clusters == 4
 
 
@@ -112,7 +112,7 @@ def test_t_intervals_hold_their_truth(members, examples, wide):
         rng = np.random.default_rng([*members, study])
         pull = rng.normal(0.5, 0.6, examples)
         u, none = pull + wide * noisy(rng, members[0], examples), noisy(rng, members[1], examples)
-        found = t_estimate(half_draws(mean_gap, u, none, seed=study, resamples=100))
+        found = t_estimate(subset_draws(mean_gap, u, none, seed=study, resamples=100))
         held += found.ci_low <= 0.5 <= found.ci_high
     assert 0.91 <= held / 200 <= 0.98
 
@@ -133,7 +133,7 @@ def test_t_intervals_of_bent_figures_hold_what_is_expected_at_their_size(figure)
     truth = np.mean([figure(*populations(np.random.default_rng([8, s]))).mean() for s in range(2000)])
     held = 0
     for study in range(200):
-        draws = half_draws(figure, *populations(np.random.default_rng([7, study])), seed=study, resamples=100)
+        draws = subset_draws(figure, *populations(np.random.default_rng([7, study])), seed=study, resamples=100)
         found = t_estimate(draws, low=0.0)
         held += found.ci_low <= truth <= found.ci_high
     assert 0.91 <= held / 200 <= 0.98
@@ -157,7 +157,7 @@ def test_areas_near_one_are_held_on_the_logit_scale(shift):
     truth = np.mean([area(*two_sets(np.random.default_rng([9, s]), shift)) for s in range(1000)])
     held = 0
     for study in range(200):
-        draws = half_draws_pooled(area, *two_sets(np.random.default_rng([10, study]), shift),
+        draws = subset_draws_pooled(area, *two_sets(np.random.default_rng([10, study]), shift),
                                   examples=("forget", "test"), roles=("u", "u"), seed=study, resamples=60)  # fmt: skip
         found = t_estimate(draws, low=0.0, high=1.0, scale="logit")
         held += found.ci_low <= truth <= found.ci_high
@@ -199,7 +199,7 @@ def test_unknown_scales_and_shares_are_refused():
         t_estimate(draws, scale="logit", low=0.0)
     for kept in (0.0, 1.0):
         with pytest.raises(InputError, match="share of the members"):
-            half_draws(mean_gap, np.zeros((3, 2)), np.zeros((3, 2)), kept=kept)
+            subset_draws(mean_gap, np.zeros((3, 2)), np.zeros((3, 2)), kept=kept)
 
 
 @settings(QUICK, max_examples=15)
@@ -207,33 +207,33 @@ def test_unknown_scales_and_shares_are_refused():
 def test_intervals_follow_a_shift_and_a_scale(seed, members, examples, shift, scale):
     rng = np.random.default_rng(seed)
     u, none = noisy(rng, members, examples), noisy(rng, members + 1, examples)
-    before = t_estimate(half_draws(mean_gap, u, none, resamples=80))
-    after = t_estimate(half_draws(mean_gap, scale * u + shift, scale * none, resamples=80))
+    before = t_estimate(subset_draws(mean_gap, u, none, resamples=80))
+    after = t_estimate(subset_draws(mean_gap, scale * u + shift, scale * none, resamples=80))
     np.testing.assert_allclose(after[:5], scale * np.asarray(before[:5]) + shift, rtol=1e-6, atol=1e-6)
     assert before.ci_low <= before.value <= before.ci_high
 
 
 def test_constant_populations_have_a_point_and_undefined_figures_nothing():
     same = np.full((5, 4), 3.0)
-    assert t_estimate(half_draws(mean_gap, same, same, resamples=20))[:5] == (0.0,) * 5
-    nothing = t_estimate(half_draws(lambda u: np.full(u.shape[1], np.nan), same, resamples=20))
+    assert t_estimate(subset_draws(mean_gap, same, same, resamples=20))[:5] == (0.0,) * 5
+    nothing = t_estimate(subset_draws(lambda u: np.full(u.shape[1], np.nan), same, resamples=20))
     assert np.isnan(nothing[:5]).all()
-    pooled = t_estimate(half_draws_pooled(lambda u: np.nan, same, resamples=20))
+    pooled = t_estimate(subset_draws_pooled(lambda u: np.nan, same, resamples=20))
     assert np.isnan(pooled[:5]).all()
 
 
 def test_a_population_without_members_says_nothing_and_roles_must_fit():
     u, none = np.zeros((0, 4)), np.ones((3, 4))
-    for draws in (half_draws(mean_gap, u, none, resamples=9), half_draws_pooled(np.mean, u, resamples=9)):
+    for draws in (subset_draws(mean_gap, u, none, resamples=9), subset_draws_pooled(np.mean, u, resamples=9)):
         assert draws.n == 0 and np.isnan(t_estimate(draws)[:5]).all() and len(draws.both) == 9
     with pytest.raises(InputError, match="1 roles for 2"):
-        half_draws(mean_gap, none, none, roles=("u",))
+        subset_draws(mean_gap, none, none, roles=("u",))
 
 
 def test_draws_that_are_not_defined_are_left_out():
     x = noisy(np.random.default_rng(9), 6, 4)
     figure = lambda u: np.where((u == x[0]).all(axis=1).any() & (u == x[1]).all(axis=1).any(), np.nan, u.mean(axis=0))
-    draws = half_draws(lambda u: figure(u) if len(u) < 6 else u.mean(axis=0), x, kept=0.5)
+    draws = subset_draws(lambda u: figure(u) if len(u) < 6 else u.mean(axis=0), x, kept=0.5)
     assert 0 < np.isnan(draws.members).sum() < 400 and np.isfinite(t_estimate(draws)[:5]).all()
 
 
@@ -253,9 +253,9 @@ def test_bands_from_an_oracle_of_twice_the_size_hold_fresh_populations():
 
 def test_intervals_stay_within_the_range_and_one_member_tells_no_spread():
     u = noisy(np.random.default_rng(7), 6, 4)
-    found = t_estimate(half_draws(mean_gap, u, u + 1.0), low=-1.2, high=-0.9)
+    found = t_estimate(subset_draws(mean_gap, u, u + 1.0), low=-1.2, high=-0.9)
     assert found.ci_low == -1.2 and found.ci_high == -0.9
-    alone = t_estimate(half_draws(mean_gap, u[:1], u[1:2]))
+    alone = t_estimate(subset_draws(mean_gap, u[:1], u[1:2]))
     assert np.isnan([alone.ci_members_low, alone.ci_members_high]).all() and np.isfinite(alone.ci_low)
 
 

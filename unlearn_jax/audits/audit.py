@@ -27,7 +27,7 @@ from unlearn_jax.scoring import REFERENCES
 from unlearn_jax.setup import SILENT, Watch
 
 DEFAULT = Precision()
-LEAST = {"halves": 20, "splits": 20, "resamples": 20}
+LEAST = {"draws": 20, "splits": 20, "resamples": 20}
 
 
 def audit_study(

@@ -11,13 +11,13 @@ import numpy as np
 from unlearn_jax.audits.records import NO_BAND
 from unlearn_jax.metrics import Draws, Estimate, Values, combine, mean_draws
 from unlearn_jax.metrics.bands import SPLITS, NullBand, split_band
-from unlearn_jax.metrics.resampling import HALVES, half_draws
+from unlearn_jax.metrics.resampling import DRAWS, subset_draws
 
 
 class Precision(NamedTuple):
     """How many draws stand behind an interval and a band."""
 
-    halves: int = HALVES
+    draws: int = DRAWS
     splits: int = SPLITS
     resamples: int = 2000
     seed: int = 0
@@ -108,7 +108,7 @@ def pair_draws(
     found = []
     for request, (parts, own) in enumerate(zip(populations, clusters)):
         one = functools.partial(figure, request=request)
-        draws = half_draws(one, *parts, clusters=own, roles=roles, seed=how.seed + request, resamples=how.halves)
+        draws = subset_draws(one, *parts, clusters=own, roles=roles, seed=how.seed + request, resamples=how.draws)
         alive = [int((~np.isnan(p).reshape(len(p), -1).any(axis=1)).sum()) for p in parts]
         found.append(draws._replace(n=min(alive)))
     return averaged(found)

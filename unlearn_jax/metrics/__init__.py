@@ -1,7 +1,7 @@
 """Metrics on plain arrays (members x examples, or logits), each with intervals and null bands; no model, no device.
 
 Margins, the log-odds of the true label, come from logits by `margin`. Per-example functions return arrays, others named
-tuples or numbers. Intervals: `half_draws` with `t_estimate` for figures of whole populations, `mean_draws` with
+tuples or numbers. Intervals: `subset_draws` with `t_estimate` for figures of whole populations, `mean_draws` with
 `combine` for means over members and examples, `bootstrap_interval` for others. Null bands: `split_band`, `null_band`.
 """
 
@@ -129,8 +129,8 @@ from unlearn_jax.metrics.representation import (
     weight_distance,
 )
 from unlearn_jax.metrics.resampling import (
-    half_draws,
-    half_draws_pooled,
+    subset_draws,
+    subset_draws_pooled,
 )
 from unlearn_jax.metrics.residual import (
     Identifiability,
@@ -242,8 +242,8 @@ __all__ = [
     "forgetting_score",
     "gaussian_kl",
     "gradient_coupling",
-    "half_draws",
-    "half_draws_pooled",
+    "subset_draws",
+    "subset_draws_pooled",
     "identifiability",
     "influence_span",
     "js_divergence",

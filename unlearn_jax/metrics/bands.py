@@ -22,7 +22,7 @@ def t_estimate(
     bring, which adds to it.
 
     Args:
-        draws: of `half_draws` or `half_draws_pooled`, or a function of several made from the same seed.
+        draws: of `subset_draws` or `subset_draws_pooled`, or a function of several made from the same seed.
         low: smallest value that the figure can have.
         high: largest value.
         level: of the interval.

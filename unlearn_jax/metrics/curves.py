@@ -12,7 +12,7 @@ import numpy as np
 
 from unlearn_jax.errors import InputError, choose
 from unlearn_jax.metrics.arrays import same_examples
-from unlearn_jax.metrics.resampling import HALVES, half_draws
+from unlearn_jax.metrics.resampling import DRAWS, subset_draws
 from unlearn_jax.metrics.summary import Draws
 
 PAIRINGS = ("all", "matched", "mean")
@@ -63,7 +63,7 @@ def residual_knowledge_draws(
     roles: tuple[str, str] = ("original", "reference"),
     clusters: np.ndarray | None = None,
     seed: int = 0,
-    resamples: int = HALVES,
+    resamples: int = DRAWS,
 ) -> list[Draws]:
     """Draws of the ratio at each radius, for `t_estimate` with ``low=0``; arguments as in `residual_knowledge`.
 
@@ -76,7 +76,7 @@ def residual_knowledge_draws(
         resamples: number of draws.
 
     Returns:
-        One `Draws` a radius: halves of the members, clusters with replacement, the same examples above and below. With
+        One `Draws` a radius: subsets of the members, clusters with replacement, the same examples above and below. With
         a single member (of either) its spread is not known, and the interval too narrow; without one, NaN.
 
     Example:
@@ -93,7 +93,7 @@ def residual_knowledge_draws(
     out = []
     for radius in range(u.shape[2]):
         mean = lambda x: x.mean(axis=0)
-        top, bottom = (half_draws(mean, x[..., radius], roles=(role,), **setting) for x, role in zip((u, r), roles))
+        top, bottom = (subset_draws(mean, x[..., radius], roles=(role,), **setting) for x, role in zip((u, r), roles))
         parts = [
             _ratio(np.asarray(getattr(top, k)), np.asarray(getattr(bottom, k))) for k in ("value", "both", "members")
         ]
@@ -157,7 +157,7 @@ def error_against_distance(p_unlearned, p_reference, distance, *, bins: int = 8,
             member i with member i (a diverged one goes with its partner); ``mean`` = of the mean predictions.
 
     Returns:
-        `DistanceCurve`. For intervals of a bin: `half_draws` with ``lambda u, r: error_of(u, r).mean(axis=0)`` on its
+        `DistanceCurve`. For intervals of a bin: `subset_draws` with ``lambda u, r: error_of(u, r).mean(axis=0)`` on its
         examples. Constant distances: one bin. Without a member on a side: NaN.
 
     Raises:

@@ -2,7 +2,7 @@
 
 Members of each array and clusters of examples are drawn with replacement, as in `unlearn_jax.metrics.summary`, whose
 draws these are. The figure is called once a draw: for means, `mean_draws` and `combine` are much faster; a figure that
-a member drawn twice spoils (KLOM, attacks) belongs to `half_draws`.
+a member drawn twice spoils (KLOM, attacks) belongs to `subset_draws`.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ are 6.4 nats apart at 8 members, 3.9 at 16, 1.7 at 32, .33 at 100 and .14 at 200
 0 and 1/2 at any number of members where nothing differs, `gaussian_kl` with ``variant="unbiased"`` to 0 where margins
 are normal.
 
-Intervals: `half_draws` with `t_estimate`. They speak of the figure to be expected at this number of members, and are
+Intervals: `subset_draws` with `t_estimate`. They speak of the figure to be expected at this number of members, and are
 wider than they need be where nothing differs, for a distance has no first-order noise at its least: there, look at
 the band. A band from an oracle of twice the members holds 90% of null populations for KLOM and the Wasserstein distance
 at 8 members, 93 to 95% for the others and at 32; one from three times the members 93 to 95% for all.

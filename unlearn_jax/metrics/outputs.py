@@ -14,7 +14,7 @@ on average away from the reference, example by example. Which members are compar
 * ``mean``: the two mean predictions, (1, n). Smaller, and falls with more members where nothing differs.
 
 Rows share the reference, so means over rows alone understate the interval: use
-``half_draws(lambda u, r: js_divergence(u, r).mean(axis=0), u, r)`` with `t_estimate`; for ``matched`` with one role
+``subset_draws(lambda u, r: js_divergence(u, r).mean(axis=0), u, r)`` with `t_estimate`; for ``matched`` with one role
 for both, so that partners are drawn together.
 
 Odd input is the same for all: a member with a NaN is left out, an infinite logit is a sure answer, a log-probability

@@ -2,7 +2,7 @@
 
 Methods that forget often change the last layer alone; these look beneath it. Features are (n, d) of one model, or
 (members, n, d) of a population; then the answer has a leading member axis, and member i is compared with member i of
-the other argument (or with its only one). For means over members: `half_draws` or `half_draws_pooled` with one role
+the other argument (or with its only one). For means over members: `subset_draws` or `subset_draws_pooled` with one role
 for both, so that partners are drawn together.
 
 Odd input is the same for all: a model with a value that is not finite has diverged, and its answer is NaN (nothing is

@@ -17,17 +17,17 @@ import numpy as np
 from unlearn_jax.errors import InputError
 from unlearn_jax.metrics.summary import Draws, _generator, cluster_counts
 
-HALVES = 400  # draws behind an interval
+DRAWS = 400  # draws behind an interval
 KEPT = 0.75  # share of the members in each draw
 
 
-def half_draws(
+def subset_draws(
     figure: Callable[..., np.ndarray],
     *populations: np.ndarray,
     clusters: np.ndarray | None = None,
     roles: Sequence[str] | None = None,
     seed: int = 0,
-    resamples: int = HALVES,
+    resamples: int = DRAWS,
     kept: float = KEPT,
 ) -> Draws:
     """Draws of the mean over examples of a per-example figure of whole populations.
@@ -61,14 +61,14 @@ def half_draws(
     Example:
         >>> import numpy as np
         >>> spread = lambda x: x.std(axis=0)
-        >>> half_draws(spread, np.array([[0.0], [2.0], [0.0], [2.0]]), resamples=20).value
+        >>> subset_draws(spread, np.array([[0.0], [2.0], [0.0], [2.0]]), resamples=20).value
         1.0
     """
     if not all(map(len, populations)):
         return _nothing(populations, clusters, resamples)
     whole = np.asarray(figure(*populations), np.float64)
-    plan = _half_plan(populations, roles, seed, resamples, kept)
-    by_example = _centred(_told(np.stack([figure(*parts) for parts in _halves(populations, plan)]), plan), plan)
+    plan = _subset_plan(populations, roles, seed, resamples, kept)
+    by_example = _centred(_told(np.stack([figure(*parts) for parts in _subsets(populations, plan)]), plan), plan)
     found = _members_part(by_example.mean(axis=1), plan)
     counts = _example_counts(len(whole), clusters, seed, resamples)
     by_clusters = counts @ whole / counts.sum(axis=1)
@@ -76,14 +76,14 @@ def half_draws(
     return _joined(whole.mean(), found, by_clusters, populations, _count(len(whole), clusters), twice)
 
 
-def half_draws_pooled(
+def subset_draws_pooled(
     figure: Callable[..., float],
     *populations: np.ndarray,
     examples: Sequence[str] | None = None,
     clusters: dict[str, np.ndarray] | None = None,
     roles: Sequence[str] | None = None,
     seed: int = 0,
-    resamples: int = HALVES,
+    resamples: int = DRAWS,
     kept: float = KEPT,
 ) -> Draws:
     """Draws of a figure of whole populations that pools its examples: the area under one ROC curve, CKA, MMD.
@@ -93,29 +93,29 @@ def half_draws_pooled(
         populations: each (members, examples, ...).
         examples: name of each population's examples; those of one name draw the same. None = all are the same ones.
         clusters: by that name, each example's cluster number; each its own where the name is not there.
-        roles: as in `half_draws`.
+        roles: as in `subset_draws`.
         seed: of the draws.
         resamples: number of draws.
-        kept: as in `half_draws`.
+        kept: as in `subset_draws`.
 
     Returns:
-        `Draws` as of `half_draws`, but for what members bring to each cluster apart: it counts in both parts, and makes
-        intervals wide where it is most of the variance.
+        `Draws` as of `subset_draws`, but for what members bring to each cluster apart: it counts in both parts, and
+        makes intervals wide where it is most of the variance.
 
     Raises:
         InputError: a share outside (0, 1).
 
     Example:
         >>> import numpy as np
-        >>> half_draws_pooled(np.std, np.array([[0.0, 1.0], [0.0, 1.0]]), resamples=20).value
+        >>> subset_draws_pooled(np.std, np.array([[0.0, 1.0], [0.0, 1.0]]), resamples=20).value
         0.5
     """
     names, clusters = list(examples or ["examples"] * len(populations)), clusters or {}
     sizes = {name: population.shape[1] for name, population in zip(names, populations)}
     if not all(map(len, populations)):
         return _nothing(populations, None, resamples)
-    plan = _half_plan(populations, roles, seed, resamples, kept)
-    drawn = _told(np.asarray([figure(*parts) for parts in _halves(populations, plan)]), plan)
+    plan = _subset_plan(populations, roles, seed, resamples, kept)
+    drawn = _told(np.asarray([figure(*parts) for parts in _subsets(populations, plan)]), plan)
     found = _members_part(_centred(drawn, plan), plan)
     counts = {k: _example_counts(n, clusters.get(k), seed, resamples, i) for i, (k, n) in enumerate(sizes.items())}
     by_clusters = np.empty(resamples)
@@ -140,7 +140,7 @@ class _Plan(NamedTuple):
     kept: float
 
 
-def _half_plan(populations, roles, seed: int, resamples: int, kept: float) -> _Plan:
+def _subset_plan(populations, roles, seed: int, resamples: int, kept: float) -> _Plan:
     """A random part of the members for every draw.
 
     Where ``kept`` n is no whole number the two next to it are mixed so that the mean of 1 / size is 1 / (kept n): then
@@ -158,12 +158,12 @@ def _half_plan(populations, roles, seed: int, resamples: int, kept: float) -> _P
         low = max(1, int(kept * n))
         share = min(1.0, low * ((low + 1) / (kept * n) - 1.0))
         size = np.minimum(n, np.where(turn < share, low, low + 1))
-        place = _generator(seed, "half", role, n).random((resamples, n)).argsort(axis=1).argsort(axis=1)
+        place = _generator(seed, "subset", role, n).random((resamples, n)).argsort(axis=1).argsort(axis=1)
         included[role, n] = place < size[:, None]
     return _Plan(included, keys, kept)
 
 
-def _halves(populations, plan: _Plan) -> Iterator[list[np.ndarray]]:
+def _subsets(populations, plan: _Plan) -> Iterator[list[np.ndarray]]:
     """The populations with the members of each draw."""
     masks = [plan.included[key] for key in plan.keys]
     for r in range(len(masks[0])):

@@ -85,8 +85,8 @@ def u_lira_cross_fitted(unlearned, reference, *, folds: int = 2, seed: int = 0) 
         model is compared with one whose score it helped to fit, which takes .006 off the .5 of 8 + 8 models alike.
         The pooled figures, ruled by pairs of different examples, pool folds too. NaN where a population has so few
         members that a fit has fewer than two of a kind (four members are enough for two folds). Fewer models behind a
-        fit make a weaker attack: compare figures of one size, and give the null band. Intervals of `half_draws` are on
-        the safe side: they held .98 with 20 members and two folds, .96 with 32.
+        fit make a weaker attack: compare figures of one size, and give the null band. Intervals of `subset_draws` are
+        on the safe side: they held .98 with 20 members and two folds, .96 with 32.
 
     Raises:
         InputError: arrays that are not (members, n) of the same examples, or fewer than two folds.
@@ -179,7 +179,7 @@ def neighbour_exposure(unlearned, original, out, *, folds: int = 2, seed: int = 
 
     Returns:
         `Exposure`. The difference shares members and shadows; for its interval, draw ``unlearned`` and ``original``
-        under one role: ``half_draws(lambda *p: neighbour_exposure(*p).per_example, u, o, none, roles=("original",
+        under one role: ``subset_draws(lambda *p: neighbour_exposure(*p).per_example, u, o, none, roles=("original",
         "original", "oracle"))``. NaN where a fit has fewer than two models of a kind. Members with a NaN are left out;
         infinite margins count as 100 nats; constant margins give .5. With equal margins before and after it is exactly
         0. The intervals are on the safe side: they held .97 to .99 in trials with 20 to 32 members.
