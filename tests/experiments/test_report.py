@@ -190,6 +190,12 @@ def page(run):
     return report.write_report(run).read_text()
 
 
+@pytest.fixture
+def unsaved(monkeypatch):
+    """Figures are drawn but not written out as SVG, which is most of a page's time: for tests of words and tables."""
+    monkeypatch.setattr("reporting.sections.inline_svg", lambda *given: "<svg></svg>")
+
+
 def edit(run, change):
     """Rewrite summary.csv with `change(row) -> row or None`."""
     with (run / "summary.csv").open(newline="") as file:
@@ -249,7 +255,7 @@ def test_answer_and_findings_quote_the_intervals(page):
     assert "First place is not settled: over the draws its rank goes from" in page
 
 
-def test_placebo_agrees_where_the_paired_difference_includes_none(tmp_path):
+def test_placebo_agrees_where_the_paired_difference_includes_none(tmp_path, unsaved):
     run = fake_run(tmp_path / "run", levels=(4,))
     same = lambda r: r["method"] == "placebo" and r["metric"] == "residual_difference"
     edit(run, lambda r: r | ({"mean": "0.001", "ci_low": "-0.02", "ci_high": "0.02"} if same(r) else {}))
@@ -257,14 +263,14 @@ def test_placebo_agrees_where_the_paired_difference_includes_none(tmp_path):
     assert "the copies carry it, not the size of the training set" in text
 
 
-def test_first_place_is_settled_where_the_ranks_say_so(tmp_path):
+def test_first_place_is_settled_where_the_ranks_say_so(tmp_path, unsaved):
     run = fake_run(tmp_path / "run", levels=(4,))
     first = lambda r: r["metric"] == "distance_rank" and r["method"] == "neggrad_plus"
     edit(run, lambda r: r | ({"ci_low": "1", "ci_high": "1"} if first(r) else {}))
     assert "First place among the 5 is settled." in report.write_report(run).read_text()
 
 
-def test_an_upper_bound_is_told_apart_from_the_methods(tmp_path):
+def test_an_upper_bound_is_told_apart_from_the_methods(tmp_path, unsaved):
     methods = METHODS | {"oracle_matching": (0.02, 0.03, -1.0, 0.1, 0.2)}
     text = report.write_report(fake_run(tmp_path / "run", levels=(4,), methods=methods)).read_text()
     assert "<code>neggrad_plus</code> came closest to the oracle" in text
@@ -275,7 +281,7 @@ def test_an_upper_bound_is_told_apart_from_the_methods(tmp_path):
     assert "came closest" not in text and "and so apart" in text
 
 
-def test_claims_shrink_with_the_evidence(tmp_path):
+def test_claims_shrink_with_the_evidence(tmp_path, unsaved):
     run = fake_run(tmp_path / "run", levels=(4,))
     edit(
         run,
@@ -291,7 +297,7 @@ def test_claims_shrink_with_the_evidence(tmp_path):
     assert "the original and the oracle differ too little" in report.write_report(run).read_text()
 
 
-def test_several_requests_are_told_by_their_own_numbers(tmp_path):
+def test_several_requests_are_told_by_their_own_numbers(tmp_path, unsaved):
     run = fake_run(tmp_path / "run", levels=(4,))
     manifest = json.loads((run / "manifest.json").read_text())
     manifest["config"] |= {"requests": 4}
@@ -301,7 +307,7 @@ def test_several_requests_are_told_by_their_own_numbers(tmp_path):
     assert "30 a request atypical" in text and "32 (8 a request)" in text
 
 
-def test_reused_population_is_reported(tmp_path):
+def test_reused_population_is_reported(tmp_path, unsaved):
     run = fake_run(tmp_path / "run", levels=(0, 4))
     zero = lambda r: r["metric"] == "residual_influence" and r["method"] == "retrain" and r["copies"] == "0"
     edit(run, lambda r: r | ({"mean": "0.0"} if zero(r) else {}))
@@ -408,7 +414,7 @@ def test_diverged_everywhere_goes_last(tmp_path):
     assert list(rows)[-1] == "scrub" and rows["scrub"][:2] == ["–", "–"]
 
 
-def test_vmapped_settings_and_requests_are_kept_apart(tmp_path):
+def test_vmapped_settings_and_requests_are_kept_apart(tmp_path, unsaved):
     run = fake_run(tmp_path / "run", levels=(4,))
     extra = [r | {"setting": "alpha=0.5"} for r in fake_rows((4,), METHODS) if r["method"] == "scrub"]
     single = [r | {"request": "0", "mean": 99.0} for r in fake_rows((4,), METHODS)]
@@ -418,7 +424,7 @@ def test_vmapped_settings_and_requests_are_kept_apart(tmp_path):
     assert "scrub (alpha=0.5)" in text and "99.00" not in words
 
 
-def test_smallest_identified_fraction_is_shown_and_the_others_named(tmp_path):
+def test_smallest_identified_fraction_is_shown_and_the_others_named(tmp_path, unsaved):
     run = fake_run(tmp_path / "run", levels=(4,))
     most = [r | {"gamma": 0.6, "mean": 77.0} for r in fake_rows((4,), METHODS) if r["method"] != "oracle"]
     least = [r | ({"gamma": 0.6} if r["method"] == "oracle" else {}) for r in fake_rows((4,), METHODS)]

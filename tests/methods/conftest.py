@@ -8,6 +8,7 @@ import toy
 from steps import nudged
 
 from unlearn_jax.population import program as programs
+from unlearn_jax.population import run as runner
 from unlearn_jax.population.plans import uniform_plan
 from unlearn_jax.population.run import Options
 
@@ -15,10 +16,14 @@ from unlearn_jax.population.run import Options
 @pytest.fixture(scope="module", autouse=True)
 def quick(request):
     """Programs that compile soon, unless the slow tests were asked for as well (``-m ""``)."""
-    with toy.quick_programs(request.config.getoption("markexpr") == "not slow"):
+    quick = request.config.getoption("markexpr") == "not slow"
+    with toy.quick_programs(quick), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(runner, "SEGMENTS", 3)  # twenty calls a run are what takes the time of a run of twenty updates
         yield
-    programs.COMPILED.clear()  # a process may hold 65,530 memory maps, of which a program takes about a hundred
-    jax.clear_caches()
+    if len(toy.COMPILED) > (250 if quick else 0):  # a process may hold 65,530 memory maps, a program takes 50 or 100
+        programs.COMPILED.clear()
+        jax.clear_caches()
+        toy.COMPILED.clear()
 
 
 @functools.cache
