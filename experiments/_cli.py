@@ -92,9 +92,8 @@ def watched(quiet: bool):
                 current["base"] += current["seen"]
             current["seen"] = examples
             rate = (current["base"] + examples) / max(time.perf_counter() - current["start"], 1e-9)
-            bar.update(
-                current["task"], completed=round(done, 1), rate=f"{rate:,.0f} ex/s" if examples else "from store"
-            )
+            shown = f"{rate:,.0f} ex/s" if current["base"] + examples else ""  # read back from the store, or no updates
+            bar.update(current["task"], completed=round(done, 1), rate=shown)
 
         yield Watch(stage, advance, lambda text: bar.console.print(text))
     finally:

@@ -8,7 +8,7 @@ for the null bands, and the battery looks at answers, weights, features, gradien
 the largest number of copies. Of your own models it takes logits: each .npz holds `logits` (members, examples, classes);
 one of them also `labels` and `split` (forget, similar, rest, test), and if it likes `cluster`, one entry an example.
 
-Cost: 3 minutes for the default study on 2 CPU cores. It should show retraining outside the null band of every metric
+Cost: 2 minutes for the default study on 2 CPU cores. It should show retraining outside the null band of every metric
 against the oracle, and a population of the oracle's kind inside most of them.
 """
 

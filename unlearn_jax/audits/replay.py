@@ -1,7 +1,7 @@
 """A finished study's populations, read back from its store and looked at with their weights.
 
 The study is run again up to the point where it would measure: every chunk of trained members that is in the store is
-read, so nothing is trained but the second oracle population, from which null bands come.
+read, so nothing is trained but three more oracle populations, from which null bands come, and relearning.
 """
 
 from __future__ import annotations

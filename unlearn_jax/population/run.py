@@ -113,8 +113,8 @@ def run_population(
         lowered, lowering = programs.lower(fold, plan, mesh, options.axis, options.loop, pair, common)
         live = min(width, members - start)
         tick = _ticker(options, plan, start, live)
-        done, waited = _train_or_load(lowered, plan, options, pair, common, tick, start, examples)
-        tick(1.0)
+        done, waited, trained = _train_or_load(lowered, plan, options, pair, common, tick, start, examples)
+        tick(1.0, trained)
         compiling += lowering + waited
         seconds += float(done["seconds"])
         parts.append(trees.take_members({"variables": done["variables"], "loss": done["loss"]}, slice(live)))
@@ -122,12 +122,12 @@ def run_population(
     return Population(result, np.concatenate([part["loss"] for part in parts]), seconds / members, compiling)
 
 
-def _ticker(options: Options, plan: Plan, start: int, live: int) -> Callable[[float], None]:
-    """Progress of one chunk as a function of the share of its updates done."""
+def _ticker(options: Options, plan: Plan, start: int, live: int) -> Callable[..., None]:
+    """Progress of one chunk as a function of the share of its updates done; what is read back counts no examples."""
 
-    def tick(fraction: float) -> None:
+    def tick(fraction: float, trained: bool = True) -> None:
         if options.progress is not None:
-            examples = plan.steps * (plan.forget_batch + plan.retain_batch) * live
+            examples = plan.steps * (plan.forget_batch + plan.retain_batch) * live * trained
             options.progress(start + fraction * live, int(fraction * examples))
 
     return tick
@@ -135,14 +135,14 @@ def _ticker(options: Options, plan: Plan, start: int, live: int) -> Callable[[fl
 
 def _train_or_load(
     lowered: Lowered, plan: Plan, options: Options, pair, common, tick, start: int, examples: str
-) -> tuple[dict, float]:
-    """One chunk's variables, losses and seconds, from the store or else trained and stored; and seconds compiling."""
+) -> tuple[dict, float, bool]:
+    """One chunk's variables, losses and seconds, from the store or else trained; seconds compiling; whether trained."""
     digest = ""
     if options.store is not None:
         digest = checkpoint.digest_of(lowered.digest, examples, pair, *common[1:])
         found = checkpoint.load_chunk(options.store, digest)
         if found is not None:
-            return found, 0.0
+            return found, 0.0, False
     program, waited = programs.compiled(lowered)
     clock = time.perf_counter()
     result, loss = _train_chunk(program, plan, *pair, *common, options.progress and tick)
@@ -150,7 +150,7 @@ def _train_or_load(
     done = jax.tree.map(np.asarray, done)
     if options.store is not None:
         checkpoint.save_chunk(options.store, digest, done, {"label": options.label, "first_member": start})
-    return done, waited
+    return done, waited, True
 
 
 _FINGERPRINT: list = []  # the examples last asked about and their digest; one entry, so that no old data stay alive
