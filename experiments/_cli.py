@@ -92,7 +92,8 @@ def watched(quiet: bool):
                 current["base"] += current["seen"]
             current["seen"] = examples
             rate = (current["base"] + examples) / max(time.perf_counter() - current["start"], 1e-9)
-            shown = f"{rate:,.0f} ex/s" if current["base"] + examples else ""  # read back from the store, or no updates
+            trained = current["base"] + examples > 0  # else read back from the store, or a method without updates
+            shown = f"{rate:,.0f} ex/s" if trained else "no training"
             bar.update(current["task"], completed=round(done, 1), rate=shown)
 
         yield Watch(stage, advance, lambda text: bar.console.print(text))
