@@ -32,6 +32,7 @@ class Row(NamedTuple):
     null_low: float
     null_high: float
     inside: bool | None  # whether it lies in the null band, None = there is no band
+    better: str  # small (a distance), large (a likeness) or near the ideal
 
 
 class Ranks(NamedTuple):
@@ -124,7 +125,7 @@ def _figures(path: Path) -> dict[Key, dict[str, Row]]:
     found: dict[Key, dict[str, Row]] = {}
     for row in _rows(path):
         label = f"{row['method']}[{row['setting']}]" if row["setting"] else row["method"]
-        figure = Row(*(_number(row[name]) for name in names), told[row["inside_null"]])
+        figure = Row(*(_number(row[name]) for name in names), told[row["inside_null"]], row["better"])
         found.setdefault(_key(row), {}).setdefault(label, figure)
     if not found:
         raise ValueError(f"{path.name} has no rows")

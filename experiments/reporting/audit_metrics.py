@@ -18,7 +18,6 @@ class Metric(NamedTuple):
     what: str
     source: str = ""  # arXiv number, or a name
     scale: float = 1.0  # the page shows value * scale
-    small: bool = False  # a distance: below what alike populations show is as good as can be
     line: bool = True  # has a definition of its own
 
 
@@ -58,31 +57,30 @@ MAIN = (
            "this project"),
     Metric("residual_distance", "", "forget", "residual distance", RESIDUAL, 3, "0",
            "Root of the mean squared difference to the oracle's margins, target by target, over the original's. "
-           "It has no null band; its interval tells.", "this project", small=True),
+           "It has no null band; its interval tells.", "this project"),
     Metric("klom", "closed", "forget", "KLOM", POPULATIONS, 2, ALIKE,
            "KL divergence of histograms of the margin (20 bins, nats), population against reference, mean over the "
-           "targets; variant closed (the last bin holds the maximum).", "2410.23232", small=True),
+           "targets; variant closed (the last bin holds the maximum).", "2410.23232"),
     Metric("gaussian_kl", "shared", "forget", "Gaussian KL", POPULATIONS, 2, ALIKE,
            "KL divergence of fitted normal distributions of the margin; variant shared (a pooled spread).",
-           "closed form", small=True),
+           "closed form"),
     Metric("energy_distance", "unbiased", "forget", "energy distance", POPULATIONS, 2, ALIKE,
-           "Energy distance of the margins; unbiased, so that it can be below 0.", "Székely and Rizzo 2013",
-           small=True),
+           "Energy distance of the margins; unbiased, so that it can be below 0.", "Székely and Rizzo 2013"),
     Metric("wasserstein_1", "", "forget", "Wasserstein-1", POPULATIONS, 2, ALIKE,
-           "Mean distance between the sorted margins, nats.", "closed form", small=True),
+           "Mean distance between the sorted margins, nats.", "closed form"),
     Metric("rank_effect", "mann_whitney", "forget", "rank effect", POPULATIONS, 3, "0.5",
            "Chance that a model of the population has a larger margin than one of the reference.",
            "Mann and Whitney 1947"),
     Metric("forgetting_epsilon", "", "forget", "forgetting ε", POPULATIONS, 2, ALIKE,
            "Largest log ratio of error rates over threshold rules that tell population and reference, target by "
-           "target; at most 50.", "2406.09073", small=True),
+           "target; at most 50.", "2406.09073"),
     Metric("forgetting_score", "without accuracies", "forget", "forgetting score", POPULATIONS, 3, ALIKE,
            "Mean of 2 to the minus bucket of ε, without the accuracies' factors; larger is better.", "2406.09073"),
     Metric("u_lira_accuracy", "cross-fitted", "forget", "U-LiRA accuracy", ATTACKS, 3, "0.5",
            "How often a likelihood ratio of Gaussians, fitted on other models, tells an unlearned model from a "
-           "reference, target by target.", "2403.01218", small=True),
+           "reference, target by target.", "2403.01218"),
     Metric("u_lira_auc", "cross-fitted", "forget", "U-LiRA AUC", ATTACKS, 3, "0.5",
-           "Area under the curve of the same scores.", "2403.01218", small=True),
+           "Area under the curve of the same scores.", "2403.01218"),
     Metric("lira_auc", "online", "forget", "LiRA AUC", ATTACKS, 3, "0.5",
            "AUC of a membership attack whose shadows are the originals (in) and the reference (out), on models of "
            "the population against the reference.", "2112.03570"),
@@ -90,7 +88,7 @@ MAIN = (
            "AUC of the share of test samples that a target's likelihood ratio beats; reference models are the out "
            "models.", "2312.03262"),
     Metric("cmia_accuracy", "cross-fitted", "forget", "CMIA accuracy", ATTACKS, 3, "0.5",
-           "As U-LiRA, from the probabilities of the other classes.", "2506.20893", small=True),
+           "As U-LiRA, from the probabilities of the other classes.", "2506.20893"),
     _threshold("loss", "loss", "1709.01604"),
     _threshold("entropy", "entropy", "2003.10595"),
     _threshold("modified_entropy", "modified entropy", "2003.10595"),
@@ -104,11 +102,11 @@ MAIN = (
     *(_svc(feature) for feature in ("correctness", "confidence", "entropy", "modified_entropy", "probabilities")),
     Metric("js_divergence", "excess", "forget", "JS divergence", OUTPUTS, 3, "0",
            "Between the predictions of population and reference, beyond that between two reference models; bits.",
-           "Lin 1991", small=True),
+           "Lin 1991"),
     Metric("kl_to_reference", "excess", "forget", "KL to reference", OUTPUTS, 3, "0",
-           "The same with the KL divergence, nats.", "many papers", small=True),
+           "The same with the KL divergence, nats.", "many papers"),
     Metric("activation_distance", "excess", "forget", "activation distance", OUTPUTS, 3, "0",
-           "The same with the Euclidean distance of probabilities.", "2003.02960, 2205.08096", small=True),
+           "The same with the Euclidean distance of probabilities.", "2003.02960, 2205.08096"),
     Metric("completeness", "excess", "forget", "completeness", OUTPUTS, 3, "0",
            "Share of equal predictions, less the share between two reference models.", "Cao and Yang 2015"),
     Metric("zrf_gap", "all", "forget", "ZRF gap", OUTPUTS, 3, "0",
@@ -116,7 +114,7 @@ MAIN = (
     *(_gap(split) for split in SPLITS),
     Metric("average_gap", "means", "", "average gap", GAPS, 2, "0",
            "Mean of the absolute gaps of the accuracies on targets, rest and test and of the SVC efficacy by "
-           "confidence, points.", "2310.12508", small=True),
+           "confidence, points.", "2310.12508"),
     Metric("tow", "means", "", "ToW", GAPS, 3, "1",
            "Product of one minus the absolute accuracy gaps on targets, rest and test.", "2406.01257"),
     Metric("tow_mia", "means", "", "ToW-MIA", GAPS, 3, "1",

@@ -76,7 +76,9 @@ def _band(row: Row, metric: Metric) -> str:
     """The null band of a metric."""
     if not math.isfinite(row.null_low + row.null_high):
         return '<td class="first">–</td>'
-    return f'<td class="first">[{number(row.null_low, metric)}, {number(row.null_high, metric)}]</td>'
+    low, high = number(row.null_low, metric), number(row.null_high, metric)
+    told = {"small": f"≤ {high}", "large": f"≥ {low}"}.get(row.better, f"[{low}, {high}]")
+    return f'<td class="first">{told}</td>'
 
 
 def other_keys(audit: Audit, reference: str) -> list[tuple[Metric, Key]]:
@@ -126,17 +128,15 @@ def _ranked(audit: Audit, metric: Metric, reference: str, key, ranks: Ranks | No
         cells += f"<td{kind}>{rank:g}{bounds}</td>"
     tau = "–" if ranks is None or math.isnan(ranks.tau) else minus(f"{ranks.tau:.2f}")
     cells += f'<td class="first">{tau}</td>' if "oracle" in audit.references else ""
-    return cells + (_sees(audit, metric, key, ranks) if reference == "oracle" else "")
+    return cells + (_sees(audit, key, ranks) if reference == "oracle" else "")
 
 
-def _sees(audit: Audit, metric: Metric, key, ranks: Ranks | None) -> str:
-    """Whether a metric puts retraining outside the null band, and where its interval or side leaves that open."""
+def _sees(audit: Audit, key, ranks: Ranks | None) -> str:
+    """Whether a metric puts retraining outside the null band, and where its interval leaves that open."""
     if ranks is None or ranks.sees is None:
         return "<td>–</td>"
     row = audit.figures[key].get("retrain")
     if not ranks.sees:
         return '<td class="inside">no</td>'
-    open_ = row is not None and apart(row, metric.small) is False
-    below = row is not None and metric.small and row.value < row.null_low
-    tag = "below the band" if below else "interval reaches the band" if open_ else ""
+    tag = "interval reaches the band" if row is not None and apart(row) is False else ""
     return f"<td>yes{f'<span class=tag>{tag}</span>' if tag else ''}</td>"

@@ -17,20 +17,21 @@ def main_keys(audit: Audit, reference: str) -> list[tuple[Metric, Key]]:
     return [(metric, key) for metric, key in keys if key is not None]
 
 
-def apart(row: Row, small: bool) -> bool | None:
+def apart(row: Row) -> bool | None:
     """Whether a figure lies outside its null band with its whole interval; None where there is no band or interval.
 
-    A distance (``small``) that lies below the band is not apart: two alike populations can be no nearer.
+    A distance that lies below the band is not apart, nor a likeness above it: two alike populations can be no nearer.
     """
     if row.inside is None or not math.isfinite(row.low + row.high):
         return None
-    return not row.inside and (row.low > row.null_high or (row.high < row.null_low and not small))
+    above, below = row.low > row.null_high, row.high < row.null_low
+    return not row.inside and ((above and row.better != "large") or (below and row.better != "small"))
 
 
 def seen(audit: Audit, reference: str, label: str) -> tuple[int, int]:
     """How many of the main metrics put a population outside the null band with its interval, and of how many."""
-    rows = [(audit.figures[key].get(label), metric.small) for metric, key in main_keys(audit, reference)]
-    told = [one for one in (apart(row, small) for row, small in rows if row is not None) if one is not None]
+    rows = [audit.figures[key].get(label) for _, key in main_keys(audit, reference)]
+    told = [one for one in (apart(row) for row in rows if row is not None) if one is not None]
     return sum(told), len(told)
 
 
@@ -58,7 +59,7 @@ def headline(audit: Audit) -> str:
 def details(audit: Audit) -> str:
     """What the answer rests on, and what it leaves open; each method's counts where nothing is known of retraining."""
     reference = "oracle" if "oracle" in audit.references else "retrain"
-    how = "lies outside the null band with its whole interval (of a distance: above it)"
+    how = "lies outside the null band with its whole interval (of a distance above it, of a likeness below)"
     if not seen(audit, "oracle", "retrain")[1]:
         counts = {label: seen(audit, reference, label) for label in audit.methods}
         told = [f"{label} by {found} of {of}" for label, (found, of) in counts.items() if of][:8]

@@ -22,18 +22,20 @@ from unlearn_jax.errors import InputError
 
 COLUMNS = (
     "dataset", "model", "targets", "similarity", "copies", "gamma", "method", "setting", "metric", "variant", "split",
-    "reference", "value", "ci_low", "ci_high", "ci_members_low", "ci_members_high", "n", "ideal", "null_low",
-    "null_high", "null_members", "inside_null",
+    "reference", "value", "ci_low", "ci_high", "ci_members_low", "ci_members_high", "n", "ideal", "better",
+    "null_low", "null_high", "null_members", "inside_null",
 )  # fmt: skip
 RANKING = ("metric", "variant", "split", "reference", "method", "away", "rank", "low", "high", "tau", "sees_retrain")
 EVIL = "<b>evil&co"
 METHODS = ("finetune", EVIL)
 NUMBERS = ("value", "ci_low", "ci_high", "null_low", "null_high")
+BETTER = {"klom": "small", "tow": "large", "u_lira_auc": "small", "neighbour_exposure": "small"}
 # metric, variant, split, null band, name on the page, digits, scale
 METRICS = (
     ("klom", "closed", "forget", (1.0, 2.0), "KLOM", 2, 1),
     ("rank_effect", "mann_whitney", "forget", (0.45, 0.55), "rank effect", 3, 1),
     ("u_lira_auc", "cross-fitted", "forget", (0.4, 0.6), "U-LiRA AUC", 3, 1),
+    ("tow", "means", "", (0.9, 0.98), "ToW", 3, 1),
     ("accuracy_gap", "", "forget", (-0.05, 0.05), "accuracy gap, targets", 1, 100),
     ("neighbour_exposure", "online", "similar", (np.nan, np.nan), "neighbours exposed", 3, 1),
 )
@@ -55,11 +57,12 @@ def fake_rows(references=("oracle", "retrain")):
                 if label in ("oracle", "null") and label not in references and "oracle" not in references:
                     continue
                 middle, half = (0.0, 0.1) if np.isnan(low) else ((low + high) / 2, (high - low) / 2)
-                value = middle + beyond * half
+                better = BETTER.get(metric, "near the ideal")
+                value = middle + (-1 if better == "large" else 1) * beyond * half
                 inside = "" if np.isnan(low) else str(bool(low <= value <= high)).lower()
                 ends = (value - half / 5, value + half / 5, value - half / 9, value + half / 9)
                 row = ("digits", "mlp", "atypical", "near", 8, 0.1, label, "", metric, variant, split, reference)
-                rows.append(dict(zip(COLUMNS, (*row, value, *ends, 8, middle, low, high, 8, inside))))
+                rows.append(dict(zip(COLUMNS, (*row, value, *ends, 8, middle, better, low, high, 8, inside))))
     return rows
 
 
@@ -208,8 +211,9 @@ def test_numbers_and_shades_equal_the_table(folder, text):
         told, kind = cells[row["method"]]
         assert told == f"{value} [{low}, {high}]"
         assert (kind == "inside") == (row["inside_null"] == "true")
-        assert cells["null band"][0] == ("–" if row["null_low"] == "nan" else f"[{null_low}, {null_high}]")
-    assert len(rows) == 50 and 0 < sum(row["inside_null"] == "true" for row in rows) < 50
+        band = {"small": f"≤ {null_high}", "large": f"≥ {null_low}"}.get(row["better"], f"[{null_low}, {null_high}]")
+        assert cells["null band"][0] == ("–" if row["null_low"] == "nan" else band)
+    assert len(rows) == 60 and 0 < sum(row["inside_null"] == "true" for row in rows) < 60
 
 
 def test_ranks_are_shown_under_both_references(text):
@@ -218,20 +222,24 @@ def test_ranks_are_shown_under_both_references(text):
     assert [t for t, _ in told["KLOM"]] == ["2 2–2", "1 1–1", "0.50", "yes", "1 1–1", "2 2–2", "0.50"]
     assert told["KLOM"][1][1] == "best oracle" and told["KLOM"][4][1] == "first best retrain"
     assert told["neighbours exposed"][3][0] == "–"
-    assert "different best methods by 5 of 5 metrics" in text and "By 5 of 5, at least one pair" in text
+    assert "different best methods by 6 of 6 metrics" in text and "By 6 of 6, at least one pair" in text
 
 
 def test_the_answer_counts_what_the_bands_support(folder, text):
-    assert 'id="answer">Against the oracle, 4 of 4 metrics see the influence that retraining left' in text
-    assert "finetune ranks first by 5 of 5" in text and "like oracle is told from it by 0 of 4" in text
+    assert 'id="answer">Against the oracle, 5 of 5 metrics see the influence that retraining left' in text
+    assert "finetune ranks first by 6 of 6" in text and "like oracle is told from it by 0 of 5" in text
     audit = read_audit(folder)
     key = ("klom", "closed", "forget", "oracle")
     row = audit.figures[key]["retrain"]
     for change in ({"low": row.null_high - 0.1}, {"value": 0.5, "low": 0.4, "high": 0.6}, {"inside": True}):
         moved = audit.figures | {key: audit.figures[key] | {"retrain": row._replace(**change)}}
-        assert "3 of 4 metrics" in audit_words.headline(audit._replace(figures=moved))
+        assert "4 of 5 metrics" in audit_words.headline(audit._replace(figures=moved))
+    nearer = {("klom", "closed", "forget", "oracle"): -9.0, ("tow", "means", "", "oracle"): 9.0}
+    for key, beyond in nearer.items():  # below a distance's band, above a likeness's: nearer than alike populations
+        row = audit.figures[key]["retrain"]._replace(value=beyond, low=beyond - 0.1, high=beyond + 0.1)
+        assert audit_words.apart(row) is False and audit_words.apart(row._replace(better="near the ideal"))
     facts = audit.manifest | {"facts": {"copies": 0}}
-    assert "4 of 4 metrics tell retraining from the oracle" in audit_words.headline(audit._replace(manifest=facts))
+    assert "5 of 5 metrics tell retraining from the oracle" in audit_words.headline(audit._replace(manifest=facts))
 
 
 def test_names_are_escaped(text):
@@ -245,7 +253,7 @@ def test_own_logits_without_oracle(tmp_path):
     text = bare(folder)
     ids = Page(text).ids
     assert 'id="answer">There is no oracle' in text and "it cannot be known" in text
-    assert "finetune by 0 of 3; &lt;b&gt;evil&amp;co by 3 of 3" in text
+    assert "finetune by 0 of 4; &lt;b&gt;evil&amp;co by 4 of 4" in text
     assert "metrics-oracle" not in ids and "disagree" not in ids and "metrics-retrain" in ids
     assert "halves of retrain" in text and "too wide" in text and "tau" not in text
 
@@ -295,7 +303,7 @@ def test_the_report_links_to_the_audit(tmp_path, monkeypatch):
     monkeypatch.setattr(report, "render_audit", lambda audit, link: f"page, {link}")
     assert report.write_audit_page(run / "audit", run) == run / "audit.html"
     told = (run / "report.html").read_text()
-    assert 'href="audit.html"' in told and "4 of 4 metrics" in told and told.count("<p>") == 4
+    assert 'href="audit.html"' in told and "5 of 5 metrics" in told and told.count("<p>") == 4
     assert (run / "audit.html").read_text() == "page, report.html"
     (run / "audit.html").unlink()
     report.write_report(run)

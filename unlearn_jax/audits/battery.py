@@ -56,7 +56,7 @@ class Pair(NamedTuple):
     split: str
     figure: Callable
     takes: Callable[[View], np.ndarray]  # -> the array of a population
-    sides: int = 1  # of the null band; 1 = small is good, 0 = no band
+    sides: int = 1  # of the null band; 1 = small is good, -1 = large is good, 2 = near the ideal is good
     low: float = -np.inf
     high: float = np.inf
     scale: str = "plain"
@@ -64,6 +64,7 @@ class Pair(NamedTuple):
     labelled: bool = False  # the figure takes labels= of the split
     against: tuple[str, ...] = REFERENCES
     ideal: float | None = None  # None = what two populations show that differ in nothing
+    banded: bool = True  # has a null band
 
 
 def _of(quantity: str, split: str) -> Callable[[View], np.ndarray | None]:
@@ -199,7 +200,7 @@ PAIRS = (
     Pair("wasserstein_1", "", "forget", wasserstein_1, _margins, low=0.0),
     Pair("rank_effect", "mann_whitney", "forget", rank_effect, _margins, 2, 0.0, 1.0, "logit"),
     Pair("forgetting_epsilon", "", "forget", forgetting_epsilon, _margins, low=0.0, high=50.0),
-    Pair("forgetting_score", "without accuracies", "forget", _points, _margins, 2, 0.0, 1.0),
+    Pair("forgetting_score", "without accuracies", "forget", _points, _margins, -1, 0.0, 1.0),
     Pair(
         "u_lira_accuracy", "cross-fitted", "forget",
         lambda u, r: u_lira_cross_fitted(u, r).per_example, _margins, low=0.0, high=1.0, scale="logit",
@@ -217,10 +218,10 @@ PAIRS = (
          low=0.0, high=1.0, scale="logit", labelled=True),
     Pair(
         "neighbour_exposure", "online", "similar", lambda u, r, o: neighbour_exposure(u, o, r).per_example,
-        _of("margin", "similar"), 0, -1.0, 1.0, also=("original",), against=("oracle",), ideal=0.0,
+        _of("margin", "similar"), 1, -1.0, 1.0, also=("original",), against=("oracle",), ideal=0.0, banded=False,
     ),
     Pair("js_divergence", "excess", "forget", _mean_over_members(js_divergence), _logits),
     Pair("kl_to_reference", "excess", "forget", _mean_over_members(kl_to_reference), _logits),
     Pair("activation_distance", "excess", "forget", _mean_over_members(activation_distance), _logits),
-    Pair("completeness", "excess", "forget", _mean_over_members(completeness), _logits, 2, -1.0, 1.0),
+    Pair("completeness", "excess", "forget", _mean_over_members(completeness), _logits, -1, -1.0, 1.0),
 )  # fmt: skip

@@ -27,6 +27,7 @@ class Composite(NamedTuple):
     ideal: float
     low: float = -np.inf
     high: float = np.inf
+    sides: int = 2  # of the null band; 1 = small is good, -1 = large is good
 
 
 def _spec(metric: str, variant: str, split: str) -> Own:
@@ -52,9 +53,9 @@ def _ratio(u: np.ndarray, r: np.ndarray) -> np.ndarray:
 _FORGET, _REST, _TEST = (_spec("accuracy", "", split) for split in ("forget", "rest", "test"))
 _MIA = _spec("svc_efficacy", "confidence", "forget")
 COMPOSITES = (
-    Composite("average_gap", "means", "", (_FORGET, _REST, _TEST, _MIA), _mean_gap, 0.0, 0.0, 100.0),
-    Composite("tow", "means", "", (_FORGET, _REST, _TEST), _kept, 1.0, 0.0, 1.0),
-    Composite("tow_mia", "means", "", (_MIA, _REST, _TEST), _kept, 1.0, 0.0, 1.0),
+    Composite("average_gap", "means", "", (_FORGET, _REST, _TEST, _MIA), _mean_gap, 0.0, 0.0, 100.0, 1),
+    Composite("tow", "means", "", (_FORGET, _REST, _TEST), _kept, 1.0, 0.0, 1.0, -1),
+    Composite("tow_mia", "means", "", (_MIA, _REST, _TEST), _kept, 1.0, 0.0, 1.0, -1),
     Composite("relearning_ratio", "AIN", "forget", RELEARNING[:1], _ratio, 1.0, 0.0),
     Composite("relearning_ratio", "benign", "forget", RELEARNING[1:], _ratio, 1.0, 0.0),
     Composite("residual_knowledge", "gaussian", "forget", (noisy_at(MIDDLE),), _ratio, 1.0, 0.0),
@@ -79,7 +80,7 @@ def composite_figures(bench: Bench, spec: Composite) -> list[Figure]:
             return float(spec.function(*map(np.asarray, means)))
 
     pools = engine.pooled_members([tables[name] for name in bench.alike if name in tables])
-    band = engine.null_band(figure, pools, bench.members(bench.kind), 2, bench.how)
+    band = engine.null_band(figure, pools, bench.members(bench.kind), spec.sides, bench.how)
     found = []
     for reference in (name for name in bench.references if name in tables):
         theirs = [own_draws(bench, part, reference) for part in spec.parts]
@@ -88,7 +89,7 @@ def composite_figures(bench: Bench, spec: Composite) -> list[Figure]:
             draws = applied(lambda *x: spec.function(*np.split(np.stack(x), 2)), *mine, *theirs)
             panel = bench.views[label][0].panel
             keys = (panel.name, panel.setting, spec.metric, spec.variant, spec.split, reference)
-            found.append(Figure(*keys, plain(draws, spec.low, spec.high), spec.ideal, band, draws))
+            found.append(Figure(*keys, plain(draws, spec.low, spec.high), spec.ideal, band, draws, spec.sides))
     return found
 
 

@@ -71,7 +71,7 @@ def null_band(figure: Callable, pools: list[np.ndarray], members: int, sides: in
         figure: two populations (members, examples, ...) and the number of the request -> number.
         pools: by request, the members to draw both from; where there are too few, parts of half of them.
         members: of each population.
-        sides: 2, or 1 for distances.
+        sides: 2, 1 for distances, or -1 for likenesses.
         how: number of splits.
     """
     bands = []

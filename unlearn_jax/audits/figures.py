@@ -111,7 +111,7 @@ def pair_figures(bench: Bench, spec: Pair) -> list[Figure]:
         return float(np.mean(figure(u, r, *(extra[request] for extra in extras), request=request)))
 
     pools = engine.pooled_members([arrays(name) for name in bench.alike])
-    band = engine.null_band(held, pools, bench.members(bench.kind), spec.sides, bench.how) if spec.sides else NO_BAND
+    band = engine.null_band(held, pools, bench.members(bench.kind), spec.sides, bench.how) if spec.banded else NO_BAND
     ideal = band.centre if spec.ideal is None else spec.ideal
     found = []
     for reference in (name for name in bench.references if name in spec.against):
@@ -146,8 +146,8 @@ def residual_figures(bench: Bench) -> list[Figure]:
         panel = bench.views[label][0].panel
         signed = applied(share, means(label), means("original"), means("oracle"))
         distance = distance_draws(values(label), original, oracle, role=bench.role(label), **setting)
-        kinds = (("influence", signed, band, ()), ("distance", distance, NO_BAND, (0.0,)))
-        for metric, draws, own, bounds in kinds:
+        kinds = (("influence", signed, band, (), 2), ("distance", distance, NO_BAND, (0.0,), 1))
+        for metric, draws, own, bounds, sides in kinds:
             keys = (panel.name, panel.setting, f"residual_{metric}", "", "forget", "oracle")
-            found.append(Figure(*keys, plain(draws, *bounds), 0.0, own, draws))
+            found.append(Figure(*keys, plain(draws, *bounds), 0.0, own, draws, sides))
     return found

@@ -62,17 +62,10 @@ def _ranking(key: tuple, group: dict[str, Figure], methods: list[str]) -> Rankin
 
 
 def _away(figure: Figure) -> Draws:
-    """How far a figure is from its ideal, with its draws."""
-    d, one_sided = figure.draws, figure.metric in SMALL
-    move = (lambda x: x - figure.ideal) if one_sided else (lambda x: np.abs(x - figure.ideal))
+    """How far a figure is from its ideal, with its draws; a distance cannot be too small, a likeness not too large."""
+    moves = {1: lambda x: x - figure.ideal, -1: lambda x: figure.ideal - x, 2: lambda x: np.abs(x - figure.ideal)}
+    d, move = figure.draws, moves[figure.sides]
     return d._replace(value=float(move(d.value)), both=move(d.both), members=move(d.members))
-
-
-SMALL = (  # distances: below what two alike populations show is as good as can be
-    "klom", "gaussian_kl", "energy_distance", "wasserstein_1", "forgetting_epsilon", "u_lira_accuracy", "u_lira_auc",
-    "cmia_accuracy", "js_divergence", "kl_to_reference", "activation_distance", "residual_distance",
-    "neighbour_exposure",
-)  # fmt: skip
 
 
 def _tau(one: np.ndarray, other: np.ndarray) -> float:

@@ -14,6 +14,7 @@ from unlearn_jax.records import write_json, write_whole
 
 FACTS = ("dataset", "model", "targets", "similarity", "copies", "gamma")
 NO_BAND = NullBand(np.nan, np.nan, np.nan, 0)
+BETTER = {1: "small", -1: "large", 2: "near the ideal"}  # by the sides of a band
 
 
 class Figure(NamedTuple):
@@ -29,7 +30,7 @@ class Figure(NamedTuple):
     ideal: float  # what models show that never saw the targets' clusters; the mean of the band, or the reference's own
     band: NullBand = NO_BAND
     draws: Draws | None = None  # behind the estimate, shared between methods; not written
-    sides: int = 2  # of the band; 1 = a distance, which nothing is too small for
+    sides: int = 2  # of the band; 1 = a distance, which nothing is too small for, -1 = a likeness, nor too large
 
     @property
     def label(self) -> str:
@@ -42,12 +43,12 @@ class Figure(NamedTuple):
         value, (low, high, *_) = self.estimate.value, self.band
         if np.isnan([low, high, value]).any():
             return None
-        return bool(value <= high and (self.sides == 1 or low <= value))
+        return bool((self.sides == -1 or value <= high) and (self.sides == 1 or low <= value))
 
 
 COLUMNS = (
     *FACTS, "method", "setting", "metric", "variant", "split", "reference", "value", "ci_low", "ci_high",
-    "ci_members_low", "ci_members_high", "n", "ideal", "null_low", "null_high", "null_members", "inside_null",
+    "ci_members_low", "ci_members_high", "n", "ideal", "better", "null_low", "null_high", "null_members", "inside_null",
 )  # fmt: skip
 
 
@@ -57,7 +58,13 @@ def row_of(figure: Figure, facts: dict) -> dict:
     keys = {name: facts.get(name, "") for name in FACTS}
     keys |= {name: getattr(figure, name) for name in ("method", "setting", "metric", "variant", "split", "reference")}
     keys |= dict(zip(("value", "ci_low", "ci_high", "ci_members_low", "ci_members_high", "n"), e))
-    keys |= {"ideal": figure.ideal, "null_low": band.low, "null_high": band.high, "null_members": band.members}
+    keys |= {
+        "ideal": figure.ideal,
+        "better": BETTER[figure.sides],
+        "null_low": band.low,
+        "null_high": band.high,
+        "null_members": band.members,
+    }
     return keys | {"inside_null": "" if figure.inside is None else str(figure.inside).lower()}
 
 
@@ -87,7 +94,7 @@ def write_audit(
             writer.writerows(rows)
 
     def parquet(path: Path) -> None:
-        numbers = COLUMNS[COLUMNS.index("value") : COLUMNS.index("inside_null")]
+        numbers = set(COLUMNS[COLUMNS.index("value") : COLUMNS.index("inside_null")]) - {"better"}
         kinds = [(name, pa.float64() if name in numbers else pa.string()) for name in COLUMNS]
         texts = [{k: v if k in numbers else str(v) for k, v in row.items()} for row in rows]
         pq.write_table(pa.Table.from_pylist(texts, schema=pa.schema(kinds)), path)

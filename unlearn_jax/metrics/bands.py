@@ -110,7 +110,8 @@ def split_band(
         figure: maps two populations to a number.
         oracle: (members, examples, ...), at least two members.
         members: of each part; 0 = half of the oracle's.
-        sides: 2 = the middle 95% of the figures, 1 = from the lowest up to the 95% quantile, for distances.
+        sides: 2 = the middle 95% of the figures, 1 = from the lowest up to the 95% quantile, for distances, -1 = from
+            the 5% quantile up to the highest, for likenesses.
         splits: number of random splits.
         level: share of null populations that the band is to hold.
         seed: of the splits.
@@ -137,5 +138,5 @@ def split_band(
     found = found[~np.isnan(found)]
     if not len(found):
         return NullBand(np.nan, np.nan, np.nan, members)
-    low, high = (0.0, level) if sides == 1 else ((1 - level) / 2, (1 + level) / 2)
+    low, high = {1: (0.0, level), -1: (1 - level, 1.0)}.get(sides, ((1 - level) / 2, (1 + level) / 2))
     return NullBand(float(np.quantile(found, low)), float(np.quantile(found, high)), float(np.median(found)), members)
