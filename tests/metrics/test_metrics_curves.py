@@ -71,7 +71,9 @@ def test_draws_have_the_ratio_as_value_and_share_the_examples():
     found = [d.value for d in residual_knowledge_draws(u, r, resamples=20)]
     np.testing.assert_allclose(found, residual_knowledge(u, r).ratio)
     draws = residual_knowledge_draws(u, r, resamples=20)[0]
-    assert (draws.n, draws.clusters, draws.freedom) == (6, 9, 11)
+    assert (draws.n, draws.clusters) == (6, 9) and 5 <= draws.freedom <= 11
+    alike = residual_knowledge_draws(u, np.repeat(u[:1], 7, axis=0), resamples=20)[0]  # no spread below
+    assert abs(alike.freedom - 5) < 1e-9
     one = residual_knowledge_draws(u, u + 0.0, roles=("one", "one"), resamples=20)[0]
     np.testing.assert_allclose(one.members, 1.0)
     assert one.freedom == 5
@@ -274,7 +276,7 @@ def test_what_does_not_belong_together_is_refused():
         (lambda: error_against_distance(p, p, [1.0, 2.0]), "finite distance for each of 4"),
         (lambda: error_against_distance(p, p, [1.0, 2.0, 3.0, np.nan]), "finite distance"),
         (lambda: error_against_distance(p, p, np.arange(4), bins=5), "as many bins as examples"),
-        (lambda: error_against_distance(p, p, np.arange(4), bins=0), "as many bins as examples"),
+        (lambda: error_against_distance(p, p, np.arange(4), bins=0), "whole number of 1 or more"),
         (lambda: relearn_time(p[0], 0.5), "checkpoints"),
         (lambda: relearn_time(p, [0.5, 0.5]), "a number, or one each"),
         (lambda: relearn_time(p, 0.5, steps=[0, 1, 1, 2]), "increasing"),
@@ -319,6 +321,20 @@ def check(covered, inside):
 
 def test_residual_knowledge_holds_what_it_promises():
     check(*calibrate_residual_knowledge(8, 300, 3000, 80))
+
+
+def test_residual_knowledge_beside_a_few_reference_models():
+    """The degrees of freedom are those of the population that brings the variance, not the sum of both."""
+    rng = np.random.default_rng(3)
+    truth, few = 1.0, [residual_of(rng, 32, 4) for _ in range(300)]
+    assert 0.91 <= held(few, truth) <= 0.985
+
+
+def residual_of(rng, members, few):
+    """Sure unlearned models beside a few that differ much."""
+    level = lambda n, spread: np.clip(0.5 + rng.normal(0.0, spread, (n, 1, 1)) + np.zeros((1, 5, 1)), 0.0, 1.0)
+    draws = residual_knowledge_draws(level(members, 0.01), level(few, 0.03), resamples=100)
+    return t_estimate(draws[0], low=0.0)
 
 
 def calibrate_error(members, studies, truth_studies, resamples, examples=10):

@@ -278,6 +278,14 @@ def test_exposure_has_the_sign_it_says():
     assert neighbour_exposure(none, full, rng.normal(0, 1, (32, 60))).auc_unlearned == pytest.approx(0.5, abs=0.03)
 
 
+def test_fewer_unlearned_models_are_still_kept_from_their_originals():
+    rng = np.random.default_rng(5)
+    full, none = rng.normal(0, 1, (2, 16, 40))
+    padded = np.concatenate([full[:9], np.full((7, 40), np.nan)])
+    assert neighbour_exposure(full[:9], full, none).exposure == neighbour_exposure(padded, full, none).exposure
+    assert neighbour_exposure(full, full[:9], none).members == (16, 9, 16)
+
+
 def test_odd_input_of_exposure():
     u, full, none = np.random.default_rng(12).normal(0, 1, (3, 8, 4))
     assert np.isnan(neighbour_exposure(u[:1], full[:1], none[:1]).exposure)

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from test_metrics_klom import held, study_bands, study_intervals
 
 from unlearn_jax.errors import InputError
+from unlearn_jax.metrics import entangling
 from unlearn_jax.metrics.bands import t_estimate
 from unlearn_jax.metrics.entangling import entanglement, gradient_coupling, mmd
 from unlearn_jax.metrics.representation import knn_overlap, linear_cka, linear_probe, weight_distance
@@ -101,8 +102,12 @@ def test_rows_in_parts_change_nothing(monkeypatch):
     rng = np.random.default_rng(1)
     x, y = rng.normal(0, 1, (20, 3)), rng.normal(0, 1, (20, 3))
     before = mmd(x, y), knn_overlap(x, y, k=4)
+    seen, square_gaps = [], entangling._square_gaps
     monkeypatch.setattr("unlearn_jax.metrics.representation.ROWS", 6)
+    monkeypatch.setattr("unlearn_jax.metrics.entangling.ROWS", 6)
+    monkeypatch.setattr(entangling, "_square_gaps", lambda a, b: seen.append(len(a)) or square_gaps(a, b))
     np.testing.assert_allclose(mmd(x, y), before[0])
+    assert 2 in seen and max(seen[1:]) == 6  # the first table is of the median distance
     np.testing.assert_array_equal(knn_overlap(x, y, k=4), before[1])
 
 
@@ -248,11 +253,21 @@ def test_constant_features():
     some = rng.normal(0, 1, (6, 3))
     for debiased in (False, True):
         assert np.isnan(linear_cka(zero + 7.3, some, debiased=debiased))
+        for constant in (0.1, 1e-9, 3e7):  # the mean of seven is not the number itself
+            assert np.isnan(linear_cka(np.full((7, 3), constant), rng.normal(0, 1, (7, 3)), debiased=debiased))
+            assert np.isnan(entanglement(np.full((7, 3), constant), np.full((3, 3), constant)))
+    assert entanglement(some, some[::-1]) == np.inf
+    tenths = np.full((7, 1), 0.1)
+    assert linear_probe(tenths, [0] * 5 + [1] * 2, tenths[:1] + 0.1, [0]).tolist() == [1.0]
     assert np.isnan(entanglement(zero, zero)) and entanglement(zero, zero + 1) == 0.0
     assert entanglement(np.array([[-1.0], [1.0]]), np.array([[-2.0], [2.0]])) == np.inf
     assert mmd(zero, zero) == 0.0 and mmd(zero, zero + 1) > 0.5
     repeated = np.repeat(some[:1], 6, axis=0)  # most distances are 0: the median of the others is taken
-    assert 0 < mmd(repeated, np.concatenate([repeated[:5], some[5:]]) + 0.0) + 1 < 2
+    y = np.concatenate([repeated[:4], some[4:]])
+    points = np.concatenate([repeated, y])
+    gaps = np.asarray([np.linalg.norm(a - b) for i, a in enumerate(points) for b in points[:i]])
+    np.testing.assert_allclose(mmd(repeated, y), slow_mmd(repeated, y, np.median(gaps[gaps > 0])), rtol=1e-6)
+    assert abs(mmd(repeated, y) - slow_mmd(repeated, y, 1e-3)) > 0.01
     assert np.isfinite(knn_overlap(zero, some, k=2)).all()
 
 

@@ -165,6 +165,7 @@ from unlearn_jax.metrics.summary import (
 )
 from unlearn_jax.metrics.tofu import (
     forget_quality,
+    forget_quality_draws,
     forget_quality_interval,
     model_utility,
     tofu_forget_quality,
@@ -235,6 +236,7 @@ __all__ = [
     "exact_memorisation",
     "extraction_strength",
     "forget_quality",
+    "forget_quality_draws",
     "forget_quality_interval",
     "forgetting_epsilon",
     "forgetting_final",

@@ -6,7 +6,8 @@ probabilities. One rule for odd input everywhere:
 * an array of another shape, without an example, or whose examples are not those of its partner: `InputError`;
 * a member with a NaN has diverged: it is left out, never averaged in. A figure for which too few members are left is
   NaN (each docstring says how many it needs);
-* an infinite margin is a sure answer: it counts as ``clip`` nats (100 unless told).
+* an infinite logit or margin is a sure answer: it counts as ``clip`` nats (100 unless told). `summary`, `residual` and
+  `utility` alone, which average any values, leave a member with an infinite value out too.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ def margin(logits, labels) -> np.ndarray:
         labels: (n,) whole numbers in [0, C), or (..., n).
 
     Returns:
-        (..., n) float64. NaN where a logit is NaN.
+        (..., n) float64. NaN where a logit is NaN; 100 or -100 where infinite logits decide, or 0 where they tie.
 
     Raises:
         InputError: shapes that do not belong together, fewer than two classes, or a label that is no class.
@@ -60,7 +61,8 @@ def margin(logits, labels) -> np.ndarray:
     top = np.maximum(others.max(axis=-1, keepdims=True), -1e300)
     with np.errstate(over="ignore"):
         rest = top + np.log(np.exp(others - top).sum(axis=-1, keepdims=True))
-        return (true - rest)[..., 0]
+        found = (true - rest)[..., 0]
+    return np.where(np.abs(found) < 1e299, found, np.sign(found) * CLIP)
 
 
 def as_logits(logits, labels, name: str) -> tuple[np.ndarray, np.ndarray]:
@@ -121,3 +123,27 @@ def pair_of(unlearned, oracle, clip: float) -> tuple[np.ndarray, np.ndarray]:
     u, none = as_members(unlearned, "unlearned", clip=clip), as_members(oracle, "oracle", clip=clip)
     same_examples(unlearned=u, oracle=none)
     return u, none
+
+
+def whole_number(value, name: str, least: int = 1) -> int:
+    """A whole number of at least ``least``; `InputError` else."""
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
+        raise InputError(f"{name} is {value}: give a whole number of {least} or more.")
+    return int(value)
+
+
+def as_level(level: float) -> float:
+    """The level of an interval, a share; `InputError` else."""
+    if not 0 < level < 1:
+        raise InputError(f"level is {level}: give a share between 0 and 1, .95 for 95%.")
+    return float(level)
+
+
+def cluster_numbers(clusters, examples: int) -> np.ndarray:
+    """Each example's cluster, (examples,); None = each its own. `InputError` for another length."""
+    if clusters is None:
+        return np.arange(examples)
+    clusters = np.asarray(clusters)
+    if clusters.shape != (examples,):
+        raise InputError(f"clusters are {clusters.shape} for {examples} examples: give a cluster number for each.")
+    return clusters

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from unlearn_jax.errors import InputError
+from unlearn_jax.metrics.arrays import as_level
 from unlearn_jax.metrics.summary import Draws, Estimate, _generator
 
 SPLITS = 200  # draws behind a null band
@@ -33,10 +34,11 @@ def t_estimate(
             that end too.
 
     Returns:
-        NaN bounds with a single member and a single cluster; a point where no draw differs.
+        NaN bounds with a single member and a single cluster; with one cluster its spread is not known, and the interval
+        is of members alone; a point where no draw differs.
 
     Raises:
-        InputError: another scale, or ``logit`` without both ends.
+        InputError: another scale, ``logit`` without both ends, or a level outside (0, 1).
 
     Example:
         >>> import numpy as np
@@ -45,6 +47,8 @@ def t_estimate(
         (0.211, 0.789)
     """
     by_members, both = (float(np.nanvar(d, ddof=1)) if np.isfinite(d).sum() > 1 else np.nan for d in draws[2:0:-1])
+    level = as_level(level)
+    both = by_members if draws.clusters == 1 else both
     members, clusters = draws.freedom or max(1, draws.n - 1), max(1, draws.clusters - 1)
     by_clusters = max(0.0, both - by_members)
     total = by_members**2 / members + by_clusters**2 / clusters
@@ -117,7 +121,7 @@ def split_band(
         seed: of the splits.
 
     Raises:
-        InputError: an oracle with too few members.
+        InputError: an oracle with too few members, other sides, a level outside (0, 1).
 
     Example:
         >>> import numpy as np
@@ -125,6 +129,9 @@ def split_band(
         >>> split_band(gap, np.zeros((8, 3))).members
         4
     """
+    oracle, level = np.asarray(oracle), as_level(level)
+    if sides not in (1, -1, 2):
+        raise InputError(f"sides is {sides}: give 2, 1 for a distance or -1 for a likeness.")
     members = members or len(oracle) // 2
     if members < 1 or 2 * members > len(oracle):
         raise InputError(

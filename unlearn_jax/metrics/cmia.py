@@ -60,6 +60,8 @@ def cmia(unlearned, reference, labels, *, folds: int = 2, seed: int = 0) -> Clas
     if populations[0].shape[-1] < 3:
         raise InputError(f"logits have {populations[0].shape[-1]} classes: give three or more, or nothing is left.")
     labels = np.asarray(labels)
+    if labels.ndim != 1:
+        raise InputError(f"labels are {labels.shape}: give one for each sample, (n,).")
     for p in populations:
         as_logits(p[:1] if len(p) else np.zeros((1, *p.shape[1:])), labels, "logits")
     members = tuple(map(len, populations))

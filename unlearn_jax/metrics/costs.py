@@ -60,7 +60,7 @@ def cost_share(cost: Cost, retrain: Cost) -> CostShare:
         `CostShare`; NaN where retraining has no count, or either has no seconds.
 
     Raises:
-        InputError: negative counts.
+        InputError: negative counts, or seconds that are 0.
 
     Example:
         >>> found = cost_share(Cost(10, 20, forwards_retain=30, seconds=2.0), Cost(0, 400, seconds=8.0))

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from unlearn_jax.errors import InputError, choose
-from unlearn_jax.metrics.arrays import same_examples
+from unlearn_jax.metrics.arrays import same_examples, whole_number
 from unlearn_jax.metrics.resampling import DRAWS, subset_draws
 from unlearn_jax.metrics.summary import Draws
 
@@ -97,9 +97,18 @@ def residual_knowledge_draws(
         parts = [
             _ratio(np.asarray(getattr(top, k)), np.asarray(getattr(bottom, k))) for k in ("value", "both", "members")
         ]
-        fewest, freedom = min(top.n, bottom.n), top.freedom + (bottom.freedom if roles[0] != roles[1] else 0)
-        out.append(Draws(float(parts[0]), parts[1], parts[2], fewest, top.clusters, freedom))
+        freedom = top.freedom if roles[0] == roles[1] else _welch_of_ratio(top, bottom)
+        out.append(Draws(float(parts[0]), parts[1], parts[2], min(top.n, bottom.n), top.clusters, freedom))
     return out
+
+
+def _welch_of_ratio(top: Draws, bottom: Draws) -> float:
+    """Welch and Satterthwaite's degrees of freedom of the members of a ratio, from both relative variances."""
+    with np.errstate(invalid="ignore", divide="ignore"):
+        a, b = (float(np.nanvar(d.members) / np.square(np.float64(d.value))) for d in (top, bottom))
+    if not 0 < a + b < np.inf:
+        return min(top.freedom, bottom.freedom)
+    return (a + b) ** 2 / sum(v * v / max(1.0, d.freedom) for v, d in ((a, top), (b, bottom)) if v > 0)
 
 
 def _recognised(p_unlearned, p_reference) -> tuple[np.ndarray, np.ndarray]:
@@ -177,7 +186,7 @@ def error_against_distance(p_unlearned, p_reference, distance, *, bins: int = 8,
     distance = np.asarray(distance, np.float64)
     if distance.shape != error.shape[1:] or not np.isfinite(distance).all():
         raise InputError(f"distance is {distance.shape}: give a finite distance for each of {error.shape[1]} examples.")
-    if not 1 <= bins <= len(distance):
+    if whole_number(bins, "bins") > len(distance):
         raise InputError(f"{bins} bins of {len(distance)} examples: give between 1 and as many bins as examples.")
     edges = _quantile_edges(distance, bins)
     edges = edges if len(edges) > 1 else np.repeat(edges, 2)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from numbers import Real
 from typing import NamedTuple
 
 import numpy as np
@@ -44,8 +45,9 @@ def entanglement(features_retain, features_forget, *, centre: str = "midpoint"):
         middle = (means[0] + means[1]) / 2.0 if centre == "midpoint" else np.concatenate([retain, forget]).mean(axis=0)
         within = sum(np.square(x - m).sum(axis=1).mean() for x, m in zip((retain, forget), means))
         between = sum(np.square(m - middle).sum() for m in means) / 2.0
-        if between == 0:
-            return np.inf if within > 0 else np.nan
+        least = 1e-24 * sum(np.square(x).sum(axis=1).mean() for x in (retain, forget))  # what rounding leaves
+        if between <= least:
+            return np.inf if within > least else np.nan
         return within / between
 
     return _each(score, features_retain, features_forget, least=1, paired=False, same_width=True)
@@ -74,7 +76,7 @@ def mmd(x, y, *, bandwidth: float | str = "median"):
         >>> round(mmd(x, y, bandwidth=1.0), 4)  # 1 + 1 - 2 exp(-2)
         1.7293
     """
-    if bandwidth != "median" and not (isinstance(bandwidth, float | int) and bandwidth > 0):
+    if bandwidth != "median" and not (isinstance(bandwidth, Real) and bandwidth > 0):
         raise InputError(f"bandwidth is {bandwidth}: give 'median' or a distance above 0.")
 
     def discrepancy(a: np.ndarray, b: np.ndarray) -> float:

@@ -170,20 +170,22 @@ def forgetting_score(epsilon, *, members: int) -> float:
         >>> forgetting_score([0.2, 0.7, 50.0, 1.0], members=16)  # (1 + 1/2 + 0 + 1/4) / 4
         0.4375
     """
-    epsilon = np.asarray(epsilon, np.float64)
-    if epsilon.ndim != 1 or not epsilon.size or (epsilon < 0).any():
-        raise InputError(f"epsilon is {epsilon.shape}: give (examples,) values of 0 or more, from forgetting_epsilon.")
     return float(_mean(forgetting_points(epsilon, members=members)))
 
 
 def forgetting_points(epsilon, *, members: int) -> np.ndarray:
     """What each epsilon adds to `forgetting_score` before the mean, for intervals; NaN stays NaN; (n,) -> (n,).
 
+    Raises:
+        InputError: no epsilon, or a negative one.
+
     Example:
         >>> forgetting_points([0.2, 0.7], members=16).tolist()
         [1.0, 0.5]
     """
     epsilon = np.asarray(epsilon, np.float64)
+    if epsilon.ndim != 1 or not epsilon.size or (epsilon < 0).any():
+        raise InputError(f"epsilon is {epsilon.shape}: give (examples,) values of 0 or more, from forgetting_epsilon.")
     if members < 3:
         return np.full(epsilon.shape, np.nan)
     bucket = np.floor(epsilon / BUCKET)

@@ -259,6 +259,9 @@ def _estimate(
 ) -> Estimate:
     """A function of the signed gaps of several splits, from the same draws of members."""
     u, r = _both(unlearned, reference, names, ndim=2)
+    unknown = [n for n in clusters or () if n not in u]
+    if unknown:
+        raise InputError(f"clusters are given for {', '.join(unknown)}: name the splits {', '.join(u)}.")
     draws = []
     for n in u:
         if u[n].shape[1] != r[n].shape[1]:

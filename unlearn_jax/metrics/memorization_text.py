@@ -13,6 +13,7 @@ import numpy as np
 
 from unlearn_jax.errors import InputError
 from unlearn_jax.metrics.language import live_tokens, log_probabilities
+from unlearn_jax.metrics.roc import auc
 
 LEAST_SPREAD = 1e-3  # nats; a smaller spread of the next token's log-probability counts as this
 
@@ -238,13 +239,7 @@ def membership_auc(members, nonmembers) -> np.ndarray:
         >>> membership_auc([[3.0, 1.0]], [[2.0, 0.0]]).tolist()
         [0.75]
     """
-    members, nonmembers = np.asarray(members, np.float64), np.asarray(nonmembers, np.float64)
-    if members.shape[:-1] != nonmembers.shape[:-1] or not members.size or not nonmembers.size:
-        raise InputError(f"scores are {members.shape} and {nonmembers.shape}: give scores of members and non-members.")
-    above = (members[..., :, None] > nonmembers[..., None, :]).mean(axis=(-2, -1))
-    ties = (members[..., :, None] == nonmembers[..., None, :]).mean(axis=(-2, -1))
-    undefined = np.isnan(members).any(axis=-1) | np.isnan(nonmembers).any(axis=-1)
-    return np.where(undefined, np.nan, above + 0.5 * ties)
+    return auc(members, nonmembers)
 
 
 def privleak(auc_unlearned, auc_retrain, *, least: float = 0.01) -> np.ndarray:

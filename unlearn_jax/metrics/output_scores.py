@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from unlearn_jax.errors import InputError
 from unlearn_jax.metrics.arrays import CLIP, as_logits, log_softmax
 
 
@@ -14,6 +15,8 @@ def entropy(logits) -> np.ndarray:
         >>> entropy([[0.0, 0.0]]).round(4).tolist()
         [0.6931]
     """
+    if not np.size(logits):
+        raise InputError(f"logits are {np.shape(logits)}: give (..., classes) with at least one of each.")
     logp = log_softmax(logits)
     return -(np.exp(logp) * np.maximum(logp, -CLIP)).sum(axis=-1)
 

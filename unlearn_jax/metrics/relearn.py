@@ -55,7 +55,7 @@ def relearn_time(curve, target, *, kind: str = "accuracy", steps=None, interpola
         raise InputError(f"target is {target.shape} for {len(curve)} members: give a number, or one each.")
     sign = 1.0 if kind == "accuracy" else -1.0
     height, level = sign * curve, np.broadcast_to(sign * target, (len(curve),))
-    reached = height >= level[:, None] - 1e-12
+    reached = height >= level[:, None] - 1e-6 * np.maximum(1.0, np.abs(level[:, None]))  # curves may be float32
     censored, at = ~reached.any(axis=1), reached.argmax(axis=1)
     at = np.where(censored, curve.shape[1] - 1, at)
     undefined = (np.isnan(curve) & (np.arange(curve.shape[1]) <= at[:, None])).any(axis=1) | np.isnan(level)

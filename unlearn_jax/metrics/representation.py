@@ -17,6 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from unlearn_jax.errors import InputError
+from unlearn_jax.metrics.arrays import whole_number
 
 ROWS = 512  # rows of a table of distances at once
 
@@ -50,10 +51,10 @@ def linear_cka(x, y, *, debiased: bool = False):
 
 def _cka(x: np.ndarray, y: np.ndarray, debiased: bool) -> float:
     """CKA of two models."""
+    floor = [1e-24 * np.square(a).sum() ** 2 + 1e-300 for a in (x, y)]  # rounding leaves this much of constant features
     x, y = x - x.mean(axis=0), y - y.mean(axis=0)
     hsic = _unbiased_hsic if debiased else _gram_product
     scale = [hsic(a, a) for a in (x, y)]
-    floor = [1e-24 * np.square(a).sum() ** 2 + 1e-300 for a in (x, y)]
     if any(s <= f for s, f in zip(scale, floor)):
         return np.nan
     return hsic(x, y) / np.sqrt(scale[0] * scale[1])
@@ -99,7 +100,7 @@ def knn_overlap(x, y, k: int = 10):
         ([1.0, 1.0, 1.0, 1.0], [0.0, 0.0, 0.0, 0.0])
     """
     n = np.shape(x)[-2] if np.ndim(x) > 1 else 0
-    if not 1 <= k < max(n, 1):
+    if whole_number(k, "k", 0) not in range(1, max(n, 1)):
         raise InputError(f"k is {k} for {n} examples: give a number of neighbours between 1 and {max(1, n - 1)}.")
 
     def overlap(a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -174,7 +175,8 @@ def _probe(train: np.ndarray, known: np.ndarray, test: np.ndarray, strength: flo
     if len(np.unique(known)) == 1:
         return np.full(len(test), known[0])
     centre, spread = train.mean(axis=0), train.std(axis=0)
-    spread = np.where(spread > 0, spread, 1.0)
+    constant = spread <= 1e-12 * np.abs(train).max(axis=0)  # not 0, for the mean of equal numbers is rounded
+    spread, train, test = np.where(constant, 1.0, spread), *(np.where(constant, centre, x) for x in (train, test))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         fit = LogisticRegression(C=strength, max_iter=max_iter).fit((train - centre) / spread, known)

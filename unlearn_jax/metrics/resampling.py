@@ -9,12 +9,13 @@ figure to be expected of populations of this size; its small-sample bias is not 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from unlearn_jax.errors import InputError
+from unlearn_jax.metrics.arrays import cluster_numbers
 from unlearn_jax.metrics.summary import Draws, _generator, cluster_counts
 
 DRAWS = 400  # draws behind an interval
@@ -56,7 +57,7 @@ def subset_draws(
         is in doubt for most examples, which misses on one side.
 
     Raises:
-        InputError: a share outside (0, 1), or roles that are not one for each population.
+        InputError: a share outside (0, 1), roles that are not one for each population, clusters of another length.
 
     Example:
         >>> import numpy as np
@@ -64,9 +65,11 @@ def subset_draws(
         >>> subset_draws(spread, np.array([[0.0], [2.0], [0.0], [2.0]]), resamples=20).value
         1.0
     """
+    populations = [np.asarray(p) for p in populations]
     if not all(map(len, populations)):
         return _nothing(populations, clusters, resamples)
     whole = np.asarray(figure(*populations), np.float64)
+    clusters = None if clusters is None else cluster_numbers(clusters, len(whole))
     plan = _subset_plan(populations, roles, seed, resamples, kept)
     by_example = _centred(_told(np.stack([figure(*parts) for parts in _subsets(populations, plan)]), plan), plan)
     found = _members_part(by_example.mean(axis=1), plan)
@@ -103,15 +106,21 @@ def subset_draws_pooled(
         makes intervals wide where it is most of the variance.
 
     Raises:
-        InputError: a share outside (0, 1).
+        InputError: a share outside (0, 1), examples of one name and different numbers, clusters of another length.
 
     Example:
         >>> import numpy as np
         >>> subset_draws_pooled(np.std, np.array([[0.0, 1.0], [0.0, 1.0]]), resamples=20).value
         0.5
     """
-    names, clusters = list(examples or ["examples"] * len(populations)), clusters or {}
+    populations = [np.asarray(p) for p in populations]
+    names, clusters = list(examples or ["examples"] * len(populations)), {} if clusters is None else clusters
+    if not isinstance(clusters, Mapping):
+        raise InputError("clusters must be a dict: give the cluster numbers by the name of the examples.")
     sizes = {name: population.shape[1] for name, population in zip(names, populations)}
+    if len(names) != len(populations) or [sizes[n] for n in names] != [p.shape[1] for p in populations]:
+        told = ", ".join(f"{name} {p.shape[1]}" for name, p in zip(names, populations))
+        raise InputError(f"examples are {told}: give one name a population, and different ones to different examples.")
     if not all(map(len, populations)):
         return _nothing(populations, None, resamples)
     plan = _subset_plan(populations, roles, seed, resamples, kept)
@@ -262,7 +271,7 @@ def _joined(value: float, found: _Members, by_clusters: np.ndarray, populations,
 
 def _example_counts(n: int, clusters, seed: int, resamples: int, block: int = 0) -> np.ndarray:
     """How often each of n examples is drawn, whole clusters at a time; (resamples, n)."""
-    known, own = np.unique(np.arange(n) if clusters is None else clusters, return_inverse=True)
+    known, own = np.unique(cluster_numbers(clusters, n), return_inverse=True)
     return cluster_counts(seed, block, len(known), resamples)[:, own]
 
 

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from unlearn_jax.errors import InputError
 from unlearn_jax.metrics.summary import (
     RESAMPLES,
     Draws,
@@ -54,7 +55,7 @@ def residual_influence(
         the same draws above and below.
 
     Raises:
-        ValueError: arrays that are not (members, targets), or target counts that differ.
+        InputError: arrays that are not (members, targets), or target counts that differ.
 
     Example:
         >>> import numpy as np
@@ -62,7 +63,7 @@ def residual_influence(
         0.5
     """
     populations = [(unlearned, role), (original, "original"), (oracle, "oracle")]
-    _check_targets([data for data, _ in populations])
+    check_targets([data for data, _ in populations])
     draws = [mean_draws(data, role=name, seed=seed, resamples=resamples) for data, name in populations]
     return combine(lambda u, full, none: (u - none) / (full - none), *draws)
 
@@ -77,8 +78,8 @@ def residual_distance(
     margins of the other half" over all halvings of both populations, so no random split is needed. In a
     resample, draws of the same member are likewise never multiplied with each other.
 
-    Arguments, errors and intervals as in `residual_influence`; NaN where the oracle is no nearer than noise to
-    begin with (Q(original) <= 0).
+    Arguments (but no draws), errors and intervals as in `residual_influence`; NaN where the oracle is no nearer than
+    noise to begin with (Q(original) <= 0).
     """
     draws = distance_draws(unlearned, original, oracle, role=role, seed=seed, resamples=resamples)
     return combine(lambda x: x, draws, low=0.0)
@@ -88,7 +89,7 @@ def distance_draws(
     unlearned, original, oracle, *, role: str = "original", seed: int = 0, resamples: int = RESAMPLES
 ) -> Draws:
     """The draws behind `residual_distance`, from which paired differences and ranks are made; same arguments."""
-    _check_targets([unlearned, original, oracle])
+    check_targets([unlearned, original, oracle])
     u, full, none = as_values(unlearned, role), as_values(original, "original"), as_values(oracle, "oracle")
     squares = [squared_distance(v, none, seed, resamples) for v in (u, full)]
 
@@ -171,8 +172,8 @@ def identifiability(original, oracle, *, seed: int = 0, resamples: int = RESAMPL
     return Identifiability(span, band, band / span.value if span.value else float("nan"), enough)
 
 
-def _check_targets(populations: list) -> None:
-    """Raise ValueError unless the populations agree on requests and targets (draws were checked when made)."""
+def check_targets(populations: list) -> None:
+    """Raise `InputError` unless the populations agree on requests and targets (draws were checked when made)."""
     shapes = [[b.shape[1] for b in as_values(p).blocks] for p in populations if not isinstance(p, Draws)]
     if any(shape != shapes[0] for shape in shapes):
-        raise ValueError(f"populations must have the same targets in the same requests, not {shapes}.")
+        raise InputError(f"targets by request are {shapes}: give all populations the same targets.")

@@ -49,7 +49,8 @@ def rmia(
     Returns:
         (targets, n) in [0, 1]. A target with a NaN has NaN scores, as has an example without a reference of a kind
         that is needed; a population point without one is left out; a reference model with a NaN is left out. A
-        probability of 0 is a ratio of 0: it beats none, and is beaten by all that are not 0.
+        probability of 0 is a ratio of 0: it beats none (unless ties count, ``strict=False``), and is beaten by all
+        that are not 0.
 
     Raises:
         InputError: shapes or masks that do not belong together, probabilities outside [0, 1], settings out of range,
@@ -96,9 +97,9 @@ def _probabilities(values, name: str) -> np.ndarray:
     values = np.asarray(values, np.float64)
     if values.ndim != 2 or 0 in values.shape:
         raise InputError(f"{name} is {values.shape}: give (models, examples) with at least one of each.")
-    if (values < 0).any() or (values > 1).any():
+    if (values < -1e-6).any() or (values > 1 + 1e-6).any():  # float32 may round beyond the ends
         raise InputError(f"{name} runs from {np.nanmin(values)} to {np.nanmax(values)}: give probabilities in [0, 1].")
-    return values
+    return np.clip(values, 0.0, 1.0)
 
 
 def _mean(values, chosen, like: np.ndarray, name: str) -> np.ndarray:

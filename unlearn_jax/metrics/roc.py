@@ -138,6 +138,7 @@ def tpr_at(positive, negative, rates: Sequence[float] = RATES) -> np.ndarray:
         [1.0, nan]
     """
     positive, negative = _pooled(positive, negative)
+    rates = np.atleast_1d(np.asarray(rates, np.float64))
     if any(not 0 < rate <= 1 for rate in rates):
         raise InputError(f"rates are {tuple(rates)}: give false-positive rates in (0, 1].")
     found = np.full(len(rates), np.nan)

@@ -17,6 +17,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from unlearn_jax.errors import InputError
+from unlearn_jax.metrics.arrays import as_level, cluster_numbers
+
 RESAMPLES = 2000
 BEYOND = 4  # draws that are to lie beyond a quantile
 STARTED = "original"  # role whose member draws are shared by every method that started from it
@@ -62,17 +65,20 @@ def as_values(data, role: str = STARTED, clusters=None) -> Values:
     """``data`` as `Values`: an array (members, examples), a list of blocks, or `Values` already.
 
     Raises:
-        ValueError: a block that is not two-dimensional, or has no member or no example.
+        InputError: a block that is not two-dimensional, or has no member or no example; `Draws`; clusters that are not
+            one number for each example of each block.
     """
     if isinstance(data, Values):
         return data
-    blocks = [data] if isinstance(data, np.ndarray) or not isinstance(data, Sequence) else list(data)
-    blocks = [np.asarray(b, np.float64) for b in blocks]
+    if isinstance(data, Draws):
+        raise InputError("draws of a mean cannot be taken apart again: give the values, (members, examples).")
+    apart = isinstance(data, Sequence) and len(data) > 0 and np.ndim(data[0]) > 1
+    blocks = [np.asarray(b, np.float64) for b in (data if apart else [data])]
     for block in blocks:
         if block.ndim != 2 or 0 in block.shape:
-            raise ValueError(f"values must be (members, examples) with at least one of each, not {block.shape}.")
+            raise InputError(f"values are {block.shape}: give (members, examples) with at least one of each.")
     if clusters is not None and not isinstance(clusters, list):
-        clusters = [np.asarray(clusters)]
+        clusters = [clusters]
     return Values(blocks, role, clusters)
 
 
@@ -135,7 +141,10 @@ def example_weights(values: Values, seed: int, resamples: int) -> list[np.ndarra
 
 def _clusters(values: Values) -> tuple[list[np.ndarray], list[np.ndarray]]:
     """Per block, each example's cluster and the clusters that are drawn."""
-    clusters = values.clusters or [np.arange(block.shape[1]) for block in values.blocks]
+    told = [None] * len(values.blocks) if values.clusters is None else values.clusters
+    if len(told) != len(values.blocks):
+        raise InputError(f"clusters are given for {len(told)} of {len(values.blocks)} blocks: give them for each.")
+    clusters = [cluster_numbers(own, block.shape[1]) for own, block in zip(told, values.blocks)]
     if values.shared:
         return clusters, [np.unique(np.concatenate(clusters))] * len(clusters)
     return clusters, [np.unique(cluster) for cluster in clusters]
@@ -201,7 +210,7 @@ def combine(
             intervals; else plain percentile intervals, which hold less than they promise at small N.
         low: smallest value that the figure can have; bounds are cut to it.
         high: largest value.
-        level: of the intervals.
+        level: of the intervals, a share.
 
     Returns:
         The expanded interval's quantile levels are ``Phi(-w t(f))`` and ``Phi(w t(f))``: w^2 = unbiased variance over
@@ -215,6 +224,7 @@ def combine(
 
     Source: Hesterberg (arXiv 1411.5279, section 4.2), for one sample; here for members and clusters together.
     """
+    level = as_level(level)
     with np.errstate(invalid="ignore", divide="ignore"):
         value = float(function(*(np.float64(d.value) for d in draws)))
         both, members = function(*(d.both for d in draws)), function(*(d.members for d in draws))

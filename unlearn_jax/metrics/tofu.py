@@ -155,7 +155,7 @@ def forget_quality_interval(unlearned, reference, **setting) -> Estimate:
         >>> forget_quality_interval(low, high, resamples=50)[:3]
         (1.0, 1.0, 1.0)
     """
-    return combine(lambda x: x, forget_quality_draws(unlearned, reference, **setting))
+    return combine(lambda x: x, forget_quality_draws(unlearned, reference, **setting), low=0.0, high=1.0)
 
 
 def forget_quality_draws(
@@ -201,7 +201,9 @@ def forget_quality_draws(
             out.append(np.abs(a - b).max(axis=1).round(12))  # running sums leave 1e-16 behind
         return np.concatenate(out)
 
-    return draws_of(figure, pair[0], seed, resamples)._replace(n=min(values.members for values in pair))
+    fewest = [max(1, values.members - len(values.blocks)) for values in pair]
+    found = draws_of(figure, pair[0], seed, resamples)
+    return found._replace(n=min(values.members for values in pair), freedom=min(fewest))
 
 
 class _Steps(NamedTuple):

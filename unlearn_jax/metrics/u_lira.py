@@ -112,7 +112,7 @@ def u_lira_cross_fitted(unlearned, reference, *, folds: int = 2, seed: int = 0) 
 
 def fold_numbers(members: int, folds: int, seed: int) -> np.ndarray:
     """Fold of each member, in parts as equal as can be; populations of one size are split alike; (members,)."""
-    if folds < 2:
+    if isinstance(folds, float) or folds < 2:
         raise InputError(f"folds is {folds}: give two or more, so that no model is tested by a score that it fitted.")
     return np.random.default_rng([seed, members]).permutation(np.arange(members) % folds)
 
@@ -203,6 +203,8 @@ def neighbour_exposure(unlearned, original, out, *, folds: int = 2, seed: int = 
     same_examples(**{name: as_members(p, name) for name, p in zip(names, raw)})
     alive = [~np.isnan(p).any(axis=1) for p in raw]
     parts = [fold_numbers(len(p), folds, seed) for p in raw]
+    same = min(map(len, parts[:2]))
+    parts[0][:same] = parts[1][:same]  # an unlearned model is tested where the original it started from is
     scores = [np.full(p.shape, np.nan) for p in raw]
     for fold in range(folds):
         full, none = (raw[i][alive[i] & (parts[i] != fold)] for i in (1, 2))

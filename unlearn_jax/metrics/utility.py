@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from unlearn_jax.metrics.summary import RESAMPLES, Estimate, combine, mean_draws
+from unlearn_jax.errors import InputError
+from unlearn_jax.metrics.residual import check_targets
+from unlearn_jax.metrics.summary import RESAMPLES, Draws, Estimate, as_values, combine, mean_draws
 
 
 def price(
@@ -25,7 +27,7 @@ def price(
         resamples: number of draws.
 
     Raises:
-        ValueError: another unit.
+        InputError: another unit, other examples in the two, accuracies outside [0, 1].
 
     Example:
         >>> import numpy as np
@@ -33,7 +35,11 @@ def price(
         50.0
     """
     if unit not in ("accuracy", "margin"):
-        raise ValueError(f"unit is '{unit}': give accuracy or margin.")
+        raise InputError(f"unit is '{unit}': give accuracy or margin.")
+    check_targets([unlearned, reference])
+    for data in (d for d in (unlearned, reference) if unit == "accuracy" and not isinstance(d, Draws)):
+        if any((block < 0).any() or (block > 1).any() for block in as_values(data).blocks):
+            raise InputError("correctness has values outside [0, 1]: give shares, not points, or unit='margin'.")
     scale = 100.0 if unit == "accuracy" else 1.0
     draws = [mean_draws(d, role=r, seed=seed, resamples=resamples) for d, r in zip((unlearned, reference), roles)]
     return combine(lambda worse, better: scale * (better - worse), *draws)
