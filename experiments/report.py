@@ -67,7 +67,7 @@ def _write_run(run: Run, out: Path) -> Path:
 
 def _write_audit(folder: Path) -> Path:
     """The page of an audit alone."""
-    report = "report.html" if (folder.parent / "manifest.json").is_file() else ""
+    report = "report.html" if (folder.parent / "report.html").is_file() else ""
     page = render_audit(read_audit(folder), report)
     return _replace(folder.parent / f"{folder.name}.html", lambda file: file.write(page.encode("utf-8")))
 

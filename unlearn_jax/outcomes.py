@@ -22,7 +22,8 @@ from unlearn_jax.trees import join_shared, take_members
 from unlearn_jax.types import Model, Population
 from unlearn_jax.unlearn import Job, unlearn
 
-NULLS = ("null", "null_b", "null_c")  # roles of further oracle populations, for null bands; never scored by a study
+LIKE = {"null": "oracle", "null_b": "oracle", "null_c": "oracle", "retrain_b": "retrain", "retrain_c": "retrain"}
+NULLS = tuple(LIKE)  # roles of further reference populations and their kinds, for null bands; never scored by a study
 
 
 class Outcome(NamedTuple):
@@ -73,7 +74,7 @@ def references(
         memory: populations of earlier levels, added to.
         watch: progress.
         absent: roles that cannot be trained.
-        roles: what is trained; those of `NULLS` see what the oracle sees.
+        roles: what is trained; those of `NULLS` see what their kind sees.
         visit: called with each population trained or read, before its weights are let go.
 
     Returns:
@@ -85,9 +86,7 @@ def references(
     outcomes = []
     for role in (role for role in roles if role not in absent):
         kept = [
-            reference_rows(
-                "oracle" if role in NULLS else role, setup.bench, level.rows[r], i, config.seed, found[r].groups
-            )
+            reference_rows(LIKE.get(role, role), setup.bench, level.rows[r], i, config.seed, found[r].groups)
             for i, r in enumerate(level.request_of)
         ]
         tables = make_tables(kept, pad_to=int((setup.bench.origin <= 1).sum()))

@@ -58,13 +58,14 @@ def klom_figure(audit: Audit, width: float = WIDE):
     labels = drawn_labels(audit, "klom", most=audit_ends(audit))
     if not labels:
         return None
-    band = audit.curves.get("klom_null")
+    bands = {r: audit.curve("klom_null", r) for r in audit.references}
+    bands = {r: band for r, band in bands.items() if band is not None}
     values = [v for label in labels for r in audit.references if (v := audit.curve("klom", label, r)) is not None]
     end = 1.05 * max(float(np.nanmax(v)) for v in values)
 
     def draw(axes, label: str) -> None:
-        if band is not None:
-            axes.fill_between(band[0], band[2], band[3], color=colour("band"), alpha=0.4, linewidth=0)
+        for reference, band in bands.items():
+            axes.fill_between(band[0], band[2], band[3], color=colour(reference), alpha=0.2, linewidth=0)
         for reference in audit.references:
             curve = audit.curve("klom", label, reference)
             if curve is not None:
@@ -72,10 +73,10 @@ def klom_figure(audit: Audit, width: float = WIDE):
                 y = np.arange(1, len(x) + 1) / len(x)
                 axes.step([0, *x, end], [0, *y, 1], where="post", color=colour(reference), linewidth=1.6)
 
-    legend = [*references_legend(audit), ("null band", {"color": colour("band"), "alpha": 0.4, "linewidth": 6})]
+    legend = [*references_legend(audit), ("null bands", {"color": colour("band"), "alpha": 0.4, "linewidth": 6})]
     words = ("KLOM of a target (nats)", "share of the targets below")
     limits = {"xlim": (0, max(end, 1e-9)), "ylim": (0, 1.03)}
-    return panels(labels, draw, words, width, legend if band is not None else legend[:-1], **limits)
+    return panels(labels, draw, words, width, legend if bands else legend[:-1], **limits)
 
 
 def relearning_figure(audit: Audit, width: float = WIDE):
@@ -186,9 +187,10 @@ def gaps_figure(audit: Audit, width: float = WIDE):
 
 def _gaps(axes, audit: Audit, labels: list[str], keys) -> None:
     """The gaps of one split: dots with intervals, one row a population."""
-    band = next(iter(audit.figures[keys[0]].values()))
-    if np.isfinite(band.null_low + band.null_high):
-        axes.axvspan(100 * band.null_low, 100 * band.null_high, color=colour("band"), alpha=0.35, linewidth=0)
+    for key in keys:
+        band = next(iter(audit.figures[key].values()))
+        if np.isfinite(band.null_low + band.null_high):
+            axes.axvspan(100 * band.null_low, 100 * band.null_high, color=colour(key[3]), alpha=0.15, linewidth=0)
     axes.axvline(0, color=colour("ink"), linewidth=0.8)
     for key in keys:
         shift = 0.14 if key[3] == "retrain" and len(keys) > 1 else -0.14 if len(keys) > 1 else 0.0

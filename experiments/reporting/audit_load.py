@@ -74,6 +74,10 @@ class Audit(NamedTuple):
         """Of which kind the null populations are."""
         return "oracle" if "oracle" in self.manifest["members"] or "oracle" in self.references else "retrain"
 
+    def alike(self, reference: str) -> list[str]:
+        """Further populations like a reference, of which its null bands are made; none = bands of its halves."""
+        return [str(label) for label in self.manifest.get("alike", {}).get(reference, [])]
+
     def find(self, metric: str, variant: str, split: str | None, reference: str) -> Key | None:
         """The key of a metric; ``split`` None = whichever is there."""
         keys = self.figures if split is None else [(metric, variant, split, reference)]
@@ -149,13 +153,13 @@ def _curves(path: Path) -> dict[str, np.ndarray]:
     points = {"roc": curves["fpr"].shape[-1]}
     for name, values in curves.items():
         kind = name.partition("/")[0]
+        if kind == "klom_null" and (values.ndim != 2 or len(values) != 4):
+            raise ValueError(f"curves.npz holds {name} of another shape")
         banded = kind in ("roc", "relearning", "benign_relearning", "noisy", "targeted", "distance")
         if banded and (values.ndim != 2 or len(values) != 3 or values.shape[1] != points.get(kind, values.shape[1])):
             raise ValueError(f"curves.npz holds {name} of shape {values.shape}")
         if kind == "distance" and curves[f"distance_centre{name[8:]}"].shape != values.shape[1:]:
             raise ValueError(f"curves.npz holds {name} of other bins than its centres")
-    if "klom_null" in curves and (curves["klom_null"].ndim != 2 or len(curves["klom_null"]) != 4):
-        raise ValueError("curves.npz holds klom_null of another shape")
     return curves
 
 

@@ -120,11 +120,17 @@ MAIN = (
     Metric("tow_mia", "means", "", "ToW-MIA", GAPS, 3, "1",
            "The same with the SVC efficacy by confidence in place of the targets' accuracy.", "2406.01257"),
     Metric("relearning_steps_gap", "on the request", "forget", "relearning, updates gap", AGAIN, 1, "0",
-           "Updates of gradient descent on the request until nine tenths of what the originals know of it are back. "
-           "Minus the reference's; negative = back sooner.", "1911.04933, 2201.05629"),
+           "Updates of gradient descent on the request until nine tenths of what the originals know of it are back "
+           "(members that never get there count with all updates; not told where most on both sides do not). Minus the "
+           "reference's; negative = back sooner.", "1911.04933, 2201.05629"),
     Metric("benign_relearning_steps_gap", "on similar samples", "forget", "benign relearning, updates gap", AGAIN, 1,
            "0",
            "The same with updates on the similar samples only.", "this project, after 2201.05629"),
+    Metric("relearning_area_gap", "on the request", "forget", "relearning, area gap", AGAIN, 3, "0",
+           "Share of the request known, mean over the updates on it. Minus the reference's; above 0 = knows it sooner.",
+           "this project"),
+    Metric("benign_relearning_area_gap", "on similar samples", "forget", "benign relearning, area gap", AGAIN, 3, "0",
+           "The same with updates on the similar samples only.", "this project"),
     Metric("residual_knowledge", "gaussian", "forget", "residual knowledge", AGAIN, 2, "1",
            "Probability of the targets' labels at noisy inputs, over the reference's, at one radius.", "2601.22359"),
     Metric("linear_cka", "debiased", None, "linear CKA", FEATURES, 3, ALIKE,
@@ -136,8 +142,11 @@ MAIN = (
            "reference's.", "1610.01644"),
     Metric("neighbour_exposure", "online", "similar", "neighbours exposed", NEIGHBOURS, 3, "0",
            "AUC of LiRA on the similar samples that stay, minus that before unlearning; above 0 = forgetting the "
-           "targets exposes them, below 0 = hides them.", "2403.01218, 2112.03570"),
+           "targets exposes them, below 0 = hides them; ranked by its size.", "2403.01218, 2112.03570"),
 )  # fmt: skip
+
+
+TARGETED = tuple(m for m in MAIN if m.split in ("forget", "") and m.group != RESIDUAL)  # what is known of the targets
 
 
 def named(key) -> Metric:

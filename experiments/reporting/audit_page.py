@@ -41,16 +41,18 @@ def _facts(audit: Audit) -> dict[str, str]:
     """The setting of the audit."""
     facts, members = audit.manifest["facts"], audit.manifest["members"]
     counts = sorted(set(members.values()))
-    alike = [f"{name} {count}" for name, count in members.items() if name.partition("_")[0] == "null"]
+    extra = {name: sum(members[label] for label in audit.alike(name)) for name in audit.references}
+    bands = [f"{n} more like {name}" if n else f"halves of {name}" for name, n in extra.items()]
     return {
         "Data": facts.get("dataset"),
         "Model": facts.get("model"),
         "Targets": facts.get("targets"),
         "Similarity": facts.get("similarity"),
         "Copies": facts.get("copies"),
+        "Named share": f"{facts['gamma']:.2f}" if isinstance(facts.get("gamma"), int | float) else None,
         "Members": f"{counts[0]} each" if len(counts) == 1 else inline(members),
         "Examples": ", ".join(f"{n} {split.replace('_', ' ')}" for split, n in audit.manifest["examples"].items()),
-        "Null members": ", ".join(alike) or f"halves of {audit.kind}",
+        "Null bands": ", ".join(bands),
     }
 
 
@@ -64,10 +66,12 @@ def _metrics(audit: Audit, reference: str) -> str:
     """The table of one reference, and what else was measured, folded away."""
     populations = [label for label in audit.populations if label != reference]
     table = figures_table(audit, words.main_keys(audit, reference), populations)
-    about = READ.format(kind=audit.kind)
-    if "null" not in audit.manifest["members"]:
-        about += f" There is no second population like {audit.kind}: the bands are of its halves, and too wide for "
+    about = READ.format(kind=reference)
+    if not audit.alike(reference):
+        about += f" There is no second population like {reference}: the bands are of its halves, and too wide for "
         about += "distances that fall with the number of members."
+    if len({audit.manifest["members"].get(label) for label in populations}) > 1:
+        about += " Bands are of each population's number of members; that of the first is shown."
     body = f'<p class="caption">{escape(about)}</p>{table}'
     if reference == "retrain" and "oracle" in audit.references:
         told = "Retraining is what most papers compare with. It keeps what similar samples teach, so nearness to it "
@@ -121,7 +125,8 @@ DRAWINGS = (  # id, heading, drawing function, kinds of curves, caption
      "Mean probability of the targets' labels at perturbed inputs over the reference's; 1 = alike, above 1 = knows "
      "more. Bands: 95% intervals. On a logarithmic axis radius 0 is left out."),
     ("distance", "Difference by distance to the targets", figures.distance_figure, ("distance",),
-     "How far predictions are from the reference's on samples at each distance to the nearest target; bands: 95%."),
+     "How far predictions are from the reference's on samples at each distance to the nearest target; bands: 95%, over "
+     "the population's members."),
     ("gaps", "Accuracy gaps by split", figures.gaps_figure, (),
      "Signed; bars: 95% intervals; shaded: the null band. Above 0 on the targets = remembers more than the reference."),
 )  # fmt: skip
@@ -159,7 +164,7 @@ def _definitions(audit: Audit) -> str:
             pairs.append((name, f"{m.what} Ideal: {ideal}. Source: {source}."))
     about = (
         "The null band of a metric: what 95% of pairs of populations show that differ in nothing but their seeds "
-        f"(populations like {audit.kind}, as many members as are judged). Oracle: trained without the targets "
+        "(populations like the reference, of as many members as are compared). Oracle: trained without the targets "
         "and all of their similar samples; retrain: without the request alone."
     )
     return f"<p>{escape(about)}</p>{definitions(pairs)}"

@@ -3,6 +3,7 @@
 import numpy as np
 
 from unlearn_jax.audits.panels import Ground, Panel, Panels
+from unlearn_jax.outcomes import NULLS
 
 MEMBERS, CLASSES = 16, 4
 SIZES = {"forget": 10, "similar": 20, "rest": 40, "test": 40}
@@ -18,10 +19,14 @@ LIFTS = {
     "good": (0.0, 0.0),
     "half": (3.0, 3.0),
     "bad": (6.0, 6.0),
+    "retrain_b": (4.0, 5.0),
+    "retrain_c": (4.0, 5.0),
+    "kept": (4.0, 5.0),
 }
+NAMES = tuple(LIFTS)[:9]
 
 
-def synthetic(seed=0, requests=1, members=MEMBERS, splits=tuple(SIZES), names=tuple(LIFTS), measured=True):
+def synthetic(seed=0, requests=1, members=MEMBERS, splits=tuple(SIZES), names=NAMES, measured=True):
     """Panels of populations that differ by `LIFTS` alone; examples of a seed are the same for all populations."""
     rng = np.random.default_rng([seed, 0])
     grounds, bases = [], []
@@ -39,7 +44,7 @@ def synthetic(seed=0, requests=1, members=MEMBERS, splits=tuple(SIZES), names=tu
             for ground, base in zip(grounds, bases)
         ]
         extra = curves(own, LIFTS[name][0], members * requests) if measured else {}
-        role = name if name in ("oracle", "retrain", "null", "null_b", "null_c") else "original"
+        role = name if name in ("oracle", "retrain", *NULLS) else "original"
         populations.append(Panel(name, "", role, logits, extra))
     return Panels(grounds, populations, {"dataset": "synthetic", "copies": 2, "gamma": 1 / 3}, {})
 

@@ -43,6 +43,16 @@ def test_a_single_model_and_clusters_of_examples_are_taken(tmp_path):
     assert panels.ground[0].clusters["forget"].tolist() == [0, 0, 1, 1, 2, 2]
 
 
+def test_names_make_no_folder_elsewhere_and_paths_may_be_words(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    given = {name: str(path) for name, path in files(tmp_path, names=("retrain", "mine")).items()}
+    assert audit_logits(
+        {"retrain": given["retrain"], "../up/../..": given["mine"]}, how=Precision(20, 20, 40)
+    ).parts == ("audits", "up")
+    with pytest.raises(InputError, match="nothing that was unlearned"):
+        read_logits(files(tmp_path, names=("retrain", "null_b")))
+
+
 def test_an_audit_of_files_writes_figures_against_the_reference_there_is(tmp_path):
     how = Precision(20, 20, 40)
     out = audit_logits(files(tmp_path), out=tmp_path / "out", how=how, command="here")

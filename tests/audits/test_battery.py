@@ -3,11 +3,12 @@
 import csv
 
 import numpy as np
+import panels as made
 import pytest
-from panels import LIFTS, MEMBERS, synthetic
+from panels import MEMBERS, synthetic
 from pyarrow import parquet
 
-from unlearn_jax.audits.audit import audited, of_practice
+from unlearn_jax.audits.audit import _notes, audited, of_practice
 from unlearn_jax.audits.curves import drawn
 from unlearn_jax.audits.engine import Precision
 from unlearn_jax.audits.figures import Bench
@@ -154,6 +155,96 @@ def test_without_similar_samples_oracle_or_second_population_the_rest_is_still_m
     assert ("klom", "closed", "forget", "retrain", "half") in few and ("tow", "means", "", "retrain", "half") not in few
 
 
+KEPT = ("oracle", "retrain", "original", "null", "retrain_b", "retrain_c", "kept", "half")
+
+
+def test_bands_against_retrain_are_of_retrained_models_and_of_the_sizes_compared():
+    panels = synthetic(7, measured=False, names=KEPT)
+    few = [p._replace(logits=[{s: t[:5] for s, t in p.logits[0].items()}]) if p.name == "half" else p
+           for p in panels.populations]  # fmt: skip
+    bench, figures, keyed = measured(panels._replace(populations=few), HOW)
+    assert bench.alike("retrain") == ["retrain", "retrain_b", "retrain_c"] and bench.alike("oracle") == [
+        "oracle",
+        "null",
+    ]
+    inside = [f.inside for f in figures if f.label == "kept" and f.reference == "retrain" and f.inside is not None]
+    assert len(inside) > 30 and np.mean(inside) >= 0.8
+    mine, others = (keyed["wasserstein_1", "", "forget", "retrain", name].band for name in ("half", "kept"))
+    assert (mine.members, others.members) == (5, MEMBERS) and mine.centre > others.centre  # fewer lie further apart
+    assert keyed["accuracy_gap", "", "forget", "retrain", "half"].band.members == 5
+    assert keyed["tow", "means", "", "retrain", "half"].band.members == 5
+
+
+def test_ratios_to_noise_are_not_told():
+    panels = synthetic(8, measured=False, names=("oracle", "retrain", "original", "half"), members=4)
+    bench, figures, keyed = measured(panels)
+    assert np.isnan(keyed["residual_influence", "", "forget", "oracle", "half"].estimate[:5]).all()
+    assert "not identifiable" in " ".join(_notes(bench, panels)) and "fewer than 8 members" in " ".join(
+        _notes(bench, panels)
+    )
+    ranked = {r[:4]: r for r in rankings(figures, ["half"])}
+    assert np.isnan(ranked["residual_distance", "", "forget", "oracle"].rank).all()
+    alike = synthetic(8, measured=False, names=("oracle", "retrain", "null", "half"))
+    original = alike.find("null")._replace(name="original", role="original")
+    bench, _, keyed = measured(alike._replace(populations=[*alike.populations, original]))
+    assert np.isnan(keyed["residual_distance", "", "forget", "oracle", "half"].estimate.value)
+    assert "within the noise" in " ".join(_notes(bench, alike))
+
+
+def test_two_classes_go_without_the_attack_on_the_other_classes(monkeypatch):
+    monkeypatch.setattr(made, "CLASSES", 2)
+    keyed = measured(synthetic(9, measured=False, names=("oracle", "retrain", "original", "half")))[2]
+    metrics = {key[0] for key in keyed}
+    assert "klom" in metrics and "cmia_accuracy" not in metrics
+
+
+def test_relearning_that_never_gets_there_is_not_told_as_a_time():
+    panels = synthetic(10, names=("oracle", "retrain", "original", "good", "bad"))
+    for panel in panels.populations:
+        if panel.name in ("oracle", "good"):
+            panel.measured["benign_relearning"][:] = np.linspace(0.1, 0.5 if panel.name == "good" else 0.6, 30)
+    keyed = measured(panels)[2]
+    for metric, variant in (("benign_relearning_steps_gap", "on similar samples"), ("relearning_ratio", "benign")):
+        key = (metric, variant, "forget", "oracle")
+        assert np.isnan(keyed[(*key, "good")].estimate.value) and np.isfinite(keyed[(*key, "bad")].estimate.value)
+    area = keyed["benign_relearning_area_gap", "on similar samples", "forget", "oracle", "good"].estimate
+    assert area.value == pytest.approx(-0.05)  # the mean of both lines differs by a twentieth
+
+
+def test_requests_of_one_cluster_each_and_figures_of_models_have_intervals():
+    panels = synthetic(11, requests=3, measured=False, names=("oracle", "retrain", "original", "half"))
+    grounds = [g._replace(clusters=g.clusters | {"forget": 0 * g.clusters["forget"]}) for g in panels.ground]
+    keyed = measured(panels._replace(ground=grounds))[2]
+    told = keyed["klom", "closed", "forget", "oracle", "half"].estimate
+    assert told.ci_low < told.ci_members_low < told.value < told.ci_members_high < told.ci_high
+    models = keyed["threshold_auc", "loss", "forget", "", "half"].estimate
+    assert (models.ci_low, models.ci_high) == (models.ci_members_low, models.ci_members_high)
+    one = measured(panels._replace(ground=[g._replace(clusters=g.clusters | {"forget": 0 * g.clusters["forget"]})
+                   for g in panels.ground[:1]], populations=[p._replace(logits=p.logits[:1]) for p in
+                   panels.populations]))[2]["klom", "closed", "forget", "oracle", "half"].estimate  # fmt: skip
+    assert (one.ci_low, one.ci_high) == (one.ci_members_low, one.ci_members_high)
+
+
+def test_test_examples_that_requests_share_are_drawn_once():
+    """Of examples that differ, four requests on the same ones say no more than one request does."""
+    panels = synthetic(12, requests=4, measured=False, names=("oracle", "retrain", "original", "half"))
+    rng, populations, shape = np.random.default_rng(0), [], (MEMBERS, 40, made.CLASSES)
+    base, moved = rng.normal(0, 2, shape[1:]), 3.0 * np.eye(made.CLASSES)[0] * (np.arange(40)[:, None] % 2)
+    for panel in panels.populations:
+        centre = base + (moved if panel.name == "half" else 0.0)
+        logits = [t | {"test": (centre + rng.normal(0, 0.1, shape)).astype(np.float32)} for t in panel.logits]
+        populations.append(panel._replace(logits=logits))
+    labels = panels.ground[0].labels["test"]
+    grounds = [g._replace(labels=g.labels | {"test": labels}) for g in panels.ground]
+    first = [p._replace(logits=p.logits[:1]) for p in populations]
+    whole, alone = (
+        measured(panels._replace(ground=g, populations=p))[2] for g, p in ((grounds, populations), (grounds[:1], first))
+    )
+    for key in (("accuracy", "", "test", "", "half"), ("klom", "closed", "test", "oracle", "half")):
+        width = [one[key].estimate.ci_high - one[key].estimate.ci_low for one in (whole, alone)]
+        assert width[0] > 0.7 * width[1], key
+
+
 def test_rankings_put_the_perfect_method_first_and_say_who_sees_retraining(found):
     _, bench, figures, _ = found
     methods = [label for label in bench.judged if of_practice(label)]
@@ -204,7 +295,7 @@ def test_curves_hold_values_within_their_bands(found):
             assert ((low <= value + 1e-9) & (value <= high + 1e-9)).all(), name
     np.testing.assert_allclose(curves["klom/half/oracle"], klom(raw(panels, "half"), raw(panels, "oracle")))
     assert (np.diff(curves["roc/bad/oracle"][0]) >= 0).all() and curves["roc/bad/oracle"][0][0] > 0.9
-    grid, middle, low, high = curves["klom_null"]
+    grid, middle, low, high = curves["klom_null/oracle"]
     assert (low <= middle).all() and (middle <= high).all() and middle[-1] == 1.0
     assert curves["distance_centre/half/oracle"].shape == curves["distance/half/oracle"][0].shape == (8,)
 
@@ -220,7 +311,3 @@ def test_the_order_of_members_changes_no_distance():
         assert keys
         for key in keys:
             assert one[key].estimate.value == pytest.approx(other[key].estimate.value)
-
-
-def test_every_population_of_the_synthetic_study_is_used():
-    assert set(LIFTS) == {p.name for p in synthetic().populations}

@@ -1,6 +1,7 @@
 """An audit of a tiny study: the populations are the study's own, and nothing is trained twice."""
 
 import csv
+import dataclasses
 import json
 
 import numpy as np
@@ -12,6 +13,7 @@ from unlearn_jax.audits import replay as replays
 from unlearn_jax.config import StudyConfig
 from unlearn_jax.errors import InputError
 from unlearn_jax.metrics import margin
+from unlearn_jax.outcomes import NULLS
 from unlearn_jax.population import run as runner
 from unlearn_jax.study import run_study
 
@@ -48,7 +50,7 @@ def study(tmp_path_factory):
 
 
 def test_only_the_populations_for_null_bands_are_trained(study):
-    assert set(study[2]) == {"null", "null_b", "null_c"}
+    assert set(study[2]) == {"null", "null_b", "null_c", "retrain_b", "retrain_c"}
 
 
 def test_the_populations_are_those_of_the_study(study):
@@ -57,7 +59,7 @@ def test_the_populations_are_those_of_the_study(study):
     column = {split: [r for r, s in zip(index["row"], index["split"]) if s == split] for split in ("forget", "similar")}
     for panel in panels.populations:
         name = panel.name + (f"@{panel.setting}" if panel.setting else "")
-        if panel.name.startswith("null") or panel.setting == "lr=1e+30":
+        if panel.name in NULLS or panel.setting == "lr=1e+30":
             continue
         kept = np.load(run / "margins" / f"{name}.npy")
         for split, columns in column.items():
@@ -106,6 +108,23 @@ def test_doing_nothing_is_the_original_and_a_diverged_method_is_said(study):
         "gradient_ascent[lr=0.0001]",
         "gradient_ascent[lr=1e+30]",
     ]
+
+
+def test_three_members_and_one_target_are_enough(tmp_path):
+    """And the study's own chunks are read although their width is not the usual one."""
+    few = {"members": 3, "num_targets": 1, "copies": "1", "methods": "do_nothing", "hp": ()}
+    run = run_study(dataclasses.replace(CONFIG, **few), tmp_path / "run", store=tmp_path / "populations", chunk=2)
+    trained, keep = [], runner.checkpoint.save_chunk
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(runner.checkpoint, "save_chunk", lambda *a, **k: trained.append(a[3]["label"]) or keep(*a, **k))
+        out = audit_study(run, how=HOW)
+    assert set(trained) == {"null", "null_b", "null_c", "retrain_b", "retrain_c"}
+    metrics = {r["metric"] for r in rows(out)}
+    assert {"klom", "linear_cka", "gradient_coupling", "entanglement"} <= metrics
+    assert any("fewer than 8 members" in note for note in json.loads((out / "audit.json").read_text())["notes"])
+    (tmp_path / "populations").rename(tmp_path / "elsewhere")
+    with pytest.raises(InputError, match="give --store FOLDER"):
+        audit_study(run, how=HOW)
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -21,6 +22,7 @@ from unlearn_jax.audits.records import Figure, write_audit
 from unlearn_jax.audits.views import views_of
 from unlearn_jax.errors import InputError
 from unlearn_jax.methods import METHODS
+from unlearn_jax.metrics.residual import LEAST_MEMBERS
 from unlearn_jax.population.checkpoint import check_writable
 from unlearn_jax.records import environment
 from unlearn_jax.scoring import REFERENCES
@@ -48,17 +50,17 @@ def audit_study(
         out: folder of the audit; None = ``audit`` within the run folder.
         how: number of draws behind intervals and bands.
         store: where the study's trained members are kept; None = ``populations`` beside the run folder. Members that
-            are not there are trained again.
+            are not there are trained again; without the folder and without this argument: an error.
         relearn_lr: learning rate of relearning; 0 = by the recipe.
         command: for the record.
         watch: progress.
-        options: ``chunk``, ``axis``, ``loop``, ``data_dir``.
+        options: ``chunk``, ``axis``, ``loop`` (as the study's unless given), ``data_dir``.
 
     Returns:
         The folder, holding audit.csv, audit.parquet, ranking.csv, curves.npz and audit.json.
 
     Raises:
-        InputError: no finished study, missing data, a folder that cannot be written, too few draws.
+        InputError: no finished study, its populations or data missing, a folder that cannot be written, too few draws.
     """
     from unlearn_jax.audits.replay import replayed
 
@@ -66,7 +68,7 @@ def audit_study(
     _check(how)
     if relearn_lr < 0:
         raise InputError(f"--relearn-lr is {relearn_lr:g}: give 0 (by the recipe) or more.")
-    run = Path(run)
+    run = Path(run).resolve()
     out = Path(out) if out else run / "audit"
     if (run / "manifest.json").exists():
         check_writable(out, "--out", keep=False)
@@ -100,10 +102,15 @@ def audit_logits(
     files = logits if isinstance(logits, dict) else _files(logits)
     panels = read_logits(files)
     methods = [p.label for p in panels.populations if p.name not in (*REFERENCES, *NULLS)]
-    out = Path(out) if out else Path("audits") / "-".join(methods)[:60]
+    out = Path(out) if out else Path("audits") / (_slug("-".join(methods)) or "unlearned")
     check_writable(out, "--out")
     about = {"logits": {name: Path(path).name for name, path in files.items()}, "command": command}
     return _audited(panels, out, how, about, began, watch)
+
+
+def _slug(text: str) -> str:
+    """A folder's name made of a text: letters, digits, dashes and underscores."""
+    return re.sub(r"[^A-Za-z0-9_-]+", "-", text).strip("-")[:60]
 
 
 def _files(words: Sequence[str]) -> dict[str, Path]:
@@ -144,6 +151,7 @@ def _audited(panels: Panels, out: Path, how: Precision, about: dict, began: floa
         "members": {label: bench.members(label) for label in bench.views},
         "examples": {split: len(x) for split, x in panels.ground[0].labels.items()},
         "methods": methods,
+        "alike": {name: bench.alike(name)[1:] for name in bench.references},
         "notes": _notes(bench, panels),
         "finished": time.strftime("%Y-%m-%dT%H:%M:%S"),
         "seconds_total": time.time() - began,
@@ -195,12 +203,21 @@ def _teller(watch: Watch, timing: dict[str, float]):
 
 def _notes(bench: Bench, panels: Panels) -> list[str]:
     """What a reader of the figures must know."""
-    notes = [f"null bands are made of populations like {bench.kind}"]
-    if len(bench.alike) < 2 and "null" not in bench.views:
-        half = bench.members(bench.kind) // 2
+    notes = []
+    for reference in bench.references:
+        if len(bench.alike(reference)) < 2:
+            half, name = bench.members(reference) // 2, "null" if reference == bench.kind else f"{reference}_b"
+            notes.append(
+                f"there is no second population like {reference} ({name}=FILE.npz), so its bands are of {half} against "
+                f"{half} members and too wide for distances that fall with their number"
+            )
+    told = bench.once("identifiable", lambda: None)
+    if told is not None and not told.identifiable:
+        span, fewest = told.span, min(bench.members(label) for label in ("original", "oracle"))
+        why = "fewer than 8 members a request" if fewest < LEAST_MEMBERS else "within the noise"
         notes.append(
-            f"there is no second population like {bench.kind} (null=FILE.npz), so bands are of {half} against {half} "
-            "members and too wide for distances that fall with their number"
+            f"residual influence and distance are not identifiable: the originals are {span.value:.2f} "
+            f"[{span.ci_low:.2f}, {span.ci_high:.2f}] nats above the oracle, {why}"
         )
     for label, views in bench.views.items():
         lost = sum(int(np.isnan(view.logits("forget")).any(axis=(1, 2)).sum()) for view in views)

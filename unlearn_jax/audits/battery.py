@@ -22,7 +22,7 @@ from unlearn_jax.metrics.margin_distances import energy_distance, gaussian_kl, r
 from unlearn_jax.metrics.output_scores import confidence, entropy, modified_entropy
 from unlearn_jax.metrics.outputs import activation_distance, completeness, js_divergence, kl_to_reference
 from unlearn_jax.metrics.population_attacks import entropy_attack, loss_attack, svc_attack, threshold_attack
-from unlearn_jax.metrics.relearn import relearn_target, relearn_time
+from unlearn_jax.metrics.relearn import RelearnTime, relearn_target, relearn_time
 from unlearn_jax.metrics.representation import linear_probe
 from unlearn_jax.metrics.rmia import rmia
 from unlearn_jax.metrics.roc import auc
@@ -43,6 +43,7 @@ class Own(NamedTuple):
     values: Callable[[View], np.ndarray | None]  # -> (members, n) of the split, (members,), or None = not there
     low: float = -np.inf
     high: float = np.inf
+    blind: Callable[[View], bool] | None = None  # two populations of which this holds cannot be compared
 
 
 class Pair(NamedTuple):
@@ -65,6 +66,7 @@ class Pair(NamedTuple):
     against: tuple[str, ...] = REFERENCES
     ideal: float | None = None  # None = what two populations show that differ in nothing
     banded: bool = True  # has a null band
+    classes: int = 2  # fewest that it takes
 
 
 def _of(quantity: str, split: str) -> Callable[[View], np.ndarray | None]:
@@ -123,14 +125,25 @@ OWN = (
 
 def _relearned(name: str) -> Callable[[View], np.ndarray | None]:
     """Updates until a member knows nine tenths of what the originals know of the request, at most all there were."""
+    return lambda view: None if (found := _times(view, name)) is None else found.steps
 
-    def values(view: View) -> np.ndarray | None:
-        curve, original = view.measured(name), view.original
-        if curve is None or original is None or name not in original.measured:
-            return None
-        return relearn_time(curve, relearn_target(np.nanmean(original.measured[name][:, 0]))).steps
 
-    return values
+def _times(view: View, name: str) -> RelearnTime | None:
+    """Relearn times of the members, None where they were not measured."""
+    curve, original = view.measured(name), view.original
+    if curve is None or original is None or name not in original.measured:
+        return None
+    return relearn_time(curve, relearn_target(np.nanmean(original.measured[name][:, 0])))
+
+
+def _mostly_censored(name: str) -> Callable[[View], bool]:
+    """Whether more than half of the members never knew so much within the updates that there were."""
+    return lambda view: (found := _times(view, name)) is not None and bool(np.mean(found.censored) > 0.5)
+
+
+def _area(name: str) -> Callable[[View], np.ndarray | None]:
+    """Share of the request known, mean over the updates of relearning."""
+    return lambda view: None if (curve := view.measured(name)) is None else curve.mean(axis=1)
 
 
 def noisy_at(place: int) -> Own:
@@ -186,11 +199,13 @@ def _sure(view: View) -> np.ndarray:
     return np.concatenate([view.sure("forget"), view.sure("test")], axis=1)
 
 
-RELEARNING = (
-    Own("relearning_steps", "on the request", "forget", _relearned("relearning"), 0.0),
-    Own("benign_relearning_steps", "on similar samples", "forget", _relearned("benign_relearning"), 0.0),
+_WAYS = {"relearning": "on the request", "benign_relearning": "on similar samples"}
+RELEARNING = tuple(
+    Own(f"{name}_steps", way, "forget", _relearned(name), 0.0, blind=_mostly_censored(name))
+    for name, way in _WAYS.items()
 )
-OWN = (*OWN, *RELEARNING, Own("linear_probe", "logistic", "forget", _probed, 0.0, 1.0))
+RELEARNED = tuple(Own(f"{name}_area", way, "forget", _area(name), 0.0, 1.0) for name, way in _WAYS.items())
+OWN = (*OWN, *RELEARNING, *RELEARNED, Own("linear_probe", "logistic", "forget", _probed, 0.0, 1.0))
 _margins, _logits = _of("margin", "forget"), _of("logits", "forget")
 PAIRS = (
     *(Pair("klom", "closed", s, klom, _of("margin", s), low=0.0) for s in ("forget", "similar", "rest", "test")),
@@ -215,10 +230,10 @@ PAIRS = (
     ),
     Pair("rmia_auc", "offline", "forget", rmia_auc, _sure, 2, 0.0, 1.0, "logit", labelled=True),
     Pair("cmia_accuracy", "cross-fitted", "forget", lambda u, r, labels: cmia(u, r, labels).per_example, _logits,
-         low=0.0, high=1.0, scale="logit", labelled=True),
+         low=0.0, high=1.0, scale="logit", labelled=True, classes=3),
     Pair(
         "neighbour_exposure", "online", "similar", lambda u, r, o: neighbour_exposure(u, o, r).per_example,
-        _of("margin", "similar"), 1, -1.0, 1.0, also=("original",), against=("oracle",), ideal=0.0, banded=False,
+        _of("margin", "similar"), 2, -1.0, 1.0, also=("original",), against=("oracle",), ideal=0.0, banded=False,
     ),
     Pair("js_divergence", "excess", "forget", _mean_over_members(js_divergence), _logits),
     Pair("kl_to_reference", "excess", "forget", _mean_over_members(kl_to_reference), _logits),

@@ -10,7 +10,7 @@ import numpy as np
 from unlearn_jax.audits import engine
 from unlearn_jax.audits.battery import OWN, RELEARNING, Own, noisy_at
 from unlearn_jax.audits.engine import applied, plain
-from unlearn_jax.audits.figures import Bench, own_draws, own_tables
+from unlearn_jax.audits.figures import Bench, comparable, own_draws, own_tables
 from unlearn_jax.audits.records import Figure
 
 MIDDLE = 3  # place of the radius among those of perturbed images at which a single figure is told
@@ -65,7 +65,7 @@ COMPOSITES = (
 def composite_figures(bench: Bench, spec: Composite) -> list[Figure]:
     """A composite of every population against each reference, with its null band."""
     tables = {}
-    for label in {*bench.judged, *bench.alike}:
+    for label in bench.views:
         found = [own_tables(bench, part, label) for part in spec.parts]
         if all(part is not None for part in found):
             tables[label] = [_joined(parts) for parts in zip(*found)]  # by request
@@ -79,16 +79,16 @@ def composite_figures(bench: Bench, spec: Composite) -> list[Figure]:
         with np.errstate(invalid="ignore", divide="ignore"):
             return float(spec.function(*map(np.asarray, means)))
 
-    pools = engine.pooled_members([tables[name] for name in bench.alike if name in tables])
-    band = engine.null_band(figure, pools, bench.members(bench.kind), spec.sides, bench.how)
-    found = []
+    found, key = [], (spec.metric, spec.variant, spec.split)
     for reference in (name for name in bench.references if name in tables):
         theirs = [own_draws(bench, part, reference) for part in spec.parts]
         for label in (name for name in bench.judged if name in tables and name != reference):
             mine = [own_draws(bench, part, label) for part in spec.parts]
             draws = applied(lambda *x: spec.function(*np.split(np.stack(x), 2)), *mine, *theirs)
+            draws = draws if comparable(bench, spec.parts, label, reference) else engine.nothing(draws)
+            band = bench.band(figure, tables, label, reference, spec.sides, key)
             panel = bench.views[label][0].panel
-            keys = (panel.name, panel.setting, spec.metric, spec.variant, spec.split, reference)
+            keys = (panel.name, panel.setting, *key, reference)
             found.append(Figure(*keys, plain(draws, spec.low, spec.high), spec.ideal, band, draws, spec.sides))
     return found
 

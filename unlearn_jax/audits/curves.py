@@ -29,7 +29,9 @@ def drawn(bench: Bench, panels: Panels) -> dict[str, np.ndarray]:
                 found |= _roc(bench, label, reference, found["fpr"])
                 found[f"klom/{label}/{reference}"] = np.concatenate(_klom(bench, label, reference))
                 found |= _by_distance(bench, label, reference)
-    found |= _klom_null(bench) | _relearning(bench) | _perturbed(bench)
+    for reference in bench.references:
+        found |= _klom_null(bench, reference)
+    found |= _relearning(bench) | _perturbed(bench)
     return found
 
 
@@ -71,10 +73,10 @@ def _klom(bench: Bench, label: str, reference: str) -> list[np.ndarray]:
     return [klom(u, r) for u, r in zip(*sides)]
 
 
-def _klom_null(bench: Bench) -> dict[str, np.ndarray]:
+def _klom_null(bench: Bench, reference: str) -> dict[str, np.ndarray]:
     """Share of targets below each value, for pairs of populations that differ in nothing: 95% of the splits."""
-    pools = engine.pooled_members([of_split(bench.views[name], "margin", "forget") for name in bench.alike])
-    size = min(bench.members(bench.kind), min(map(len, pools)) // 2)
+    pools = engine.pooled_members([of_split(bench.views[name], "margin", "forget") for name in bench.alike(reference)])
+    size = min(bench.members(reference), min(map(len, pools)) // 2)
     if size < 1:
         return {}
     rng, found = np.random.default_rng(bench.how.seed), []
@@ -84,7 +86,7 @@ def _klom_null(bench: Bench) -> dict[str, np.ndarray]:
         found.append(np.sort(np.concatenate(parts)))
     grid = np.linspace(0, np.max(found) * 1.05 + 1e-9, 120)
     shares = np.stack([np.searchsorted(values, grid, side="right") / len(values) for values in found])
-    return {"klom_null": np.stack([grid, *np.quantile(shares, [0.5, 0.025, 0.975], axis=0)])}
+    return {f"klom_null/{reference}": np.stack([grid, *np.quantile(shares, [0.5, 0.025, 0.975], axis=0)])}
 
 
 def _by_distance(bench: Bench, label: str, reference: str) -> dict[str, np.ndarray]:

@@ -11,7 +11,9 @@ from unlearn_jax.audits.records import NO_BAND, Figure
 from unlearn_jax.audits.views import View
 from unlearn_jax.metrics import Draws, Values, distance_draws, identifiability, mean_draws
 from unlearn_jax.metrics.bands import NullBand, t_estimate
-from unlearn_jax.outcomes import NULLS
+from unlearn_jax.outcomes import LIKE, NULLS
+
+SHARED = ("rest", "test")  # splits of which requests have the same examples
 
 
 class Bench:
@@ -20,15 +22,37 @@ class Bench:
     def __init__(self, views: dict[str, list[View]], how: Precision):
         self.views, self.how = views, how
         self.references = [name for name in REFERENCES if name in views]
-        self.kind = "oracle" if "oracle" in views else self.references[0]  # whose noise the null bands show
-        pool = [name for name in NULLS[1:] if name in views] or [name for name in NULLS[:1] if name in views]
-        self.alike = [self.kind, *pool]  # populations of that kind, from which bands are made
+        self.kind = "oracle" if "oracle" in views else self.references[0]  # what `null` is another population of
         self._made: dict = {}
+
+    def alike(self, reference: str) -> list[str]:
+        """The populations of a reference's kind, from which its null bands are made."""
+        own = [name for name, kind in LIKE.items() if kind == reference and name != "null" and name in self.views]
+        return [reference, *(own or [name for name in ("null",) if reference == self.kind and name in self.views])]
 
     @property
     def judged(self) -> list[str]:
         """Labels of the populations that figures are made of; `null` stands for a perfect method."""
-        return [label for label in self.views if label not in NULLS[1:]]
+        return [label for label in self.views if label == "null" or label not in NULLS]
+
+    def band(self, figure, tables: dict[str, list], label: str, reference: str, sides: int, key: tuple) -> NullBand:
+        """The null band of a figure of a population against a reference: of populations of their sizes, like it.
+
+        Args:
+            figure: as of `engine.null_band`.
+            tables: by population and request, what the figure is made of.
+            label: of the population.
+            reference: with what it is compared.
+            sides: of the band.
+            key: name of the figure.
+        """
+        sizes = tuple(zip(*([engine.alive(table) for table in tables[name]] for name in (label, reference))))
+
+        def made() -> NullBand:
+            pools = engine.pooled_members([tables[name] for name in self.alike(reference) if name in tables])
+            return engine.null_band(figure, pools, list(sizes), sides, self.how)
+
+        return self.once(("band", *key, reference, sizes), made)
 
     def once(self, key, make):
         """The value under a key, made where it is not there."""
@@ -65,44 +89,46 @@ def own_draws(bench: Bench, spec: Own, label: str) -> Draws | None:
     if tables is None:
         return None
     clusters = bench.clusters(spec.split) if bench.views[label][0].has(spec.split) else None
-    make = lambda: engine.member_draws(tables, bench.role(label), clusters, bench.how)
+    make = lambda: engine.member_draws(tables, bench.role(label), clusters, bench.how, spec.split in SHARED)
     return bench.once(("draws", spec.metric, spec.variant, spec.split, label), make)
+
+
+def comparable(bench: Bench, specs: tuple[Own, ...], label: str, reference: str) -> bool:
+    """Whether figures of two populations say anything beside each other."""
+    blind = [spec.blind for spec in specs if spec.blind is not None]
+    views = zip(bench.views[label], bench.views[reference])
+    return not any(one(u) and one(r) for u, r in views for one in blind)
 
 
 def own_figures(bench: Bench, spec: Own) -> list[Figure]:
     """A figure of single models, as it is and minus each reference's."""
-    found, none, band = [], own_draws(bench, spec, bench.kind), NO_BAND
-    if none is not None:
-        alike = [t for t in (own_tables(bench, spec, name) for name in bench.alike) if t is not None]
-        pools = engine.pooled_members(alike)
-        band = engine.null_band(engine.gap_of_means, pools, bench.members(bench.kind), 2, bench.how)
+    tables = {label: own_tables(bench, spec, label) for label in bench.views}
+    tables = {label: table for label, table in tables.items() if table is not None}
+    found, none, name = [], own_draws(bench, spec, bench.kind), (spec.metric, spec.variant, spec.split)
     ideal = none.value if none is not None else np.nan
-    for label in bench.judged:
-        draws = own_draws(bench, spec, label)
-        if draws is None:
-            continue
-        panel = bench.views[label][0].panel
-        keys = (panel.name, panel.setting, spec.metric, spec.variant, spec.split)
-        found.append(Figure(*keys, "", plain(draws, spec.low, spec.high), ideal, NO_BAND, draws))
-        for reference in bench.references:
-            other = own_draws(bench, spec, reference)
-            if label != reference and other is not None:
-                gap = applied(lambda u, r: u - r, draws, other)
-                name = (*keys[:2], f"{spec.metric}_gap", *keys[3:])
-                width = spec.high - spec.low
-                found.append(Figure(*name, reference, plain(gap, -width, width), 0.0, band, gap))
+    for label in (label for label in bench.judged if label in tables):
+        draws, panel = own_draws(bench, spec, label), bench.views[label][0].panel
+        keys = (panel.name, panel.setting)
+        found.append(Figure(*keys, *name, "", plain(draws, spec.low, spec.high), ideal, NO_BAND, draws))
+        for reference in (reference for reference in bench.references if reference in tables and reference != label):
+            gap = applied(lambda u, r: u - r, draws, own_draws(bench, spec, reference))
+            gap = gap if comparable(bench, (spec,), label, reference) else engine.nothing(gap)
+            band = bench.band(engine.gap_of_means, tables, label, reference, 2, name)
+            width, told = spec.high - spec.low, (*keys, f"{spec.metric}_gap", *name[1:], reference)
+            found.append(Figure(*told, plain(gap, -width, width), 0.0, band, gap))
     return found
 
 
 def pair_figures(bench: Bench, spec: Pair) -> list[Figure]:
     """A figure of whole populations against each reference, with its null band."""
-    if not all(view.has(spec.split) for view in bench.views[bench.kind]) or any(
-        n not in bench.views for n in spec.also
-    ):
+    views = bench.views[bench.kind]
+    if not all(view.has(spec.split) for view in views) or any(name not in bench.views for name in spec.also):
         return []
-    arrays = lambda label: [spec.takes(view) for view in bench.views[label]]
-    extras, clusters = [arrays(name) for name in spec.also], bench.clusters(spec.split)
-    labels = [view.labels(spec.split) for view in bench.views[bench.kind]]
+    if views[0].logits(spec.split).shape[-1] < spec.classes:
+        return []
+    tables = {label: [spec.takes(view) for view in bench.views[label]] for label in bench.views}
+    extras, clusters = [tables[name] for name in spec.also], bench.clusters(spec.split)
+    labels, key = [view.labels(spec.split) for view in views], (spec.metric, spec.variant, spec.split)
 
     def figure(*populations, request: int) -> np.ndarray:
         return spec.figure(*populations, **({"labels": labels[request]} if spec.labelled else {}))
@@ -110,26 +136,23 @@ def pair_figures(bench: Bench, spec: Pair) -> list[Figure]:
     def held(u, r, request: int) -> float:
         return float(np.mean(figure(u, r, *(extra[request] for extra in extras), request=request)))
 
-    pools = engine.pooled_members([arrays(name) for name in bench.alike])
-    band = engine.null_band(held, pools, bench.members(bench.kind), spec.sides, bench.how) if spec.banded else NO_BAND
-    ideal = band.centre if spec.ideal is None else spec.ideal
     found = []
     for reference in (name for name in bench.references if name in spec.against):
-        for label in bench.judged:
-            if label == reference:
-                continue
-            populations = list(zip(arrays(label), arrays(reference), *extras))
+        for label in (label for label in bench.judged if label != reference):
+            populations = list(zip(tables[label], tables[reference], *extras))
             roles = [bench.role(name) for name in (label, reference, *spec.also)]
-            draws = engine.pair_draws(figure, populations, roles, clusters, bench.how)
+            draws = engine.pair_draws(figure, populations, roles, clusters, bench.how, spec.split in SHARED)
+            band = bench.band(held, tables, label, reference, spec.sides, key) if spec.banded else NO_BAND
+            ideal = band.centre if spec.ideal is None else spec.ideal
             panel = bench.views[label][0].panel
             estimate = t_estimate(draws, low=spec.low, high=spec.high, scale=spec.scale)
-            keys = (panel.name, panel.setting, spec.metric, spec.variant, spec.split, reference)
-            found.append(Figure(*keys, estimate, ideal, band, draws, spec.sides))
+            told = (panel.name, panel.setting, *key, reference)
+            found.append(Figure(*told, estimate, ideal, band, draws, spec.sides))
     return found
 
 
 def residual_figures(bench: Bench) -> list[Figure]:
-    """The project's own figures, residual influence and residual distance, against the oracle."""
+    """The project's own figures, residual influence and residual distance; NaN where they are ratios to noise."""
     if not {"original", "oracle"} <= set(bench.views):
         return []
     clusters, how = bench.clusters("forget"), bench.how
@@ -137,7 +160,7 @@ def residual_figures(bench: Bench) -> list[Figure]:
     values = lambda label: Values([v.margin("forget") for v in bench.views[label]], bench.role(label), clusters)
     means = lambda label: mean_draws(values(label), **setting)
     original, oracle, found = values("original"), values("oracle"), []
-    told = identifiability(original, oracle, **setting)
+    told = bench.once("identifiable", lambda: identifiability(original, oracle, **setting))
     band = NullBand(-told.band_ratio, told.band_ratio, 0.0, bench.members("oracle"))
     share = lambda u, full, none: (u - none) / (full - none)
     for label in bench.judged:
@@ -148,6 +171,7 @@ def residual_figures(bench: Bench) -> list[Figure]:
         distance = distance_draws(values(label), original, oracle, role=bench.role(label), **setting)
         kinds = (("influence", signed, band, (), 2), ("distance", distance, NO_BAND, (0.0,), 1))
         for metric, draws, own, bounds, sides in kinds:
+            draws = draws if told.identifiable else engine.nothing(draws)
             keys = (panel.name, panel.setting, f"residual_{metric}", "", "forget", "oracle")
             found.append(Figure(*keys, plain(draws, *bounds), 0.0, own, draws, sides))
     return found

@@ -21,6 +21,7 @@ from unlearn_jax.metrics.outputs import zrf
 from unlearn_jax.metrics.representation import knn_overlap, linear_cka
 
 MOST = 600  # examples whose features are compared
+NEIGHBOURS = 10
 
 
 def measured_own(panels: Panels) -> tuple[Own, ...]:
@@ -40,15 +41,16 @@ def measured_own(panels: Panels) -> tuple[Own, ...]:
 
 def matched_figures(bench: Bench) -> list[Figure]:
     """Likeness of features, member beside member: CKA and overlap of neighbours, on targets and similar samples."""
-    kinds = {
-        ("linear_cka", "debiased"): lambda x, y: linear_cka(x, y, debiased=True),
-        ("knn_overlap", "k=10"): lambda x, y: knn_overlap(x, y, 10).mean(axis=-1),
+    kinds = {  # and how many examples each needs
+        ("linear_cka", "debiased", 4): lambda x, y: linear_cka(x, y, debiased=True),
+        ("knn_overlap", f"k={NEIGHBOURS}", NEIGHBOURS + 1): lambda x, y: knn_overlap(x, y, NEIGHBOURS).mean(axis=-1),
     }
     splits = ("forget", "similar", "rest") if bench.views[bench.kind][0].has("similar", "rest") else ("forget", "test")
     found = []
-    for (metric, variant), function in kinds.items():
-        for reference in bench.references:
-            band = _matched_band(bench, function, splits)
+    count = sum(len(bench.views[bench.kind][0].labels(split)) for split in splits)
+    for (metric, variant, least), function in kinds.items():
+        for reference in bench.references if count >= least else ():
+            band = _matched_band(bench, function, splits, reference)
             for label in bench.judged:
                 values = _matched(bench, function, splits, label, reference)
                 if label == reference or values is None:
@@ -80,11 +82,11 @@ def _matched(bench: Bench, function: Callable, splits, label: str, other: str) -
     return values
 
 
-def _matched_band(bench: Bench, function: Callable, splits) -> NullBand:
+def _matched_band(bench: Bench, function: Callable, splits, reference: str) -> NullBand:
     """Prediction interval of the mean likeness of two populations that differ in nothing, from pairs of such."""
     from scipy.special import stdtrit
 
-    names = bench.alike
+    names = bench.alike(reference)
     pairs = [_matched(bench, function, splits, a, b) for i, a in enumerate(names) for b in names[i + 1 :]]
     pairs = [values[np.isfinite(values)] for values in pairs if values is not None]
     values = np.concatenate(pairs) if pairs else np.zeros(0)
@@ -107,7 +109,8 @@ def study_figures(bench: Bench, panels: Panels) -> list[Figure]:
         pair = (view.features("forget"), view.features(split)) if view is not None and view.has(split) else (None, None)
         if pair[0] is not None and pair[1] is not None:
             tables["entanglement", "midpoint", split] = entanglement(pair[1][:, :MOST], pair[0])
-            tables["mmd", "squared, median bandwidth", split] = mmd(pair[1][:, :MOST], pair[0])
+            if min(pair[0].shape[1], pair[1].shape[1]) > 1:
+                tables["mmd", "squared, median bandwidth", split] = mmd(pair[1][:, :MOST], pair[0])
     for (metric, variant, split), values in tables.items():
         draws = engine.member_draws([np.asarray(values, np.float64)], "original", None, bench.how)
         found.append(Figure("original", "", metric, variant, split, "", plain(draws), np.nan, NO_BAND, draws))

@@ -9,6 +9,7 @@ import numpy as np
 
 from unlearn_jax.audits.panels import SPLITS, Ground, Panel, Panels
 from unlearn_jax.errors import InputError
+from unlearn_jax.outcomes import NULLS
 
 REFERENCES = ("retrain", "oracle")
 ASK = "give --logits original=a.npz retrain=b.npz unlearned=c.npz"
@@ -22,8 +23,9 @@ def read_logits(files: dict[str, Path]) -> Panels:
         files: name -> ``.npz`` with ``logits`` (members, examples, classes), or (examples, classes) of one model. At
             least one file also holds, of the same examples, ``labels`` (examples,) and ``split`` (examples,): words
             among forget, similar, rest (or retain), test, test_similar; if it likes, ``cluster`` (examples,) numbers.
-            The names ``original``, ``retrain``, ``oracle``, ``placebo``, ``dedup`` and ``null`` (a second population of
-            the kind of the reference) mean what they mean in a study, all others are unlearned models.
+            The names ``original``, ``retrain``, ``oracle``, ``placebo``, ``dedup``, and for null bands ``null``
+            (a second population like the oracle, or without one like retrain) and ``retrain_b`` (like retrain) mean
+            what they mean in a study, all others are unlearned models.
 
     Raises:
         InputError: a file that is missing or not such an archive, populations of other examples, no reference or
@@ -31,10 +33,10 @@ def read_logits(files: dict[str, Path]) -> Panels:
     """
     if not set(files) & set(REFERENCES):
         raise InputError(f"--logits names no reference: {ASK}, with retrain or oracle among the names.")
-    known = {"original", "placebo", "dedup", "null", *REFERENCES}
+    known = {"original", "placebo", "dedup", *NULLS, *REFERENCES}
     if not set(files) - known:
         raise InputError(f"--logits names nothing that was unlearned: {ASK}.")
-    read = {name: _arrays(name, path) for name, path in files.items()}
+    read = {name: _arrays(name, Path(path)) for name, path in files.items()}
     logits = {name: _checked_logits(name, arrays["logits"]) for name, arrays in read.items()}
     shapes = {name: x.shape[1:] for name, x in logits.items()}
     if len(set(shapes.values())) > 1:
@@ -62,7 +64,7 @@ def _arrays(name: str, path: Path) -> dict[str, np.ndarray]:
             arrays = {key: stored[key] for key in stored.files}
     except FileNotFoundError:
         raise InputError(f"there is no file '{path}' for {name}: {ASK}.") from None
-    except (OSError, ValueError, EOFError, BadZipFile, AttributeError):
+    except (OSError, ValueError, EOFError, BadZipFile):
         raise InputError(f"'{path}' is no .npz archive of plain arrays: write it with numpy.savez.") from None
     if "logits" not in arrays:
         raise InputError(f"'{path}' has no array 'logits': store (members, examples, classes) under that name.")

@@ -38,7 +38,7 @@ def rankings(figures: list[Figure], methods: list[str]) -> list[Ranking]:
     """
     groups: dict[tuple, dict[str, Figure]] = {}
     for figure in figures:
-        if figure.reference:
+        if figure.reference and figure.draws is not None:
             key = (figure.metric, figure.variant, figure.split, figure.reference)
             groups.setdefault(key, {})[figure.label] = figure
     chosen = {key: group for key, group in groups.items() if all(name in group for name in methods)}

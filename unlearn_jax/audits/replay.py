@@ -1,7 +1,8 @@
 """A finished study's populations, read back from its store and looked at with their weights.
 
 The study is run again up to the point where it would measure: every chunk of trained members that is in the store is
-read, so nothing is trained but three more oracle populations, from which null bands come, and relearning.
+read, so nothing is trained but three more oracle and two more retrained populations, from which null bands come, and
+relearning.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from unlearn_jax.trees import join_shared, split_shared, take_members
 from unlearn_jax.types import Model, Variables
 
 AUDITED = 1000  # most examples of rest and of test, a fixed random subset
-FEATURED = 8  # members whose features and gradients are taken
+FEATURED = 8  # members, of the first request, whose features and gradients are taken
 MOST_GRADIENTS = 50_000_000  # numbers in the gradients of single examples of a member
 NOISE = (0.0, 0.01, 0.03, 0.1, 0.2, 0.4)  # root mean square a pixel value; times sqrt(values) = Euclidean radius
 
@@ -68,13 +69,18 @@ def replayed(
         relearn_lr: learning rate of relearning; 0 = ten times the recipe's, of an SGD recipe a fifth of it.
         store: where its trained members are kept; default ``populations`` beside the run folder.
         watch: progress.
-        options: ``chunk``, ``axis``, ``loop``, ``data_dir``.
+        options: ``chunk``, ``axis``, ``loop`` (as the study's unless given), ``data_dir``.
 
     Raises:
-        InputError: see `read_config`; missing data.
+        InputError: see `read_config`; no store, missing data.
     """
-    config, _ = read_config(run)
-    setup = prepare_study(config, watch, store=store or run.parent / "populations", **options)
+    config, manifest = read_config(run)
+    if store is None and not (run.parent / "populations").is_dir():
+        raise InputError(
+            f"there is no folder '{run.parent / 'populations'}' with the study's trained members: give --store FOLDER."
+        )
+    as_before = {name: value for name, value in manifest.get("run", {}).items() if name in ("chunk", "axis", "loop")}
+    setup = prepare_study(config, watch, **{"store": store or run.parent / "populations", **as_before, **options})
     setup = setup._replace(options=setup.options._replace(progress=watch.advance))
     copies = max(copies for copies, _ in axes_of(config))
     level = level_of(setup, copies, next(gamma for m, gamma in axes_of(config) if m == copies))
@@ -200,7 +206,8 @@ class Look:
             found |= self._perturbed(variables)
         shown = self._columns[0]
         at = np.concatenate([shown[s] for s in shown])
-        found["features"] = probing.member_features(setup.problem, variables, setup.bench.inputs[at], members=FEATURED)
+        first = take_members(variables, np.flatnonzero(self.level.request_of == 0)[:FEATURED])
+        found["features"] = probing.member_features(setup.problem, first, setup.bench.inputs[at])
         start = self._kept.get("original")
         if start is not None and outcome.name != "original":
             for reference in ("original", "retrain"):
@@ -257,7 +264,7 @@ class Look:
         own = setup.bench.cluster[rows[0]][:, None] == setup.bench.cluster[rows[1]][None, :]
         batches = [probing.batch_of(setup.bench.inputs[at], setup.bench.targets[at]) for at in rows]
         found = {"own": [], "other": []}
-        for member in range(FEATURED):
+        for member in range(min(FEATURED, setup.config.members)):
             one = take_members(original, slice(member, member + 1))
             sides = [probing.example_gradients(setup.problem, one, batch) for batch in batches]
             pairs = gradient_coupling(*sides).pairs

@@ -67,7 +67,7 @@ class View:
         return None if table is None else table[self.request :: len(self.panel.logits)]
 
     def features(self, *splits: str) -> np.ndarray | None:
-        """(members, n, D) penultimate features of the examples of some splits, None where they were not taken."""
+        """(members, n, D) penultimate features of the first members, None but for the first request."""
         table = self.panel.measured.get("features")
         if table is None or self.request or not self.has(*splits):
             return None

@@ -91,14 +91,14 @@ class NullBand(NamedTuple):
     low: float
     high: float
     centre: float  # median: what a perfect method shows at this size, the small-sample bias of the figure
-    members: int  # of each of the two populations
+    members: int  # of the smaller of the two populations
 
 
 def split_band(
     figure: Callable[[np.ndarray, np.ndarray], float],
     oracle: np.ndarray,
     *,
-    members: int = 0,
+    members: int | tuple[int, int] = 0,
     sides: int = 2,
     splits: int = SPLITS,
     level: float = 0.95,
@@ -113,7 +113,7 @@ def split_band(
     Args:
         figure: maps two populations to a number.
         oracle: (members, examples, ...), at least two members.
-        members: of each part; 0 = half of the oracle's.
+        members: of each part, or of the one and of the other; 0 = half of the oracle's.
         sides: 2 = the middle 95% of the figures, 1 = from the lowest up to the 95% quantile, for distances, -1 = from
             the 5% quantile up to the highest, for likenesses.
         splits: number of random splits.
@@ -133,17 +133,19 @@ def split_band(
     if sides not in (1, -1, 2):
         raise InputError(f"sides is {sides}: give 2, 1 for a distance or -1 for a likeness.")
     members = members or len(oracle) // 2
-    if members < 1 or 2 * members > len(oracle):
-        raise InputError(
-            f"an oracle of {len(oracle)} members has no two parts of {max(1, members)}: give it more members."
-        )
-    rng = _generator(seed, "split", len(oracle), members)
+    one, other = members if isinstance(members, tuple) else (members, members)
+    if min(one, other) < 1 or one + other > len(oracle):
+        parts = f"two parts of {max(1, one)}" if one == other else f"parts of {one} and {other}"
+        raise InputError(f"an oracle of {len(oracle)} members has no {parts}: give it more members.")
+    rng = _generator(seed, "split", len(oracle), one, *([other] if one != other else []))
     found = np.empty(splits)
     for r in range(splits):
         order = rng.permutation(len(oracle))
-        found[r] = figure(oracle[order[:members]], oracle[order[members : 2 * members]])
+        found[r] = figure(oracle[order[:one]], oracle[order[one : one + other]])
     found = found[~np.isnan(found)]
     if not len(found):
-        return NullBand(np.nan, np.nan, np.nan, members)
+        return NullBand(np.nan, np.nan, np.nan, min(one, other))
     low, high = {1: (0.0, level), -1: (1 - level, 1.0)}.get(sides, ((1 - level) / 2, (1 + level) / 2))
-    return NullBand(float(np.quantile(found, low)), float(np.quantile(found, high)), float(np.median(found)), members)
+    with np.errstate(invalid="ignore"):  # between infinite figures there is no quantile
+        ends = [float(np.quantile(found, share)) for share in (low, high, 0.5)]
+    return NullBand(*ends, min(one, other))
