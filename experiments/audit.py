@@ -105,7 +105,7 @@ def headline(folder: Path) -> str:
                 value, low, high, null_low, null_high = (
                     float(row[k]) for k in ("value", "ci_low", "ci_high", "null_low", "null_high")
                 )
-                told = f"{value:8.3f} [{low:.3f}, {high:.3f}]"
+                told = f"{value:8.3f} [{low:.3f}, {high:.3f}]" if value == value else "not identifiable"
                 band = f"[{null_low:.3f}, {null_high:.3f}]" if row["inside_null"] else ""
                 inside = " inside" if row["inside_null"] == "true" else ""
                 lines.append(f"{metric:<20} {reference:<8} {name:<26} {told:<26} {band}{inside}")

@@ -11,6 +11,9 @@ from .audit_words import apart, main_keys
 from .style import COLOURS
 from .words import minus
 
+MOST_METHODS = 12  # beyond, the page says who is nearest and folds the ranks of all away
+SEES = '<th scope="col">sees what<br>retraining left</th>'
+
 
 def figures_table(audit: Audit, chosen: list[tuple[Metric, Key]], populations: list[str]) -> str:
     """Metrics by populations, with intervals, null bands, and what is inside them shaded."""
@@ -99,6 +102,14 @@ def rank_table(audit: Audit) -> str:
             rows.append(f'<tr><th class="name" scope="row">{escape(metric.name)}</th>{cells}</tr>')
     if not rows or len(methods) < 2:
         return ""
+    full = _rank_matrix(audit, methods, rows)
+    if len(methods) <= MOST_METHODS:
+        return full
+    return f"{_nearest_table(audit)}<details><summary>Ranks of all {len(methods)} methods</summary>{full}</details>"
+
+
+def _rank_matrix(audit: Audit, methods: list[str], rows: list[str]) -> str:
+    """Metrics by methods, under each reference."""
     groups, each, judged = "", "", "oracle" in audit.references
     for reference in audit.references:
         width = len(methods) + judged + (reference == "oracle")
@@ -106,12 +117,47 @@ def rank_table(audit: Audit) -> str:
         edges = [' class="first"', *[""] * len(methods)]
         each += "".join(f'<th scope="col"{edge}>{breakable(name)}</th>' for edge, name in zip(edges, methods))
         each += '<th class="first" scope="col">tau</th>' if judged else ""
-        each += '<th scope="col">sees what<br>retraining left</th>' if reference == "oracle" else ""
+        each += SEES if reference == "oracle" else ""
     fit = " fit" if len(audit.references) * len(methods) < 5 else ""
     return (
         f'<div class="scroll{fit}"><table class="audit ranks"><thead><tr><th class="name" rowspan="2" scope="col">'
         f"Metric</th>{groups}</tr><tr>{each}</tr></thead><tbody>{''.join(rows)}</tbody></table></div>"
     )
+
+
+def _nearest_table(audit: Audit) -> str:
+    """By metric, the methods nearest to the ideal under each reference, for many methods."""
+    judged, head, rows = "oracle" in audit.references, "", []
+    for reference in audit.references:
+        head += f'<th class="first words" scope="col">{dot(reference)}nearest by {reference}</th>'
+        head += ('<th scope="col">tau</th>' if judged else "") + (SEES if reference == "oracle" else "")
+    for metric in MAIN:
+        keys = {r: audit.find(metric.metric, metric.variant, metric.split, r) for r in audit.references}
+        ranks = {r: audit.ranks.get(key) for r, key in keys.items()}
+        if not any(found is not None for found in ranks.values()):
+            continue
+        cells = ""
+        for reference, found in ranks.items():
+            cells += f'<td class="first words">{_nearest(found)}</td>'
+            cells += f"<td>{_tau(found)}</td>" if judged else ""
+            cells += _sees(audit, keys[reference], found) if reference == "oracle" else ""
+        rows.append(f'<tr><th class="name" scope="row">{escape(metric.name)}</th>{cells}</tr>')
+    return (
+        f'<div class="scroll"><table class="audit ranks"><thead><tr><th class="name" scope="col">Metric</th>{head}</tr>'
+        f"</thead><tbody>{''.join(rows)}</tbody></table></div>"
+    )
+
+
+def _nearest(ranks: Ranks | None, most: int = 3) -> str:
+    """The methods of the first ranks, with their bounds."""
+    places = [(p, name) for name, p in (ranks.places if ranks else {}).items() if math.isfinite(p[0])]
+    told = [f'{breakable(name)} <span class="ci">{low:g}–{high:g}</span>' for (_, low, high), name in sorted(places)]
+    return ", ".join(told[:most]) or "–"
+
+
+def _tau(ranks: Ranks | None) -> str:
+    """Kendall's tau as the page writes it."""
+    return "–" if ranks is None or math.isnan(ranks.tau) else minus(f"{ranks.tau:.2f}")
 
 
 def _ranked(audit: Audit, metric: Metric, reference: str, key, ranks: Ranks | None, methods: list[str]) -> str:
@@ -126,8 +172,7 @@ def _ranked(audit: Audit, metric: Metric, reference: str, key, ranks: Ranks | No
             continue
         bounds = f'<span class="ci">{low:g}–{high:g}</span>' if math.isfinite(low + high) else ""
         cells += f"<td{kind}>{rank:g}{bounds}</td>"
-    tau = "–" if ranks is None or math.isnan(ranks.tau) else minus(f"{ranks.tau:.2f}")
-    cells += f'<td class="first">{tau}</td>' if "oracle" in audit.references else ""
+    cells += f'<td class="first">{_tau(ranks)}</td>' if "oracle" in audit.references else ""
     return cells + (_sees(audit, key, ranks) if reference == "oracle" else "")
 
 

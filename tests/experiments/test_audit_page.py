@@ -227,6 +227,15 @@ def test_ranks_are_shown_under_both_references(text):
     assert "different best methods by 6 of 6 metrics" in text and "By 6 of 6, at least one pair" in text
 
 
+def test_of_many_methods_the_nearest_are_told_and_the_ranks_folded_away(folder, monkeypatch):
+    monkeypatch.setattr("reporting.audit_tables.MOST_METHODS", 1)
+    rows = [[" ".join(t.split()) for t, _ in row] for row in Page(bare(folder)).rows["ranks"]]
+    assert rows[0][:2] == ["Metric", "nearest by oracle"]
+    told = {row[0]: row[1:] for row in rows if len(row) == 6}
+    assert told["KLOM"] == [f"{EVIL} 1–1, finetune 2–2", "0.50", "yes", f"finetune 1–1, {EVIL} 2–2", "0.50"]
+    assert any(row[:2] == ["KLOM", "2 2–2"] for row in rows)  # the matrix is there, below
+
+
 def test_the_answer_counts_what_the_bands_support(folder, text):
     assert 'id="answer">Against the oracle, 5 of 5 metrics see the influence that retraining left' in text
     assert "finetune ranks first by 5 of 5" in text and "like oracle is told from it by 0 of 5" in text
