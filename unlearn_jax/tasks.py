@@ -8,19 +8,25 @@ import numpy as np
 import optax
 from jax.nn import logsumexp
 
+from unlearn_jax.trees import wide
 from unlearn_jax.types import NOT_ANSWER, Array, Batch, Candidates, Task
 
 RESOLUTION = 2.0**-24  # nats; smallest loss that a probability in float32 can show
 
 
+def _wide(logits: Array) -> Array:
+    """Logits in float32 at least."""
+    return logits.astype(wide(logits.dtype))
+
+
 def cross_entropy(logits: Array, batch: Batch) -> Array:
     """Negative log-probability of the true class in nats; logits (B, K), targets (B,) -> (B,)."""
-    return optax.softmax_cross_entropy_with_integer_labels(logits.astype(jnp.float32), batch.targets)
+    return optax.softmax_cross_entropy_with_integer_labels(_wide(logits), batch.targets)
 
 
 def class_margin(logits: Array, batch: Batch) -> Array:
     """Log-odds of the true class, ``z_y - logsumexp of the others``, in nats; (B, K) -> (B,)."""
-    logits = logits.astype(jnp.float32)
+    logits = _wide(logits)
     true = jnp.arange(logits.shape[-1])[None, :] == batch.targets[:, None]
     others = logsumexp(jnp.where(true, -jnp.inf, logits), axis=-1)
     return jnp.sum(jnp.where(true, logits, 0.0), axis=-1) - others
@@ -54,15 +60,13 @@ def over_answer(values: Array, batch: Batch) -> Array:
     if values.ndim == 1:
         return values
     live = answer_tokens(batch)
-    return jnp.where(live, values, 0.0).sum(axis=1) / jnp.maximum(live.sum(axis=1), 1).astype(jnp.float32)
+    return jnp.where(live, values, 0.0).sum(axis=1) / jnp.maximum(live.sum(axis=1), 1).astype(values.dtype)
 
 
 def token_logprob(logits: Array, batch: Batch) -> Array:
     """Log-probability of each answer token in nats, 0 at prompt and padding; (B, T, V), targets (B, T) -> (B, T)."""
     live = answer_tokens(batch)
-    losses = optax.softmax_cross_entropy_with_integer_labels(
-        logits.astype(jnp.float32), jnp.where(live, batch.targets, 0)
-    )
+    losses = optax.softmax_cross_entropy_with_integer_labels(_wide(logits), jnp.where(live, batch.targets, 0))
     return jnp.where(live, -losses, 0.0)
 
 
@@ -118,7 +122,7 @@ def value_task(values: np.ndarray, refusal: np.ndarray) -> Task:
 
     def scores(logits: Array, batch: Batch) -> Array:
         group = place(batch) // count
-        logprob = jax.nn.log_softmax(logits.astype(jnp.float32), axis=-1)
+        logprob = jax.nn.log_softmax(_wide(logits), axis=-1)
 
         def one(mine, tokens, at):  # (P, L, V), (K, L), (K,)
             return mine[at[:, None], jnp.arange(length)[None, :], tokens].sum(axis=1)

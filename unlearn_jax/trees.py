@@ -9,6 +9,11 @@ import numpy as np
 from unlearn_jax.types import Array, PyTree
 
 
+def wide(dtype) -> jnp.dtype:
+    """The dtype of sums, statistics and logits beside values in ``dtype``: float32, or float64 beside float64."""
+    return jnp.dtype(jnp.float64 if dtype == jnp.float64 else jnp.float32)
+
+
 def tree_add(a: PyTree, b: PyTree, scale: Array | float = 1.0) -> PyTree:
     """``a + scale * b``, leaf by leaf."""
     return jax.tree.map(lambda x, y: x + jnp.asarray(scale, x.dtype) * y, a, b)

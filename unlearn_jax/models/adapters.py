@@ -108,13 +108,13 @@ def standardize(model: Model, *, mean: Sequence[float], std: Sequence[float]) ->
 
     def scale(inputs):
         x = jnp.asarray(inputs)
-        if x.dtype not in (jnp.uint8, jnp.float32):
+        if x.dtype not in (jnp.uint8, jnp.float32, jnp.float64):
             raise InputError(f"images are {x.dtype}: give uint8 in 0..255 or float32 in [0, 1].")
         if x.shape[-1] != mean.size:
             raise InputError(f"images have {x.shape[-1]} channels, mean {mean.size}: give one mean per channel.")
         x = x.astype(jnp.float32) / 255.0 if x.dtype == jnp.uint8 else x
         shape = (1,) * (x.ndim - 1) + (-1,)
-        return (x - mean.reshape(shape)) / std.reshape(shape)
+        return (x - mean.astype(x.dtype).reshape(shape)) / std.astype(x.dtype).reshape(shape)
 
     def init(key, inputs):
         return model.init(key, scale(inputs))

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import flax.linen as nn
-import jax.numpy as jnp
 
 from unlearn_jax.errors import InputError
 from unlearn_jax.models.adapters import from_linen
 from unlearn_jax.models.layers import ConvNorm, check_image_model, compute_dtype, head, max_pool
+from unlearn_jax.trees import wide
 from unlearn_jax.types import Model
 
 
@@ -27,8 +27,8 @@ class _ConvNet(nn.Module):
         kinds = dict(norm=self.norm, conv_impl=self.conv_impl, dtype=self.dtype)
         for i, width in enumerate(self.widths):
             x = max_pool(ConvNorm(width, **kinds, name=f"block{i}")(x, train))
-        features = x.astype(jnp.float32).mean(axis=(1, 2))
-        return head(self.num_classes)(features), features
+        features = x.astype(wide(self.dtype)).mean(axis=(1, 2))
+        return head(self.num_classes, self.dtype)(features), features
 
 
 def convnet(
@@ -48,4 +48,4 @@ def convnet(
     check_image_model(num_classes, input_shape, widths=widths, conv_impl=conv_impl, norm=norm)
     if not widths:
         raise InputError("convnet has no widths: give one width for each convolution, for example 16 32 64.")
-    return from_linen(_ConvNet(num_classes, tuple(widths), norm, conv_impl, compute_dtype(dtype)))
+    return from_linen(_ConvNet(num_classes, tuple(widths), norm, conv_impl, compute_dtype(dtype, double=True)))

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from unlearn_jax.errors import InputError, choose
+from unlearn_jax.trees import wide
 
 CONV_IMPLS = ("auto", "conv", "im2col")
 NORMS = ("group", "batch")
@@ -20,12 +21,15 @@ NORM_EPS = 1e-5
 BATCH_NORM_MOMENTUM = 0.9
 
 
-def compute_dtype(name: str) -> jnp.dtype:
-    """The dtype of activations for ``name``, "float32" or "bfloat16"; parameters stay float32.
+def compute_dtype(name: str, *, double: bool = False) -> jnp.dtype:
+    """The dtype of activations for ``name``, "float32" or "bfloat16"; parameters begin in float32.
 
-    Raises `InputError` for any other name.
+    ``double`` says that the model can be computed in "float64" as well. Raises `InputError` for any other name, and for
+    float64 without JAX's x64 switch.
     """
-    return jnp.dtype(choose("dtype", name, DTYPES))
+    if choose("dtype", name, (*DTYPES, "float64") if double else DTYPES) == "float64" and not jax.config.jax_enable_x64:
+        raise InputError("dtype 'float64' needs JAX's 64-bit mode: set the environment variable JAX_ENABLE_X64=1.")
+    return jnp.dtype(name)
 
 
 def check_image_model(num_classes: int, input_shape, *, widths=(), conv_impl="auto", norm="group") -> None:
@@ -126,6 +130,7 @@ class _Affine(nn.Module):
         shape = (1,) * (x.ndim - 1) + (-1,)
         scale = self.param("scale", nn.initializers.ones, (x.shape[-1],), jnp.float32)
         bias = self.param("bias", nn.initializers.zeros, (x.shape[-1],), jnp.float32)
+        scale, bias = scale.astype(x.dtype), bias.astype(x.dtype)
         return (x * scale.reshape(shape) + bias.reshape(shape)).astype(self.dtype)
 
 
@@ -145,7 +150,7 @@ class GroupNorm(nn.Module):
             means = jnp.broadcast_to(means.mean(axis=2, keepdims=True), means.shape)
             return means.reshape(batch, 1, 1, channels)
 
-        x = x.astype(jnp.float32)
+        x = x.astype(wide(self.dtype))
         centred = x - group_mean(x)
         return _Affine(self.dtype, name="affine")(centred * _rsqrt(group_mean(jnp.square(centred))))
 
@@ -164,18 +169,18 @@ class BatchNorm(nn.Module):
     def __call__(self, x, train: bool = False):
         """Same shape, in ``dtype``."""
         channels, axes = x.shape[-1], tuple(range(x.ndim - 1))
-        x = x.astype(jnp.float32)
+        x = x.astype(wide(self.dtype))
         running_mean = self.variable("batch_stats", "mean", jnp.zeros, (channels,), jnp.float32)
         running_var = self.variable("batch_stats", "var", jnp.ones, (channels,), jnp.float32)
-        mean, var = running_mean.value, running_var.value
+        mean, var = running_mean.value.astype(x.dtype), running_var.value.astype(x.dtype)
         shape = (1,) * len(axes) + (-1,)
         if train:
             mean = x.mean(axis=axes)
             var = jnp.square(x - mean.reshape(shape)).mean(axis=axes)
             if not self.is_initializing():
                 keep = BATCH_NORM_MOMENTUM
-                running_mean.value = keep * running_mean.value + (1 - keep) * mean
-                running_var.value = keep * running_var.value + (1 - keep) * var
+                running_mean.value = keep * running_mean.value + (1 - keep) * mean.astype(running_mean.value.dtype)
+                running_var.value = keep * running_var.value + (1 - keep) * var.astype(running_var.value.dtype)
         centred = x - mean.reshape(shape)
         return _Affine(self.dtype, name="affine")(centred * _rsqrt(var).reshape(shape))
 
@@ -188,7 +193,7 @@ class LayerNorm(nn.Module):
     @nn.compact
     def __call__(self, x):
         """Same shape, in ``dtype``."""
-        x = x.astype(jnp.float32)
+        x = x.astype(wide(self.dtype))
         centred = x - x.mean(axis=-1, keepdims=True)
         var = jnp.square(centred).mean(axis=-1, keepdims=True)
         return _Affine(self.dtype, name="affine")(centred * _rsqrt(var))
@@ -249,6 +254,6 @@ def global_max_pool(x: jax.Array) -> jax.Array:
     return _max_over(_max_over(x, 1), 1)
 
 
-def head(num_classes: int) -> nn.Dense:
-    """The last layer, in float32; its parameters are ``params["head"]`` in every model."""
-    return nn.Dense(num_classes, dtype=jnp.float32, name="head")
+def head(num_classes: int, dtype=jnp.float32) -> nn.Dense:
+    """The last layer, in float32 at least; its parameters are ``params["head"]`` in every model."""
+    return nn.Dense(num_classes, dtype=wide(dtype), name="head")

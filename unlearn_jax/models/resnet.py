@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import flax.linen as nn
-import jax.numpy as jnp
 
 from unlearn_jax.models.adapters import from_linen
 from unlearn_jax.models.layers import (
@@ -16,6 +15,7 @@ from unlearn_jax.models.layers import (
     head,
     max_pool,
 )
+from unlearn_jax.trees import wide
 from unlearn_jax.types import Model
 
 
@@ -39,8 +39,8 @@ class _ResNet9(nn.Module):
         x = residual(max_pool(unit(x, 2 * w, "conv1")), "residual1")
         x = max_pool(unit(x, 4 * w, "conv2"))
         x = residual(max_pool(unit(x, 4 * w, "conv3")), "residual3")
-        features = global_max_pool(x).astype(jnp.float32)
-        return head(self.num_classes)(features), features
+        features = global_max_pool(x).astype(wide(self.kinds["dtype"]))
+        return head(self.num_classes, self.kinds["dtype"])(features), features
 
 
 class _ResNet18(nn.Module):
@@ -57,8 +57,8 @@ class _ResNet18(nn.Module):
             for block in range(2):
                 stride = 2 if stage > 0 and block == 0 else 1
                 x = self._block(x, self.width * 2**stage, stride, f"stage{stage}block{block}", train)
-        features = x.astype(jnp.float32).mean(axis=(1, 2))
-        return head(self.num_classes)(features), features
+        features = x.astype(wide(self.kinds["dtype"])).mean(axis=(1, 2))
+        return head(self.num_classes, self.kinds["dtype"])(features), features
 
     def _block(self, x, width, stride, name, train):
         strides = (stride, stride)
@@ -72,7 +72,7 @@ class _ResNet18(nn.Module):
 
 def _build(module, num_classes, input_shape, width, norm, conv_impl, dtype) -> Model:
     check_image_model(num_classes, input_shape, widths=(width,), conv_impl=conv_impl, norm=norm)
-    kinds = dict(norm=norm, conv_impl=conv_impl, dtype=compute_dtype(dtype))
+    kinds = dict(norm=norm, conv_impl=conv_impl, dtype=compute_dtype(dtype, double=True))
     return from_linen(module(num_classes, width, kinds))
 
 

@@ -1,0 +1,1 @@
+"""Influence of training examples on predictions, by vectorised gradients and by exact removal."""
