@@ -22,13 +22,15 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 from reporting.audit_load import read_audit
 from reporting.audit_page import render_audit
 from reporting.figures import main_figure
+from reporting.influence_load import read_attribution
+from reporting.influence_page import render_attribution
 from reporting.load import Run, read_run, read_summary
 from reporting.page import render
 from reporting.style import settings
 
 from unlearn_jax.errors import InputError
 
-__all__ = ["main_figure", "read_summary", "save_figure", "write_audit_page", "write_report"]
+__all__ = ["main_figure", "read_summary", "save_figure", "write_audit_page", "write_influence_page", "write_report"]
 
 
 def write_report(run: Path, out: Path | None = None) -> Path:
@@ -57,6 +59,15 @@ def write_audit_page(folder: Path, run: Path | None = None) -> Path:
     if run is not None and (Path(run) / "report.html").is_file():
         _write_run(read_run(Path(run)), Path(run) / "report.html")
     return out
+
+
+def write_influence_page(run: Path, out: Path | None = None) -> Path:
+    """Write the page of an attribution study and return its path (``run/influence.html`` by default).
+
+    Raises `InputError` where the run is missing, half-written or damaged, or ``out`` cannot be written.
+    """
+    page = render_attribution(read_attribution(Path(run)))
+    return _replace(Path(out) if out else Path(run) / "influence.html", lambda file: file.write(page.encode("utf-8")))
 
 
 def _write_run(run: Run, out: Path) -> Path:

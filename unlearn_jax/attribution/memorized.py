@@ -1,0 +1,51 @@
+"""Self-influence beside memorization: who is right about an example only when it was trained on."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from unlearn_jax.attribution.ground import Ground
+from unlearn_jax.attribution.tracks import Track
+from unlearn_jax.influence import ekfac_self_influence, gradient_norms, memorization, self_influence
+from unlearn_jax.metrics import bootstrap_interval
+
+
+def memorized_rows(track: Track, ground: Ground, seed: int) -> tuple[list[dict], list[dict]]:
+    """Memorization and self-influence of every training example, and their rank correlations.
+
+    Returns:
+        Rows with ``memorization`` (share right with it less without, of all subsets), its standard error and
+        ``score`` by estimator (influence, ekfac, gradient: the squared norm); and summary rows.
+    """
+    from scipy.stats import spearmanr
+
+    found = memorization(track.subsets.own_correct, track.subsets.masks)
+    own = {
+        "influence": lambda member: self_influence(track.model, track.task, member, track.train, **track.solving),
+        "ekfac": lambda member: ekfac_self_influence(
+            track.model, track.task, member, track.train, labels="exact", **track.damped
+        ),
+        "gradient": lambda member: np.square(gradient_norms(track.model, track.task, member, track.train)),
+    }
+    copies = ground.setup.bench.origin[ground.train] == 1
+    targets = np.isin(np.arange(len(ground.train)), ground.targets)
+    rows, told = [], []
+    known = np.isfinite(found.value)
+    for name, of in own.items():
+        score = np.mean([np.asarray(of(member), np.float64) for member in track.members], axis=0)
+        for i in np.flatnonzero(known):
+            kind = "target" if targets[i] else "copy" if copies[i] else "rest"
+            rows.append({
+                "track": track.name, "estimator": name, "row": int(ground.train[i]), "kind": kind,
+                "memorization": float(found.value[i]), "error": float(found.error[i]), "score": float(score[i]),
+            })  # fmt: skip
+        figure = lambda a, b: float(spearmanr(a.ravel(), b.ravel()).statistic)
+        pair = (score[known][None], found.value[known][None])
+        interval = bootstrap_interval(
+            figure, *pair, roles=("one", "one"), method="percentile", resamples=300, seed=seed
+        )
+        keys = {"track": track.name, "removed": "", "estimator": name, "metric": "memorization_correlation"}
+        told.append(
+            keys | {"value": interval.value, "ci_low": interval.low, "ci_high": interval.high, "n": int(known.sum())}
+        )
+    return rows, told

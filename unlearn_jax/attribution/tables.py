@@ -1,0 +1,119 @@
+"""What an attribution study records: tables of plain rows, each figure with an interval where it is a summary."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from unlearn_jax.attribution.estimators import ESTIMATORS
+from unlearn_jax.attribution.ground import Ground
+from unlearn_jax.attribution.tracks import Track, Truth
+from unlearn_jax.influence import lds
+from unlearn_jax.metrics import bootstrap_interval
+
+Scores = dict[str, np.ndarray]  # (n, q) by estimator
+
+
+def predictions(scores: Scores, groups: list[np.ndarray], newton: np.ndarray | None = None) -> Scores:
+    """(groups, q) predicted by each estimator's plain sum, and by a Newton step where one is given."""
+    found = {name: np.stack([table[group].sum(axis=0) for group in groups]) for name, table in scores.items()}
+    return found | ({} if newton is None else {"newton": newton})
+
+
+def removal_rows(track: Track, ground: Ground, kind: str, predicted: Scores, truth: Truth) -> list[dict]:
+    """A row for each group, query and estimator; all in nats of margin, n already divided out."""
+    n = len(ground.train)
+    rows = []
+    for name, table in predicted.items():
+        for g, q in np.ndindex(table.shape):
+            rows.append({
+                "track": track.name, "removed": kind, "estimator": name, "cluster": g,
+                "query": int(ground.queries[q]), "own": bool(ground.asked[q] == g), "predicted": table[g, q] / n,
+                "actual": truth.value[g, q] / n, "error": truth.error[g, q] / n,
+            })  # fmt: skip
+    return rows
+
+
+def agreement_rows(track: Track, ground: Ground, kind: str, predicted: Scores, truth: Truth, seed: int) -> list[dict]:
+    """How near predictions are to what removal really does: on the removed targets, and over all queries."""
+    groups = np.arange(len(truth.value))
+    own = lambda table: table[groups, groups][None]  # queries begin with the targets, in the order of the clusters
+    figures = {
+        "own_ratio": (own, lambda p, a: p.sum() / a.sum()),
+        "own_error": (own, lambda p, a: np.abs(p - a).sum() / np.abs(a).sum()),
+        "own_correlation": (own, lambda p, a: _pearson(p.ravel(), a.ravel())),
+        "correlation": (lambda table: table[None], lambda p, a: _pearson(p.ravel(), a.ravel())),
+        "rank_correlation": (lambda table: table[None], lambda p, a: _spearman(p.ravel(), a.ravel())),
+    }
+    rows = []
+    for name, table in predicted.items():
+        for metric, (cut, figure) in figures.items():
+            if metric in ("own_ratio", "own_error") and not (name == "newton" or ESTIMATORS[name].scaled):
+                continue
+            found = bootstrap_interval(figure, cut(table), cut(truth.value), roles=("one", "one"),
+                                       method="percentile", resamples=500, seed=seed)  # fmt: skip
+            keys = {"track": track.name, "removed": kind, "estimator": name, "metric": metric}
+            rows.append(keys | {"value": found.value, "ci_low": found.low, "ci_high": found.high, "n": len(groups)})
+    return rows
+
+
+def lds_rows(track: Track, ground: Ground, scores: Scores, seed: int) -> list[dict]:
+    """Linear datamodelling score of each estimator, on subsets that none of them was fitted to."""
+    at, found = track.subsets.judging, []
+    for name, table in scores.items():
+        told = lds(table, track.subsets.masks[at], track.subsets.margin[at], seed=seed)
+        keys = {"track": track.name, "removed": "half", "estimator": name, "metric": "lds"}
+        found.append(keys | {"value": told.value, "ci_low": told.ci_low, "ci_high": told.ci_high, "n": told.members})
+    return found
+
+
+def carrier_rows(track: Track, ground: Ground, scores: Scores) -> list[dict]:
+    """Who carries each target: what its own example, its similar samples and the rest say of it, and whether the
+    most helpful examples are its similar samples."""
+    n, rows = len(ground.train), []
+    for name, table in scores.items():
+        for g, cluster in enumerate(ground.clusters):
+            column, target = table[:, g], int(ground.targets[g])
+            similar = np.setdiff1d(cluster, [target])
+            order = np.argsort(-np.where(np.arange(n) == target, -np.inf, column), kind="stable")
+            top = order[: len(similar)]
+            rows.append({
+                "track": track.name, "estimator": name, "cluster": g, "own": column[target] / n,
+                "similar": column[similar].sum() / n, "rest": (column.sum() - column[cluster].sum()) / n,
+                "recall": float(np.isin(similar, top).mean()) if len(similar) else np.nan,
+            })  # fmt: skip
+    return rows
+
+
+def carried_rows(track: Track, carriers: list[dict], seed: int) -> list[dict]:
+    """Share of what a cluster says of its target that the similar samples say, and recall of them, with intervals."""
+    rows = []
+    for name in dict.fromkeys(row["estimator"] for row in carriers):
+        mine = [row for row in carriers if row["estimator"] == name]
+        column = lambda key, mine=mine: np.asarray([[row[key] for row in mine]])
+        figures = {
+            "carried_by_similar": (lambda s, o: s.sum() / (s.sum() + o.sum()), column("similar"), column("own")),
+            "similar_found": (lambda r, _: r.mean(), column("recall"), column("recall")),
+        }
+        for metric, (figure, a, b) in figures.items():
+            if not np.isfinite(a).all():
+                continue
+            found = bootstrap_interval(
+                figure, a, b, roles=("one", "one"), method="percentile", resamples=500, seed=seed
+            )
+            keys = {"track": track.name, "removed": "", "estimator": name, "metric": metric}
+            rows.append(keys | {"value": found.value, "ci_low": found.low, "ci_high": found.high, "n": len(mine)})
+    return rows
+
+
+def _pearson(a: np.ndarray, b: np.ndarray) -> float:
+    """Correlation; NaN where either does not vary."""
+    a, b = a - a.mean(), b - b.mean()
+    size = np.sqrt((a @ a) * (b @ b))
+    return float(a @ b / size) if size > 0 else float("nan")
+
+
+def _spearman(a: np.ndarray, b: np.ndarray) -> float:
+    """Rank correlation."""
+    from scipy.stats import rankdata
+
+    return _pearson(rankdata(a), rankdata(b))

@@ -1,0 +1,187 @@
+"""The two tracks of an attribution study: models, and what removal really changes.
+
+The exact track is softmax regression on the inputs, fitted to its optimum: removal is a refit, and nothing is noise.
+The network track is a population: what removal changes is the difference of means of networks trained with and
+without, told with its standard error.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from unlearn_jax.attribution.config import AttributionConfig
+from unlearn_jax.attribution.ground import Ground
+from unlearn_jax.errors import InputError
+from unlearn_jax.influence import (
+    leave_out_effects,
+    leave_out_masks,
+    logistic_fit,
+    logistic_removal,
+    outputs_of,
+    removal_effects,
+    subset_masks,
+    train_subsets,
+)
+from unlearn_jax.influence.per_example import batch_of
+from unlearn_jax.models import build_model, count_parameters
+from unlearn_jax.population.run import Stored
+from unlearn_jax.setup import SILENT, Watch
+from unlearn_jax.tasks import classification
+from unlearn_jax.trees import take_members
+from unlearn_jax.types import Batch, Model, Task, Variables
+
+EXPLICIT = 8000  # parameters up to which a curvature matrix is made
+RELATIVE = 0.1  # damping of networks, as a share of the mean curvature
+MOST_INPUTS = 800  # features of the exact track
+
+
+class Truth(NamedTuple):
+    """n times the actual fall of the margins when a group is removed."""
+
+    value: np.ndarray  # (groups, q)
+    error: np.ndarray  # (groups, q) standard errors, 0 where removal is exact
+
+
+class Subsets(NamedTuple):
+    """Models of random subsets: the first half fits datamodels, the other half judges every estimator."""
+
+    masks: np.ndarray  # (M, n) bool
+    margin: np.ndarray  # (M, q)
+    correct: np.ndarray  # (M, q)
+    own_correct: np.ndarray  # (M, n) on the training examples
+
+    @property
+    def fitted(self) -> slice:
+        """Members that estimators may use."""
+        return slice(0, len(self.masks) // 2)
+
+    @property
+    def judging(self) -> slice:
+        """Members that they are judged by."""
+        return slice(len(self.masks) // 2, None)
+
+
+class Track(NamedTuple):
+    """Models trained on everything, with the truth about removals."""
+
+    name: str
+    model: Model
+    task: Task
+    members: list[Variables]
+    train: Batch
+    queries: Batch
+    l2: float
+    solving: dict  # solver, curvature and damping of influence functions
+    damped: dict  # l2 and damping of Kronecker-factored ones
+    singles: Truth  # of each target alone
+    clusters: Truth
+    subsets: Subsets
+    accuracy: float  # of the models on the test queries
+    seconds: dict[str, float]
+
+
+def exact_track(config: AttributionConfig, ground: Ground, watch: Watch = SILENT) -> Track:
+    """Softmax regression and its refits without each target, without each cluster, and on random halves.
+
+    Raises:
+        InputError: more inputs than a dense curvature matrix has room for.
+    """
+    x, z = regression_inputs(ground), regression_inputs(ground, ground.queries)
+    shown, asked = x[:, :-1], z[:, :-1]
+    labels, truths = ground.labels(ground.train), ground.labels(ground.queries)
+    classes, (n, width) = ground.setup.problem.num_classes, shown.shape
+    if width > MOST_INPUTS:
+        raise InputError(
+            f"the exact track has {width} inputs a sample, more than {MOST_INPUTS}: give --tracks network, or data "
+            f"with fewer values."
+        )
+    given = {"l2": config.l2, "classes": classes}
+    watch.say("exact track: refits")
+    whole = logistic_fit(x, labels, **given)
+    without = lambda groups: logistic_removal(x, labels, groups, start=whole, **given)
+    told = lambda after: removal_effects(whole, after, z, truths, rows=n, quantity="margin")
+    singles, clusters = (told(without(groups)) for groups in ([[t] for t in ground.targets], ground.clusters))
+    masks = subset_masks(n, config.subsets, seed=config.seed)
+    halves = without([np.flatnonzero(~mask) for mask in masks])
+    margins, right, own = _answers(halves, x, z, labels, truths)
+    model = build_model("linear", classes, (width,))
+    variables = {
+        "params": {
+            "head": {"kernel": jnp.asarray(whole[:-1], jnp.float32), "bias": jnp.asarray(whole[-1], jnp.float32)}
+        },
+        "state": {},
+    }
+    batch = lambda inputs, y: batch_of(inputs.astype(np.float32), y.astype(np.int32))
+    solving = {"solver": "explicit", "curvature": "hessian", "l2": config.l2, "damping": config.damping}
+    test = ground.asked < 0
+    return Track(
+        "exact", model, classification(), [variables], batch(shown, labels), batch(asked, truths), config.l2, solving,
+        {"l2": config.l2, "damping": config.damping}, Truth(singles, np.zeros_like(singles)),
+        Truth(clusters, np.zeros_like(clusters)), Subsets(masks, margins, right, own),
+        float(((z @ whole).argmax(axis=1) == truths)[test].mean()), {},
+    )  # fmt: skip
+
+
+def regression_inputs(ground: Ground, rows: np.ndarray | None = None) -> np.ndarray:
+    """(k, d + 1) inputs of stored rows (the training rows unless told) for a regression, the last column ones.
+
+    Centred, in units of the mean standard deviation of an input, over the training set.
+    """
+    flat = lambda at: ground.setup.bench.inputs[at].reshape(len(at), -1).astype(np.float64)
+    base = flat(ground.train)
+    found = (flat(ground.train if rows is None else rows) - base.mean(axis=0)) / max(base.std(axis=0).mean(), 1e-12)
+    return np.concatenate([found, np.ones((len(found), 1))], axis=1)
+
+
+def _answers(fits: np.ndarray, x, z, labels, truths) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Margins and correctness on queries, and correctness on training rows, of every refit."""
+    from unlearn_jax.metrics import margin
+
+    asked, own = z @ fits, x @ fits
+    return margin(asked, truths), (asked.argmax(-1) == truths).astype(float), (own.argmax(-1) == labels).astype(float)
+
+
+def network_track(config: AttributionConfig, ground: Ground, watch: Watch = SILENT) -> Track:
+    """Networks trained on everything, without each target, without each cluster, and on random halves."""
+    setup, n = ground.setup, len(ground.train)
+    problem, options = setup.problem, setup.options._replace(progress=watch.advance)
+    rows = jnp.asarray(ground.train)
+    data = Stored(setup.stored.inputs[rows], setup.stored.targets[rows])
+    queries, own = ground.batch(ground.queries), ground.batch(ground.train)
+    seconds = {}
+
+    def trained(role: str, masks: np.ndarray):
+        watch.stage(role, len(masks))
+        found = train_subsets(problem, data, masks, role=role, seed=config.seed, options=options._replace(label=role))
+        seconds[role] = found.seconds * len(masks)
+        return found.variables
+
+    told = lambda variables, batch: outputs_of(problem.model, problem.task, variables, batch, options=setup.options)
+    truths = {}
+    for role, groups in (
+        ("singles", [ground.targets[[g]] for g in range(len(ground.targets))]),
+        ("clusters", ground.clusters),
+    ):
+        plan = leave_out_masks(n, groups, repeats=config.repeats)
+        found = leave_out_effects(told(trained(f"without {role}", plan.masks), queries).margin, plan)
+        truths[role] = Truth(found.value, found.error)
+    masks = subset_masks(n, config.subsets, seed=config.seed)
+    halves = trained("halves", masks)
+    asked = told(halves, queries)
+    subsets = Subsets(masks, asked.margin, asked.correct, told(halves, own).correct)
+    whole = trained("everything", np.ones((config.ensemble, n), bool))
+    members = [
+        jax.tree.map(lambda x: jnp.asarray(x[0]), take_members(whole, slice(i, i + 1))) for i in range(config.ensemble)
+    ]
+    small = count_parameters(members[0]) <= EXPLICIT
+    damping = {"damping": config.damping} if config.damping else {"relative_damping": RELATIVE}
+    solving = {"solver": "explicit" if small else "cg", "curvature": "ggn", "l2": 0.0, **damping}
+    accuracy = float(told(whole, queries).correct[:, ground.asked < 0].mean())
+    return Track(
+        "network", problem.model, problem.task, members, own, queries, 0.0, solving, {"l2": 0.0, **damping},
+        truths["singles"], truths["clusters"], subsets, accuracy, seconds,
+    )  # fmt: skip
