@@ -53,7 +53,7 @@ def ridge_removal(inputs, targets, groups: Sequence | None = None, *, l2: float,
     root = np.sqrt(weight)
     x, y = root[:, None] * inputs, root * targets
     gram, right = x.T @ x + len(x) * l2 * np.eye(d), x.T @ y
-    solved = np.linalg.solve(gram, np.concatenate([x.T, right[:, None]], axis=1))
+    solved = _solved(gram, np.concatenate([x.T, right[:, None]], axis=1))
     solved, fit = solved[:, :-1].T, solved[:, -1]  # (n, d), (d,)
     error, sizes, out = y - x @ fit, np.array([len(g) for g in groups]), np.empty((len(groups), d))
     for size in np.unique(sizes):
@@ -62,12 +62,20 @@ def ridge_removal(inputs, targets, groups: Sequence | None = None, *, l2: float,
         mine = x[rows]
         if size > d:
             left = gram - mine.swapaxes(1, 2) @ mine
-            out[at] = np.linalg.solve(left, (right - np.einsum("bsd,bs->bd", mine, y[rows]))[..., None])[..., 0]
+            out[at] = _solved(left, (right - np.einsum("bsd,bs->bd", mine, y[rows]))[..., None])[..., 0]
         else:
             hat = mine @ solved[rows].swapaxes(1, 2)
-            pulled = np.linalg.solve(np.eye(size) - hat, error[rows][..., None])[..., 0]
+            pulled = _solved(np.eye(size) - hat, error[rows][..., None])[..., 0]
             out[at] = fit - np.einsum("bsd,bs->bd", solved[rows], pulled)
     return out
+
+
+def _solved(matrix: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """Solutions of linear systems."""
+    try:
+        return np.linalg.solve(matrix, right)
+    except np.linalg.LinAlgError:
+        raise InputError("ridge is singular to rounding: scale the inputs to about 1, or raise l2.") from None
 
 
 def removal_effects(before, after, inputs, targets, *, rows: int, quantity: str = "loss") -> np.ndarray:

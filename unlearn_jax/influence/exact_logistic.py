@@ -58,7 +58,7 @@ def logistic_fit(
     """
     x, y, weight = _problem(inputs, labels, l2, weight, classes)
     begin = _start(start, x, y)
-    dense = lambda w, p, v, g: np.linalg.solve(_hessian(x, p[0], v[0], l2), g.reshape(-1, 1)).reshape(g.shape)
+    dense = lambda w, p, v, g: (g.reshape(1, -1) @ _inverse(_hessian(x, p[0], v[0], l2))).reshape(g.shape)
     return _newton(x, y, weight[None], begin[None], l2, dense, tolerance)[0]
 
 
@@ -103,7 +103,7 @@ def logistic_removal(
     if start is None:
         start = logistic_fit(inputs, labels, l2=l2, weight=weight, classes=y.shape[1])
     start = _start(start, x, y)
-    inverse = np.linalg.inv(_hessian(x, np.exp(log_softmax(x @ start)), weight, l2))
+    inverse = _inverse(_hessian(x, np.exp(log_softmax(x @ start)), weight, l2))
     solve = lambda w, p, v, g: _conjugate(x, p, v, l2, g, inverse)
     out, width = np.empty((len(groups), *start.shape)), max(1, ROOM // y.size)
     for first in range(0, len(groups), width):
@@ -149,6 +149,14 @@ def _hessian(x: np.ndarray, p: np.ndarray, weight: np.ndarray, l2: float) -> np.
             curve = weight * p[:, k] * (float(k == j) - p[:, j]) / n
             out[:, k, :, j] = out[:, j, :, k] = x.T @ (curve[:, None] * x)
     return out.reshape(d * count, -1) + l2 * np.eye(d * count)
+
+
+def _inverse(hessian: np.ndarray) -> np.ndarray:
+    """Inverse of a Hessian."""
+    try:
+        return np.linalg.inv(hessian)
+    except np.linalg.LinAlgError:
+        raise InputError("the Hessian is singular to rounding: scale the inputs to about 1, or raise l2.") from None
 
 
 def _value(x, y, weight, w, l2: float) -> np.ndarray:
