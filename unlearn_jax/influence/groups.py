@@ -1,0 +1,75 @@
+"""Groups of training rows, and masks of which member saw which row: the two inputs that removal and subsets share."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from unlearn_jax.errors import InputError
+
+
+def groups_of(clusters) -> list[np.ndarray]:
+    """The rows of each cluster, in order of the cluster numbers; (n,) -> a list of row arrays.
+
+    Example:
+        >>> [rows.tolist() for rows in groups_of([5, 0, 5])]
+        [[1], [0, 2]]
+    """
+    clusters = np.asarray(clusters)
+    if clusters.ndim != 1 or not len(clusters):
+        raise InputError(f"clusters are {clusters.shape}: give one number for each example.")
+    order = np.argsort(clusters, kind="stable")
+    return np.split(order, np.flatnonzero(np.diff(clusters[order])) + 1)
+
+
+def as_groups(groups, rows: int) -> list[np.ndarray]:
+    """Groups as a list of row arrays, None = each row by itself; `InputError` for an empty group or another row."""
+    if groups is None:
+        return list(np.arange(rows)[:, None])
+    found = [np.asarray(group) for group in groups]
+    if not found:
+        raise InputError("groups are empty: give at least one array of rows, or none at all for every row by itself.")
+    for group in found:
+        if group.ndim != 1 or not len(group) or not np.issubdtype(group.dtype, np.integer):
+            raise InputError(f"a group is {group.dtype} {group.shape}: give each as an array of rows, at least one.")
+        if group.min() < 0 or group.max() >= rows or len(np.unique(group)) < len(group):
+            raise InputError(f"a group holds rows {group[:5].tolist()}: give rows in [0, {rows}), each once.")
+    return found
+
+
+def as_masks(masks, *others: tuple[str, np.ndarray]) -> np.ndarray:
+    """Masks (M, n) as bool; `InputError` unless they are 0 or 1 and every named other array has M rows."""
+    masks = np.asarray(masks)
+    if masks.ndim != 2 or 0 in masks.shape:
+        raise InputError(f"masks are {masks.shape}: give (members, examples) with at least one of each.")
+    if masks.dtype != bool and not np.isin(masks, (0, 1)).all():
+        raise InputError("masks hold something else than 0 and 1: give 1 where a member was trained on an example.")
+    for name, other in others:
+        if len(other) != len(masks):
+            raise InputError(f"masks are of {len(masks)} members and {name} of {len(other)}: give as many.")
+    return masks.astype(bool)
+
+
+def as_outputs(values, name: str = "outputs") -> tuple[np.ndarray, np.ndarray]:
+    """Outputs (M, q) in float64, and (M,) which members have no NaN; `InputError` for another shape or none left."""
+    values = np.asarray(values, np.float64)
+    if values.ndim != 2 or 0 in values.shape:
+        raise InputError(f"{name} are {values.shape}: give (members, queries) with at least one of each.")
+    alive = ~np.isnan(values).any(axis=1)
+    if not alive.any():
+        raise InputError(f"{name} of every member hold NaN: all diverged, train them with a lower learning rate.")
+    return values, alive
+
+
+def as_rows(inputs, targets, l2: float, weight) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Inputs (n, d) and weight (n,) in float64 and targets (n,), checked for exact fits."""
+    inputs, targets = np.asarray(inputs, np.float64), np.asarray(targets)
+    if inputs.ndim != 2 or 0 in inputs.shape or targets.shape != inputs.shape[:1]:
+        raise InputError(f"inputs are {inputs.shape} and targets {targets.shape}: give (n, d) and (n,), not empty.")
+    weight = np.ones(len(inputs)) if weight is None else np.asarray(weight, np.float64)
+    if weight.shape != targets.shape or not (np.isfinite(weight) & (weight >= 0)).all():
+        raise InputError(f"weight is {weight.shape} for {len(inputs)} rows: give a finite number from 0 for each.")
+    if not np.isfinite(inputs).all() or not np.isfinite(targets).all():
+        raise InputError("inputs or targets hold values that are not finite: drop or repair those rows.")
+    if not 0 < l2 < np.inf:
+        raise InputError(f"l2 is {l2}: give a weight decay above 0, without which the fit need not be unique.")
+    return inputs, targets, weight
