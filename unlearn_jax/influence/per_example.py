@@ -43,6 +43,8 @@ def batch_of(inputs, targets, weight=None) -> Batch:
         raise InputError("inputs hold values that are not finite: drop or repair those examples.")
     count = len(inputs)
     weight = jnp.ones(count, jnp.float32) if weight is None else jnp.asarray(weight)
+    if weight.shape != (count,):
+        raise InputError(f"weight is {weight.shape}: give one number for each of the {count} examples.")
     return Batch(inputs, targets, weight, jnp.arange(count, dtype=jnp.int32))
 
 

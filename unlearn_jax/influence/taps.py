@@ -25,6 +25,8 @@ from unlearn_jax.models.layers import Conv
 from unlearn_jax.trees import wide
 from unlearn_jax.types import Array, Batch, Model, Task, Variables
 
+LAYERS = (nn.Dense, nn.Conv, Conv)
+
 
 class Factors(NamedTuple):
     """One layer's factors; T positions an example. `layer_gradients` makes gradients of them."""
@@ -66,8 +68,7 @@ def layer_factors(
             return of(variables, example)[0]
         return cotangent(model.apply(variables, example.inputs, train=False)[0].logits, example)
 
-    first = jax.tree.map(lambda x: x[:1], batch)
-    shapes = jax.eval_shape(lambda example: _recorded(scalar, variables, example, {}, select)[1], first)
+    shapes = jax.eval_shape(lambda example: _recorded(scalar, variables, example, {}, select)[1], example_shapes(batch))
     if not shapes:
         raise InputError("no dense or convolutional layer can be tapped: give a Linen model, and a select that fits.")
     zeros = {name: jnp.zeros(out.shape, out.dtype) for name, (_, out) in shapes.items()}
@@ -80,9 +81,34 @@ def layer_factors(
     return over_examples(one, batch, micro=micro)
 
 
+def tappable(model: Model, variables: Variables, batch: Batch) -> list[str]:
+    """Paths of the layers that `layer_factors` takes, in the order of use: used once, dense or plain convolutions.
+
+    Nothing is computed. A model without any such layer (of NNX, say) gives an empty list.
+    """
+    found: dict[str, bool] = {}
+
+    def look(call, args, kwargs, context):
+        layer, name = context.module, "/".join(context.module.path)
+        if context.method_name == "__call__" and isinstance(layer, LAYERS) and _held(variables, name) is not None:
+            found[name] = name not in found and _plain(layer)
+        return call(*args, **kwargs)
+
+    with nn.intercept_methods(look):
+        jax.eval_shape(
+            lambda example: model.apply(variables, example.inputs, train=False)[0].logits, example_shapes(batch)
+        )
+    return [name for name, plain in found.items() if plain]
+
+
+def example_shapes(batch: Batch) -> Batch:
+    """Shapes of a batch of one example, also where the batch has none."""
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct((1, *x.shape[1:]), x.dtype), batch)
+
+
 def _rows(x: Array) -> Array:
-    """(1, ..., D) of one example -> (T, D)."""
-    return x.reshape(-1, x.shape[-1])
+    """(1, ..., D) of one example -> (T, D), in float32 at least."""
+    return x.reshape(-1, x.shape[-1]).astype(wide(x.dtype))
 
 
 def _recorded(scalar, variables, example, taps, select):
@@ -92,13 +118,14 @@ def _recorded(scalar, variables, example, taps, select):
     def tap(call, args, kwargs, context):
         layer, name = context.module, "/".join(context.module.path)
         out = call(*args, **kwargs)
-        if context.method_name != "__call__" or not isinstance(layer, nn.Dense | nn.Conv | Conv):
+        if context.method_name != "__call__" or not isinstance(layer, LAYERS):
             return out
         if _held(variables, name) is None or not (select is None or select(name)):
             return out
         if name in seen:
             raise InputError(f"layer '{name}' is used more than once: its factors are not those of one product.")
-        seen[name] = (_patches(layer, args[0], out.shape), out)
+        given = args[0] if args else next(iter(kwargs.values()))
+        seen[name] = (_patches(layer, given, out.shape), out)
         return out + taps[name] if name in taps else out
 
     with nn.intercept_methods(tap):
@@ -125,15 +152,25 @@ def _patches(layer, x: Array, shape: tuple) -> Array:
     return jnp.concatenate([x, jnp.ones((*x.shape[:-1], 1), x.dtype)], axis=-1) if layer.use_bias else x
 
 
+def _pair(given) -> tuple[int, ...]:
+    """A setting of a 2-d convolution, given for both sides or one by one."""
+    return tuple(int(v) for v in np.broadcast_to(1 if given is None else given, 2))
+
+
+def _plain(layer) -> bool:
+    """Whether a layer's gradient is that of one product with a kernel: dense, or a 2-d convolution without extras."""
+    if isinstance(layer, nn.Dense):
+        return True
+    ones = all(_pair(getattr(layer, name, 1)) == (1, 1) for name in ("kernel_dilation", "input_dilation"))
+    whole = getattr(layer, "feature_group_count", 1) == 1 and getattr(layer, "mask", None) is None
+    return np.size(layer.kernel_size) == 2 and ones and whole and layer.padding in ("SAME", "VALID")
+
+
 def _convolved(layer, x: Array) -> Array:
     """Patches (B, H', W', kh kw C) in the order of the kernel's reshape."""
-    kernel = tuple(np.broadcast_to(layer.kernel_size, 2)) if np.ndim(layer.kernel_size) == 0 else layer.kernel_size
-    pair = lambda given: tuple(int(v) for v in np.broadcast_to(1 if given is None else given, 2))
-    plain = getattr(layer, "feature_group_count", 1) == 1 and pair(getattr(layer, "kernel_dilation", 1)) == (1, 1)
-    plain = plain and pair(getattr(layer, "input_dilation", 1)) == (1, 1) and isinstance(layer.padding, str)
-    if len(kernel) != 2 or not plain or layer.padding not in ("SAME", "VALID"):
+    if not _plain(layer):
         raise InputError(f"layer '{'/'.join(layer.path)}' is no plain 2-d convolution: leave it out by select.")
-    (kh, kw), strides = kernel, pair(layer.strides)
+    (kh, kw), strides = layer.kernel_size, _pair(layer.strides)
     x = jnp.pad(x, ((0, 0), *lax.padtype_to_pads(x.shape[1:3], (kh, kw), strides, layer.padding), (0, 0)))
     out_h, out_w = ((size - k) // s + 1 for size, k, s in zip(x.shape[1:3], (kh, kw), strides))
     stop_h, stop_w = (out_h - 1) * strides[0] + 1, (out_w - 1) * strides[1] + 1
