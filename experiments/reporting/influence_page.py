@@ -99,8 +99,8 @@ def _cell(told: Told, digits: int) -> str:
     """A figure with its interval below."""
     if not math.isfinite(told.value):
         return "<td></td>"
-    interval = f'<span class="ci">[{told.low:.{digits}f}, {told.high:.{digits}f}]</span>'
-    return f"<td>{minus(f'{told.value:.{digits}f}')}{minus(interval) if math.isfinite(told.low) else ''}</td>"
+    interval = f"[{told.low:.{digits}f}, {told.high:.{digits}f}]".replace("-", "−") if math.isfinite(told.low) else ""
+    return f'<td>{minus(f"{told.value:.{digits}f}")}<span class="ci">{interval}</span></td>'
 
 
 def _gallery(run: Attribution) -> str:

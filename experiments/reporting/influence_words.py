@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 
 from .influence_load import Attribution, Told
-from .words import minus
 
 NAMES = {
     "influence": "influence function",
@@ -42,7 +41,7 @@ WORDS = [
 
 def told(figure: Told, digits: int = 2) -> str:
     """A figure with its interval."""
-    return minus(f"{figure.value:.{digits}f} [{figure.low:.{digits}f}, {figure.high:.{digits}f}]")
+    return f"{figure.value:.{digits}f} [{figure.low:.{digits}f}, {figure.high:.{digits}f}]".replace("-", "−")
 
 
 def headline(run: Attribution) -> str:

@@ -2,8 +2,9 @@
 
 Every scorer has one sign and one unit. ``score[i, q]``, (train, queries): positive = training on i helped q, and
 ``score / n`` is the predicted rise of q's loss in nats, or with ``quantity="margin"`` fall of its margin, when i is
-removed and the normaliser n is kept (objective ``sum_i w_i loss_i + n l2 / 2 |w|^2``). A group's score is the sum of its
-members' or, better for near-duplicates, one Newton step with the group's own curvature removed (`group_influence`).
+removed and the normaliser n is kept (objective ``sum_i w_i loss_i + n l2 / 2 |w|^2``). A group's score is the sum of
+its members' or, better for near-duplicates, one Newton step with the group's own curvature removed
+(`group_influence`).
 """
 
 from unlearn_jax.influence.curvature import (
@@ -63,4 +64,76 @@ from unlearn_jax.influence.taps import Factors, layer_factors, layer_gradients, 
 from unlearn_jax.influence.tracin import tracin, tracin_self
 from unlearn_jax.influence.trak import trak
 
-__all__ = [name for name in dir() if not name.startswith("_") and name not in ("annotations",)]
+__all__ = [
+    "Datamodels",
+    "Factors",
+    "Flat",
+    "GroupEffects",
+    "InOut",
+    "Kronecker",
+    "Lds",
+    "LeaveOut",
+    "Predictions",
+    "Solution",
+    "batch_of",
+    "block",
+    "cg",
+    "copies_pull",
+    "cosine",
+    "damping_of",
+    "datamodels",
+    "deletion_effect",
+    "dense",
+    "diagonal",
+    "ekfac_fit",
+    "ekfac_influence",
+    "ekfac_self_influence",
+    "example_gradients",
+    "explicit",
+    "feldman_influence",
+    "fisher_product",
+    "flatten",
+    "ggn_product",
+    "gradient_norms",
+    "gram",
+    "group_influence",
+    "groups_of",
+    "hessian_product",
+    "influence",
+    "jacobian_products",
+    "lanczos",
+    "layer_factors",
+    "layer_gradients",
+    "layer_gram",
+    "layer_square_norms",
+    "lds",
+    "leave_out_effects",
+    "leave_out_masks",
+    "lissa",
+    "logistic_fit",
+    "logistic_removal",
+    "mean_eigenvalue",
+    "mean_gradient",
+    "memorization",
+    "nystrom_cg",
+    "operator",
+    "outputs_of",
+    "project",
+    "project_factors",
+    "projected_gradients",
+    "quantity_of",
+    "removal_effects",
+    "representer",
+    "representer_logits",
+    "representer_values",
+    "ridge_removal",
+    "sampled_labels",
+    "self_influence",
+    "subset_masks",
+    "tracin",
+    "tracin_self",
+    "train_subsets",
+    "trak",
+    "untapped",
+    "values",
+]
