@@ -90,8 +90,8 @@ class Scorer:
         return self._draws[key]
 
 
-def score_level(setup, level, outcomes, extra: dict, recorder) -> list[str]:
-    """Write every figure of one level; returns notes for the manifest."""
+def score_level(setup, level, outcomes, extra: dict, recorder, carriers: tuple[Values, Values] | None = None) -> list:
+    """Write every figure of one level; ``carriers`` as of `carriers.carried`; returns notes for the manifest."""
     speaks, config = setup.problem.task.candidates is not None, setup.config
     scorer = Scorer(setup, level, outcomes, answer_tables(setup, outcomes) if speaks else None)
     base = {
@@ -109,6 +109,8 @@ def score_level(setup, level, outcomes, extra: dict, recorder) -> list[str]:
         _figures(scorer, base | {"request": request}, requests, recorder)
     _costs(scorer, base | {"request": "all"}, recorder)
     _extras(base | {"request": "all"}, extra, recorder)
+    if carriers is not None:
+        _carried(scorer, base | {"request": "all"}, carriers, recorder)
     return [_diverged_note(o, level.copies) for o in outcomes if _diverged(o)]
 
 
@@ -247,6 +249,14 @@ def _costs(scorer: Scorer, base: dict, recorder) -> None:
         }
         for metric, value in figures.items():
             recorder.figure(_keys(base, outcome, metric=metric), value, members)
+
+
+def _carried(scorer: Scorer, base: dict, carriers: tuple[Values, Values], recorder) -> None:
+    """Share of what clusters say of their targets that the similar samples say, by influence under the originals."""
+    config = scorer.setup.config
+    own, similar = (mean_draws(v, seed=config.seed, resamples=config.resamples) for v in carriers)
+    keys = base | {"method": "original", "split": "forget", "metric": "carried_by_similar"}
+    recorder.figure(keys, combine(lambda s, o: s / (s + o), similar, own))
 
 
 def _extras(base: dict, extra: dict, recorder) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 from unlearn_jax import config as configs
 from unlearn_jax import scoring
 from unlearn_jax.artifacts import measure_similarity, write_answers, write_gallery, write_margins
+from unlearn_jax.carriers import carried
 from unlearn_jax.checks import check
 from unlearn_jax.config import StudyConfig
 from unlearn_jax.data.arrays import dataset_digest
@@ -137,7 +138,11 @@ def _run_levels(setup: Setup, recorder: Recorder, out: Path, watch: Watch) -> tu
         compiling += sum(outcome.population.compile_seconds for outcome in outcomes)
         if copies and str(copies) not in similarity:
             similarity[str(copies)] = measure_similarity(setup, level, outcomes[0])
-        notes += scoring.score_level(setup, level, outcomes, extra | similarity.get(str(copies), {}), recorder)
+        who = carried(setup, level, outcomes[0]) if copies and all(len(r.similar) for r in level.rows) else None
+        if isinstance(who, str):
+            notes, who = [*notes, who], None
+        more = extra | similarity.get(str(copies), {})
+        notes += scoring.score_level(setup, level, outcomes, more, recorder, who)
         last = number == len(levels) - 1
         write_margins(setup, level, outcomes, out / "margins" if last else out / "margins" / _level_name(level))
         if last and setup.problem.task.candidates is not None:

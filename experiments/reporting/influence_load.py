@@ -13,6 +13,8 @@ import numpy as np
 
 from unlearn_jax.errors import InputError
 
+from .load import as_pictures
+
 AGAIN = "run experiments/influence.py again"
 TABLES = ("removals", "carriers", "memorization", "law")
 
@@ -87,7 +89,9 @@ def read_attribution(folder: Path) -> Attribution:
         tables = {name: _columns(pq.read_table(folder / f"{name}.parquet")) for name in TABLES
                   if (folder / f"{name}.parquet").is_file()}  # fmt: skip
         with np.load(folder / "gallery.npz", allow_pickle=False) as stored:
-            gallery = {name: stored[name] for name in stored.files}
+            gallery = {
+                name: as_pictures(stored[name]) if name.startswith("images") else stored[name] for name in stored.files
+            }
     except (OSError, ValueError, KeyError, TypeError, AttributeError, BadZipFile, pa.ArrowException) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise InputError(f"the run in {folder} cannot be read ({reason}): {AGAIN}.") from error

@@ -119,8 +119,14 @@ def _read_gallery(path: Path) -> dict[str, np.ndarray] | None:
     if "texts" in gallery:
         return gallery
     images = gallery["images"]
-    if images.dtype != np.uint8:
-        images = np.round(np.clip(np.nan_to_num(images), 0, 1) * 255).astype(np.uint8)
+    images = as_pictures(images)
     if images.ndim != 5 or images.shape[-1] not in (1, 3):
         raise ValueError(f"gallery.npz holds pictures of shape {images.shape}")
     return {**gallery, "images": images}
+
+
+def as_pictures(images: np.ndarray) -> np.ndarray:
+    """Images as uint8; floats are in [0, 1]."""
+    if images.dtype == np.uint8:
+        return images
+    return np.round(np.clip(np.nan_to_num(images), 0, 1) * 255).astype(np.uint8)

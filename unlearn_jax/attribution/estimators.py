@@ -55,7 +55,7 @@ def _ekfac(track: Track, member: Variables) -> np.ndarray:
 
 
 def _trak(track: Track, member: Variables) -> np.ndarray:
-    return trak(*_asked(track, member))
+    return trak(*_asked(track, member), **track.kernel)
 
 
 def _gram(track: Track, member: Variables) -> np.ndarray:

@@ -77,6 +77,7 @@ class Track(NamedTuple):
     l2: float
     solving: dict  # solver, curvature and damping of influence functions
     damped: dict  # l2 and damping of Kronecker-factored ones
+    kernel: dict  # what is added to the kernel of TRAK
     singles: Truth  # of each target alone
     clusters: Truth
     subsets: Subsets
@@ -120,7 +121,7 @@ def exact_track(config: AttributionConfig, ground: Ground, watch: Watch = SILENT
     test = ground.asked < 0
     return Track(
         "exact", model, classification(), [variables], batch(shown, labels), batch(asked, truths), config.l2, solving,
-        {"l2": config.l2, "damping": config.damping}, Truth(singles, np.zeros_like(singles)),
+        {"l2": config.l2, "damping": config.damping}, {"lam": n * (config.l2 + config.damping), "relative": 0.0}, Truth(singles, np.zeros_like(singles)),
         Truth(clusters, np.zeros_like(clusters)), Subsets(masks, margins, right, own),
         float(((z @ whole).argmax(axis=1) == truths)[test].mean()), {},
     )  # fmt: skip
@@ -180,8 +181,9 @@ def network_track(config: AttributionConfig, ground: Ground, watch: Watch = SILE
     small = count_parameters(members[0]) <= EXPLICIT
     damping = {"damping": config.damping} if config.damping else {"relative_damping": RELATIVE}
     solving = {"solver": "explicit" if small else "cg", "curvature": "ggn", "l2": 0.0, **damping}
+    kernel = {"lam": n * config.damping, "relative": 0.0} if config.damping else {"relative": RELATIVE}
     accuracy = float(told(whole, queries).correct[:, ground.asked < 0].mean())
     return Track(
-        "network", problem.model, problem.task, members, own, queries, 0.0, solving, {"l2": 0.0, **damping},
+        "network", problem.model, problem.task, members, own, queries, 0.0, solving, {"l2": 0.0, **damping}, kernel,
         truths["singles"], truths["clusters"], subsets, accuracy, seconds,
     )  # fmt: skip
