@@ -3,6 +3,7 @@
     python experiments/bench.py                       # MLP on 8x8 digits and a small ConvNet, N = 1, 8, 32, 128
     python experiments/bench.py --models resnet9 --members 1,32 --steps 50
     python experiments/bench.py --audits              # how long the metrics take, on random margins
+    python experiments/bench.py --influence           # how long the influence estimators take, on one core
 
 Both train the same networks with the same optimizer on the same kind of batches: the loop calls one jitted training
 function (all steps inside one compiled loop) once per model; the population is `run_population`. Compile time is
@@ -19,8 +20,9 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+import _bench_audits
+import _bench_influence
 import tyro
-from _bench_audits import measure
 from _cli import guarded, use_every_core
 
 INPUTS = {
@@ -54,6 +56,8 @@ class Args:
     """vmap, map or auto"""
     audits: bool = False
     """measure the metrics of the audits instead"""
+    influence: bool = False
+    """measure the influence estimators instead, on one core"""
     json: Path | None = None
     """also write the rows to this file"""
 
@@ -63,11 +67,15 @@ def run(args: Args) -> None:
     from unlearn_jax.records import environment, write_json
 
     sizes = checked(args)
-    use_every_core()
+    if args.influence:
+        _bench_influence.one_core()
+    else:
+        use_every_core()
     where = environment()
-    print(f"{where['device']}, {where['devices']} JAX devices, jax {where['versions']['jax']}; median of {REPEATS}")
-    if args.audits:
-        rows = measure()
+    print(f"{where['device']}, {where['devices']} JAX devices, jax {where['versions']['jax']}", end="")
+    print(f"; median of {_bench_influence.REPEATS if args.influence else REPEATS}")
+    if args.audits or args.influence:
+        rows = (_bench_influence if args.influence else _bench_audits).measure()
         if args.json:
             write_json(args.json, where | {"rows": rows})
         return

@@ -119,10 +119,12 @@ def exact_track(config: AttributionConfig, ground: Ground, watch: Watch = SILENT
     batch = lambda inputs, y: batch_of(inputs.astype(np.float32), y.astype(np.int32))
     solving = {"solver": "explicit", "curvature": "hessian", "l2": config.l2, "damping": config.damping}
     test = ground.asked < 0
+    damped = {"l2": config.l2, "damping": config.damping}
+    kernel = {"lam": n * (config.l2 + config.damping), "relative": 0.0}
     return Track(
         "exact", model, classification(), [variables], batch(shown, labels), batch(asked, truths), config.l2, solving,
-        {"l2": config.l2, "damping": config.damping}, {"lam": n * (config.l2 + config.damping), "relative": 0.0}, Truth(singles, np.zeros_like(singles)),
-        Truth(clusters, np.zeros_like(clusters)), Subsets(masks, margins, right, own),
+        damped, kernel, Truth(singles, np.zeros_like(singles)), Truth(clusters, np.zeros_like(clusters)),
+        Subsets(masks, margins, right, own),
         float(((z @ whole).argmax(axis=1) == truths)[test].mean()), {},
     )  # fmt: skip
 
