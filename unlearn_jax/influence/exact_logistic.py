@@ -145,9 +145,10 @@ def _hessian(x: np.ndarray, p: np.ndarray, weight: np.ndarray, l2: float) -> np.
     (n, d), count = x.shape, p.shape[1]
     out = np.empty((d, count, d, count))
     for k in range(count):
-        for j in range(k, count):
-            curve = weight * p[:, k] * (float(k == j) - p[:, j]) / n
-            out[:, k, :, j] = out[:, j, :, k] = x.T @ (curve[:, None] * x)
+        curve = (weight * p[:, k] / n)[:, None] * ((np.arange(k, count) == k) - p[:, k:])  # (n, K - k)
+        block = (x.T @ (x[:, :, None] * curve[:, None]).reshape(n, -1)).reshape(d, d, -1)
+        out[:, k, :, k:] = block
+        out[:, k:, :, k] = block.swapaxes(1, 2)  # symmetric in both pairs
     return out.reshape(d * count, -1) + l2 * np.eye(d * count)
 
 

@@ -58,7 +58,8 @@ def lds(
         `Lds`. Ties have their mean rank. A query whose outputs do not vary has no value and is left out of the mean. A
         query whose sums do not vary ranks nothing: 0, else a scorer that says nothing would be forgiven. An example
         that all members saw, or none, ranks nothing either, so its scores may be NaN. A member with a NaN output has
-        diverged and is left out. NaN bounds with fewer than four members.
+        diverged and is left out. NaN bounds with fewer than four members. In simulations (150 studies each) the
+        interval holds .97 at 48 members and 30 queries, .95 at 48 and 100, .93 at 16 and 20, .91 at 8 and 10.
 
     Raises:
         InputError: shapes that do not match, masks other than 0 and 1, NaN scores of examples that do matter, infinite
