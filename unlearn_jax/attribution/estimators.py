@@ -67,7 +67,7 @@ def _cosine(track: Track, member: Variables) -> np.ndarray:
 
 
 def _representer(track: Track, member: Variables) -> np.ndarray:
-    return representer(*_asked(track, member), l2=track.l2)
+    return representer(*_asked(track, member), l2=track.l2 or 1.0)  # only their order is read where there is no l2
 
 
 def _datamodel(track: Track) -> np.ndarray:
