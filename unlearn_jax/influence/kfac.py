@@ -72,9 +72,9 @@ def ekfac_fit(
         variables: one member's.
         train: n examples; those of weight 0 are absent, others count by their weight.
         labels: whose labels the slopes are for. ``sampled``: drawn from the model (the true Fisher matrix, with noise);
-            ``exact``: all K classes by their probability (no noise; (B, K) logits only; K backward passes);
+            ``exact``: all K classes by their probability (no noise; (B, K) logits only; K passes);
             ``empirical``: the data's.
-        draws: labels drawn for an example, with ``sampled``.
+        draws: labels drawn for an example, with ``sampled``; few examples want ten, or ``exact``.
         key: of the draws; none = ``jax.random.key(0)``. An example's draws follow its row, whatever ``micro``.
         select: predicate of a layer's path; none = every layer.
         variant: ``ekfac``, or ``kfac`` for values that are products of the eigenvalues of A and S.
