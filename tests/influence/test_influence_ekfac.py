@@ -121,10 +121,17 @@ def close(got, want, tolerance):
     assert np.abs(np.asarray(got) - want).max() <= tolerance * np.abs(want).max()
 
 
-@pytest.mark.parametrize("variant", ["ekfac", "kfac"])
 @pytest.mark.parametrize(
-    "widths,labels,dtype",
-    [((), "exact", "float32"), ((5,), "exact", "float32"), ((5,), "empirical", "float32"), ((5,), "exact", "float64")],
+    "widths,labels,dtype,variant",
+    [
+        ((), "exact", "float32", "ekfac"),
+        ((), "empirical", "float32", "kfac"),
+        ((5,), "exact", "float32", "ekfac"),
+        ((5,), "exact", "float32", "kfac"),
+        ((5,), "empirical", "float32", "ekfac"),
+        ((5,), "exact", "float64", "ekfac"),
+        ((5,), "exact", "float64", "kfac"),
+    ],
 )
 def test_scores_equal_dense_blocks_of_a_perceptron(widths, labels, dtype, variant):
     double = dtype == "float64"

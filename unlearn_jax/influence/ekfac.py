@@ -5,8 +5,8 @@ that inverting it costs nothing; `kronecker` says how the blocks are made. With 
 relative_damping x mean eigenvalue of C``, a score is a sum over layers of ``g_q . (C + l2 I + d I)^-1 g_i``. Parameters
 of no tapped layer (embeddings, norms) are taken as fixed and add no influence; `taps.untapped` lists them.
 
-Differences from Grosse et al.: damping is absolute, relative or both (theirs is ``damping=0, relative_damping=0.1``), the
-weight decay is in the curvature, and queries keep their full gradients instead of low-rank ones.
+Differences from Grosse et al.: damping is absolute, relative or both (theirs is ``damping=0, relative_damping=0.1``),
+the weight decay is in the curvature, and queries keep their full gradients instead of low-rank ones.
 """
 
 from __future__ import annotations
