@@ -72,9 +72,9 @@ def ekfac_fit(
         variables: one member's.
         train: n examples; those of weight 0 are absent, others count by their weight.
         labels: whose labels the slopes are for. ``sampled``: drawn from the model (the true Fisher matrix, with noise);
-            ``exact``: all K classes by their probability (no noise; (B, K) logits only; K backward passes);
+            ``exact``: all K classes by their probability (no noise; (B, K) logits only; K passes);
             ``empirical``: the data's.
-        draws: labels drawn for an example, with ``sampled``.
+        draws: labels drawn for an example, with ``sampled``; few examples want ten, or ``exact``.
         key: of the draws; none = ``jax.random.key(0)``. An example's draws follow its row, whatever ``micro``.
         select: predicate of a layer's path; none = every layer.
         variant: ``ekfac``, or ``kfac`` for values that are products of the eigenvalues of A and S.
@@ -182,20 +182,24 @@ def _labelled(model, labels, draws, variables, batch, key, place) -> tuple[Array
 
 
 def _factors(model, task, variables, rows: Rows, live: Array, select) -> tuple[dict, dict]:
-    """Each layer's inputs (n, T, I) and scaled slopes (n, R, T, O)."""
+    """Each layer's inputs (n, T, I) and scaled slopes (R, n, T, O)."""
 
     def scaled(logits: Array, example: Batch) -> Array:
         loss = task.loss(logits, example)[0]
         return loss * example.weight[0].astype(loss.dtype)
 
-    def one(targets: Array, scales: Array):
-        batch = rows.batch._replace(targets=targets, weight=scales)
+    def one(given: tuple[Array, Array]) -> dict[str, Factors]:
+        batch = rows.batch._replace(targets=given[0], weight=given[1] * live.astype(given[1].dtype))
         found = layer_factors(model, task, variables, batch, cotangent=scaled, select=select, micro=len(live))
-        slopes = {name: f.slopes.astype(f.inputs.dtype) for name, f in found.items()}
-        return {name: f.inputs for name, f in found.items()}, slopes
+        return {name: f._replace(slopes=f.slopes.astype(f.inputs.dtype)) for name, f in found.items()}
 
-    scales = rows.scales * live.astype(rows.scales.dtype)[:, None]
-    return jax.vmap(one, in_axes=1, out_axes=(None, 1))(rows.targets, scales)
+    labels = jnp.moveaxis(rows.targets, 1, 0), rows.scales.T
+    first = one((labels[0][0], labels[1][0]))
+    inputs = {name: f.inputs for name, f in first.items()}
+    if len(labels[0]) == 1:
+        return inputs, {name: f.slopes[None] for name, f in first.items()}
+    # a loop: jaxlib 0.10.2 computes many backward passes of one forward pass wrongly on CPU (YNN fusions)
+    return inputs, lax.map(lambda given: {name: f.slopes for name, f in one(given).items()}, labels)
 
 
 def _moments(inputs, slopes, batch: Batch, live: Array) -> dict[str, tuple[Array, Array, Array]]:
@@ -224,8 +228,8 @@ def _squares(inputs, slopes, blocks: dict[str, Kronecker]) -> dict[str, Array]:
     for name, block in blocks.items():
         a, s = rotated(block, Factors(inputs[name], slopes[name]))
         if a.shape[1] == 1:
-            found[name] = jnp.square(a[:, 0]).T @ jnp.square(s[:, :, 0]).sum(axis=1)
+            found[name] = jnp.square(a[:, 0]).T @ jnp.square(s[:, :, 0]).sum(axis=0)
             continue
         add = lambda total, s, a=a: (total + jnp.square(layer_gradients(Factors(a, s))).sum(axis=0), None)
-        found[name] = lax.scan(add, jnp.zeros_like(block.values), jnp.moveaxis(s, 1, 0))[0]
+        found[name] = lax.scan(add, jnp.zeros_like(block.values), s)[0]
     return found

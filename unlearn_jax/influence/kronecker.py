@@ -97,7 +97,9 @@ def checked_shift(damping, l2, relative_damping) -> tuple:
     """What is added to all values, and the share of their mean that is; checked."""
     shift = (damping + l2, relative_damping)
     if not traced((damping, l2, relative_damping)) and not all(np.min(x) >= 0 for x in (damping, l2, relative_damping)):
-        raise InputError(f"damping is {damping}, l2 {l2}, relative_damping {relative_damping}: give none below 0.")
+        raise InputError(
+            f"damping is {damping}, l2 {l2}, relative_damping {relative_damping}: give numbers of at least 0."
+        )
     return shift
 
 
@@ -113,7 +115,7 @@ def checked(scores: Array, smallest: dict[str, Array]) -> Array:
         return scores
     for name, (least, rounding) in ((name, np.asarray(values)) for name, values in smallest.items()):
         if least <= rounding:
-            raise InputError(f"the curvature of layer '{name}' is singular: give damping or l2 above 0.")
+            raise InputError(f"the curvature of layer '{name}' is singular: give a larger damping or l2.")
     if not np.isfinite(np.asarray(scores)).all():
         raise InputError("scores are not finite: look for NaN in variables, inputs and damping.")
     return scores
