@@ -38,7 +38,7 @@ def gram_matrix(model, task, variables, train, queries, layout, *, quantities, c
             return found
         norm = lambda side: jnp.sqrt(pieces.square_norms(side, dtype))
         norms = norm(rows)[:, None] * norm(columns)[None, :]
-        return jnp.where(norms > 0, found / jnp.where(norms > 0, norms, 1), 0)
+        return jnp.where(norms == 0, 0, found / jnp.where(norms == 0, 1, norms))
 
     def columns(batch: Batch) -> Array:
         mine = right(batch)
