@@ -13,7 +13,7 @@ from scipy.stats import spearmanr
 from unlearn_jax.errors import InputError
 from unlearn_jax.influence import pieces, projection
 from unlearn_jax.influence.gram import cosine, gradient_norms, gram
-from unlearn_jax.influence.per_example import batch_of, example_gradients, flatten, mean_gradient, values
+from unlearn_jax.influence.per_example import batch_of, example_gradients, values
 from unlearn_jax.influence.projection import draw, project, project_factors, projected_gradients, side_matrices, sides
 from unlearn_jax.influence.representer import representer, representer_logits, representer_values
 from unlearn_jax.influence.taps import Factors, layer_factors, layer_gradients
@@ -52,7 +52,6 @@ class _Nnx(nnx.Module):
 MODELS = {
     "mlp": lambda: build_model("mlp", CLASSES, (4, 4, 2), widths=(6,)),
     "convnet": lambda: build_model("convnet", CLASSES, (4, 4, 2), widths=(3,)),
-    "vit": lambda: build_model("vit", CLASSES, (4, 4, 2), width=4, depth=1, heads=2),
     "odd": lambda: from_linen(_Odd()),
     "nnx": lambda: from_nnx(_Nnx),
     "decoder": lambda: build_model("decoder", VOCAB, (6,), width=8, depth=1, heads=2),
@@ -104,11 +103,11 @@ def double():
 def test_gram_is_the_inner_product_of_whole_gradients(name):
     loss, _, loss_q, margin_q = dense(name)
     close(gram(*case(name)), loss @ loss_q.T)
-    if name in ("mlp", "decoder"):
+    if name == "mlp":
         close(gram(*case(name), quantity="margin"), -loss @ margin_q.T)
 
 
-@pytest.mark.parametrize("name", ["convnet", "decoder"])
+@pytest.mark.parametrize("name", ["convnet", "odd"])
 def test_cosines_and_norms(name):
     loss, _, loss_q, _ = dense(name)
     norms = np.linalg.norm(loss, axis=1)
@@ -151,8 +150,8 @@ def test_gram_of_tapped_layers_alone():
         gram(*case("nnx"), exact=False)
 
 
-@pytest.mark.parametrize("name", ["mlp", "decoder"])
-def test_blocks_make_no_difference(name, monkeypatch):
+@pytest.mark.parametrize("name", ["mlp", "nnx"])
+def test_blocks_make_no_difference(name):
     loss, _, loss_q, _ = dense(name)
     for block in (1, 3):
         close(gram(*case(name), block=block, micro=2), loss @ loss_q.T)
@@ -424,7 +423,7 @@ def test_columns_shared_out_to_two_sides(dim):
         assert (first, second) == shape or (first + 1) * (second + 1) > dim or dim < 4
 
 
-@pytest.mark.parametrize("name", ["mlp", "decoder"])
+@pytest.mark.parametrize("name", ["mlp", "odd"])
 def test_projected_gradients(name):
     model, task, variables, train, queries = case(name)
     loss, _, loss_q, margin_q = dense(name)
@@ -439,16 +438,17 @@ def test_projected_gradients(name):
 
 
 def test_projected_gradients_by_layers():
-    model, task, variables, train, queries = case("vit")
+    model, task, variables, train, _ = case("convnet")
     key, kinds = jax.random.key(4), dict(dim=12, kind="factored")
-    rows, columns = (projected_gradients(model, task, variables, b, key=key, **kinds) for b in (train, queries))
+    rows = projected_gradients(model, task, variables, train, key=key, **kinds)
     factors = jax.jit(lambda v: layer_factors(model, task, v, train))(variables)
     names = sorted(factors)
-    assert rows.shape == (7, 12 * (len(names) + 1))
-    third = project_factors(factors[names[2]], 3, 4, jax.random.fold_in(key, 2))
-    close(rows[:, 24:36], third, 1e-4)
+    assert rows.shape == (7, 12 + 12 + 6)  # a layer each, and the norm's 6, which need no projection
+    assert names == ["block0/conv", "head"]
+    close(rows[:, :12], project_factors(factors["block0/conv"], 4, 3, jax.random.fold_in(key, 0)), 1e-4)
+    close(rows[:, 12:24], project_factors(factors["head"], 4, 3, jax.random.fold_in(key, 1)), 1e-4)
     many = [projected_gradients(model, task, variables, train, key=jax.random.key(k), **kinds) for k in range(60)]
-    truth = dense("vit")[0] @ dense("vit")[0].T
+    truth = dense("convnet")[0] @ dense("convnet")[0].T
     found = np.stack([np.asarray(x @ x.T) for x in many])
     assert (np.abs(found.mean(axis=0) - truth) < 4.5 * found.std(axis=0) / np.sqrt(60)).all()
 
@@ -727,11 +727,3 @@ def test_singular_kernels(rows):
     with pytest.raises(InputError, match="singular in float32: give a larger lam"):
         trak(*given, relative=0.0)
     assert np.isfinite(trak(*given, relative=1e-3)).all()
-
-
-def test_hessian_free_gradient_agrees_with_the_mean():
-    """The weighted mean of the rows that `gram` is made of is the gradient of training."""
-    model, task, variables, train, _ = case("mlp")
-    mean = mean_gradient(model, task, variables, train)
-    close(mean, dense("mlp")[0].mean(axis=0), 1e-4)
-    assert flatten(variables).vector.shape == mean.shape

@@ -30,7 +30,7 @@ def gram_matrix(model, task, variables, train, queries, layout, *, quantities, c
         pieces.pieces_of, model, task, variables, layout=layout, quantity=quantity, micro=micro
     )
     left, right = map(of, quantities)
-    size = min(pieces.block_size(left, train, block), pieces.block_size(right, queries, block))
+    size = pieces.block_size(left, train, block)
 
     def scores(rows: pieces.Pieces, columns: pieces.Pieces) -> Array:
         found = pieces.inner_products(rows, columns, dtype)
