@@ -27,7 +27,7 @@ def cross_entropy(logits: Array, batch: Batch) -> Array:
 def class_margin(logits: Array, batch: Batch) -> Array:
     """Log-odds of the true class, ``z_y - logsumexp of the others``, in nats; (B, K) -> (B,)."""
     logits = _wide(logits)
-    true = jnp.arange(logits.shape[-1])[None, :] == batch.targets[:, None]
+    true = jnp.arange(logits.shape[-1], dtype=batch.targets.dtype)[None, :] == batch.targets[:, None]
     others = logsumexp(jnp.where(true, -jnp.inf, logits), axis=-1)
     return jnp.sum(jnp.where(true, logits, 0.0), axis=-1) - others
 

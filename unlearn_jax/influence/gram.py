@@ -30,7 +30,7 @@ def gram_matrix(model, task, variables, train, queries, layout, *, quantities, c
         pieces.pieces_of, model, task, variables, layout=layout, quantity=quantity, micro=micro
     )
     left, right = map(of, quantities)
-    size = min(pieces.block_size(left, train, block), pieces.block_size(right, queries, block))
+    size = pieces.block_size(left, train, block)
 
     def scores(rows: pieces.Pieces, columns: pieces.Pieces) -> Array:
         found = pieces.inner_products(rows, columns, dtype)
@@ -38,7 +38,7 @@ def gram_matrix(model, task, variables, train, queries, layout, *, quantities, c
             return found
         norm = lambda side: jnp.sqrt(pieces.square_norms(side, dtype))
         norms = norm(rows)[:, None] * norm(columns)[None, :]
-        return jnp.where(norms > 0, found / jnp.where(norms > 0, norms, 1), 0)
+        return jnp.where(norms == 0, 0, found / jnp.where(norms == 0, 1, norms))
 
     def columns(batch: Batch) -> Array:
         mine = right(batch)

@@ -3,7 +3,7 @@
 Dense projections [Johnson & Lindenstrauss, 1984; +-1: Achlioptas, 2003] are drawn in blocks from the key and never
 stored whole. The factored one is that of LoGra [Choe et al., 2024, arXiv 2405.13954]: what goes into a layer and the
 slopes at what comes out are projected apart, so that no (n, P) array is made; it equals a dense projection by the
-Kronecker product of the two. Unlike LoGra's, its matrices are random signs rather than principal components.
+Kronecker product of the two. Its matrices are always random signs, where LoGra may take principal components.
 """
 
 from __future__ import annotations

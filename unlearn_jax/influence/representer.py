@@ -33,10 +33,10 @@ def representer_values(model: Model, task: Task, variables: Variables, train: Ba
         >>> from unlearn_jax.influence.per_example import batch_of
         >>> from unlearn_jax.models import build_model
         >>> from unlearn_jax.tasks import classification
-        >>> model, batch = build_model("linear", 2, (3,)), batch_of(np.eye(3, dtype=np.float32), np.array([0, 1, 1]))
+        >>> model, batch = build_model("linear", 2, (4,)), batch_of(np.eye(4, dtype=np.float32), np.array([0, 1, 1, 0]))
         >>> variables = jax.tree.map(jnp.zeros_like, model.init(jax.random.key(0), batch.inputs))
-        >>> print(representer_values(model, classification(), variables, batch, l2=0.5).round(2)[0])
-        [ 0.33 -0.33]
+        >>> print(representer_values(model, classification(), variables, batch, l2=0.5)[0])
+        [ 0.25 -0.25]
     """
     _check(l2, train)
     return finite(_program(model, task, "values", True)(variables, train, train, l2))
@@ -53,10 +53,10 @@ def representer_logits(
         >>> from unlearn_jax.influence.per_example import batch_of
         >>> from unlearn_jax.models import build_model
         >>> from unlearn_jax.tasks import classification
-        >>> model, batch = build_model("linear", 2, (3,)), batch_of(np.eye(3, dtype=np.float32), np.array([0, 1, 1]))
+        >>> model, batch = build_model("linear", 2, (4,)), batch_of(np.eye(4, dtype=np.float32), np.array([0, 1, 1, 0]))
         >>> variables = jax.tree.map(jnp.zeros_like, model.init(jax.random.key(0), batch.inputs))
         >>> representer_logits(model, classification(), variables, batch, batch, l2=0.5).shape
-        (3, 3, 2)
+        (4, 4, 2)
     """
     _check(l2, train, queries)
     if len(queries.weight) == 0:
@@ -102,11 +102,11 @@ def representer(
         >>> from unlearn_jax.influence.per_example import batch_of
         >>> from unlearn_jax.models import build_model
         >>> from unlearn_jax.tasks import classification
-        >>> model, batch = build_model("linear", 2, (3,)), batch_of(np.eye(3, dtype=np.float32), np.array([0, 1, 1]))
+        >>> model, batch = build_model("linear", 2, (4,)), batch_of(np.eye(4, dtype=np.float32), np.array([0, 1, 1, 0]))
         >>> variables = jax.tree.map(jnp.zeros_like, model.init(jax.random.key(0), batch.inputs))
         >>> scores = representer(model, classification(), variables, batch, batch, l2=0.5)
-        >>> print((scores / 3)[1].round(2))  # without row 1 its own margin would fall by 1.33 nats
-        [-0.67  1.33  0.67]
+        >>> print(scores[1] / 4)  # without row 1 its own margin would fall by 1 nat, that of row 2 by half as much
+        [-0.5  1.   0.5 -0.5]
     """
     _check(l2, train, queries)
     choose("quantity", quantity, ("margin", "loss"))

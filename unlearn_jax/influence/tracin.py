@@ -95,7 +95,7 @@ def tracin_self(
 ) -> Array:
     """Sum over checkpoints of ``rate x |g_i|^2``, (n,): the diagonal of `tracin`, in its unit, at the cost of norms.
 
-    Large where a row kept pulling the model its own way: mislabelled and rare rows (the paper's section 4). Arguments
+    Large where a row kept pulling the model its own way: mislabelled and rare rows. Arguments
     and errors as in `tracin`.
 
     Example:

@@ -1,0 +1,468 @@
+"""Per-example gradients, products and layers' factors against `jax.grad` example by example and against NumPy."""
+
+import functools
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from unlearn_jax.errors import InputError
+from unlearn_jax.influence.per_example import (
+    batch_of,
+    example_gradients,
+    flatten,
+    jacobian_products,
+    mean_gradient,
+    over_examples,
+    quantity_of,
+    values,
+)
+from unlearn_jax.influence.taps import (
+    Factors,
+    layer_factors,
+    layer_gradients,
+    layer_gram,
+    layer_square_norms,
+    tappable,
+    untapped,
+)
+from unlearn_jax.models import build_model, from_linen, from_nnx
+from unlearn_jax.models.layers import Conv, head
+from unlearn_jax.tasks import classification, free_text
+from unlearn_jax.types import NOT_ANSWER
+
+COUNT, CLASSES, VOCAB = 5, 3, 9
+IMAGE = (6, 6, 2)
+
+
+class _Strided(nn.Module):
+    """Convolutions of this library and of Linen with strides, VALID, rectangles and biases."""
+
+    @nn.compact
+    def __call__(self, x, train):
+        x = nn.relu(Conv(3, (3, 3), (2, 2), "VALID", name="valid")(x))
+        x = nn.relu(nn.Conv(4, (3, 2), strides=(1, 2), padding="SAME", name="same")(x))
+        x = nn.relu(nn.Conv(3, (1, 1), use_bias=False, padding="VALID", name="point")(x))
+        features = x.reshape(len(x), -1)
+        return head(CLASSES)(features), features
+
+
+class _Odd(nn.Module):
+    """A layer used twice, a grouped and a dilated convolution; only the head is one plain product."""
+
+    @nn.compact
+    def __call__(self, x, train):
+        x = nn.Conv(4, (3, 3), feature_group_count=2, name="grouped")(x)
+        x = nn.Conv(2, (3, 3), kernel_dilation=2, name="dilated")(nn.tanh(x))
+        again = nn.Dense(2, name="again")
+        features = again(nn.tanh(again(x))).reshape(len(x), -1)
+        return head(CLASSES)(features), features
+
+
+class _Nnx(nnx.Module):
+    """A perceptron of the other kind."""
+
+    def __init__(self, rngs):
+        self.head = nnx.Linear(4, CLASSES, rngs=rngs)
+
+    def __call__(self, x):
+        return self.head(x), x
+
+
+@functools.cache
+def case(name):
+    """Model, task, variables with biases that are not 0, batch."""
+    rng = np.random.default_rng(0)
+    if name in ("encoder", "decoder"):
+        tokens = rng.integers(1, VOCAB, (COUNT, 6)).astype(np.int32)
+        tokens[0, 4:] = 0
+        size = dict(width=8, depth=1, heads=2)
+        if name == "encoder":
+            model, targets = build_model("encoder", CLASSES, (6,), vocab=VOCAB, **size), np.arange(COUNT) % CLASSES
+        else:
+            targets = np.where(rng.random((COUNT, 6)) < 0.5, NOT_ANSWER, np.roll(tokens, -1, axis=1))
+            targets[:, -1], targets[:, 2] = NOT_ANSWER, tokens[:, 3]
+            model = build_model("decoder", VOCAB, (6,), **size)
+        batch = batch_of(tokens, targets.astype(np.int32))
+    else:
+        inputs = rng.normal(size=(COUNT, *IMAGE)).astype(np.float32)
+        batch = batch_of(inputs, (np.arange(COUNT) % CLASSES).astype(np.int32))
+        models = {
+            "mlp": lambda: build_model("mlp", CLASSES, IMAGE, widths=(7, 4)),
+            "convnet": lambda: build_model("convnet", CLASSES, IMAGE, widths=(3, 4)),
+            "batch": lambda: build_model("convnet", CLASSES, IMAGE, widths=(3,), norm="batch"),
+            "vit": lambda: build_model("vit", CLASSES, IMAGE, patch=3, width=4, depth=1, heads=2),
+            "strided": lambda: from_linen(_Strided()),
+            "odd": lambda: from_linen(_Odd()),
+        }
+        model = models[name]()
+    variables = model.init(jax.random.key(1), batch.inputs)
+    moved = lambda path, x: x + 0.1 * np.cos(np.arange(x.size, dtype=x.dtype)).reshape(x.shape)
+    variables = variables | {"params": jax.tree_util.tree_map_with_path(moved, variables["params"])}
+    return model, free_text() if name == "decoder" else classification(), variables, batch
+
+
+QUANTITIES = ("loss", "margin")
+
+
+@functools.cache
+def _by_hand(name):
+    """Each example's gradient tree by `jax.grad`, one after another, stacked; by quantity."""
+    model, task, variables, batch = case(name)
+
+    def one(params, example, quantity):
+        of = lambda p: model.apply(variables | {"params": p}, example.inputs, train=False)[0].logits
+        return jax.grad(lambda p: getattr(task, quantity)(of(p), example)[0])(params)
+
+    both = jax.jit(lambda params, example: {quantity: one(params, example, quantity) for quantity in QUANTITIES})
+    rows = [both(variables["params"], jax.tree.map(lambda x, i=i: x[i : i + 1], batch)) for i in range(COUNT)]
+    return jax.tree.map(lambda *xs: np.stack(xs), *rows)
+
+
+def by_hand(name, quantity="loss"):
+    """Each example's gradient tree by `jax.grad`, stacked."""
+    return _by_hand(name)[quantity]
+
+
+@functools.cache
+def _found(name, micro=128):
+    """What the library finds for both quantities: gradients, factors and what is made of them."""
+    model, task, variables, batch = case(name)
+
+    def of(variables, batch, quantity):
+        gradients = example_gradients(model, task, variables, batch, quantity=quantity, micro=micro)
+        if name == "odd":
+            return gradients, {}, {}, {}, {}
+        factors = layer_factors(model, task, variables, batch, quantity=quantity, micro=micro)
+        each = lambda of: {path: of(layer) for path, layer in factors.items()}
+        grams = each(lambda layer: layer_gram(layer, layer))
+        return gradients, factors, each(layer_gradients), grams, each(layer_square_norms)
+
+    return jax.jit(lambda v, b: {quantity: of(v, b, quantity) for quantity in QUANTITIES})(variables, batch)
+
+
+def found(name, quantity="loss", micro=128):
+    """Gradients, factors, layers' gradients, their Grams and square norms."""
+    return _found(name, micro)[quantity]
+
+
+def factors_of(name):
+    """The factors of the loss."""
+    return found(name)[1]
+
+
+def rows_of(tree):
+    """(n, P) in the order of the leaves."""
+    return np.concatenate([np.asarray(x).reshape(COUNT, -1) for x in jax.tree.leaves(tree)], axis=1)
+
+
+def at(tree, path):
+    """The subtree at a path."""
+    return functools.reduce(lambda found, part: found[part], path.split("/"), tree)
+
+
+def close(a, b, tolerance=2e-5):
+    """Equal up to a tolerance relative to the largest entry."""
+    a, b = np.asarray(a), np.asarray(b)
+    assert a.shape == b.shape
+    assert np.abs(a - b).max() <= tolerance * max(np.abs(b).max(), 1e-30)
+
+
+NAMES = ("mlp", "convnet", "batch", "strided", "vit", "encoder", "decoder")
+LAYERS = {"mlp": 3, "convnet": 3, "batch": 2, "strided": 4, "vit": 6, "encoder": 5, "decoder": 4}
+
+
+@pytest.fixture
+def double():
+    with jax.enable_x64(True):
+        yield
+
+
+@pytest.mark.parametrize("quantity", QUANTITIES)
+@pytest.mark.parametrize("name", [*NAMES, "odd"])
+def test_example_gradients_are_those_of_grad(name, quantity):
+    gradients = found(name, quantity)[0]
+    close(gradients, rows_of(by_hand(name, quantity)))
+    assert np.abs(np.asarray(gradients)).max() > 1e-3
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("quantity", QUANTITIES)
+def test_factors_make_every_layers_gradient(name, quantity):
+    truth, gradients = by_hand(name, quantity), found(name, quantity)[2]
+    assert len(gradients) == LAYERS[name]
+    for path, layer in gradients.items():
+        held = at(truth, path)
+        kernel = held["kernel"].reshape(COUNT, -1, held["kernel"].shape[-1])
+        whole = np.concatenate([kernel, held["bias"][:, None]], axis=1) if "bias" in held else kernel
+        close(layer, whole)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_grams_and_ghost_norms(name):
+    truth, (_, factors, _, grams, norms) = by_hand(name), found(name)
+    for path in factors:
+        rows = rows_of(at(truth, path))
+        close(grams[path], rows @ rows.T)
+        close(norms[path], np.square(rows).sum(axis=1))
+
+
+def test_untapped_parameters_are_all_others():
+    for name in NAMES:
+        _, _, variables, _ = case(name)
+        factors = factors_of(name)
+        every = set(untapped(variables, {}))
+        assert set(untapped(variables, factors)) == {p for p in every if p.rpartition("/")[0] not in factors}
+        assert len(every) == len(jax.tree.leaves(variables["params"]))
+    assert untapped(case("mlp")[2], factors_of("mlp")) == []
+    assert "positions" in untapped(case("vit")[2], factors_of("vit"))
+    assert "embed" in untapped(case("decoder")[2], factors_of("decoder"))
+
+
+def test_what_can_be_tapped():
+    for name in NAMES:
+        model, _, variables, batch = case(name)
+        assert set(tappable(model, variables, batch)) == set(factors_of(name))
+    model, _, variables, batch = case("odd")
+    assert tappable(model, variables, batch) == ["head"]
+    other = from_nnx(_Nnx)
+    assert tappable(other, other.init(jax.random.key(0), jnp.ones((2, 4))), batch_of(np.ones((2, 4)), np.ones(2))) == []
+
+
+def sizes(of, *given):
+    """Shapes of everything that a program computes, inner programs included."""
+
+    def walk(jaxpr):
+        for equation in jaxpr.eqns:
+            yield from (v.aval.shape for v in equation.outvars)
+            for value in jax.tree.leaves(equation.params, is_leaf=lambda v: hasattr(v, "eqns") or hasattr(v, "jaxpr")):
+                if hasattr(value, "eqns") or hasattr(value, "jaxpr"):
+                    yield from walk(getattr(value, "jaxpr", value))
+
+    return set(walk(jax.make_jaxpr(of)(*given).jaxpr))
+
+
+@pytest.mark.parametrize(
+    ("positions", "through_factors"), [((1, 1), True), ((2, 3), True), ((9, 9), False), ((40, 2), False)]
+)
+def test_both_ways_to_a_gram(positions, through_factors):
+    rng = np.random.default_rng(0)
+    (t, u), (i, o), n, q = positions, (8, 7), 4, 6
+    draw = lambda *shape: jnp.asarray(rng.normal(size=shape).astype(np.float32))
+    left, right = Factors(draw(n, t, i), draw(n, t, o)), Factors(draw(q, u, i), draw(q, u, o))
+    truth = np.einsum("nti,nto,qui,quo->nq", left.inputs, left.slopes, right.inputs, right.slopes, optimize=True)
+    close(layer_gram(left, right), truth)
+    seen = {tuple(sorted(shape)) for shape in sizes(layer_gram, left, right)}
+    assert (tuple(sorted((n, q, t, u))) in seen) == through_factors
+    assert (tuple(sorted((n, i, o))) in seen) != through_factors
+
+
+@pytest.mark.parametrize(("positions", "through_factors"), [(1, True), (3, True), (20, False)])
+def test_both_ways_to_ghost_norms(positions, through_factors):
+    rng = np.random.default_rng(0)
+    n, i, o = 4, 8, 7
+    draw = lambda *shape: jnp.asarray(rng.normal(size=shape).astype(np.float32))
+    layer = Factors(draw(n, positions, i), draw(n, positions, o))
+    gradients = np.einsum("nti,nto->nio", layer.inputs, layer.slopes)
+    close(layer_square_norms(layer), np.square(gradients).sum(axis=(1, 2)))
+    seen = {tuple(sorted(shape)) for shape in sizes(layer_square_norms, layer)}
+    assert (tuple(sorted((n, i, o))) in seen) != through_factors
+
+
+def test_perceptron_against_numpy(double):
+    """Backpropagation by hand, in double precision."""
+    rng = np.random.default_rng(0)
+    model = build_model("mlp", CLASSES, (4,), widths=(6,), dtype="float64")
+    x, y = rng.normal(size=(COUNT, 4)), rng.integers(0, CLASSES, COUNT)
+    w1, b1, w2, b2 = (rng.normal(size=s) for s in ((4, 6), 6, (6, CLASSES), CLASSES))
+    params = {"dense0": {"kernel": w1, "bias": b1}, "head": {"kernel": w2, "bias": b2}}
+    variables = {"params": jax.tree.map(jnp.asarray, params), "state": {}}
+    before = x @ w1 + b1
+    hidden = np.maximum(before, 0)
+    logits = hidden @ w2 + b2
+    p = np.exp(logits - logits.max(axis=1, keepdims=True))
+    p /= p.sum(axis=1, keepdims=True)
+    onehot = np.eye(CLASSES)[y]
+    s2 = p - onehot
+    s1 = (s2 @ w2.T) * (before > 0)
+    truth = np.concatenate([s1, np.einsum("ni,no->nio", x, s1).reshape(COUNT, -1), s2], axis=1)
+    truth = np.concatenate([truth, np.einsum("ni,no->nio", hidden, s2).reshape(COUNT, -1)], axis=1)
+    batch = batch_of(x, y)
+    found = example_gradients(model, classification(), variables, batch)
+    assert found.dtype == jnp.float64
+    close(found, truth, 1e-13)
+    # margin = log p - log(1 - p), so its gradient is the loss's by -1 / (1 - p)
+    own = (p * onehot).sum(axis=1)
+    close(
+        example_gradients(model, classification(), variables, batch, quantity="margin"),
+        -truth / (1 - own)[:, None],
+        1e-12,
+    )
+    close(values(model, classification(), variables, batch), -np.log(own), 1e-13)
+    close(values(model, classification(), variables, batch, quantity="margin"), np.log(own / (1 - own)), 1e-12)
+    factors = layer_factors(model, classification(), variables, batch)
+    assert {leaf.dtype for leaf in jax.tree.leaves(factors)} == {jnp.dtype("float64")}
+    close(layer_gram(factors["dense0"], factors["dense0"]), (x @ x.T + 1) * (s1 @ s1.T), 1e-13)
+    close(layer_square_norms(factors["head"]), (np.square(hidden).sum(axis=1) + 1) * np.square(s2).sum(axis=1), 1e-13)
+    weighted = batch._replace(weight=jnp.asarray([1.0, 0.0, 0.5, 1.0, 2.0]))
+    mean = mean_gradient(model, classification(), variables, weighted)
+    close(mean, np.asarray(weighted.weight) @ truth / COUNT, 1e-13)
+    assert np.array_equal(example_gradients(model, classification(), variables, weighted), found)
+    directions = rng.normal(size=(2, truth.shape[1]))
+    close(jacobian_products(model, classification(), variables, batch, jnp.asarray(directions)), truth @ directions.T)
+
+
+@pytest.mark.parametrize("name", ["mlp", "strided", "decoder"])
+def test_products_are_gradients_along_directions(name):
+    model, task, variables, batch = case(name)
+    directions = np.random.default_rng(2).normal(size=(3, rows_of(by_hand(name)).shape[1])).astype(np.float32)
+    for quantity in ("loss", "margin"):
+        products = jax.jit(lambda v, q=quantity: jacobian_products(model, task, variables, batch, v, quantity=q))
+        close(products(jnp.asarray(directions)), rows_of(by_hand(name, quantity)) @ directions.T, 1e-4)
+
+
+def test_products_of_logits_are_finite_differences(double):
+    model, x = build_model("mlp", CLASSES, (4,), widths=(6,), dtype="float64"), np.linspace(-1, 1, 20).reshape(5, 4)
+    variables = jax.tree.map(lambda a: a.astype(jnp.float64), model.init(jax.random.key(0), x))
+    batch, flat = batch_of(x, np.zeros(5, int)), flatten(variables)
+    directions = np.random.default_rng(0).normal(size=(2, flat.vector.size))
+    of = quantity_of(model, classification(), "logits")
+    for select in (None, lambda path: path.startswith("head")):
+        flat = flatten(variables, select)
+        v = jnp.asarray(directions[:, : flat.vector.size])
+        found = jacobian_products(model, classification(), variables, batch, v, quantity="logits", select=select)
+        step = 1e-6
+        moved = [of(flat.rebuild(flat.vector + s * step * v[1]), batch) for s in (1, -1)]
+        assert found.shape == (5, CLASSES, 2)
+        close(found[..., 1], (moved[0] - moved[1]) / (2 * step), 1e-7)
+
+
+def test_selected_parameters():
+    model, task, variables, batch = case("mlp")
+    truth = by_hand("mlp")
+    kinds = {
+        "head": (lambda path: path.startswith("head"), truth["head"]),
+        "kernel": (lambda path: path == "dense1/kernel", truth["dense1"]["kernel"]),
+        "biases": (lambda path: path.endswith("bias"), [truth[k]["bias"] for k in ("dense0", "dense1", "head")]),
+    }
+    for select, part in kinds.values():
+        gradients = jax.jit(lambda v, s=select: example_gradients(model, task, v, batch, select=s))
+        close(gradients(variables), rows_of(part))
+        flat = flatten(variables, select)
+        new = flat.rebuild(flat.vector + 1)
+        changed = [not np.array_equal(a, b) for a, b in zip(jax.tree.leaves(new), jax.tree.leaves(variables))]
+        assert sum(changed) == len(jax.tree.leaves(part))
+    assert list(layer_factors(model, task, variables, batch, select=lambda path: path == "dense1")) == ["dense1"]
+
+
+def test_rebuilding_gives_the_variables_back():
+    for name in ("batch", "decoder"):
+        variables = case(name)[2]
+        flat = flatten(variables)
+        assert jax.tree.all(jax.tree.map(np.array_equal, flat.rebuild(flat.vector), variables))
+
+
+def test_answers_alone_count_in_language():
+    model, task, variables, batch = case("decoder")
+    logits = np.asarray(jax.jit(model.apply)(variables, batch.inputs)[0].logits, np.float64)
+    every = jax.jit(lambda v, b: [values(model, task, v, b, quantity=quantity) for quantity in QUANTITIES])
+    loss, margin = every(variables, batch)
+    logprob = logits - np.log(np.exp(logits).sum(axis=-1, keepdims=True))
+    live = np.asarray(batch.targets) != NOT_ANSWER
+    own = np.take_along_axis(logprob, np.maximum(np.asarray(batch.targets), 0)[..., None], axis=-1)[..., 0]
+    close(loss, -(own * live).sum(axis=1) / live.sum(axis=1))
+    whole = (own * live).sum(axis=1)
+    close(margin, whole - np.log1p(-np.exp(whole)))
+    slopes = factors_of("decoder")["block0/down"].slopes
+    assert slopes.shape[1] == 6  # one row a position
+    silent = batch._replace(targets=jnp.full_like(batch.targets, NOT_ANSWER))
+    assert np.abs(jax.jit(lambda b: mean_gradient(model, task, variables, b))(silent)).max() == 0
+
+
+@pytest.mark.parametrize("name", ["mlp", "decoder", "strided"])
+def test_few_at_a_time_is_the_same(name):
+    for micro in (1, 2) if name == "mlp" else (2,):
+        jax.tree.map(close, found(name, micro=micro), found(name))
+
+
+def test_over_examples_gives_each_alone():
+    batch = batch_of(np.arange(14.0).reshape(7, 2), np.arange(7))
+    for micro in (2, 7, 100):
+        found = over_examples(lambda one: {"sum": one.inputs.sum(), "target": one.targets}, batch, micro=micro)
+        assert np.array_equal(found["sum"], np.arange(14.0).reshape(7, 2).sum(axis=1))
+        assert found["target"].shape == (7, 1)
+
+
+def test_other_scalars_by_cotangent():
+    model, task, variables, batch = case("mlp")
+    first = layer_factors(
+        model, task, variables, batch, cotangent=lambda logits, example: -task.loss(logits, example)[0]
+    )
+    for path, layer in factors_of("mlp").items():
+        close(first[path].slopes, -layer.slopes)
+
+
+def test_half_precision_layers_give_wide_factors():
+    model = build_model("mlp", CLASSES, IMAGE, widths=(7,), dtype="bfloat16")
+    _, task, _, batch = case("mlp")
+    variables = model.init(jax.random.key(1), batch.inputs)
+    factors = jax.jit(lambda v: layer_factors(model, task, v, batch))(variables)
+    assert {leaf.dtype for leaf in jax.tree.leaves(factors)} == {jnp.dtype("float32")}
+    select = lambda path: path == "dense0/kernel"
+    rows = jax.jit(lambda v: example_gradients(model, task, v, batch, select=select))(variables)
+    close(layer_gradients(factors["dense0"])[:, :-1].reshape(COUNT, -1), rows, 0.02)
+
+
+def test_members_by_vmap():
+    model, task, variables, batch = case("mlp")
+    two = jax.tree.map(lambda x: jnp.stack([x, 0.5 * x]), variables)
+    of = lambda v: layer_factors(model, task, v, batch)
+    found = jax.jit(jax.vmap(of))(two)
+    alone = jax.jit(of)(jax.tree.map(lambda x: 0.5 * x, variables))
+    jax.tree.map(lambda a, b: close(a[1], b), found, alone)
+
+
+def test_bad_batches():
+    with pytest.raises(InputError, match="give as many of each"):
+        batch_of(np.ones((3, 2)), np.ones(2, int))
+    with pytest.raises(InputError, match="give one number for each of the 3"):
+        batch_of(np.ones((3, 2)), np.ones(3, int), np.ones(2))
+    with pytest.raises(InputError, match="not finite"):
+        batch_of(np.array([[1.0, np.nan]]), np.ones(1, int))
+    assert batch_of(np.ones((3, 2)), np.ones(3, int)).weight.tolist() == [1, 1, 1]
+    assert batch_of(np.ones((3, 2)), np.ones(3, int), [0, 1, 2]).index.tolist() == [0, 1, 2]
+
+
+def test_bad_choices():
+    model, task, variables, batch = case("mlp")
+    with pytest.raises(InputError, match="dense0/bias"):
+        flatten(variables, lambda path: False)
+    with pytest.raises(InputError, match="unknown quantity 'los'"):
+        quantity_of(model, task, "los")
+    with pytest.raises(InputError, match="directions are"):
+        jacobian_products(model, task, variables, batch, jnp.ones((2, 3)))
+    with pytest.raises(InputError, match="select that fits"):
+        layer_factors(model, task, variables, batch, select=lambda path: False)
+
+
+def test_layers_that_are_no_single_product():
+    model, task, variables, batch = case("odd")
+    with pytest.raises(InputError, match="'again' is used more than once"):
+        layer_factors(model, task, variables, batch, select=lambda path: path == "again")
+    for name in ("grouped", "dilated"):
+        with pytest.raises(InputError, match=f"'{name}' is no plain"):
+            layer_factors(model, task, variables, batch, select=lambda path, name=name: path == name)
+    found = layer_factors(model, task, variables, batch, select=lambda path: path == "head")
+    rows = rows_of(by_hand("odd")["head"]["kernel"])
+    close(layer_gradients(found["head"])[:, :-1].reshape(COUNT, -1), rows)
+
+
+def test_models_of_nnx_cannot_be_tapped():
+    model, x = from_nnx(_Nnx), np.ones((2, 4), np.float32)
+    variables, batch = model.init(jax.random.key(0), x), batch_of(x, np.zeros(2, np.int32))
+    with pytest.raises(InputError, match="give a Linen model"):
+        layer_factors(model, classification(), variables, batch)
+    assert example_gradients(model, classification(), variables, batch).shape == (2, 15)
