@@ -12,7 +12,7 @@ from sklearn.datasets import load_digits
 
 from unlearn_jax.errors import InputError
 from unlearn_jax.influence import score_checks
-from unlearn_jax.influence.groups import group_influence
+from unlearn_jax.influence.group_influence import group_influence
 from unlearn_jax.influence.per_example import batch_of, flatten
 from unlearn_jax.influence.scores import influence, self_influence
 from unlearn_jax.models import build_model

@@ -99,7 +99,10 @@ def chosen(names: str) -> list[str]:
     return [name for name in ESTIMATORS if name in asked or "all" in asked]
 
 
+STEPPED = 2  # members of an ensemble that take Newton steps, each of which solves one system for every group
+
+
 def newton_effects(track: Track, groups: list[np.ndarray]) -> np.ndarray:
-    """(groups, q) by one Newton step with the groups' own curvature removed, mean over the ensemble."""
+    """(groups, q) by one Newton step with the groups' own curvature removed, mean over `STEPPED` members."""
     one = lambda member: group_influence(*_asked(track, member), groups, quantity="margin", **track.solving)
-    return np.mean([np.asarray(one(member), np.float64) for member in track.members], axis=0)
+    return np.mean([np.asarray(one(member), np.float64) for member in track.members[:STEPPED]], axis=0)

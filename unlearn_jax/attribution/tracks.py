@@ -34,7 +34,7 @@ from unlearn_jax.tasks import classification
 from unlearn_jax.trees import take_members
 from unlearn_jax.types import Batch, Model, Task, Variables
 
-EXPLICIT = 8000  # parameters up to which a curvature matrix is made
+EXPLICIT = 1500  # parameters up to which a curvature matrix is made; beyond, conjugate gradients are faster
 RELATIVE = 0.1  # damping of networks, as a share of the mean curvature
 MOST_INPUTS = 800  # features of the exact track
 

@@ -94,8 +94,10 @@ def sides(model: Model, task: Task, flat: Flat, curvature: str) -> Callable[[Bat
 
     def ggn(example: Batch) -> tuple[Array, Array]:
         logits, loss = logits_of(model, flat, example), weighed(task, example)
-        found = logits(flat.vector)
-        slopes = jax.jacrev(logits)(flat.vector).reshape(found.size, -1)
+        found, pull = jax.vjp(logits, flat.vector)
+        units = jnp.eye(found.size, dtype=found.dtype).reshape(-1, *found.shape)
+        # a loop: jaxlib 0.10.2 computes many backward passes of one forward pass wrongly on CPU (YNN fusions)
+        slopes = lax.map(lambda unit: pull(unit)[0], units)
         bent = jax.hessian(loss)(found).reshape(found.size, found.size)
         return slopes, bent @ slopes
 

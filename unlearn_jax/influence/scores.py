@@ -2,7 +2,7 @@
 
 With g_i the gradient of row i's loss, H the curvature of the training set with weight decay, d the damping and n the
 number of rows, ``score[i, q] = g_q . (H + d I)^-1 w_i g_i``: one sign and one unit for every solver.
-`groups` has those of whole groups. Nothing that has not converged
+`group_influence` has those of whole groups. Nothing that has not converged
 is returned as a number: it raises `InputError`, and under `jit` or `vmap`, where nothing can be raised, it is NaN.
 """
 
