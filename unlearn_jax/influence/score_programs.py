@@ -1,4 +1,4 @@
-"""The compiled programs behind `scores` and `group_influence`: right-hand sides, the solver, and what comes of the answer."""
+"""The compiled programs behind `scores` and `group_influence`: right-hand sides, solver, what comes of the answer."""
 
 from __future__ import annotations
 
