@@ -23,7 +23,7 @@ from .sections import (
     section,
 )
 from .style import COLOURS
-from .table import methods_table, similarity_table
+from .table import carriers_table, methods_table, similarity_table
 
 
 def render(run: Run) -> str:
@@ -44,6 +44,7 @@ def render(run: Run) -> str:
         section("answers", f"What is answered{at(level)}", spoken) if spoken else "",
         margin_section(run),
         picture_section(run),
+        section("carriers", "Who carries the targets?", carriers_table(summary)),
         section("similarity", "How similar the copies are", similarity_table(run)),
         audit_section(run.path),
         section("words", "How to read this", definitions(GLOSSARY)),

@@ -173,6 +173,29 @@ def _quantiles(values: dict[str, Any]) -> str:
     return f'<td class="first">{number("mean") or "–"}</td><td>{spread or "–"}</td>'
 
 
+def carriers_table(summary: Summary) -> str:
+    """What influence says that the similar samples carry, beside what retraining really keeps; '' where not told."""
+    rows = []
+    for level in summary.levels:
+        told = summary.find(level, "original", "carried_by_similar")
+        if math.isfinite(told.mean):
+            cells = figure_cell(told, 2) + figure_cell(summary.residual(level, "retrain"), 2)
+            rows.append(f'<tr><th class="name" scope="row">{level}</th>{cells}</tr>')
+    if not rows:
+        return ""
+    about = (
+        "Left: of what each cluster says of its target's margin under the original models, the share that the similar "
+        "samples say (EK-FAC influence; nothing is deleted or retrained). Right: the residual influence of retraining "
+        "without the request."
+    )
+    head = (
+        '<thead><tr><th class="name" scope="col">Copies</th><th scope="col">carried by similar,<br>predicted</th>'
+        '<th scope="col">kept by retraining,<br>measured</th></tr></thead>'
+    )
+    table = f"<table>{head}<tbody>{''.join(rows)}</tbody></table>"
+    return f'<p class="caption">{about}</p><div class="scroll fit">{table}</div>'
+
+
 def _any_entry(summary: Summary, level: int, metric: str) -> Cell:
     """A metric of the level, whichever row carries it."""
     cells = (summary.find(level, entry, metric) for entry in summary.entries(level))
