@@ -1,4 +1,4 @@
-"""The README's Python and the docstrings' examples run as they stand."""
+"""The Python of the README and the docs, and the docstrings' examples, run as they stand."""
 
 import doctest
 import importlib
@@ -13,8 +13,10 @@ import unlearn_jax
 from unlearn_jax.data import DATASETS
 from unlearn_jax.methods import METHODS
 
-README = Path(__file__).resolve().parents[1] / "README.md"
-BLOCKS = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = ("README.md", "docs/influence.md")
+IN_PAGES = {page: re.findall(r"```python\n(.*?)```", (ROOT / page).read_text("utf-8"), re.DOTALL) for page in PAGES}
+BLOCKS = [block for blocks in IN_PAGES.values() for block in blocks]
 MODULES = sorted(m.name for m in pkgutil.walk_packages(unlearn_jax.__path__, "unlearn_jax."))
 
 
@@ -29,21 +31,25 @@ def registries():
 
 
 @pytest.mark.parametrize("number", range(len(BLOCKS)))
-def test_readme_block_runs(number, tmp_path, monkeypatch, registries, capsys):
+def test_block_runs(number, tmp_path, monkeypatch, registries, capsys):
     monkeypatch.chdir(tmp_path)
     block = BLOCKS[number].replace("members=8, steps=100", "members=4, steps=4")
     names: dict = {}
-    exec(compile(block, f"README block {number}", "exec"), names)
+    exec(compile(block, f"block {number}", "exec"), names)
     if "run_study" in block:
         assert (tmp_path / "runs/shrink/summary.csv").read_text().count("shrink=0.001") > 0
     if "DATASETS" in block:
         assert DATASETS["mine"]().num_classes == 3
     if "residual_influence" in block:
         assert re.search(r"Estimate\(value=0\.(79|80|81)", capsys.readouterr().out)
+    if "ekfac_influence" in block:
+        assert capsys.readouterr().out == "(40, 40) (1, 40)\n"
+    if "logistic_removal" in block:
+        assert capsys.readouterr().out == "True\n"  # the Newton step is nearer to the truth than the sum
 
 
-def test_readme_has_the_promised_blocks():
-    assert len(BLOCKS) == 3
+def test_pages_have_the_promised_blocks():
+    assert [len(blocks) for blocks in IN_PAGES.values()] == [4, 1]
 
 
 @pytest.mark.parametrize("name", MODULES)
