@@ -114,14 +114,14 @@ def law_figure(run: Attribution, width: float = WIDE):
 
 def memory_figure(run: Attribution, width: float = WIDE):
     """Self-influence against memorization, an example a dot."""
-    tracks = [t for t in run.tracks if run.rows("memorization", track=t, estimator="influence")]
+    tracks = [t for t in run.tracks if run.rows("memorization", track=t, estimator="ekfac")]
     if not tracks:
         return None
     columns = len(tracks) if width >= WIDE else 1
     figure, axes = _sheet(width, -(-len(tracks) // columns), columns, 2.9)
     for at, track in zip(axes.ravel(), tracks):
         for kind, tone in (("rest", "band"), ("copy", "placebo"), ("target", "original")):
-            found = run.rows("memorization", track=track, estimator="influence", kind=kind)
+            found = run.rows("memorization", track=track, estimator="ekfac", kind=kind)
             if found:
                 jitter = 0.012 * np.sin(np.arange(len(found["score"])) * 12.9898)  # memorization comes in steps
                 word = {"rest": "other examples", "copy": "similar samples", "target": "targets"}[kind]

@@ -40,7 +40,7 @@ class AttributionConfig:
     """networks trained on random halves, for memorization, datamodels and the linear datamodelling score"""
     repeats: int = 8
     """networks trained without each target and without each cluster"""
-    ensemble: int = 8
+    ensemble: int = 4
     """networks over which gradient estimators are averaged"""
     steps: int = 600
     """updates of every network; 0 = the data set's preset"""

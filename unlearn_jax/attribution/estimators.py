@@ -104,5 +104,5 @@ STEPPED = 2  # members of an ensemble that take Newton steps, each of which solv
 
 def newton_effects(track: Track, groups: list[np.ndarray]) -> np.ndarray:
     """(groups, q) by one Newton step with the groups' own curvature removed, mean over `STEPPED` members."""
-    one = lambda member: group_influence(*_asked(track, member), groups, quantity="margin", **track.solving)
+    one = lambda member: group_influence(*_asked(track, member), groups, quantity="margin", **track.stepping)
     return np.mean([np.asarray(one(member), np.float64) for member in track.members[:STEPPED]], axis=0)

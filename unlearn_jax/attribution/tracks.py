@@ -34,7 +34,8 @@ from unlearn_jax.tasks import classification
 from unlearn_jax.trees import take_members
 from unlearn_jax.types import Batch, Model, Task, Variables
 
-EXPLICIT = 1500  # parameters up to which a curvature matrix is made; beyond, conjugate gradients are faster
+EXPLICIT = 8000  # weights up to which a curvature matrix is made
+GROUPED = 1500  # and up to which one is made for every group
 RELATIVE = 0.1  # damping of networks, as a share of the mean curvature
 MOST_INPUTS = 800  # features of the exact track
 
@@ -76,6 +77,7 @@ class Track(NamedTuple):
     queries: Batch
     l2: float
     solving: dict  # solver, curvature and damping of influence functions
+    stepping: dict  # the same for steps without a group, of which each solves equations of its own
     damped: dict  # l2 and damping of Kronecker-factored ones
     kernel: dict  # what is added to the kernel of TRAK
     singles: Truth  # of each target alone
@@ -122,7 +124,7 @@ def exact_track(config: AttributionConfig, ground: Ground, watch: Watch = SILENT
     damped = {"l2": config.l2, "damping": config.damping}
     kernel = {"lam": n * (config.l2 + config.damping), "relative": 0.0}
     return Track(
-        "exact", model, classification(), [variables], batch(shown, labels), batch(asked, truths), config.l2, solving,
+        "exact", model, classification(), [variables], batch(shown, labels), batch(asked, truths), config.l2, solving, solving,
         damped, kernel, Truth(singles, np.zeros_like(singles)), Truth(clusters, np.zeros_like(clusters)),
         Subsets(masks, margins, right, own),
         float(((z @ whole).argmax(axis=1) == truths)[test].mean()), {},
@@ -180,12 +182,14 @@ def network_track(config: AttributionConfig, ground: Ground, watch: Watch = SILE
     members = [
         jax.tree.map(lambda x: jnp.asarray(x[0]), take_members(whole, slice(i, i + 1))) for i in range(config.ensemble)
     ]
-    small = count_parameters(members[0]) <= EXPLICIT
+    weights = count_parameters(members[0])
+    solver = lambda most: {"solver": "explicit" if weights <= most else "cg"}
     damping = {"damping": config.damping} if config.damping else {"relative_damping": RELATIVE}
-    solving = {"solver": "explicit" if small else "cg", "curvature": "ggn", "l2": 0.0, **damping}
+    given = {"curvature": "ggn", "l2": 0.0, **damping}
+    solving, stepping = given | solver(EXPLICIT), given | solver(GROUPED)
     kernel = {"lam": n * config.damping, "relative": 0.0} if config.damping else {"relative": RELATIVE}
     accuracy = float(told(whole, queries).correct[:, ground.asked < 0].mean())
     return Track(
-        "network", problem.model, problem.task, members, own, queries, 0.0, solving, {"l2": 0.0, **damping}, kernel,
+        "network", problem.model, problem.task, members, own, queries, 0.0, solving, stepping, {"l2": 0.0, **damping}, kernel,
         truths["singles"], truths["clusters"], subsets, accuracy, seconds,
     )  # fmt: skip
