@@ -80,7 +80,7 @@ def _tables(run: Attribution) -> str:
 
 def _table(run: Attribution, track: str) -> str:
     """Estimators of one track by what they were asked."""
-    names = [*run.estimators, "gradient"]
+    names = [*run.estimators, "gradient", "removal"]
     columns = [c for c in COLUMNS if any(math.isfinite(run.find(track, c[0], n, c[1]).value) for n in names)]
     head = "".join(f'<th scope="col">{escape(heading)}</th>' for *_, heading, _ in columns)
     rows = []

@@ -17,6 +17,7 @@ NAMES = {
     "datamodel": "datamodels",
     "feldman": "accuracy with less without",
     "gradient": "gradient norms",
+    "removal": "removal itself",
 }
 TRACKS = {"exact": "softmax regression", "network": "networks"}
 WORDS = [
@@ -31,7 +32,7 @@ WORDS = [
      "data and the margin of the model trained on it; mean over queries. Estimators of populations are fitted on other "
      "halves."),
     ("carried by similar", "Of what a cluster says of its target's margin, the share that the similar samples say: "
-     "what deleting the target alone leaves."),
+     "what deleting the target alone leaves. Removal itself: 1 - fall without the target / fall without its cluster."),
     ("similar found", "Share of a target's m similar samples among its m most helpful examples: does influence find "
      "the cluster?"),
     ("memorization", "Share of models right about an example when it was in their half of the data, less the share "

@@ -21,6 +21,7 @@ from unlearn_jax.attribution.tables import (
     agreement_rows,
     carried_rows,
     carrier_rows,
+    kept_row,
     lds_rows,
     predictions,
     removal_rows,
@@ -132,7 +133,7 @@ def _compare(track, ground: Ground, scores: Scores, tables: dict, summary: list,
     summary += lds_rows(track, ground, scores, seed)
     carriers = carrier_rows(track, ground, scores)
     tables["carriers"] += carriers
-    summary += carried_rows(track, carriers, seed)
+    summary += [*carried_rows(track, carriers, seed), kept_row(track, seed)]
     rows, told = memorized_rows(track, ground, seed)
     tables["memorization"] += rows
     summary += told

@@ -105,6 +105,17 @@ def carried_rows(track: Track, carriers: list[dict], seed: int) -> list[dict]:
     return rows
 
 
+def kept_row(track: Track, seed: int) -> dict:
+    """What the share carried by similar samples is an estimate of: 1 - (fall without the target alone) / (fall without
+    its cluster), of the targets' own margins."""
+    groups = np.arange(len(track.singles.value))
+    one, whole = (truth.value[groups, groups][None] for truth in (track.singles, track.clusters))
+    figure = lambda a, b: 1.0 - a.sum() / b.sum()
+    found = bootstrap_interval(figure, one, whole, roles=("one", "one"), method="percentile", resamples=500, seed=seed)
+    keys = {"track": track.name, "removed": "", "estimator": "removal", "metric": "carried_by_similar"}
+    return keys | {"value": found.value, "ci_low": found.low, "ci_high": found.high, "n": len(groups)}
+
+
 def _pearson(a: np.ndarray, b: np.ndarray) -> float:
     """Correlation; NaN where either does not vary."""
     a, b = a - a.mean(), b - b.mean()

@@ -124,8 +124,8 @@ def exact_track(config: AttributionConfig, ground: Ground, watch: Watch = SILENT
     damped = {"l2": config.l2, "damping": config.damping}
     kernel = {"lam": n * (config.l2 + config.damping), "relative": 0.0}
     return Track(
-        "exact", model, classification(), [variables], batch(shown, labels), batch(asked, truths), config.l2, solving, solving,
-        damped, kernel, Truth(singles, np.zeros_like(singles)), Truth(clusters, np.zeros_like(clusters)),
+        "exact", model, classification(), [variables], batch(shown, labels), batch(asked, truths), config.l2,
+        solving, solving, damped, kernel, Truth(singles, np.zeros_like(singles)), Truth(clusters, np.zeros_like(clusters)),
         Subsets(masks, margins, right, own),
         float(((z @ whole).argmax(axis=1) == truths)[test].mean()), {},
     )  # fmt: skip
@@ -190,6 +190,6 @@ def network_track(config: AttributionConfig, ground: Ground, watch: Watch = SILE
     kernel = {"lam": n * config.damping, "relative": 0.0} if config.damping else {"relative": RELATIVE}
     accuracy = float(told(whole, queries).correct[:, ground.asked < 0].mean())
     return Track(
-        "network", problem.model, problem.task, members, own, queries, 0.0, solving, stepping, {"l2": 0.0, **damping}, kernel,
-        truths["singles"], truths["clusters"], subsets, accuracy, seconds,
+        "network", problem.model, problem.task, members, own, queries, 0.0,
+        solving, stepping, {"l2": 0.0, **damping}, kernel, truths["singles"], truths["clusters"], subsets, accuracy, seconds,
     )  # fmt: skip
