@@ -99,7 +99,7 @@ def law_figure(run: Attribution, width: float = WIDE):
             if model == "ridge":
                 at.plot(x, one["law"], color=tone, linewidth=1.2, label="closed form" if number == 0 else None)
             at.plot(x, one["effect"], "o", color=tone, markersize=4.5, label="refits" if number == 0 else None)
-        top = float(np.nanmax(mine["effect"]))
+        top = 1.5 * float(np.nanmax(mine["effect"][mine["copies"] == 4], initial=np.nanmin(mine["effect"])))
         guide = np.asarray([4.0, mine["copies"].max() + 1.0])
         at.plot(guide, top * (guide / guide[0]) ** -2.0, color=colour("muted"), linestyle=(0, (4, 3)), **LINE)
         at.set_xscale("log")
@@ -120,17 +120,16 @@ def memory_figure(run: Attribution, width: float = WIDE):
     columns = len(tracks) if width >= WIDE else 1
     figure, axes = _sheet(width, -(-len(tracks) // columns), columns, 2.9)
     for at, track in zip(axes.ravel(), tracks):
+        least = 1e-5 * max(float(run.rows("memorization", track=track, estimator="ekfac")["score"].max()), 1e-30)
         for kind, tone in (("rest", "band"), ("copy", "placebo"), ("target", "original")):
             found = run.rows("memorization", track=track, estimator="ekfac", kind=kind)
             if found:
                 jitter = 0.012 * np.sin(np.arange(len(found["score"])) * 12.9898)  # memorization comes in steps
                 word = {"rest": "other examples", "copy": "similar samples", "target": "targets"}[kind]
                 size = 2.2 if kind == "rest" else 3.4
-                at.plot(found["score"], found["memorization"] + jitter, "o", color=colour(tone), markersize=size,
+                at.plot(np.maximum(found["score"], least), found["memorization"] + jitter, "o", color=colour(tone), markersize=size,
                         alpha=0.7, linestyle="none", label=word)  # fmt: skip
-        at.set_xscale(
-            "symlog", linthresh=max(1e-3, float(np.median(np.abs(run.rows("memorization", track=track)["score"]))))
-        )
+        at.set_xscale("log")
         at.set_title(TRACKS[track])
         at.set_xlabel("self-influence (n x nats)")
         at.set_ylabel("memorization")
