@@ -7,12 +7,15 @@ models: what deleting the target alone can be expected to leave, before anything
 
 from __future__ import annotations
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from unlearn_jax.errors import InputError
 from unlearn_jax.influence import batch_of, ekfac_fit, ekfac_influence
+from unlearn_jax.influence.taps import tappable
 from unlearn_jax.metrics import Values
 from unlearn_jax.models import count_parameters
 from unlearn_jax.trees import take_members
@@ -39,7 +42,10 @@ def carried(setup, level, original) -> tuple[Values, Values] | str:
     problem, requests = setup.problem, len(level.rows)
     owns, others = [], []
     for request, rows in enumerate(level.rows):
-        mine = np.flatnonzero(level.request_of == request)[: max(1, MEMBERS // requests)]
+        sound = np.isfinite(original.scores.margin).all(axis=1)
+        mine = np.flatnonzero((level.request_of == request) & sound)[: max(1, MEMBERS // requests)]
+        if not len(mine):
+            return "who carries the targets is not told: the original models diverged"
         asked, fitted = _asked(setup, rows), _fitted(setup, rows)
         cluster = setup.bench.cluster
         who = np.concatenate([rows.forget, _copies(setup, rows)])
@@ -96,7 +102,7 @@ def _scores(problem, variables: Variables, fitted: Batch, asked: Batch, targets:
     """(targets + copies, targets) EK-FAC influence on margins."""
     model, task = problem.model, problem.task
     classes = task.candidates is None and task.token_logprob is None
-    select = None if count_parameters(variables) <= SMALL else _last
+    select = None if count_parameters(variables) <= SMALL else _last(model, variables, fitted)
     labels = "exact" if classes and problem.num_classes <= 20 else "sampled"
     fit = ekfac_fit(model, task, variables, fitted, labels=labels, select=select)
     queries = jax.tree.map(lambda x: x[:targets], asked)
@@ -104,6 +110,13 @@ def _scores(problem, variables: Variables, fitted: Batch, asked: Batch, targets:
     return np.asarray(ekfac_influence(model, task, variables, asked, queries, **given), np.float64)
 
 
-def _last(name: str) -> bool:
-    """The last layer of every model of the registry."""
-    return name == "head"
+def _last(model, variables: Variables, batch: Batch):
+    """Predicate of the last layer that can be tapped: the head or, where that is the embedding, the one before."""
+    found = tappable(model, variables, batch)
+    return _only(found[-1]) if found else None
+
+
+@functools.lru_cache(maxsize=16)
+def _only(name: str):
+    """Predicate of one layer, the same function each time: programs are kept by it."""
+    return lambda other: other == name

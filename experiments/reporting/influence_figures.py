@@ -30,19 +30,19 @@ def _grid(count: int, width: float) -> tuple[int, int]:
 
 def removal_figure(run: Attribution, width: float = WIDE):
     """Predicted against actual fall of each target's margin: a panel for each track and kind of removal."""
-    panels = [
-        (t, kind) for t in run.tracks for kind in ("target", "cluster") if run.rows("removals", track=t, removed=kind)
+    shown = lambda track, kind: [
+        (name, found)
+        for name in ("influence", "newton", "ekfac")
+        if (found := run.rows("removals", track=track, removed=kind, estimator=name, own=True))
     ]
+    panels = [(t, kind) for t in run.tracks for kind in ("target", "cluster") if shown(t, kind)]
     if not panels:
         return None
     rows, columns = _grid(len(panels), width)
     figure, axes = _sheet(width, rows, columns, 2.9 if width >= WIDE else 2.3)
     for at, (track, kind) in zip(axes.ravel(), panels):
         every = []
-        for name in ("influence", "newton", "ekfac"):
-            found = run.rows("removals", track=track, removed=kind, estimator=name, own=True)
-            if not found:
-                continue
+        for name, found in shown(track, kind):
             x, y, error = found["actual"], found["predicted"], found["error"]
             every += [x, y]
             tone = colour(TONES[name])
@@ -127,8 +127,8 @@ def memory_figure(run: Attribution, width: float = WIDE):
                 jitter = 0.012 * np.sin(np.arange(len(found["score"])) * 12.9898)  # memorization comes in steps
                 word = {"rest": "other examples", "copy": "similar samples", "target": "targets"}[kind]
                 size = 2.2 if kind == "rest" else 3.4
-                at.plot(np.maximum(found["score"], least), found["memorization"] + jitter, "o", color=colour(tone), markersize=size,
-                        alpha=0.7, linestyle="none", label=word)  # fmt: skip
+                x, style = np.maximum(found["score"], least), {"color": colour(tone), "markersize": size, "alpha": 0.7}
+                at.plot(x, found["memorization"] + jitter, "o", linestyle="none", label=word, **style)
         at.set_xscale("log")
         at.set_title(TRACKS[track])
         at.set_xlabel("self-influence (n x nats)")

@@ -16,7 +16,19 @@ from unlearn_jax.errors import InputError
 from .load import as_pictures
 
 AGAIN = "run experiments/influence.py again"
-TABLES = ("removals", "carriers", "memorization", "law")
+TABLES = {  # columns that the page reads
+    "removals": ("track", "removed", "estimator", "own", "predicted", "actual", "error"),
+    "carriers": ("track", "estimator", "cluster", "own", "similar", "rest", "recall"),
+    "memorization": ("track", "estimator", "kind", "memorization", "score"),
+    "law": ("cluster", "copies", "model", "effect", "law"),
+}
+MANIFEST = {  # entries, and what the page reads of each
+    "config": ("dataset", "copies", "similarity", "subsets", "repeats"),
+    "examples": ("train", "queries", "clusters"),
+    "accuracy": (), "estimators": (), "training_seconds": (), "seconds": (),
+}  # fmt: skip
+GALLERY = ("target", "rows", "scores", "own", "labels", "class_names", "estimator", "track")
+FAULTS = (OSError, ValueError, KeyError, IndexError, TypeError, AttributeError, EOFError, BadZipFile, csv.Error)
 
 
 class Told(NamedTuple):
@@ -75,27 +87,49 @@ def read_attribution(folder: Path) -> Attribution:
         raise InputError(f"there is no finished run at {folder}: give the folder that experiments/influence.py wrote.")
     try:
         manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
-        if manifest.get("kind") != "attribution" or not isinstance(manifest["estimators"], dict):
+        if manifest.get("kind") != "attribution":
             raise ValueError("its manifest is of another kind of run")
-        with (folder / "summary.csv").open(newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file))
-        number = lambda text: float(text) if text else math.nan
-        summary = {
-            (r["track"], r["removed"], r["estimator"], r["metric"]): Told(
-                *(number(r[k]) for k in ("value", "ci_low", "ci_high", "n"))
-            )
-            for r in rows
+        for name, parts in MANIFEST.items():
+            if not isinstance(manifest[name], dict) or not set(parts) <= set(manifest[name]):
+                raise ValueError(f"its manifest holds no whole {name}")
+        summary = _summary(folder / "summary.csv")
+        tables = {
+            name: _columns(pq.read_table(folder / f"{name}.parquet", columns=list(columns)))
+            for name, columns in TABLES.items()
+            if (folder / f"{name}.parquet").is_file()
         }
-        tables = {name: _columns(pq.read_table(folder / f"{name}.parquet")) for name in TABLES
-                  if (folder / f"{name}.parquet").is_file()}  # fmt: skip
-        with np.load(folder / "gallery.npz", allow_pickle=False) as stored:
-            gallery = {
-                name: as_pictures(stored[name]) if name.startswith("images") else stored[name] for name in stored.files
-            }
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, BadZipFile, pa.ArrowException) as error:
+        for name, columns in tables.items():
+            if set(columns) != set(TABLES[name]):
+                raise ValueError(f"{name}.parquet lacks columns")
+        gallery = _gallery(folder / "gallery.npz")
+    except FAULTS + (pa.ArrowException,) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise InputError(f"the run in {folder} cannot be read ({reason}): {AGAIN}.") from error
     return Attribution(folder, manifest, summary, tables, gallery)
+
+
+def _summary(path: Path) -> dict[tuple[str, str, str, str], Told]:
+    """Every summary figure."""
+    with path.open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    if not rows or any(None in row or None in row.values() for row in rows):
+        raise ValueError("summary.csv is empty or cut off")
+    number = lambda text: float(text) if text else math.nan
+    told = lambda row: Told(*(number(row[name]) for name in ("value", "ci_low", "ci_high", "n")))
+    return {tuple(row[name] for name in ("track", "removed", "estimator", "metric")): told(row) for row in rows}
+
+
+def _gallery(path: Path) -> dict[str, np.ndarray]:
+    """The helpful examples, pictures as uint8."""
+    with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
+        held = {name: as_pictures(stored[name]) if name.startswith("images") else stored[name] for name in stored.files}
+    kind = "images" if "images" in held else "texts"
+    shape = held["rows"].shape
+    sound = len(shape) == 2 and all(held[name].shape == shape for name in ("scores", "own", "labels"))
+    sound &= held[kind].shape[:2] == shape and held[f"{kind}_target"].shape[:1] == held["target"].shape == shape[:1]
+    if not sound or not set(GALLERY) <= set(held) or held["labels"].max(initial=-1) >= len(held["class_names"]):
+        raise ValueError("gallery.npz holds arrays that do not belong together")
+    return held
 
 
 def _columns(table) -> dict[str, np.ndarray]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from html import escape
+from pathlib import Path
 
 from . import influence_figures as figures
 from . import influence_words as words
@@ -29,7 +30,7 @@ COLUMNS = (  # removed, metric, heading, digits
 
 def render_attribution(run: Attribution) -> str:
     """The whole page as one HTML document."""
-    title = f"Influence predicted and measured: {run.manifest['config'].get('dataset', '')}"
+    title = f"Influence predicted and measured: {_dataset(run)}"
     parts = [
         f"<h1>{escape(title)}</h1>",
         f'<p class="lead" id="answer">{escape(words.headline(run))}</p>',
@@ -58,14 +59,19 @@ def _drawn(run: Attribution, draw, name: str, heading: str, caption: str) -> str
     return section(name, heading, figure(lambda width: draw(run, width), name, heading, caption))
 
 
+def _dataset(run: Attribution) -> str:
+    """The data set, of a file the name alone."""
+    return Path(str(run.manifest["config"]["dataset"])).name
+
+
 def _facts(run: Attribution) -> dict[str, str]:
     """The setting of the run."""
     config, examples = run.manifest["config"], run.manifest["examples"]
     accuracy = ", ".join(f"{TRACKS[t]} {100 * a:.1f}%" for t, a in run.manifest["accuracy"].items())
     return {
-        "Data": config["dataset"],
+        "Data": _dataset(run),
         "Training examples": str(examples["train"]),
-        "Clusters": f"{examples['clusters']} targets with {config['copies']} {config['similarity']} copies",
+        "Clusters": f"{examples['clusters']} targets with {config['copies']} {config['similarity']} copies each",
         "Queries": str(examples["queries"]),
         "Subsets": str(config["subsets"]),
         "Networks without each": str(config["repeats"]) if "network" in run.tracks else None,
@@ -150,11 +156,8 @@ def _reproduction(run: Attribution) -> str:
     pairs = [
         ("Finished", inline(manifest.get("finished"))),
         ("Seconds", f"{total:.1f} in all" if isinstance(total, int | float) else ""),
-        (
-            "Training",
-            inline({k: {r: f"{s:.1f} s" for r, s in v.items()} for k, v in manifest["training_seconds"].items() if v}),
-        ),
-        ("Estimators", inline({k: {e: f"{s:.1f} s" for e, s in v.items()} for k, v in manifest["seconds"].items()})),
+        ("Training", _seconds(manifest["training_seconds"])),
+        ("Estimators", _seconds(manifest["seconds"])),
         ("Curvature", inline(manifest.get("solving"))),
         ("Device", inline(manifest.get("device"))),
         ("Commit", inline(manifest.get("git_commit"))),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from unlearn_jax.config import StudyConfig
@@ -25,7 +26,7 @@ class AttributionConfig:
     similarity: str = "near"
     """level of the constructed copies, as for experiments/study.py"""
     copies: int = 4
-    """similar samples of each target"""
+    """similar samples of each target; 0 = none, and no cluster is removed"""
     num_targets: int = 20
     """clusters: targets with their copies"""
     targets: str = "atypical"
@@ -64,7 +65,7 @@ def checked(config: AttributionConfig) -> AttributionConfig:
             raise InputError(f"--{name.replace('_', '-')} is {getattr(config, name)}: give at least {low}.")
     if not tracks_of(config):
         raise InputError(f"--tracks is empty: give {' or '.join(TRACKS)}.")
-    if not config.l2 > 0 or not config.damping >= 0:
+    if not 0 < config.l2 < math.inf or not 0 <= config.damping < math.inf:
         raise InputError(f"--l2 is {config.l2:g} and --damping {config.damping:g}: give more than 0, and 0 or more.")
     choose("targets", config.targets, ("random", "atypical"))
     return config
@@ -72,7 +73,8 @@ def checked(config: AttributionConfig) -> AttributionConfig:
 
 def tracks_of(config: AttributionConfig) -> list[str]:
     """The tracks in order."""
-    return [choose("track", name.strip(), TRACKS) for name in config.tracks.split(",") if name.strip()]
+    asked = [choose("track", name.strip(), TRACKS) for name in config.tracks.split(",") if name.strip()]
+    return list(dict.fromkeys(asked))
 
 
 def study_of(config: AttributionConfig) -> StudyConfig:

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from unlearn_jax.attribution.tracks import Track
-from unlearn_jax.errors import choose
+from unlearn_jax.errors import InputError, choose
 from unlearn_jax.influence import (
     cosine,
     datamodels,
@@ -78,7 +78,7 @@ def _datamodel(track: Track) -> np.ndarray:
 def _feldman(track: Track) -> np.ndarray:
     first = track.subsets.fitted
     found = feldman_influence(track.subsets.correct[first], track.subsets.masks[first]).value
-    return len(found) * found
+    return len(found) * np.nan_to_num(found)  # of an example that all members saw, or none, nothing is known
 
 
 ESTIMATORS: dict[str, Estimator] = {
@@ -94,8 +94,14 @@ ESTIMATORS: dict[str, Estimator] = {
 
 
 def chosen(names: str) -> list[str]:
-    """Estimators by name in the registry's order; ``all`` for every one."""
+    """Estimators by name in the registry's order; ``all`` for every one.
+
+    Raises:
+        InputError: an unknown name, or none.
+    """
     asked = [choose("estimator", name.strip(), [*ESTIMATORS, "all"]) for name in names.split(",") if name.strip()]
+    if not asked:
+        raise InputError(f"--estimators is empty: give all, or some of {', '.join(ESTIMATORS)}.")
     return [name for name in ESTIMATORS if name in asked or "all" in asked]
 
 

@@ -7,12 +7,16 @@ from typing import NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
-from unlearn_jax.attribution.config import AttributionConfig, study_of
+from unlearn_jax.attribution.config import AttributionConfig, study_of, tracks_of
+from unlearn_jax.data import load_dataset
 from unlearn_jax.data.splits import request_rows
 from unlearn_jax.errors import InputError
+from unlearn_jax.influence.exact_logistic import LARGEST
 from unlearn_jax.influence.per_example import batch_of
 from unlearn_jax.setup import SILENT, Setup, Watch, prepare_study
 from unlearn_jax.types import Batch
+
+MOST_INPUTS = 800  # values of a sample on the exact track
 
 
 class Ground(NamedTuple):
@@ -26,14 +30,9 @@ class Ground(NamedTuple):
     asked: np.ndarray  # (q,) cluster whose target each query is, -1 = a test example
 
     @property
-    def masks_without_targets(self) -> np.ndarray:
-        """(g, n) 1 = trained on, with each target left out in turn."""
-        return _without(len(self.train), [self.targets[[g]] for g in range(len(self.targets))])
-
-    @property
-    def masks_without_clusters(self) -> np.ndarray:
-        """(g, n) 1 = trained on, with each whole cluster left out in turn."""
-        return _without(len(self.train), self.clusters)
+    def copied(self) -> bool:
+        """Whether a cluster is more than its target."""
+        return any(len(cluster) > 1 for cluster in self.clusters)
 
     def batch(self, rows: np.ndarray) -> Batch:
         """Stored rows as a batch."""
@@ -45,23 +44,38 @@ class Ground(NamedTuple):
         return self.setup.bench.labels[rows].astype(np.int64)
 
 
-def _without(n: int, groups: list[np.ndarray]) -> np.ndarray:
-    """(groups, n) masks with each group left out."""
-    masks = np.ones((len(groups), n), bool)
-    for mask, group in zip(masks, groups):
-        mask[group] = False
-    return masks
+def _check_inputs(config: AttributionConfig, inputs: np.ndarray, classes: int) -> None:
+    """`InputError` where the exact track is asked for and cannot be."""
+    if "exact" not in tracks_of(config):
+        return
+    if not np.issubdtype(inputs.dtype, np.floating) and inputs.ndim == 2:
+        raise InputError("the exact track is a regression on numbers, and these inputs are tokens: --tracks network.")
+    size = inputs[0].size
+    if size > MOST_INPUTS or (size + 1) * classes > LARGEST:
+        raise InputError(
+            f"the exact track takes {MOST_INPUTS} values a sample and {LARGEST:,} weights at most, these {size} "
+            f"and {(size + 1) * classes:,}: give --tracks network, or data with fewer values."
+        )
 
 
 def prepare_ground(config: AttributionConfig, watch: Watch = SILENT, **options) -> Ground:
     """Load the data, choose targets, make copies.
 
     Raises:
-        InputError: as `prepare_study`; a language data set, which has no classes.
+        InputError: as `prepare_study`; a language data set, which has no classes; the exact track of samples with more
+            values than a dense curvature matrix has room for, or of tokens, whose numbers mean nothing.
     """
+    dataset = load_dataset(config.dataset, data_dir=options.get("data_dir"))
+    if dataset.kind == "facts":
+        raise InputError(
+            f"--dataset {config.dataset} has no classes, and attribution studies are of classifiers: give another."
+        )
+    if dataset.kind != "text":
+        _check_inputs(
+            config, dataset.train.inputs, dataset.num_classes
+        )  # before pilots are trained; texts are still to be read
     setup = prepare_study(study_of(config), watch, **options)
-    if setup.problem.task.candidates is not None:
-        raise InputError(f"--dataset {config.dataset} has no classes: attribution studies are of classifiers.")
+    _check_inputs(config, setup.bench.inputs, dataset.num_classes)
     bench, rows = setup.bench, request_rows(setup.bench, 0, copies=config.copies)
     train = np.sort(rows.everything)
     place = lambda at: np.searchsorted(train, at)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from unlearn_jax.attribution.ground import Ground
+from unlearn_jax.attribution.tables import spearman
 from unlearn_jax.attribution.tracks import Track
 from unlearn_jax.influence import ekfac_self_influence, gradient_norms, memorization, self_influence
 from unlearn_jax.metrics import bootstrap_interval
@@ -19,8 +20,6 @@ def memorized_rows(track: Track, ground: Ground, seed: int) -> tuple[list[dict],
         Rows with ``memorization`` (share right with it less without, of all subsets), its standard error and
         ``score`` by estimator (influence, ekfac, gradient: the squared norm); and summary rows.
     """
-    from scipy.stats import spearmanr
-
     found = memorization(track.subsets.own_correct, track.subsets.masks)
     own = {
         "influence": lambda member: self_influence(track.model, track.task, member, track.train, **track.solving),
@@ -43,7 +42,7 @@ def memorized_rows(track: Track, ground: Ground, seed: int) -> tuple[list[dict],
                 "track": track.name, "estimator": name, "row": int(ground.train[i]), "kind": kind,
                 "memorization": float(found.value[i]), "error": float(found.error[i]), "score": float(score[i]),
             })  # fmt: skip
-        figure = lambda a, b: float(spearmanr(a.ravel(), b.ravel()).statistic)
+        figure = lambda a, b: spearman(a.ravel(), b.ravel())
         pair = (score[known][None], found.value[known][None])
         interval = bootstrap_interval(
             figure, *pair, roles=("one", "one"), method="percentile", resamples=300, seed=seed

@@ -125,7 +125,8 @@ def _compare(track, ground: Ground, scores: Scores, tables: dict, summary: list,
     """Fill the tables with what one track says."""
     singles = [np.asarray([place]) for place in ground.targets]
     newton = partial(newton_effects, track) if "influence" in scores else lambda groups: None
-    for kind, groups, truth in (("target", singles, track.singles), ("cluster", ground.clusters, track.clusters)):
+    kinds = [("target", singles, track.singles), ("cluster", ground.clusters, track.clusters)]
+    for kind, groups, truth in kinds if ground.copied else kinds[:1]:
         watch.say(f"{track.name} track: removal of each {kind}")
         predicted = predictions(scores, groups, newton(groups))
         tables["removals"] += removal_rows(track, ground, kind, predicted, truth)
@@ -133,7 +134,7 @@ def _compare(track, ground: Ground, scores: Scores, tables: dict, summary: list,
     summary += lds_rows(track, ground, scores, seed)
     carriers = carrier_rows(track, ground, scores)
     tables["carriers"] += carriers
-    summary += [*carried_rows(track, carriers, seed), kept_row(track, seed)]
+    summary += carried_rows(track, carriers, seed) + ([kept_row(track, seed)] if ground.copied else [])
     rows, told = memorized_rows(track, ground, seed)
     tables["memorization"] += rows
     summary += told

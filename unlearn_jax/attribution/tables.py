@@ -38,11 +38,11 @@ def agreement_rows(track: Track, ground: Ground, kind: str, predicted: Scores, t
     groups = np.arange(len(truth.value))
     own = lambda table: table[groups, groups][None]  # queries begin with the targets, in the order of the clusters
     figures = {
-        "own_ratio": (own, lambda p, a: p.sum() / a.sum()),
-        "own_error": (own, lambda p, a: np.abs(p - a).sum() / np.abs(a).sum()),
-        "own_correlation": (own, lambda p, a: _pearson(p.ravel(), a.ravel())),
-        "correlation": (lambda table: table[None], lambda p, a: _pearson(p.ravel(), a.ravel())),
-        "rank_correlation": (lambda table: table[None], lambda p, a: _spearman(p.ravel(), a.ravel())),
+        "own_ratio": (own, lambda p, a: _share(p.sum(), a.sum())),
+        "own_error": (own, lambda p, a: _share(np.abs(p - a).sum(), np.abs(a).sum())),
+        "own_correlation": (own, lambda p, a: pearson(p.ravel(), a.ravel())),
+        "correlation": (lambda table: table[None], lambda p, a: pearson(p.ravel(), a.ravel())),
+        "rank_correlation": (lambda table: table[None], lambda p, a: spearman(p.ravel(), a.ravel())),
     }
     rows = []
     for name, table in predicted.items():
@@ -85,18 +85,21 @@ def carrier_rows(track: Track, ground: Ground, scores: Scores) -> list[dict]:
 
 
 def carried_rows(track: Track, carriers: list[dict], seed: int) -> list[dict]:
-    """Share of what a cluster says of its target that the similar samples say, and recall of them, with intervals."""
+    """Share of what a cluster says of its target that the similar samples say, and recall of them, with intervals.
+
+    Neither where there are no similar samples.
+    """
     rows = []
     for name in dict.fromkeys(row["estimator"] for row in carriers):
-        mine = [row for row in carriers if row["estimator"] == name]
+        mine = [row for row in carriers if row["estimator"] == name and np.isfinite(row["recall"])]
+        if not mine:
+            continue
         column = lambda key, mine=mine: np.asarray([[row[key] for row in mine]])
         figures = {
-            "carried_by_similar": (lambda s, o: s.sum() / (s.sum() + o.sum()), column("similar"), column("own")),
+            "carried_by_similar": (lambda s, o: _share(s.sum(), s.sum() + o.sum()), column("similar"), column("own")),
             "similar_found": (lambda r, _: r.mean(), column("recall"), column("recall")),
         }
         for metric, (figure, a, b) in figures.items():
-            if not np.isfinite(a).all():
-                continue
             found = bootstrap_interval(
                 figure, a, b, roles=("one", "one"), method="percentile", resamples=500, seed=seed
             )
@@ -110,21 +113,26 @@ def kept_row(track: Track, seed: int) -> dict:
     its cluster), of the targets' own margins."""
     groups = np.arange(len(track.singles.value))
     one, whole = (truth.value[groups, groups][None] for truth in (track.singles, track.clusters))
-    figure = lambda a, b: 1.0 - a.sum() / b.sum()
+    figure = lambda a, b: 1.0 - _share(a.sum(), b.sum())
     found = bootstrap_interval(figure, one, whole, roles=("one", "one"), method="percentile", resamples=500, seed=seed)
     keys = {"track": track.name, "removed": "", "estimator": "removal", "metric": "carried_by_similar"}
     return keys | {"value": found.value, "ci_low": found.low, "ci_high": found.high, "n": len(groups)}
 
 
-def _pearson(a: np.ndarray, b: np.ndarray) -> float:
+def _share(part: float, whole: float) -> float:
+    """Their ratio; NaN of nothing."""
+    return float(part / whole) if whole else float("nan")
+
+
+def pearson(a: np.ndarray, b: np.ndarray) -> float:
     """Correlation; NaN where either does not vary."""
     a, b = a - a.mean(), b - b.mean()
     size = np.sqrt((a @ a) * (b @ b))
     return float(a @ b / size) if size > 0 else float("nan")
 
 
-def _spearman(a: np.ndarray, b: np.ndarray) -> float:
+def spearman(a: np.ndarray, b: np.ndarray) -> float:
     """Rank correlation."""
     from scipy.stats import rankdata
 
-    return _pearson(rankdata(a), rankdata(b))
+    return pearson(rankdata(a), rankdata(b))

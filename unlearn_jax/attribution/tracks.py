@@ -15,7 +15,6 @@ import numpy as np
 
 from unlearn_jax.attribution.config import AttributionConfig
 from unlearn_jax.attribution.ground import Ground
-from unlearn_jax.errors import InputError
 from unlearn_jax.influence import (
     leave_out_effects,
     leave_out_masks,
@@ -37,7 +36,6 @@ from unlearn_jax.types import Batch, Model, Task, Variables
 EXPLICIT = 8000  # weights up to which a curvature matrix is made
 GROUPED = 1500  # and up to which one is made for every group
 RELATIVE = 0.1  # damping of networks, as a share of the mean curvature
-MOST_INPUTS = 800  # features of the exact track
 
 
 class Truth(NamedTuple):
@@ -88,20 +86,11 @@ class Track(NamedTuple):
 
 
 def exact_track(config: AttributionConfig, ground: Ground, watch: Watch = SILENT) -> Track:
-    """Softmax regression and its refits without each target, without each cluster, and on random halves.
-
-    Raises:
-        InputError: more inputs than a dense curvature matrix has room for.
-    """
+    """Softmax regression and its refits without each target, without each cluster, and on random halves."""
     x, z = regression_inputs(ground), regression_inputs(ground, ground.queries)
     shown, asked = x[:, :-1], z[:, :-1]
     labels, truths = ground.labels(ground.train), ground.labels(ground.queries)
     classes, (n, width) = ground.setup.problem.num_classes, shown.shape
-    if width > MOST_INPUTS:
-        raise InputError(
-            f"the exact track has {width} inputs a sample, more than {MOST_INPUTS}: give --tracks network, or data "
-            f"with fewer values."
-        )
     given = {"l2": config.l2, "classes": classes}
     watch.say("exact track: refits")
     whole = logistic_fit(x, labels, **given)
@@ -125,7 +114,7 @@ def exact_track(config: AttributionConfig, ground: Ground, watch: Watch = SILENT
     kernel = {"lam": n * (config.l2 + config.damping), "relative": 0.0}
     return Track(
         "exact", model, classification(), [variables], batch(shown, labels), batch(asked, truths), config.l2,
-        solving, solving, damped, kernel, Truth(singles, np.zeros_like(singles)), Truth(clusters, np.zeros_like(clusters)),
+        solving, solving, damped, kernel, *(Truth(found, np.zeros_like(found)) for found in (singles, clusters)),
         Subsets(masks, margins, right, own),
         float(((z @ whole).argmax(axis=1) == truths)[test].mean()), {},
     )  # fmt: skip
@@ -167,10 +156,8 @@ def network_track(config: AttributionConfig, ground: Ground, watch: Watch = SILE
 
     told = lambda variables, batch: outputs_of(problem.model, problem.task, variables, batch, options=setup.options)
     truths = {}
-    for role, groups in (
-        ("singles", [ground.targets[[g]] for g in range(len(ground.targets))]),
-        ("clusters", ground.clusters),
-    ):
+    kinds = [("singles", [ground.targets[[g]] for g in range(len(ground.targets))]), ("clusters", ground.clusters)]
+    for role, groups in kinds if ground.copied else kinds[:1]:
         plan = leave_out_masks(n, groups, repeats=config.repeats)
         found = leave_out_effects(told(trained(f"without {role}", plan.masks), queries).margin, plan)
         truths[role] = Truth(found.value, found.error)
@@ -190,6 +177,6 @@ def network_track(config: AttributionConfig, ground: Ground, watch: Watch = SILE
     kernel = {"lam": n * config.damping, "relative": 0.0} if config.damping else {"relative": RELATIVE}
     accuracy = float(told(whole, queries).correct[:, ground.asked < 0].mean())
     return Track(
-        "network", problem.model, problem.task, members, own, queries, 0.0,
-        solving, stepping, {"l2": 0.0, **damping}, kernel, truths["singles"], truths["clusters"], subsets, accuracy, seconds,
+        "network", problem.model, problem.task, members, own, queries, 0.0, solving, stepping, {"l2": 0.0, **damping},
+        kernel, truths["singles"], truths.get("clusters", truths["singles"]), subsets, accuracy, seconds,
     )  # fmt: skip
