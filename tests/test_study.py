@@ -171,6 +171,7 @@ def test_names_in_the_columns_are_those_of_the_issue(done):
     assert seen["reference"] == {"", "original", "retrain", "oracle"}
     detected = {"dedup_recall", "dedup_precision"}  # only where the detector flagged something
     assert seen["metric"] - detected == {
+        "carried_by_similar",
         *("accuracy", "margin", "residual_influence", "residual_distance", "residual_vs_retrain"),
         *("price_accuracy", "price_margin", "n_diverged", "seconds", "grad_evals_forget", "grad_evals_retain"),
         *("influence_span", "null_band", "null_band_ratio", "identifiable"),
