@@ -169,10 +169,11 @@ def network_track(config: AttributionConfig, ground: Ground, watch: Watch = SILE
     ]
     small = count_parameters(members[0]) <= EXPLICIT
     damping = {"damping": config.damping} if config.damping else {"relative_damping": RELATIVE}
+    damped = {"l2": 0.0, "damping": 0.0, **damping}  # which EK-FAC would add up
     solving = {"solver": "explicit" if small else "cg", "curvature": "ggn", "l2": 0.0, **damping}
     kernel = {"lam": n * config.damping, "relative": 0.0} if config.damping else {"relative": RELATIVE}
     accuracy = float(told(whole, queries).correct[:, ground.asked < 0].mean())
     return Track(
-        "network", problem.model, problem.task, members, own, queries, 0.0, solving, {"l2": 0.0, **damping}, kernel,
+        "network", problem.model, problem.task, members, own, queries, 0.0, solving, damped, kernel,
         truths["singles"], truths.get("clusters", truths["singles"]), subsets, accuracy, seconds,
     )  # fmt: skip
