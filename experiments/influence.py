@@ -79,7 +79,8 @@ def headline(out: Path) -> str:
     lines = [f"{'track':<8} {'estimator':<12} " + " ".join(f"{heading:<28}" for *_, heading in HEADLINE)]
     for track, name in dict.fromkeys((r["track"], r["estimator"]) for r in rows):
         cells = [found.get((track, name, removed, metric)) for removed, metric, _ in HEADLINE]
-        lines.append(f"{track:<8} {name:<12} " + " ".join(f"{_interval(cell):<28}" for cell in cells))
+        if any(cells):
+            lines.append(f"{track:<8} {name:<12} " + " ".join(f"{_interval(cell):<28}" for cell in cells))
     return "\n".join([*(line.rstrip() for line in lines), f"run folder: {out}"])
 
 

@@ -97,9 +97,10 @@ def law_figure(run: Attribution, width: float = WIDE):
             x = one["copies"] + 1
             tone = colour(("original", "retrain", "oracle")[number % 3])
             if model == "ridge":
-                at.plot(x, one["law"], color=tone, linewidth=1.2, label="closed form" if number == 0 else None)
-            at.plot(x, one["effect"], "o", color=tone, markersize=4.5, label="refits" if number == 0 else None)
-        top = 1.5 * float(np.nanmax(mine["effect"][mine["copies"] == 4], initial=np.nanmin(mine["effect"])))
+                at.plot(x, np.abs(one["law"]), color=tone, linewidth=1.2, label="closed form" if number == 0 else None)
+            at.plot(x, np.abs(one["effect"]), "o", color=tone, markersize=4.5, label="refits" if number == 0 else None)
+        size = np.abs(mine["effect"])
+        top = 1.5 * float(np.nanmax(size[mine["copies"] == 4], initial=np.nanmin(size)))
         guide = np.asarray([4.0, mine["copies"].max() + 1.0])
         at.plot(guide, top * (guide / guide[0]) ** -2.0, color=colour("muted"), linestyle=(0, (4, 3)), **LINE)
         at.set_xscale("log")
@@ -108,7 +109,7 @@ def law_figure(run: Attribution, width: float = WIDE):
         at.minorticks_off()
         at.set_title("ridge regression, own prediction" if model == "ridge" else "softmax regression, own loss (nats)")
         at.set_xlabel("exact copies before one is deleted")
-        at.set_ylabel("effect of the deletion")
+        at.set_ylabel("size of the deletion's effect")
     return _legend(figure, axes)
 
 

@@ -9,7 +9,9 @@ import pytest
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "experiments"))
 
 import _bench_audits as audit_bench
+import _bench_influence as influence_bench
 import bench
+import toy
 
 from unlearn_jax.errors import InputError
 
@@ -58,3 +60,20 @@ def test_metrics_of_audits_are_timed_and_written(tmp_path, monkeypatch, capsys):
     (row,) = json.loads((tmp_path / "speed.json").read_text())["rows"]
     assert (row["metric"], row["seconds"] >= 0) == ("klom", True)
     assert "klom" in capsys.readouterr().out.splitlines()[-1]
+
+
+def test_estimators_of_influence_are_timed_and_written(tmp_path, monkeypatch, capsys):
+    for name, small in (("REPEATS", 1), ("TRAIN", 24), ("QUERIES", 4)):
+        monkeypatch.setattr(influence_bench, name, small)
+    every, few = influence_bench.digits, lambda: tuple(part[:64] for part in every())
+    monkeypatch.setattr(influence_bench, "digits", few)
+    monkeypatch.setattr(influence_bench, "one_core", lambda: None)
+    with toy.quick_programs():
+        bench.run(bench.Args(influence=True, json=tmp_path / "speed.json"))
+    rows = json.loads((tmp_path / "speed.json").read_text())["rows"]
+    names = {row["estimator"] for row in rows}
+    assert {"influence, exact", "influence, CG", "EK-FAC", "TRAK", "gradient products"} <= names
+    assert len({(row["estimator"], row["size"]) for row in rows}) == len(rows)
+    assert all(row["first_seconds"] > 0 and row["seconds"] > 0 for row in rows)
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split("  ")[0] for line in lines[-len(rows) :]] == [row["estimator"] for row in rows]

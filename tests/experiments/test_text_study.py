@@ -75,6 +75,14 @@ def test_a_study_of_vectors_has_every_split_and_every_measure_of_similarity(vect
     assert manifest["config"]["model"] == "mlp" and manifest["config"]["members"] == 2 and manifest["notes"] == []
 
 
+def test_who_carries_the_targets_is_told_where_there_are_copies(vectors):
+    with (vectors / "summary.csv").open() as file:
+        rows = [r for r in csv.DictReader(file) if r["metric"] == "carried_by_similar"]
+    (row,) = rows
+    assert (row["copies"], row["method"], row["split"], row["request"]) == ("2", "original", "forget", "all")
+    assert np.isfinite([float(row[k]) for k in ("mean", "ci_low", "ci_high")]).all()
+
+
 def test_the_report_shows_documents_and_their_measures(vectors):
     page = report.write_report(vectors).read_text(encoding="utf-8")
     with np.load(vectors / "gallery.npz") as gallery:

@@ -174,9 +174,10 @@ def network_track(config: AttributionConfig, ground: Ground, watch: Watch = SILE
     damping = {"damping": config.damping} if config.damping else {"relative_damping": RELATIVE}
     given = {"curvature": "ggn", "l2": 0.0, **damping}
     solving, stepping = given | solver(EXPLICIT), given | solver(GROUPED)
+    damped = {"l2": 0.0, "damping": 0.0, **damping}  # which EK-FAC would add up
     kernel = {"lam": n * config.damping, "relative": 0.0} if config.damping else {"relative": RELATIVE}
     accuracy = float(told(whole, queries).correct[:, ground.asked < 0].mean())
     return Track(
-        "network", problem.model, problem.task, members, own, queries, 0.0, solving, stepping, {"l2": 0.0, **damping},
+        "network", problem.model, problem.task, members, own, queries, 0.0, solving, stepping, damped,
         kernel, truths["singles"], truths.get("clusters", truths["singles"]), subsets, accuracy, seconds,
     )  # fmt: skip
