@@ -220,7 +220,7 @@ def test_short_of_steps_is_said_with_numbers():
     assert np.isnan(jax.jit(lambda b: settled("cg", cg(product, b, steps=5)).x)(jnp.asarray(b))).all()
     with pytest.raises(InputError, match="lissa did not converge"):
         settled("lissa", lissa(product, jnp.asarray(b), steps=20))
-    with pytest.raises(InputError, match="lanczos did not converge .* raise steps"):
+    with pytest.raises(InputError, match="lanczos did not converge .* raise rank, steps or damping"):
         settled("lanczos", lanczos(product, jnp.asarray(b), rank=5, steps=5, tolerance=1e-6))
 
 
@@ -247,12 +247,18 @@ def test_numbers_that_are_not_finite_are_said():
 def test_lanczos_keeps_the_largest_eigenvalues():
     values = np.r_[np.linspace(5, 9, 5), np.linspace(0, 0.5, 35)]
     matrix, vectors, b = spectrum(values)
-    found = lanczos(lambda v: jnp.asarray(matrix) @ v, jnp.asarray(b), 0.1, rank=5, steps=25)
+    found = lanczos(lambda v: jnp.asarray(matrix) @ v, jnp.asarray(b), 0.1, rank=5, steps=25, tolerance=1.0)
     kept = vectors[:, :5]
     exact = kept @ ((kept.T @ b) / (values[:5] + 0.1)[:, None])
     np.testing.assert_allclose(found.x, exact, atol=1e-8)
     assert found.converged.all() and (found.residual > 0.5).all()  # what the low rank leaves out is told
     assert float(found.least) == pytest.approx(5.1)
+    strict = lanczos(lambda v: jnp.asarray(matrix) @ v, jnp.asarray(b), 0.1, rank=5, steps=25)
+    assert not strict.converged.any()  # and by itself is no answer
+    inside = kept @ np.random.default_rng(1).normal(size=(5, 2))
+    both = jnp.asarray(np.concatenate([inside, b[:, :1]], axis=1))
+    some = lanczos(lambda v: jnp.asarray(matrix) @ v, both, 0.1, rank=5, steps=25)
+    assert some.converged.tolist() == [True, True, False]
 
 
 def test_lanczos_goes_on_where_a_subspace_is_complete():
