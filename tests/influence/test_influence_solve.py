@@ -10,6 +10,7 @@ import pytest
 from unlearn_jax.errors import InputError
 from unlearn_jax.influence import curvature as curvatures
 from unlearn_jax.influence.curvature import block, dense, diagonal, operator, sampled_labels
+from unlearn_jax.influence.iterations import products
 from unlearn_jax.influence.per_example import batch_of, flatten
 from unlearn_jax.influence.solvers import (
     SOLVERS,
@@ -268,6 +269,28 @@ def test_lanczos_goes_on_where_a_subspace_is_complete():
     np.testing.assert_allclose(found.x, np.linalg.solve(low, b), atol=1e-10)
     nothing = lanczos(lambda v: 0 * v, jnp.asarray(b), 0.5, rank=10)
     np.testing.assert_allclose(nothing.x, b / 0.5, atol=1e-10)
+
+
+def test_memory_does_not_grow_with_right_hand_sides():
+    model, batch, variables = setting()
+    product = operator(model, TASK, variables, batch, curvature="hessian", l2=L2)
+    matrix = np.asarray(dense(model, TASK, variables, batch, l2=L2))
+    for sides in (16, 33):  # the last block is filled up
+        x = np.random.default_rng(0).normal(size=(43, sides))
+        np.testing.assert_allclose(products(product, jnp.asarray(x)), matrix @ x, rtol=1e-9, atol=1e-12)
+    model = build_model("mlp", CLASSES, (4,), widths=(300,), dtype="float64")
+    rows = jax.tree.map(lambda x: jnp.repeat(x, 14, axis=0), batch)
+    variables = jax.tree.map(lambda x: x.astype(jnp.float64), model.init(jax.random.key(0), rows.inputs))
+    product, size = operator(model, TASK, variables, rows), flatten(variables).vector.shape[0]
+
+    def temporary(sides, of):
+        return jax.jit(of).lower(jnp.ones((size, sides))).compile().memory_analysis().temp_size_in_bytes
+
+    most = 16 * 128 * 300 * 8  # bytes of one activation of 16 sides side by side
+    for of in (lambda b: cg(product, b).x, lambda b: nystrom_cg(product, b, rank=200).x):
+        assert temporary(200, of) < 12 * most + 12 * 200 * size * 8
+    probes = jax.jit(lambda like: mean_eigenvalue(product, like)).lower(jnp.ones(size)).compile()
+    assert probes.memory_analysis().temp_size_in_bytes < 12 * most
 
 
 def test_a_nystrom_preconditioner_saves_steps():

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from unlearn_jax.errors import InputError
-from unlearn_jax.influence.iterations import Solution, cg, checked, damped, relative
+from unlearn_jax.influence.iterations import Solution, cg, checked, damped, products, relative
 from unlearn_jax.types import Array
 
 PAIRS = 1e-2  # error |A u - t u| of kept pairs beside the largest eigenvalue
@@ -142,7 +142,7 @@ def nystrom_cg(
 def _nystrom(matvec, like: Array, rank: int, damping, key: Array) -> Callable[[Array], Array]:
     """The preconditioner's inverse, (P, R) -> (P, R)."""
     drawn = jnp.linalg.qr(jax.random.normal(key, (like.shape[0], rank), like.dtype))[0]
-    sketch = jax.vmap(matvec, in_axes=1, out_axes=1)(drawn)
+    sketch = products(matvec, drawn)
     tiny = jnp.finfo(like.dtype).eps * jnp.linalg.norm(sketch) + jnp.finfo(like.dtype).tiny
     core = drawn.T @ sketch
     values, turned = jnp.linalg.eigh((core + core.T) / 2 + tiny * jnp.eye(rank, dtype=like.dtype))
