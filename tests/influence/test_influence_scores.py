@@ -11,7 +11,8 @@ import pytest
 from sklearn.datasets import load_digits
 
 from unlearn_jax.errors import InputError
-from unlearn_jax.influence import score_checks
+from unlearn_jax.influence import score_checks, score_programs
+from unlearn_jax.influence.curvature import dense, operator
 from unlearn_jax.influence.group_influence import group_influence
 from unlearn_jax.influence.per_example import batch_of, flatten
 from unlearn_jax.influence.scores import influence, self_influence
@@ -310,6 +311,27 @@ def test_settings_and_selections_are_known_by_what_they_are(double):
         self_influence(*given[:4], **settings, select=lambda path: path == "head/kernel")
         assert before in (None, len(COMPILED))
         before = len(COMPILED)
+
+
+@pytest.mark.parametrize("solver", ["explicit", "cg", "nystrom", "lanczos"])
+def test_matrix_products_are_in_full_precision(double, solver):
+    given, *_ = regression()
+    settings = dict(solver=solver, l2=L2, damping=DAMPING, options={}, relative_damping=None, select=None, key=None)
+    plan, amounts = score_checks.prepared(*given[:4], curvature="hessian", quantity="loss", micro=64, **settings)
+    variables, train, queries = given[2:]
+    masks, rows = jnp.ones((2, 40)), jnp.zeros((2, 3), jnp.int32)
+    for lowered in (
+        score_programs.pair_scores.lower(plan, "queries", variables, train, queries, train, amounts),
+        score_programs.self_scores.lower(plan, variables, train, queries, amounts),
+        score_programs.group_scores.lower(plan, variables, train, masks, rows, queries, amounts),
+    ):
+        dots = [line for line in lowered.as_text().splitlines() if "dot_general" in line]
+        assert len(dots) > 3 and all("HIGHEST" in line for line in dots)
+    found = jax.jit(operator(*given[:4])).lower(jnp.ones(51)).as_text()
+    whole = jax.jit(lambda v: dense(*given[:2], v, given[3], curvature="ggn")).lower(variables).as_text()
+    for text in (found, whole):
+        dots = [line for line in text.splitlines() if "dot_general" in line]
+        assert dots and all("HIGHEST" in line for line in dots)
 
 
 def test_lanczos_refuses_what_its_rank_leaves_out(double):

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from unlearn_jax.influence.curvature import dense, operator, sampled_labels
+from unlearn_jax.influence.curvature import dense, operator, precise, sampled_labels
 from unlearn_jax.influence.curvature_parts import fitting, logits_of, summed, weighed
 from unlearn_jax.influence.per_example import example_gradients, flatten, over_examples, quantity_of
 from unlearn_jax.influence.solvers import SOLVERS, Solution, cholesky_solution, damping_of, settings_of
@@ -119,6 +119,7 @@ def _told(scores: Array, solution: Solution, damping: Array) -> Found:
 
 
 @functools.partial(jax.jit, static_argnames=("plan", "side"))
+@precise
 def pair_scores(
     plan: Plan, side: str, variables: Variables, train: Batch, solved: Batch, other: Batch, amounts: Amounts
 ) -> Found:
@@ -133,6 +134,7 @@ def pair_scores(
 
 
 @functools.partial(jax.jit, static_argnames=("plan",))
+@precise
 def self_scores(plan: Plan, variables: Variables, train: Batch, rows: Batch, amounts: Amounts) -> Found:
     """Scores (1, rows) of some of the training rows on themselves."""
     own = _gradients(plan, variables, rows, "loss")
@@ -144,6 +146,7 @@ def self_scores(plan: Plan, variables: Variables, train: Batch, rows: Batch, amo
 
 
 @functools.partial(jax.jit, static_argnames=("plan",))
+@precise
 def group_scores(
     plan: Plan, variables: Variables, train: Batch, masks: Array, rows: Array, queries: Batch, amounts: Amounts
 ) -> Found:
