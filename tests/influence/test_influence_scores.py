@@ -11,7 +11,8 @@ import pytest
 from sklearn.datasets import load_digits
 
 from unlearn_jax.errors import InputError
-from unlearn_jax.influence import score_checks
+from unlearn_jax.influence import score_checks, score_programs
+from unlearn_jax.influence.curvature import dense, operator
 from unlearn_jax.influence.group_influence import group_influence
 from unlearn_jax.influence.per_example import batch_of, flatten
 from unlearn_jax.influence.scores import influence, self_influence
@@ -291,6 +292,59 @@ def test_repeated_calls_compile_nothing_and_pieces_agree(double, monkeypatch):
     near(self_influence(*given[:4], l2=L2), np.asarray(own), 1e-10)
 
 
+def test_settings_and_selections_are_known_by_what_they_are(double):
+    given, theta, rows, others = regression()
+    settings = dict(l2=L2, damping=0.5, solver="lissa")
+    right = influence(*given, **settings, scale=5.0)
+    near(influence(*given, **settings, scale=jnp.asarray(5.0)), np.asarray(right), 1e-12)
+    near(influence(*given, **settings, scale=np.float64(5.0)), np.asarray(right), 1e-12)
+    with pytest.raises(InputError, match=r"setting scale is an array \(2,\)"):
+        influence(*given, **settings, scale=jnp.ones(2))
+    with pytest.raises(InputError, match="setting scale is traced"):
+        jax.jit(lambda scale: influence(*given, **settings, scale=scale))(5.0)
+    parts = numpy_parts(*rows, theta)
+    asked = numpy_parts(np.ones(12), *others, theta)[0][:, CLASSES:]
+    right = parts[0][:, CLASSES:] @ np.linalg.solve(parts[2][CLASSES:, CLASSES:] + DAMPING * np.eye(48), asked.T)
+    settings, before = dict(l2=L2, damping=DAMPING), None
+    for _ in range(3):
+        near(influence(*given, **settings, select=lambda path: path == "head/kernel"), right, 1e-8)
+        self_influence(*given[:4], **settings, select=lambda path: path == "head/kernel")
+        assert before in (None, len(COMPILED))
+        before = len(COMPILED)
+
+
+@pytest.mark.parametrize("solver", ["explicit", "cg", "nystrom", "lanczos"])
+def test_matrix_products_are_in_full_precision(double, solver):
+    given, *_ = regression()
+    settings = dict(solver=solver, l2=L2, damping=DAMPING, options={}, relative_damping=None, select=None, key=None)
+    plan, amounts = score_checks.prepared(*given[:4], curvature="hessian", quantity="loss", micro=64, **settings)
+    variables, train, queries = given[2:]
+    masks, rows = jnp.ones((2, 40)), jnp.zeros((2, 3), jnp.int32)
+    for lowered in (
+        score_programs.pair_scores.lower(plan, "queries", variables, train, queries, train, amounts),
+        score_programs.self_scores.lower(plan, variables, train, queries, amounts),
+        score_programs.group_scores.lower(plan, variables, train, masks, rows, queries, amounts),
+    ):
+        dots = [line for line in lowered.as_text().splitlines() if "dot_general" in line]
+        assert len(dots) > 3 and all("HIGHEST" in line for line in dots)
+    found = jax.jit(operator(*given[:4])).lower(jnp.ones(51)).as_text()
+    whole = jax.jit(lambda v: dense(*given[:2], v, given[3], curvature="ggn")).lower(variables).as_text()
+    for text in (found, whole):
+        dots = [line for line in text.splitlines() if "dot_general" in line]
+        assert dots and all("HIGHEST" in line for line in dots)
+
+
+def test_lanczos_refuses_what_its_rank_leaves_out(double):
+    given, theta, rows, others = regression()
+    right = exact(numpy_parts(*rows, theta), numpy_parts(np.ones(12), *others, theta)[0], np.ones(40))
+    settings = dict(l2=L2, damping=DAMPING, solver="lanczos", steps=51)
+    wrong = influence(*given, **settings, rank=4, tolerance=1.0)
+    assert np.linalg.norm(wrong - right) > 0.2 * np.linalg.norm(right)
+    with pytest.raises(InputError, match=r"lanczos did not converge .*relative residual up to .*raise rank"):
+        influence(*given, **settings, rank=4)
+    near(influence(*given, **settings, rank=51), right, 1e-8)
+
+
 def test_members_side_by_side(double):
     given, theta, *_ = regression()
     model, task, _, train, queries = given
@@ -327,6 +381,20 @@ def test_what_fails_is_said(double):
         influence(*given, solver="cg", steps=3)
     with pytest.raises(InputError, match="lissa .* diverges"):
         influence(*given, solver="lissa", scale=0.01)
+    for solver in ("cg", "nystrom", "lanczos", "lissa"):
+        with pytest.raises(InputError, match=f"damping and l2 are 0: {solver} cannot tell"):
+            influence(*given, solver=solver, damping=0.0)
+        with pytest.raises(InputError, match=f"damping and l2 are 0: {solver} cannot tell"):
+            group_influence(*given, [[1]], solver=solver, damping=0.0)
+    two = jax.tree.map(lambda x: jnp.stack([x, x]), variables)
+    for solver in ("explicit", "cg", "ekfac"):
+        with pytest.raises(InputError, match="of a population take one member's variables"):
+            influence(model, task, two, train, queries, solver=solver)
+    for wrong in (-1.0, np.nan):
+        weights = train._replace(weight=train.weight.at[2].set(wrong))
+        for solver in ("explicit", "ekfac"):
+            with pytest.raises(InputError, match="weights of training rows"):
+                influence(model, task, variables, weights, queries, solver=solver)
     bad = train._replace(inputs=train.inputs.at[jnp.array([3, 7])].set(jnp.nan))
     for solver in ("explicit", "cg"):
         with pytest.raises(InputError, match="gradients of training rows 3, 7 are not finite"):
@@ -363,23 +431,64 @@ def test_ekfac_is_asked_lazily(monkeypatch, double):
     asked = {}
 
     def ekfac_influence(model, task, variables, train, queries, **settings):
+        asked.clear()
         asked.update(settings)
         return jnp.arange(480.0).reshape(40, 12)
 
+    def ekfac_self_influence(model, task, variables, train, **settings):
+        asked.clear()
+        asked.update(settings)
+        return jnp.arange(40.0)
+
     module = types.ModuleType("unlearn_jax.influence.ekfac")
-    module.ekfac_influence = ekfac_influence
+    module.ekfac_influence, module.ekfac_self_influence = ekfac_influence, ekfac_self_influence
     monkeypatch.setitem(sys.modules, "unlearn_jax.influence.ekfac", module)
-    influence(*given, solver="ekfac", l2=L2, quantity="margin", damping=0.3, labels="sampled")
-    assert asked == dict(damping=0.3, l2=L2, quantity="margin", select=None, labels="sampled")
+    influence(*given, solver="ekfac", l2=L2, quantity="margin", damping=0.3, labels="sampled", micro=7)
+    plain = dict(l2=L2, select=None, key=None)
+    assert asked == dict(plain, damping=0.3, quantity="margin", labels="sampled", micro=7)
     influence(*given, solver="ekfac", l2=L2, relative_damping=0.5)
-    hessian = numpy_parts(np.ones(40), *digits()[:2], theta)[2]
-    assert float(asked["damping"]) == pytest.approx(0.5 * np.trace(hessian) / 51, rel=1e-10)
+    assert asked == dict(plain, damping=0.0, relative_damping=0.5, quantity="loss", micro=128)
+    assert self_influence(*given[:4], solver="ekfac", l2=L2, micro=9)[3] == 3 and asked["micro"] == 9
     found = group_influence(*given, [[0, 2]], solver="ekfac", curvature_term=False)
     np.testing.assert_array_equal(found, 2 * np.arange(12.0)[None] + 24)
     with pytest.raises(InputError, match="curvature_term=False"):
         group_influence(*given, [[0, 2]], solver="ekfac")
-    with pytest.raises(InputError, match="no solver 'ekfac'"):
-        self_influence(*given[:4], solver="ekfac")
+    for settings, told in (
+        (dict(curvature="nonsense"), "unknown curvature 'nonsense'"),
+        (dict(rank=3), "unknown setting of ekfac 'rank': choose one of draws, fit, labels, variant"),
+        (dict(quantity="logits"), "unknown quantity"),
+        (dict(damping=-1.0), "damping is -1"),
+        (dict(select=lambda path: path == "head/bias"), "whole layers"),
+    ):
+        for score in (lambda **s: influence(*given, **s), lambda **s: self_influence(*given[:4], **s)):
+            with pytest.raises(InputError, match=told):
+                score(solver="ekfac", **settings)
+
+
+def test_ekfac_takes_the_arguments_of_the_others(double):
+    from unlearn_jax.influence.ekfac import ekfac_influence, ekfac_self_influence
+
+    (model, task, variables, train, queries), _ = perceptron()
+    given, how = (model, task, variables, train), dict(l2=L2, labels="exact")
+    layers = sorted(variables["params"])
+    first, second = (lambda path: path.startswith(layers[0])), (lambda name: name == layers[0])
+    near(
+        influence(*given, queries, solver="ekfac", select=first, damping=0.1, **how),
+        np.asarray(ekfac_influence(*given, queries, select=second, damping=0.1, **how)),
+        1e-12,
+    )
+    relative = dict(relative_damping=0.2, damping=0.0)
+    near(
+        influence(*given, queries, solver="ekfac", relative_damping=0.2, **how),
+        np.asarray(ekfac_influence(*given, queries, **relative, **how)),
+        1e-12,
+    )
+    own = self_influence(*given, solver="ekfac", relative_damping=0.2, **how)
+    near(own, np.asarray(ekfac_self_influence(*given, **relative, **how)), 1e-12)
+    count = len(COMPILED)
+    influence(*given, queries, solver="ekfac", relative_damping=0.3, **how)
+    influence(*given, queries, solver="ekfac", select=lambda path: path.startswith(layers[0]), damping=0.1, **how)
+    assert len(COMPILED) == count
 
 
 SMALL = dict(damping=0.1, l2=0.01, curvature="ggn", solver="cg", micro=4)

@@ -10,6 +10,7 @@ import pytest
 from unlearn_jax.errors import InputError
 from unlearn_jax.influence import curvature as curvatures
 from unlearn_jax.influence.curvature import block, dense, diagonal, operator, sampled_labels
+from unlearn_jax.influence.iterations import products
 from unlearn_jax.influence.per_example import batch_of, flatten
 from unlearn_jax.influence.solvers import (
     SOLVERS,
@@ -220,7 +221,7 @@ def test_short_of_steps_is_said_with_numbers():
     assert np.isnan(jax.jit(lambda b: settled("cg", cg(product, b, steps=5)).x)(jnp.asarray(b))).all()
     with pytest.raises(InputError, match="lissa did not converge"):
         settled("lissa", lissa(product, jnp.asarray(b), steps=20))
-    with pytest.raises(InputError, match="lanczos did not converge .* raise steps"):
+    with pytest.raises(InputError, match="lanczos did not converge .* raise rank, steps or damping"):
         settled("lanczos", lanczos(product, jnp.asarray(b), rank=5, steps=5, tolerance=1e-6))
 
 
@@ -247,12 +248,18 @@ def test_numbers_that_are_not_finite_are_said():
 def test_lanczos_keeps_the_largest_eigenvalues():
     values = np.r_[np.linspace(5, 9, 5), np.linspace(0, 0.5, 35)]
     matrix, vectors, b = spectrum(values)
-    found = lanczos(lambda v: jnp.asarray(matrix) @ v, jnp.asarray(b), 0.1, rank=5, steps=25)
+    found = lanczos(lambda v: jnp.asarray(matrix) @ v, jnp.asarray(b), 0.1, rank=5, steps=25, tolerance=1.0)
     kept = vectors[:, :5]
     exact = kept @ ((kept.T @ b) / (values[:5] + 0.1)[:, None])
     np.testing.assert_allclose(found.x, exact, atol=1e-8)
     assert found.converged.all() and (found.residual > 0.5).all()  # what the low rank leaves out is told
     assert float(found.least) == pytest.approx(5.1)
+    strict = lanczos(lambda v: jnp.asarray(matrix) @ v, jnp.asarray(b), 0.1, rank=5, steps=25)
+    assert not strict.converged.any()  # and by itself is no answer
+    inside = kept @ np.random.default_rng(1).normal(size=(5, 2))
+    both = jnp.asarray(np.concatenate([inside, b[:, :1]], axis=1))
+    some = lanczos(lambda v: jnp.asarray(matrix) @ v, both, 0.1, rank=5, steps=25)
+    assert some.converged.tolist() == [True, True, False]
 
 
 def test_lanczos_goes_on_where_a_subspace_is_complete():
@@ -262,6 +269,28 @@ def test_lanczos_goes_on_where_a_subspace_is_complete():
     np.testing.assert_allclose(found.x, np.linalg.solve(low, b), atol=1e-10)
     nothing = lanczos(lambda v: 0 * v, jnp.asarray(b), 0.5, rank=10)
     np.testing.assert_allclose(nothing.x, b / 0.5, atol=1e-10)
+
+
+def test_memory_does_not_grow_with_right_hand_sides():
+    model, batch, variables = setting()
+    product = operator(model, TASK, variables, batch, curvature="hessian", l2=L2)
+    matrix = np.asarray(dense(model, TASK, variables, batch, l2=L2))
+    for sides in (16, 33):  # the last block is filled up
+        x = np.random.default_rng(0).normal(size=(43, sides))
+        np.testing.assert_allclose(products(product, jnp.asarray(x)), matrix @ x, rtol=1e-9, atol=1e-12)
+    model = build_model("mlp", CLASSES, (4,), widths=(300,), dtype="float64")
+    rows = jax.tree.map(lambda x: jnp.repeat(x, 14, axis=0), batch)
+    variables = jax.tree.map(lambda x: x.astype(jnp.float64), model.init(jax.random.key(0), rows.inputs))
+    product, size = operator(model, TASK, variables, rows), flatten(variables).vector.shape[0]
+
+    def temporary(sides, of):
+        return jax.jit(of).lower(jnp.ones((size, sides))).compile().memory_analysis().temp_size_in_bytes
+
+    most = 16 * 128 * 300 * 8  # bytes of one activation of 16 sides side by side
+    for of in (lambda b: cg(product, b).x, lambda b: nystrom_cg(product, b, rank=200).x):
+        assert temporary(200, of) < 12 * most + 12 * 200 * size * 8
+    probes = jax.jit(lambda like: mean_eigenvalue(product, like)).lower(jnp.ones(size)).compile()
+    assert probes.memory_analysis().temp_size_in_bytes < 12 * most
 
 
 def test_a_nystrom_preconditioner_saves_steps():

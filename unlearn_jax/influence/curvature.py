@@ -10,6 +10,7 @@ differentiating the task's loss and not assumed to be softmax's; or the Fisher m
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 
 import jax
@@ -23,6 +24,17 @@ from unlearn_jax.types import NOT_ANSWER, Array, Batch, Model, Task, Variables
 CURVATURES = ("hessian", "ggn", "fisher")
 LIMIT = 8_000  # parameters of which a dense matrix is made without being told to
 FEW_LOGITS = 64  # logits an example up to which a dense GGN is made of their derivatives, not of products
+
+
+def precise(program: Callable) -> Callable:
+    """The function with matrix products in full: accelerators round float32 ones to fewer digits by default."""
+
+    @functools.wraps(program)
+    def run(*args, **named):
+        with jax.default_matmul_precision("highest"):
+            return program(*args, **named)
+
+    return run
 
 
 def operator(
@@ -59,6 +71,7 @@ def operator(
     if key is not None and kind == "fisher":
         batch = sampled_labels(model, variables, batch, key)
 
+    @precise
     def product(v: Array) -> Array:
         v = v.astype(flat.vector.dtype)
         total = summed(lambda block: SUMS[kind](model, task, flat, block, v), batch, micro)
@@ -114,6 +127,7 @@ def sampled_labels(model: Model, variables: Variables, batch: Batch, key: Array)
     return batch._replace(targets=jnp.where(batch.targets == NOT_ANSWER, batch.targets, drawn))
 
 
+@precise
 def dense(
     model: Model,
     task: Task,
@@ -158,6 +172,7 @@ def block(model: Model, task: Task, variables: Variables, batch: Batch, *, selec
     return dense(model, task, variables, batch, select=select, **options)
 
 
+@precise
 def diagonal(
     model: Model,
     task: Task,

@@ -18,6 +18,7 @@ from unlearn_jax.types import Array
 
 ROUNDS = 4  # restarts of conjugate gradients from the residual recomputed
 MARGIN = 1.1  # of the scale over the estimated largest eigenvalue
+ABREAST = 16  # vectors that A is applied to side by side: more only take more memory
 GROWTH = 1e3  # of the relative residual that counts as divergence
 
 
@@ -38,8 +39,18 @@ def accuracy(dtype) -> float:
 
 def damped(matvec: Callable[[Array], Array], damping: Array | float) -> Callable[[Array], Array]:
     """(P, R) -> (A + d I) (P, R)."""
-    products = jax.vmap(matvec, in_axes=1, out_axes=1)
-    return lambda x: products(x) + jnp.asarray(damping, x.dtype) * x
+    return lambda x: products(matvec, x) + jnp.asarray(damping, x.dtype) * x
+
+
+def products(matvec: Callable[[Array], Array], x: Array) -> Array:
+    """A x for x (P, R), a few columns at a time."""
+    count = x.shape[1]
+    number = -(-count // ABREAST)
+    if number == 1:
+        return jax.vmap(matvec, in_axes=1, out_axes=1)(x)
+    size = -(-count // number)
+    rows = jnp.pad(x.T, ((0, number * size - count), (0, 0))).reshape(number, size, -1)
+    return lax.map(jax.vmap(matvec), rows).reshape(number * size, -1)[:count].T
 
 
 def checked(b: Array, **positive) -> Array:

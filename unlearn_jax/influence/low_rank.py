@@ -9,9 +9,10 @@ import jax.numpy as jnp
 from jax import lax
 
 from unlearn_jax.errors import InputError
-from unlearn_jax.influence.iterations import Solution, cg, checked, damped, relative
+from unlearn_jax.influence.iterations import Solution, cg, checked, damped, products, relative
 from unlearn_jax.types import Array
 
+PAIRS = 1e-2  # error |A u - t u| of kept pairs beside the largest eigenvalue
 BROKEN = 1e2  # times the machine's accuracy, beside the largest product: an invariant subspace is complete
 
 
@@ -22,7 +23,7 @@ def lanczos(
     *,
     rank: int = 50,
     steps: int | None = None,
-    tolerance: float = 1e-2,
+    tolerance: float = 0.1,
     key: Array | None = None,
 ) -> Solution:
     """The inverse on the eigenvectors of A with the largest eigenvalues: a low-rank answer, not a solution.
@@ -31,7 +32,8 @@ def lanczos(
     an invariant subspace is complete it goes on from a new random direction, so eigenvalues that occur many times
     are found as often. Schioppa et al. 2022 (arXiv 2112.03052) keep the ``rank`` eigenvalues largest in size and drop
     what lies outside of their eigenvectors, undamped; this variant adds the damping to the eigenvalues. What is dropped
-    matters: on digits (linear model, 650 parameters, damping .001) rank 50 correlates .87 with exact scores, 200 .995.
+    matters, most where damping is small: the relative residual is the share of b that is dropped, and where it is over
+    the tolerance nothing has converged. Give ``tolerance=1.0`` for the paper's answer whatever it leaves out.
 
     Args:
         matvec: v -> A v, (P,) -> (P,), A symmetric.
@@ -39,12 +41,12 @@ def lanczos(
         damping: d.
         rank: how many eigenvectors are kept, at most P.
         steps: size of the subspace in which they are sought; by default twice the rank, at most P.
-        tolerance: error |A u - t u| of every kept pair, beside the largest eigenvalue in size.
+        tolerance: relative residual |b - (A + d I) x| / |b| up to which a right-hand side counts as solved.
         key: of the random start.
 
     Returns:
-        A `Solution` whose ``residual`` says what the low rank leaves out, and whose ``converged`` says that the kept
-        eigenpairs are within the tolerance and, with damping, above 0.
+        A `Solution` whose ``residual`` says what the low rank leaves out, and whose ``converged`` says that this is
+        within the tolerance, and that the kept eigenpairs are within .01 of the largest and, with damping, above 0.
 
     Raises:
         InputError: no right-hand sides, a rank not above 0 or above the steps.
@@ -67,9 +69,10 @@ def lanczos(
     values, vectors, errors = values[kept], basis.T @ vectors[:, kept], jnp.abs(last * vectors[-1, kept])
     shifted = values + jnp.asarray(damping, b.dtype)
     x = vectors @ ((vectors.T @ b) / shifted[:, None])
-    fine = jnp.all(errors <= tolerance * jnp.max(jnp.abs(values))) & jnp.all(shifted > 0)
+    fine = jnp.all(errors <= PAIRS * jnp.max(jnp.abs(values))) & jnp.all(shifted > 0)
     residual = relative(b - damped(matvec, damping)(x), b)
-    return Solution(x, residual, jnp.int32(steps), fine & jnp.isfinite(x).all(axis=0), shifted.min())
+    fine = fine & (residual <= tolerance) & jnp.isfinite(x).all(axis=0)
+    return Solution(x, residual, jnp.int32(steps), fine, shifted.min())
 
 
 def _krylov(matvec, like: Array, steps: int, key: Array) -> tuple[Array, Array, Array]:
@@ -139,7 +142,7 @@ def nystrom_cg(
 def _nystrom(matvec, like: Array, rank: int, damping, key: Array) -> Callable[[Array], Array]:
     """The preconditioner's inverse, (P, R) -> (P, R)."""
     drawn = jnp.linalg.qr(jax.random.normal(key, (like.shape[0], rank), like.dtype))[0]
-    sketch = jax.vmap(matvec, in_axes=1, out_axes=1)(drawn)
+    sketch = products(matvec, drawn)
     tiny = jnp.finfo(like.dtype).eps * jnp.linalg.norm(sketch) + jnp.finfo(like.dtype).tiny
     core = drawn.T @ sketch
     values, turned = jnp.linalg.eigh((core + core.T) / 2 + tiny * jnp.eye(rank, dtype=like.dtype))

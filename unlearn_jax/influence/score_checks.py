@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import functools
+from collections.abc import Callable, Iterator
 
+import flax
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,8 +15,10 @@ from unlearn_jax.influence.curvature import CURVATURES
 from unlearn_jax.influence.per_example import flatten
 from unlearn_jax.influence.score_programs import Amounts, Found, Plan, curvature_of, finite_rows
 from unlearn_jax.influence.solvers import Solution, failure, indefinite, settings_of
-from unlearn_jax.types import Array, Batch, Variables
+from unlearn_jax.influence.taps import tappable
+from unlearn_jax.types import Array, Batch, Model, Variables
 
+EKFAC = ("draws", "fit", "labels", "variant")  # settings of ekfac
 HELD = 2**25  # numbers that right-hand sides may take at once
 
 
@@ -23,32 +27,43 @@ def known(value) -> bool:
     return not isinstance(value, jax.core.Tracer)
 
 
-def prepared(
-    model,
-    task,
-    variables,
-    train,
-    *,
-    solver,
-    curvature,
-    damping,
-    relative_damping,
-    l2,
-    quantity,
-    select,
-    key,
-    micro,
-    options,
-) -> tuple[Plan, Amounts]:
+def prepared(model, task, variables, train, *, solver, options, select, key, micro, **given) -> tuple[Plan, Amounts]:
     """The plan and the amounts of checked arguments."""
-    choose("quantity", quantity, ("loss", "margin"))
-    choose("curvature", curvature, CURVATURES)
     valid = {"limit"} if solver == "explicit" else set(settings_of(solver)) - {"key"}
     for name in options:
         choose(f"setting of {solver}", name, valid)
+    options = tuple(sorted((name, _plain(name, value)) for name, value in options.items()))
+    _checked(model, variables, train, **given)
+    relative, l2 = given["relative_damping"] is not None, given["l2"]
+    amount = given["relative_damping" if relative else "damping"]
+    if solver != "explicit" and known(amount) and known(l2) and amount == 0 and l2 == 0:
+        raise InputError(
+            f"damping and l2 are 0: {solver} cannot tell a singular curvature; give damping above 0, or take explicit."
+        )
+    chosen, dtype = _chosen(variables, select)
+    plan = Plan(model, task, solver, given["curvature"], given["quantity"], chosen, relative, micro, options)
+    return plan, Amounts(jnp.asarray(amount, dtype), jnp.asarray(l2, dtype), key)
+
+
+def ekfac_settings(model, task, variables, train, *, options, select, key, micro, **given) -> dict[str, object]:
+    """What `ekfac` is called with, of checked arguments; ``select`` becomes a predicate of layers."""
+    for name in options:
+        choose("setting of ekfac", name, EKFAC)
+    _checked(model, variables, train, **given)
+    named = {name: given[name] for name in ("damping", "l2", "quantity")} | dict(key=key, micro=micro)
+    if given["relative_damping"] is not None:
+        named |= dict(damping=0.0, relative_damping=given["relative_damping"])
+    chosen = _chosen(variables, select)[0]
+    layers = None if chosen is None else _among(_layers(model, variables, train, chosen))
+    return options | named | dict(select=layers)
+
+
+def _checked(model, variables, train, *, curvature, damping, relative_damping, l2, quantity) -> None:
+    """Refuse arguments that no solver takes."""
+    choose("quantity", quantity, ("loss", "margin"))
+    choose("curvature", curvature, CURVATURES)
     if not len(train.weight):
         raise InputError("the training batch has no rows: give the rows that the model was trained on.")
-    dtype = flatten(variables, select).vector.dtype
     relative = relative_damping is not None
     amount = relative_damping if relative else damping
     if known(amount) and not (np.isfinite(amount) and amount >= 0 and not (relative and amount == 0)):
@@ -58,8 +73,70 @@ def prepared(
     leaves = jax.tree.leaves(variables["params"])
     if all(known(x) for x in leaves) and not all(np.isfinite(np.asarray(x)).all() for x in leaves):
         raise InputError("the parameters are not finite: the model has diverged; train it with a smaller rate.")
-    plan = Plan(model, task, solver, curvature, quantity, select, relative, micro, tuple(sorted(options.items())))
-    return plan, Amounts(jnp.asarray(amount, dtype), jnp.asarray(l2, dtype), key)
+    weight = train.weight
+    if known(weight) and not (np.isfinite(np.asarray(weight)) & (np.asarray(weight) >= 0)).all():
+        raise InputError("weights of training rows are negative or not finite: give numbers of at least 0.")
+    try:
+        _logits(model).eval_shape(variables, jax.tree.map(lambda x: x[:1], train.inputs))
+    except flax.errors.ScopeParamShapeError as error:
+        raise InputError(
+            "the parameters do not have the model's shapes for these inputs: of a population take one member's "
+            f"variables (trees.take_members), or use jax.vmap. {error}"
+        ) from None
+
+
+@functools.lru_cache(maxsize=64)
+def _logits(model: Model) -> Callable:
+    """The model's logits, traced once for shapes."""
+    return jax.jit(lambda variables, inputs: model.apply(variables, inputs, train=False)[0].logits)
+
+
+def _plain(name: str, value):
+    """A setting as a static number."""
+    if not known(value):
+        raise InputError(f"setting {name} is traced: programs are compiled for it, so give a plain number.")
+    if isinstance(value, jax.Array | np.ndarray | np.generic):
+        if value.size != 1:
+            raise InputError(f"setting {name} is an array {value.shape}: give one number.")
+        return value.item()
+    return value
+
+
+def _chosen(variables: Variables, select: Callable[[str], bool] | None) -> tuple[tuple[str, ...] | None, jnp.dtype]:
+    """The paths that ``select`` chooses (none = all), and their dtype."""
+    paths = []
+    if select is None:
+        return None, flatten(variables).vector.dtype
+
+    def look(path: str) -> bool:
+        paths.extend([path] if select(path) else [])
+        return path in paths
+
+    vector = flatten(variables, look).vector
+    return tuple(paths), vector.dtype
+
+
+def _layers(model, variables, train, chosen: tuple[str, ...]) -> tuple[str, ...]:
+    """The layers with factors of which all parameters are chosen; `InputError` where only some of a layer's are."""
+    every, _ = _chosen(variables, lambda path: True)
+    layers = []
+    for layer in tappable(model, variables, train):
+        own = [path for path in every if path.rpartition("/")[0] == layer]
+        if set(own) <= set(chosen):
+            layers.append(layer)
+        elif set(own) & set(chosen):
+            raise InputError(
+                f"select chooses some of {', '.join(own)}: ekfac takes whole layers, so choose all or none."
+            )
+    if not layers:
+        raise InputError("select chooses no dense or convolutional layer: ekfac has no other parameters.")
+    return tuple(layers)
+
+
+@functools.lru_cache(maxsize=64)
+def _among(layers: tuple[str, ...]) -> Callable[[str], bool]:
+    """Whether a layer is one of these; the same function for the same layers, by which programs are kept."""
+    return lambda name: name in layers
 
 
 def pieces(batch: Batch, size: int) -> Iterator[tuple[Batch, int]]:

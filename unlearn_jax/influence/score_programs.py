@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from unlearn_jax.influence.curvature import dense, operator, sampled_labels
+from unlearn_jax.influence.curvature import dense, operator, precise, sampled_labels
 from unlearn_jax.influence.curvature_parts import fitting, logits_of, summed, weighed
 from unlearn_jax.influence.per_example import example_gradients, flatten, over_examples, quantity_of
 from unlearn_jax.influence.solvers import SOLVERS, Solution, cholesky_solution, damping_of, settings_of
@@ -25,7 +25,7 @@ class Plan(NamedTuple):
     solver: str
     curvature: str
     quantity: str
-    select: Callable[[str], bool] | None
+    chosen: tuple[str, ...] | None  # paths of parameters; none = all
     relative: bool
     micro: int
     options: tuple[tuple[str, object], ...]
@@ -50,6 +50,11 @@ class Found(NamedTuple):
     damping: Array  # ()
 
 
+def selected(plan: Plan) -> Callable[[str], bool] | None:
+    """The predicate of the parameters that a plan is for."""
+    return None if plan.chosen is None else lambda path: path in plan.chosen
+
+
 def labelled(plan: Plan, variables: Variables, train: Batch, key: Array) -> Batch:
     """The training rows with labels drawn from the model."""
     return sampled_labels(plan.model, variables, train, jax.random.fold_in(key, 0))
@@ -59,7 +64,7 @@ def curvature_of(plan: Plan, variables: Variables, train: Batch, amounts: Amount
     """The training set's curvature: a matrix for the explicit solver, a product for the others."""
     if plan.curvature == "fisher" and amounts.key is not None:
         train = labelled(plan, variables, train, amounts.key)
-    given = dict(curvature=plan.curvature, l2=amounts.l2, select=plan.select, micro=plan.micro)
+    given = dict(curvature=plan.curvature, l2=amounts.l2, select=selected(plan), micro=plan.micro)
     if plan.solver == "explicit":
         return dense(plan.model, plan.task, variables, train, **given, **dict(plan.options))
     return operator(plan.model, plan.task, variables, train, **given)
@@ -86,16 +91,16 @@ def _solution(plan: Plan, curvature, b: Array, damping: Array, key: Array | None
 
 def _gradients(plan: Plan, variables: Variables, batch: Batch, quantity: str) -> Array:
     """(R, P) gradients; those of margins with their sign turned, so that all are of something to be lowered."""
-    micro = fitting(flatten(variables, plan.select).vector.shape[0], plan.micro)
+    micro = fitting(flatten(variables, selected(plan)).vector.shape[0], plan.micro)
     found = example_gradients(
-        plan.model, plan.task, variables, batch, quantity=quantity, select=plan.select, micro=micro
+        plan.model, plan.task, variables, batch, quantity=quantity, select=selected(plan), micro=micro
     )
     return -found if quantity == "margin" else found
 
 
 def _along(plan: Plan, variables: Variables, batch: Batch, quantity: str, x: Array) -> Array:
     """(rows, P) of `_gradients` times x (P, R), never held."""
-    flat, of = flatten(variables, plan.select), quantity_of(plan.model, plan.task, quantity)
+    flat, of = flatten(variables, selected(plan)), quantity_of(plan.model, plan.task, quantity)
     slope = jax.grad(lambda vector, example: of(flat.rebuild(vector), example)[0])
     micro = fitting(flat.vector.shape[0] + x.shape[1], plan.micro)
     found = over_examples(lambda example: slope(flat.vector, example) @ x, batch, micro=micro)
@@ -114,6 +119,7 @@ def _told(scores: Array, solution: Solution, damping: Array) -> Found:
 
 
 @functools.partial(jax.jit, static_argnames=("plan", "side"))
+@precise
 def pair_scores(
     plan: Plan, side: str, variables: Variables, train: Batch, solved: Batch, other: Batch, amounts: Amounts
 ) -> Found:
@@ -128,6 +134,7 @@ def pair_scores(
 
 
 @functools.partial(jax.jit, static_argnames=("plan",))
+@precise
 def self_scores(plan: Plan, variables: Variables, train: Batch, rows: Batch, amounts: Amounts) -> Found:
     """Scores (1, rows) of some of the training rows on themselves."""
     own = _gradients(plan, variables, rows, "loss")
@@ -139,6 +146,7 @@ def self_scores(plan: Plan, variables: Variables, train: Batch, rows: Batch, amo
 
 
 @functools.partial(jax.jit, static_argnames=("plan",))
+@precise
 def group_scores(
     plan: Plan, variables: Variables, train: Batch, masks: Array, rows: Array, queries: Batch, amounts: Amounts
 ) -> Found:
@@ -146,7 +154,7 @@ def group_scores(
 
     ``masks`` are (G, n) and ``rows`` (G, m) the positions of their ones, filled up with n.
     """
-    flat, weight, fold = flatten(variables, plan.select), jnp.asarray(train.weight), amounts.key
+    flat, weight, fold = flatten(variables, selected(plan)), jnp.asarray(train.weight), amounts.key
     if plan.curvature == "fisher" and fold is not None:  # drawn once, so that a row's label is the same without a group
         drawn, amounts = labelled(plan, variables, train, fold), amounts._replace(key=None)
     else:
@@ -179,6 +187,6 @@ def group_scores(
 @functools.partial(jax.jit, static_argnames=("plan", "quantity"))
 def finite_rows(plan: Plan, quantity: str, variables: Variables, rows: Batch) -> Array:
     """(rows,) whether every entry of a row's gradient is finite."""
-    flat, of = flatten(variables, plan.select), quantity_of(plan.model, plan.task, quantity)
+    flat, of = flatten(variables, selected(plan)), quantity_of(plan.model, plan.task, quantity)
     slope = jax.grad(lambda vector, example: of(flat.rebuild(vector), example)[0])
     return over_examples(lambda example: jnp.isfinite(slope(flat.vector, example)).all(), rows, micro=plan.micro)

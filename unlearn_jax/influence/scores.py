@@ -12,12 +12,9 @@ from collections.abc import Callable
 
 import jax.numpy as jnp
 
-from unlearn_jax.errors import InputError
-from unlearn_jax.influence.curvature import operator
 from unlearn_jax.influence.per_example import MICRO, flatten
-from unlearn_jax.influence.score_checks import explain, pieces, prepared
+from unlearn_jax.influence.score_checks import ekfac_settings, explain, pieces, prepared
 from unlearn_jax.influence.score_programs import pair_scores, self_scores
-from unlearn_jax.influence.solvers import damping_of
 from unlearn_jax.types import Array, Batch, Model, Task, Variables
 
 
@@ -44,34 +41,40 @@ def influence(
     Unit: positive = training on row i helped query q; score / n = the rise of q's loss in nats that is predicted when
     row i is removed and the normaliser n kept. With ``quantity="margin"`` it is the predicted fall of q's margin.
 
-    Programs are compiled once for a model, a task, a ``select`` (the same function, not another like it), settings and
-    shapes. The side with fewer rows is solved for (``explicit``: the queries); the other is never held as (n, P).
+    Programs are compiled once for a model, a task, the parameters that ``select`` chooses, settings and shapes. The
+    side with fewer rows is solved for (``explicit``: the queries); the other is never held as (n, P).
 
     Args:
         model: the model, in evaluation mode.
         task: its task.
         variables: one member's, finite; trained until its gradient, weight decay included, is small.
         train: n rows. A row of weight w counts w times, one of weight 0 is absent and scores 0; n is their number
-            all the same.
+            all the same (``ekfac``: n is the sum of the weights).
         queries: any rows; weights play no part.
         solver: ``explicit`` (up to 8,000 parameters), ``cg``, ``nystrom``, ``lanczos``, ``lissa`` (see `solvers`), or
-            ``ekfac``, which has a curvature of its own.
-        curvature: ``hessian``, ``ggn``, which is never negative, or ``fisher``.
-        damping: d, an absolute number.
+            ``ekfac`` (see `ekfac.ekfac_influence`), which has a curvature of its own.
+        curvature: ``hessian``, ``ggn``, which is never negative, or ``fisher``; plays no part in ``ekfac``.
+        damping: d, an absolute number. It and ``l2`` may both be 0 for ``explicit`` only, which can tell a singular
+            curvature; the others would give the scores of its pseudoinverse.
         relative_damping: d as a share of the mean eigenvalue (trace / P, weight decay included) instead; the trace is
-            estimated from 64 random probes where there are more parameters (explicit: exact).
+            estimated from 64 random probes where there are more parameters (explicit: exact; ``ekfac``: the share
+            of each layer's own mean eigenvalue).
         l2: weight decay that the model was trained with, ``l2 / 2 |w|^2`` beside the mean loss.
         quantity: ``loss`` or ``margin`` of the queries.
-        select: restriction to parameters, see `per_example.flatten`.
+        select: restriction to parameters, see `per_example.flatten`; for ``ekfac`` to layers all of whose parameters
+            are chosen.
         key: random parts: labels of ``fisher`` (none = empirical), starts of ``lanczos`` and ``nystrom``.
         micro: rows side by side.
-        options: the solver's settings: ``tolerance``, ``steps``, ``rank``, ``scale``; ``limit`` of ``explicit``.
+        options: the solver's settings: ``tolerance``, ``steps``, ``rank``, ``scale``; ``limit`` of ``explicit``;
+            ``labels``, ``draws``, ``fit``, ``variant`` of ``ekfac``. ``lanczos`` has converged where its relative
+            residual is at most ``tolerance``, .1 unless given.
 
     Returns:
         (n, queries) in the parameters' dtype; (n, 0) without queries.
 
     Raises:
-        InputError: no training rows; parameters or gradients that are not finite; a curvature that is not positive
+        InputError: no training rows; parameters, weights or gradients that are not finite; negative weights; variables
+            of a population; no damping and no l2 but for ``explicit``; a curvature that is not positive
             definite (with its least eigenvalue and a damping that would do); a solver that has not converged; unknown
             names.
 
@@ -91,7 +94,11 @@ def influence(
     given = dict(curvature=curvature, damping=damping, relative_damping=relative_damping, l2=l2, quantity=quantity)
     given |= dict(select=select, key=key, micro=micro, options=options)
     if solver == "ekfac":
-        return _ekfac(model, task, variables, train, queries, **given)
+        from unlearn_jax.influence.ekfac import ekfac_influence
+
+        return ekfac_influence(
+            model, task, variables, train, queries, **ekfac_settings(model, task, variables, train, **given)
+        )
     plan, amounts = prepared(model, task, variables, train, solver=solver, **given)
     many, asked, vector = len(train.weight), len(queries.weight), flatten(variables, select).vector
     if not asked:
@@ -128,8 +135,7 @@ def self_influence(
 
     Unit: score / n = the rise of the row's own loss in nats that is predicted when it is removed and the normaliser
     kept, at least 0; with ``quantity="margin"``, the predicted fall of its margin. It is the diagonal of
-    ``influence(..., train, train)``, without its other entries. Arguments and errors as in `influence`; any solver but
-    ``ekfac``.
+    ``influence(..., train, train)``, without its other entries. Arguments and errors as in `influence`.
 
     Example:
         >>> import jax, jax.numpy as jnp
@@ -142,10 +148,14 @@ def self_influence(
         >>> int(self_influence(model, classification(), variables, train, l2=0.1).argmax())  # stands alone
         3
     """
-    if solver == "ekfac":
-        raise InputError("self_influence has no solver 'ekfac': take another, or the diagonal of influence.")
     given = dict(curvature=curvature, damping=damping, relative_damping=relative_damping, l2=l2, quantity=quantity)
     given |= dict(select=select, key=key, micro=micro, options=options)
+    if solver == "ekfac":
+        from unlearn_jax.influence.ekfac import ekfac_self_influence
+
+        return ekfac_self_influence(
+            model, task, variables, train, **ekfac_settings(model, task, variables, train, **given)
+        )
     plan, amounts = prepared(model, task, variables, train, solver=solver, **given)
     parts = []
     for piece, new in pieces(train, flatten(variables, select).vector.shape[0]):
@@ -153,17 +163,3 @@ def self_influence(
         explain(plan, variables, train, train, found, amounts)
         parts.append(found.scores[0, :new])
     return jnp.concatenate(parts)
-
-
-def _ekfac(model, task, variables, train, queries, *, damping, relative_damping, l2, quantity, select, options, **rest):
-    """Influence by EK-FAC, which has its own curvature; relative damping is a share of the GGN's mean eigenvalue."""
-    from unlearn_jax.influence.ekfac import ekfac_influence
-
-    if relative_damping is not None:
-        given = dict(curvature="ggn", l2=l2, select=select, micro=rest["micro"])
-        product = operator(model, task, variables, train, **given)
-        damping = damping_of(product, relative_damping, flatten(variables, select).vector)
-    if rest["key"] is not None:
-        options = options | {"key": rest["key"]}
-    given = dict(damping=damping, l2=l2, quantity=quantity, select=select)
-    return ekfac_influence(model, task, variables, train, queries, **given, **options)

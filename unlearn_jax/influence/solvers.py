@@ -182,5 +182,6 @@ def failure(name: str, solution: Solution) -> str:
         )
     if name == "lissa" and residual[failed].max() > 1:
         return f"{said}: it diverges; give a larger scale, at least half the largest eigenvalue."
-    more = "steps" if name == "lanczos" else "steps, damping or tolerance"
-    return f"{said}: raise {more}, or compute in float64."
+    if name == "lanczos":
+        return f"{said}: that share lies outside of its eigenvectors; raise rank, steps or damping, or take cg."
+    return f"{said}: raise steps, damping or tolerance, or compute in float64."
