@@ -106,7 +106,7 @@ def _scores(problem, variables: Variables, fitted: Batch, asked: Batch, targets:
     labels = "exact" if classes and problem.num_classes <= 20 else "sampled"
     fit = ekfac_fit(model, task, variables, fitted, labels=labels, select=select)
     queries = jax.tree.map(lambda x: x[:targets], asked)
-    given = dict(fit=fit, quantity="margin", damping=0.0, relative_damping=DAMPING)
+    given = dict(fit=fit, quantity="margin", relative_damping=DAMPING)
     return np.asarray(ekfac_influence(model, task, variables, asked, queries, **given), np.float64)
 
 

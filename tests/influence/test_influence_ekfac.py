@@ -260,10 +260,16 @@ def test_rows_of_weight_zero_are_absent_and_parts_change_nothing():
 def test_relative_damping_is_a_share_of_the_mean_value():
     model, variables, train, queries = PERCEPTRON
     fit = {"head": ekfac_fit(model, TASK, variables, train, labels="exact")["head"]}
-    got = ekfac_influence(model, TASK, variables, train, queries, fit=fit, damping=0.0, relative_damping=0.1)
     shift = 0.1 * float(fit["head"].values.mean())
-    want = np.asarray(ekfac_influence(model, TASK, variables, train, queries, fit=fit, damping=shift))
-    close(got, want, 1e-6)
+    share, plain = dict(fit=fit, relative_damping=0.1, l2=0.02), dict(fit=fit, damping=shift, l2=0.02)
+    want = np.asarray(ekfac_influence(model, TASK, variables, train, queries, **plain))
+    for damping in ({}, dict(damping=0.0), dict(damping=5.0)):  # which it replaces, whatever it is
+        close(ekfac_influence(model, TASK, variables, train, queries, **share, **damping), want, 1e-6)
+    alone = ekfac_self_influence(model, TASK, variables, train, **share)
+    close(alone, np.asarray(ekfac_self_influence(model, TASK, variables, train, **plain)), 1e-6)
+    tree = {"head": variables["params"]["head"]}
+    solved = [ekfac_product(fit, tree, **{k: v for k, v in how.items() if k != "fit"}) for how in (share, plain)]
+    close(solved[0]["head"]["kernel"], np.asarray(solved[1]["head"]["kernel"]), 1e-6)
 
 
 def test_vmap_over_members_equals_each_member():

@@ -1,12 +1,14 @@
 """Influence under KFAC and EK-FAC curvature [George et al., 2018, arXiv 1806.03884; Grosse et al., 2023, 2308.03296].
 
 The Hessian of the mean loss is replaced by a block for each dense or convolutional layer, with known eigenvectors, so
-that inverting it costs nothing; `kronecker` says how the blocks are made. With C a layer's block and ``d = damping +
-relative_damping x mean eigenvalue of C``, a score is a sum over layers of ``g_q . (C + l2 I + d I)^-1 g_i``. Parameters
-of no tapped layer (embeddings, norms) are taken as fixed and add no influence; `taps.untapped` lists them.
+that inverting it costs nothing; `kfac` says how the blocks are made. With C a layer's block and d the damping, or
+where it is relative ``relative_damping x mean eigenvalue of C``, a score is a sum over layers of
+``g_q . (C + l2 I + d I)^-1 g_i``. Parameters of no tapped layer (embeddings, norms) are taken as fixed and add no
+influence; `taps.untapped` lists them.
 
-Differences from Grosse et al.: damping is absolute, relative or both (theirs is ``damping=0, relative_damping=0.1``),
-the weight decay is in the curvature, and queries keep their full gradients instead of low-rank ones.
+Differences from Grosse et al.: damping is absolute unless it is asked to be relative (theirs is
+``relative_damping=0.1``), the weight decay is in the curvature, and queries keep their full gradients instead of
+low-rank ones.
 """
 
 from __future__ import annotations
@@ -47,7 +49,7 @@ def ekfac_influence(
     fit: dict[str, Kronecker] | None = None,
     damping: float = DAMPING,
     l2: float = 0.0,
-    relative_damping: float = 0.0,
+    relative_damping: float | None = None,
     quantity: str = "loss",
     labels: str = "sampled",
     draws: int = 1,
@@ -73,7 +75,7 @@ def ekfac_influence(
         fit: of `ekfac_fit`, made before; ``labels``, ``draws``, ``key``, ``select`` and ``variant`` then play no part.
         damping: added to every eigenvalue.
         l2: the weight decay l2 of the objective ``mean loss + l2/2 |w|^2``, added likewise.
-        relative_damping: share of each layer's mean eigenvalue that is added, too.
+        relative_damping: share of each layer's mean eigenvalue (without l2) that is added instead of ``damping``.
         quantity: ``loss`` or ``margin`` of the queries.
         labels: see `ekfac_fit`, as for ``draws``, ``key``, ``select`` and ``variant``.
         micro: examples side by side.
@@ -112,7 +114,7 @@ def ekfac_self_influence(
     fit: dict[str, Kronecker] | None = None,
     damping: float = DAMPING,
     l2: float = 0.0,
-    relative_damping: float = 0.0,
+    relative_damping: float | None = None,
     quantity: str = "loss",
     labels: str = "sampled",
     draws: int = 1,
