@@ -20,6 +20,7 @@ import jax
 import jax.numpy as jnp
 
 from unlearn_jax.errors import InputError, choose
+from unlearn_jax.influence.checks import check_targets
 from unlearn_jax.influence.kfac import ekfac_fit, mapped
 from unlearn_jax.influence.kronecker import (
     DAMPING,
@@ -33,6 +34,7 @@ from unlearn_jax.influence.kronecker import (
     solve,
 )
 from unlearn_jax.influence.per_example import MICRO
+from unlearn_jax.influence.score_checks import pieces
 from unlearn_jax.influence.taps import Factors, layer_factors, layer_gradients
 from unlearn_jax.types import Array, Batch, Model, Task, Variables
 
@@ -60,17 +62,18 @@ def ekfac_influence(
 ) -> Array:
     """Influence of every training example on every query, (n, q).
 
-    Unit: positive = training on the example helped the query. ``score / n`` (n the sum of the training weights) is the
-    predicted rise of the query's loss, in nats, when the example is removed and the normaliser n stays; with
-    ``quantity="margin"``, the predicted fall of its margin. An example of weight w scores w times what it would, so an
-    absent one 0. The queries' weights play no part. Holds q x P numbers, and for layers with T > 1 micro x I x O. Works
+    Unit: positive = training on the example helped the query. ``score / n`` (n the number of examples that the blocks
+    are of, whatever their weights) is the predicted rise of the query's loss, in nats, when the example is removed and
+    the normaliser n stays; with ``quantity="margin"``, the predicted fall of its margin. An example of weight w counts
+    w times: it scores w times what it would, so an absent one 0. The queries' weights play no part. Queries are solved
+    for as many at a time as keep queries x P below 2^25 numbers; for layers with T > 1 micro x I x O come on top. Works
     under jit and under vmap over members, where values go unchecked.
 
     Args:
         model: a Linen model.
         task: its task.
         variables: one member's.
-        train: n examples.
+        train: n examples, weight 0 = absent.
         queries: q examples.
         fit: of `ekfac_fit`, made before; ``labels``, ``draws``, ``key``, ``select`` and ``variant`` then play no part.
         damping: added to every eigenvalue.
@@ -81,7 +84,7 @@ def ekfac_influence(
         micro: examples side by side.
 
     Raises:
-        InputError: as `ekfac_fit`; a singular block without damping; scores that are not finite.
+        InputError: as `ekfac_fit`, of the queries too; a singular block without damping; scores that are not finite.
 
     Example:
         >>> import jax, jax.numpy as jnp
@@ -95,14 +98,19 @@ def ekfac_influence(
         >>> scores.shape, bool((jnp.diag(scores) > 0).all())  # each example helps itself
         ((3, 3), True)
     """
-    check_rows(train, draws, micro)
     choose("quantity", quantity, QUANTITIES)
+    check_targets(model, variables, train, "train")
+    check_rows(train, draws, micro)
+    check_targets(model, variables, queries, "queries")
     if len(queries.weight) == 0:
         return jnp.zeros((len(train.weight), 0), jax.tree.leaves(variables["params"])[0].dtype)
     how = dict(labels=labels, draws=draws, key=key, select=select, variant=variant, micro=micro)
     fit = ekfac_fit(model, task, variables, train, **how) if fit is None else fit
     shift = checked_shift(damping, l2, relative_damping)
-    return checked(*_pair_program(model, task, quantity, micro)(variables, train, queries, fit, shift))
+    program, found = _pair_program(model, task, quantity, micro), []
+    for piece, new in pieces(queries, sum(block.values.size for block in fit.values())):
+        found.append(checked(*program(variables, train, piece, fit, shift))[:, :new])
+    return found[0] if len(found) == 1 else jnp.concatenate(found, axis=1)
 
 
 def ekfac_self_influence(
@@ -140,8 +148,9 @@ def ekfac_self_influence(
         >>> bool((ekfac_self_influence(model, classification(), variables, train, labels="empirical") > 0).all())
         True
     """
-    check_rows(train, draws, micro)
     choose("quantity", quantity, QUANTITIES)
+    check_targets(model, variables, train, "train")
+    check_rows(train, draws, micro)
     how = dict(labels=labels, draws=draws, key=key, select=select, variant=variant, micro=micro)
     fit = ekfac_fit(model, task, variables, train, **how) if fit is None else fit
     shift = checked_shift(damping, l2, relative_damping)
