@@ -87,6 +87,14 @@ def test_absent_rows_score_nothing_where_there_is_no_curvature(name):
     assert not many[ROWS:].any() and few.any()
 
 
+def test_normalise_is_a_name_or_yes():
+    want = np.asarray(PLAIN["cosine"](TRAIN))
+    for normalise in ("cosine", True):
+        np.testing.assert_array_equal(gram(*GIVEN, TRAIN, QUERIES, normalise=normalise), want)
+    with pytest.raises(InputError, match="unknown normalise 'sine'"):
+        gram(*GIVEN, TRAIN, QUERIES, normalise="sine")
+
+
 def test_a_row_of_weight_two_is_two_rows():
     twice = TRAIN._replace(weight=jnp.ones(ROWS).at[0].set(2.0))
     again = batch_of(np.concatenate([X[:ROWS], X[:1]]), np.concatenate([Y[:ROWS], Y[:1]]))
