@@ -7,8 +7,6 @@ models: what deleting the target alone can be expected to leave, before anything
 
 from __future__ import annotations
 
-import functools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -114,10 +112,4 @@ def _scores(problem, variables: Variables, fitted: Batch, asked: Batch, targets:
 def _last(model, variables: Variables, batch: Batch):
     """Predicate of the last layer that can be tapped: the head or, where that is the embedding, the one before."""
     found = tappable(model, variables, batch)
-    return _only(found[-1]) if found else None
-
-
-@functools.lru_cache(maxsize=16)
-def _only(name: str):
-    """Predicate of one layer, the same function each time: programs are kept by it."""
-    return lambda other: other == name
+    return (lambda name: name == found[-1]) if found else None
