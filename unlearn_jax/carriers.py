@@ -7,8 +7,6 @@ models: what deleting the target alone can be expected to leave, before anything
 
 from __future__ import annotations
 
-import functools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -106,17 +104,12 @@ def _scores(problem, variables: Variables, fitted: Batch, asked: Batch, targets:
     labels = "exact" if classes and problem.num_classes <= 20 else "sampled"
     fit = ekfac_fit(model, task, variables, fitted, labels=labels, select=select)
     queries = jax.tree.map(lambda x: x[:targets], asked)
-    given = dict(fit=fit, quantity="margin", damping=0.0, relative_damping=DAMPING)
-    return np.asarray(ekfac_influence(model, task, variables, asked, queries, **given), np.float64)
+    given = dict(fit=fit, quantity="margin", relative_damping=DAMPING)
+    scores = np.asarray(ekfac_influence(model, task, variables, asked, queries, **given), np.float64)
+    return scores * float(np.mean(fitted.weight))  # n of the rows that are trained on, not of absent ones beside them
 
 
 def _last(model, variables: Variables, batch: Batch):
     """Predicate of the last layer that can be tapped: the head or, where that is the embedding, the one before."""
     found = tappable(model, variables, batch)
-    return _only(found[-1]) if found else None
-
-
-@functools.lru_cache(maxsize=16)
-def _only(name: str):
-    """Predicate of one layer, the same function each time: programs are kept by it."""
-    return lambda other: other == name
+    return (lambda name: name == found[-1]) if found else None

@@ -313,7 +313,17 @@ def test_memorization_is_told_of_every_example_beside_its_self_influence(study, 
             known = memorization(subsets.own_correct, subsets.masks)
             np.testing.assert_allclose(mine["memorization"], known.value)
             value = spearman(mine["score"], mine["memorization"])
-            np.testing.assert_allclose(figures[track, "", name, "memorization_correlation"]["value"], value)
+            told = figures[track, "", name, "memorization_correlation"]
+            np.testing.assert_allclose(told["value"], value)
+            clusters = CLUSTERS + np.arange(len(mine["score"]))  # draws follow the order of the numbers
+            for g, cluster in enumerate(ground.clusters):
+                clusters[cluster] = g
+            assert len(np.unique(clusters)) == len(clusters) - CLUSTERS * COPIES
+            drawn = bootstrap_interval(
+                lambda a, b: spearman(a.ravel(), b.ravel()), mine["score"][None], mine["memorization"][None],
+                clusters=clusters, roles=("one", "one"), method="percentile", resamples=40, seed=CONFIG.seed,
+            )  # fmt: skip
+            np.testing.assert_allclose([told["ci_low"], told["ci_high"]], [drawn.low, drawn.high])
     given = (made.model, made.task, made.members[0], made.train)
     with toy.quick_programs():
         own = self_influence(*given, **made.solving)

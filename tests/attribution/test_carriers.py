@@ -57,7 +57,7 @@ def by_hand(setup, level, variables, request=0, select=None):
     for target in rows.forget:
         mine = rows.similar[cluster[rows.similar] == cluster[target]]
         given = (problem.model, problem.task, variables, batch(np.r_[target, mine]), batch(np.r_[target]))
-        how = {"quantity": "margin", "damping": 0.0, "relative_damping": 0.1}
+        how = {"quantity": "margin", "relative_damping": 0.1}
         scores = np.asarray(ekfac_influence(*given, fit=fit, **how))
         own.append(scores[0, 0])
         similar.append(scores[1:, 0].sum())

@@ -247,11 +247,13 @@ def test_rows_of_weight_zero_are_absent_and_parts_change_nothing():
     keep = np.arange(14) % 3 > 0
     some = train._replace(weight=jnp.asarray(keep.astype(np.float32)))
     few = jax.tree.map(lambda x: x[keep], train)
-    got = np.asarray(ekfac_influence(model, TASK, variables, some, queries, labels="exact", micro=4))
-    want = np.asarray(ekfac_influence(model, TASK, variables, few, queries, labels="exact"))
-    close(got[keep], want, 1e-5)
+    how = dict(labels="exact", damping=0.01)  # n, which counts all rows, times the damping is what stays the same
+    got = np.asarray(ekfac_influence(model, TASK, variables, some, queries, micro=4, **how))
+    how |= dict(damping=0.01 * 14 / keep.sum())
+    want = np.asarray(ekfac_influence(model, TASK, variables, few, queries, **how))
+    close(got[keep] / 14, want / keep.sum(), 1e-5)
     assert not got[~keep].any()
-    alone = ekfac_self_influence(model, TASK, variables, some, labels="exact", micro=4)
+    alone = ekfac_self_influence(model, TASK, variables, some, labels="exact", damping=0.01, micro=4)
     close(alone[:4], np.diag(got[:4]), 1e-5)
     drawn = [ekfac_fit(model, TASK, variables, train, variant="kfac", micro=micro)["head"].values for micro in (4, 99)]
     close(drawn[0], np.asarray(drawn[1]), 1e-4)  # the same labels
@@ -260,10 +262,16 @@ def test_rows_of_weight_zero_are_absent_and_parts_change_nothing():
 def test_relative_damping_is_a_share_of_the_mean_value():
     model, variables, train, queries = PERCEPTRON
     fit = {"head": ekfac_fit(model, TASK, variables, train, labels="exact")["head"]}
-    got = ekfac_influence(model, TASK, variables, train, queries, fit=fit, damping=0.0, relative_damping=0.1)
     shift = 0.1 * float(fit["head"].values.mean())
-    want = np.asarray(ekfac_influence(model, TASK, variables, train, queries, fit=fit, damping=shift))
-    close(got, want, 1e-6)
+    share, plain = dict(fit=fit, relative_damping=0.1, l2=0.02), dict(fit=fit, damping=shift, l2=0.02)
+    want = np.asarray(ekfac_influence(model, TASK, variables, train, queries, **plain))
+    for damping in ({}, dict(damping=0.0), dict(damping=5.0)):  # which it replaces, whatever it is
+        close(ekfac_influence(model, TASK, variables, train, queries, **share, **damping), want, 1e-6)
+    alone = ekfac_self_influence(model, TASK, variables, train, **share)
+    close(alone, np.asarray(ekfac_self_influence(model, TASK, variables, train, **plain)), 1e-6)
+    tree = {"head": variables["params"]["head"]}
+    solved = [ekfac_product(fit, tree, **{k: v for k, v in how.items() if k != "fit"}) for how in (share, plain)]
+    close(solved[0]["head"]["kernel"], np.asarray(solved[1]["head"]["kernel"]), 1e-6)
 
 
 def test_vmap_over_members_equals_each_member():

@@ -293,6 +293,9 @@ def test_lds_of_queries_and_members_that_say_nothing():
     assert lds(scores, masks, outputs).per_query[2] > 0.5
     outputs[4, 1] = np.nan
     assert lds(scores, masks, outputs).members == 19
+    more, silent = np.c_[scores, np.full(6, np.nan)], np.c_[outputs, np.full(20, np.nan)]
+    assert lds(more, masks, silent)[:5] == lds(scores, masks, outputs)[:5]  # a query of no model takes none with it
+    assert lds(more, masks, silent)[6:] == (2, 19) and np.isnan(lds(more, masks, silent).per_query[3])
     nothing = lds(scores, masks, np.ones((20, 3)))
     assert np.isnan(nothing.value) and np.isnan(nothing.ci_low) and nothing.excluded == 3
     assert np.isnan(lds(scores[:, 1:], masks[:3], outputs[:3, 1:]).ci_low)
@@ -404,6 +407,8 @@ IN, OUT = np.array([[1, 0], [0, 1], [1, 1], [0, 0]]), np.ones((4, 3))
         (lambda: lds(np.full((2, 3), np.nan), IN, OUT), "drop those"),
         (lambda: lds(np.ones((2, 3)), IN * np.nan, OUT), "than 0 and 1"),
         (lambda: lds(np.ones((2, 3)), IN[:2], OUT[:2]), "three or more"),
+        (lambda: lds(np.ones((2, 3)), IN, OUT, clusters=np.arange(2)), r"clusters are \(2,\) for 3 queries"),
+        (lambda: lds(np.ones((2, 3)), IN, OUT, clusters=np.arange(4)), r"clusters are \(4,\) for 3 queries"),
         (lambda: lds(np.ones((2, 3)), IN, OUT * np.nan), "diverged"),
     ],
 )  # fmt: skip

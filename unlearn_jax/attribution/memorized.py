@@ -18,7 +18,8 @@ def memorized_rows(track: Track, ground: Ground, seed: int) -> tuple[list[dict],
 
     Returns:
         Rows with ``memorization`` (share right with it less without, of all subsets), its standard error and
-        ``score`` by estimator (influence, ekfac, gradient: the squared norm); and summary rows.
+        ``score`` by estimator (influence, ekfac, gradient: the squared norm); and summary rows, whose intervals are
+        over examples, a target and its copies drawn together. Noise of the subsets and of the ensemble is not in them.
     """
     found = memorization(track.subsets.own_correct, track.subsets.masks)
     own = {
@@ -34,6 +35,7 @@ def memorized_rows(track: Track, ground: Ground, seed: int) -> tuple[list[dict],
     targets = np.isin(np.arange(len(ground.train)), ground.targets)
     rows, told = [], []
     known = np.isfinite(found.value)
+    numbers = _numbers(ground)
     for name, of in own.items():
         score = np.mean([np.asarray(of(member), np.float64) for member in track.members[:ASKED]], axis=0)
         for i in np.flatnonzero(known):
@@ -45,10 +47,18 @@ def memorized_rows(track: Track, ground: Ground, seed: int) -> tuple[list[dict],
         figure = lambda a, b: spearman(a.ravel(), b.ravel())
         pair = (score[known][None], found.value[known][None])
         interval = bootstrap_interval(
-            figure, *pair, roles=("one", "one"), method="percentile", resamples=300, seed=seed
+            figure, *pair, clusters=numbers[known], roles=("one", "one"), method="percentile", resamples=300, seed=seed
         )
         keys = {"track": track.name, "removed": "", "estimator": name, "metric": "memorization_correlation"}
         told.append(
             keys | {"value": interval.value, "ci_low": interval.low, "ci_high": interval.high, "n": int(known.sum())}
         )
     return rows, told
+
+
+def _numbers(ground: Ground) -> np.ndarray:
+    """(n,) cluster of each training example; one outside of all clusters is its own."""
+    numbers = len(ground.clusters) + np.arange(len(ground.train))
+    for number, cluster in enumerate(ground.clusters):
+        numbers[cluster] = number
+    return numbers

@@ -1,4 +1,8 @@
-"""What an attribution study records: tables of plain rows, each figure with an interval where it is a summary."""
+"""What an attribution study records: tables of plain rows, each figure with an interval where it is a summary.
+
+Intervals are over clusters alone (``lds``: over the subsets' models and the queries). The ensemble that scores are the
+mean of, and on the network track the models behind the truth, are taken as they are: their noise is not in them.
+"""
 
 from __future__ import annotations
 

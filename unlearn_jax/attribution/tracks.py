@@ -174,7 +174,7 @@ def network_track(config: AttributionConfig, ground: Ground, watch: Watch = SILE
     damping = {"damping": config.damping} if config.damping else {"relative_damping": RELATIVE}
     given = {"curvature": "ggn", "l2": 0.0, **damping}
     solving, stepping = given | solver(EXPLICIT), given | solver(GROUPED)
-    damped = {"l2": 0.0, "damping": 0.0, **damping}  # which EK-FAC would add up
+    damped = {"l2": 0.0, **damping}
     kernel = {"lam": n * config.damping, "relative": 0.0} if config.damping else {"relative": RELATIVE}
     accuracy = float(told(whole, queries).correct[:, ground.asked < 0].mean())
     return Track(

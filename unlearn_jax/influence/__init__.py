@@ -7,6 +7,7 @@ its members' or, better for near-duplicates, one Newton step with the group's ow
 (`group_influence`).
 """
 
+from unlearn_jax.influence.checks import check_targets
 from unlearn_jax.influence.curvature import (
     block,
     dense,
@@ -78,6 +79,7 @@ __all__ = [
     "batch_of",
     "block",
     "cg",
+    "check_targets",
     "copies_pull",
     "cosine",
     "damping_of",

@@ -1,12 +1,14 @@
 """Influence under KFAC and EK-FAC curvature [George et al., 2018, arXiv 1806.03884; Grosse et al., 2023, 2308.03296].
 
 The Hessian of the mean loss is replaced by a block for each dense or convolutional layer, with known eigenvectors, so
-that inverting it costs nothing; `kronecker` says how the blocks are made. With C a layer's block and ``d = damping +
-relative_damping x mean eigenvalue of C``, a score is a sum over layers of ``g_q . (C + l2 I + d I)^-1 g_i``. Parameters
-of no tapped layer (embeddings, norms) are taken as fixed and add no influence; `taps.untapped` lists them.
+that inverting it costs nothing; `kfac` says how the blocks are made. With C a layer's block and d the damping, or
+where it is relative ``relative_damping x mean eigenvalue of C``, a score is a sum over layers of
+``g_q . (C + l2 I + d I)^-1 g_i``. Parameters of no tapped layer (embeddings, norms) are taken as fixed and add no
+influence; `taps.untapped` lists them.
 
-Differences from Grosse et al.: damping is absolute, relative or both (theirs is ``damping=0, relative_damping=0.1``),
-the weight decay is in the curvature, and queries keep their full gradients instead of low-rank ones.
+Differences from Grosse et al.: damping is absolute unless it is asked to be relative (theirs is
+``relative_damping=0.1``), the weight decay is in the curvature, and queries keep their full gradients instead of
+low-rank ones.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ import jax
 import jax.numpy as jnp
 
 from unlearn_jax.errors import InputError, choose
+from unlearn_jax.influence.checks import check_targets
 from unlearn_jax.influence.kfac import ekfac_fit, mapped
 from unlearn_jax.influence.kronecker import (
     DAMPING,
@@ -31,6 +34,7 @@ from unlearn_jax.influence.kronecker import (
     solve,
 )
 from unlearn_jax.influence.per_example import MICRO
+from unlearn_jax.influence.score_checks import pieces
 from unlearn_jax.influence.taps import Factors, layer_factors, layer_gradients
 from unlearn_jax.types import Array, Batch, Model, Task, Variables
 
@@ -47,7 +51,7 @@ def ekfac_influence(
     fit: dict[str, Kronecker] | None = None,
     damping: float = DAMPING,
     l2: float = 0.0,
-    relative_damping: float = 0.0,
+    relative_damping: float | None = None,
     quantity: str = "loss",
     labels: str = "sampled",
     draws: int = 1,
@@ -58,28 +62,29 @@ def ekfac_influence(
 ) -> Array:
     """Influence of every training example on every query, (n, q).
 
-    Unit: positive = training on the example helped the query. ``score / n`` (n the sum of the training weights) is the
-    predicted rise of the query's loss, in nats, when the example is removed and the normaliser n stays; with
-    ``quantity="margin"``, the predicted fall of its margin. An example of weight w scores w times what it would, so an
-    absent one 0. The queries' weights play no part. Holds q x P numbers, and for layers with T > 1 micro x I x O. Works
+    Unit: positive = training on the example helped the query. ``score / n`` (n the number of examples that the blocks
+    are of, whatever their weights) is the predicted rise of the query's loss, in nats, when the example is removed and
+    the normaliser n stays; with ``quantity="margin"``, the predicted fall of its margin. An example of weight w counts
+    w times: it scores w times what it would, so an absent one 0. The queries' weights play no part. Queries are solved
+    for as many at a time as keep queries x P below 2^25 numbers; for layers with T > 1 micro x I x O come on top. Works
     under jit and under vmap over members, where values go unchecked.
 
     Args:
         model: a Linen model.
         task: its task.
         variables: one member's.
-        train: n examples.
+        train: n examples, weight 0 = absent.
         queries: q examples.
         fit: of `ekfac_fit`, made before; ``labels``, ``draws``, ``key``, ``select`` and ``variant`` then play no part.
         damping: added to every eigenvalue.
         l2: the weight decay l2 of the objective ``mean loss + l2/2 |w|^2``, added likewise.
-        relative_damping: share of each layer's mean eigenvalue that is added, too.
+        relative_damping: share of each layer's mean eigenvalue (without l2) that is added instead of ``damping``.
         quantity: ``loss`` or ``margin`` of the queries.
         labels: see `ekfac_fit`, as for ``draws``, ``key``, ``select`` and ``variant``.
         micro: examples side by side.
 
     Raises:
-        InputError: as `ekfac_fit`; a singular block without damping; scores that are not finite.
+        InputError: as `ekfac_fit`, of the queries too; a singular block without damping; scores that are not finite.
 
     Example:
         >>> import jax, jax.numpy as jnp
@@ -93,14 +98,19 @@ def ekfac_influence(
         >>> scores.shape, bool((jnp.diag(scores) > 0).all())  # each example helps itself
         ((3, 3), True)
     """
-    check_rows(train, draws, micro)
     choose("quantity", quantity, QUANTITIES)
+    check_targets(model, variables, train, "train")
+    check_rows(train, draws, micro)
+    check_targets(model, variables, queries, "queries")
     if len(queries.weight) == 0:
         return jnp.zeros((len(train.weight), 0), jax.tree.leaves(variables["params"])[0].dtype)
     how = dict(labels=labels, draws=draws, key=key, select=select, variant=variant, micro=micro)
     fit = ekfac_fit(model, task, variables, train, **how) if fit is None else fit
     shift = checked_shift(damping, l2, relative_damping)
-    return checked(*_pair_program(model, task, quantity, micro)(variables, train, queries, fit, shift))
+    program, found = _pair_program(model, task, quantity, micro), []
+    for piece, new in pieces(queries, sum(block.values.size for block in fit.values())):
+        found.append(checked(*program(variables, train, piece, fit, shift))[:, :new])
+    return found[0] if len(found) == 1 else jnp.concatenate(found, axis=1)
 
 
 def ekfac_self_influence(
@@ -112,7 +122,7 @@ def ekfac_self_influence(
     fit: dict[str, Kronecker] | None = None,
     damping: float = DAMPING,
     l2: float = 0.0,
-    relative_damping: float = 0.0,
+    relative_damping: float | None = None,
     quantity: str = "loss",
     labels: str = "sampled",
     draws: int = 1,
@@ -138,8 +148,9 @@ def ekfac_self_influence(
         >>> bool((ekfac_self_influence(model, classification(), variables, train, labels="empirical") > 0).all())
         True
     """
-    check_rows(train, draws, micro)
     choose("quantity", quantity, QUANTITIES)
+    check_targets(model, variables, train, "train")
+    check_rows(train, draws, micro)
     how = dict(labels=labels, draws=draws, key=key, select=select, variant=variant, micro=micro)
     fit = ekfac_fit(model, task, variables, train, **how) if fit is None else fit
     shift = checked_shift(damping, l2, relative_damping)

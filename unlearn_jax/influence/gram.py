@@ -17,6 +17,7 @@ import jax.numpy as jnp
 
 from unlearn_jax.errors import choose
 from unlearn_jax.influence import pieces
+from unlearn_jax.influence.checks import check_targets
 from unlearn_jax.influence.per_example import MICRO
 from unlearn_jax.types import Array, Batch, Model, Task, Variables
 
@@ -55,7 +56,8 @@ def _gram_program(model, task, quantity, select, exact, cosine, block, micro):
         layout = pieces.layout_of(model, variables, train, select, exact)
         kinds = dict(quantities=("loss", quantity), cosine=cosine, block=block, micro=micro)
         found = gram_matrix(model, task, variables, train, queries, layout, **kinds)
-        return -found if quantity == "margin" else found
+        weight = (train.weight > 0 if cosine else train.weight).astype(found.dtype)  # no gradient's scale, in a cosine
+        return (-found if quantity == "margin" else found) * weight[:, None]
 
     return jax.jit(run)
 
@@ -98,19 +100,20 @@ def gram(
         model: any model; layers that cannot be tapped (NNX, used twice, grouped) go by per-example gradients.
         task: its task.
         variables: one member's.
-        train: n rows; the weight plays no part.
+        train: n rows. A row's score is multiplied by its weight (a cosine is not): rows of weight 0 are absent and
+            score 0; n counts them all.
         queries: q rows; the weight plays no part. None of them: the result is (n, 0).
         quantity: of the queries, ``loss`` or ``margin``; of the train rows it is the loss.
-        select: predicate of a leaf's path, see `flatten`; none = all parameters. Give the same function each time:
-            it is part of what a compiled program is kept by.
+        select: predicate of a leaf's path, see `flatten`; none = all parameters.
         exact: also the parameters that no layer's factors cover (embeddings, norms), which takes their per-example
             gradients; without, an approximation by the tapped layers alone.
-        normalise: ``"cosine"`` divides by both norms (no unit; 0 where a gradient is 0).
+        normalise: ``"cosine"``, or True, divides by both norms (no unit; 0 where a gradient is 0).
         block: rows of either side at once; none = as many as fit into 256 MiB a side, at most 512.
         micro: examples differentiated side by side.
 
     Raises:
-        InputError: no train rows, lengths that differ, gradients that are not finite, unknown names.
+        InputError: no train rows, lengths that differ, labels that the model does not have, weights below 0, gradients
+            that are not finite, unknown names.
 
     Source: Charpiat et al., 2019 (arXiv 2102.05262); ghost inner products as in Wang et al., 2024 (arXiv 2406.11011).
 
@@ -126,10 +129,14 @@ def gram(
     """
     pieces.check_sets(train, queries)
     choose("quantity", quantity, SCORED)
-    cosine = bool(normalise) and choose("normalise", normalise, ("cosine",)) == "cosine"
+    if normalise not in (False, True):
+        choose("normalise", normalise, ("cosine",))
+    check_targets(model, variables, train, "train")
+    check_targets(model, variables, queries, "queries")
     if len(queries.weight) == 0:
         return jnp.zeros((len(train.weight), 0), pieces.score_dtype(variables))
-    run = _gram_program(model, task, quantity, select, exact, cosine, block, micro)
+    select = pieces.leaves_by(variables, select)
+    run = _gram_program(model, task, quantity, select, exact, bool(normalise), block, micro)
     return pieces.finite(run(variables, train, queries))
 
 
@@ -165,7 +172,7 @@ def gradient_norms(
 ) -> Array:
     """Norms of examples' gradients (n,), without the gradients of tapped layers; settings and errors as in `gram`.
 
-    The square is an example's own score in `gram`.
+    The square is the own score in `gram` of an example of weight 1; here weights play no part.
 
     Example:
         >>> from unlearn_jax.influence.per_example import batch_of
@@ -179,4 +186,6 @@ def gradient_norms(
     """
     pieces.check_sets(batch)
     choose("quantity", quantity, SCORED)
+    check_targets(model, variables, batch, "batch")
+    select = pieces.leaves_by(variables, select)
     return pieces.finite(_norm_program(model, task, quantity, select, exact, block, micro)(variables, batch))

@@ -28,8 +28,10 @@ import numpy as np
 from jax import lax
 
 from unlearn_jax.errors import InputError, choose
+from unlearn_jax.influence.checks import check_targets
 from unlearn_jax.influence.kronecker import Kronecker, check_rows, rotated, traced
 from unlearn_jax.influence.per_example import MICRO
+from unlearn_jax.influence.pieces import layers_by
 from unlearn_jax.influence.taps import Factors, layer_factors, layer_gradients
 from unlearn_jax.tasks import answer_tokens
 from unlearn_jax.trees import tree_add, wide
@@ -63,14 +65,15 @@ def ekfac_fit(
     """Curvature blocks of every tapped layer by the layer's path: approximations of the mean loss's Hessian.
 
     Two passes over the examples, ``micro`` of them at a time: the n x P gradients never coexist. Works under jit and
-    under vmap over members, where values go unchecked. Compiled programs are kept by model, task and settings, so give
-    the same ``select`` function each time.
+    under vmap over members, where values go unchecked. The mean is over n, the number of examples: with C_i of one,
+    blocks are of ``(1 / n) sum_i w_i C_i``, as in `influence`.
 
     Args:
         model: a Linen model.
         task: its task, of (B, K) logits or of (B, T, V) logits and (B, T) targets; its loss is a cross-entropy.
         variables: one member's.
-        train: n examples; those of weight 0 are absent, others count by their weight.
+        train: n examples; one of weight w counts w times, one of weight 0 is absent, and n is their number all the
+            same.
         labels: whose labels the slopes are for. ``sampled``: drawn from the model (the true Fisher matrix, with noise);
             ``exact``: all K classes by their probability (no noise; (B, K) logits only; K passes);
             ``empirical``: the data's.
@@ -82,7 +85,7 @@ def ekfac_fit(
 
     Raises:
         InputError: unknown names, no examples, no layer to tap, gradients that are not finite, labels that do not go
-            with the logits.
+            with the logits or that the model does not have, weights below 0.
 
     Example:
         >>> import jax, jax.numpy as jnp
@@ -98,7 +101,9 @@ def ekfac_fit(
     """
     choose("labels", labels, LABELS)
     choose("variant", variant, VARIANTS)
+    check_targets(model, variables, train, "train")
     check_rows(train, draws, micro)
+    select = layers_by(variables, select)
     program = fit_program(model, task, labels, draws if labels == "sampled" else 1, select, variant, micro)
     fit, largest = program(variables, train, jax.random.key(0) if key is None else key)
     if not traced(largest) and not np.isfinite([float(value) for value in largest.values()]).all():
@@ -144,10 +149,10 @@ def fit_program(model, task, labels, draws, select, variant, micro):
         rows = Rows(train, targets, scales * jnp.sqrt(weight)[:, None])
         factors = lambda part, live: _factors(model, task, variables, part, live, select)
         moments = _summed(lambda part, live: _moments(*factors(part, live), part.batch, live), rows, micro)
-        found = {name: _block(*moment, weight.sum()) for name, moment in moments.items()}
+        found = {name: _block(*moment, len(weight)) for name, moment in moments.items()}
         if variant == "ekfac":
             squares = _summed(lambda part, live: _squares(*factors(part, live), found), rows, micro)
-            found = {name: block._replace(values=squares[name] / weight.sum()) for name, block in found.items()}
+            found = {name: block._replace(values=squares[name] / len(weight)) for name, block in found.items()}
         return found, {name: block.values.max() for name, block in found.items()}
 
     def precise(*inputs):
@@ -214,8 +219,8 @@ def _moments(inputs, slopes, batch: Batch, live: Array) -> dict[str, tuple[Array
     return found
 
 
-def _block(a: Array, s: Array, positions: Array, total: Array) -> Kronecker:
-    """KFAC's block of sums of a a' over positions and of s s' over examples."""
+def _block(a: Array, s: Array, positions: Array, total: int) -> Kronecker:
+    """KFAC's block of weighted sums of a a' over positions and of s s' over examples, of which there are ``total``."""
     bases = [jnp.linalg.eigh(a / positions), jnp.linalg.eigh(s / total)]
     noise = [jnp.finfo(a.dtype).eps * len(values) for values, _ in bases]
     left, right = (jnp.where(v <= e * v.max(), jnp.zeros_like(v), v) for (v, _), e in zip(bases, noise))

@@ -27,7 +27,7 @@ class Kronecker(NamedTuple):
 
 
 def ekfac_product(
-    fit: dict[str, Kronecker], tree: PyTree, *, damping=DAMPING, l2=0.0, relative_damping=0.0, path: str = ""
+    fit: dict[str, Kronecker], tree: PyTree, *, damping=DAMPING, l2=0.0, relative_damping=None, path: str = ""
 ) -> PyTree:
     """Inverse curvature times a vector, ``(F + l2 I + d I)^-1 v``, layer by layer.
 
@@ -94,13 +94,13 @@ def check_rows(train: Batch, draws: int, micro: int) -> None:
 
 
 def checked_shift(damping, l2, relative_damping) -> tuple:
-    """What is added to all values, and the share of their mean that is; checked."""
-    shift = (damping + l2, relative_damping)
-    if not traced((damping, l2, relative_damping)) and not all(np.min(x) >= 0 for x in (damping, l2, relative_damping)):
+    """What is added to all values, and the share of their mean that is, which stands in for damping; checked."""
+    given = (damping, l2) if relative_damping is None else (damping, l2, relative_damping)
+    if not traced(given) and not all(np.min(x) >= 0 for x in given):
         raise InputError(
             f"damping is {damping}, l2 {l2}, relative_damping {relative_damping}: give numbers of at least 0."
         )
-    return shift
+    return (damping + l2, 0.0) if relative_damping is None else (l2, relative_damping)
 
 
 def floors(block: Kronecker, shift: tuple) -> Array:

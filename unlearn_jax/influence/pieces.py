@@ -5,6 +5,7 @@ What `gram`, `tracin`, `projection` and `trak` share, with their checks of what 
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 from typing import NamedTuple
@@ -44,6 +45,23 @@ class Pieces(NamedTuple):
 
     factors: dict[str, Factors]
     rest: Array  # (n, R)
+
+
+def leaves_by(variables: Variables, select: Callable[[str], bool] | None) -> Callable[[str], bool] | None:
+    """A predicate of leaves' paths like ``select``, the same function for the same leaves: programs are kept by it."""
+    return None if select is None else _among(tuple(name for name in untapped(variables, {}) if select(name)))
+
+
+def layers_by(variables: Variables, select: Callable[[str], bool] | None) -> Callable[[str], bool] | None:
+    """The same of layers' paths, which are those of their leaves without the last part."""
+    names = dict.fromkeys(name.rpartition("/")[0] for name in untapped(variables, {}))
+    return None if select is None else _among(tuple(name for name in names if select(name)))
+
+
+@functools.lru_cache(maxsize=256)
+def _among(names: tuple[str, ...]) -> Callable[[str], bool]:
+    """Predicate of being one of the names."""
+    return frozenset(names).__contains__
 
 
 def layout_of(

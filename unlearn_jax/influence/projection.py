@@ -17,8 +17,17 @@ import jax.numpy as jnp
 from jax import lax
 
 from unlearn_jax.errors import InputError, choose
+from unlearn_jax.influence.checks import check_targets
 from unlearn_jax.influence.per_example import MICRO, example_gradients
-from unlearn_jax.influence.pieces import check_sets, finite, layout_of, over_blocks, pieces_of, score_dtype
+from unlearn_jax.influence.pieces import (
+    check_sets,
+    finite,
+    layout_of,
+    leaves_by,
+    over_blocks,
+    pieces_of,
+    score_dtype,
+)
 from unlearn_jax.influence.taps import Factors
 from unlearn_jax.trees import wide
 from unlearn_jax.types import Array, Batch, Model, Task, Variables
@@ -149,7 +158,7 @@ def projected_gradients(
         micro: examples side by side.
 
     Raises:
-        InputError: a dim below 1, unknown names, no rows, lengths that differ.
+        InputError: a dim below 1, unknown names, no rows, lengths that differ, labels that the model does not have.
 
     Example:
         >>> from unlearn_jax.influence.per_example import batch_of
@@ -164,7 +173,8 @@ def projected_gradients(
     check_sets(batch)
     _check_dim(dim)
     choose("projection", kind, KINDS)
-    run = _program(model, task, dim, kind, quantity, select, micro)
+    check_targets(model, variables, batch, "batch")
+    run = _program(model, task, dim, kind, quantity, leaves_by(variables, select), micro)
     return finite(run(variables, batch, key), "rows", "columns")
 
 

@@ -20,6 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from unlearn_jax.errors import InputError, choose
+from unlearn_jax.influence.checks import check_targets
 from unlearn_jax.influence.pieces import check_sets, finite, is_traced, score_dtype
 from unlearn_jax.types import Array, Batch, Model, Task, Variables
 
@@ -39,6 +40,7 @@ def representer_values(model: Model, task: Task, variables: Variables, train: Ba
         [ 0.25 -0.25]
     """
     _check(l2, train)
+    check_targets(model, variables, train, "train")
     return finite(_program(model, task, "values", True)(variables, train, train, l2))
 
 
@@ -59,6 +61,8 @@ def representer_logits(
         (4, 4, 2)
     """
     _check(l2, train, queries)
+    check_targets(model, variables, train, "train")
+    check_targets(model, variables, queries, "queries")
     if len(queries.weight) == 0:
         classes = representer_values(model, task, variables, train, l2=l2).shape[1]
         return jnp.zeros((len(train.weight), 0, classes), score_dtype(variables))
@@ -94,7 +98,7 @@ def representer(
 
     Raises:
         InputError: an l2 not above 0, no train rows, language models (their features are no longer those of one
-            position), values that are not finite.
+            position), labels that the model does not have, values that are not finite.
 
     Source: Yeh et al., 2018 (arXiv 1811.09720), theorem 3.1; by query's margin instead of one logit.
 
@@ -110,6 +114,8 @@ def representer(
     """
     _check(l2, train, queries)
     choose("quantity", quantity, ("margin", "loss"))
+    check_targets(model, variables, train, "train")
+    check_targets(model, variables, queries, "queries")
     if len(queries.weight) == 0:
         return jnp.zeros((len(train.weight), 0), score_dtype(variables))
     return finite(_program(model, task, quantity, bias)(variables, train, queries, l2))

@@ -48,7 +48,8 @@ def tracin(
         task: its task.
         checkpoints: one member's variables with a leading axis of C on all leaves but ``shared``, or C of them in a
             list.
-        train: n rows; the weight plays no part.
+        train: n rows. A row's score is multiplied by its weight: rows of weight 0 are absent and score 0; n counts
+            them all.
         queries: q rows; the weight plays no part. None of them: the result is (n, 0).
         rates: (C,), see above.
         quantity: of the queries, ``loss`` or ``margin``.
@@ -59,7 +60,7 @@ def tracin(
 
     Raises:
         InputError: no checkpoints, leading axes that differ, as many rates as checkpoints not given, rates or gradients
-            that are not finite, no train rows.
+            that are not finite, no train rows, labels that the model does not have.
 
     Example:
         >>> from unlearn_jax.influence.per_example import batch_of
@@ -95,8 +96,8 @@ def tracin_self(
 ) -> Array:
     """Sum over checkpoints of ``rate x |g_i|^2``, (n,): the diagonal of `tracin`, in its unit, at the cost of norms.
 
-    Large where a row kept pulling the model its own way: mislabelled and rare rows. Arguments
-    and errors as in `tracin`.
+    Large where a row kept pulling the model its own way: mislabelled and rare rows. Arguments, weights and errors as in
+    `tracin`.
 
     Example:
         >>> from unlearn_jax.influence.per_example import batch_of
@@ -112,7 +113,7 @@ def tracin_self(
     total = 0.0
     for variables, rate in _each(checkpoints, rates):
         norms = gradient_norms(model, task, variables, train, select=select, exact=exact, block=block, micro=micro)
-        total = total + rate.astype(norms.dtype) * jnp.square(norms)
+        total = total + rate.astype(norms.dtype) * jnp.square(norms) * jnp.asarray(train.weight).astype(norms.dtype)
     return total
 
 

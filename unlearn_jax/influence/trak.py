@@ -25,9 +25,10 @@ from jax import lax
 from jax.scipy.linalg import cho_solve
 
 from unlearn_jax.errors import InputError, choose
+from unlearn_jax.influence.checks import check_targets
 from unlearn_jax.influence.gram import gram_matrix
 from unlearn_jax.influence.per_example import MICRO, example_gradients, flatten, values
-from unlearn_jax.influence.pieces import check_sets, finite, is_traced, layout_of, score_dtype
+from unlearn_jax.influence.pieces import check_sets, finite, is_traced, layout_of, leaves_by, score_dtype
 from unlearn_jax.influence.projection import KINDS, projected_gradients
 from unlearn_jax.trees import join_shared, split_shared
 from unlearn_jax.types import Array, Batch, Model, Task, Variables
@@ -106,9 +107,10 @@ def trak(
         micro: examples differentiated side by side.
 
     Raises:
-        InputError: no train rows, a dim without a key, unknown names, gradients that are not finite, a lam below 0, a
-            kernel that is singular in the working precision. With lam = relative = 0 and more parameters than rows the
-            scores are the limit of a small lam, unless rows' gradients depend on one another.
+        InputError: no train rows, labels that the model does not have, a dim without a key, unknown names, gradients
+            that are not finite, a lam below 0, a kernel that is singular in the working precision. With lam = relative
+            = 0 and more parameters than rows the scores are the limit of a small lam, unless rows' gradients depend on
+            one another.
 
     Source: Park et al., 2023 (arXiv 2303.14186).
 
@@ -125,9 +127,14 @@ def trak(
     """
     check_sets(train, queries)
     _check(dim, kind, key, lam, relative, curvature, average)
+    one = _one_member(variables) if ensemble else variables
+    for batch, name in ((train, "train"), (queries, "queries")):
+        check_targets(model, one, batch, name)
     if len(queries.weight) == 0:
         return jnp.zeros((len(train.weight), 0), score_dtype(variables))
-    run = _program(model, task, Settings(dim, kind, curvature, select, micro, block), ensemble, average)
+    run = _program(
+        model, task, Settings(dim, kind, curvature, leaves_by(variables, select), micro, block), ensemble, average
+    )
     scores, size, pivot = run(variables, train, queries, key, lam, relative)
     _check_kernel(size, pivot, scores.dtype)
     return finite(scores)
@@ -143,6 +150,12 @@ def _check(dim, kind, key, lam, relative, curvature, average) -> None:
     for name, value in (("lam", lam), ("relative", relative)):
         if not is_traced(value) and not (np.isfinite(value) and value >= 0):
             raise InputError(f"{name} is {value}: give a finite number of at least 0.")
+
+
+def _one_member(variables: Variables) -> Variables:
+    """Shapes of one member of a population."""
+    own, shared = split_shared(variables)
+    return join_shared(jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), own), shared)
 
 
 def _check_kernel(size: Array, pivot: Array, dtype) -> None:
