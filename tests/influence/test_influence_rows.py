@@ -134,7 +134,6 @@ def test_labels_that_do_not_exist_are_told(name):
     for bad, message in (
         (TRAIN._replace(targets=TRAIN.targets.at[3].set(3)), "targets from 0 to 3 and the model 3 classes"),
         (TRAIN._replace(targets=TRAIN.targets.at[3].set(-1)), "targets from -1 to 2 and the model 3 classes"),
-        (TRAIN._replace(targets=TRAIN.targets.astype(jnp.float32)), "targets of float32"),
         (TRAIN._replace(weight=TRAIN.weight.at[3].set(-1.0)), "weights that are negative"),
         (TRAIN._replace(weight=TRAIN.weight.at[3].set(jnp.nan)), "weights that are negative or not finite"),
     ):

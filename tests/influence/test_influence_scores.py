@@ -393,7 +393,7 @@ def test_what_fails_is_said(double):
     for wrong in (-1.0, np.nan):
         weights = train._replace(weight=train.weight.at[2].set(wrong))
         for solver in ("explicit", "ekfac"):
-            with pytest.raises(InputError, match="weights of training rows"):
+            with pytest.raises(InputError, match="weights that are negative"):
                 influence(model, task, variables, weights, queries, solver=solver)
     bad = train._replace(inputs=train.inputs.at[jnp.array([3, 7])].set(jnp.nan))
     for solver in ("explicit", "cg"):

@@ -21,7 +21,7 @@ def check_targets(model: Model, variables: Variables, batch: Batch, name: str = 
         model: the model, of (B, K) logits, or (B, T, V) of language.
         variables: one member's; their shapes alone are looked at.
         batch: targets (B,) from 0 to K - 1, or (B, T) from 0 to V - 1 or -1, no part of an answer; rows of weight 0,
-            too. Weights are finite and at least 0.
+            too. Targets that are no integers go unchecked. Weights are finite and at least 0.
         name: what the batch is called in the sentence.
 
     Example:
@@ -41,7 +41,7 @@ def check_targets(model: Model, variables: Variables, batch: Batch, name: str = 
         return
     targets = np.asarray(batch.targets)
     if not np.issubdtype(targets.dtype, np.integer):
-        raise InputError(f"{name} has targets of {targets.dtype}: give labels as integers.")
+        return  # of a regression, which its task knows how to read
     leaves, structure = jax.tree.flatten((variables, batch.inputs))
     shapes = tuple((x.shape[1:] if at == len(leaves) - 1 else x.shape, x.dtype) for at, x in enumerate(leaves))
     logits = _logits(model, structure, shapes)

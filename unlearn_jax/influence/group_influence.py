@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from unlearn_jax.errors import InputError
+from unlearn_jax.influence.checks import check_targets
 from unlearn_jax.influence.per_example import MICRO
 from unlearn_jax.influence.score_checks import explain, known, prepared
 from unlearn_jax.influence.score_programs import group_scores
@@ -92,6 +93,7 @@ def group_influence(
     if solver == "ekfac":
         raise InputError("solver 'ekfac' has no curvature to remove a group's from: give curvature_term=False.")
     plan, amounts = prepared(model, task, variables, train, solver=solver, **given, options=options)
+    check_targets(model, variables, queries, "queries")
     if not (len(masks) and len(queries.weight)):
         return jnp.zeros((len(masks), len(queries.weight)), amounts.l2.dtype)
     found = group_scores(plan, variables, train, masks, _positions(masks), queries, amounts)

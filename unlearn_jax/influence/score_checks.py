@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from unlearn_jax.errors import InputError, choose
+from unlearn_jax.influence.checks import check_targets
 from unlearn_jax.influence.curvature import CURVATURES
 from unlearn_jax.influence.per_example import flatten
 from unlearn_jax.influence.score_programs import Amounts, Found, Plan, curvature_of, finite_rows
@@ -73,9 +74,6 @@ def _checked(model, variables, train, *, curvature, damping, relative_damping, l
     leaves = jax.tree.leaves(variables["params"])
     if all(known(x) for x in leaves) and not all(np.isfinite(np.asarray(x)).all() for x in leaves):
         raise InputError("the parameters are not finite: the model has diverged; train it with a smaller rate.")
-    weight = train.weight
-    if known(weight) and not (np.isfinite(np.asarray(weight)) & (np.asarray(weight) >= 0)).all():
-        raise InputError("weights of training rows are negative or not finite: give numbers of at least 0.")
     try:
         _logits(model).eval_shape(variables, jax.tree.map(lambda x: x[:1], train.inputs))
     except flax.errors.ScopeParamShapeError as error:
@@ -83,6 +81,7 @@ def _checked(model, variables, train, *, curvature, damping, relative_damping, l
             "the parameters do not have the model's shapes for these inputs: of a population take one member's "
             f"variables (trees.take_members), or use jax.vmap. {error}"
         ) from None
+    check_targets(model, variables, train)
 
 
 @functools.lru_cache(maxsize=64)

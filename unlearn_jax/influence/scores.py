@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 import jax.numpy as jnp
 
+from unlearn_jax.influence.checks import check_targets
 from unlearn_jax.influence.per_example import MICRO, flatten
 from unlearn_jax.influence.score_checks import ekfac_settings, explain, pieces, prepared
 from unlearn_jax.influence.score_programs import pair_scores, self_scores
@@ -49,7 +50,7 @@ def influence(
         task: its task.
         variables: one member's, finite; trained until its gradient, weight decay included, is small.
         train: n rows. A row of weight w counts w times, one of weight 0 is absent and scores 0; n is their number
-            all the same (``ekfac``: n is the sum of the weights).
+            all the same.
         queries: any rows; weights play no part.
         solver: ``explicit`` (up to 8,000 parameters), ``cg``, ``nystrom``, ``lanczos``, ``lissa`` (see `solvers`), or
             ``ekfac`` (see `ekfac.ekfac_influence`), which has a curvature of its own.
@@ -100,6 +101,7 @@ def influence(
             model, task, variables, train, queries, **ekfac_settings(model, task, variables, train, **given)
         )
     plan, amounts = prepared(model, task, variables, train, solver=solver, **given)
+    check_targets(model, variables, queries, "queries")
     many, asked, vector = len(train.weight), len(queries.weight), flatten(variables, select).vector
     if not asked:
         return jnp.zeros((many, 0), vector.dtype)
