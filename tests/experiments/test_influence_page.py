@@ -48,6 +48,7 @@ def fake_summary(tracks=("exact", "network"), names=ESTIMATORS):
                 value = float("nan") if (name, metric) == ("cosine", "lds") else rng.normal()
                 ends = ("", "") if name == "trak" else (value - 0.1, value + 0.1)
                 rows.append((track, removed, name, metric, value, *ends, CLUSTERS))
+        rows.append((track, "", "removal", "carried_by_similar", 0.7, 0.6, 0.8, CLUSTERS))
     return rows
 
 
