@@ -225,6 +225,7 @@ def test_requests_of_one_cluster_each_and_figures_of_models_have_intervals():
     assert (one.ci_low, one.ci_high) == (one.ci_members_low, one.ci_members_high)
 
 
+@pytest.mark.slow
 def test_test_examples_that_requests_share_are_drawn_once():
     """Of examples that differ, four requests on the same ones say no more than one request does."""
     panels = synthetic(12, requests=4, measured=False, names=("oracle", "retrain", "original", "half"))

@@ -110,6 +110,7 @@ def test_doing_nothing_is_the_original_and_a_diverged_method_is_said(study):
     ]
 
 
+@pytest.mark.slow
 def test_three_members_and_one_target_are_enough(tmp_path):
     """And the study's own chunks are read although their width is not the usual one."""
     few = {"members": 3, "num_targets": 1, "copies": "1", "methods": "do_nothing", "hp": ()}

@@ -210,6 +210,7 @@ def test_self_influence_is_the_diagonal_and_loss_scores_are_positive_definite(co
         assert np.linalg.eigvalsh(pairs + pairs.T).min() > -1e-5 * np.abs(pairs).max()
 
 
+@pytest.mark.slow
 def test_product_is_the_scores_vector_and_leaves_untapped_parameters_alone(network):
     model, variables, train, queries = network
     fit = ekfac_fit(model, TASK, variables, train, labels="exact")
@@ -274,6 +275,7 @@ def test_relative_damping_is_a_share_of_the_mean_value():
     close(solved[0]["head"]["kernel"], np.asarray(solved[1]["head"]["kernel"]), 1e-6)
 
 
+@pytest.mark.slow
 def test_vmap_over_members_equals_each_member():
     model, _, train, queries = PERCEPTRON
     members = jax.vmap(lambda key: model.init(key, train.inputs))(jax.random.split(jax.random.key(3), 2))
@@ -294,6 +296,7 @@ def language():
     return model, model.init(jax.random.key(5), batch.inputs), batch._replace(mask=batch.inputs > 0)
 
 
+@pytest.mark.slow
 def test_sampled_fisher_of_a_decoder_is_its_gauss_newton_matrix(language):
     model, variables, batch = language
     fit = ekfac_fit(model, free_text(), variables, batch, draws=600)
@@ -319,6 +322,7 @@ def test_masked_positions_do_not_count_among_inputs(language):
         assert np.isclose(float(fit[name].values.sum()), live * slopes, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_exact_labels_of_an_encoder_sum_to_the_expected_square_norm():
     """All classes side by side under vmap were wrong here in jaxlib 0.10.2 on CPU, for all classes but the first."""
     model = build_model("encoder", 10, (4,), vocab=9, width=64, depth=1, heads=2)

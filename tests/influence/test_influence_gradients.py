@@ -196,6 +196,7 @@ def test_no_gradients_of_dense_layers_are_made():
     assert largest(lambda v: example_gradients(model, TASK, v, batch)) >= n * width
 
 
+@pytest.mark.slow
 def test_members_by_vmap_under_jit():
     model, task, variables, train, queries = case("mlp")
     two = jax.tree.map(lambda x: jnp.stack([x, 0.5 * x]), variables)
@@ -538,6 +539,7 @@ def test_kernel_of_factors_is_that_of_gradients():
     close(trak(model, task, variables, train, queries, relative=0.01, block=2), truth, 1e-3)
 
 
+@pytest.mark.slow
 def test_projected_scores_near_the_whole():
     """Many columns keep the scores, with every kind; with more columns than rows it is solved in rows."""
     x, y = regression(n=60, width=30)
@@ -551,6 +553,7 @@ def test_projected_scores_near_the_whole():
         assert np.corrcoef(np.asarray(found).ravel(), whole)[0, 1] > (0.6 if dim < 100 else 0.9)
 
 
+@pytest.mark.slow
 def test_members_are_averaged(double):
     x, y = regression()
     rng, train, queries = np.random.default_rng(0), batch_of(x, y), batch_of(x[:6] + 1, y[:6])
@@ -571,6 +574,7 @@ def test_members_are_averaged(double):
     assert np.array_equal(*parts) and np.abs(np.asarray(both) - parts[0]).max() > 1e-3  # each member draws its own
 
 
+@pytest.mark.slow
 def test_language_by_whole_answers():
     model, task, variables, train, queries = case("decoder")
     _, phi, _, phi_q = dense("decoder")

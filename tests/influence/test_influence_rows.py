@@ -95,6 +95,7 @@ def test_normalise_is_a_name_or_yes():
         gram(*GIVEN, TRAIN, QUERIES, normalise="sine")
 
 
+@pytest.mark.slow
 def test_a_row_of_weight_two_is_two_rows():
     twice = TRAIN._replace(weight=jnp.ones(ROWS).at[0].set(2.0))
     again = batch_of(np.concatenate([X[:ROWS], X[:1]]), np.concatenate([Y[:ROWS], Y[:1]]))
@@ -187,6 +188,7 @@ def test_queries_in_parts_score_the_same(monkeypatch):
     assert sizes[3:] == [1] * 7
 
 
+@pytest.mark.slow
 def test_equal_selections_share_a_program():
     programs = [
         (MODULES["gram"]._gram_program, lambda s: gram(*GIVEN, TRAIN, QUERIES, select=s)),

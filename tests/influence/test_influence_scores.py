@@ -187,6 +187,7 @@ def test_fewer_rows_of_training_than_queries_are_solved_for(double):
     near(found, right, 1e-8)
 
 
+@pytest.mark.slow
 def test_the_hessian_of_a_perceptron_is_refused_where_it_is_not_positive(double):
     given, (_, _, hessian) = perceptron()
     least = np.linalg.eigvalsh(hessian)[0] - L2
@@ -262,6 +263,7 @@ def test_groups_are_one_newton_step(double):
     near(traced, np.stack(right), 1e-8)
 
 
+@pytest.mark.slow
 def test_a_fisher_with_drawn_labels_is_one_matrix_for_all(double):
     given, theta, rows, others = regression()
     key = jax.random.key(4)
@@ -278,6 +280,7 @@ def test_a_fisher_with_drawn_labels_is_one_matrix_for_all(double):
     near(dense, np.asarray(group_influence(*given, group, **settings, key=key, solver="cg", tolerance=1e-9)), 1e-6)
 
 
+@pytest.mark.slow
 def test_repeated_calls_compile_nothing_and_pieces_agree(double, monkeypatch):
     given, *_ = regression()
     first = [influence(*given, l2=L2, solver=s) for s in ("explicit", "cg")]
@@ -494,6 +497,7 @@ def test_ekfac_takes_the_arguments_of_the_others(double):
 SMALL = dict(damping=0.1, l2=0.01, curvature="ggn", solver="cg", micro=4)
 
 
+@pytest.mark.slow
 def test_a_decoder():
     rng = np.random.default_rng(0)
     tokens = rng.integers(1, 12, size=(10, 6)).astype(np.int32)
@@ -513,6 +517,7 @@ def test_a_decoder():
     near(found, losses @ np.linalg.solve(ggn + 0.11 * np.eye(len(ggn)), losses[:4].T), 1e-3)
 
 
+@pytest.mark.slow
 def test_a_convnet():
     rng = np.random.default_rng(0)
     model = build_model("convnet", CLASSES, (8, 8, 1), widths=(4,))

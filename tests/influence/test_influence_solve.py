@@ -95,6 +95,7 @@ def test_ggn_of_many_logits_goes_by_products(monkeypatch):
     np.testing.assert_allclose(found, truth("ggn", model, batch, variables), rtol=1e-10, atol=1e-13)
 
 
+@pytest.mark.slow
 def test_a_linear_model_has_one_curvature():
     _, batch, _ = setting()
     model = build_model("linear", CLASSES, (4,), dtype="float64")
@@ -105,6 +106,7 @@ def test_a_linear_model_has_one_curvature():
     assert np.abs(truth("ggn", model, batch, variables) - truth("hessian", model, batch, variables)).max() > 1e-2
 
 
+@pytest.mark.slow
 def test_sampled_labels_follow_the_model():
     model, batch, variables = setting()
     many = batch._replace(
@@ -134,6 +136,7 @@ def test_sampled_labels_follow_the_model():
         sampled_labels(model, variables, batch._replace(targets=jnp.ones((ROWS, 2))), key)
 
 
+@pytest.mark.slow
 def test_products_of_members_side_by_side():
     model, batch, variables = setting()
     members = jax.tree.map(lambda x: jnp.stack([x, 1.5 * x]), variables)
@@ -211,6 +214,7 @@ def test_explicit_names_the_least_eigenvalue_and_a_damping_that_does(values, dam
     assert explicit(jnp.asarray(matrix), jnp.asarray(b), enough).converged.all()
 
 
+@pytest.mark.slow
 def test_short_of_steps_is_said_with_numbers():
     matrix, _, b = spectrum(np.geomspace(1e-3, 10, 30))
     product = lambda v: jnp.asarray(matrix) @ v
@@ -262,6 +266,7 @@ def test_lanczos_keeps_the_largest_eigenvalues():
     assert some.converged.tolist() == [True, True, False]
 
 
+@pytest.mark.slow
 def test_lanczos_goes_on_where_a_subspace_is_complete():
     low = np.outer(np.ones(10), np.ones(10)) + 0.3 * np.eye(10)
     b = np.random.default_rng(0).normal(size=(10, 2))
@@ -271,6 +276,7 @@ def test_lanczos_goes_on_where_a_subspace_is_complete():
     np.testing.assert_allclose(nothing.x, b / 0.5, atol=1e-10)
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_right_hand_sides():
     model, batch, variables = setting()
     product = operator(model, TASK, variables, batch, curvature="hessian", l2=L2)
@@ -293,6 +299,7 @@ def test_memory_does_not_grow_with_right_hand_sides():
     assert probes.memory_analysis().temp_size_in_bytes < 12 * most
 
 
+@pytest.mark.slow
 def test_a_nystrom_preconditioner_saves_steps():
     matrix, _, b = spectrum(1000.0 * np.arange(1, 101.0) ** -3)
     given = lambda v: jnp.asarray(matrix) @ v, jnp.asarray(b), 1e-2

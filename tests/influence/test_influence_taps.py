@@ -272,6 +272,7 @@ def test_both_ways_to_ghost_norms(positions, through_factors):
     assert (tuple(sorted((n, i, o))) in seen) != through_factors
 
 
+@pytest.mark.slow
 def test_perceptron_against_numpy(double):
     """Backpropagation by hand, in double precision."""
     rng = np.random.default_rng(0)
@@ -382,6 +383,7 @@ def test_answers_alone_count_in_language():
     assert np.abs(jax.jit(lambda b: mean_gradient(model, task, variables, b))(silent)).max() == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["mlp", "decoder", "strided"])
 def test_few_at_a_time_is_the_same(name):
     for micro in (1, 2) if name == "mlp" else (2,):
