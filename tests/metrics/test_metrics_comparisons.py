@@ -14,7 +14,8 @@ from unlearn_jax.metrics.comparisons import (
     rank_intervals,
     ranking_groups,
 )
-from unlearn_jax.metrics.summary import Draws, combine, mean_draws, ranks
+from unlearn_jax.metrics.draws import Draws, mean_draws
+from unlearn_jax.metrics.summary import combine, ranks
 
 QUICK = settings(max_examples=30, deadline=None, database=None, derandomize=True)
 

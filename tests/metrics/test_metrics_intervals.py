@@ -7,8 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from unlearn_jax.errors import InputError
+from unlearn_jax.metrics.draws import cluster_counts, mean_draws, member_counts
 from unlearn_jax.metrics.intervals import METHODS, bootstrap_interval
-from unlearn_jax.metrics.summary import cluster_counts, combine, mean_draws, member_counts
+from unlearn_jax.metrics.summary import combine
 
 QUICK = settings(max_examples=25, deadline=None, database=None, derandomize=True)
 mean = lambda x: x.mean()

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from unlearn_jax.errors import InputError
 from unlearn_jax.metrics import resampling
 from unlearn_jax.metrics.bands import split_band, t_estimate
+from unlearn_jax.metrics.draws import _generator
 from unlearn_jax.metrics.klom import klom, klom_summary
 from unlearn_jax.metrics.margin_distances import energy_distance, gaussian_kl, rank_effect, wasserstein_1
 from unlearn_jax.metrics.resampling import subset_draws
-from unlearn_jax.metrics.summary import _generator
 
 QUICK = settings(max_examples=25, deadline=None, database=None, derandomize=True)
 unbiased_kl = lambda u, none: gaussian_kl(u, none, variant="unbiased")

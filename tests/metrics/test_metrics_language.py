@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from unlearn_jax.errors import InputError
 from unlearn_jax.metrics import Values, combine, mean_estimate
+from unlearn_jax.metrics.draws import cluster_counts, member_counts
 from unlearn_jax.metrics.language import answer_probability, candidate_margin, sequence_margin
 from unlearn_jax.metrics.memorization_text import (
     exact_memorisation,
@@ -23,7 +24,6 @@ from unlearn_jax.metrics.memorization_text import (
     rouge_l_recall,
     zlib_score,
 )
-from unlearn_jax.metrics.summary import cluster_counts, member_counts
 from unlearn_jax.metrics.tofu import (
     AGGREGATES,
     TOFU_UTILITY,

@@ -12,10 +12,11 @@ from sklearn.svm import SVC
 
 from unlearn_jax.errors import InputError
 from unlearn_jax.metrics.cmia import cmia
+from unlearn_jax.metrics.draws import mean_draws
 from unlearn_jax.metrics.logistic import logistic_fit
 from unlearn_jax.metrics.output_scores import confidence, entropy, modified_entropy
 from unlearn_jax.metrics.population_attacks import FEATURES, entropy_attack, loss_attack, svc_attack, threshold_attack
-from unlearn_jax.metrics.summary import combine, mean_draws
+from unlearn_jax.metrics.summary import combine
 
 QUICK = settings(max_examples=30, deadline=None, database=None, derandomize=True)
 

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from unlearn_jax.errors import InputError
 from unlearn_jax.metrics.bands import split_band, t_estimate
+from unlearn_jax.metrics.draws import Draws
 from unlearn_jax.metrics.resampling import subset_draws, subset_draws_pooled
-from unlearn_jax.metrics.summary import Draws
 
 QUICK = settings(max_examples=40, deadline=None, database=None, derandomize=True)
 

@@ -9,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from unlearn_jax.metrics import identifiability, influence_span, null_band, residual_distance, residual_influence
+from unlearn_jax.metrics.draws import as_values, cluster_counts, mean_draws, member_counts
 from unlearn_jax.metrics.residual import squared_distance
-from unlearn_jax.metrics.summary import as_values, cluster_counts, combine, mean_draws, member_counts
+from unlearn_jax.metrics.summary import combine
 
 QUICK = settings(max_examples=40, deadline=None, database=None, derandomize=True)
 FEW = {"resamples": 50}

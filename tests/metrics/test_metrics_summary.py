@@ -7,15 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from unlearn_jax.metrics import Values, mean_draws, mean_estimate, price, ranks
-from unlearn_jax.metrics.summary import (
-    Draws,
-    as_values,
-    cluster_counts,
-    combine,
-    example_weights,
-    member_counts,
-    percentiles,
-)
+from unlearn_jax.metrics.draws import Draws, as_values, cluster_counts, example_weights, member_counts
+from unlearn_jax.metrics.summary import combine, percentiles
 
 QUICK = settings(max_examples=40, deadline=None, database=None, derandomize=True)
 

@@ -11,8 +11,8 @@ import numpy as np
 from unlearn_jax.audits.records import NO_BAND
 from unlearn_jax.metrics import Draws, Estimate, Values, combine, mean_draws
 from unlearn_jax.metrics.bands import SPLITS, NullBand, split_band
+from unlearn_jax.metrics.draws import cluster_counts
 from unlearn_jax.metrics.resampling import DRAWS, subset_draws
-from unlearn_jax.metrics.summary import cluster_counts
 
 
 class Precision(NamedTuple):

@@ -42,6 +42,7 @@ from unlearn_jax.metrics.curves import (
     residual_knowledge,
     residual_knowledge_draws,
 )
+from unlearn_jax.metrics.draws import Draws, Values, mean_draws
 from unlearn_jax.metrics.entangling import (
     GradientCoupling,
     entanglement,
@@ -154,15 +155,7 @@ from unlearn_jax.metrics.roc import (
     roc,
     tpr_at,
 )
-from unlearn_jax.metrics.summary import (
-    Draws,
-    Estimate,
-    Values,
-    combine,
-    mean_draws,
-    mean_estimate,
-    ranks,
-)
+from unlearn_jax.metrics.summary import Estimate, combine, mean_estimate, ranks
 from unlearn_jax.metrics.tofu import (
     forget_quality,
     forget_quality_draws,

@@ -9,7 +9,8 @@ import numpy as np
 
 from unlearn_jax.errors import InputError
 from unlearn_jax.metrics.arrays import as_level
-from unlearn_jax.metrics.summary import Draws, Estimate, _generator
+from unlearn_jax.metrics.draws import Draws, _generator
+from unlearn_jax.metrics.summary import Estimate
 
 SPLITS = 200  # draws behind a null band
 

@@ -14,7 +14,8 @@ from typing import NamedTuple
 import numpy as np
 
 from unlearn_jax.errors import InputError
-from unlearn_jax.metrics.summary import Draws, Estimate, _ordered, combine, spreads
+from unlearn_jax.metrics.draws import Draws
+from unlearn_jax.metrics.summary import Estimate, _ordered, combine, spreads
 
 CORRECTIONS = ("max_t", "holm", "bonferroni", "none")
 FARTHEST = 8.0  # standard deviations; a draw beyond counts as this

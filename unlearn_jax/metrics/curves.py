@@ -12,8 +12,8 @@ import numpy as np
 
 from unlearn_jax.errors import InputError, choose
 from unlearn_jax.metrics.arrays import same_examples, whole_number
+from unlearn_jax.metrics.draws import Draws
 from unlearn_jax.metrics.resampling import DRAWS, subset_draws
-from unlearn_jax.metrics.summary import Draws
 
 PAIRINGS = ("all", "matched", "mean")
 

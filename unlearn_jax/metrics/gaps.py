@@ -22,7 +22,8 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from unlearn_jax.errors import InputError, choose
-from unlearn_jax.metrics.summary import RESAMPLES, Estimate, Values, combine, mean_draws
+from unlearn_jax.metrics.draws import RESAMPLES, Values, mean_draws
+from unlearn_jax.metrics.summary import Estimate, combine
 
 VARIANTS = ("means", "runs")
 SPLITS = ("forget", "retain", "test", "mia")

@@ -1,6 +1,6 @@
 """Bootstrap intervals of any figure of arrays (members, examples): BCa, percentile, expanded percentile and t.
 
-Members of each array and clusters of examples are drawn with replacement, as in `unlearn_jax.metrics.summary`, whose
+Members of each array and clusters of examples are drawn with replacement, as in `unlearn_jax.metrics.draws`, whose
 draws these are. The figure is called once a draw: for means, `mean_draws` and `combine` are much faster; a figure that
 a member drawn twice spoils (KLOM, attacks) belongs to `subset_draws`.
 """
@@ -13,7 +13,8 @@ from typing import NamedTuple
 import numpy as np
 
 from unlearn_jax.errors import InputError
-from unlearn_jax.metrics.summary import BEYOND, RESAMPLES, _at, _ordered, cluster_counts, member_counts
+from unlearn_jax.metrics.draws import RESAMPLES, cluster_counts, member_counts
+from unlearn_jax.metrics.summary import BEYOND, _at, _ordered
 
 METHODS = ("bca", "percentile", "expanded", "t")
 

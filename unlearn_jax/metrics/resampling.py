@@ -16,7 +16,7 @@ import numpy as np
 
 from unlearn_jax.errors import InputError
 from unlearn_jax.metrics.arrays import cluster_numbers
-from unlearn_jax.metrics.summary import Draws, _generator, cluster_counts
+from unlearn_jax.metrics.draws import Draws, _generator, cluster_counts
 
 DRAWS = 400  # draws behind an interval
 KEPT = 0.75  # share of the members in each draw

@@ -12,19 +12,18 @@ from typing import NamedTuple
 import numpy as np
 
 from unlearn_jax.errors import InputError
-from unlearn_jax.metrics.summary import (
+from unlearn_jax.metrics.draws import (
     RESAMPLES,
     Draws,
-    Estimate,
     Values,
     as_values,
-    combine,
     draws_of,
     mean_draws,
     member_counts,
     member_means,
     pooled_mean,
 )
+from unlearn_jax.metrics.summary import Estimate, combine
 
 LEAST_MEMBERS = 8
 

@@ -12,8 +12,9 @@ from typing import NamedTuple
 import numpy as np
 
 from unlearn_jax.errors import InputError, choose
+from unlearn_jax.metrics.draws import RESAMPLES, Draws, Values, as_values, draws_of, member_counts
 from unlearn_jax.metrics.language import ROUNDING, check_candidates
-from unlearn_jax.metrics.summary import RESAMPLES, Draws, Estimate, Values, as_values, combine, draws_of, member_counts
+from unlearn_jax.metrics.summary import Estimate, combine
 
 LARGEST = 700.0  # nats: both exp(LARGEST) and its inverse are finite
 CHUNK = 2_000_000  # numbers at once when distributions are resampled

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from unlearn_jax.errors import InputError
+from unlearn_jax.metrics.draws import RESAMPLES, Draws, as_values, mean_draws
 from unlearn_jax.metrics.residual import check_targets
-from unlearn_jax.metrics.summary import RESAMPLES, Draws, Estimate, as_values, combine, mean_draws
+from unlearn_jax.metrics.summary import Estimate, combine
 
 
 def price(
