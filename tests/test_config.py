@@ -1,11 +1,14 @@
 """The configuration: axes, hyperparameters, presets, and what is refused before anything is read."""
 
 import dataclasses
+import hashlib
+import json
 
 import pytest
 
 from unlearn_jax.checks import check
 from unlearn_jax.config import (
+    LATER,
     StudyConfig,
     applicable,
     copies_of,
@@ -85,6 +88,8 @@ def test_texts_have_presets_by_corpus_and_by_model():
         ({"requests": 0}, "--requests is 0"),
         ({"members": 4, "requests": 5}, "--requests is 5 with 4 members"),
         ({"num_targets": 0}, "--num-targets is 0"),
+        ({"skip_requests": -1}, "--skip-requests is -1"),
+        ({"similarity": "natural:2"}, "write natural:COSINE with a cosine in"),
         ({"resamples": 0}, "--resamples is 0"),
         ({"train_size": -1}, "--train-size is -1"),
         ({"test_size": -1}, "--test-size is -1"),
@@ -97,7 +102,7 @@ def test_texts_have_presets_by_corpus_and_by_model():
         ({"seed": 2**32}, "--seed is"),
         ({"dedup_threshold": -0.1}, "--dedup-threshold is -0.1"),
         ({"dedup_threshold": 1.2}, "--dedup-threshold is 1.2"),
-        ({"similarity": "close"}, "exact, far, near"),
+        ({"similarity": "close"}, "exact, far, natural, near"),
         ({"targets": "hard"}, "atypical, class, distant, person, random"),
         ({"dtype": "float16"}, "bfloat16, float32"),
         ({"model": "mlpp"}, f"unknown model 'mlpp': choose one of {', '.join(sorted(MODELS))}"),
@@ -207,6 +212,13 @@ def test_run_names_differ_where_the_configuration_does_and_only_there():
     assert len(names) == 4 and all(name.startswith("digits-near-atypical-") for name in names)
     assert run_name(StudyConfig()) == run_name(StudyConfig())
     assert "/" not in run_name(config(dataset="some/where/mine.npz"))
+
+
+def test_fields_that_came_later_do_not_rename_the_studies_that_leave_them_empty():
+    old = {k: v for k, v in dataclasses.asdict(resolved(StudyConfig())).items() if k not in LATER}
+    digest = hashlib.sha256(json.dumps(old, sort_keys=True).encode()).hexdigest()[:6]
+    assert run_name(StudyConfig()) == f"digits-near-atypical-{digest}"
+    assert run_name(StudyConfig(skip_requests=1)) != run_name(StudyConfig())
 
 
 def test_core_is_the_seven_methods_of_the_first_study():

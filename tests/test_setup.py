@@ -10,6 +10,7 @@ from unlearn_jax import problems
 from unlearn_jax import setup as setups
 from unlearn_jax.config import StudyConfig
 from unlearn_jax.data import DATASETS, from_arrays
+from unlearn_jax.data.similar import pixel_embedding
 from unlearn_jax.data.splits import reference_rows, request_rows
 from unlearn_jax.errors import InputError
 from unlearn_jax.population.members import make_tables, member_keys
@@ -72,6 +73,36 @@ def test_statistics_are_those_of_the_training_images_outside_all_requests(images
     assert len(outside) == 90 - 8
     np.testing.assert_allclose(asked[-1]["mean"], outside.mean((0, 1, 2)), rtol=1e-10)
     np.testing.assert_allclose(asked[-1]["std"], outside.std((0, 1, 2)), rtol=1e-10)
+
+
+def test_mined_neighbours_of_images_stand_as_copies_and_have_no_way_to_an_oracle(images):
+    config = dataclasses.replace(CONFIG, similarity="natural:.2", copies="0,1,2")
+    before = setups.prepare_study(config)
+    rows = request_rows(before.bench, 0, copies=2)
+    assert before.notes[0].startswith("copies are the nearest training images")
+    assert before.notes[1].startswith("neighbours keep their own labels: ")
+    near = before.bench.dataset_id[rows.similar]
+    np.testing.assert_array_equal(before.bench.labels[rows.similar], before.dataset.train.targets[near])
+    unit = pixel_embedding(before.bench.inputs)
+    source = {before.bench.cluster[row]: row for row in rows.forget}
+    cosine = [unit[row] @ unit[source[before.bench.cluster[row]]] for row in rows.similar]
+    assert min(cosine) >= 0.2 - 1e-6 and not np.isin(before.bench.dataset_id[rows.rest], near).any()
+    few = request_rows(before.bench, 0, copies=1)
+    assert {*few.similar} < {*rows.similar} and len(few.rest) == len(rows.rest)
+    images[near[0]] = images[near[0]] // 2 + 60  # as near as before, for the embedding has no scale
+    after = setups.prepare_study(config)
+    np.testing.assert_array_equal(after.bench.dataset_id, before.bench.dataset_id)
+    assert after.dataset.mean != before.dataset.mean and after.problem.model is before.problem.model
+
+
+def test_the_names_of_similar_images_and_the_kinds_of_targets_are_checked_against_each_other(images):
+    with pytest.raises(InputError, match="choose other --targets than whole_class"):
+        setups.prepare_study(dataclasses.replace(CONFIG, similarity="natural", targets="whole_class"))
+    said = (
+        r"^8 targets are more than the 0 images with 2 others at cosine 0.9 or more that share none: ask for fewer\.$"
+    )
+    with pytest.raises(InputError, match=said):
+        setups.prepare_study(dataclasses.replace(CONFIG, similarity="natural"))
 
 
 def test_more_copies_than_other_images_are_refused_before_any_is_made(images, monkeypatch):

@@ -103,7 +103,7 @@ def write_gallery(setup, path: Path, clusters: int = 10, copies: int = 8) -> Non
         images.append(np.concatenate([[row], mine]))
     names, labels = np.asarray(setup.dataset.class_names, dtype=str), bench.labels[targets]
     if bench.kind == "image":
-        held = {"images": np.stack([bench.inputs[rows] for rows in images])}
+        held = {"images": bench.inputs[np.stack(images)], "each_label": bench.labels[np.stack(images)]}
     else:
         held = {"texts": np.asarray([words_of(setup, rows) for rows in images], dtype=str)}
 

@@ -41,6 +41,8 @@ def check(config: StudyConfig) -> None:
         raise InputError(f"--members is {config.members}: give at least 1.")
     if config.requests < 1 or config.requests > config.members:
         raise InputError(f"--requests is {config.requests} with {config.members} members: give 1 up to that many.")
+    if config.skip_requests < 0:
+        raise InputError(f"--skip-requests is {config.skip_requests}: give 0 or more.")
     if not 0 <= config.seed < 2**32:
         raise InputError(f"--seed is {config.seed}: give 0 up to {2**32 - 1}.")
     if not 0 <= config.dedup_threshold <= 1:

@@ -11,7 +11,7 @@ from unlearn_jax import config as configs
 from unlearn_jax.config import StudyConfig
 from unlearn_jax.data.arrays import Dataset
 from unlearn_jax.data.kinds import KINDS
-from unlearn_jax.data.neighbours import mine, threshold_of
+from unlearn_jax.data.neighbours import Mined, mine, threshold_of
 from unlearn_jax.data.targets import choose_targets
 from unlearn_jax.errors import InputError
 
@@ -26,26 +26,26 @@ def picker(config: StudyConfig, dataset: Dataset) -> tuple[Pick, tuple[str, ...]
         neighbours, [] where copies are made; and notes for the record, sentences without full stop.
 
     Raises:
-        InputError: neighbours asked for whole classes; by the function, more targets than there can be.
+        InputError: neighbours asked for whole classes, or none that are near enough; by the function, more targets than
+            there can be.
     """
     copies, notes, more = max(configs.copies_of(config)), (), {}
     chosen = functools.partial(
-        choose_targets, dataset, config.targets, config.num_targets, config.requests, config.seed
-    )
-    if dataset.kind == "text" and config.targets not in ("class", "whole_class"):
+        choose_targets, dataset, config.targets, config.num_targets, config.requests, config.seed,
+        skipped=config.skip_requests,
+    )  # fmt: skip
+    least, nouns = threshold_of(config.similarity, configs.natural_cosine_of(config)), KINDS[dataset.kind].nouns
+    if (dataset.kind == "text" or least) and config.targets not in ("class", "whole_class"):
         count = np.bincount(dataset.train.classes, minlength=dataset.num_classes)
         more["room"] = np.maximum(count - 1, 0) // (copies + 1)
         if few := int((more["room"] == 0).sum()):
-            notes = (
-                f"{few} of {dataset.num_classes} classes have too few documents for a placebo and give no targets",
-            )
-    least = threshold_of(config.similarity) if dataset.kind == "text" else None
+            notes = (f"{few} of {dataset.num_classes} classes have too few {nouns} for a placebo and give no targets",)
     if least is None:
         return lambda score: (chosen(score, **more), []), notes
     if config.targets == "whole_class":
         raise InputError("--similarity natural takes single targets: choose other --targets than whole_class.")
     mined = mine(KINDS[dataset.kind].embedding(dataset.train, slice(None)), copies, least, config.seed)
-    called = f"documents with {copies} others at cosine {least:g} or more that share none"
+    called = f"{nouns} with {copies} others at cosine {least:g} or more that share none"
     near = dict(zip(mined.rows.tolist(), mined.near))
 
     def pick(score: np.ndarray) -> tuple[list[np.ndarray], list[np.ndarray]]:
@@ -54,5 +54,16 @@ def picker(config: StudyConfig, dataset: Dataset) -> tuple[Pick, tuple[str, ...]
 
     return pick, (
         *notes,
-        "copies are the nearest training documents: what they and a target share is influence shared with S",
+        f"copies are the nearest training {nouns}: what they and a target share is influence shared with S",
+        *_said_of_labels(dataset, mined),
     )
+
+
+def _said_of_labels(dataset: Dataset, mined: Mined) -> tuple[str, ...]:
+    """How many neighbours are of another class than the example that they are near to; nothing where none is."""
+    classes = dataset.train.classes
+    same = classes[mined.near] == classes[mined.rows][:, None]
+    if same.all():
+        return ()
+    share = f"{100 * same.mean():.1f}% of those of {len(same):,} possible targets"
+    return (f"neighbours keep their own labels: {share} have their target's",)

@@ -19,6 +19,7 @@ from unlearn_jax.presets import Preset
 from unlearn_jax.settings import numbers, values_of
 
 MOVES_PIXELS = ("amun", "boundary_shrink", "jit_lipschitz", "l2ul", "rurk", "unsir")  # methods that perturb inputs
+LATER = ("skip_requests",)  # fields that came later: studies that leave them empty keep the names of their folders
 TARGETS = ("random", "class", "whole_class", "atypical", "distant", "person")
 
 
@@ -47,8 +48,8 @@ class StudyConfig:
     """rank of the adapters that members train on a frozen base, which knows no target; 0 = train all weights"""
     similarity: str = "near"
     """level of the constructed copies: exact, near or far; near:0.5 has edits half as strong; facts: exact, near,
-    paraphrase or semantic; texts besides: natural, the nearest training documents in place of copies (natural:0.6 at a
-    cosine of .6 or more, else .5)"""
+    paraphrase or semantic; images and texts besides: natural, the nearest training examples in place of copies
+    (natural:0.6 at a cosine of .6 or more, else .5 of texts, .9 of images, cifar10 .95, fashion_mnist .99)"""
     copies: str = ""
     """similar samples made of each target, several with commas; empty = 0,1,4,8 (facts, encoder: 0,1,4;
     natural: 0,1,2)"""
@@ -62,6 +63,8 @@ class StudyConfig:
     """targets in each request; whole_class takes what the class has"""
     requests: int = 1
     """disjoint requests, among which the members are divided"""
+    skip_requests: int = 0
+    """requests whose targets are passed over first, so that settings can be tuned on other targets than are reported"""
     methods: str = "core"
     """core, all, none (the references alone), or names with commas"""
     hp: tuple[str, ...] = ()
@@ -171,6 +174,12 @@ def dedup_threshold_of(config: StudyConfig) -> float:
     return config.dedup_threshold or preset
 
 
+def natural_cosine_of(config: StudyConfig) -> float:
+    """The least cosine of mined neighbours where the level names none."""
+    by = Preset.NATURAL_COSINE
+    return by.get(config.dataset, by.get(kind_of(config), 1.0))
+
+
 def applicable(config: StudyConfig) -> list[str]:
     """The methods that the study runs: those asked for, without those that are `left_out`."""
     out = left_out(config)
@@ -263,5 +272,6 @@ def _whole(default) -> bool:
 def run_name(config: StudyConfig) -> str:
     """A folder name that says what the study is and differs where the configuration does."""
     config = resolved(config)
-    digest = hashlib.sha256(json.dumps(dataclasses.asdict(config), sort_keys=True).encode()).hexdigest()[:6]
+    told = {name: value for name, value in dataclasses.asdict(config).items() if value or name not in LATER}
+    digest = hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:6]
     return f"{dataset_name(config)}-{config.similarity.replace(':', '')}-{config.targets}-{digest}"

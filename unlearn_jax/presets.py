@@ -30,6 +30,12 @@ class Preset:
         "ag_news_subset": LARGE,
         "imdb_reviews": LARGE,
     }
+    NATURAL_COSINE = {
+        "image": 0.9,
+        "text": 0.5,
+        "cifar10": 0.95,
+        "fashion_mnist": 0.99,
+    }  # by kind of data, or by data set
     NATURAL = {"copies": "0,1,2"}  # more neighbours have the plainest documents alone, on which models hardly differ
     STUDY_BY_MODEL = {
         "encoder": {"copies": "0,1,4", "members": 8},

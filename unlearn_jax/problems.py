@@ -20,11 +20,11 @@ from unlearn_jax.tasks import classification, value_task
 from unlearn_jax.types import Model, Task, Variables
 
 
-def problem_of(config: StudyConfig, dataset: Dataset, targets: list[np.ndarray]) -> Problem:
-    """The model with its task and recipe; its input statistics leave out the targets of every request.
+def problem_of(config: StudyConfig, dataset: Dataset, without: list[np.ndarray]) -> Problem:
+    """The model with its task and recipe; its input statistics leave out rows, the targets of every request.
 
-    Otherwise a target would reach the oracle, which must be free of it, through the mean and standard deviation. The
-    pilots, which choose the targets, have none to leave out, and so a program of their own.
+    Otherwise a target, or a mined neighbour of one, would reach the oracle, which must be free of it, through the mean
+    and standard deviation. The pilots, which choose the targets, have none to leave out, and so a program of their own.
     """
     name, recipe = configs.recipe_of(config)
     if dataset.kind == "facts":
@@ -32,8 +32,9 @@ def problem_of(config: StudyConfig, dataset: Dataset, targets: list[np.ndarray])
     if dataset.kind == "text":
         return _text_problem(config, dataset, name, recipe)
     shape, mean, std = dataset.train.inputs.shape[1:], dataset.mean, dataset.std
-    if targets:
-        mean, std = pixel_stats(np.delete(dataset.train.inputs, np.concatenate(targets), axis=0))
+    if without:
+        rows = np.concatenate([np.ravel(part) for part in without])
+        mean, std = pixel_stats(np.delete(dataset.train.inputs, rows, axis=0))
     on_accelerator = jax.default_backend() != "cpu"
     dtype = config.dtype or ("bfloat16" if on_accelerator and name not in ("mlp", "linear") else "float32")
     given = {"dtype": dtype} | configs.model_options_of(config)
@@ -41,9 +42,9 @@ def problem_of(config: StudyConfig, dataset: Dataset, targets: list[np.ndarray])
     return Problem(model, classification(), _example(dataset), dataset.num_classes, recipe)
 
 
-def whole_problem(config: StudyConfig, dataset: Dataset, targets: list[np.ndarray]) -> Problem:
+def whole_problem(config: StudyConfig, dataset: Dataset, without: list[np.ndarray]) -> Problem:
     """The problem with all weights trained, where members train adapters."""
-    return problem_of(dataclasses.replace(config, lora=0), dataset, targets)
+    return problem_of(dataclasses.replace(config, lora=0), dataset, without)
 
 
 def decoder_of(config: StudyConfig, dataset: Dataset) -> Cached | None:

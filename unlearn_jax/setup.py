@@ -94,8 +94,8 @@ def prepare_study(config: StudyConfig, watch: Watch = SILENT, **options) -> Setu
     _check_copies(config, dataset, targets)
     read = functools.partial(_read, config, dataset, options.store)
     known = read([]) if config.targets == "atypical" else read([*targets, *mined])
-    problem, bench = problem_of(config, known, targets), _layout(config, known, targets, mined)
-    whole = whole_problem(config, known, targets)
+    problem, bench = problem_of(config, known, [*targets, *mined]), _layout(config, known, targets, mined)
+    whole = whole_problem(config, known, [*targets, *mined])
     setting = _checked(options, whole)
     abstract = abstract_shared(config, known, whole)
     _check_methods(config, problem, bench, abstract)  # sizes are the same whoever the targets are: before pilots train
@@ -106,7 +106,7 @@ def prepare_study(config: StudyConfig, watch: Watch = SILENT, **options) -> Setu
         score = _pilot_score(config, known, problem_of(config, known, []), setting, shared, watch)
         targets, mined = pick(score)
         known = read([*targets, *mined])
-        problem, bench = problem_of(config, known, targets), _layout(config, known, targets, mined)
+        problem, bench = problem_of(config, known, [*targets, *mined]), _layout(config, known, targets, mined)
     dataset = known
     _check_placebo(config, bench)
     notes += getattr(dataset.about, "notes", ())

@@ -112,8 +112,8 @@ def _refuse_other(out: Path, config: StudyConfig) -> dict:
         return {}
     try:
         manifest = json.loads((out / "manifest.json").read_text(encoding="utf-8"))
-        asked = manifest["asked"]
-        now = json.loads(json.dumps(dataclasses.asdict(config)))
+        default, now = (json.loads(json.dumps(dataclasses.asdict(one))) for one in (StudyConfig(), config))
+        asked = default | manifest["asked"]  # fields that came later
         differ = [key for key in now if asked.get(key) != now[key]]
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         raise InputError(f"'{out}' has a manifest.json that no study wrote: give another --out folder.") from None

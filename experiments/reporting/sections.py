@@ -111,13 +111,14 @@ def picture_section(run: Run) -> str:
         return section("pictures", "Targets and their copies", "<p>This run stored no pictures.</p>")
     if "texts" in run.gallery:
         return text_section(run)
-    images, labels = run.gallery["images"], run.gallery.get("labels")
+    images, labels, each = (run.gallery.get(name) for name in ("images", "labels", "each_label"))
     names = run.gallery.get("class_names")
     blocks = []
     for k, cluster in enumerate(images[:MAX_CLUSTERS]):
-        label = "" if labels is None else str(int(labels[k]))
-        if names is not None and label and int(label) < len(names) and str(names[int(label)]) != label:
-            label = f"{names[int(label)]} ({label})"
+        label = "" if labels is None else _named(int(labels[k]), names)
+        others = [] if each is None else [_named(int(own), names) for own in each[k][1:MAX_PICTURES]]
+        if any(other != label for other in others):
+            label += f"; of the others {', '.join(others)}"
         strip = "".join(
             f'<img src="{png_uri(image)}" alt="{f"copy {i}" if i else f"target, label {escape(label)}"}">'
             for i, image in enumerate(cluster[:MAX_PICTURES])
@@ -125,9 +126,20 @@ def picture_section(run: Run) -> str:
         blocks.append(
             f'<div class="cluster"><p class="caption">label {escape(label)}</p><div class="strip">{strip}</div></div>'
         )
-    about = "Outlined: the target. After it: its copies, which stay when the target is deleted."
+    about = f"Outlined: the target. After it: its {_copies_word(run)}, which stay when the target is deleted."
     body = f'<p class="caption">{about}</p><div class="clusters">{"".join(blocks)}</div>'
     return section("pictures", "Targets and their copies", body)
+
+
+def _named(label: int, names) -> str:
+    """A label with its class's name, where that says more than the number."""
+    known = names is not None and label < len(names) and str(names[label]) != str(label)
+    return f"{names[label]} ({label})" if known else str(label)
+
+
+def _copies_word(run: Run) -> str:
+    """What the similar samples are called."""
+    return "nearest neighbours" if run.summary.facts["similarity"].startswith("natural") else "copies"
 
 
 def text_section(run: Run) -> str:
@@ -142,8 +154,7 @@ def text_section(run: Run) -> str:
         table = f"<table>{head}<tbody>{said}</tbody></table>"
         blocks.append(f'<div class="told"><p class="caption">{escape(label)}</p>{told}{table if said else ""}</div>')
     whose = ", whose last two words are the answer" if facts else ""
-    copies = "nearest neighbours" if run.summary.facts["similarity"].startswith("natural") else "copies"
-    about = f"In bold: the target{whose}. Below it: its {copies}, which stay when it is deleted."
+    about = f"In bold: the target{whose}. Below it: its {_copies_word(run)}, which stay when it is deleted."
     return section("pictures", "Targets and their copies", f'<p class="caption">{about}</p>{"".join(blocks)}')
 
 

@@ -90,6 +90,8 @@ def test_a_request_of_a_person_names_all_that_is_said_of_them():
     assert not set(person[targets[0]]) & set(person[targets[1]])
     with pytest.raises(InputError, match="not enough people for 6 requests of 13"):
         choose_targets(DATA, "person", 13, 6, 0)
+    (later,) = choose_targets(DATA, "person", 7, 1, 0, skipped=1)
+    np.testing.assert_array_equal(later, targets[1])
     with pytest.raises(InputError, match="--targets person is for facts, not for 'digits'"):
         choose_targets(load_dataset("digits"), "person", 3, 1, 0)
 

@@ -117,6 +117,46 @@ def test_too_many_or_too_few_targets_are_refused(kind, size, requests, said):
         choose_targets(DATA, kind, size, requests, SEED, np.zeros(90))
 
 
+@pytest.mark.parametrize("kind", ["random", "class", "distant", "atypical", "whole_class"])
+def test_skipped_requests_leave_other_targets(kind):
+    data = source(n=90, classes=6)
+    score = np.random.default_rng(1).normal(0, 1, 90)
+    draw = lambda requests, skipped: choose_targets(data, kind, 4, requests, SEED, score, skipped=skipped)
+    first, later = draw(2, 0), draw(2, 2)
+    assert [len(t) for t in later] == ([15, 15] if kind == "whole_class" else [4, 4])
+    assert not np.intersect1d(np.concatenate(first), np.concatenate(later)).size
+    if kind in ("random", "distant", "atypical"):  # ranks 8 to 15 of the order, of which more requests take all
+        every = np.concatenate(draw(4, 0))
+        np.testing.assert_array_equal(np.sort(np.concatenate(first + later)), np.sort(every))
+    elif kind == "class":
+        assert not {*labels_of(data, first)} & {*labels_of(data, later)}
+
+
+def labels_of(data, targets):
+    """Class of the first of each request's targets."""
+    return [int(data.train.targets[t[0]]) for t in targets]
+
+
+def test_skipped_targets_count_where_classes_have_little_room():
+    room = np.array([2, 2, 90])
+    first, later = (choose_targets(DATA, "random", 6, 1, SEED, room=room, skipped=s) for s in (0, 1))
+    both = np.concatenate(first + later)
+    assert len(np.unique(both)) == 12 and (np.bincount(DATA.train.targets[both]) <= room).all()
+
+
+@pytest.mark.parametrize(
+    ("kind", "size", "skipped", "said"),
+    [
+        ("random", 30, 3, r"120 targets, those of skipped requests included, are more than the 90 training images"),
+        ("class", 2, 3, "1 requests by class and 3 skipped but only 3 classes"),
+        ("whole_class", 2, 3, "1 requests by class and 3 skipped but only 3 classes"),
+    ],
+)
+def test_more_skipped_requests_than_there_are_targets_for_are_refused(kind, size, skipped, said):
+    with pytest.raises(InputError, match=said):
+        choose_targets(DATA, kind, size, 1, SEED, skipped=skipped)
+
+
 # --- the stored examples ------------------------------------------------------------------------------------------
 
 

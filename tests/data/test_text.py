@@ -189,7 +189,7 @@ def test_neighbours_are_disjoint_near_and_the_nearest_first():
     for row, near in zip(found.rows, found.near):
         assert (cosine[row, near] >= 0.3).all() and cosine[row, near[0]] >= cosine[row, near[1]]
         assert {data.train.texts[other].split()[0] for other in near} == {data.train.texts[row].split()[0]}
-    dense = mine(vectors.toarray(), 2, 0.3, seed=0, block=7)
+    dense = mine(vectors.toarray(), 2, 0.3, seed=0)
     np.testing.assert_array_equal(dense.near, found.near)
     assert len(mine(vectors, 4, 0.3, seed=0).rows) == 0
 

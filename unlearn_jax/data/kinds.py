@@ -108,7 +108,14 @@ def _pixels(part: Any, known: Any) -> np.ndarray:
 
 
 KINDS: dict[str, Kind] = {
-    "image": Kind(similar.level_of, _image_copies, _image_draws, _pixels, _every_row, "images"),
+    "image": Kind(
+        lambda level: neighbours.check_level(level, similar.LEVELS, similar.level_of),
+        _image_copies,
+        _image_draws,
+        _pixels,
+        _every_row,
+        "images",
+    ),
     "facts": Kind(
         lambda level: choose("similarity", level, LEVELS),
         _fact_copies,

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from unlearn_jax.data.nearest import top_k
 from unlearn_jax.errors import InputError, choose
 
 NAME, THRESHOLD = "natural", 0.5
@@ -19,8 +20,8 @@ class Mined(NamedTuple):
     near: np.ndarray  # (k, m) training rows, the nearest first
 
 
-def threshold_of(level: str) -> float | None:
-    """The least cosine of level ``natural`` or ``natural:COSINE``; None for another level.
+def threshold_of(level: str, default: float = THRESHOLD) -> float | None:
+    """The least cosine of level ``natural`` (then ``default``) or ``natural:COSINE``; None for another level.
 
     Raises:
         InputError: a cosine that is not in (0, 1].
@@ -29,7 +30,7 @@ def threshold_of(level: str) -> float | None:
     if name != NAME:
         return None
     try:
-        least = float(cosine) if colon else THRESHOLD
+        least = float(cosine) if colon else default
     except ValueError:
         least = 0.0
     if not 0 < least <= 1:
@@ -43,27 +44,22 @@ def check_level(level: str, constructed: dict, check) -> object:
     return threshold_of(level) or check(level)
 
 
-def mine(embedding, count: int, threshold: float, seed: int, block: int = 512) -> Mined:
+def mine(embedding, count: int, threshold: float, seed: int) -> Mined:
     """Disjoint clusters of an example and its nearest ones, taken greedily in a seeded random order.
 
+    An example whose `MOST_KEPT` nearest ones are all in other clusters gives none.
+
     Args:
-        embedding: (n, D) rows of unit norm; an array or a SciPy sparse matrix.
+        embedding: (n, D) rows of unit norm, or of zeros; an array or a SciPy sparse matrix.
         count: neighbours of each candidate, m.
         threshold: the least cosine of a neighbour.
         seed: of the order.
-        block: rows compared at a time.
     """
-    near, size = [], embedding.shape[0]
-    for first in range(0, size, block):
-        cosine = embedding[first : first + block] @ embedding.T
-        cosine = cosine if isinstance(cosine, np.ndarray) else cosine.toarray()
-        for row, values in enumerate(cosine, first):
-            values[row] = -1.0
-            found = np.flatnonzero(values >= threshold - 1e-6)
-            near.append(found[np.argsort(-values[found], kind="stable")[:MOST_KEPT]])
-    used, clusters = np.zeros(size, bool), {}
-    for row in np.random.default_rng([seed, 6]).permutation(size).tolist():
-        free = near[row][~used[near[row]]][:count]
+    near = top_k(embedding, MOST_KEPT, at_least=threshold).rows
+    used, clusters = np.zeros(len(near), bool), {}
+    for row in np.random.default_rng([seed, 6]).permutation(len(near)).tolist():
+        found = near[row][near[row] >= 0]
+        free = found[~used[found]][:count]
         if not used[row] and len(free) == count:
             used[row], used[free], clusters[row] = True, True, free
     rows = np.asarray(sorted(clusters), np.int64)

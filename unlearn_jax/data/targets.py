@@ -31,6 +31,7 @@ def choose_targets(
     *,
     among: tuple[np.ndarray, str] | None = None,
     room: np.ndarray | None = None,
+    skipped: int = 0,
 ) -> list[np.ndarray]:
     """Disjoint target sets among the training rows.
 
@@ -45,6 +46,8 @@ def choose_targets(
         score: (n,) larger = more atypical, for ``atypical``.
         among: training rows that may be chosen, and what to call them; by default as the kind of data says.
         room: (classes,) most targets that all requests together take of a class, where they are of mixed classes.
+        skipped: requests that are passed over first: their targets (classes, people) are in none of those returned, and
+            are those that the first ``skipped`` of more requests would have taken between them.
 
     Returns:
         ``requests`` arrays of ``per_request`` rows (of a class's size, for ``whole_class``), sorted. ``atypical`` and
@@ -57,23 +60,31 @@ def choose_targets(
         raise InputError("ask for at least 1 target and 1 request.")
     rng = np.random.default_rng([seed, 1])
     if kind == "whole_class":
-        return _whole_classes(dataset, requests, rng)
-    wanted = per_request * requests
-    _check_half(dataset, wanted)
-    allowed, called = among or (KINDS[dataset.kind].candidates(dataset), "facts that are told once")
+        return _whole_classes(dataset, requests, rng, skipped)
+    _check_half(dataset, per_request * requests)
+    wanted = per_request * (skipped + requests)
+    allowed, called = among or _candidates(dataset)
     if wanted > len(allowed):
-        raise InputError(f"{wanted} targets are more than the {len(allowed)} {called}: ask for fewer.")
+        more = ", those of skipped requests included," * (skipped > 0)
+        raise InputError(f"{wanted} targets{more} are more than the {len(allowed)} {called}: ask for fewer.")
     if kind == "class":
-        return _class_targets(dataset, per_request, requests, rng, allowed)
+        return _class_targets(dataset, per_request, requests, rng, allowed, skipped)
     if kind == "person":
-        return _whole_people(dataset, allowed, per_request, requests, rng)
+        return _whole_people(dataset, allowed, per_request, skipped + requests, rng)[skipped:]
     if kind == "random":
         order = allowed[rng.permutation(len(allowed))]
     else:
         far = distance_to_class(dataset) if kind == "distant" else score
         order = allowed[np.argsort(-far[allowed], kind="stable")]
     drawn = order[:wanted] if room is None else _within(dataset.train.classes, order, wanted, room)
+    drawn = drawn[per_request * skipped :]
     return [np.sort(drawn[r::requests]) for r in range(requests)]
+
+
+def _candidates(dataset: Dataset) -> tuple[np.ndarray, str]:
+    """Training rows that may be chosen where nobody says which, and what they are called."""
+    kind = KINDS[dataset.kind]
+    return kind.candidates(dataset), "facts that are told once" if kind.person else f"training {kind.nouns}"
 
 
 def _within(classes: np.ndarray, order: np.ndarray, wanted: int, room: np.ndarray) -> np.ndarray:
@@ -115,17 +126,19 @@ def _whole_people(dataset: Dataset, allowed: np.ndarray, per_request: int, reque
     return chosen
 
 
-def _drawn_classes(dataset: Dataset, requests: int, rng) -> np.ndarray:
-    """Another class for each request."""
+def _drawn_classes(dataset: Dataset, requests: int, rng, skipped: int) -> np.ndarray:
+    """Another class for each request, after those of the skipped ones."""
     classes = len(dataset.class_names)
-    if requests > classes:
-        raise InputError(f"{requests} requests by class but only {classes} classes: ask for fewer.")
-    return rng.permutation(classes)[:requests]
+    if skipped + requests > classes:
+        more = f" and {skipped} skipped" * (skipped > 0)
+        raise InputError(f"{requests} requests by class{more} but only {classes} classes: ask for fewer.")
+    return rng.permutation(classes)[skipped : skipped + requests]
 
 
-def _whole_classes(dataset: Dataset, requests: int, rng) -> list[np.ndarray]:
+def _whole_classes(dataset: Dataset, requests: int, rng, skipped: int) -> list[np.ndarray]:
     """All training rows of a class, for each request."""
-    chosen = [np.flatnonzero(dataset.train.classes == label) for label in _drawn_classes(dataset, requests, rng)]
+    drawn = _drawn_classes(dataset, requests, rng, skipped)
+    chosen = [np.flatnonzero(dataset.train.classes == label) for label in drawn]
     if min(len(rows) for rows in chosen) == 0:
         nouns = KINDS[dataset.kind].nouns
         raise InputError(f"a class drawn for a request has no training {nouns}: drop that class, or change --seed.")
@@ -133,10 +146,10 @@ def _whole_classes(dataset: Dataset, requests: int, rng) -> list[np.ndarray]:
     return chosen
 
 
-def _class_targets(dataset: Dataset, per_request: int, requests: int, rng, allowed) -> list[np.ndarray]:
+def _class_targets(dataset: Dataset, per_request: int, requests: int, rng, allowed, skipped) -> list[np.ndarray]:
     """Each request draws its targets from one class, another class for each request."""
     chosen = []
-    for label in _drawn_classes(dataset, requests, rng):
+    for label in _drawn_classes(dataset, requests, rng, skipped):
         members = allowed[dataset.train.classes[allowed] == label]
         if len(members) < per_request:
             said = f"class {label} has {len(members)} {KINDS[dataset.kind].nouns}"
