@@ -64,7 +64,7 @@ BAD = {
         "unknown model 'mlpp': choose one of convnet, decoder, encoder, linear, minilm",
     ),
     "unknown model option": ("--model-options depth=3", "unknown mlp option 'depth'"),
-    "unknown similarity": ("--similarity close", "exact, far, near"),
+    "unknown similarity": ("--similarity close", "exact, far, natural, near"),
     "unknown targets": ("--targets hard", "atypical, class, distant, person, random"),
     "unknown axis": ("--axis sideways", "unknown axis 'sideways'"),
     "unknown augmentation": ("--augment twirl", "crop_flip"),
