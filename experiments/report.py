@@ -25,12 +25,22 @@ from reporting.figures import main_figure
 from reporting.influence_load import read_attribution
 from reporting.influence_page import render_attribution
 from reporting.load import Run, read_run, read_summary
+from reporting.neighbours_load import read_search
+from reporting.neighbours_page import render_search
 from reporting.page import render
 from reporting.style import settings
 
 from unlearn_jax.errors import InputError
 
-__all__ = ["main_figure", "read_summary", "save_figure", "write_audit_page", "write_influence_page", "write_report"]
+__all__ = [
+    "main_figure",
+    "read_summary",
+    "save_figure",
+    "write_audit_page",
+    "write_influence_page",
+    "write_neighbours_page",
+    "write_report",
+]
 
 
 def write_report(run: Path, out: Path | None = None) -> Path:
@@ -68,6 +78,16 @@ def write_influence_page(run: Path, out: Path | None = None) -> Path:
     """
     page = render_attribution(read_attribution(Path(run)))
     return _replace(Path(out) if out else Path(run) / "influence.html", lambda file: file.write(page.encode("utf-8")))
+
+
+def write_neighbours_page(folder: Path, out: Path | None = None) -> Path:
+    """Write the page of a search for similar samples and return its path (``folder/neighbours.html`` by default).
+
+    Raises `InputError` where the search is missing, half-written or damaged, or ``out`` cannot be written.
+    """
+    page = render_search(read_search(Path(folder)))
+    out = Path(out) if out else Path(folder) / "neighbours.html"
+    return _replace(out, lambda file: file.write(page.encode("utf-8")))
 
 
 def _write_run(run: Run, out: Path) -> Path:

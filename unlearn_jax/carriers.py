@@ -100,7 +100,7 @@ def _scores(problem, variables: Variables, fitted: Batch, asked: Batch, targets:
     """(targets + copies, targets) EK-FAC influence on margins."""
     model, task = problem.model, problem.task
     classes = task.candidates is None and task.token_logprob is None
-    select = None if count_parameters(variables) <= SMALL else _last(model, variables, fitted)
+    select = None if count_parameters(variables) <= SMALL else last_layer(model, variables, fitted)
     labels = "exact" if classes and problem.num_classes <= 20 else "sampled"
     fit = ekfac_fit(model, task, variables, fitted, labels=labels, select=select)
     queries = jax.tree.map(lambda x: x[:targets], asked)
@@ -109,7 +109,7 @@ def _scores(problem, variables: Variables, fitted: Batch, asked: Batch, targets:
     return scores * float(np.mean(fitted.weight))  # n of the rows that are trained on, not of absent ones beside them
 
 
-def _last(model, variables: Variables, batch: Batch):
+def last_layer(model, variables: Variables, batch: Batch):
     """Predicate of the last layer that can be tapped: the head or, where that is the embedding, the one before."""
     found = tappable(model, variables, batch)
     return (lambda name: name == found[-1]) if found else None

@@ -96,7 +96,7 @@ def prepare_study(config: StudyConfig, watch: Watch = SILENT, **options) -> Setu
     known = read([]) if config.targets == "atypical" else read([*targets, *mined])
     problem, bench = problem_of(config, known, [*targets, *mined]), _layout(config, known, targets, mined)
     whole = whole_problem(config, known, [*targets, *mined])
-    setting = _checked(options, whole)
+    setting = checked_options(options, whole)
     abstract = abstract_shared(config, known, whole)
     _check_methods(config, problem, bench, abstract)  # sizes are the same whoever the targets are: before pilots train
     shared, base = published_shared(config, known), {}
@@ -135,7 +135,7 @@ def _layout(config: StudyConfig, dataset: Dataset, targets: list[np.ndarray], mi
     return make_bench(dataset, targets, copies=copies, level=config.similarity, seed=config.seed, mined=found)
 
 
-def _checked(options: Options, problem: Problem) -> Options:
+def checked_options(options: Options, problem: Problem) -> Options:
     """The options, if they can be followed, with the member axis chosen."""
     choose("axis", options.axis, ("auto", "vmap", "map"))
     choose("loop", options.loop, ("auto", "scan", "host"))

@@ -92,14 +92,21 @@ def linked(nearest: Nearest) -> np.ndarray:
     return np.unique(edges, axis=0).astype(np.int32) if len(edges) else edges.astype(np.int32)
 
 
+def at_least(nearest: Nearest, threshold: float) -> Nearest:
+    """The lists without neighbours of a lower cosine; ``within`` counts what is left of them."""
+    kept = nearest.cosine >= np.float32(threshold - SLACK)
+    rows, cosine = np.where(kept, nearest.rows, -1), np.where(kept, nearest.cosine, -np.inf)
+    return Nearest(rows.astype(np.int32), cosine.astype(np.float32), kept.sum(axis=1).astype(np.int32))
+
+
 def threshold_pairs(embedding, nearest: Nearest, threshold: float) -> np.ndarray:
     """All pairs of rows with cosine >= threshold, also those that are on neither one's list.
 
-    A pair can be on no list only where both rows have more than k neighbours: those rows alone are compared again.
+    A pair can be on no list only where both lists are full: those rows alone are compared again.
 
     Args:
         embedding: what ``nearest`` was made of.
-        nearest: `top_k` of all rows among themselves with ``at_least=threshold``.
+        nearest: `top_k` of all rows among themselves, at a threshold of its own that is no higher.
         threshold: in (0, 1].
 
     Returns:
@@ -110,10 +117,8 @@ def threshold_pairs(embedding, nearest: Nearest, threshold: float) -> np.ndarray
     """
     from unlearn_jax.data.duplicates import near_pairs
 
-    pairs = linked(nearest)
-    full = np.flatnonzero(nearest.within > nearest.rows.shape[1])
-    if not len(full):
-        return pairs
+    near = at_least(nearest, threshold)
+    pairs, full = linked(near), np.flatnonzero(near.rows[:, -1] >= 0)
     more = near_pairs(checked_rows(embedding, "embedding")[full], threshold)
     first = full[np.repeat(np.arange(len(full)), np.diff(more.start))]
     both = np.concatenate([pairs, np.stack([first, full[more.later]], axis=1).astype(np.int32)])

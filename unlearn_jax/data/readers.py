@@ -80,14 +80,20 @@ def tfidf(features: Features, texts: Sequence[str]) -> Reader:
     return Reader(encode)
 
 
-def term_weights(texts: Sequence[str], terms: int | None = None):
-    """A fitted scikit-learn TF-IDF of the words of ``texts``, in small letters; its rows have unit norm."""
+def term_weights(texts: Sequence[str], terms: int | None = None, documents: int = 1):
+    """A fitted scikit-learn TF-IDF of the words of ``texts``, in small letters; its rows have unit norm.
+
+    ``terms`` = most words; ``documents`` = texts that a word must be in to count.
+    """
     from sklearn.feature_extraction.text import TfidfVectorizer
 
     weights = TfidfVectorizer(analyzer=words, max_features=terms, sublinear_tf=True, dtype=np.float32)
+    weights.set_params(min_df=documents)
     try:
         return weights.fit(texts)
     except ValueError:
+        if documents > 1:
+            raise InputError(f"no word is in {documents} of the texts: give a lower --min-documents.") from None
         raise InputError(
             "the texts have no words: TF-IDF needs words of letters or digits, take other features."
         ) from None

@@ -83,14 +83,15 @@ def text_copies(dataset: Dataset, rows: np.ndarray, numbers: np.ndarray, level: 
     return inputs, np.repeat(train.targets[rows], len(numbers)), texts
 
 
-def text_embedding(texts: np.ndarray, known: np.ndarray | slice = slice(None)):
+def text_embedding(texts: np.ndarray, known: np.ndarray | slice = slice(None), documents: int = 1):
     """TF-IDF vectors of texts, at unit norm (a text without known words gives zeros).
 
     Args:
         texts: (n,) strings.
         known: rows whose texts set the weights of words.
+        documents: of those texts that a word must be in to count.
 
     Returns:
         (n, words) float32, a SciPy sparse matrix.
     """
-    return term_weights(texts[known].tolist()).transform(texts.tolist())
+    return term_weights(texts[known].tolist(), documents=documents).transform(texts.tolist())

@@ -145,13 +145,22 @@ def _finite_members(own) -> np.ndarray:
     return np.all([np.isfinite(x).reshape(len(x), -1).all(axis=1) for x in leaves], axis=0)
 
 
-def features(model: Model, variables: Variables, inputs: np.ndarray, *, members: int = 4) -> np.ndarray:
-    """Penultimate features of the first members side by side; (n, ...) -> (n, members x D)."""
+def features(
+    model: Model, variables: Variables, inputs: np.ndarray, *, members: int = 4, block: int = 2048
+) -> np.ndarray:
+    """Penultimate features of the first members side by side; (n, ...) -> (n, members x D).
+
+    ``block`` rows are computed at a time.
+    """
     own, shared = trees.split_shared(variables)
-    members = min(members, len(jax.tree.leaves(own)[0]))
+    members, count = min(members, len(jax.tree.leaves(own)[0])), len(inputs)
     apply = jax.jit(lambda v, x: model.apply(v, x, train=False)[0].features)
-    parts = []
+    parts, block = [], min(block, count)
     for i in range(members):
         one = jax.tree.map(lambda x, i=i: jnp.asarray(x[i]), own) | ({"shared": shared} if shared else {})
-        parts.append(np.asarray(apply(one, jnp.asarray(inputs)), np.float32))
+        found = []
+        for first in range(0, count, block) if count else (0,):
+            at = np.minimum(np.arange(first, first + block), count - 1)
+            found.append(np.asarray(apply(one, jnp.asarray(inputs[at])), np.float32)[: count - first])
+        parts.append(np.concatenate(found))
     return np.concatenate(parts, axis=1)

@@ -1,0 +1,217 @@
+"""A search for similar samples: embed, find neighbours, link them into clusters, describe, write."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import time
+from pathlib import Path
+
+import numpy as np
+
+from unlearn_jax.data import load_dataset
+from unlearn_jax.data.arrays import Dataset, subset
+from unlearn_jax.data.kinds import KINDS
+from unlearn_jax.data.nearest import SLACK
+from unlearn_jax.errors import InputError
+from unlearn_jax.mining import groups as grouping
+from unlearn_jax.mining.config import MiningConfig, checked, embedding_of, threshold_of
+from unlearn_jax.mining.embeddings import EMBEDDINGS, Asked, Found, by_cosine
+from unlearn_jax.mining.gallery import gallery
+from unlearn_jax.mining.targets import read_embedding, read_ids
+from unlearn_jax.population import checkpoint
+from unlearn_jax.population.run import Options
+from unlearn_jax.records import environment, write_json, write_whole
+from unlearn_jax.setup import SILENT, Watch
+
+KIND = "neighbours"  # of a manifest
+
+
+def run_mining(
+    config: MiningConfig,
+    out: Path,
+    *,
+    ids: Path | None = None,
+    embedding_file: Path | None = None,
+    store: Path | None = None,
+    command: str = "",
+    watch: Watch = SILENT,
+    data_dir: Path | None = None,
+    **options,
+) -> Path:
+    """Find the similar samples of a data set, and the clusters that they form.
+
+    Args:
+        config: what is looked for.
+        out: run folder; may hold an earlier search.
+        ids: text file with ids of training samples of interest, one a line.
+        embedding_file: .npy with a row for each training sample, or for those and then the test samples, in the data
+            set's order, in place of an embedding by name.
+        store: where networks and embeddings of texts are kept; default ``populations`` beside the run folder.
+        command: for the record.
+        watch: progress.
+        data_dir: of prepared data.
+        options: ``chunk``, ``axis``, ``loop`` of `Options`, for embeddings by networks.
+
+    Returns:
+        The folder, holding neighbours.parquet, clusters.parquet, gallery.npz and neighbours.json.
+
+    Raises:
+        InputError: bad configuration or files, missing data, no link or one giant cluster at the threshold, a folder
+            that holds something else or cannot be written.
+    """
+    began, own = time.time(), embedding_file is not None
+    checked(config, embedding_file)
+    _refuse_other(out)
+    checkpoint.check_writable(out, "--out", keep=False)
+    dataset = _dataset(config, data_dir, own)
+    targets = np.zeros(0, np.int64) if ids is None else read_ids(ids, dataset)
+    name, threshold = embedding_of(config, own), threshold_of(config, own)
+    given = Options(**{"axis": "auto", "store": store or out.parent / "populations", **options})
+    asked = Asked(config, dataset, threshold, given, watch)
+    found = by_cosine(read_embedding(embedding_file, dataset), config.k) if own else EMBEDDINGS[name].find(asked)
+    searched = time.time() - began
+    groups = grouping.cluster(found, threshold, links_mutual=config.mutual, largest=config.largest)
+    told = {
+        "kind": KIND,
+        "command": command,
+        "config": dataclasses.asdict(config) | {"embedding": name, "threshold": threshold},
+        "embedding": _about(name, embedding_file),
+        "nouns": KINDS[dataset.kind].nouns,
+        **described(dataset, found, groups, targets, threshold),
+        "notes": list(found.notes),
+        "finished": time.strftime("%Y-%m-%dT%H:%M:%S"),
+        "seconds_searching": searched,
+        "seconds_total": time.time() - began,
+        **environment(),
+    }
+    return _written(out, dataset, found, groups, targets, threshold, told)
+
+
+def described(dataset: Dataset, found: Found, groups: grouping.Clusters, targets: np.ndarray, threshold: float) -> dict:
+    """What neighbours.json says of the samples found."""
+    labels, purity = dataset.train.classes, grouping.purity(groups, dataset.train.classes)
+    sizes, counts = np.unique(groups.sizes, return_counts=True)
+    test = None
+    if found.test is not None:
+        which, near = grouping.of_test(found, groups, threshold)
+        same = dataset.test.classes[near] == labels[found.test.rows[near, 0]]
+        test = {
+            "samples": len(near),
+            "near": int(near.sum()),
+            "same_label": float(same.mean()) if near.any() else None,
+            "clusters": len(np.unique(which[which >= 0])),
+        }
+    linked = int((groups.of >= 0).sum())
+    return {
+        "samples": len(labels),
+        "linked": linked,
+        "pairs": len(groups.pairs),
+        "pairs_same_label": grouping.same_label_share(groups, labels),
+        "clusters": len(groups.sizes),
+        "clusters_of_one_label": float((purity == 1).mean()),
+        "largest": int(groups.sizes.max(initial=0)),
+        "sizes": [[int(size), int(count)] for size, count in zip(sizes, counts)],
+        "test": test,
+        "ladder": grouping.ladder(found, labels, None if found.test is None else dataset.test.classes),
+        "targets": [_target(dataset, found, groups, row, threshold) for row in targets.tolist()],
+    }
+
+
+def _target(dataset: Dataset, found: Found, groups: grouping.Clusters, row: int, threshold: float) -> dict:
+    """What is said of a sample of interest."""
+    told = grouping.told(found.train, groups, row, threshold)
+    nearest = told["nearest"]
+    return (
+        {"id": int(dataset.train.ids[row])}
+        | told
+        | {"nearest": int(dataset.train.ids[nearest]) if nearest >= 0 else None}
+    )
+
+
+def _about(name: str, embedding_file: Path | None) -> dict:
+    """The embedding in words, and what it measures."""
+    if embedding_file is not None:
+        return {"about": f"rows of {Path(embedding_file).name}", "measure": "cosine"}
+    return {"about": EMBEDDINGS[name].about, "measure": EMBEDDINGS[name].measure}
+
+
+def _dataset(config: MiningConfig, data_dir: Path | None, own: bool) -> Dataset:
+    """The data set, or the part of it that is asked for."""
+    if own and (config.train_size or config.test_size):
+        raise InputError("--embedding-file has a row for every sample: leave --train-size and --test-size out.")
+    dataset = load_dataset(config.dataset, data_dir=data_dir)
+    if config.train_size or config.test_size:
+        dataset = subset(dataset, config.train_size or None, config.test_size or None, config.seed)
+    return dataset
+
+
+def _refuse_other(out: Path) -> None:
+    """`InputError` where the folder holds another kind of run."""
+    if out.exists() and not out.is_dir():
+        raise InputError(f"'{out}' is a file: give another --out folder.")
+    if (out / "manifest.json").exists():
+        raise InputError(f"'{out}' holds another kind of run: give another --out folder.")
+    if (out / "neighbours.json").exists():
+        try:
+            known = json.loads((out / "neighbours.json").read_text(encoding="utf-8"))["kind"] == KIND
+        except (OSError, ValueError, KeyError, TypeError):
+            known = False
+        if not known:
+            raise InputError(f"'{out}' holds a neighbours.json of something else: give another --out folder.")
+
+
+def _written(out, dataset, found, groups, targets, threshold, told) -> Path:
+    """The run folder; neighbours.json last, so that a folder with one is whole."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    checkpoint.check_writable(out, "--out")
+    measure, purity = told["embedding"]["measure"], grouping.purity(groups, dataset.train.classes)
+    which = None if found.test is None else grouping.of_test(found, groups, threshold)[0]
+    shown = gallery(dataset, found, groups, purity, which, targets, threshold)
+    (out / "neighbours.json").unlink(missing_ok=True)  # what follows belongs to the new one
+    pairs, samples = pairs_table(dataset, found, threshold, measure), samples_table(dataset, found, groups, measure)
+    for name, columns in (("neighbours", pairs), ("clusters", samples)):
+        table = pa.table(columns)
+        write_whole(out / f"{name}.parquet", lambda path, table=table: pq.write_table(table, path))
+
+    def save(path: Path) -> None:
+        with path.open("wb") as file:
+            np.savez_compressed(file, **shown)
+
+    write_whole(out / "gallery.npz", save)
+    write_json(out / "neighbours.json", told)
+    return out
+
+
+def pairs_table(dataset: Dataset, found: Found, threshold: float, measure: str) -> dict[str, np.ndarray]:
+    """A row for each sample and each of its at most k nearest training samples at the threshold, nearest first."""
+    columns: dict[str, list] = {name: [] for name in ("split", "id", "neighbour", "rank", measure, "same_label")}
+    train = dataset.train
+    for split, near, part in (("train", found.train, train), ("test", found.test, dataset.test)):
+        if near is None:
+            continue
+        row, rank = np.nonzero(near.cosine >= np.float32(threshold - SLACK))
+        other = near.rows[row, rank]
+        values = (np.full(len(row), split), part.ids[row], train.ids[other], (rank + 1).astype(np.int32),
+                  near.cosine[row, rank], part.classes[row] == train.classes[other])  # fmt: skip
+        for name, value in zip(columns, values):
+            columns[name].append(value)
+    return {name: np.concatenate(parts) for name, parts in columns.items()}
+
+
+def samples_table(dataset: Dataset, found: Found, groups: grouping.Clusters, measure: str) -> dict[str, np.ndarray]:
+    """A row for each training sample: its cluster (-1 = alone), that one's size, links, and the nearest sample."""
+    near, train, inside = found.train, dataset.train, groups.of >= 0
+    size = np.where(inside, groups.sizes[np.maximum(groups.of, 0)], 1)
+    known = near.rows[:, 0] >= 0
+    return {
+        "id": train.ids,
+        "label": train.classes.astype(np.int64),
+        "cluster": groups.of,
+        "size": size.astype(np.int64),
+        "links": groups.degree.astype(np.int64),
+        "nearest": np.where(known, train.ids[near.rows[:, 0]], -1),
+        measure: np.where(known, near.cosine[:, 0], np.nan).astype(np.float32),
+    }
