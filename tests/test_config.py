@@ -26,6 +26,7 @@ from unlearn_jax.config import (
 from unlearn_jax.errors import InputError
 from unlearn_jax.methods import CORE, METHODS
 from unlearn_jax.models import MODELS
+from unlearn_jax.study import _refuse_other
 
 INFINITE = float("inf")
 
@@ -47,7 +48,7 @@ def test_what_is_left_open_is_the_data_sets_own():
     own = resolved(StudyConfig(dataset="facts"))
     assert (own.copies, own.targets, own.members) == ("0,1,4", "random", 8)
     assert recipe_of(own)[0] == "decoder" and resolved(own) == own
-    given = StudyConfig(dataset="facts", copies="2", targets="class", members=3)
+    given = StudyConfig(dataset="facts", similarity="near", copies="2", targets="class", members=3)
     assert resolved(given) == given
 
 
@@ -219,6 +220,15 @@ def test_fields_that_came_later_do_not_rename_the_studies_that_leave_them_empty(
     digest = hashlib.sha256(json.dumps(old, sort_keys=True).encode()).hexdigest()[:6]
     assert run_name(StudyConfig()) == f"digits-near-atypical-{digest}"
     assert run_name(StudyConfig(skip_requests=1)) != run_name(StudyConfig())
+
+
+def test_a_run_folder_from_before_a_field_came_is_continued(tmp_path):
+    config = resolved(StudyConfig())
+    asked = {k: v for k, v in dataclasses.asdict(config).items() if k not in LATER}
+    (tmp_path / "manifest.json").write_text(json.dumps({"asked": asked}))
+    assert _refuse_other(tmp_path, config) == json.loads(json.dumps({"asked": asked}))
+    with pytest.raises(InputError, match=r"holds another study \(skip_requests differ\)"):
+        _refuse_other(tmp_path, dataclasses.replace(config, skip_requests=1))
 
 
 def test_core_is_the_seven_methods_of_the_first_study():

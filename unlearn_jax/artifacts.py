@@ -131,11 +131,16 @@ def measure_similarity(setup, level, original) -> dict:
     copies = np.concatenate([np.concatenate([rows.forget_copies, rows.similar]) for rows in level.rows])
     source = np.asarray([row_of[int(c)] for c in bench.cluster[copies]])
     embed = lambda rows: features(setup.problem.model, original.population.variables, bench.inputs[rows])
+    return likeness(setup, copies, source) | {"embedding": _quantiles(cosine(embed(copies), embed(source)))}
+
+
+def likeness(setup, copies: np.ndarray, source: np.ndarray) -> dict[str, dict[str, float]]:
+    """The measures of `measure_similarity` that need no model, of stored rows and those that they are like."""
+    bench = setup.bench
     plain = lambda rows: KINDS[bench.kind].embedding(Made(bench.inputs[rows], bench.targets[rows]), slice(None))
     found = _measured_texts(setup, copies, source) if bench.kind != "image" else {}
     if bench.kind != "text":
         found["words" if bench.kind == "facts" else "pixel"] = cosine(plain(copies), plain(source))
-    found["embedding"] = cosine(embed(copies), embed(source))
     return {name: _quantiles(values) for name, values in found.items()}
 
 

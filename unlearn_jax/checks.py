@@ -21,6 +21,7 @@ from unlearn_jax.config import (
     scale_of,
     settings_of,
 )
+from unlearn_jax.data.benchmarks import benchmark_named, check_fits
 from unlearn_jax.data.kinds import KINDS
 from unlearn_jax.data.readers import READERS
 from unlearn_jax.errors import InputError, choose
@@ -32,6 +33,8 @@ from unlearn_jax.pretrained import check_rank
 def check(config: StudyConfig) -> None:
     """Raise `InputError` for what can be seen to be wrong before any data is read."""
     config = resolved(config)
+    if config.benchmark:
+        check_fits(benchmark_named(config.benchmark), config.dataset, config.similarity, copies_of(config))
     KINDS[kind_of(config)].check_level(config.similarity)
     _check_inputs(config)
     check_rank(config.lora, recipe_of(config)[0])

@@ -29,7 +29,7 @@ def picker(config: StudyConfig, dataset: Dataset) -> tuple[Pick, tuple[str, ...]
         InputError: neighbours asked for whole classes, or none that are near enough; by the function, more targets than
             there can be.
     """
-    copies, notes, more = max(configs.copies_of(config)), (), {}
+    copies, notes, more = configs.laid_out_of(config), (), {}
     chosen = functools.partial(
         choose_targets, dataset, config.targets, config.num_targets, config.requests, config.seed,
         skipped=config.skip_requests,

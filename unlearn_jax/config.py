@@ -8,7 +8,9 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+from unlearn_jax.data.benchmarks import benchmark_named
 from unlearn_jax.data.corpora import CORPORA
+from unlearn_jax.data.facts import PEOPLE_OF
 from unlearn_jax.data.readers import Features
 from unlearn_jax.data.tables import READERS as TABLES
 from unlearn_jax.errors import InputError, choose
@@ -19,7 +21,10 @@ from unlearn_jax.presets import Preset
 from unlearn_jax.settings import numbers, values_of
 
 MOVES_PIXELS = ("amun", "boundary_shrink", "jit_lipschitz", "l2ul", "rurk", "unsir")  # methods that perturb inputs
-LATER = ("skip_requests",)  # fields that came later: studies that leave them empty keep the names of their folders
+LATER = (
+    "skip_requests",
+    "benchmark",
+)  # fields that came later: studies that leave them empty keep the names of their folders
 TARGETS = ("random", "class", "whole_class", "atypical", "distant", "person")
 
 
@@ -27,9 +32,12 @@ TARGETS = ("random", "class", "whole_class", "atypical", "distant", "person")
 class StudyConfig:
     """What is measured, on what, how precisely. Commas mean several: copies and gamma are axes of the study."""
 
-    dataset: str = "digits"
+    benchmark: str = ""
+    """a named recipe of data, targets and similar samples (docs/datasheets): fills dataset, similarity, copies, targets
+    where these are left open"""
+    dataset: str = ""
     """registered data set, or the path of a .npz file with x_train, y_train, x_test, y_test, or of a table of texts
-    (.csv, .tsv, .tab, .txt, .parquet) with columns text and label"""
+    (.csv, .tsv, .tab, .txt, .parquet) with columns text and label; empty = digits, or the benchmark's"""
     model: str = ""
     """registered model; empty = the data set's own (digits: mlp, mnist and fashion_mnist: convnet, cifar: resnet9,
     facts: decoder, texts: mlp)"""
@@ -46,10 +54,11 @@ class StudyConfig:
     """for features=tokens: byte_pair (trained on the texts), or a tokenizer.json or its folder; empty = words"""
     lora: int = 0
     """rank of the adapters that members train on a frozen base, which knows no target; 0 = train all weights"""
-    similarity: str = "near"
+    similarity: str = ""
     """level of the constructed copies: exact, near or far; near:0.5 has edits half as strong; facts: exact, near,
     paraphrase or semantic; images and texts besides: natural, the nearest training examples in place of copies
-    (natural:0.6 at a cosine of .6 or more, else .5 of texts, .9 of images, cifar10 .95, fashion_mnist .99)"""
+    (natural:0.6 at a cosine of .6 or more, else .5 of texts, .9 of images, cifar10 .95, fashion_mnist .99); empty =
+    near, or the benchmark's"""
     copies: str = ""
     """similar samples made of each target, several with commas; empty = 0,1,4,8 (facts, encoder: 0,1,4;
     natural: 0,1,2)"""
@@ -103,12 +112,21 @@ class StudyConfig:
 
 def resolved(config: StudyConfig) -> StudyConfig:
     """The configuration with the data set's own values where it leaves them open."""
-    preset = Preset.STUDY | Preset.STUDY_BY_DATASET.get(config.dataset, {})
+    preset = Preset.STUDY | Preset.STUDY_BY_DATASET.get(dataset_of(config), {})
     preset |= Preset.STUDY_BY_MODEL.get(recipe_of(config)[0], {})
     if config.similarity.startswith("natural"):
         preset |= Preset.NATURAL
+    if config.benchmark:
+        preset |= benchmark_named(config.benchmark).settings
+    preset |= {"dataset": dataset_of(config)}
     left_open = {name: value for name, value in preset.items() if getattr(config, name) in ("", None)}
     return dataclasses.replace(config, **left_open)
+
+
+def dataset_of(config: StudyConfig) -> str:
+    """The data set: the one that is named, else the benchmark's, else digits."""
+    usual = benchmark_named(config.benchmark).sources[0] if config.benchmark else "digits"
+    return config.dataset or usual
 
 
 def copies_of(config: StudyConfig) -> list[int]:
@@ -119,6 +137,12 @@ def copies_of(config: StudyConfig) -> list[int]:
     if copies[0] < 0:
         raise InputError(f"--copies has {copies[0]}: give 0 or more.")
     return copies
+
+
+def laid_out_of(config: StudyConfig) -> int:
+    """Similar samples of each target that are laid out, of which a level keeps the first: of a benchmark always all."""
+    least = benchmark_named(config.benchmark).copies[-1] if config.benchmark else 0
+    return max(least, *copies_of(config))
 
 
 def gammas_of(config: StudyConfig) -> list[float | None]:
@@ -158,7 +182,7 @@ def settings_of(config: StudyConfig) -> dict[str, dict[str, list]]:
 
 def scale_of(config: StudyConfig) -> str:
     """Whose default hyperparameters the methods take: those asked for, or by the data set and the model."""
-    if config.scale or config.dataset in ("cifar10", "cifar100"):
+    if config.scale or dataset_of(config) in ("cifar10", "cifar100"):
         return config.scale or "cifar"
     plain = "small_text" if kind_of(config) == "text" else "small"
     small = {"linear": plain, "mlp": plain} | dict.fromkeys(("decoder", "encoder", "minilm"), "small_transformer")
@@ -170,14 +194,14 @@ def dedup_threshold_of(config: StudyConfig) -> float:
 
     Of words it is .9: on `facts`, .85 takes as many other statements for duplicates as it finds near ones.
     """
-    preset = 0.9 if kind_of(config) in ("text", "facts") else 0.99 if config.dataset == "fashion_mnist" else 0.97
+    preset = 0.9 if kind_of(config) in ("text", "facts") else 0.99 if dataset_of(config) == "fashion_mnist" else 0.97
     return config.dedup_threshold or preset
 
 
 def natural_cosine_of(config: StudyConfig) -> float:
     """The least cosine of mined neighbours where the level names none."""
     by = Preset.NATURAL_COSINE
-    return by.get(config.dataset, by.get(kind_of(config), 1.0))
+    return by.get(dataset_of(config), by.get(kind_of(config), 1.0))
 
 
 def applicable(config: StudyConfig) -> list[str]:
@@ -203,9 +227,9 @@ def left_out(config: StudyConfig) -> dict[str, str]:
 
 def kind_of(config: StudyConfig) -> str:
     """The kind of data that the data set is of, a key of `KINDS`."""
-    if config.dataset in CORPORA or Path(config.dataset).suffix.lower() in TABLES:
+    if dataset_of(config) in CORPORA or Path(dataset_of(config)).suffix.lower() in TABLES:
         return "text"
-    return "facts" if config.dataset == "facts" else "image"
+    return "facts" if dataset_of(config) in PEOPLE_OF else "image"
 
 
 def features_of(config: StudyConfig) -> Features:
@@ -229,13 +253,13 @@ def answers_of(config: StudyConfig) -> str:
 
 def dataset_name(config: StudyConfig) -> str:
     """The data set's name in records: the registry's, or that of the user's file."""
-    own = config.dataset.endswith(".npz") or Path(config.dataset).suffix.lower() in TABLES
-    return Path(config.dataset).name if own else config.dataset
+    own = dataset_of(config).endswith(".npz") or Path(dataset_of(config)).suffix.lower() in TABLES
+    return Path(dataset_of(config)).name if own else dataset_of(config)
 
 
 def recipe_of(config: StudyConfig) -> tuple[str, Recipe]:
     """Model name and training recipe: the data set's preset with the configuration's overrides."""
-    model, recipe = Preset.BY_DATASET.get(config.dataset, ("convnet", Preset.IMAGE))
+    model, recipe = Preset.BY_DATASET.get(dataset_of(config), ("convnet", Preset.IMAGE))
     if kind_of(config) == "text":
         model = {"tokens": "encoder", "wordpiece": "minilm"}.get(config.features) or config.model
         recipe = Preset.BY_TEXT_MODEL.get(model, Preset.TEXT)
@@ -274,4 +298,4 @@ def run_name(config: StudyConfig) -> str:
     config = resolved(config)
     told = {name: value for name, value in dataclasses.asdict(config).items() if value or name not in LATER}
     digest = hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:6]
-    return f"{dataset_name(config)}-{config.similarity.replace(':', '')}-{config.targets}-{digest}"
+    return f"{config.benchmark or dataset_name(config)}-{config.similarity.replace(':', '')}-{config.targets}-{digest}"

@@ -16,16 +16,17 @@ class Preset:
         "cifar10": ("resnet9", IMAGE._replace(steps=3000, batch=256, augment="crop_flip")),
         "cifar100": ("resnet9", IMAGE._replace(steps=4000, batch=256, augment="crop_flip")),
         "facts": ("decoder", Recipe(lr=3e-3, steps=200, batch=32)),
+        "facts_large": ("decoder", Recipe(lr=3e-3, steps=1000, batch=32)),
     }
     TEXT = Recipe(steps=400, batch=64)
     BY_TEXT_MODEL = {
         "encoder": Recipe(lr=1e-3, steps=600, batch=32),
         "minilm": Recipe(lr=1e-4, steps=300, batch=32),
     }
-    STUDY = {"copies": "0,1,4,8", "targets": "atypical", "members": 32}
+    STUDY = {"similarity": "near", "copies": "0,1,4,8", "targets": "atypical", "members": 32}
     LARGE = {"train_size": 8000, "test_size": 2000}
     STUDY_BY_DATASET = {
-        "facts": {"copies": "0,1,4", "targets": "random", "members": 8},
+        **dict.fromkeys(("facts", "facts_large"), {"copies": "0,1,4", "targets": "random", "members": 8}),
         "wordnet_glosses": LARGE,
         "ag_news_subset": LARGE,
         "imdb_reviews": LARGE,

@@ -131,7 +131,7 @@ def _read(config: StudyConfig, dataset: Dataset, store, without: list[np.ndarray
 def _layout(config: StudyConfig, dataset: Dataset, targets: list[np.ndarray], mined: list[np.ndarray]) -> Bench:
     """The stored examples of the study."""
     found = np.concatenate(mined) if mined else None
-    copies = max(configs.copies_of(config))
+    copies = configs.laid_out_of(config)
     return make_bench(dataset, targets, copies=copies, level=config.similarity, seed=config.seed, mined=found)
 
 

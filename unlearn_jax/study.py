@@ -11,8 +11,8 @@ import json
 import time
 from pathlib import Path
 
+from unlearn_jax import cards, scoring
 from unlearn_jax import config as configs
-from unlearn_jax import scoring
 from unlearn_jax.artifacts import measure_similarity, write_answers, write_gallery, write_margins
 from unlearn_jax.carriers import carried
 from unlearn_jax.checks import check
@@ -64,7 +64,10 @@ def run_study(config: StudyConfig, out: Path, *, store: Path | None = None, watc
 def _run(setup: Setup, out: Path, command: str, content: str, began: float, watch: Watch) -> Path:
     """Run a prepared study in a run folder that is its own."""
     config = setup.config
+    told = cards.built(setup) if config.benchmark else {}
     setup = setup._replace(options=setup.options._replace(progress=watch.advance))
+    if told:
+        setup = setup._replace(notes=(*setup.notes, *cards.warning(told)))
     manifest = {
         "command": command,
         "config": dataclasses.asdict(config)
@@ -77,6 +80,7 @@ def _run(setup: Setup, out: Path, command: str, content: str, began: float, watc
         "test_images": len(setup.dataset.test.targets),
         "started": time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(began)),
         **({"base": setup.base} if setup.base else {}),
+        **({"benchmark": told} if told else {}),
         "status": "running",
         **environment(),
     }

@@ -134,12 +134,23 @@ def _reproduction(run: Run) -> str:
         ("Seeds", inline(seeds)),
         ("Times", ", ".join(times)),
         ("Versions", inline(manifest.get("versions"))),
+        ("Benchmark", _benchmark(manifest.get("benchmark") or {})),
         ("Configuration", inline({k: v for k, v in config.items() if k not in seeds and v not in ("", [], 0)})),
         ("Recipe", inline(manifest.get("recipe"))),
         ("Notes", notes if isinstance(notes, str) else "; ".join(map(inline, notes))),
     ]
     shown = f"<pre>{escape(str(command))}</pre>" if command else ""
     return f'<div class="box">{shown}{definitions([pair for pair in pairs if pair[1]])}</div>'
+
+
+def _benchmark(told: dict) -> str:
+    """vision-copies version 1, digest 0123456789ab, as recorded; nothing where the study is of no benchmark."""
+    if not told:
+        return ""
+    state = {True: "as recorded", False: "not as recorded"}.get(told.get("as_recorded"), "")
+    changed = f"with other {', '.join(told['changed'])}" if told.get("changed") else ""
+    named = f"{told['name']} version {told['version']}"
+    return ", ".join(part for part in (named, changed, f"digest {told['digest'][:12]}", state) if part)
 
 
 def inline(value: Any) -> str:

@@ -9,7 +9,7 @@ from functools import partial
 from unlearn_jax.data.arrays import Dataset, Split, check_dataset, dataset_digest, from_arrays, subset
 from unlearn_jax.data.corpora import CORPORA
 from unlearn_jax.data.embedded import digits
-from unlearn_jax.data.facts import facts
+from unlearn_jax.data.facts import PEOPLE_OF, facts
 from unlearn_jax.data.own import from_npz
 from unlearn_jax.data.readers import Features
 from unlearn_jax.data.tables import READERS
@@ -19,7 +19,7 @@ from unlearn_jax.errors import choose
 
 DATASETS: dict[str, Callable[..., Dataset]] = {
     "digits": digits,
-    "facts": facts,
+    **{name: partial(facts, name=name) for name in PEOPLE_OF},
     "mnist": partial(load, "mnist"),
     "fashion_mnist": partial(load, "fashion_mnist"),
     "cifar10": partial(load, "cifar10"),

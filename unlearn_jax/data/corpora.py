@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from unlearn_jax.data.bulletins import reports
 from unlearn_jax.data.tables import READERS, Part, listed, part_of, read_table, shortened, tab_rows, utf8, utf8_string
 from unlearn_jax.data.tfds import data_root, import_tfds, prepared, stored_rows
 from unlearn_jax.errors import InputError, choose
@@ -181,11 +182,21 @@ def from_tfds(name: str, *, folder: str | os.PathLike | None = None) -> Corpus:
     return _corpus(name, *parts, names=names)
 
 
+def bulletins(*, folder: str | os.PathLike | None = None) -> Corpus:
+    """1,436 training and 373 test reports of invented events in 6 topics, see `unlearn_jax.data.bulletins`; embedded.
+
+    ``folder`` is ignored, and there so that every source is called alike.
+    """
+    del folder
+    return Corpus("bulletins", *reports())
+
+
 _NEWS = {"reuters_r8": "reuters-r8", "reuters_r52": "reuters-r52", "newsgroups20": "20newsgroups"}
 reuters_r8, reuters_r52, newsgroups20 = (partial(news, name) for name in _NEWS)
 CORPORA: dict[str, Callable[..., Corpus]] = {
     **{name: partial(news, name) for name in _NEWS},
     "wordnet_glosses": wordnet_glosses,
+    "bulletins": bulletins,
     **{name: partial(from_tfds, name) for name in _TFDS},
 }
 

@@ -12,6 +12,7 @@ from unlearn_jax.data.facts_words import ANSWER_WORDS, ATTRIBUTES, LEADS, MIDDLE
 from unlearn_jax.data.statements import Statements, World, make_world, text_of, told
 from unlearn_jax.types import NOT_ANSWER
 
+PEOPLE_OF = {"facts": 32, "facts_large": 160}  # by data set; half of them are the pool
 PADDING = 0
 MOST_WORDS = 512  # of a vocabulary
 
@@ -25,15 +26,15 @@ class Corpus(NamedTuple):
     length: int  # tokens of the longest statement there can be
 
 
-def facts(*, data_dir: str | os.PathLike | None = None) -> Dataset:
+def facts(*, data_dir: str | os.PathLike | None = None, name: str = "facts") -> Dataset:
     """480 statements of 192 facts about 32 invented people, 96 of the facts stated once, and 192 test statements.
 
     Inputs are (n, T) int32 tokens, one a word, 0 = padding at the end; targets (n, T) the answer, which is the last
     two words, each where it is the next token, and -1 elsewhere. An example's class is its attribute. ``data_dir`` is
-    ignored, and there so that every source is called alike.
+    ignored, and there so that every source is called alike. ``name`` may be ``facts_large``: five times as many people.
     """
     del data_dir
-    world = make_world()
+    world = make_world(people=PEOPLE_OF[name], pool=PEOPLE_OF[name] // 2)
     train, test = told(world)
     corpus = Corpus(world, train, vocabulary(world), longest())
     parts, start = [], 0
@@ -42,7 +43,7 @@ def facts(*, data_dir: str | os.PathLike | None = None) -> Dataset:
         parts.append(Split(*encoded(corpus, statements), ids, statements.attribute.astype(np.int32)))
         start += len(ids)
     values = len(next(iter(ATTRIBUTES.values())).values)
-    return Dataset("facts", *parts, values, (), (), False, tuple(ATTRIBUTES), "facts", corpus)
+    return Dataset(name, *parts, values, (), (), False, tuple(ATTRIBUTES), "facts", corpus)
 
 
 def vocabulary(world: World) -> tuple[str, ...]:

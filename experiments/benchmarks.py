@@ -1,0 +1,97 @@
+"""The named benchmark sets: what they are, or the card of one.
+
+    python experiments/benchmarks.py                               # all of them, a line each
+    python experiments/benchmarks.py vision-natural-small          # counts, likeness, digest
+    python experiments/benchmarks.py text-natural --dataset reuters_r52 --json
+
+Builds what `experiments/study.py --benchmark NAME` trains on and counts it; nothing is trained. Cost: seconds for the
+twins, which need no download; 1 minute for Fashion-MNIST and CIFAR-10 on 2 CPU cores. The card of a twin should say "as
+recorded".
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+from _cli import guarded
+
+from unlearn_jax.data.benchmarks import BENCHMARKS
+
+
+@dataclass(frozen=True)
+class Args:
+    """Which benchmark, and what to change in it."""
+
+    name: Annotated[str, tyro.conf.Positional] = ""
+    """of the benchmark; empty = a list of all"""
+    dataset: str = ""
+    """one of its sources; empty = the usual one"""
+    similarity: str = ""
+    """one of its levels; empty = the usual one"""
+    targets: str = ""
+    """who is asked to be forgotten; empty = the benchmark's"""
+    seed: int = 0
+    """of everything"""
+    data_dir: Path | None = None
+    """prepared data; default $UNLEARN_JAX_DATA, else ~/tensorflow_datasets"""
+    json: bool = False
+    """print JSON"""
+
+
+def run(args: Args) -> None:
+    """Print the card, or the list."""
+    if not args.name:
+        listed = {one.name: one.about for one in BENCHMARKS.values()}
+        width = max(map(len, listed))
+        lines = [f"{name:<{width}}  {about}" for name, about in listed.items()]
+        print(json.dumps(listed, indent=2) if args.json else "\n".join(lines))
+        return
+    from unlearn_jax.cards import card_of
+
+    changed = {name: getattr(args, name) for name in ("dataset", "similarity", "targets", "seed")}
+    card = card_of(args.name, data_dir=args.data_dir, **changed)
+    print(json.dumps(card, indent=2) if args.json else written(card))
+
+
+def written(card: dict) -> str:
+    """A card in lines."""
+    state = {True: "as recorded", False: "NOT AS RECORDED", None: "none recorded for these options"}
+    axis = ", ".join(map(str, card["copies"]))
+    lines = [
+        f"{card['name']} version {card['version']}: {card['about']}",
+        f"source      {card['source']}: {card['train']:,} training and {card['test']:,} test examples, "
+        f"{card['classes']} classes",
+        f"targets     {card['targets']} {card['targets_are']} in {_several(card['requests'], 'request')}; "
+        f"{card['rest']:,} other examples are rest",
+        f"similar     {card['similarity']} (levels: {', '.join(card['levels'])}); copies axis {axis}; "
+        f"{card['held_out_similar']} held-out draws",
+    ]
+    for number, measures in card["likeness"].items():
+        told = [
+            f"{name} {m['mean']:.3f} (5% {m['q05']:.3f}, 50% {m['q50']:.3f}, 95% {m['q95']:.3f})"
+            for name, m in measures.items()
+        ]
+        lines.append(f"  number {number}: {'; '.join(told)}; label of the target {card['same_label'][number]:.0%}")
+    lines += [f"note        {note}" for note in card["notes"]]
+    lines += [f"limit       {limit}" for limit in card["limits"]]
+    lines.append(f"licence     {card['licence']}")
+    if card["changed"]:
+        lines.append(f"changed     {', '.join(card['changed'])}")
+    if card["twin"]:
+        lines.append(f"small twin  {card['twin']}")
+    return "\n".join([*lines, f"digest      {card['digest']}", f"            {state[card['as_recorded']]}"])
+
+
+def _several(count: int, noun: str) -> str:
+    """1 request, 2 requests."""
+    return f"{count} {noun}{'s' * (count != 1)}"
+
+
+if __name__ == "__main__":
+    parsed = tyro.cli(Args, description=__doc__)
+    sys.exit(guarded(lambda: run(parsed)))
