@@ -104,7 +104,7 @@ def test_texts_have_presets_by_corpus_and_by_model():
         ({"dedup_threshold": -0.1}, "--dedup-threshold is -0.1"),
         ({"dedup_threshold": 1.2}, "--dedup-threshold is 1.2"),
         ({"similarity": "close"}, "exact, far, natural, near"),
-        ({"targets": "hard"}, "atypical, class, distant, person, random"),
+        ({"targets": "hard"}, "atypical, class, contested, distant, person, random"),
         ({"dtype": "float16"}, "bfloat16, float32"),
         ({"model": "mlpp"}, f"unknown model 'mlpp': choose one of {', '.join(sorted(MODELS))}"),
         ({"model_options": ("depth=3",)}, "unknown mlp option 'depth'"),

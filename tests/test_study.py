@@ -13,7 +13,7 @@ from pyarrow import parquet
 from unlearn_jax import choosing
 from unlearn_jax import setup as setups
 from unlearn_jax import study as studies
-from unlearn_jax.config import StudyConfig
+from unlearn_jax.config import StudyConfig, resolved
 from unlearn_jax.errors import InputError
 from unlearn_jax.metrics import Values, mean_draws
 from unlearn_jax.metrics.summary import combine
@@ -234,7 +234,7 @@ def test_manifest_is_complete(done):
     manifest = json.loads((done.out / "manifest.json").read_text())
     assert manifest["status"] == "complete" and manifest["command"] == "python study.py --tiny"
     assert manifest["config"]["copies"] == [0, 2] and manifest["config"]["model"] == "mlp"
-    asked = json.loads(json.dumps(dataclasses.asdict(CONFIG)))
+    asked = json.loads(json.dumps(dataclasses.asdict(resolved(CONFIG))))
     assert manifest["asked"] == asked and set(asked) == set(manifest["config"])
     assert manifest["recipe"]["steps"] == 40
     assert {"python", "jax", "flax", "optax", "numpy"} <= set(manifest["versions"])

@@ -12,7 +12,7 @@ from unlearn_jax.config import StudyConfig
 from unlearn_jax.data.arrays import Dataset
 from unlearn_jax.data.kinds import KINDS
 from unlearn_jax.data.neighbours import Mined, mine, threshold_of
-from unlearn_jax.data.targets import choose_targets
+from unlearn_jax.data.targets import choose_targets, contested, embedding_of
 from unlearn_jax.errors import InputError
 
 Pick = Callable[[np.ndarray], tuple[list[np.ndarray], list[np.ndarray]]]
@@ -41,14 +41,19 @@ def picker(config: StudyConfig, dataset: Dataset) -> tuple[Pick, tuple[str, ...]
         if few := int((more["room"] == 0).sum()):
             notes = (f"{few} of {dataset.num_classes} classes have too few {nouns} for a placebo and give no targets",)
     if least is None:
-        return lambda score: (chosen(score, **more), []), notes
+        if config.targets != "contested":
+            return lambda score: (chosen(score, **more), []), notes
+        score = contested(dataset)
+        return lambda _: (chosen(score, **more), []), notes
     if config.targets == "whole_class":
         raise InputError("--similarity natural takes single targets: choose other --targets than whole_class.")
-    mined = mine(KINDS[dataset.kind].embedding(dataset.train, slice(None)), copies, least, config.seed)
+    mined = mine(embedding_of(dataset), copies, least, config.seed)
     called = f"{nouns} with {copies} others at cosine {least:g} or more that share none"
     near = dict(zip(mined.rows.tolist(), mined.near))
+    of_others = contested(dataset, mined) if config.targets == "contested" else None
 
     def pick(score: np.ndarray) -> tuple[list[np.ndarray], list[np.ndarray]]:
+        score = score if of_others is None else of_others
         targets = chosen(score, among=(mined.rows, called), **more)
         return targets, [np.stack([near[row] for row in part.tolist()]) for part in targets]
 

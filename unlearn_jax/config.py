@@ -25,7 +25,7 @@ LATER = (
     "skip_requests",
     "benchmark",
 )  # fields that came later: studies that leave them empty keep the names of their folders
-TARGETS = ("random", "class", "whole_class", "atypical", "distant", "person")
+TARGETS = ("random", "class", "whole_class", "atypical", "distant", "contested", "person")
 
 
 @dataclass(frozen=True)
@@ -66,8 +66,9 @@ class StudyConfig:
     """share of each cluster that the request names, targets included, several with commas; empty = the targets alone"""
     targets: str = ""
     """who is asked to be forgotten: random, class (all of one class), whole_class (a whole class), atypical (least sure
-    under pilot models that never saw them), distant (far from their class mean) or person (facts: all that is said of
-    whole people, at least num_targets facts); empty = atypical (facts: random)"""
+    under pilot models that never saw them), distant (far from their class mean), contested (their nearest training
+    examples are of other classes) or person (facts: all that is said of whole people, at least num_targets facts);
+    empty = atypical (facts: random)"""
     num_targets: int = 30
     """targets in each request; whole_class takes what the class has"""
     requests: int = 1

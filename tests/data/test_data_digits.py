@@ -38,10 +38,12 @@ def test_the_split_follows_the_seed_alone():
 
 
 def test_unknown_name_lists_the_valid_ones():
-    with pytest.raises(InputError, match="'imagenet': choose one of ag_news_subset, cifar10, cifar100, digits"):
+    with pytest.raises(
+        InputError, match="'imagenet': choose one of ag_news_subset, bulletins, cifar10, cifar100, digits"
+    ):
         load_dataset("imagenet")
     images = {"digits", "mnist", "fashion_mnist", "cifar10", "cifar100"}
-    assert set(DATASETS) == images | {"facts", *CORPORA}
+    assert set(DATASETS) == images | {"facts", "facts_large", *CORPORA}
 
 
 def test_importing_the_sources_is_light():

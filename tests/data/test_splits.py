@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from unlearn_jax.data import from_arrays, splits
 from unlearn_jax.data.duplicates import near_duplicate_groups
+from unlearn_jax.data.neighbours import Mined
 from unlearn_jax.data.similar import pixel_embedding
 from unlearn_jax.data.splits import (
     detected_groups,
@@ -19,7 +20,7 @@ from unlearn_jax.data.splits import (
     reference_rows,
     request_rows,
 )
-from unlearn_jax.data.targets import choose_targets, distance_to_class
+from unlearn_jax.data.targets import AROUND, choose_targets, contested, distance_to_class
 from unlearn_jax.errors import InputError
 
 QUICK = settings(max_examples=60, deadline=None, database=None, derandomize=True)
@@ -97,6 +98,35 @@ def test_distant_targets_are_far_from_their_own_class():
         np.testing.assert_allclose(away[own], np.asarray(distance) / np.median(distance), rtol=1e-9)
     (found,) = choose_targets(DATA, "distant", 6, 1, SEED)
     assert away[found].min() >= np.delete(away, found).max()
+
+
+def test_contested_examples_lie_among_those_of_other_classes():
+    unit, labels = pixel_embedding(DATA.train.inputs).astype(np.float64), DATA.train.targets
+    found = contested(DATA)
+    for row in range(0, 90, 7):
+        cosine = unit @ unit[row]
+        cosine[row] = -1
+        near = np.argsort(-cosine)[:AROUND]
+        weight = np.maximum(cosine[near], 0)
+        sign = np.where(labels[near] == labels[row], -1, 1)
+        assert abs(found[row] - (weight * sign).sum() / weight.sum()) < 2e-4
+    assert -1 <= found.min() < found.max() <= 1
+
+
+def test_the_neighbours_of_a_cluster_do_not_count_for_its_target():
+    rows = np.arange(40)
+    images = np.random.default_rng(0).random((40, 6, 6, 1)).astype(np.float32)
+    images[1] = images[0] + np.float32(0.0)
+    data = from_arrays("mine", images, rows % 2, images[:4], rows[:4] % 2)
+    mined = Mined(np.array([0]), np.array([[1]]))
+    before, after = contested(data), contested(data, mined)
+    assert after[0] < before[0]  # the nearest, of the other class, is its own neighbour
+    unit = pixel_embedding(images).astype(np.float64)
+    cosine = unit @ unit[0]
+    cosine[:2] = -1
+    near = np.argsort(-cosine)[:AROUND]
+    weight = np.maximum(cosine[near], 0)
+    assert abs(after[0] - (weight * np.where(near % 2 == 0, -1, 1)).sum() / weight.sum()) < 2e-4
 
 
 @pytest.mark.parametrize(

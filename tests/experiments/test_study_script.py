@@ -50,7 +50,7 @@ def spoiled(value, at):
 BAD = {
     "unknown data set": (
         "--dataset digit",
-        "unknown data set 'digit': choose one of ag_news_subset, cifar10, cifar100, digits, facts",
+        "unknown data set 'digit': choose one of ag_news_subset, bulletins, cifar10, cifar100, digits, facts",
     ),
     "unknown method": ("--methods scrub,sleep", "finetune, fisher, grad_diff, gradient_ascent"),
     "class-only method": ("--methods unsir", "ask with --targets whole_class, or leave it out"),
@@ -65,7 +65,7 @@ BAD = {
     ),
     "unknown model option": ("--model-options depth=3", "unknown mlp option 'depth'"),
     "unknown similarity": ("--similarity close", "exact, far, natural, near"),
-    "unknown targets": ("--targets hard", "atypical, class, distant, person, random"),
+    "unknown targets": ("--targets hard", "atypical, class, contested, distant, person, random"),
     "unknown axis": ("--axis sideways", "unknown axis 'sideways'"),
     "unknown augmentation": ("--augment twirl", "crop_flip"),
     "negative copies": ("--copies 1,-4", "--copies has -4: give 0 or more"),

@@ -69,6 +69,7 @@ _ALL = (
             "CIFAR-10 has near-duplicates of its own, also of test images; they stay, and are not called similar.",
         ),
         twin="vision-copies-small",
+        digests={"cifar10": "da4d8f6330acf1aa823c46039a301280a263dfa48a05c2248f12535cfa7442d5"},
     ),
     Benchmark(
         name="vision-copies-small",
@@ -93,6 +94,10 @@ _ALL = (
         licence=f"{FASHION}. {CIFAR}",
         limits=(PIXELS, SHARED, "Only images with two neighbours are targets, and these are plainer than others."),
         twin="vision-natural-small",
+        digests={
+            "fashion_mnist": "6e854f92fc791c006d8c1ea507576ae4c3a8ecc5df65214c6035beac372a80ee",
+            "cifar10": "8667ddc12870082e6f8d635d3bdf9eaca8c9824a50fd8f7929d47e2745be46ba",
+        },
     ),
     Benchmark(
         name="vision-natural-small",
@@ -121,7 +126,11 @@ _ALL = (
             "Much of Reuters is earnings reports that differ in numbers alone.",
         ),
         twin="text-natural-small",
-        digests={"reuters_r8": "f4d053aa37528ec6d7dcb013aeb487e80a850f4050590de2ab694a273412d746"},
+        digests={
+            "reuters_r8": "f4d053aa37528ec6d7dcb013aeb487e80a850f4050590de2ab694a273412d746",
+            "reuters_r52": "98cf3a71bf271dd12f73793056125e99c5555b53e51cce83eeb91f873255b6bd",
+            "newsgroups20": "e7ee38914152dab31e42e9fc61a389839dfc66987b7a0f672b0e768bcb6b7084",
+        },
     ),
     Benchmark(
         name="text-natural-small",

@@ -6,12 +6,16 @@ import numpy as np
 
 from unlearn_jax.data.arrays import Dataset
 from unlearn_jax.data.kinds import KINDS
+from unlearn_jax.data.nearest import top_k
+from unlearn_jax.data.neighbours import Mined
 from unlearn_jax.errors import InputError
+
+AROUND = 20  # nearest examples that say whether one is contested
 
 
 def distance_to_class(dataset: Dataset) -> np.ndarray:
     """Distance of each training example to its own class's mean, in units of that class's median; (n,)."""
-    flat = KINDS[dataset.kind].embedding(dataset.train, slice(None))
+    flat = embedding_of(dataset)
     distance = np.zeros(flat.shape[0])
     for label in np.unique(dataset.train.classes):
         own = dataset.train.classes == label
@@ -19,6 +23,34 @@ def distance_to_class(dataset: Dataset) -> np.ndarray:
         away = np.linalg.norm(part - part.mean(axis=0), axis=1)
         distance[own] = away / max(np.median(away), 1e-12)
     return distance
+
+
+def embedding_of(dataset: Dataset):
+    """What the kind of data calls alike, of all training examples; (n, d)."""
+    return KINDS[dataset.kind].embedding(dataset.train, slice(None))
+
+
+def contested(dataset: Dataset, mined: Mined | None = None) -> np.ndarray:
+    """How far each training example's surroundings speak for other classes, (n,): from -1 (none) to 1 (all of them).
+
+    Of its `AROUND` nearest training examples, the cosines of those of other classes less those of its own, over their
+    sum; to four digits, so that it does not depend on the device. No model is needed.
+
+    Args:
+        dataset: the source.
+        mined: clusters, whose own neighbours do not count.
+    """
+    size, more = len(dataset.train.ids), 0 if mined is None else mined.near.shape[1]
+    near = top_k(embedding_of(dataset), AROUND + more)
+    weight = np.where(near.rows >= 0, np.maximum(near.cosine, 0.0), 0.0).astype(np.float64)
+    if mined is not None and more:
+        own = np.full((size, more), -1)
+        own[mined.rows] = mined.near
+        weight[(near.rows[:, :, None] == own[:, None]).any(axis=2)] = 0.0
+    weight *= (weight > 0).cumsum(axis=1) <= AROUND
+    classes = dataset.train.classes
+    sign = np.where(classes[near.rows] == classes[:, None], -1.0, 1.0)
+    return np.round((weight * sign).sum(axis=1) / np.maximum(weight.sum(axis=1), 1e-12), 4)
 
 
 def choose_targets(
@@ -39,19 +71,20 @@ def choose_targets(
         dataset: the source.
         kind: ``random``, ``class`` (all targets of a request share a class), ``whole_class`` (they are all of a
             class), ``distant`` (far from their own class's mean), ``atypical`` (least sure under pilot models that
-            never saw them; needs ``score``) or ``person`` (facts: all that is said of as many people as it takes).
+            never saw them; needs ``score``), ``contested`` (their ``score`` is that of `contested`) or ``person``
+            (facts: all that is said of as many people as it takes).
         per_request: targets in each request, with ``person`` at least so many; of no effect on ``whole_class``.
         requests: number of requests.
         seed: of the study.
-        score: (n,) larger = more atypical, for ``atypical``.
+        score: (n,) larger = taken first, for ``atypical`` and ``contested``.
         among: training rows that may be chosen, and what to call them; by default as the kind of data says.
         room: (classes,) most targets that all requests together take of a class, where they are of mixed classes.
         skipped: requests that are passed over first: their targets (classes, people) are in none of those returned, and
             are those that the first ``skipped`` of more requests would have taken between them.
 
     Returns:
-        ``requests`` arrays of ``per_request`` rows (of a class's size, for ``whole_class``), sorted. ``atypical`` and
-        ``distant`` deal the highest scores out in turn, so that requests are equally hard.
+        ``requests`` arrays of ``per_request`` rows (of a class's size, for ``whole_class``), sorted. ``atypical``,
+        ``contested`` and ``distant`` deal the highest scores out in turn, so that requests are equally hard.
 
     Raises:
         InputError: more targets than half the training set, than may be chosen, or than the class holds.
