@@ -4,6 +4,7 @@
     python experiments/bench.py --models resnet9 --members 1,32 --steps 50
     python experiments/bench.py --audits              # how long the metrics take, on random margins
     python experiments/bench.py --influence           # how long the influence estimators take, on one core
+    python experiments/bench.py --neighbours          # how long exact nearest neighbours of 50,000 rows take
 
 Both train the same networks with the same optimizer on the same kind of batches: the loop calls one jitted training
 function (all steps inside one compiled loop) once per model; the population is `run_population`. Compile time is
@@ -22,6 +23,7 @@ from pathlib import Path
 
 import _bench_audits
 import _bench_influence
+import _bench_neighbours
 import tyro
 from _cli import guarded, use_every_core
 
@@ -58,6 +60,8 @@ class Args:
     """measure the metrics of the audits instead"""
     influence: bool = False
     """measure the influence estimators instead, on one core"""
+    neighbours: bool = False
+    """measure the search for nearest neighbours instead, on one device"""
     json: Path | None = None
     """also write the rows to this file"""
 
@@ -69,13 +73,14 @@ def run(args: Args) -> None:
     sizes = checked(args)
     if args.influence:
         _bench_influence.one_core()
-    else:
+    elif not args.neighbours:
         use_every_core()
     where = environment()
     print(f"{where['device']}, {where['devices']} JAX devices, jax {where['versions']['jax']}", end="")
     print(f"; median of {_bench_influence.REPEATS if args.influence else REPEATS}")
-    if args.audits or args.influence:
-        rows = (_bench_influence if args.influence else _bench_audits).measure()
+    if args.audits or args.influence or args.neighbours:
+        asked = _bench_influence if args.influence else _bench_neighbours if args.neighbours else _bench_audits
+        rows = asked.measure()
         if args.json:
             write_json(args.json, where | {"rows": rows})
         return

@@ -10,6 +10,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "experiments"))
 
 import _bench_audits as audit_bench
 import _bench_influence as influence_bench
+import _bench_neighbours as neighbours_bench
 import bench
 import toy
 
@@ -77,3 +78,14 @@ def test_estimators_of_influence_are_timed_and_written(tmp_path, monkeypatch, ca
     assert all(row["first_seconds"] > 0 and row["seconds"] > 0 for row in rows)
     lines = capsys.readouterr().out.splitlines()
     assert [line.split("  ")[0] for line in lines[-len(rows) :]] == [row["estimator"] for row in rows]
+
+
+def test_searches_are_timed_and_both_ways_agree(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(neighbours_bench, "SIZE", 300)
+    monkeypatch.setattr(neighbours_bench, "REPEATS", 1)
+    bench.run(bench.Args(neighbours=True, json=tmp_path / "speed.json"))
+    rows = json.loads((tmp_path / "speed.json").read_text())["rows"]
+    assert [row["flops"] for row in rows] == [2 * 300 * 300 * 192] * 3
+    assert all(row["seconds"] > 0 for row in rows)
+    _, device, plain = (case.call() for case in neighbours_bench.cases())
+    assert (device.rows == plain).all()

@@ -49,6 +49,7 @@ from unlearn_jax.influence.per_example import (
 )
 from unlearn_jax.influence.projection import project, project_factors, projected_gradients
 from unlearn_jax.influence.representer import representer, representer_logits, representer_values
+from unlearn_jax.influence.rows import ekfac_rows
 from unlearn_jax.influence.scores import influence, self_influence
 from unlearn_jax.influence.solvers import Solution, damping_of, explicit, mean_eigenvalue
 from unlearn_jax.influence.subsets import (
@@ -89,6 +90,7 @@ __all__ = [
     "diagonal",
     "ekfac_fit",
     "ekfac_influence",
+    "ekfac_rows",
     "ekfac_self_influence",
     "example_gradients",
     "explicit",

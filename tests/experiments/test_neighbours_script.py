@@ -1,0 +1,145 @@
+"""The neighbours script and its page: a headline and a page, or one sentence and exit code 2."""
+
+import json
+import re
+import runpy
+import shutil
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+
+import documents
+import numpy as np
+import pytest
+import toy
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "experiments"))
+
+import report
+from reporting.neighbours_load import read_search
+from reporting.neighbours_page import sizes_figure
+from reporting.neighbours_words import percent, targets_said
+
+from unlearn_jax.errors import InputError
+
+EXPERIMENTS = Path(__file__).resolve().parents[2] / "experiments"
+EVIL = "<b>evil&co"
+
+
+@pytest.fixture
+def neighbours(tmp_path, monkeypatch, capsys):
+    """Run the script in an empty folder: arguments -> (exit code, output, errors)."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(*words):
+        monkeypatch.setattr(sys, "argv", ["neighbours.py", *map(str, words)])
+        with pytest.raises(SystemExit) as ended, toy.quick_programs():
+            runpy.run_path(str(EXPERIMENTS / "neighbours.py"), run_name="__main__")
+        return ended.value.code, *capsys.readouterr()
+
+    return call
+
+
+class Shape(HTMLParser):
+    """Ids of sections, pictures, and tags that were not closed."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.sections, self.pictures, self.open = [], 0, []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.pictures += tag == "img"
+        if tag == "section":
+            self.sections.append(dict(attrs)["id"])
+        if tag in ("div", "section", "table", "figure", "main"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        if tag in ("div", "section", "table", "figure", "main"):
+            assert self.open.pop() == tag
+
+
+def test_digits_end_in_a_headline_and_a_page_of_pictures(neighbours, tmp_path):
+    (tmp_path / "ids.txt").write_text("0\n1\n2\n")
+    code, out, errors = neighbours("--train-size", 400, "--test-size", 100, "--threshold", 0.95, "--quiet")
+    assert (code, errors) == (0, "")
+    lines = out.splitlines()
+    told = json.loads((tmp_path / "runs/neighbours-digits/neighbours.json").read_text())
+    assert lines[0].startswith(
+        f"{told['linked']} of 400 training images are in {told['clusters']} clusters of two or more"
+    )
+    assert lines[-2:] == ["run folder: runs/neighbours-digits", "page: runs/neighbours-digits/neighbours.html"]
+    page = (tmp_path / "runs/neighbours-digits/neighbours.html").read_text()
+    shape = Shape(page)
+    assert shape.sections == ["found", "thresholds", "largest", "test", "words", "reproduce"] and not shape.open
+    shown = sum(min(size, 9) * count for size, count in told["sizes"] if count) if told["clusters"] <= 12 else 24
+    assert shape.pictures >= shown
+    assert "http" not in re.sub(r"http://www.w3.org/\S*", "", page) and "python experiments/neighbours.py" in page
+
+
+def test_texts_are_escaped_and_targets_without_a_neighbour_are_named(neighbours, tmp_path):
+    rows = documents.made_texts(60)
+    rows += [(label, f"{text} {EVIL}") for label, text in rows[:30]]
+    table = documents.write_table(tmp_path / "news.tsv", rows)
+    (tmp_path / "ids.txt").write_text("0\n5\n")
+    code, out, errors = neighbours(
+        "--dataset", table, "--mutual", "--threshold", 0.99, "--largest", 1, "--ids", tmp_path / "ids.txt", "--quiet"
+    )
+    if code == 2:  # nothing so near
+        assert errors.startswith("error: no two training samples are as near")
+        code, out, errors = neighbours(
+            "--dataset", table, "--mutual", "--threshold", 0.6, "--ids", tmp_path / "ids.txt", "--quiet"
+        )
+    assert (code, errors) == (0, "")
+    page = (tmp_path / "runs/neighbours-news/neighbours.html").read_text()
+    assert EVIL not in page and "&lt;b&gt;evil&amp;co" in page
+    assert "of 2 targets have a neighbour." in out and "target" in Shape(page).sections
+
+
+def test_targets_are_told_apart():
+    target = lambda number, near: {"id": number, "near": near, "similarity": 0.5}
+    many = [target(i, i == 0) for i in range(30)]
+    some, alone = targets_said({"targets": many})
+    assert some == "1 of 30 targets have a neighbour." and alone.endswith("and 9 others.")
+    assert targets_said({"targets": []}) == [] and len(targets_said({"targets": many[:1]})) == 1
+    assert [percent(x) for x in (1, 0.996, 0.5, 0.001, 0, None)] == ["100%", "99.6%", "50%", "0.1%", "0%", "none"]
+
+
+def test_a_page_is_not_drawn_of_half_a_search(neighbours, tmp_path):
+    neighbours("--train-size", 300, "--test-size", 50, "--threshold", 0.95, "--quiet", "--no-page")
+    run = tmp_path / "runs/neighbours-digits"
+    assert not (run / "neighbours.html").exists()
+    search = read_search(run)
+    counted = sizes_figure(search._replace(told=search.told | {"sizes": [[2, 7], [3, 2], [90, 1]]})).axes[0]
+    assert [bar.get_height() for bar in counted.patches] == [9, 0, 0, 0, 0, 1]
+    for name in ("gallery.npz", "clusters.parquet", "neighbours.json"):
+        broken = tmp_path / f"broken-{name}"
+        shutil.copytree(run, broken)
+        (broken / name).write_text("{}")
+        with pytest.raises(InputError, match="run experiments/neighbours.py again"):
+            report.write_neighbours_page(broken)
+        assert not (broken / "neighbours.html").exists()
+    with pytest.raises(InputError, match="no finished search"):
+        report.write_neighbours_page(tmp_path)
+    held = dict(np.load(run / "gallery.npz"))
+    np.savez(run / "gallery.npz", **(held | {"label": held["label"] + 100}))
+    with pytest.raises(InputError, match="labels without a name"):
+        report.write_neighbours_page(run)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--dataset", "nonsense"), "unknown data set"),
+        (("--threshold", "2"), "--threshold is 2"),
+        (("--threshold", ".6"), "one cluster takes in"),
+        (("--threshold", ".9999"), "the nearest pair has"),
+        (("--ids", "none.txt"), "cannot be read"),
+        (("--embedding-file", "none.npy"), "there is no file"),
+    ],
+)
+def test_bad_input_is_one_line(neighbours, tmp_path, words, said):
+    code, out, errors = neighbours(*words, "--quiet")
+    assert code == 2 and out == "" and errors.startswith("error: ") and said in errors and errors.count("\n") == 1
+    assert list(tmp_path.rglob("*.json")) == []
