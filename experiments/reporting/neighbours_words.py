@@ -37,7 +37,7 @@ def findings(told: dict[str, Any]) -> list[str]:
         test = told["test"]
         same = f" ({percent(test['same_label'])} of its label)" if test["near"] else ""
         lines.append(
-            f"{test['near']:,} of {test['samples']:,} test {nouns} have a training neighbour{same}; "
+            f"{test['near']:,} of {test['samples']:,} test {nouns} {'has' if test['near'] == 1 else 'have'} a training neighbour{same}; "
             f"{plural(test['clusters'], 'cluster')} of training {nouns} "
             f"{'is' if test['clusters'] == 1 else 'are'} nearest to some."
         )
@@ -50,7 +50,8 @@ def targets_said(told: dict[str, Any]) -> list[str]:
     if not targets:
         return []
     alone = [target for target in targets if not target["near"]]
-    lines = [f"{len(targets) - len(alone)} of {plural(len(targets), 'target')} have a neighbour."]
+    near = len(targets) - len(alone)
+    lines = [f"{near} of {plural(len(targets), 'target')} {'has' if near == 1 else 'have'} a neighbour."]
     if alone:
         named = ", ".join(
             f"{target['id']}" + (f" (nearest {target['similarity']:.3f})" if target["similarity"] is not None else "")
