@@ -36,10 +36,10 @@ def findings(told: dict[str, Any]) -> list[str]:
     if told["test"]:
         test = told["test"]
         same = f" ({percent(test['same_label'])} of its label)" if test["near"] else ""
+        has, which = "has" if test["near"] == 1 else "have", "is" if test["clusters"] == 1 else "are"
         lines.append(
-            f"{test['near']:,} of {test['samples']:,} test {nouns} {'has' if test['near'] == 1 else 'have'} a training neighbour{same}; "
-            f"{plural(test['clusters'], 'cluster')} of training {nouns} "
-            f"{'is' if test['clusters'] == 1 else 'are'} nearest to some."
+            f"{test['near']:,} of {test['samples']:,} test {nouns} {has} a training neighbour{same}; "
+            f"{plural(test['clusters'], 'cluster')} of training {nouns} {which} nearest to some."
         )
     return lines + targets_said(told)
 
