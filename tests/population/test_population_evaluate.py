@@ -113,3 +113,5 @@ def test_features_of_members_stand_side_by_side(trained):
     second = toy.perceptron().apply(toy.member(trained.variables, 1), inputs)[0].features
     np.testing.assert_allclose(found[:, 16:], second, rtol=1e-5, atol=1e-5)
     assert features(toy.perceptron(), trained.variables, inputs, members=99).shape == (toy.ROWS, 8 * 16)
+    blocks = features(toy.perceptron(), trained.variables, inputs, members=2, block=7)  # does not divide the rows
+    np.testing.assert_allclose(blocks, found, rtol=1e-5, atol=1e-6)
