@@ -11,7 +11,7 @@ from unlearn_jax import DATASETS, from_arrays
 from unlearn_jax.data import load_dataset
 from unlearn_jax.errors import InputError
 from unlearn_jax.mining import EMBEDDINGS, MiningConfig, run_mining
-from unlearn_jax.mining.config import checked
+from unlearn_jax.mining.config import checked, threshold_of
 from unlearn_jax.mining.embeddings import Asked
 from unlearn_jax.mining.targets import read_embedding, read_ids
 
@@ -133,6 +133,12 @@ def test_statements_have_the_embeddings_of_texts(name):
 def test_settings_that_cannot_be_followed(settings, said):
     with pytest.raises(InputError, match=said):
         checked(MiningConfig(**settings))
+
+
+def test_thresholds_where_none_is_given():
+    known = {"digits": 0.97, "fashion_mnist": 0.995, "reuters_r8": 0.9, "facts": 0.9}
+    assert {name: threshold_of(MiningConfig(name)) for name in known} == known
+    assert threshold_of(MiningConfig("facts", "minhash")) == 0.8 and threshold_of(MiningConfig(threshold=0.5)) == 0.5
 
 
 def test_files_that_do_not_fit_are_refused(copied, tmp_path):

@@ -19,6 +19,7 @@ PRESET = {
     "tfidf": "text",
 }  # the embedding of each kind of data where none is named
 THRESHOLDS = {"minilm": 0.9, "features": 0.95, "influence": 0.9, "minhash": 0.8, OWN_FILE: 0.95}
+DENSE = {"fashion_mnist": 0.995}  # by pixels: at .99 chains of pairs link a fifth of the images
 ONLY_FOR = {  # options that have a meaning for some embeddings alone
     "model": ("features", "influence"),
     "model_options": ("features", "influence"),
@@ -88,6 +89,8 @@ def threshold_of(config: MiningConfig, own: bool = False) -> float:
     if config.threshold is not None:
         return config.threshold
     name = embedding_of(config, own)
+    if name == "pixels" and config.dataset in DENSE:
+        return DENSE[config.dataset]
     return THRESHOLDS[name] if name in THRESHOLDS else dedup_threshold_of(study_of(config))
 
 
