@@ -71,6 +71,8 @@ def headline(out: Path) -> str:
     """The signed residual and the distance of every population, a line each, from ``summary.csv``."""
     with (out / "summary.csv").open(encoding="utf-8") as file:
         pooled = [r for r in csv.DictReader(file) if r["request"] == "all"]
+    for r in pooled:
+        r["method"] += f"+{r['remedy']}" if r["remedy"] else ""
     rows = [r for r in pooled if r["reference"] == "oracle"]
     lost = {(r["copies"], r["gamma"], r["method"], r["setting"]): r for r in pooled if r["metric"] == "n_diverged"}
     keyed = {

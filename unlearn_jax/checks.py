@@ -28,6 +28,7 @@ from unlearn_jax.errors import InputError, choose
 from unlearn_jax.methods import METHODS, SCALES, settings_at
 from unlearn_jax.models import READS, model_options
 from unlearn_jax.pretrained import check_rank
+from unlearn_jax.remedied import check_remedies
 
 
 def check(config: StudyConfig) -> None:
@@ -73,6 +74,7 @@ def check(config: StudyConfig) -> None:
     if config.dtype:
         choose("dtype", config.dtype, ("float32", "bfloat16"))
     copies_of(config), gammas_of(config), settings_of(config), model_options_of(config)
+    check_remedies(config)
 
 
 def _check_inputs(config: StudyConfig) -> None:

@@ -18,6 +18,7 @@ from unlearn_jax.methods import METHODS, check_setting, has_scale, select
 from unlearn_jax.methods.common import Recipe
 from unlearn_jax.models import model_options
 from unlearn_jax.presets import Preset
+from unlearn_jax.remedies import REMEDIES, remedy_settings, select_remedies
 from unlearn_jax.settings import numbers, values_of
 
 MOVES_PIXELS = ("amun", "boundary_shrink", "jit_lipschitz", "l2ul", "rurk", "unsir")  # methods that perturb inputs
@@ -77,8 +78,12 @@ class StudyConfig:
     """requests whose targets are passed over first, so that settings can be tuned on other targets than are reported"""
     methods: str = "core"
     """core, all, none (the references alone), or names with commas"""
+    remedies: str = ""
+    """wrappers around every method that is run, besides the method alone: all, none, or names with commas; they search
+    for similar samples or change how the method treats them"""
     hp: tuple[str, ...] = ()
-    """hyperparameters as METHOD.NAME=VALUE[,VALUE...]; several values of numeric ones run as one population"""
+    """hyperparameters as METHOD.NAME=VALUE[,VALUE...], settings of remedies as REMEDY.NAME=VALUE[,VALUE...]; several
+    values of numeric ones of a method run as one population"""
     scale: str = ""
     """whose default hyperparameters: small, small_conv, small_text, small_transformer, cifar or language; empty = by
     data set and network"""
@@ -170,8 +175,13 @@ def settings_of(config: StudyConfig) -> dict[str, dict[str, list]]:
         method, dot, name = left.partition(".")
         if not (equals and dot and values):
             raise InputError(f"--hp '{text}' is not understood: write METHOD.NAME=VALUE, such as scrub.alpha=.1,.5.")
-        check_setting(method, name)
-        if method not in chosen:
+        if method in REMEDIES:
+            remedy_settings(method, {name: values})
+        else:
+            check_setting(method, name)
+        if method in REMEDIES and method not in select_remedies(config.remedies):
+            raise InputError(f"--hp names '{method}', which this study does not run: add it to --remedies.")
+        if method not in REMEDIES and method not in chosen:
             raise InputError(f"--hp names '{method}', which this study does not run: add it to --methods.")
         if method == "retrain":
             raise InputError("retrain is a reference and follows the recipe: use --lr, --steps and --batch.")

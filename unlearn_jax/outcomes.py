@@ -16,6 +16,7 @@ from unlearn_jax.population.evaluate import Evaluation, evaluate
 from unlearn_jax.population.members import make_tables, member_keys, setting_name
 from unlearn_jax.population.plans import Plan
 from unlearn_jax.population.run import Stored, chunk_width, run_population
+from unlearn_jax.remedied import remedied, remedies_of, role_of
 from unlearn_jax.scoring import REFERENCES
 from unlearn_jax.setup import Setup, Watch
 from unlearn_jax.trees import join_shared, take_members
@@ -36,6 +37,7 @@ class Outcome(NamedTuple):
     scores: Evaluation  # on the shown rows
     grad_evals: tuple[float, float]  # a member, on the request and on retained data
     budget: str = ""  # what the method was allowed, '' = its own length
+    found: list[np.ndarray] | None = None  # rows that a remedy took for similar samples, by member
 
 
 class Level(NamedTuple):
@@ -162,6 +164,20 @@ def methods(setup: Setup, level: Level, original: Outcome, watch: Watch, visit: 
                 visit(outcome._replace(population=population._replace(variables=weights)), found.model)
             outcomes.append(outcome._replace(population=population._replace(variables={})))
             population = population._replace(compile_seconds=0.0)
+    for name, remedy in remedies_of(config):
+        runs = remedied(
+            setup, job, name, remedy, settings.get(name, {}), settings.get(remedy, {}), original.population.variables
+        )
+        watch.stage(f"{name}+{remedy}", config.members)
+        for point, done in runs:
+            found, label = done.unlearned, f"{name}+{remedy}"
+            scores, role = _scored(setup, found.population, found.model), role_of(name, remedy)
+            outcome = Outcome(
+                label, role, setting_name(point), found.population, scores, found.grad_evals, allowed, done.found
+            )
+            if visit is not None:
+                visit(outcome, found.model)
+            outcomes.append(outcome._replace(population=found.population._replace(variables={})))
     return outcomes
 
 

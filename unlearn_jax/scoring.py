@@ -109,6 +109,7 @@ def score_level(setup, level, outcomes, extra: dict, recorder, carriers: tuple[V
         _figures(scorer, base | {"request": request}, requests, recorder)
     _costs(scorer, base | {"request": "all"}, recorder)
     _extras(base | {"request": "all"}, extra, recorder)
+    _found(scorer, base | {"request": "all"}, recorder)
     if carriers is not None:
         _carried(scorer, base | {"request": "all"}, carriers, recorder)
     return [_diverged_note(o, level.copies) for o in outcomes if _diverged(o)]
@@ -134,7 +135,8 @@ def _diverged_note(outcome, copies: int) -> str:
 
 def _keys(base: dict, outcome, **more) -> dict:
     """Record keys of one population's figure."""
-    return base | {"method": outcome.name, "setting": outcome.setting, "budget": outcome.budget} | more
+    method, _, remedy = outcome.name.partition("+")
+    return base | {"method": method, "remedy": remedy, "setting": outcome.setting, "budget": outcome.budget} | more
 
 
 def _member_rows(scorer: Scorer, base: dict, recorder) -> None:
@@ -234,7 +236,10 @@ def _ranking(scorer, base, named, requests, recorder) -> None:
 
 def _of_practice(name: str) -> bool:
     """Whether a method could be used where no other retrained model is at hand, and does anything."""
-    return not METHODS[name].needs & {"reference", "nothing"}
+    method, _, remedy = name.partition("+")
+    if method == "retrain":
+        return False  # training anew at full cost is what the others are held against, whatever it leaves out
+    return not METHODS[method].needs & ({"reference"} if remedy else {"reference", "nothing"})
 
 
 def _costs(scorer: Scorer, base: dict, recorder) -> None:
@@ -249,6 +254,32 @@ def _costs(scorer: Scorer, base: dict, recorder) -> None:
         }
         for metric, value in figures.items():
             recorder.figure(_keys(base, outcome, metric=metric), value, members)
+
+
+def _found(scorer: Scorer, base: dict, recorder) -> None:
+    """How well each remedy that searched found the similar samples: precision, recall and number, over requests."""
+    level = scorer.level
+    for outcome in scorer.outcomes:
+        if outcome.found is None:
+            continue
+        first = [int(np.flatnonzero(level.request_of == r)[0]) for r in range(scorer.setup.config.requests)]
+        figures = [found_quality(level.rows[r], outcome.found[i]) for r, i in enumerate(first)]
+        for metric, values in zip(("found_precision", "found_recall", "found_rows"), zip(*figures)):
+            known = [value for value in values if np.isfinite(value)]
+            if known:
+                recorder.figure(_keys(base, outcome, split="similar", metric=metric), float(np.mean(known)))
+
+
+def found_quality(rows, found: np.ndarray) -> tuple[float, float, float]:
+    """Precision and recall of what a search took for similar samples S, NaN where there are none; and how many.
+
+    Args:
+        rows: splits of the request.
+        found: rows that the search took.
+    """
+    hits = float(np.isin(found, rows.similar).sum())
+    precision = hits / len(found) if len(found) else float("nan")
+    return precision, hits / len(rows.similar) if len(rows.similar) else float("nan"), float(len(found))
 
 
 def _carried(scorer: Scorer, base: dict, carriers: tuple[Values, Values], recorder) -> None:

@@ -6,6 +6,7 @@ import math
 
 from unlearn_jax.errors import InputError, choose
 from unlearn_jax.methods import METHODS
+from unlearn_jax.remedies import REMEDIES
 
 MAY_BE_ZERO = (
     "micro",
@@ -32,8 +33,9 @@ def numbers(text: str, name: str, kind=int) -> list:
 
 
 def values_of(method: str, name: str, text: str) -> list:
-    """The values of one hyperparameter in its own type."""
-    entry, said = METHODS[method], f"hp {method}.{name}"
+    """The values of one hyperparameter of a method in its own type, or of a remedy, each value of which is a run."""
+    remedy = method in REMEDIES
+    entry, said = (REMEDIES if remedy else METHODS)[method], f"hp {method}.{name}"
     if not text.strip(" ,"):
         raise InputError(f"--{said} has no value: write METHOD.NAME=VALUE, such as scrub.alpha=.1,.5.")
     if name in entry.numeric:
@@ -42,6 +44,8 @@ def values_of(method: str, name: str, text: str) -> list:
             raise InputError(f"--{said} has nan: give numbers.")
         return values
     kind = type(entry.static[name])
+    if remedy and "," in text:
+        return list(dict.fromkeys(v for part in text.split(",") if part.strip() for v in values_of(method, name, part)))
     if kind is tuple:
         return [tuple(numbers(text, said))]
     if "," in text:

@@ -23,6 +23,7 @@ from unlearn_jax.outcomes import Level, level_of, methods, references
 from unlearn_jax.population import checkpoint
 from unlearn_jax.pretrained import said
 from unlearn_jax.records import Recorder, environment, write_json
+from unlearn_jax.remedied import left_out_remedies
 from unlearn_jax.setup import SILENT, Setup, Watch, absent_references, axes_of, prepare_study
 
 
@@ -130,7 +131,9 @@ def _run_levels(setup: Setup, recorder: Recorder, out: Path, watch: Watch) -> tu
     """Run and score every level; returns compile seconds, measured similarity and notes."""
     config, memory = setup.config, {}
     compiling, similarity = setup.base.get("compile_seconds", 0.0), {}
-    notes = [*setup.notes, *configs.left_out(config).values()] + ([said(setup.base)] if setup.base else [])
+    notes = [*setup.notes, *configs.left_out(config).values(), *left_out_remedies(config)] + (
+        [said(setup.base)] if setup.base else []
+    )
     levels = axes_of(config)
     for number, (copies, gamma) in enumerate(levels):
         level = level_of(setup, copies, gamma)

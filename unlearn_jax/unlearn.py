@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from unlearn_jax.data.splits import RequestRows
 from unlearn_jax.methods import METHODS, prepare, settings_at
 from unlearn_jax.methods.common import Context, Entry, Problem
-from unlearn_jax.population.evaluate import predict
-from unlearn_jax.population.members import grid, make_tables, member_keys
+from unlearn_jax.population.evaluate import evaluate, predict
+from unlearn_jax.population.members import Tables, grid, make_tables, member_keys
 from unlearn_jax.population.plans import Plan, Sizes
 from unlearn_jax.population.program import Fold, Stored
 from unlearn_jax.population.run import Options, chunk_width, run_population
@@ -33,6 +35,18 @@ class Job(NamedTuple):
     scale: str
     budget: float
     shared: Variables = {}  # what all members share, the base under LoRA
+
+
+class Treatment(NamedTuple):
+    """One run of a method as a remedy wants it; lists are by member."""
+
+    kept: list[np.ndarray]  # rows retained
+    requested: list[np.ndarray]  # rows to forget
+    role: str  # in the members' keys, and the label of what is stored
+    start: Variables | None = None  # none = the originals
+    weight: tuple[list, list] | None = None  # (n,) weight of each stored example when retained, and when requested
+    wrap: Callable | None = None  # (method, shared weights, hp) -> method; one object for one behaviour
+    hp: dict[str, float] = {}  # numeric settings of ``wrap``
 
 
 class Unlearned(NamedTuple):
@@ -79,7 +93,9 @@ def check_methods(
             jax.eval_shape(functools.partial(begin, fold, numeric), shared or {}, original)
 
 
-def unlearn(name: str, job: Job, original: Variables, given: dict[str, list]) -> Unlearned:
+def unlearn(
+    name: str, job: Job, original: Variables, given: dict[str, list], treat: Treatment | None = None
+) -> Unlearned:
     """Run a method from the originals.
 
     Args:
@@ -87,40 +103,77 @@ def unlearn(name: str, job: Job, original: Variables, given: dict[str, list]) ->
         job: what is common to the methods of a level.
         original: variables of N members.
         given: hyperparameters, several values of numeric ones are run side by side.
+        treat: how the run departs from the plain one, by a remedy; none = not at all.
 
     Returns:
         The members of every setting, setting after setting.
     """
+    treat = treat or Treatment(kept_rows(job), [r.requested for r in job.rows], role=name)
     entry, members = METHODS[name], len(job.rows)
     fixed = {k: v[0] for k, v in given.items() if len(v) == 1}
     points = grid({k: v for k, v in given.items() if len(v) > 1})
-    sizes = sizes_of(job.rows, job.problem.num_classes)
+    sizes = Sizes(max(map(len, treat.requested)), max(map(len, treat.kept)), job.problem.num_classes)
     fold, plan, numeric = prepare(name, job.problem, fixed, sizes, scale=job.scale, budget=job.budget)
-    kept, requested = _kept(job), [r.requested for r in job.rows]
-    spent, start, clock = (0.0, 0.0), original, []
+    spent, start, clock = (0.0, 0.0), treat.start or original, []
+    context = context_of(job, treat, clock)
+    static = settings_at(entry, job.scale)[0]
+    static |= {k: type(static[k])(v) for k, v in fixed.items() if k in static}
     if entry.begin is not None:
-        static = settings_at(entry, job.scale)[0]
-        static |= {k: type(static[k])(v) for k, v in fixed.items() if k in static}
-        start, spent = entry.begin(context_of(job, kept, requested, clock), static, original)
+        start, spent = entry.begin(context, static, start)
+    fold, numeric = (wrapped(fold, treat.wrap), numeric | treat.hp) if treat.wrap else (fold, numeric)
     repeat = np.tile(np.arange(members), len(points))
     hp = {k: np.repeat([p.get(k, v) for p in points], members) for k, v in numeric.items()}
     population = run_population(
         fold,
         plan,
         job.stored,
-        make_tables([kept[i] for i in repeat], [requested[i] for i in repeat], pad_to=job.longest),
-        member_keys(job.seed, name, members)[repeat],
+        _tables(job, treat, repeat),
+        member_keys(job.seed, treat.role, members)[repeat],
         join_shared(take_members(split_shared(start)[0], repeat), job.shared),
         hp=hp,
-        options=job.options._replace(label=name),
+        options=job.options._replace(label=treat.role),
     )
+    if entry.end is not None:
+        variables, more = entry.end(context, static, original, population.variables)
+        population, spent = population._replace(variables=variables), tuple(map(sum, zip(spent, more)))
     if sum(spent) > 0:  # else what was trained stands for the original training
         population = population._replace(seconds=population.seconds + sum(clock) / members)
     evals = plan.grad_evals_forget + spent[0], plan.grad_evals_retain + spent[1]
     return Unlearned(population, [fixed | p for p in points], _model(entry, job, fixed), evals)
 
 
-def _kept(job: Job) -> list[np.ndarray]:
+def follow(job: Job, fold: Fold, plan: Plan, treat: Treatment, hp: dict[str, float]) -> Population:
+    """A fold that is no registered method, from ``treat.start``, for every member; ``treat.wrap`` plays no part."""
+    members = len(treat.kept)
+    return run_population(
+        fold,
+        plan,
+        job.stored,
+        _tables(job, treat, np.arange(members)),
+        member_keys(job.seed, treat.role, members),
+        join_shared(split_shared(treat.start or {})[0], job.shared),
+        hp={k: np.full(members, v) for k, v in hp.items()},
+        options=job.options._replace(label=treat.role, progress=None),
+    )
+
+
+@functools.lru_cache(maxsize=64)
+def wrapped(fold: Fold, wrap: Callable) -> Fold:
+    """A fold whose method is changed by ``wrap``; the same object for the same pair, so that its program is reused."""
+    return Fold(lambda hp, shared: wrap(fold.build(hp, shared), shared, hp), fold.augment)
+
+
+def _tables(job: Job, treat: Treatment, repeat: np.ndarray) -> Tables:
+    """Index tables of a run's members, with weights of examples where there are any."""
+    kept, requested = ([rows[i] for i in repeat] for rows in (treat.kept, treat.requested))
+    tables = make_tables(kept, requested, pad_to=job.longest)
+    if treat.weight is None:
+        return tables
+    kept, requested = (jnp.asarray(np.stack(w)[repeat], jnp.float32) for w in treat.weight)
+    return tables._replace(weight=kept, weight_requested=requested)
+
+
+def kept_rows(job: Job) -> list[np.ndarray]:
     """Rows that each member retains."""
     return [np.sort(np.concatenate([r.similar, r.rest])) for r in job.rows]
 
@@ -132,8 +185,9 @@ def _model(entry: Entry, job: Job, fixed: dict) -> Model:
     return entry.model(job.problem, settings_at(entry, job.scale)[0] | fixed)
 
 
-def context_of(job: Job, kept: list[np.ndarray], requested: list[np.ndarray], clock: list[float]) -> Context:
-    """What a method may ask of the study before it starts; ``clock`` collects the seconds of what it trains."""
+def context_of(job: Job, treat: Treatment, clock: list[float]) -> Context:
+    """What a method may ask of the study beside its batches; ``clock`` collects the seconds of what it trains."""
+    kept, requested = treat.kept, treat.requested
     silent = job.options._replace(progress=None)
 
     def train(role: str, fold: Fold, plan: Plan, rows: list, *, start=None, hp=None) -> Variables:
@@ -150,16 +204,22 @@ def context_of(job: Job, kept: list[np.ndarray], requested: list[np.ndarray], cl
         width = chunk_width(len(kept), job.options)
         return predict(job.problem.model, variables, job.stored, width=width, axis=job.options.axis)
 
+    def margins(variables: Variables, rows: np.ndarray) -> np.ndarray:
+        width, data = chunk_width(len(kept), job.options), Stored(job.stored.inputs[rows], job.stored.targets[rows])
+        whole = join_shared(split_shared(variables)[0], job.shared)
+        return evaluate(job.problem.model, job.problem.task, whole, data, width=width, axis=job.options.axis).margin
+
     return Context(
         problem=job.problem,
         seed=job.seed,
         stored=job.stored,
         kept=kept,
         requested=requested,
-        everything=[np.sort(np.concatenate(pair)) for pair in zip(kept, requested)],
+        everything=[np.unique(np.concatenate(pair)) for pair in zip(kept, requested)],
         clean=[r.rest for r in job.rows],
         heldout=[r.test for r in job.rows],
         training=job.training,
         train=train,
         predict=logits,
+        margins=margins,
     )

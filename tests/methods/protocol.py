@@ -6,7 +6,7 @@ import toy
 from unlearn_jax.data.splits import RequestRows
 from unlearn_jax.methods import prepare
 from unlearn_jax.population.run import Options
-from unlearn_jax.unlearn import Job, context_of
+from unlearn_jax.unlearn import Job, Treatment, context_of
 
 EMPTY = np.zeros(0, np.int32)
 SIMILAR = toy.KEPT[-4:]  # kept rows that stand for the request's similar ones: the oracle never sees them
@@ -33,7 +33,7 @@ def context(members, **given):
     """The `Context` of a toy study by its own `context_of`; arguments as of `job`."""
     own = job(members, **given)
     stay = [np.sort(np.concatenate([r.similar, r.rest])).astype(np.int32) for r in own.rows]
-    return context_of(own, stay, [r.requested for r in own.rows], [])
+    return context_of(own, Treatment(stay, [r.requested for r in own.rows], role="toy"), [])
 
 
 def recorded(own, answer=None):

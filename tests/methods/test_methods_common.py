@@ -77,6 +77,9 @@ ROWS = {
         5 * 4 * 10 * (1 + FORWARD),
     ),
     "l1_sparse": Row(STREAMS | {"lr": 0.01, "alpha": 5e-4}, {"lr": 0.03, "alpha": 0.01} | DECAY, 18, 0, 18 * 16),
+    "brief_retrain": Row(
+        {"share": 1.0, "batch": 16, "calibrate": 0, "lr": 0.01}, {"lr": 0.03, "weight_decay": 0.3}, 20, 0, 20 * 16
+    ),
     "eu_k": Row(STREAMS | {"lr": 0.01}, {"lr": 0.03} | DECAY, 18, 0, 18 * 16),
     "cf_k": Row(STREAMS | {"lr": 0.05, "k": 2}, {"lr": 0.03} | DECAY, 18, 0, 18 * 16),
     "boundary_shrink": Row(
@@ -361,7 +364,9 @@ def test_entries_say_what_the_library_must_know(name):
     assert all(isinstance(value, float) for value in entry.numeric.values())
     assert set(ROWS[name].other) == set(entry.numeric)
     assert entry.batch_stats in ("retain", "both", "none")
-    assert (entry.begin is not None) == bool(entry.needs & {"protocol", "reference", "heldout"})
+    assert (entry.begin is not None or entry.end is not None) == bool(
+        entry.needs & {"protocol", "reference", "heldout"}
+    )
 
 
 @every_method

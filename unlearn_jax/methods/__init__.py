@@ -14,6 +14,7 @@ from unlearn_jax.methods import (
     bad_teacher,
     boundary_expand,
     boundary_shrink,
+    brief_retrain,
     certified_removal,
     ceu,
     cf_k,
@@ -87,6 +88,8 @@ _MODULES = (
     ssd, lfssd, fisher, influence, woodfisher, warnecke_first, warnecke_second, certified_removal,
     # the NeurIPS 2023 challenge
     fcs, msg, cfw, prmq, ct, kde, rni,
+    # training anew
+    brief_retrain,
     # protocols
     amnesiac, sisa, langevin,
     # similarity and geometry inside the method

@@ -54,6 +54,7 @@ class Context(NamedTuple):
     training: tuple[Fold, Plan, dict[str, float]]  # from scratch by the recipe
     train: Callable[..., Variables]  # (role, fold, plan, kept rows by model, *, start, hp) -> trained models
     predict: Callable[[Variables], np.ndarray]  # variables of N members -> logits of every row (N, n, K)
+    margins: Callable[[Variables, np.ndarray], np.ndarray] | None = None  # (variables, k rows) -> margins (N, k), nats
 
 
 class Entry(NamedTuple):
@@ -76,6 +77,8 @@ class Entry(NamedTuple):
     notes: str = ""  # variant, limits
     begin: Callable[[Context, dict, Variables], tuple[Variables, tuple[float, float]]] | None = None
     # (context, static, original variables) -> variables that `init` is given, gradient evaluations spent on F and R
+    end: Callable[[Context, dict, Variables, Variables], tuple[Variables, tuple[float, float]]] | None = None
+    # (context, static, original, unlearned variables) -> the final variables, gradient evaluations spent on F and R
     model: Callable[[Problem, dict], Model] | None = None  # the model that the result is evaluated with, if another
     reads: frozenset = frozenset({"classes"})  # kinds of answers that it is defined for: classes, language
     stretched: tuple[str, ...] = ()  # static settings in the unit of the length, which a budget scales as it does that

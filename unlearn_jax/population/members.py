@@ -22,6 +22,7 @@ class Tables(NamedTuple):
     requested: Array  # (N, M) int32
     requested_count: Array  # (N,) int32
     weight: Array | None = None  # (N, n) float32 weight of each stored example; None = 1 everywhere
+    weight_requested: Array | None = None  # the same where it is asked to be forgotten; None = as ``weight``
 
 
 def role_number(role: str) -> int:

@@ -101,9 +101,10 @@ def _programs(fold: Fold, forget_batch: int, retain_batch: int) -> tuple[Callabl
 
     def advance(t, carry, member, data, steps, shared):
         key, tables = member.key, member.tables
+        asked = tables.weight if tables.weight_requested is None else tables.weight_requested
         forget = _draw(
             jax.random.fold_in(key, 1), steps.forget_step[t], steps.forget_pass, tables.requested,
-            tables.requested_count, forget_batch, tables.weight, data, fold.augment,
+            tables.requested_count, forget_batch, asked, data, fold.augment,
         )  # fmt: skip
         retain = _draw(
             jax.random.fold_in(key, 2), steps.retain_step[t], steps.retain_pass, tables.kept,

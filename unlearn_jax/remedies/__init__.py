@@ -1,0 +1,44 @@
+"""The registry of remedies: name -> `Remedy`; wrappers around any method, one per file.
+
+Remedies stand beside methods: they use methods and influence, which know nothing of them.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from unlearn_jax.errors import InputError, choose
+from unlearn_jax.remedies import expand
+from unlearn_jax.remedies.common import Evidence, Remedied, Remedy
+
+_MODULES = (expand,)
+REMEDIES: dict[str, Remedy] = {module.REMEDY.name: module.REMEDY for module in _MODULES}
+
+
+def select_remedies(names: str) -> list[str]:
+    """Registry names from a comma-separated list of names and of the groups ``all`` and ``none``.
+
+    Raises `InputError` for an unknown name, listing the valid ones.
+    """
+    groups = {"all": list(REMEDIES), "none": []}
+    listed = [name.strip() for name in names.split(",") if name.strip()]
+    chosen = [groups[n] if n in groups else [choose("remedy", n, [*REMEDIES, *groups])] for n in listed]
+    return list(dict.fromkeys(sum(chosen, [])))
+
+
+def remedy_settings(name: str, given: dict[str, Any] | None = None) -> dict[str, Any]:
+    """A remedy's settings, with some of them given.
+
+    Raises:
+        InputError: unknown remedy or setting.
+    """
+    remedy = REMEDIES[choose("remedy", name, REMEDIES)]
+    known = remedy.numeric | remedy.static
+    for key in given or {}:
+        if key not in known:
+            offer = f"it has {', '.join(known)}" if known else "it has none"
+            raise InputError(f"remedy '{name}' has no setting '{key}': {offer}.")
+    return known | (given or {})
+
+
+__all__ = ["REMEDIES", "Evidence", "Remedied", "Remedy", "remedy_settings", "select_remedies"]

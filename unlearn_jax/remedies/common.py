@@ -1,0 +1,90 @@
+"""What a remedy is given and gives back. A remedy wraps any method: it decides whom and how the method treats.
+
+Nothing here tells a remedy who belongs to a cluster, how copies were made, or what an oracle says: it sees the stored
+examples, who is kept and who is requested, examples that nobody was trained on, and the original models.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from unlearn_jax.methods.common import Context, Entry, Problem
+from unlearn_jax.population.plans import Plan
+from unlearn_jax.population.program import Fold, Stored
+from unlearn_jax.types import Population, Variables
+from unlearn_jax.unlearn import Treatment, Unlearned
+
+
+class Evidence(NamedTuple):
+    """What a remedy may look at and do; lists are by member."""
+
+    name: str  # METHOD+REMEDY, for roles
+    entry: Entry  # of the method
+    problem: Problem
+    seed: int
+    kind: str  # of the data, a key of `KINDS`
+    stored: Stored
+    labels: np.ndarray  # (n,) class of each stored example
+    texts: np.ndarray | None  # (n,) where inputs are made of texts
+    kept: list[np.ndarray]
+    requested: list[np.ndarray]
+    heldout: list[np.ndarray]  # rows never trained on
+    original: Variables  # of N members
+    run: Callable[[Treatment], Unlearned]  # the method, once
+    follow: Callable[[Fold, Plan, Treatment, dict[str, float]], Population]  # a fold of the remedy's own
+    context: Callable[[Treatment], Context]  # to train, predict and score
+    train_cost: float  # gradient evaluations of one training from scratch
+
+    @property
+    def plain(self) -> Treatment:
+        """The method as it would run without a remedy."""
+        return Treatment(self.kept, self.requested, role=self.name)
+
+
+class Remedied(NamedTuple):
+    """What came out."""
+
+    unlearned: Unlearned
+    found: list[np.ndarray] | None = None  # rows taken for similar samples, by member; none = no search
+
+
+class Remedy(NamedTuple):
+    """A registry entry: ``apply(evidence, settings) -> Remedied``."""
+
+    name: str
+    paper: str
+    rule: str  # one line
+    apply: Callable[[Evidence, dict[str, Any]], Remedied]
+    numeric: dict[str, float]
+    static: dict[str, Any]
+    kinds: frozenset = frozenset({"image", "text", "facts"})  # of data
+    methods: Callable[[Entry], str] = lambda entry: ""  # why it cannot wrap a method, without full stop; '' = it can
+    fresh: bool = False  # the result does not start from the originals
+    notes: str = ""
+
+
+def by_request(evidence: Evidence, search: Callable[[int], Any]) -> list:
+    """``search(member)`` for the first member of each distinct request; the result for every member."""
+    known: dict[Any, Any] = {}
+    for member, rows in enumerate(evidence.requested):
+        key = np.asarray(rows).tobytes() + np.asarray(evidence.kept[member]).tobytes()
+        if key not in known:
+            known[key] = search(member)
+        known["by", member] = known[key]
+    return [known["by", member] for member in range(len(evidence.requested))]
+
+
+def moved(evidence: Evidence, found: list[np.ndarray]) -> Treatment:
+    """The method with what was found asked to be forgotten too, and no longer retained."""
+    kept = [np.setdiff1d(k, f).astype(np.int32) for k, f in zip(evidence.kept, found)]
+    requested = [np.concatenate([r, f]).astype(np.int32) for r, f in zip(evidence.requested, found)]
+    return evidence.plain._replace(kept=kept, requested=requested)
+
+
+def costing(unlearned: Unlearned, forget: float = 0.0, retain: float = 0.0) -> Unlearned:
+    """The same with further gradient evaluations a member."""
+    f, r = unlearned.grad_evals
+    return unlearned._replace(grad_evals=(f + forget, r + retain))
