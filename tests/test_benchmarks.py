@@ -161,7 +161,7 @@ def test_the_script_lists_them_and_prints_a_card(monkeypatch, capsys):
     code, said = command(monkeypatch, capsys)
     assert code == 0 and [line.split()[0] for line in said.out.splitlines()] == [*BENCHMARKS]
     code, said = command(monkeypatch, capsys, "vision-natural-small")
-    assert code == 0 and "30 distant in 1 request; 1,110 other examples are rest" in said.out
+    assert code == 0 and "30 contested in 1 request; 1,110 other examples are rest" in said.out
     assert said.out.rstrip().endswith("as recorded") and "number 2: pixel 0.9" in said.out
     code, said = command(monkeypatch, capsys, "vision-natural-small", "--json")
     card = json.loads(said.out)

@@ -54,7 +54,7 @@ def picker(config: StudyConfig, dataset: Dataset) -> tuple[Pick, tuple[str, ...]
 
     def pick(score: np.ndarray) -> tuple[list[np.ndarray], list[np.ndarray]]:
         score = score if of_others is None else of_others
-        targets = chosen(score, among=(mined.rows, called), **more)
+        targets = chosen(score, among=(mined.rows, called), **more, **({"mined": mined} if more else {}))
         return targets, [np.stack([near[row] for row in part.tolist()]) for part in targets]
 
     return pick, (

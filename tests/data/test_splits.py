@@ -174,6 +174,26 @@ def test_skipped_targets_count_where_classes_have_little_room():
     assert len(np.unique(both)) == 12 and (np.bincount(DATA.train.targets[both]) <= room).all()
 
 
+def test_neighbours_of_another_class_are_spared_for_the_placebo_too():
+    rows = np.arange(40)
+    labels = np.where(
+        rows < 36, 0, 1
+    )  # four of class 1: two clusters of class 0 have neighbours there, one of them fits
+    images = np.random.default_rng(0).random((40, 6, 6, 1)).astype(np.float32)
+    data = from_arrays("mine", images, labels, images[:4], labels[[0, 1, 36, 37]])
+    mined = Mined(np.array([0, 5, 10]), np.array([[36], [37], [11]]))
+    room, score = np.array([30, 1]), np.linspace(1, 0, 40)
+    draw = lambda count: choose_targets(
+        data, "atypical", count, 1, SEED, score, among=(mined.rows, "x"), room=room, mined=mined
+    )
+    (found,) = draw(2)
+    assert found.tolist() == [0, 10]
+    bench = make_bench(data, [found], copies=1, level="natural", seed=0, mined=np.array([[36], [11]]))
+    assert placebo_shortfall(bench, request_rows(bench, 0, copies=1)) == ""
+    with pytest.raises(InputError, match="ask for at most 2 targets"):
+        draw(3)
+
+
 @pytest.mark.parametrize(
     ("kind", "size", "skipped", "said"),
     [

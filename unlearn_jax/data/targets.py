@@ -63,6 +63,7 @@ def choose_targets(
     *,
     among: tuple[np.ndarray, str] | None = None,
     room: np.ndarray | None = None,
+    mined: Mined | None = None,
     skipped: int = 0,
 ) -> list[np.ndarray]:
     """Disjoint target sets among the training rows.
@@ -79,6 +80,7 @@ def choose_targets(
         score: (n,) larger = taken first, for ``atypical`` and ``contested``.
         among: training rows that may be chosen, and what to call them; by default as the kind of data says.
         room: (classes,) most targets that all requests together take of a class, where they are of mixed classes.
+        mined: clusters of those that may be chosen, whose neighbours have to be spared too.
         skipped: requests that are passed over first: their targets (classes, people) are in none of those returned, and
             are those that the first ``skipped`` of more requests would have taken between them.
 
@@ -109,7 +111,7 @@ def choose_targets(
     else:
         far = distance_to_class(dataset) if kind == "distant" else score
         order = allowed[np.argsort(-far[allowed], kind="stable")]
-    drawn = order[:wanted] if room is None else _within(dataset.train.classes, order, wanted, room)
+    drawn = order[:wanted] if room is None else _within(dataset.train.classes, order, wanted, room, mined)
     drawn = drawn[per_request * skipped :]
     return [np.sort(drawn[r::requests]) for r in range(requests)]
 
@@ -120,17 +122,32 @@ def _candidates(dataset: Dataset) -> tuple[np.ndarray, str]:
     return kind.candidates(dataset), "facts that are told once" if kind.person else f"training {kind.nouns}"
 
 
-def _within(classes: np.ndarray, order: np.ndarray, wanted: int, room: np.ndarray) -> np.ndarray:
-    """The first rows in order of which no class gives more than it has room for."""
+def _within(classes, order: np.ndarray, wanted: int, room: np.ndarray, mined: Mined | None) -> np.ndarray:
+    """The first rows in order of which no class gives more than it has room for, neighbours included."""
     turn, labels = np.zeros(len(order), int), classes[order]
     for label in np.unique(labels):
         own = labels == label
         turn[own] = np.arange(own.sum())
     fit = order[turn < room[labels]]
+    fit = fit if mined is None else _spared(classes, fit, mined)
     if len(fit) < wanted:
         said = f"{wanted} targets with so many copies take more of the small classes than can be spared for a placebo"
         raise InputError(f"{said}: ask for at most {len(fit)} targets, or for fewer copies.")
     return fit[:wanted]
+
+
+def _spared(classes: np.ndarray, order: np.ndarray, mined: Mined) -> np.ndarray:
+    """Rows in order, without those whose cluster would leave a class no stranger more than it has neighbours."""
+    left, near = np.bincount(classes), dict(zip(mined.rows.tolist(), mined.near))
+    kept = []
+    for row in order.tolist():
+        after = left.copy()
+        after[classes[row]] -= 1
+        np.subtract.at(after, classes[near[row]], 2)  # the neighbour, and the stranger that a placebo drops for it
+        if (after[classes[[row, *near[row]]]] >= 1).all():
+            left = after
+            kept.append(row)
+    return np.asarray(kept, order.dtype)
 
 
 def _check_half(dataset: Dataset, wanted: int) -> None:
