@@ -61,6 +61,7 @@ def evidence_of(setup: Setup, job: Job, name: str, remedy: str, given: dict, ori
         follow=functools.partial(follow, blind),
         context=lambda treat: context_of(blind, treat, clock),
         train_cost=scratch,
+        clock=clock,
     )
 
 
@@ -72,7 +73,8 @@ def _all(rows) -> np.ndarray:
 def remedies_of(config: StudyConfig) -> list[tuple[str, str]]:
     """(method, remedy) of every pair that the study runs."""
     kind = configs.kind_of(config)
-    wrapped = [name for name in select_remedies(config.remedies) if kind in REMEDIES[name].kinds]
+    reads = configs.inputs_of(config)
+    wrapped = [n for n in select_remedies(config.remedies) if kind in REMEDIES[n].kinds and reads in REMEDIES[n].inputs]
     return [(m, r) for m in configs.applicable(config) for r in wrapped if not REMEDIES[r].methods(METHODS[m])]
 
 
@@ -82,6 +84,9 @@ def left_out_remedies(config: StudyConfig) -> list[str]:
     for name in select_remedies(config.remedies):
         if kind not in REMEDIES[name].kinds:
             found.append(f"{name} is not defined for {kind} data and was not run")
+            continue
+        if configs.inputs_of(config) not in REMEDIES[name].inputs:
+            found.append(f"{name} is not defined for models of {configs.inputs_of(config)} and was not run")
             continue
         for method in configs.applicable(config):
             if said := REMEDIES[name].methods(METHODS[method]):

@@ -52,11 +52,13 @@ def values_of(method: str, name: str, text: str) -> list:
         raise InputError(f"'{method}.{name}' fixes shapes: give one value, and one run for each.")
     if kind is bool:
         return [choose(f"value of {method}.{name}", text.lower(), ("true", "false")) == "true"]
+    if remedy and name in entry.choices:
+        return [choose(f"value of {method}.{name}", text, entry.choices[name])]
     if kind not in (int, float):
         return [kind(text)]
     value, least = numbers(text, said, kind)[0], 1 if kind is int and name not in MAY_BE_ZERO else 0
     if not least <= value < math.inf:
         raise InputError(f"--{said} is {value}: give {least} or more.")
-    if name in SHARES and value > 1:
+    if (name in SHARES or (remedy and name in entry.shares)) and value > 1:
         raise InputError(f"--{said} is {value}: it is a share, give at most 1.")
     return [value]

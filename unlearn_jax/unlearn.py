@@ -47,6 +47,10 @@ class Treatment(NamedTuple):
     weight: tuple[list, list] | None = None  # (n,) weight of each stored example when retained, and when requested
     wrap: Callable | None = None  # (method, shared weights, hp) -> method; one object for one behaviour
     hp: dict[str, float] = {}  # numeric settings of ``wrap``
+    wrap_cost: tuple[float, float] = (0.0, 0.0)  # gradient evaluations that ``wrap`` adds to an update, for each live
+    # requested and retained example of its batches
+    together: list[np.ndarray] | None = None  # (n,) group of each stored example; a protocol that splits data keeps
+    # groups whole; none = no groups
 
 
 class Unlearned(NamedTuple):
@@ -139,7 +143,15 @@ def unlearn(
     if sum(spent) > 0:  # else what was trained stands for the original training
         population = population._replace(seconds=population.seconds + sum(clock) / members)
     evals = plan.grad_evals_forget + spent[0], plan.grad_evals_retain + spent[1]
+    if any(treat.wrap_cost):
+        added = _costing_alike(plan, *treat.wrap_cost)
+        evals = evals[0] + added.grad_evals_forget, evals[1] + added.grad_evals_retain
     return Unlearned(population, [fixed | p for p in points], _model(entry, job, fixed), evals)
+
+
+def _costing_alike(plan: Plan, forget: float, retain: float) -> Plan:
+    """The plan with the same cost at every update, for each live example of both batches."""
+    return plan._replace(forget_cost=np.full(plan.steps, forget), retain_cost=np.full(plan.steps, retain))
 
 
 def follow(job: Job, fold: Fold, plan: Plan, treat: Treatment, hp: dict[str, float]) -> Population:
@@ -222,4 +234,5 @@ def context_of(job: Job, treat: Treatment, clock: list[float]) -> Context:
         train=train,
         predict=logits,
         margins=margins,
+        together=treat.together,
     )

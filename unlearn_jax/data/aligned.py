@@ -44,11 +44,11 @@ def _poses(images: jax.Array) -> jax.Array:
     """(q, H, W, C) -> (q, poses, H, W, C)."""
     along = jnp.linspace(-1.0, 1.0, STEPS)
     angle, down, across = (part.ravel() for part in jnp.meshgrid(along, along, along))
-    return jax.vmap(lambda image: jax.vmap(functools.partial(_posed, image))(angle, down, across))(images)
+    return jax.vmap(lambda image: jax.vmap(functools.partial(posed, image))(angle, down, across))(images)
 
 
-def _posed(image: jax.Array, angle: jax.Array, down: jax.Array, across: jax.Array) -> jax.Array:
-    """One pose of one image; the three numbers are in [-1, 1]."""
+def posed(image: jax.Array, angle: jax.Array, down: jax.Array, across: jax.Array) -> jax.Array:
+    """One pose of one float image (H, W, C): turned and shifted by shares, in [-1, 1], of `ANGLE` and `SHIFT`."""
     height, width, _ = image.shape
     centre = jnp.asarray([(height - 1) / 2, (width - 1) / 2], jnp.float32)
     turn = angle * jnp.float32(np.deg2rad(ANGLE))

@@ -55,6 +55,9 @@ class Context(NamedTuple):
     train: Callable[..., Variables]  # (role, fold, plan, kept rows by model, *, start, hp) -> trained models
     predict: Callable[[Variables], np.ndarray]  # variables of N members -> logits of every row (N, n, K)
     margins: Callable[[Variables, np.ndarray], np.ndarray] | None = None  # (variables, k rows) -> margins (N, k), nats
+    together: list[np.ndarray] | None = (
+        None  # (n,) group of each stored row; groups are to stay whole; none = no groups
+    )
 
 
 class Entry(NamedTuple):

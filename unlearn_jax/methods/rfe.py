@@ -31,7 +31,7 @@ from unlearn_jax.methods.duck import cosines
 from unlearn_jax.methods.parts import frozen
 from unlearn_jax.population.plans import FORWARD, Plan, Sizes, phased_plan, request_batch
 from unlearn_jax.trees import tree_add, tree_dot
-from unlearn_jax.types import Array, Method, PyTree
+from unlearn_jax.types import Array, Batches, Method, Outputs, PyTree, Variables
 
 CONSTRAIN, PROJECT = 0, 1
 
@@ -50,6 +50,16 @@ def gaussian_distance(a: Array, b: Array, weight: Array) -> Array:
     return jnp.sum(jnp.square(mean(a) - mean(b)) + jnp.square(spread(a) - spread(b)))
 
 
+def adjacent_part(problem: Problem, original: Variables, batches: Batches, share: float) -> tuple[Outputs, Array]:
+    """Original outputs on the retained batch, and weights (B,) of its adjacent part: 1 for the ``share`` of it whose
+    original features have the largest cosine with any requested example of the update, else 0."""
+    forget, retain = (frozen(problem, original, b.inputs) for b in (batches.forget, batches.retain))
+    near = jnp.where(batches.forget.weight[None, :] > 0, cosines(retain.features, forget.features), -1.0)
+    near = jnp.where(batches.retain.weight > 0, near.max(axis=1), -2.0)
+    count = max(1, round(share * near.shape[0]))
+    return retain, (near >= jnp.sort(near)[-count]).astype(jnp.float32)
+
+
 def build(problem: Problem, static: dict, hp: dict) -> Method:
     """The two phases; ``extra`` holds the original and the multiplier."""
     optimizer = descent(static, hp)
@@ -62,14 +72,7 @@ def build(problem: Problem, static: dict, hp: dict) -> Method:
         return Trained(variables["params"], variables["state"], optimizer.init(variables["params"]), extra)
 
     def split(trained, batches):
-        """Original outputs on the retained batch, and the weights of its adjacent part."""
-        forget, retain = (
-            frozen(problem, trained.extra["original"], b.inputs) for b in (batches.forget, batches.retain)
-        )
-        near = jnp.where(batches.forget.weight[None, :] > 0, cosines(retain.features, forget.features), -1.0)
-        near = jnp.where(batches.retain.weight > 0, near.max(axis=1), -2.0)
-        count = max(1, round(static["adjacent"] * near.shape[0]))
-        return retain, (near >= jnp.sort(near)[-count]).astype(jnp.float32)
+        return adjacent_part(problem, trained.extra["original"], batches, static["adjacent"])
 
     def constrain(key, trained, batches):
         before, adjacent = split(trained, batches)

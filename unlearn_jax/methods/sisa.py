@@ -14,6 +14,7 @@ constituents' probabilities. Copies of one sample spread over many shards: cost 
 from __future__ import annotations
 
 import functools
+import heapq
 
 import jax
 import jax.numpy as jnp
@@ -68,6 +69,19 @@ def assign(rows: np.ndarray, shards: int, slices: int, rng: np.random.Generator)
     return np.stack([at % shards, at // shards % slices], axis=1)
 
 
+def assign_groups(groups: np.ndarray, shards: int, slices: int, rng: np.random.Generator) -> np.ndarray:
+    """(len(groups), 2) shard and slice of each row by its group, no group apart: the largest first, ties at random,
+    each to the emptiest slice of all."""
+    names, which, sizes = np.unique(groups, return_inverse=True, return_counts=True)
+    order = rng.permutation(len(names))
+    order = order[np.argsort(-sizes[order], kind="stable")]
+    filled, cell = [(0, at) for at in range(shards * slices)], np.zeros(len(names), int)
+    for group in order.tolist():
+        count, cell[group] = filled[0]
+        heapq.heapreplace(filled, (count + int(sizes[group]), int(cell[group])))
+    return np.stack([cell[which] % shards, cell[which] // shards], axis=1)
+
+
 def begin(context: Context, static: dict, start: Variables) -> tuple[Variables, tuple[float, float]]:
     """Train every constituent without the request, stage by stage; (N, shards, ...) variables."""
     shards, slices, members = static["shards"], static["slices"], len(context.kept)
@@ -98,7 +112,11 @@ def _layout(context: Context, shards: int, slices: int) -> tuple[list, list, lis
     """By (member, shard): (slice, row) of what stays; the first slice a request touches; by stage: those retrained."""
     kept, first = [], []
     for i, rows in enumerate(context.everything):
-        where = assign(rows, shards, slices, np.random.default_rng([context.seed, i, 9]))
+        rng = np.random.default_rng([context.seed, i, 9])
+        if context.together is None:
+            where = assign(rows, shards, slices, rng)
+        else:
+            where = assign_groups(context.together[i][rows], shards, slices, rng)
         gone = np.isin(rows, context.requested[i])
         for shard in range(shards):
             own = where[:, 0] == shard

@@ -8,10 +8,33 @@ from __future__ import annotations
 from typing import Any
 
 from unlearn_jax.errors import InputError, choose
-from unlearn_jax.remedies import expand
+from unlearn_jax.remedies import (
+    cluster_sharding,
+    corrective,
+    dedup_first,
+    expand,
+    influence_closure,
+    likelihood_ratio,
+    local_teacher,
+    paraphrase,
+    partition,
+    perturb,
+    project,
+    tilt,
+    weight,
+)
 from unlearn_jax.remedies.common import Evidence, Remedied, Remedy
 
-_MODULES = (expand,)
+_MODULES = (
+    # who is asked to be forgotten
+    expand, weight, dedup_first, influence_closure, likelihood_ratio,
+    # what the method leaves is taught anew
+    local_teacher, tilt,
+    # how the method moves
+    project, perturb, paraphrase, corrective, partition,
+    # how the data were split
+    cluster_sharding,
+)  # fmt: skip
 REMEDIES: dict[str, Remedy] = {module.REMEDY.name: module.REMEDY for module in _MODULES}
 
 

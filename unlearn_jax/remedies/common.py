@@ -37,6 +37,7 @@ class Evidence(NamedTuple):
     follow: Callable[[Fold, Plan, Treatment, dict[str, float]], Population]  # a fold of the remedy's own
     context: Callable[[Treatment], Context]  # to train, predict and score
     train_cost: float  # gradient evaluations of one training from scratch
+    clock: list[float]  # seconds of what contexts have trained so far, over all members
 
     @property
     def plain(self) -> Treatment:
@@ -61,9 +62,12 @@ class Remedy(NamedTuple):
     numeric: dict[str, float]
     static: dict[str, Any]
     kinds: frozenset = frozenset({"image", "text", "facts"})  # of data
+    inputs: frozenset = frozenset({"images", "vectors", "tokens", "wordpiece", "language"})  # of models
     methods: Callable[[Entry], str] = lambda entry: ""  # why it cannot wrap a method, without full stop; '' = it can
     fresh: bool = False  # the result does not start from the originals
     notes: str = ""
+    choices: dict[str, tuple[str, ...]] = {}  # values of static settings, by name
+    shares: tuple[str, ...] = ()  # settings that are at most 1
 
 
 def by_request(evidence: Evidence, search: Callable[[int], Any]) -> list:
@@ -82,6 +86,30 @@ def moved(evidence: Evidence, found: list[np.ndarray]) -> Treatment:
     kept = [np.setdiff1d(k, f).astype(np.int32) for k, f in zip(evidence.kept, found)]
     requested = [np.concatenate([r, f]).astype(np.int32) for r, f in zip(evidence.requested, found)]
     return evidence.plain._replace(kept=kept, requested=requested)
+
+
+REASONS = {
+    "nothing": "it changes nothing",
+    "fresh_init": "it does not start from the original's weights",
+    "protocol": "it prescribes how the original was trained",
+    "reference": "it is given the outputs of other models, which no remedy changes",
+}
+
+
+def without(*needs: str, forget: bool = False) -> Callable[[Entry], str]:
+    """For `Remedy.methods`: refuses methods with one of these needs, and with ``forget`` those that read no request."""
+
+    def why(entry: Entry) -> str:
+        if found := next((need for need in needs if need in entry.needs), None):
+            return REASONS[found]
+        return "it reads no requested sample" if forget and "forget" not in entry.needs else ""
+
+    return why
+
+
+def mean_size(rows: list[np.ndarray]) -> float:
+    """Mean number of rows of a member."""
+    return float(np.mean([len(r) for r in rows]))
 
 
 def costing(unlearned: Unlearned, forget: float = 0.0, retain: float = 0.0) -> Unlearned:

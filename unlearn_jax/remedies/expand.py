@@ -1,20 +1,20 @@
 """Expand: ask for the nearest neighbours of the request to be forgotten too.
 
 The remedy that a study of similar samples suggests first (arXiv 2601.06938); also as EasyDUB's expanded forget sets.
-Neighbours are found by `found_neighbours`, then the method runs on the larger request and the smaller retained set.
+Neighbours are found by `searched`, then the method runs on the larger request and the smaller retained set.
 With the method `retrain` this is the ceiling: everything that was found is gone, at the full price of training.
 """
 
 from __future__ import annotations
 
-from unlearn_jax.remedies.common import Evidence, Remedied, Remedy, by_request, moved
-from unlearn_jax.remedies.search import SEARCH, found_neighbours
+from unlearn_jax.remedies.common import Evidence, Remedied, Remedy, costing, moved
+from unlearn_jax.remedies.search import CHOICES, SEARCH, searched
 
 
 def apply(evidence: Evidence, settings: dict) -> Remedied:
     """Search, then run the method on request and neighbours."""
-    found = by_request(evidence, lambda member: found_neighbours(evidence, member, settings))
-    return Remedied(evidence.run(moved(evidence, found)), found)
+    found, spent = searched(evidence, settings)
+    return Remedied(costing(evidence.run(moved(evidence, found)), *spent), found)
 
 
 REMEDY = Remedy(
@@ -24,4 +24,5 @@ REMEDY = Remedy(
     apply=apply,
     numeric={},
     static=dict(SEARCH),
+    choices=CHOICES,
 )

@@ -13,7 +13,8 @@ from unlearn_jax.errors import InputError, choose
 from unlearn_jax.influence import batch_of, ekfac_fit
 from unlearn_jax.influence.rows import ekfac_rows
 from unlearn_jax.population.evaluate import features
-from unlearn_jax.remedies.common import Evidence
+from unlearn_jax.population.plans import FORWARD
+from unlearn_jax.remedies.common import Evidence, by_request, mean_size
 from unlearn_jax.trees import join_shared, split_shared
 
 SIMILARITIES = ("auto", "inputs", "aligned", "features", "influence")
@@ -26,6 +27,7 @@ SEARCH = {  # settings of a search, for `Remedy.static`
     "margin": 0.01,
     "same_class": True,
 }
+CHOICES = {"similarity": SIMILARITIES, "rule": RULES}  # for `Remedy.choices`
 MOST_FITTED = 5000  # rows that the curvature behind the similarity influence is fitted to
 
 
@@ -54,7 +56,7 @@ def similarity(evidence: Evidence, member: int, name: str, queries: np.ndarray, 
     return vectors[: len(queries)] @ vectors[len(queries) :].T
 
 
-def _one(evidence: Evidence, member: int):
+def one_of(evidence: Evidence, member: int):
     """The member's original variables."""
     own, shared = split_shared(evidence.original)
     return join_shared(jax.tree.map(lambda x: jnp.asarray(x[member]), own), shared)
@@ -72,7 +74,7 @@ def _influence_rows(evidence: Evidence, member: int, rows: np.ndarray) -> np.nda
     """Unit rows whose inner products are EK-FAC influence."""
     from unlearn_jax.carriers import DAMPING, last_layer
 
-    problem, variables = evidence.problem, _one(evidence, member)
+    problem, variables = evidence.problem, one_of(evidence, member)
     batch = lambda at: batch_of(*(x[jnp.asarray(at)] for x in evidence.stored), np.ones(len(at), np.float32))
     kept = evidence.kept[member]
     if len(kept) > MOST_FITTED:
@@ -150,3 +152,15 @@ def _stands_out(settings: dict, cosine, near, good, pool, back) -> list[int]:
             if max(back[at[c]][query], cosine[query, c]) - others.max() >= settings["margin"]:
                 taken.append(c)
     return taken
+
+
+def searched(evidence: Evidence, settings: dict) -> tuple[list[np.ndarray], tuple[float, float]]:
+    """`found_neighbours` of every member, and the gradient evaluations that it took on request and retained data."""
+    found = by_request(evidence, lambda member: found_neighbours(evidence, member, settings))
+    return found, search_cost(evidence, settings["similarity"])
+
+
+def search_cost(evidence: Evidence, name: str) -> tuple[float, float]:
+    """Gradient evaluations a member that a similarity of all training rows takes, on request and retained data."""
+    each = {"features": FORWARD, "influence": 2.0}.get(name, 0.0)  # a curvature, and a gradient of each row
+    return each * mean_size(evidence.requested), each * mean_size(evidence.kept)

@@ -1,0 +1,85 @@
+"""Likelihood ratio: forget those retained samples that are likelier under the request than under what is retained.
+
+After Allouah et al. 2025 (arXiv 2507.15112), who forget a distribution by deleting the points that are most likely
+under it and least under the retained one; known from its abstract. Ours estimates both by kernel densities in the
+search's similarity, ``exp((cosine - 1) / h)`` summed over requested or over retained samples of the same class
+(itself left out), with h = ``width`` times the median distance of requested samples to their ``k``-th nearest
+retained one; retained samples among the ``k`` nearest of any requested one are taken where the ratio is above
+``ratio``. Copies of a target that stay are retained too, and so speak for one another: the more there are, the
+smaller their ratio.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from unlearn_jax.errors import InputError
+from unlearn_jax.remedies.common import Evidence, Remedied, Remedy, by_request, costing, moved, without
+from unlearn_jax.remedies.search import SIMILARITIES, search_cost, similarity
+
+
+def apply(evidence: Evidence, settings: dict) -> Remedied:
+    """Select, then run the method on request and selected."""
+    found = by_request(evidence, lambda member: likelier(evidence, member, settings))
+    treated = evidence.run(moved(evidence, found))
+    return Remedied(costing(treated, *search_cost(evidence, settings["similarity"])), found)
+
+
+def likelier(evidence: Evidence, member: int, settings: dict) -> np.ndarray:
+    """Retained rows above the ratio, ascending.
+
+    Raises:
+        InputError: there is none.
+    """
+    asked, kept = np.asarray(evidence.requested[member]), np.asarray(evidence.kept[member])
+    labels, alike = evidence.labels, not settings["same_class"]
+    among = lambda a, b: (labels[a][:, None] == labels[b][None]) | alike
+    cosine = similarity(evidence, member, settings["similarity"], asked, kept)
+    cosine = np.where(among(asked, kept), cosine, -np.inf)
+    k = min(settings["k"], len(kept))
+    nearest = np.argsort(-cosine, axis=1, kind="stable")[:, :k]
+    last = np.take_along_axis(cosine, nearest[:, -1:], axis=1)
+    width = settings["width"] * max(
+        float(np.median(1.0 - last[np.isfinite(last)])) if np.isfinite(last).any() else 1, 1e-6
+    )
+    pool = np.unique(nearest[np.isfinite(np.take_along_axis(cosine, nearest, axis=1))])
+    if not len(pool):
+        raise InputError("no retained sample is of a requested class: set same_class=false.")
+    rows = np.concatenate([asked, kept])
+    back = similarity(evidence, member, settings["similarity"], kept[pool], rows)
+    back = np.where(among(kept[pool], rows), back, -np.inf)
+    back[np.arange(len(pool)), len(asked) + pool] = -np.inf  # itself
+    found = kept[pool[ratios(back[:, : len(asked)], back[:, len(asked) :], width) > settings["ratio"]]]
+    if not len(found):
+        raise InputError(
+            f"no retained sample is {settings['ratio']:g} times as likely under the request: give a lower ratio."
+        )
+    return np.sort(found).astype(np.int32)
+
+
+def ratios(to_asked: np.ndarray, to_kept: np.ndarray, width: float) -> np.ndarray:
+    """(p,) density under the request over that under retained samples, from cosines (p, requested) and (p, retained).
+
+    -inf is "plays no part"; densities are means over those that do, and one without any is 0.
+    """
+    with np.errstate(divide="ignore"):
+        of_asked, of_kept = (_log_density(np.asarray(x, np.float64), width) for x in (to_asked, to_kept))
+        return np.exp(np.where(np.isneginf(of_asked), -np.inf, np.minimum(of_asked - of_kept, 700.0)))
+
+
+def _log_density(cosine: np.ndarray, width: float) -> np.ndarray:
+    """(p,) log of the mean kernel over what plays a part; -inf where nothing does."""
+    live = np.maximum(np.isfinite(cosine).sum(axis=1), 1)
+    return np.logaddexp.reduce((cosine - 1.0) / width, axis=1) - np.log(live)
+
+
+REMEDY = Remedy(
+    name="likelihood_ratio",
+    paper="Allouah et al. 2025, arXiv 2507.15112",
+    rule="the method, on the request and the retained samples likelier under it than under what is retained",
+    apply=apply,
+    numeric={"width": 0.25, "ratio": 4.0},
+    static={"similarity": "auto", "k": 16, "same_class": True},
+    methods=without("nothing", "reference"),
+    choices={"similarity": SIMILARITIES},
+)
