@@ -48,6 +48,7 @@ def unlearned(name, kept=(2, 3, 4, 5), **settings):
 
 EVERYWHERE = {  # methods that change all weights whatever they read, and why
     "retrain": "draws all weights anew",
+    "brief_retrain": "draws all weights anew",
     "do_nothing": "changes nothing",
     "sisa": "trains an ensemble anew before",
     "langevin": "adds noise to all weights",

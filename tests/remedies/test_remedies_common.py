@@ -43,6 +43,10 @@ ROWS = {
         "do_nothing", {}, STEPS, True,
         (6 * 16 * (1 + FORWARD) + F * FORWARD, 6 * 16 * (1 + FORWARD) + R * FORWARD),
     ),  # fmt: skip
+    "stand_in": Row(
+        "do_nothing", {}, {"share": 0.5, "total": 1.0, "calibrate": 0, "batch": 16}, True,
+        (3 * 16 * (1 + FORWARD), 3 * 16 * (1 + FORWARD) + 0.5 * 20 * 16),  # half on the stand-in, three updates remain
+    ),  # fmt: skip
     "project": Row("grad_diff", BESIDE, {}, True, (EXPANDED[0] * (1 + FORWARD), EXPANDED[1] * (2 + FORWARD))),
     "perturb": Row("grad_diff", BESIDE, {"radius": 0.3}, None, PLAIN),
     "paraphrase": Row("grad_diff", BESIDE, {}, None, PLAIN),

@@ -16,8 +16,8 @@ from jax.scipy.ndimage import map_coordinates
 
 from unlearn_jax.data.similar import pixel_embedding
 
-SHIFT, ANGLE, STEPS = 0.125, 15.0, 5  # of the side and degrees, each way; poses along each of the three directions
-BLOCK = 64  # queries posed at a time
+SHIFT, ANGLE, STEPS = 0.125, 15.0, 7  # of the side and degrees, each way; poses along each of the three directions
+BLOCK = 16  # queries posed at a time
 
 
 def aligned_cosine(queries: np.ndarray, images: np.ndarray) -> np.ndarray:

@@ -20,6 +20,7 @@ from unlearn_jax.remedies import (
     partition,
     perturb,
     project,
+    stand_in,
     tilt,
     weight,
 )
@@ -29,7 +30,7 @@ _MODULES = (
     # who is asked to be forgotten
     expand, weight, dedup_first, influence_closure, likelihood_ratio,
     # what the method leaves is taught anew
-    local_teacher, tilt,
+    local_teacher, tilt, stand_in,
     # how the method moves
     project, perturb, paraphrase, corrective, partition,
     # how the data were split

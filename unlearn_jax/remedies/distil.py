@@ -5,17 +5,19 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 
+import jax.numpy as jnp
 import numpy as np
 import optax
 
 from unlearn_jax.data.augment import augmentation
-from unlearn_jax.methods.common import Problem, bind_shared, gradient_method
+from unlearn_jax.methods.common import Problem, bind_shared, gradient_method, weighted_mean
 from unlearn_jax.methods.parts import distillation, frozen
 from unlearn_jax.population.plans import FORWARD, Sizes, request_batch, uniform_plan
 from unlearn_jax.population.program import Fold
 from unlearn_jax.remedies.common import Evidence, costing, mean_size, moved
+from unlearn_jax.tasks import over_answer
 from unlearn_jax.trees import split_shared
-from unlearn_jax.types import PyTree
+from unlearn_jax.types import Array, Batch, PyTree
 from unlearn_jax.unlearn import Unlearned
 
 NUMERIC = {"lr": 1e-3, "retain_weight": 1.0}  # of Adam; weight of what is held beside
@@ -23,9 +25,18 @@ STATIC = {"steps": 100, "batch": 128}
 BEGINS = ("params", "state")
 
 
+def squared_error(wanted: Array, now: Array, batch: Batch) -> Array:
+    """Weighted mean squared difference of logits, each less its mean over the classes; (B, ..., K) twice -> ()."""
+    centred = lambda z: z - z.mean(axis=-1, keepdims=True)
+    gap = jnp.mean(jnp.square(centred(wanted) - centred(now)), axis=-1)
+    return weighted_mean(over_answer(gap, batch), batch.weight)
+
+
 @functools.lru_cache(maxsize=32)
-def distilling(problem: Problem, goal: Callable) -> Fold:
-    """Descend KL(goal || student) on the forget stream and ``retain_weight`` KL(start || student) on the retained one.
+def distilling(problem: Problem, goal: Callable, apart: Callable = distillation) -> Fold:
+    """Descend ``apart``(goal, student) on the forget stream and ``retain_weight`` times that of the start on the other.
+
+    ``apart(wanted, now, batch) -> ()`` of logits: `distillation`, a Kullback-Leibler divergence, or `squared_error`.
 
     ``goal(problem, kept, batch, hp) -> logits``, where ``kept`` holds what the fold starts from besides the student's
     weights. Batch statistics in training mode on the retained batch, evaluation mode on the other and for the teachers.
@@ -40,8 +51,8 @@ def distilling(problem: Problem, goal: Callable) -> Fold:
             now = bound.model.apply(student, forget.inputs, train=False)[0].logits
             before = frozen(bound, trained.extra["start"], retain.inputs).logits
             held, state = bound.model.apply(student, retain.inputs, key=key, train=True)
-            kept = distillation(before, held.logits, retain)
-            return distillation(wanted, now, forget) + hp["retain_weight"] * kept, state
+            kept = apart(before, held.logits, retain)
+            return apart(wanted, now, forget) + hp["retain_weight"] * kept, state
 
         def extra(key, variables):
             own = {name: part for name, part in variables.items() if name not in BEGINS}
@@ -53,7 +64,13 @@ def distilling(problem: Problem, goal: Callable) -> Fold:
 
 
 def distilled(
-    evidence: Evidence, unlearned: Unlearned, found: list[np.ndarray], goal: Callable, kept: PyTree, settings: dict
+    evidence: Evidence,
+    unlearned: Unlearned,
+    found: list[np.ndarray],
+    goal: Callable,
+    kept: PyTree,
+    settings: dict,
+    apart: Callable = distillation,
 ) -> Unlearned:
     """Members distilled on request and found, from where a method left them.
 
@@ -64,6 +81,7 @@ def distilled(
         goal: as of `distilling`.
         kept: what the goal reads, leading axis N.
         settings: `NUMERIC` and `STATIC`, and what else the goal reads, a number each.
+        apart: as of `distilling`.
 
     Returns:
         The members, at the costs of both.
@@ -81,7 +99,7 @@ def distilled(
     start = {name: own[name] for name in BEGINS} | kept
     hp = {name: value for name, value in settings.items() if name not in STATIC}
     treat = treat._replace(role=f"{evidence.name}_distil", start=start)
-    after = evidence.follow(distilling(evidence.problem, goal), plan, treat, hp)
+    after = evidence.follow(distilling(evidence.problem, goal, apart), plan, treat, hp)
     joined = after._replace(
         seconds=before.seconds + after.seconds, compile_seconds=before.compile_seconds + after.compile_seconds
     )

@@ -17,7 +17,7 @@ from unlearn_jax.population.plans import FORWARD
 from unlearn_jax.remedies.common import Evidence, by_request, mean_size
 from unlearn_jax.trees import join_shared, split_shared
 
-SIMILARITIES = ("auto", "inputs", "aligned", "features", "influence")
+SIMILARITIES = ("auto", "inputs", "aligned", "terms", "features", "influence")
 RULES = ("nearest", "mutual", "standout")
 SEARCH = {  # settings of a search, for `Remedy.static`
     "similarity": "auto",
@@ -40,12 +40,15 @@ def similarity(evidence: Evidence, member: int, name: str, queries: np.ndarray, 
     gradients apart, by the last layer; ``auto``: aligned for images, else inputs.
     """
     if choose("similarity", name, SIMILARITIES) == "auto":
-        name = "aligned" if evidence.kind == "image" else "inputs"
+        name = {"image": "aligned", "facts": "terms"}.get(evidence.kind, "inputs")
     if name == "aligned":
         if evidence.kind != "image":
             raise InputError("similarity 'aligned' is for images: take inputs, features or influence.")
         images = np.asarray(evidence.stored.inputs)
         return aligned_cosine(images[queries], images[rows])
+    if name == "terms":
+        every = term_rows(evidence.stored.inputs, evidence.kept[member])
+        return every[queries] @ every[rows].T
     if name == "inputs":
         part = Made(*(np.asarray(x) for x in evidence.stored), evidence.texts)
         every = KINDS[evidence.kind].embedding(part, np.unique(evidence.kept[member]))
@@ -54,6 +57,29 @@ def similarity(evidence: Evidence, member: int, name: str, queries: np.ndarray, 
     both = np.concatenate([queries, rows])
     vectors = (_feature_rows if name == "features" else _influence_rows)(evidence, member, both)
     return vectors[: len(queries)] @ vectors[len(queries) :].T
+
+
+def term_rows(inputs, known: np.ndarray) -> np.ndarray:
+    """Unit rows of which tokens occur, times the logarithm of how rare each is among the rows ``known``.
+
+    Args:
+        inputs: (n, T) integer tokens, 0 is padding.
+        known: row numbers.
+
+    Returns:
+        (n, V) float32.
+
+    Raises:
+        InputError: inputs that are no tokens.
+    """
+    tokens = np.asarray(inputs)
+    if tokens.ndim != 2 or tokens.dtype.kind not in "iu":
+        raise InputError("similarity 'terms' is for token sequences: take inputs, features or influence.")
+    there = np.zeros((len(tokens), int(tokens.max()) + 1), np.float32)
+    there[np.arange(len(tokens))[:, None], tokens] = 1.0
+    there[:, 0] = 0.0
+    often = there[known].sum(axis=0)
+    return unit_rows(there * np.log((1.0 + len(known)) / (1.0 + often)))
 
 
 def one_of(evidence: Evidence, member: int):
