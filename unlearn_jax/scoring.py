@@ -21,6 +21,7 @@ from unlearn_jax.metrics import (
     ranks,
     residual_influence,
 )
+from unlearn_jax.scoring_frontier import frontier_figures, heldout_figures
 from unlearn_jax.scoring_language import answer_tables, language_figures
 
 REFERENCES = ("original", "retrain", "oracle", "placebo", "dedup")
@@ -108,6 +109,7 @@ def score_level(setup, level, outcomes, extra: dict, recorder, carriers: tuple[V
     for request, requests in groups:
         _figures(scorer, base | {"request": request}, requests, recorder)
     _costs(scorer, base | {"request": "all"}, recorder)
+    _weighed(scorer, base | {"request": "all"}, every, recorder)
     _extras(base | {"request": "all"}, extra, recorder)
     _found(scorer, base | {"request": "all"}, recorder)
     if carriers is not None:
@@ -240,6 +242,14 @@ def _of_practice(name: str) -> bool:
     if method == "retrain":
         return False  # training anew at full cost is what the others are held against, whatever it leaves out
     return not METHODS[method].needs & ({"reference"} if remedy else {"reference", "nothing"})
+
+
+def _weighed(scorer: Scorer, base: dict, requests: list[int], recorder) -> None:
+    """Influence against price, and what can be seen without an oracle, requests pooled."""
+    named, keys = {o.name: o for o in scorer.outcomes if not o.setting}, partial(_keys, base)
+    practised = [o for o in scorer.outcomes if o.name not in REFERENCES and _of_practice(o.name)]
+    frontier_figures(scorer, keys, named, practised, requests, recorder)
+    heldout_figures(scorer, keys, named, requests, recorder)
 
 
 def _costs(scorer: Scorer, base: dict, recorder) -> None:

@@ -55,6 +55,7 @@ from unlearn_jax.metrics.epsilon import (
     forgetting_points,
     forgetting_score,
 )
+from unlearn_jax.metrics.frontier import Frontier, frontier, pareto_set
 from unlearn_jax.metrics.gaps import (
     aus,
     average_gap,
@@ -64,6 +65,7 @@ from unlearn_jax.metrics.gaps import (
     tow_estimate,
     tow_mia,
 )
+from unlearn_jax.metrics.heldout import heldout_margin_error
 from unlearn_jax.metrics.intervals import (
     BootstrapInterval,
     bootstrap_interval,
@@ -191,6 +193,7 @@ __all__ = [
     "Draws",
     "Estimate",
     "Exposure",
+    "Frontier",
     "GradientCoupling",
     "Identifiability",
     "KlomSummary",
@@ -235,8 +238,10 @@ __all__ = [
     "forgetting_final",
     "forgetting_points",
     "forgetting_score",
+    "frontier",
     "gaussian_kl",
     "gradient_coupling",
+    "heldout_margin_error",
     "subset_draws",
     "subset_draws_pooled",
     "identifiability",
@@ -265,6 +270,7 @@ __all__ = [
     "null_band",
     "on_grid",
     "paired_difference",
+    "pareto_set",
     "price",
     "privleak",
     "rank_effect",

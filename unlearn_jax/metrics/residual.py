@@ -104,12 +104,12 @@ def distance_draws(
 
 def squared_distance(a: Values, b: Values, seed: int = 0, resamples: int = 0) -> list[np.ndarray]:
     """Unbiased (E a - E b)^2 per example for independent populations, by block; (1 + resamples, examples)."""
-    moments = [(_distinct_products(v, seed, resamples), member_means(v, seed, resamples)) for v in (a, b)]
+    moments = [(distinct_products(v, seed, resamples), member_means(v, seed, resamples)) for v in (a, b)]
     (aa, ma), (bb, mb) = moments
     return [p - 2.0 * x * y + q for p, x, q, y in zip(aa, ma, bb, mb)]
 
 
-def _distinct_products(values: Values, seed: int, resamples: int) -> list[np.ndarray]:
+def distinct_products(values: Values, seed: int, resamples: int) -> list[np.ndarray]:
     """Weighted mean of x_i x_j over pairs of distinct members, per example; NaN with fewer than two members."""
     out = []
     for index, block in enumerate(values.blocks):

@@ -1,0 +1,119 @@
+"""What can be seen of a population without any oracle: how it treats examples that nobody was trained on.
+
+Unlearning should leave held-out examples as they were. A method's settings can be compared by that on a tuning split of
+targets, where a practitioner has the original models and some held-out data, and no model that never saw the request.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from unlearn_jax.errors import InputError
+from unlearn_jax.metrics.draws import RESAMPLES, Draws, as_values, draws_of, pooled_mean
+from unlearn_jax.metrics.residual import check_targets, distinct_products, squared_distance
+from unlearn_jax.metrics.summary import Estimate, combine
+
+LEAST, MOST = 20, 2000  # held-out examples that `expected_margins` needs, and that it takes
+PENALTIES = np.array([1e-4, 1e-3, 1e-2, 1e-1, 1.0])  # in units of the kernel's mean eigenvalue
+
+
+def heldout_margin_error(
+    unlearned, original, *, role: str = "original", seed: int = 0, resamples: int = RESAMPLES
+) -> Estimate:
+    """Root mean squared difference, over held-out examples, of a population's mean margin and the original's, in nats.
+
+    The square is estimated without the bias that finitely many members bring: products are taken over distinct members
+    only, of the members' own differences where member i starts from original member i.
+
+    Args:
+        unlearned: margins (members, held-out examples), blocks by request, or `Values`.
+        original: the same of the models that saw everything, the same members in the same order.
+        role: ``original`` where ``unlearned`` started from the originals; else populations are independent.
+        seed: of the draws.
+        resamples: number of draws.
+
+    Raises:
+        InputError: arrays that are not (members, examples), or numbers of examples that differ.
+
+    Example:
+        >>> heldout_margin_error(np.full((4, 3), 1.0), np.zeros((4, 3))).value
+        1.0
+    """
+    return combine(
+        lambda x: x, margin_error_draws(unlearned, original, role=role, seed=seed, resamples=resamples), low=0.0
+    )
+
+
+def margin_error_draws(
+    unlearned, original, *, role: str = "original", seed: int = 0, resamples: int = RESAMPLES
+) -> Draws:
+    """The draws behind `heldout_margin_error`; same arguments."""
+    check_targets([unlearned, original])
+    u, full = as_values(unlearned, role), as_values(original, "original")
+    if u.role == full.role:
+        paired = u._replace(blocks=[a - b for a, b in zip(u.blocks, full.blocks)])
+        squares = distinct_products(paired, seed, resamples)
+    else:
+        paired, squares = u, squared_distance(u, full, seed, resamples)
+    figure = lambda weights: np.sqrt(np.maximum(pooled_mean(squares, weights), 0.0))
+    return draws_of(figure, paired, seed, resamples)._replace(role=u.role if u.role == full.role else "")
+
+
+def expected_margins(heldout, labels, margins, request, request_labels) -> np.ndarray:
+    """What margins the original models would have on a request if they had never seen it, told by held-out examples.
+
+    A ridge classifier is fitted to held-out examples alone, which have nothing to do with the request. How clearly it
+    speaks for an example's label (its score less the best other one, of a held-out example without that example) is
+    related to the original's margin by a line, fitted to held-out examples, and the request is put on that line.
+
+    Args:
+        heldout: (h, d) embedding of held-out examples, rows of similar length; sparse matrices too.
+        labels: (h,) their classes.
+        margins: (h,) the original models' mean margins on them, nats.
+        request: (q, d) embedding of the request.
+        request_labels: (q,) its classes.
+
+    Returns:
+        (q,) nats; NaN where held-out examples are fewer than `LEAST` or of one class. The ridge penalty is the one of
+        `PENALTIES` with the smallest error on left-out examples. Examples that were chosen because models find them
+        hard are harder than this can tell: for them it is an upper bound.
+
+    Raises:
+        InputError: arrays of other lengths.
+    """
+    heldout, request = (np.asarray(x.toarray() if hasattr(x, "toarray") else x, np.float64) for x in (heldout, request))
+    labels, margins = np.asarray(labels), np.asarray(margins, np.float64)
+    if not len(heldout) == len(labels) == len(margins) or len(request) != len(request_labels):
+        raise InputError("embeddings, labels and margins are of different lengths: give one row for each example.")
+    known = np.flatnonzero(np.isfinite(margins))
+    known = known[:: max(1, -(-len(known) // MOST))]
+    classes = np.unique(labels[known])
+    if len(known) < LEAST or len(classes) < 2:
+        return np.full(len(request), np.nan)
+    heldout, labels, margins = heldout[known], labels[known], margins[known]
+    centre = heldout.mean(axis=0)
+    kernel = 1.0 + (heldout - centre) @ (heldout - centre).T
+    left_out, weights = _ridge(kernel, (labels[:, None] == classes).astype(np.float64))
+    scores = (1.0 + (request - centre) @ (heldout - centre).T) @ weights
+    clear, asked = _clearness(left_out, labels, classes), _clearness(scores, np.asarray(request_labels), classes)
+    slope = np.cov(clear, margins)[0, 1] / max(clear.var(ddof=1), 1e-12)
+    return margins.mean() + slope * (asked - clear.mean())
+
+
+def _ridge(kernel: np.ndarray, answers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Predictions (n, classes) of kernel ridge regression for each example left out, and its dual weights."""
+    values, vectors = np.linalg.eigh(kernel)
+    values, turned, best = np.maximum(values, 0.0), vectors.T @ answers, (np.inf, None, None)
+    for penalty in PENALTIES * values.mean():
+        fitted = vectors @ ((values / (values + penalty))[:, None] * turned)
+        own = np.minimum((vectors**2) @ (values / (values + penalty)), 1 - 1e-9)[:, None]
+        left_out = (fitted - own * answers) / (1 - own)
+        if (error := float(np.mean((left_out - answers) ** 2))) < best[0]:
+            best = (error, left_out, vectors @ (turned / (values + penalty)[:, None]))
+    return best[1], best[2]
+
+
+def _clearness(scores: np.ndarray, labels: np.ndarray, classes: np.ndarray) -> np.ndarray:
+    """Score of each example's label less the best other one; (n, classes) -> (n,)."""
+    own = labels[:, None] == classes
+    return np.where(own, scores, 0.0).sum(axis=1) - np.where(own, -np.inf, scores).max(axis=1)

@@ -1,0 +1,123 @@
+"""Figures that weigh influence against price: the frontier, the goal, and what can be seen without any oracle.
+
+The goal of this project, for a method of practice: residual distance, upper bound of its interval, at most a fifth of
+retraining's own; accuracy on rest and on test within .3 points of the oracle's in the mean; at most a tenth of the
+gradient evaluations of one training from scratch.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+import numpy as np
+
+from unlearn_jax.data.kinds import KINDS, Made
+from unlearn_jax.metrics import Draws, combine, frontier
+from unlearn_jax.metrics.frontier import drawn
+from unlearn_jax.metrics.heldout import expected_margins, margin_error_draws
+
+GOAL_COST, GOAL_DISTANCE, GOAL_PRICE = 0.1, 0.2, 0.3  # of a training, of retrain's distance, points
+
+
+def frontier_figures(scorer, keys, named: dict, practised: list, requests: list[int], recorder) -> None:
+    """Largest price of every population, the frontier of those of practice, and the goal.
+
+    Args:
+        scorer: of the level.
+        keys: ``(outcome, **more)`` -> record keys.
+        named: populations at their defaults by name.
+        practised: outcomes among which the frontier is drawn.
+        requests: that are pooled.
+        recorder: of the run.
+    """
+    splits = [split for split in ("rest", "test") if scorer.has(split, requests)]
+    prices = {}
+    for outcome in scorer.outcomes:
+        if outcome.name == "oracle" or not splits:
+            continue
+        each = [excess(scorer, outcome, named["oracle"], split, requests) for split in splits]
+        prices[id(outcome)] = drawn(_largest, *each)
+        recorder.figure(
+            keys(outcome, metric="price_largest", reference="oracle"), combine(lambda x: x, prices[id(outcome)])
+        )
+        _goal(scorer, keys, outcome, named, dict(zip(splits, each)), requests, recorder)
+    told = [o for o in practised if id(o) in prices]
+    if told:
+        found = frontier([scorer.distance(o, named, requests) for o in told], [prices[id(o)] for o in told])
+        for outcome, on, share in zip(told, found.on, found.share):
+            members = len(outcome.scores.margin)
+            recorder.figure(keys(outcome, metric="on_frontier", reference="oracle"), float(on), members)
+            recorder.figure(keys(outcome, metric="frontier_share", reference="oracle"), float(share), members)
+
+
+def _largest(*each):
+    """The largest of some prices."""
+    return np.max(np.stack(np.broadcast_arrays(*each)), axis=0)
+
+
+def excess(scorer, outcome, oracle, split: str, requests: list[int]) -> Draws:
+    """Draws of the excess price in accuracy points."""
+    own, other = (scorer.draws(o, split, "correct", requests) for o in (outcome, oracle))
+    return drawn(lambda u, o: 100.0 * (o - u), own, other)
+
+
+def _goal(scorer, keys, outcome, named: dict, prices: dict[str, Draws], requests, recorder) -> None:
+    """Cost as a share of a training from scratch, each criterion of the goal, and whether all are met."""
+    scratch, members = sum(named["original"].grad_evals), len(outcome.scores.margin)
+    cost = sum(outcome.grad_evals) / scratch if scratch else float("nan")
+    figure = lambda metric, value, **more: recorder.figure(keys(outcome, metric=metric, **more), float(value), members)
+    figure("cost_share", cost)
+    if outcome.name == "original":
+        return
+    met = {"cost": cost <= GOAL_COST} | {split: p.value < GOAL_PRICE for split, p in prices.items()}
+    if scorer.told_apart(named, "oracle", requests).identifiable:
+        own = combine(lambda x: x, scorer.distance(outcome, named, requests), low=0.0)
+        yardstick = scorer.distance(named["retrain"], named, requests).value
+        met["distance"] = own.ci_high <= GOAL_DISTANCE * yardstick
+        figure("meets_goal", all(met.values()), reference="oracle")
+    for name, value in met.items():
+        figure(f"goal_{name}", value, reference="oracle")
+
+
+def heldout_figures(scorer, keys, named: dict, requests: list[int], recorder) -> None:
+    """What a practitioner could measure of every population, for the choice of settings without an oracle.
+
+    ``heldout_margin_error`` and ``heldout_accuracy_drop`` (points) compare with the original on test examples;
+    ``request_margin_gap`` is how much surer of the request a population is than held-out examples suggest.
+    """
+    if not scorer.has("test", requests):
+        return
+    original, config = named["original"], scorer.setup.config
+    values = partial(scorer.values, split="test", what="margin", requests=requests)
+    expected = _expected(scorer, original, requests)
+    for outcome in scorer.outcomes:
+        keyed = partial(keys, outcome, split="test")
+        setting = {"role": outcome.role, "seed": config.seed, "resamples": config.resamples}
+        error = margin_error_draws(values(outcome), values(original), **setting)
+        recorder.figure(keyed(metric="heldout_margin_error"), combine(lambda x: x, error, low=0.0))
+        lost = excess(scorer, outcome, original, "test", requests)
+        recorder.figure(keyed(metric="heldout_accuracy_drop"), combine(lambda x: x, lost))
+        if np.isfinite(expected):
+            asked = scorer.draws(outcome, "forget", "margin", requests)
+            gap = combine(lambda x: x - expected, asked)
+            recorder.figure(keys(outcome, split="forget", metric="request_margin_gap"), gap)
+
+
+def _expected(scorer, original, requests: list[int]) -> float:
+    """Mean margin of the targets that held-out examples suggest, by the embedding that the kind of data has."""
+    bench, found = scorer.setup.bench, []
+    heldout = scorer.setup.shown[scorer.columns("test", requests[0])]
+    asked = [scorer.setup.shown[scorer.columns("forget", r)] for r in requests]
+    rows = np.concatenate([heldout, *asked])
+    texts = None if bench.texts is None else bench.texts[rows]
+    part = Made(bench.inputs[rows], bench.targets[rows], texts)
+    every = KINDS[bench.kind].embedding(part, np.arange(len(heldout)))
+    start = len(heldout)
+    for block, own in zip(scorer.values(original, "test", "margin", requests).blocks, asked):
+        alive = block[np.isfinite(block).all(axis=1)]
+        if not len(alive):
+            return float("nan")
+        told = (every[: len(heldout)], bench.labels[heldout], alive.mean(axis=0))
+        found.append(expected_margins(*told, every[start : start + len(own)], bench.labels[own]))
+        start += len(own)
+    return float(np.concatenate(found).mean())
