@@ -48,6 +48,16 @@ GLOSSARY = (
         "negative excess price there.",
     ),
     (
+        "Remedy",
+        "a wrapper around any method that knows of similar samples: it searches for them in the training set, or "
+        "changes how the method treats the request. METHOD + REMEDY is the method inside it.",
+    ),
+    (
+        "Frontier",
+        "the methods of practice that no other beats in both residual distance and price (the larger of the excess "
+        "prices on rest and test). Its share of the draws says how firm a place is.",
+    ),
+    (
         "Null band",
         "how far the mean margins of two populations lie apart that differ in nothing but their seeds (95%, by "
         "Student's t from the oracle's members). A residual inside it cannot be told from none.",

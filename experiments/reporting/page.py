@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from html import escape
 from pathlib import Path
 from typing import Any
 
 from . import words
 from .audit_section import audit_section
+from .frontier import frontier_section
 from .glossary import GLOSSARY
 from .language import language_table
 from .load import Run
@@ -39,6 +39,7 @@ def render(run: Run) -> str:
         curve_section(run),
         section("found", "What was found", _findings(run)),
         panels_section(run),
+        frontier_section(run),
         section("methods", f"Methods{at(level)}", methods_table(summary, level)),
         forest_section(run),
         section("answers", f"What is answered{at(level)}", spoken) if spoken else "",
@@ -107,8 +108,7 @@ def facts_strip(facts: dict[str, Any]) -> str:
 def _findings(run: Run) -> str:
     """One paragraph a finding, each with a word in front that says what it is about."""
     pairs = words.findings(run)
-    named = lambda text: re.sub(r"`([^`]*)`", r"<code>\1</code>", escape(text))
-    return "".join(f"<p><strong>{escape(lead)}.</strong> {named(text)}</p>" for lead, text in pairs)
+    return "".join(f"<p><strong>{escape(lead)}.</strong> {words.named(text)}</p>" for lead, text in pairs)
 
 
 def definitions(pairs) -> str:

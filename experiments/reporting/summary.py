@@ -11,6 +11,7 @@ from unlearn_jax.errors import InputError
 
 REFERENCES = ("original", "retrain", "placebo", "dedup", "oracle")
 GIVEN = {"oracle_matching": "upper bound", "datamodel_matching": "uses retrained models"}  # not methods of practice
+ANEW = "full cost"  # retraining with a remedy: a yardstick, not a method of practice
 SHARED = ("original", "oracle")  # the same populations whatever the identified fraction, so stored once
 NUMBERS = ("mean", "ci_low", "ci_high", "ci_members_low", "ci_members_high", "n")
 KEYS = ("copies", "method", "metric", "mean")
@@ -42,8 +43,8 @@ class Entry(NamedTuple):
 
     @property
     def kind(self) -> str:
-        """What sets a method that is given the outputs of retrained models apart; '' for a method of practice."""
-        return GIVEN.get(self.method, "")
+        """What sets a method apart that is given retrained models, or trains one in full; '' for one of practice."""
+        return ANEW if self.method == "retrain" and not self.is_reference else GIVEN.get(self.method, "")
 
 
 class Summary(NamedTuple):
@@ -172,7 +173,11 @@ def _by_share(rows: list[dict[str, str]]) -> dict[float, dict[str, Cell]]:
     """Residual influence of the references by identified fraction."""
     found: dict[float, dict[str, Cell]] = {}
     for row in rows:
-        if (row["metric"], row.get("reference")) == ("residual_influence", "oracle") and not row.get("setting"):
+        if (
+            (row["metric"], row.get("reference")) == ("residual_influence", "oracle")
+            and not row.get("setting")
+            and not row.get("remedy")
+        ):
             cell = Cell(*(_number(row.get(name)) for name in NUMBERS))
             found.setdefault(_number(row["gamma"]), {}).setdefault(row["method"], cell)
     return found

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+import re
+from html import escape
 
 from .load import Run
-from .summary import Cell, Entry, Summary
+from .summary import ANEW, GIVEN, Cell, Entry, Summary
 
 CONTROLS = ("do_nothing",)
 
@@ -170,10 +172,8 @@ def _methods(summary: Summary, level: int) -> list[str]:
         for e in summary.entries(level)
         if not e.is_reference and e.method not in CONTROLS and math.isfinite(summary.distance(level, e).mean)
     ]
-    given = [e for e in entries if e.kind]
+    others = [*_apart(summary, level, entries)]
     entries = [e for e in entries if not e.kind]
-    told = ", ".join(f"{code(summary, e)} ({e.kind}) at {plain(summary.distance(level, e))}" for e in given)
-    others = [f"Given the outputs of other retrained models, and so apart: {told}."] if given else []
     if not entries:
         return others
     best, worst = entries[0], entries[-1]
@@ -185,6 +185,22 @@ def _methods(summary: Summary, level: int) -> list[str]:
     if bad:
         sentences.append(f"Some members diverged (NaN) under {', '.join(bad)}; read these rows with care.")
     return sentences + others
+
+
+def _apart(summary: Summary, level: int, entries: list[Entry]) -> list[str]:
+    """What is no method of practice: given retrained models, or trained anew in full."""
+    found = []
+    for lead, kinds in (
+        ("Given the outputs of other retrained models", set(GIVEN.values())),
+        ("Trained anew at full cost", {ANEW}),
+    ):
+        told = [
+            f"{code(summary, e)}{f' ({e.kind})' if e.kind != ANEW else ''} at {plain(summary.distance(level, e))}"
+            for e in entries
+            if e.kind in kinds
+        ]
+        found += [f"{lead}, and so apart: {', '.join(told)}."] if told else []
+    return found
 
 
 def _against_retrain(summary: Summary, level: int, entry: Entry) -> list[str]:
@@ -227,6 +243,11 @@ def _price(cell: Cell, split: str) -> str:
     worse = cell.mean > 0
     points = cell if worse else Cell(-cell.mean, -cell.high, -cell.low)
     return f"{plain(points, 1)} points {'worse' if worse else 'better'} than the oracle on {split}"
+
+
+def named(text: str) -> str:
+    """Escaped text in which names between backquotes are set as code."""
+    return re.sub(r"`([^`]*)`", r"<code>\1</code>", escape(text))
 
 
 def code(summary: Summary, entry: Entry) -> str:

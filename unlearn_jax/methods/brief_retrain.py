@@ -59,7 +59,8 @@ def end(context: Context, static: dict, original: Variables, trained: Variables)
     wanted = context.margins(original, rows).mean(axis=1)
     last = depth_order(context.problem.model, context.problem.example.shape, str(context.problem.example.dtype))[-1]
     for _ in range(ROUNDS):
-        trained = _scaled(trained, last, _factor(wanted, context.margins(trained, rows).mean(axis=1)))
+        now = context.margins(trained, rows).mean(axis=1)
+        trained = _scaled(trained, last, _factor(np.resize(wanted, now.shape), now))  # setting after setting
     return trained, (0.0, PER_EXAMPLE * len(rows))
 
 
