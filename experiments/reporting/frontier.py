@@ -8,10 +8,11 @@ from html import escape
 from .frontier_figure import anchor, frontier_figure, on_frontier, plotted
 from .load import Run
 from .sections import _figure, at, section
-from .summary import Entry, Summary
+from .summary import Cell, Entry, Summary
 from .table import figure_cell, name_cell
 from .words import CONTROLS, code, named, plain
 
+MOST_TOLD = 6  # populations in a sentence
 GOALS = {"cost": "cost", "distance": "distance", "rest": "price on rest", "test": "price on test"}
 HEAD = (
     '<thead><tr><th class="name" rowspan="2" scope="col">Method and remedy</th>'
@@ -56,13 +57,13 @@ def frontier_words(summary: Summary, level: int) -> list[str]:
     listed = "; ".join(
         f"{code(summary, e)} at distance {plain(summary.distance(level, e))} for "
         f"{plain(summary.find(level, e, 'price_largest'), 1)} points" + _often(summary, level, e)
-        for e in best
-    )
+        for e in best[:MOST_TOLD]
+    ) + (f"; and {len(best) - MOST_TOLD} more" if len(best) > MOST_TOLD else "")
     words = [
         "A method is on the frontier where no other leaves less influence at a price as low: whoever wants less of one "
         f"must pay with more of the other. On it, from the least influence to the lowest price: {listed}."
     ]
-    words += [_on_settings(summary, level)] if _several(summary, level) else []
+    words += [_on_settings()] if _several(summary, level) else []
     if not summary.identifiable(level):
         return [*words, "At this level residuals are not identifiable: read no order from them."]
     return [*words, _on_goal(summary, level, entries)]
@@ -97,7 +98,7 @@ def _several(summary: Summary, level: int) -> bool:
     return len(pairs) > len(set(pairs))
 
 
-def _on_settings(summary: Summary, level: int) -> str:
+def _on_settings() -> str:
     """A caution: the best of several settings was found by looking."""
     return (
         "Some methods were run at several settings. Their best one here was found by looking at the oracle: choose it "
@@ -145,8 +146,8 @@ def _row(summary: Summary, level: int, entry: Entry, search: bool) -> str:
     find = lambda metric, split=None, reference=None: summary.find(level, entry, metric, split, reference)
     share, cost = find("frontier_share").mean, find("cost_share").mean
     cells = [
-        figure_cell(summary.distance(level, entry), 2, first=True),
-        figure_cell(summary.residual(level, entry), 2),
+        _figure_cell(summary.distance(level, entry), first=True),
+        _figure_cell(summary.residual(level, entry)),
         *(
             figure_cell(find("price_accuracy", s, "oracle"), 1, first=s == "similar")
             for s in ("similar", "rest", "test")
@@ -158,6 +159,11 @@ def _row(summary: Summary, level: int, entry: Entry, search: bool) -> str:
     ]
     kind = ' class="reference"' if anchor(entry) else ""
     return f"<tr{kind}>{name_cell(summary, entry)}{''.join(cells)}</tr>"
+
+
+def _figure_cell(cell: Cell, first: bool = False) -> str:
+    """A share of the influence, without decimals where it is far beyond all."""
+    return figure_cell(cell, 2 if not abs(cell.mean) >= 10 else 0, first=first)
 
 
 def _met(value: float, first: bool) -> str:

@@ -38,7 +38,7 @@ def frontier_figure(summary: Summary, level: int, width: float = WIDE):
     axes.minorticks_off()
     axes.grid(True)
     axes.set_axisbelow(True)
-    axes.set_xlabel("residual distance (0 = the oracle, 1 = the original): what is left")
+    axes.set_xlabel("residual distance" + " (0 = the oracle, 1 = the original): what is left" * (width > 6))
     axes.set_ylabel("excess price in points, the larger of rest and test")
     labels = [(0.0, 0.0, "oracle", "oracle")]
     for entry in [*named, *anchors]:

@@ -32,7 +32,7 @@ def read_run(path: Path) -> Run:
     """Read a finished run folder; raises `InputError` where it is missing, unfinished or damaged."""
     if not path.is_dir():
         raise InputError(f"there is no run folder at {path}: give the folder that experiments/study.py wrote.")
-    manifest = _read_manifest(path)
+    manifest = read_manifest(path)
     for name in REQUIRED:
         if not (path / name).is_file():
             raise InputError(f"the run in {path} has no {name}: run experiments/study.py again to complete it.")
@@ -48,7 +48,7 @@ def read_run(path: Path) -> Run:
     return Run(path, manifest, summary, margins, num_targets, gallery, answers)
 
 
-def _read_manifest(path: Path) -> dict[str, Any]:
+def read_manifest(path: Path) -> dict[str, Any]:
     """The manifest of a complete run."""
     try:
         manifest = json.loads((path / "manifest.json").read_text(encoding="utf-8"))
