@@ -177,7 +177,7 @@ def test_names_in_the_columns_are_those_of_the_issue(done):
         *("influence_span", "null_band", "null_band_ratio", "identifiable"),
         *("residual_difference", "distance_difference", "distance_rank"),
         *("similarity_pixel", "similarity_embedding"),
-        *("price_largest", "on_frontier", "frontier_share", "cost_share"),
+        *("largest_price", "on_frontier", "frontier_share", "cost_share"),
         *("goal_cost", "goal_rest", "goal_test"),  # no distance: too few members to identify any
         *("heldout_margin_error", "heldout_accuracy_drop", "request_margin_gap"),
     }

@@ -38,7 +38,7 @@ def frontier_figures(scorer, keys, named: dict, practised: list, requests: list[
         each = [excess(scorer, outcome, named["oracle"], split, requests) for split in splits]
         prices[id(outcome)] = drawn(_largest, *each)
         recorder.figure(
-            keys(outcome, metric="price_largest", reference="oracle"), combine(lambda x: x, prices[id(outcome)])
+            keys(outcome, metric="largest_price", reference="oracle"), combine(lambda x: x, prices[id(outcome)])
         )
         _goal(scorer, keys, outcome, named, dict(zip(splits, each)), requests, recorder)
     told = [o for o in practised if id(o) in prices]

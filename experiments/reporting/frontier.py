@@ -56,7 +56,7 @@ def frontier_words(summary: Summary, level: int) -> list[str]:
     best = [e for e in entries if on_frontier(summary, level, e)]
     listed = "; ".join(
         f"{code(summary, e)} at distance {plain(summary.distance(level, e))} for "
-        f"{plain(summary.find(level, e, 'price_largest'), 1)} points" + _often(summary, level, e)
+        f"{plain(summary.find(level, e, 'largest_price'), 1)} points" + _often(summary, level, e)
         for e in best[:MOST_TOLD]
     ) + (f"; and {len(best) - MOST_TOLD} more" if len(best) > MOST_TOLD else "")
     words = [

@@ -23,7 +23,7 @@ def frontier_figure(summary: Summary, level: int, width: float = WIDE):
     entries = [e for e in summary.entries(level) if plotted(summary, level, e)]
     far = max([1.1, *(_shown(summary.distance(level, e).mean) for e in entries)])
     axes.set_yscale("symlog", linthresh=1.0, linscale=1.0)
-    prices = [summary.find(level, e, "price_largest") for e in entries]
+    prices = [summary.find(level, e, "largest_price") for e in entries]
     bounds = [v for c in prices for v in (c.mean, c.low, c.high) if math.isfinite(v)]
     limits = min([-0.6, *bounds]) * 1.15, max([1.2, *bounds]) * 1.25
     axes.set(xlim=(-0.04, far + 0.06), ylim=limits)
@@ -42,7 +42,7 @@ def frontier_figure(summary: Summary, level: int, width: float = WIDE):
     axes.set_ylabel("excess price in points, the larger of rest and test")
     labels = [(0.0, 0.0, "oracle", "oracle")]
     for entry in [*named, *anchors]:
-        at = _shown(summary.distance(level, entry).mean), summary.find(level, entry, "price_largest").mean
+        at = _shown(summary.distance(level, entry).mean), summary.find(level, entry, "largest_price").mean
         tone = entry.method if entry.is_reference else "ink" if entry in named else "muted"
         labels.append((*at, summary.label(entry), tone))
     _name(figure, axes, labels, width)
@@ -51,7 +51,7 @@ def frontier_figure(summary: Summary, level: int, width: float = WIDE):
 
 def plotted(summary: Summary, level: int, entry: Entry) -> bool:
     """Whether there is a distance and a price to draw."""
-    return math.isfinite(summary.distance(level, entry).mean + summary.find(level, entry, "price_largest").mean)
+    return math.isfinite(summary.distance(level, entry).mean + summary.find(level, entry, "largest_price").mean)
 
 
 def anchor(entry: Entry) -> bool:
@@ -100,7 +100,7 @@ def _pareto(axes, summary: Summary, level: int, entries: list[Entry]) -> list[En
     """Join the Pareto set in steps; returns it by distance."""
     best = [e for e in entries if on_frontier(summary, level, e)]
     x = [_shown(summary.distance(level, e).mean) for e in best]
-    y = [summary.find(level, e, "price_largest").mean for e in best]
+    y = [summary.find(level, e, "largest_price").mean for e in best]
     if best:
         top, edge = axes.get_ylim()[1], axes.get_xlim()[1]
         line = {"color": colour("ink"), "linewidth": 1.2, "linestyle": (0, (4, 2)), "zorder": 2}

@@ -42,7 +42,7 @@ def run(tmp_path_factory):
     for (method, remedy), (distance, price, on, missed) in POINTS.items():
         put(method, remedy, "residual_distance", distance, 0.02, "forget")
         put(method, remedy, "residual_influence", distance / 2, 0.02, "forget")
-        put(method, remedy, "price_largest", price, 0.1)
+        put(method, remedy, "largest_price", price, 0.1)
         for split in ("similar", "rest", "test"):
             put(method, remedy, "price_accuracy", price, 0.1, split)
         put(method, remedy, "cost_share", 0.08, reference="")
@@ -55,7 +55,7 @@ def run(tmp_path_factory):
             for name, value in (("rows", 100.0), ("precision", 0.92), ("recall", 0.97)):
                 put(method, remedy, f"found_{name}", value, split="similar", reference="")
     for name in ("original", "retrain", "placebo", "dedup"):
-        put(name, "", "price_largest", 0.1, 0.05)
+        put(name, "", "largest_price", 0.1, 0.05)
     write_rows(folder, rows)
     return folder
 
