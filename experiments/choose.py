@@ -137,7 +137,7 @@ def main(runs: Annotated[list[Path], tyro.conf.Positional], out: Path | None = N
     Args:
         runs: folders that experiments/study.py wrote, all on the same targets.
         out: where to write the choices (chosen.json in the first run); the regret goes beside it.
-        rule: margins, or heldout, which does not look at the request either.
+        rule: margins; request, which takes what is least sure of the request; or heldout, which does not look at it.
     """
     if not runs:
         raise InputError("no run is given: name one or more folders that experiments/study.py wrote.")

@@ -14,7 +14,7 @@ from unlearn_jax.data import DATASETS
 from unlearn_jax.methods import METHODS
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = ("README.md", "docs/influence.md")
+PAGES = ("README.md", "docs/influence.md", "docs/remedies.md")
 IN_PAGES = {page: re.findall(r"```python\n(.*?)```", (ROOT / page).read_text("utf-8"), re.DOTALL) for page in PAGES}
 BLOCKS = [block for blocks in IN_PAGES.values() for block in blocks]
 MODULES = sorted(m.name for m in pkgutil.walk_packages(unlearn_jax.__path__, "unlearn_jax."))

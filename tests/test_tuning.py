@@ -38,9 +38,10 @@ def test_the_rule_takes_what_it_says():
     assert (chosen.setting, chosen.candidates, chosen.allowed) == ("alpha=0.5", 4, 3)
     assert chosen.seen["heldout_margin_error"] == 1.0
     assert choose_settings(rows(), "heldout")[0].setting == "alpha=0.1"
+    assert choose_settings(rows(), "request")[0].setting == "alpha=1"
 
 
-@pytest.mark.parametrize("rule", ["margins", "heldout"])
+@pytest.mark.parametrize("rule", ["margins", "request", "heldout"])
 def test_without_the_oracles_rows_the_choice_is_the_same(rule):
     every = rows() + rows("prmq", "expand", {f"lr={v}": (0.1, 0.0, v, -1.0, 1 - v) for v in (0.1, 0.2)})
     hidden = [r for r in every if not r["reference"]]

@@ -21,6 +21,7 @@ WEIGHT = 0.25  # of a nat of held-out margin against one of the request's
 SEEN = ("heldout_accuracy_drop", "heldout_margin_error", "request_margin_gap", "n_diverged")
 RULES = {
     "margins": "the request no surer than held-out examples suggest, and held-out margins near the original's",
+    "request": "the request least sure",
     "heldout": "held-out margins nearest the original's, whatever the request's",
 }
 
@@ -63,8 +64,9 @@ def choose_settings(rows: Rows, rule: str = "margins") -> list[Choice]:
     Args:
         rows: of one level and of pooled requests, as dictionaries by column; rows of other figures than `SEEN` are not
             looked at.
-        rule: a key of `RULES`. ``heldout`` takes the smallest ``heldout_margin_error`` e; ``margins`` the smallest
-            ``sqrt((e / 4)^2 + max(0, g)^2)``, g = ``request_margin_gap``: below 0 nothing is gained by forgetting more.
+        rule: a key of `RULES`. ``heldout`` takes the smallest ``heldout_margin_error`` e, ``request`` the smallest
+            ``request_margin_gap`` g, and ``margins`` the smallest ``sqrt((e / 4)^2 + max(0, g)^2)``: below 0 nothing is
+            gained by forgetting more.
 
     Raises:
         InputError: an unknown rule, or rows without the held-out figures.
@@ -118,8 +120,8 @@ def _allowed(seen: dict[str, tuple]) -> bool:
 
 def _score(seen: dict[str, tuple], rule: str) -> float:
     """What is to be small."""
-    error, above = seen["heldout_margin_error"][0], max(0.0, seen.get("request_margin_gap", (0.0, 0.0))[0])
-    return math.hypot(WEIGHT * error, above) if rule == "margins" else error
+    error, gap = seen["heldout_margin_error"][0], seen.get("request_margin_gap", (0.0, 0.0))[0]
+    return {"heldout": error, "request": gap, "margins": math.hypot(WEIGHT * error, max(0.0, gap))}[rule]
 
 
 def hp_words(method: str, remedy: str, setting: str) -> list[str]:
