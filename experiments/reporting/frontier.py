@@ -8,8 +8,8 @@ from html import escape
 from .frontier_figure import anchor, frontier_figure, on_frontier, plotted
 from .load import Run
 from .sections import _figure, at, section
-from .summary import Cell, Entry, Summary
-from .table import figure_cell, name_cell
+from .summary import Entry, Summary
+from .table import figure_cell, name_cell, share_cell
 from .words import CONTROLS, code, named, plain
 
 MOST_TOLD = 6  # populations in a sentence
@@ -146,8 +146,8 @@ def _row(summary: Summary, level: int, entry: Entry, search: bool) -> str:
     find = lambda metric, split=None, reference=None: summary.find(level, entry, metric, split, reference)
     share, cost = find("frontier_share").mean, find("cost_share").mean
     cells = [
-        _figure_cell(summary.distance(level, entry), first=True),
-        _figure_cell(summary.residual(level, entry)),
+        share_cell(summary.distance(level, entry), first=True),
+        share_cell(summary.residual(level, entry)),
         *(
             figure_cell(find("price_accuracy", s, "oracle"), 1, first=s == "similar")
             for s in ("similar", "rest", "test")
@@ -159,11 +159,6 @@ def _row(summary: Summary, level: int, entry: Entry, search: bool) -> str:
     ]
     kind = ' class="reference"' if anchor(entry) else ""
     return f"<tr{kind}>{name_cell(summary, entry)}{''.join(cells)}</tr>"
-
-
-def _figure_cell(cell: Cell, first: bool = False) -> str:
-    """A share of the influence, without decimals where it is far beyond all."""
-    return figure_cell(cell, 2 if not abs(cell.mean) >= 10 else 0, first=first)
 
 
 def _met(value: float, first: bool) -> str:

@@ -61,8 +61,8 @@ def _row(summary: Summary, level: int, entry: Entry) -> str:
     residual = summary.residual(level, entry)
     inside = not (entry.is_reference and entry.method == "oracle") and abs(residual.mean) <= summary.band(level)
     cells = [
-        figure_cell(residual, 2, first=True, tag="in band" if inside else ""),
-        figure_cell(summary.distance(level, entry), 2),
+        share_cell(residual, first=True, tag="in band" if inside else ""),
+        share_cell(summary.distance(level, entry)),
         *(figure_cell(find("price_accuracy", s, "oracle"), 1, first=s == PRICES[0]) for s in PRICES),
         *(_accuracy(find("accuracy", s), first=s == ACCURACIES[0]) for s in ACCURACIES),
         _seconds(find("seconds")),
@@ -98,6 +98,11 @@ def figure_cell(cell: Cell, digits: int | None, first: bool = False, interval: b
         title = f' title="{escape(title, quote=True)}"'
     tag = f'<span class="tag">{escape(tag)}</span>' if tag else ""
     return f"<td{edge}{title}>{shown(cell.mean)}{below}{tag}</td>"
+
+
+def share_cell(cell: Cell, **how) -> str:
+    """A share of the influence, without decimals where it is far beyond all."""
+    return figure_cell(cell, 2 if not abs(cell.mean) >= 10 else 0, **how)
 
 
 def _seconds(cell: Cell) -> str:
