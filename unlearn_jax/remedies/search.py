@@ -31,6 +31,7 @@ SEARCH = {  # settings of a search, for `Remedy.static`
     "same_class": True,
 }
 CHOICES = {"similarity": SIMILARITIES, "rule": RULES}  # for `Remedy.choices`
+MOST_KNOWN = 16  # similarities kept
 MOST_FITTED = 5000  # rows that the curvature behind the similarity influence is fitted to
 
 
@@ -38,11 +39,31 @@ def similarity(evidence: Evidence, member: int, name: str, queries: np.ndarray, 
     """How alike stored rows are: cosines (q, n) float32 of rows ``queries`` (q,) with ``rows`` (n,).
 
     ``inputs``: the embedding by which the kind of data tells near-duplicates (block means, TF-IDF, word counts);
-    ``aligned``: the same of images in their best pose; ``features``: penultimate features of the member's original,
-    less their mean; ``influence``: EK-FAC influence of one on the other's loss under the member's original, sizes of
-    gradients apart, by the last layer; ``auto``: aligned for images, else inputs.
+    ``aligned``: the same of images in their best pose; ``terms``: of token sequences, which tokens occur, rare ones
+    weighing more; ``features``: penultimate features of the member's original, less their mean; ``influence``: EK-FAC
+    influence of one on the other's loss under the member's original, sizes of gradients apart, by the last layer;
+    ``auto``: aligned for images, terms for facts, else inputs.
     """
     name = _named(evidence, name)
+    if name in ("features", "influence"):
+        both = np.concatenate([queries, rows])
+        vectors = (_feature_rows if name == "features" else _influence_rows)(evidence, member, both)
+        return vectors[: len(queries)] @ vectors[len(queries) :].T
+    key = (evidence.kind, name, *(np.asarray(part).tobytes() for part in (queries, rows, evidence.kept[member])))
+    if not (_KNOWN and _KNOWN[0] is evidence.stored.inputs):
+        _KNOWN[:] = [evidence.stored.inputs, {}]
+    if key not in _KNOWN[1]:
+        while len(_KNOWN[1]) >= MOST_KNOWN:
+            _KNOWN[1].pop(next(iter(_KNOWN[1])))
+        _KNOWN[1][key] = _of_examples(evidence, member, name, queries, rows)
+    return _KNOWN[1][key].copy()
+
+
+_KNOWN: list = []  # the stored inputs last asked about, and similarities of them alone, which every remedy asks again
+
+
+def _of_examples(evidence: Evidence, member: int, name: str, queries: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """A similarity that does not depend on any model."""
     if name == "aligned":
         if evidence.kind != "image":
             raise InputError("similarity 'aligned' is for images: take inputs, features or influence.")
@@ -51,14 +72,10 @@ def similarity(evidence: Evidence, member: int, name: str, queries: np.ndarray, 
     if name == "terms":
         every = term_rows(evidence.stored.inputs, evidence.kept[member])
         return every[queries] @ every[rows].T
-    if name == "inputs":
-        part = Made(*(np.asarray(x) for x in evidence.stored), evidence.texts)
-        every = KINDS[evidence.kind].embedding(part, np.unique(evidence.kept[member]))
-        found = every[queries] @ every[rows].T
-        return np.asarray(found.toarray() if hasattr(found, "toarray") else found, np.float32)
-    both = np.concatenate([queries, rows])
-    vectors = (_feature_rows if name == "features" else _influence_rows)(evidence, member, both)
-    return vectors[: len(queries)] @ vectors[len(queries) :].T
+    part = Made(*(np.asarray(x) for x in evidence.stored), evidence.texts)
+    every = KINDS[evidence.kind].embedding(part, np.unique(evidence.kept[member]))
+    found = every[queries] @ every[rows].T
+    return np.asarray(found.toarray() if hasattr(found, "toarray") else found, np.float32)
 
 
 def _named(evidence: Evidence, name: str) -> str:
