@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import numpy as np
 
-from unlearn_jax.errors import InputError
 from unlearn_jax.remedies.common import Evidence, Remedied, Remedy, by_request, costing, moved, without
 from unlearn_jax.remedies.search import SIMILARITIES, search_cost, similarity
 
@@ -27,11 +26,7 @@ def apply(evidence: Evidence, settings: dict) -> Remedied:
 
 
 def likelier(evidence: Evidence, member: int, settings: dict) -> np.ndarray:
-    """Retained rows above the ratio, ascending.
-
-    Raises:
-        InputError: there is none.
-    """
+    """Retained rows above the ratio, ascending; there may be none."""
     asked, kept = np.asarray(evidence.requested[member]), np.asarray(evidence.kept[member])
     labels, alike = evidence.labels, not settings["same_class"]
     among = lambda a, b: (labels[a][:, None] == labels[b][None]) | alike
@@ -45,16 +40,12 @@ def likelier(evidence: Evidence, member: int, settings: dict) -> np.ndarray:
     )
     pool = np.unique(nearest[np.isfinite(np.take_along_axis(cosine, nearest, axis=1))])
     if not len(pool):
-        raise InputError("no retained sample is of a requested class: set same_class=false.")
+        return pool.astype(np.int32)
     rows = np.concatenate([asked, kept])
     back = similarity(evidence, member, settings["similarity"], kept[pool], rows)
     back = np.where(among(kept[pool], rows), back, -np.inf)
     back[:, len(asked) + pool] = -np.inf  # candidates, itself among them, count as neither
     found = kept[pool[ratios(back[:, : len(asked)], back[:, len(asked) :], width) > settings["ratio"]]]
-    if not len(found):
-        raise InputError(
-            f"no retained sample is {settings['ratio']:g} times as likely under the request: give a lower ratio."
-        )
     return np.sort(found).astype(np.int32)
 
 
