@@ -224,14 +224,15 @@ def test_a_projected_update_does_not_raise_the_adjacent_loss_to_first_order(orig
         jnp.asarray(inputs[rows]), jnp.asarray(targets[rows]), jnp.ones(len(rows)), jnp.asarray(rows)
     )
     batches = Batches(batch(toy.REQUESTED), batch(toy.KEPT), jnp.int32(0), jnp.int32(0), jnp.float32(1), jnp.float32(0))
-    fold, _, hp = toy.method("rfe", (("steps", 2), ("batch", 16), ("optimizer", "sgd"), ("lr", 0.1)))
+    fold, _, hp = toy.method(WEIGHTS, (("epochs", 1), ("batch", 16), ("optimizer", "sgd"), ("lr", 0.1)))
+    hp = hp | {"retain_weight": 0.0, "bound": 9.0}  # ascent alone
     method = fold.build(hp, {})
     guarded = protecting(problem, 0.25)(method, {}, hp)
     assert protecting(problem, 0.25) is protecting(problem, 0.25)
     state = guarded.init(jax.random.key(0), variables)
     after, _ = jax.jit(guarded.update)(jax.random.key(1), state, batches)
     bare, _ = jax.jit(method.update)(jax.random.key(1), state.inner, batches)
-    weight = adjacent_part(problem, variables, batches, 0.25)[1]
+    weight = jax.jit(lambda: adjacent_part(problem, variables, batches, 0.25)[1])()
     assert weight.sum() == 10  # a quarter of forty
 
     def spared(params):
@@ -240,7 +241,7 @@ def test_a_projected_update_does_not_raise_the_adjacent_loss_to_first_order(orig
         )
         return jnp.sum(losses * weight) / weight.sum()
 
-    slope = jax.grad(spared)(variables["params"])
+    slope = jax.jit(jax.grad(spared))(variables["params"])
     rise = lambda state: float(tree_dot(tree_add(state.params, variables["params"], -1.0), slope))
     assert rise(bare) > 1e-4 and abs(rise(after.inner)) < 1e-3 * rise(bare)
     assert set(guarded.finish(after)) == {"params", "state"}
@@ -263,7 +264,7 @@ def test_changes_stay_where_the_request_matters_more(original, plain):
             loss = lambda p: problem.task.loss(problem.model.apply(first | {"params": p}, x[None])[0].logits, batch)[0]
             return jax.tree.map(jnp.square, jax.grad(loss)(first["params"]))
 
-        found = jax.vmap(single)(jnp.asarray(inputs[rows]), jnp.asarray(targets[rows]))
+        found = jax.jit(jax.vmap(single))(jnp.asarray(inputs[rows]), jnp.asarray(targets[rows]))
         return jax.tree.map(lambda g: np.asarray(g).mean(axis=0), found)
 
     request, full = squares(toy.REQUESTED), squares(np.arange(50))
