@@ -9,6 +9,7 @@ import toy
 from unlearn_jax.methods import METHODS, brief_retrain, prepare
 from unlearn_jax.methods.common import Recipe
 from unlearn_jax.population.plans import Sizes
+from unlearn_jax.trees import take_members
 
 STATIC = METHODS["brief_retrain"].static
 
@@ -55,6 +56,16 @@ def test_the_last_layer_is_scaled_until_heldout_margins_are_the_originals(traine
         np.testing.assert_allclose(one, by * other, rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(factor[0], factor[1], rtol=1e-5)
     toy.same(after["params"], {name: part for name, part in brief["params"].items() if name != "head"})
+
+
+def test_members_of_several_settings_are_each_held_against_their_own_original(trained):
+    own, original, brief = trained
+    twice = take_members(brief, np.tile(np.arange(4), 2))
+    once, _ = brief_retrain.end(own, STATIC | {"share": 1.0}, original, brief)
+    both, _ = brief_retrain.end(own, STATIC | {"share": 1.0}, original, twice)
+    for setting in (0, 1):
+        for one, other in zip(jax.tree.leaves(both["params"]), jax.tree.leaves(once["params"])):
+            np.testing.assert_allclose(one[4 * setting : 4 * setting + 4], other, rtol=1e-4, atol=1e-6)
 
 
 def test_held_out_examples_that_were_trained_on_do_not_calibrate(trained):
