@@ -95,11 +95,18 @@ def left_out_remedies(config: StudyConfig) -> list[str]:
 
 
 def check_remedies(config: StudyConfig) -> None:
-    """Raise `InputError` where no pair of a remedy that is named can be run."""
+    """Raise `InputError` where no pair of a remedy that is named can be run, or a setting exceeds a request."""
     for name in (n.strip() for n in config.remedies.split(",") if n.strip() not in ("", "all", "none")):
         if not any(r == name for _, r in remedies_of(config)):
             said = "; ".join(s for s in left_out_remedies(config) if name in s) or "no method is run"
             raise InputError(f"remedy '{name}' has nothing to do: {said}.")
+    for name in select_remedies(config.remedies) if config.targets != "whole_class" else ():
+        if setting := REMEDIES[name].within_request:
+            asked = configs.settings_of(config).get(name, {}).get(setting, [REMEDIES[name].static[setting]])
+            if max(asked) > config.num_targets:
+                raise InputError(
+                    f"{name}.{setting} is {max(asked)} and a request has {config.num_targets}: give at most that."
+                )
 
 
 def role_of(name: str, remedy: str) -> str:

@@ -43,6 +43,13 @@ def test_a_named_remedy_that_no_method_can_take_is_refused():
         check_remedies(dataclasses.replace(STUDY, remedies="cluster_sharding", methods="scrub"))
 
 
+def test_a_request_smaller_than_its_parts_is_refused_before_anything_runs():
+    few = dataclasses.replace(STUDY, remedies="partition", hp=("partition.parts=2,9",), num_targets=5)
+    with pytest.raises(InputError, match="partition.parts is 9 and a request has 5: give at most that"):
+        check_remedies(few)
+    check_remedies(dataclasses.replace(few, num_targets=9))
+
+
 def test_members_trained_anew_share_no_draws_with_the_originals():
     assert role_of("scrub", "expand") == "original"
     assert role_of("retrain", "expand") == "retrain+expand"

@@ -68,6 +68,7 @@ class Remedy(NamedTuple):
     notes: str = ""
     choices: dict[str, tuple[str, ...]] = {}  # values of static settings, by name
     shares: tuple[str, ...] = ()  # settings that are at most 1
+    within_request: str = ""  # a setting that may not exceed the size of a request
 
 
 def by_request(evidence: Evidence, search: Callable[[int], Any]) -> list:

@@ -84,4 +84,5 @@ REMEDY = Remedy(
     static={"parts": 2, "by": "margin", "k": 8},
     methods=without("nothing", "fresh_init", "protocol", "reference", forget=True),
     choices={"by": PROXIES},
+    within_request="parts",
 )
