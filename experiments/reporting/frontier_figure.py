@@ -12,7 +12,9 @@ from .summary import Cell, Entry, Summary
 
 FARTHEST = 1.25  # residual distance at the right edge; beyond it an arrow
 TICKS = (-10, -3, -1, -0.3, 0, 0.3, 1, 3, 10, 30, 100)  # points
-PLACES = [(dx, dy) for r in (7, 16, 26, 38) for dx, dy in ((r, 0), (r, r), (r, -r), (-r, r), (-r, -r), (0, r), (0, -r))]
+PLACES = [
+    (dx, dy) for r in (7, 16, 26, 38, 54) for dx, dy in ((r, 0), (r, r), (r, -r), (-r, r), (-r, -r), (0, r), (0, -r))
+]
 
 
 @styled
