@@ -8,7 +8,7 @@ from unlearn_jax.population.plans import uniform_plan
 from unlearn_jax.population.run import Options
 
 
-@pytest.fixture(scope="package", autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def quick():
     """Few calls a run: they are what takes the time of a run of twenty updates."""
     with toy.quick_programs(), pytest.MonkeyPatch.context() as patch:
