@@ -12,6 +12,7 @@ from unlearn_jax.errors import InputError
 from unlearn_jax.methods import METHODS
 from unlearn_jax.population.members import grid
 from unlearn_jax.remedies import REMEDIES, Evidence, Remedied, remedy_settings, select_remedies
+from unlearn_jax.remedies.search import misfit
 from unlearn_jax.setup import Setup
 from unlearn_jax.types import Variables
 from unlearn_jax.unlearn import Job, context_of, follow, kept_rows, unlearn
@@ -100,6 +101,10 @@ def check_remedies(config: StudyConfig) -> None:
         if not any(r == name for _, r in remedies_of(config)):
             said = "; ".join(s for s in left_out_remedies(config) if name in s) or "no method is run"
             raise InputError(f"remedy '{name}' has nothing to do: {said}.")
+    for name, asked in configs.settings_of(config).items():
+        for value in asked.get("similarity", ()) if name in REMEDIES else ():
+            if said := misfit(value, configs.kind_of(config), configs.inputs_of(config)):
+                raise InputError(f"--hp {name}.similarity: {said}")
     for name in select_remedies(config.remedies) if config.targets != "whole_class" else ():
         if setting := REMEDIES[name].within_request:
             asked = configs.settings_of(config).get(name, {}).get(setting, [REMEDIES[name].static[setting]])

@@ -78,3 +78,16 @@ def test_quality_of_a_search_is_precision_recall_and_number():
     assert found_quality(rows, np.array([2, 3, 9])) == (pytest.approx(2 / 3), 0.5, 3.0)
     none = found_quality(rows, np.array([], int))
     assert np.isnan(none[0]) and none[1:] == (0.0, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("dataset", "similarity", "said"),
+    [("digits", "terms", "is for token sequences"), ("facts", "aligned", "is for images"), ("digits", "aligned", "")],
+)
+def test_a_similarity_that_does_not_suit_the_data_is_refused_before_anything_runs(dataset, similarity, said):
+    asked = StudyConfig(dataset=dataset, remedies="expand", hp=(f"expand.similarity={similarity}",))
+    if not said:
+        check_remedies(asked)
+        return
+    with pytest.raises(InputError, match=f"--hp expand.similarity: similarity '{similarity}' {said}"):
+        check_remedies(asked)

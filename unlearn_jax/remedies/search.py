@@ -78,6 +78,15 @@ def _of_examples(evidence: Evidence, member: int, name: str, queries: np.ndarray
     return np.asarray(found.toarray() if hasattr(found, "toarray") else found, np.float32)
 
 
+def misfit(name: str, kind: str, inputs: str) -> str:
+    """Why a similarity does not suit data of a kind and a model's inputs, a sentence; '' where it does."""
+    if name == "aligned" and kind != "image":
+        return "similarity 'aligned' is for images: take inputs, features or influence."
+    if name == "terms" and inputs not in ("language", "tokens", "wordpiece"):
+        return "similarity 'terms' is for token sequences: take inputs, features or influence."
+    return ""
+
+
 def _named(evidence: Evidence, name: str) -> str:
     """The similarity that is meant."""
     if choose("similarity", name, SIMILARITIES) == "auto":
