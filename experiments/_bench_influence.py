@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
+from _timing import timed
 
 REPEATS = 5
 TRAIN, QUERIES, L2 = 500, 100, 1e-2
@@ -102,12 +102,7 @@ def measure() -> list[dict]:
     rows = []
     print(f"{'estimator':<26} {'train x queries':<44} {'first s':>8} {'then s':>8} {'meant to be under':>18}")
     for case in cases():
-        times = []
-        for _ in range(REPEATS + 1):
-            began = time.perf_counter()
-            case.call()
-            times.append(time.perf_counter() - began)
-        first, seconds = times[0], float(np.median(times[1:]))
+        first, seconds = timed(case.call, REPEATS)
         limit = "" if np.isnan(case.limit) else f"{case.limit:.2f}"
         print(f"{case.name:<26} {case.size:<44} {first:>8.2f} {seconds:>8.3f} {limit:>18}", flush=True)
         rows.append({"estimator": case.name, "size": case.size, "first_seconds": first, "seconds": seconds})

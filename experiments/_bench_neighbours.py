@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
+from _timing import timed
 
 REPEATS = 3
 SIZE, WIDTH, K = 50_000, 192, 10  # CIFAR-10's training images as 8 x 8 block means
@@ -52,12 +52,7 @@ def measure() -> list[dict]:
     rows = []
     print(f"{'search':<24} {'queries x rows x columns':<30} {'first s':>8} {'then s':>8} {'GFLOP/s':>8}")
     for case in cases():
-        times = []
-        for _ in range(REPEATS + 1):
-            began = time.perf_counter()
-            case.call()
-            times.append(time.perf_counter() - began)
-        first, seconds = times[0], float(np.median(times[1:]))
+        first, seconds = timed(case.call, REPEATS)
         rate = case.flops / seconds / 1e9
         print(f"{case.name:<24} {case.size:<30} {first:>8.2f} {seconds:>8.2f} {rate:>8.0f}", flush=True)
         rows.append({"search": case.name, "size": case.size, "first_seconds": first, "seconds": seconds})

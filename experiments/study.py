@@ -6,7 +6,7 @@
 Trains the reference populations (original, retrain, oracle, placebo, dedup), runs the unlearning methods from the
 originals, scores everything against the oracle, writes the run folder and draws its report.
 
-Cost of the default: about 2 minutes on 2 CPU cores (41 populations of 32 models, 17 of them from scratch). It should
+Cost of the default: about 2.5 minutes on 2 CPU cores (41 populations of 32 models, 17 of them from scratch). It should
 reach residual(retrain) near .5, .8, .9 at 1, 4, 8 copies and noise around 0 at none.
 """
 
