@@ -184,8 +184,9 @@ def methods(setup: Setup, level: Level, original: Outcome, watch: Watch, visit: 
 def _scored(setup: Setup, population: Population, model: Model | None = None) -> Evaluation:
     """A population's scores on the shown rows."""
     data = Stored(setup.stored.inputs[setup.shown], setup.stored.targets[setup.shown])
-    width, problem = chunk_width(setup.config.members, setup.options), setup.problem
+    options, problem = setup.options, setup.problem
+    width = chunk_width(setup.config.members, options)
     model = model or problem.model
     decoder = setup.decoder if model is problem.model else None
-    axis = setup.options.axis
-    return evaluate(model, problem.task, population.variables, data, width=width, axis=axis, decoder=decoder)
+    how = {"width": width, "axis": options.axis, "data_devices": options.data_devices}
+    return evaluate(model, problem.task, population.variables, data, decoder=decoder, **how)

@@ -241,7 +241,15 @@ def _pilot_score(
     told = options._replace(progress=watch.advance, label="pilot")
     population = run_population(fold, plan, data, tables, keys, join_shared({}, shared), hp=hp, options=told)
     width = chunk_width(PILOT_MEMBERS, options)
-    margin = evaluate(problem.model, problem.task, population.variables, data, width=width, axis=options.axis).margin
+    margin = evaluate(
+        problem.model,
+        problem.task,
+        population.variables,
+        data,
+        width=width,
+        axis=options.axis,
+        data_devices=options.data_devices,
+    ).margin
     out = np.ones((PILOT_MEMBERS, n), bool)
     np.put_along_axis(out, seen, False, axis=1)
     out &= np.isfinite(margin).all(axis=1)[:, None]

@@ -214,12 +214,27 @@ def context_of(job: Job, treat: Treatment, clock: list[float]) -> Context:
 
     def logits(variables: Variables) -> np.ndarray:
         width = chunk_width(len(kept), job.options)
-        return predict(job.problem.model, variables, job.stored, width=width, axis=job.options.axis)
+        return predict(
+            job.problem.model,
+            variables,
+            job.stored,
+            width=width,
+            axis=job.options.axis,
+            data_devices=job.options.data_devices,
+        )
 
     def margins(variables: Variables, rows: np.ndarray) -> np.ndarray:
         width, data = chunk_width(len(kept), job.options), Stored(job.stored.inputs[rows], job.stored.targets[rows])
         whole = join_shared(split_shared(variables)[0], job.shared)
-        return evaluate(job.problem.model, job.problem.task, whole, data, width=width, axis=job.options.axis).margin
+        return evaluate(
+            job.problem.model,
+            job.problem.task,
+            whole,
+            data,
+            width=width,
+            axis=job.options.axis,
+            data_devices=job.options.data_devices,
+        ).margin
 
     return Context(
         problem=job.problem,

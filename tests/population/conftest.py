@@ -1,10 +1,8 @@
 import jax
-import numpy as np
 import pytest
 import toy
-from jax.sharding import Mesh
 
-from unlearn_jax.population import run
+from unlearn_jax.population import run, sharding
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -24,8 +22,7 @@ def trained():
 @pytest.fixture
 def one_device(monkeypatch):
     """Run on the first of the four devices alone; chunks of any width."""
-    monkeypatch.setattr(run, "member_mesh", lambda members: Mesh(np.asarray(jax.devices()[:1]), ("member",)))
-    monkeypatch.setattr(run, "chunk_width", lambda members, options: options.chunk)
+    monkeypatch.setattr(sharding, "devices", lambda: jax.devices()[:1])
 
 
 @pytest.fixture

@@ -181,12 +181,13 @@ class Look:
         at = np.concatenate(list(columns.values()))
         data = Stored(setup.stored.inputs[at], setup.stored.targets[at])
         members = len(jax.tree.leaves(split_shared(variables)[0])[0])
-        width, axis = chunk_width(members, setup.options), setup.options.axis
+        options = setup.options
+        how = {"width": chunk_width(members, options), "axis": options.axis, "data_devices": options.data_devices}
         if setup.problem.task.candidates is None:
-            found = predict(model, variables, data, width=width, axis=axis)
+            found = predict(model, variables, data, **how)
         else:
             decoder = setup.decoder if model is setup.problem.model else None
-            found = evaluate(model, setup.problem.task, variables, data, width=width, axis=axis, decoder=decoder).scores
+            found = evaluate(model, setup.problem.task, variables, data, decoder=decoder, **how).scores
         stops = np.cumsum([len(rows) for rows in columns.values()])[:-1]
         return dict(zip(columns, np.split(np.asarray(found, np.float32), stops, axis=1)))
 

@@ -219,7 +219,7 @@ def outputs_of(model: Model, task: Task, variables: Variables, data, *, options:
         raise InputError("queries are empty: give at least one.")
     own = {name: part for name, part in variables.items() if name != "shared"}
     width = chunk_width(len(jax.tree.leaves(own)[0]), options)
-    found = evaluate(model, task, variables, stored, width=width, axis=options.axis)
+    found = evaluate(model, task, variables, stored, width=width, axis=options.axis, data_devices=options.data_devices)
     return Predictions(found.margin, found.correct)
 
 

@@ -11,6 +11,7 @@ from jax import lax
 
 from unlearn_jax.errors import InputError
 from unlearn_jax.methods.common import Problem, weighted_mean
+from unlearn_jax.platforms import platform
 from unlearn_jax.tasks import over_answer
 from unlearn_jax.trees import tree_add
 from unlearn_jax.types import Array, Batch, PyTree, Variables
@@ -66,7 +67,7 @@ def sum_over_examples(one: Callable[[Batch], PyTree], batch: Batch, micro: int =
     backend, see `MICRO`.
     """
     size = batch.weight.shape[0]
-    micro = micro or (1 if jax.default_backend() == "cpu" else MICRO)
+    micro = micro or (1 if platform() == "cpu" else MICRO)
     micro = next(m for m in range(min(micro, size), 0, -1) if size % m == 0)
     chunks = jax.tree.map(lambda x: x.reshape(size // micro, micro, *x.shape[1:]), batch)
 

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from unlearn_jax.errors import InputError, choose
+from unlearn_jax.platforms import platform
 from unlearn_jax.trees import wide
 
 CONV_IMPLS = ("auto", "conv", "im2col")
@@ -48,13 +49,13 @@ def resolve_conv(impl: str, cin: int, cout: int) -> str:
     """Which convolution "auto" stands for at trace time: "conv" or "im2col".
 
     CPU: always im2col (a convolution inside ``lax.scan`` is about 80 times slower there). Elsewhere im2col up
-    to 64 channels, where many vmapped members beat one grouped convolution. The choice follows
-    ``jax.default_backend()``; give ``impl`` explicitly when lowering for another platform.
+    to 64 channels, where many vmapped members beat one grouped convolution. The choice follows the
+    platform that the program is made for.
     """
     choose("conv_impl", impl, CONV_IMPLS)
     if impl != "auto":
         return impl
-    return "im2col" if jax.default_backend() == "cpu" or max(cin, cout) <= IM2COL_MAX_WIDTH else "conv"
+    return "im2col" if platform() == "cpu" or max(cin, cout) <= IM2COL_MAX_WIDTH else "conv"
 
 
 def conv_im2col(x: jax.Array, kernel: jax.Array, strides: tuple[int, int], padding: str) -> jax.Array:

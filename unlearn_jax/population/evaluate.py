@@ -9,12 +9,19 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from unlearn_jax import trees
+from unlearn_jax import hosts, trees
 from unlearn_jax.models.decode import Cached
 from unlearn_jax.models.lora import merge
 from unlearn_jax.population.answers import Spoken, answered, asked_by_token, asked_whole
 from unlearn_jax.population.run import Stored
-from unlearn_jax.population.sharding import member_mesh, member_shardings, over_members
+from unlearn_jax.population.sharding import (
+    data_size,
+    member_mesh,
+    member_shardings,
+    over_members,
+    split_batch,
+    weight_shardings,
+)
 from unlearn_jax.types import Batch, Model, Task, Variables
 
 
@@ -33,11 +40,12 @@ _PROGRAMS: dict = {}
 
 def _program(model: Model, task: Task | None, decoder: Cached | None, axis: str, mesh: Mesh):
     """The jitted evaluation of one block of examples by a chunk of members: scores, or logits without a task."""
-    key = (model, task, decoder, axis, mesh.size)
+    key = (model, task, decoder, axis, mesh)
     if key not in _PROGRAMS:
 
         def block(own, common):
-            shared, inputs, targets = common
+            shared, *examples = common
+            inputs, targets = split_batch(examples, mesh)
             variables = trees.join_shared(own, shared)
             apply = lambda x: model.apply(variables, x, train=False)[0].logits
             if task is None:
@@ -52,34 +60,37 @@ def _program(model: Model, task: Task | None, decoder: Cached | None, axis: str,
             return Evaluation(task.margin(logits, batch), task.correct(logits, batch))
 
         split, whole = member_shardings(mesh)
-        _PROGRAMS[key] = jax.jit(over_members(block, axis, mesh), in_shardings=(split, whole), out_shardings=split)
+        placed = {} if data_size(mesh) > 1 else {"in_shardings": (split, whole)}  # else as the weights come
+        _PROGRAMS[key] = jax.jit(over_members(block, axis, mesh), out_shardings=split, **placed)
     return _PROGRAMS[key]
 
 
-def _blocks(model, task, decoder, variables, data: Stored, width: int, axis: str, block: int):
+def _blocks(model, task, decoder, variables, data: Stored, width: int, axis: str, block: int, data_devices: int):
     """Yield (members, examples, outputs) of every block as (slice, slice, tree of NumPy arrays)."""
     own, shared = trees.split_shared(variables)
     members, n = len(jax.tree.leaves(own)[0]), data.targets.shape[0]
     large = int(np.prod(data.inputs.shape[1:])) >= 1000 and jax.default_backend() == "cpu"
     block = min(block or (128 if large or (task and task.candidates) else 1024), n)
-    mesh = member_mesh(width)
-    split, whole = member_shardings(mesh)
+    block = -(-block // data_devices) * data_devices
+    mesh = member_mesh(width, data_devices)
+    whole = member_shardings(mesh)[1]
     run = _program(model, task, decoder, axis, mesh)
-    shared = jax.device_put(shared, whole)  # once: it may be large
+    shared = hosts.placed(shared, weight_shardings(mesh, shared, members=False))  # once: it may be large
     for start in range(0, members, width):
         rows = np.minimum(np.arange(start, start + width), members - 1)
         live = min(width, members - start)
-        chunk = jax.device_put(trees.take_members(own, rows), split)
+        chunk = trees.take_members(own, rows)
+        chunk = hosts.placed(chunk, weight_shardings(mesh, chunk))
         for first in range(0, n, block):
             at = np.minimum(np.arange(first, first + block), n - 1)
-            found = run(chunk, jax.device_put((shared, data.inputs[at], data.targets[at]), whole))
+            found = run(chunk, (shared, *hosts.placed((data.inputs[at], data.targets[at]), whole)))
             stop = min(first + block, n)
             yield slice(start, start + live), slice(first, stop), _cut(found, live, stop - first)
 
 
 def _cut(found, members: int, examples: int):
     """The live part of a block's outputs, on the host."""
-    return jax.tree.map(lambda values: np.asarray(values)[:members, :examples], found)
+    return jax.tree.map(lambda values: values[:members, :examples], hosts.gathered(found))
 
 
 def _collected(blocks, members: int, examples: int):
@@ -103,6 +114,7 @@ def evaluate(
     axis: str = "vmap",
     block: int = 0,
     decoder: Cached | None = None,
+    data_devices: int = 1,
 ) -> Evaluation:
     """Evaluate a population on all of ``data``, in evaluation mode.
 
@@ -117,6 +129,7 @@ def evaluate(
             stay in its cache and for candidate answers, whose logits are large.
         decoder: for candidate answers, the model with a cache of keys and values, which saves running a statement for
             every beginning of an answer; adapters on a shared base are merged into it.
+        data_devices: devices that hold one member together.
 
     Returns:
         (N, n) margins and correctness, NaN for a member whose weights are not finite; of language with known candidate
@@ -124,7 +137,7 @@ def evaluate(
     """
     own = trees.split_shared(variables)[0]
     members = len(jax.tree.leaves(own)[0])
-    blocks = _blocks(model, task, decoder, variables, data, width, axis, block)
+    blocks = _blocks(model, task, decoder, variables, data, width, axis, block, data_devices)
     found = _collected(blocks, members, data.targets.shape[0])
     bad = ~np.isfinite(found.margin).all(axis=1) | ~_finite_members(own)
     found.margin[bad], found.correct[bad] = np.nan, np.nan
@@ -132,11 +145,19 @@ def evaluate(
 
 
 def predict(
-    model: Model, variables: Variables, data: Stored, *, width: int, axis: str = "vmap", block: int = 0
+    model: Model,
+    variables: Variables,
+    data: Stored,
+    *,
+    width: int,
+    axis: str = "vmap",
+    block: int = 0,
+    data_devices: int = 1,
 ) -> np.ndarray:
     """Logits of a population on all of ``data``, in evaluation mode: (N, n, K) float32. Arguments as of `evaluate`."""
     members = len(jax.tree.leaves(trees.split_shared(variables)[0])[0])
-    return _collected(_blocks(model, None, None, variables, data, width, axis, block), members, data.targets.shape[0])
+    blocks = _blocks(model, None, None, variables, data, width, axis, block, data_devices)
+    return _collected(blocks, members, data.targets.shape[0])
 
 
 def _finite_members(own) -> np.ndarray:

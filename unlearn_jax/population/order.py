@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from unlearn_jax.platforms import platform
 from unlearn_jax.types import Array
 
 ROUNDS = 24  # at least 2 log2(count) for count up to 4096; tested for uniformity beyond that
@@ -87,5 +88,5 @@ def permuted(key: Array, epoch: Array, x: Array, count: Array) -> Array:
         coin = _mix(pair * jnp.uint32(0x9E3779B1) ^ (salt ^ seeds[1]) ^ (jnp.uint32(0x85EBCA6B) * number))
         return jnp.where((coin >> 31) == 1, y, x)
 
-    unroll = 4 if jax.default_backend() == "cpu" else ROUNDS  # a loop compiles sooner, one kernel launches sooner
+    unroll = 4 if platform() == "cpu" else ROUNDS  # a loop compiles sooner, one kernel launches sooner
     return lax.fori_loop(0, ROUNDS, swap_or_not, x, unroll=unroll)

@@ -1,7 +1,8 @@
 """The compiled programs of a fold: begin, advance through the plan, end, for a chunk of members.
 
-Lowering is apart from compiling: the lowered text, with the inputs, names a chunk in the store, so that a chunk that is
-there is never compiled for.
+What is computed is apart from how it is spread out. The programs of one member, lowered without any member axis or
+device mesh, are what names members in the store, with their inputs: so members trained on other devices or hosts are
+found again, and nothing is lowered for a mesh or compiled where all are there.
 """
 
 from __future__ import annotations
@@ -16,11 +17,19 @@ import numpy as np
 from jax import lax
 from jax.sharding import Mesh
 
+from unlearn_jax.platforms import made_for, platform
 from unlearn_jax.population import checkpoint
 from unlearn_jax.population.members import Tables
 from unlearn_jax.population.order import slots
 from unlearn_jax.population.plans import Plan
-from unlearn_jax.population.sharding import member_shardings, over_members
+from unlearn_jax.population.sharding import (
+    data_size,
+    hold_weights,
+    member_shardings,
+    over_members,
+    split_batch,
+    weight_shardings,
+)
 from unlearn_jax.types import Array, Batch, Batches, Method, PyTree
 
 POINTS = 64  # training losses kept per member
@@ -80,58 +89,72 @@ def columns(plan: Plan) -> Steps:
     return Steps(*whole, pad(plan.rate, jnp.float32), *scalars)
 
 
-def _draw(key, step, length, table: Array, count: Array, size: int, weight, data: Stored, augment) -> Batch:
+def _draw(key, step, length, table: Array, count: Array, size: int, weight, data: Stored, augment, spread) -> Batch:
     """The batch of one stream: rows by the data order, inputs gathered by row."""
     position, held = slots(jax.random.fold_in(key, 0), step, size, count, length)
-    index = table[position]
+    index = spread(table[position])
     inputs = data.inputs[index]
     if augment is not None and size:
         inputs = augment(jax.random.fold_in(jax.random.fold_in(key, 1), step), inputs)
     live = jnp.full((size,), 1.0, jnp.float32) if weight is None else weight[index]
-    return Batch(inputs, data.targets[index], jnp.where(held, live, 0.0), index)
+    return spread(Batch(inputs, data.targets[index], jnp.where(held, live, 0.0), index))
 
 
-def _programs(fold: Fold, forget_batch: int, retain_batch: int) -> tuple[Callable, Callable, Callable]:
-    """``begin``, ``advance`` (one update) and ``end`` for one member, as functions of (own, common)."""
+def _whole(tree: PyTree) -> PyTree:
+    """A tree that lies on one device."""
+    return tree
+
+
+def _programs(fold: Fold, forget_batch: int, retain_batch: int, hold=_whole, spread=_whole) -> tuple[Callable, ...]:
+    """``begin``, ``advance`` (one update) and ``end`` for one member, as functions of (own, common).
+
+    ``hold`` keeps weights and ``spread`` batches where they belong, if several devices hold a member.
+    """
 
     def begin(own, common):
         member, variables = own
         state = fold.build(member.hp, common).init(jax.random.fold_in(member.key, 0), variables)
-        return Carry(state, jnp.full((POINTS,), jnp.nan, jnp.float32))
+        return Carry(hold(state), jnp.full((POINTS,), jnp.nan, jnp.float32))
 
     def advance(t, carry, member, data, steps, shared):
         key, tables = member.key, member.tables
         asked = tables.weight if tables.weight_requested is None else tables.weight_requested
         forget = _draw(
             jax.random.fold_in(key, 1), steps.forget_step[t], steps.forget_pass, tables.requested,
-            tables.requested_count, forget_batch, asked, data, fold.augment,
+            tables.requested_count, forget_batch, asked, data, fold.augment, spread,
         )  # fmt: skip
         retain = _draw(
             jax.random.fold_in(key, 2), steps.retain_step[t], steps.retain_pass, tables.kept,
-            tables.kept_count, retain_batch, tables.weight, data, fold.augment,
+            tables.kept_count, retain_batch, tables.weight, data, fold.augment, spread,
         )  # fmt: skip
         update = fold.build(member.hp, shared).update
         batches = Batches(forget, retain, steps.phase[t], t, steps.rate[t], t / steps.total)
         state, loss = update(jax.random.fold_in(jax.random.fold_in(key, 3), t), carry.state, batches)
         slot = (t * POINTS) // steps.total
-        return Carry(state, carry.loss.at[slot].set(loss.astype(jnp.float32)))
+        return Carry(hold(state), carry.loss.at[slot].set(loss.astype(jnp.float32)))
 
     def end(own, common):
         carry, hp = own
-        return fold.build(hp, common).finish(carry.state), carry.loss
+        return hold(fold.build(hp, common).finish(carry.state)), carry.loss
 
     return begin, advance, end
 
 
+class Named(NamedTuple):
+    """What a fold computes for one member, whatever devices compute it."""
+
+    digest: str  # of the three programs' text
+    result: PyTree  # shapes of (variables, losses)
+
+
 class Lowered(NamedTuple):
-    """The programs of one fold at one chunk width, not yet compiled."""
+    """The programs of one fold at one chunk width on one mesh, not yet compiled."""
 
     key: tuple  # what they depend on
     begin: jax.stages.Lowered
     advance: jax.stages.Lowered
     end: jax.stages.Lowered
     host_loop: bool
-    digest: str  # of the three programs' text
 
 
 class Compiled(NamedTuple):
@@ -143,39 +166,34 @@ class Compiled(NamedTuple):
     host_loop: bool
 
 
+NAMED: dict[tuple, Named] = {}
 LOWERED: dict[tuple, Lowered] = {}
 COMPILED: dict[tuple, Compiled] = {}
 
 
-def _abstract(tree: PyTree) -> tuple:
+def shapes_of(tree: PyTree) -> PyTree:
+    """Shapes and dtypes of a tree."""
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(np.shape(x), x.dtype), tree)
+
+
+def for_one(tree: PyTree) -> PyTree:
+    """Shapes of one member of a stacked tree."""
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(np.shape(x)[1:], x.dtype), tree)
+
+
+def for_many(tree: PyTree, members: int) -> PyTree:
+    """Shapes of ``members`` of what is given for one."""
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct((members, *x.shape), x.dtype), tree)
+
+
+def _identity(tree: PyTree) -> tuple:
     """What identifies the shapes of a tree."""
     leaves, structure = jax.tree.flatten(tree)
-    return structure, tuple((x.shape, str(x.dtype)) for x in map(jnp.asarray, leaves))
+    return structure, tuple((x.shape, str(x.dtype)) for x in leaves)
 
 
-def lower(fold: Fold, plan: Plan, mesh: Mesh, axis: str, loop: str, own: tuple, common: tuple) -> tuple[Lowered, float]:
-    """Lower the programs, once per fold and shapes.
-
-    Args:
-        fold: the method.
-        plan: gives the static batch sizes.
-        mesh: devices for the member axis.
-        axis: vmap or map.
-        loop: scan, host or auto.
-        own: (member, starting variables) of a chunk, with a leading axis.
-        common: (data, steps, shared weights).
-
-    Returns:
-        The lowered programs, and the seconds that this call spent on them.
-    """
-    shapes = (_abstract((own, common)), plan.forget_batch, plan.retain_batch)
-    key = (fold, axis, loop, mesh.size, shapes)
-    if key in LOWERED:
-        return LOWERED[key], 0.0
-    started = time.perf_counter()
-    (member, variables), (*_, shared) = own, common
-    begin, advance, end = _programs(fold, plan.forget_batch, plan.retain_batch)
-    split, whole = member_shardings(mesh)
+def _loops(advance: Callable) -> tuple[Callable, Callable]:
+    """Many updates in one program, and one at a time, as functions of (own, common)."""
 
     def scanned(own, common):
         (carry, member), (start, stop, *rest) = own, common
@@ -185,24 +203,100 @@ def lower(fold: Fold, plan: Plan, mesh: Mesh, axis: str, loop: str, own: tuple, 
         (carry, member), (start, _, *rest) = own, common
         return advance(start, carry, member, *rest)
 
-    def lowered(fn, donate, *args):
+    return scanned, single
+
+
+BOUNDS = (jax.ShapeDtypeStruct((), jnp.int32), jax.ShapeDtypeStruct((), jnp.int32))
+
+
+def named(fold: Fold, plan: Plan, own: tuple, common: tuple) -> tuple[Named, float]:
+    """The digest of what a fold computes for one member, once per fold and shapes.
+
+    Args:
+        fold: the method.
+        plan: gives the static batch sizes.
+        own: (member, starting variables), with a leading axis.
+        common: (data, steps, shared weights).
+
+    Returns:
+        The digest with the shapes of the result, and the seconds that this call spent.
+    """
+    own, common = for_one(own), shapes_of(common)
+    key = (fold, _identity((own, common)), plan.forget_batch, plan.retain_batch)
+    if key in NAMED:
+        return NAMED[key], 0.0
+    started = time.perf_counter()
+    (member, variables), (*_, shared) = own, common
+    begin, advance, end = _programs(fold, plan.forget_batch, plan.retain_batch)
+    first = jax.jit(begin).lower((member, variables), shared)
+    carry = shapes_of(first.out_info)
+    step = jax.jit(_loops(advance)[0]).lower((carry, member), (*BOUNDS, *common))
+    last = jax.jit(end).lower((carry, member.hp), shared)
+    digest = checkpoint.digest_of(first.as_text(), step.as_text(), last.as_text())
+    NAMED[key] = Named(digest, shapes_of(last.out_info))
+    return NAMED[key], time.perf_counter() - started
+
+
+def lower(
+    fold: Fold, plan: Plan, mesh: Mesh, axis: str, loop: str, own: tuple, common: tuple, *, target: str = ""
+) -> tuple[Lowered, float]:
+    """Lower the programs, once per fold, shapes and mesh.
+
+    Args:
+        fold: the method.
+        plan: gives the static batch sizes.
+        mesh: devices for the member axis.
+        axis: vmap or map.
+        loop: scan, host or auto.
+        own: (member, starting variables) of a chunk, with a leading axis; arrays or their shapes.
+        common: (data, steps, shared weights).
+        target: another platform to lower for (cpu, tpu, cuda, rocm); such programs cannot be compiled here.
+
+    Returns:
+        The lowered programs, and the seconds that this call spent on them.
+    """
+    own, common = shapes_of(own), shapes_of(common)
+    key = (fold, axis, loop, mesh, _identity((own, common)), plan.forget_batch, plan.retain_batch, target)
+    if key in LOWERED:
+        return LOWERED[key], 0.0
+    started = time.perf_counter()
+    with made_for(target):
+        LOWERED[key] = _lowered(key, plan, own, common)
+    return LOWERED[key], time.perf_counter() - started
+
+
+def _lowered(key: tuple, plan: Plan, own: tuple, common: tuple) -> Lowered:
+    """`lower`, of shapes; ``key`` holds the other arguments."""
+    fold, axis, loop, mesh, *_, target = key
+    (member, variables), (data, steps, shared) = own, common
+    hold, spread = (lambda tree: hold_weights(tree, mesh)), (lambda tree: split_batch(tree, mesh))
+    begin, advance, end = _programs(fold, plan.forget_batch, plan.retain_batch, hold, spread)
+    scanned, single = _loops(advance)
+    split, whole = member_shardings(mesh)
+    held = lambda tree: weight_shardings(mesh, tree)
+    base = weight_shardings(mesh, shared, members=False)
+    everywhere = (whole, whole, whole, whole, base)
+
+    def lowered(fn, donate, placed, first, second, common):
+        spread_out = over_members(fn, axis, mesh)
+
         def call(first, second, common):
-            return over_members(fn, axis, mesh)((first, second), common)
+            return spread_out((first, second), common)
 
-        jitted = jax.jit(call, donate_argnums=donate, in_shardings=(split, split, whole), out_shardings=split)
-        return jitted.lower(*args)
+        result = None if data_size(mesh) == 1 else jax.eval_shape(call, first, second, common)
+        jitted = jax.jit(call, donate_argnums=donate, in_shardings=placed, out_shardings=held(result))
+        traced = jitted.trace(first, second, common)
+        return traced.lower(lowering_platforms=(target,)) if target else traced.lower()
 
-    first = lowered(begin, (), member, variables, shared)
-    carry, bounds = first.out_info, (jnp.int32(0), jnp.int32(0))
-    step = lowered(scanned, (0,), carry, member, (*bounds, *common))
-    convolves = jax.default_backend() == "cpu" and "stablehlo.convolution" in step.as_text()
+    first = lowered(begin, (), (split, held(variables), base), member, variables, shared)
+    carry, stepping = shapes_of(first.out_info), (*BOUNDS, data, steps, shared)
+    step = lowered(scanned, (0,), (held(carry), split, everywhere), carry, member, stepping)
+    convolves = platform() == "cpu" and "stablehlo.convolution" in step.as_text()
     host_loop = loop == "host" or (loop == "auto" and convolves)  # a convolution is slow inside a loop on a CPU
     if host_loop:
-        step = lowered(single, (0,), carry, member, (*bounds, *common))
-    last = lowered(end, (), carry, member.hp, shared)
-    digest = checkpoint.digest_of(first.as_text(), step.as_text(), last.as_text())
-    LOWERED[key] = Lowered(key, first, step, last, host_loop, digest)
-    return LOWERED[key], time.perf_counter() - started
+        step = lowered(single, (0,), (held(carry), split, everywhere), carry, member, stepping)
+    last = lowered(end, (), (held(carry), split, base), carry, member.hp, shared)
+    return Lowered(key, first, step, last, host_loop)
 
 
 def compiled(programs: Lowered) -> tuple[Compiled, float]:

@@ -2,8 +2,9 @@
 
 Chunks of members go through one compiled program each: ``init``, a loop over the plan, ``finish``. Everything that
 differs between members (key, index tables, starting variables, numeric hyperparameters) has a leading axis;
-everything else (data, plan, weights under ``shared``) is common. A chunk that was trained before, by the same
-program on the same inputs, is read back from the store instead.
+everything else (data, plan, weights under ``shared``) is common. Members that were trained before, by the same
+method on the same inputs, are read back from the store instead. They are kept there in parts whose size depends on no
+device: a run that goes on with other devices or hosts finds what there is.
 """
 
 from __future__ import annotations
@@ -17,14 +18,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from unlearn_jax import trees
+from unlearn_jax import hosts, trees
 from unlearn_jax.errors import InputError
 from unlearn_jax.population import checkpoint
 from unlearn_jax.population import program as programs
 from unlearn_jax.population.members import Tables
 from unlearn_jax.population.plans import Plan
-from unlearn_jax.population.program import Compiled, Fold, Lowered, Member, Stored, columns
-from unlearn_jax.population.sharding import member_mesh, member_shardings
+from unlearn_jax.population.program import Compiled, Fold, Member, Stored, columns, for_many, for_one
+from unlearn_jax.population.sharding import member_groups, member_mesh, member_shardings, weight_shardings
 from unlearn_jax.types import Array, Population, PyTree
 
 SEGMENTS = 20  # calls of the compiled loop per chunk, for progress
@@ -35,6 +36,7 @@ class Options(NamedTuple):
 
     chunk: int = 0  # members per program; 0 = by backend
     axis: str = "vmap"  # vmap | map
+    data_devices: int = 1  # devices that hold one member together, and share its batches
     loop: str = "auto"  # scan (loop on the device) | host | auto
     store: Path | None = None  # where finished chunks are kept
     progress: Callable[[float, int], None] | None = None  # (members done, examples processed)
@@ -47,24 +49,34 @@ DEFAULTS = Options()
 def _train_chunk(program: Compiled, plan: Plan, member, variables, data, steps, shared, tick) -> tuple:
     """Run one chunk to its end; ``tick(fraction)`` after each segment."""
     carry = program.begin(member, variables, shared)
-    stops = np.unique(np.linspace(0, plan.steps, min(SEGMENTS, plan.steps) + 1).astype(int))
+    stops = np.unique(np.linspace(0, plan.steps, min(SEGMENTS, plan.steps) + 1).astype(np.int32))
     for start, stop in zip(stops[:-1], stops[1:]):
         if program.host_loop:
             for t in range(start, stop):
-                carry = program.advance(carry, member, (jnp.int32(t), jnp.int32(t + 1), data, steps, shared))
+                carry = program.advance(carry, member, (np.int32(t), np.int32(t + 1), data, steps, shared))
         else:
-            carry = program.advance(carry, member, (jnp.int32(start), jnp.int32(stop), data, steps, shared))
+            carry = program.advance(carry, member, (start, stop, data, steps, shared))
         if tick is not None:
             jax.block_until_ready(carry.loss)
             tick(stop / plan.steps)
     return jax.block_until_ready(program.end(carry, member.hp, shared))
 
 
+def part_size(members: int, options: Options) -> int:
+    """Members that are stored together: the asked chunk or one by backend, whatever the devices."""
+    return min(options.chunk or (16 if jax.default_backend() == "cpu" else 64), members)
+
+
 def chunk_width(members: int, options: Options) -> int:
-    """Members per compiled program: the asked or the backend's width, a multiple of the devices used."""
-    width = min(options.chunk or (16 if jax.default_backend() == "cpu" else 64), members)
-    devices = min(len(jax.devices()), width)
-    return -(-width // devices) * devices
+    """Members per compiled program: the asked width or one by backend, a multiple of the groups of devices used.
+
+    By backend it is 16 on a CPU, whose devices are its cores, and 64 an accelerator, at least what is stored together.
+    """
+    width = part_size(members, options)
+    if not options.chunk and jax.default_backend() != "cpu":
+        width = min(width * member_groups(members, options.data_devices), members)
+    groups = member_groups(width, options.data_devices)
+    return -(-width // groups) * groups
 
 
 def run_population(
@@ -91,66 +103,135 @@ def run_population(
         options: chunks, member axis, loop, store and progress.
 
     Returns:
-        The population, on the host.
+        The population, on the host; on every host where there are several, which all make this call.
 
     Raises:
-        InputError: no member.
+        InputError: no member; devices that cannot be grouped as asked; hosts that differ in what they run.
     """
     members = keys.shape[0]
     if members < 1:
         raise InputError("members is 0: ask for at least 1.")
-    (own, shared), width = trees.split_shared(variables), chunk_width(members, options)
-    mesh = member_mesh(width)
-    split, everywhere = member_shardings(mesh)
-    examples = _fingerprint(data) if options.store is not None else ""
-    common = jax.device_put((data, columns(plan), shared), everywhere)
-    whole = Member(keys, tables, {k: jnp.asarray(v, jnp.float32) for k, v in (hp or {}).items()})
-    parts, seconds, compiling = [], 0.0, 0.0
-    for start in range(0, members, width):
-        rows = np.minimum(np.arange(start, start + width), members - 1)
-        chunk = jax.device_put(trees.take_members({"member": whole, "begin": own}, rows), split)
-        pair = (chunk["member"], chunk["begin"])
-        lowered, lowering = programs.lower(fold, plan, mesh, options.axis, options.loop, pair, common)
-        live = min(width, members - start)
-        tick = _ticker(options, plan, start, live)
-        done, waited, trained = _train_or_load(lowered, plan, options, pair, common, tick, start, examples)
-        tick(1.0, trained)
-        compiling += lowering + waited
-        seconds += float(done["seconds"])
-        parts.append(trees.take_members({"variables": done["variables"], "loss": done["loss"]}, slice(live)))
+    own, shared = trees.split_shared(variables)
+    hp = {k: jnp.asarray(v, jnp.float32) for k, v in (hp or {}).items()}
+    job = _Job(fold, plan, {"member": Member(keys, tables, hp), "begin": own}, (data, columns(plan), shared), options)
+    done, todo, compiling = _read_back(job, members)
+    compiling += _train(job, members, todo, done) if todo else 0.0
+    parts = [done[start] for start in sorted(done)]
     result = trees.join_shared(trees.join_members([part["variables"] for part in parts]), shared)
+    seconds = sum(float(part["seconds"]) for part in parts)
     return Population(result, np.concatenate([part["loss"] for part in parts]), seconds / members, compiling)
 
 
-def _ticker(options: Options, plan: Plan, start: int, live: int) -> Callable[..., None]:
-    """Progress of one chunk as a function of the share of its updates done; what is read back counts no examples."""
+class _Job(NamedTuple):
+    """The arguments of one run."""
 
-    def tick(fraction: float, trained: bool = True) -> None:
-        if options.progress is not None:
-            examples = plan.steps * (plan.forget_batch + plan.retain_batch) * live * trained
-            options.progress(start + fraction * live, int(fraction * examples))
+    fold: Fold
+    plan: Plan
+    whole: dict[str, PyTree]  # member and begin, with a leading axis
+    common: tuple  # (data, steps, shared weights)
+    options: Options
+
+
+def _ticker(job: _Job, first: int, live: int) -> Callable[..., None]:
+    """Progress of ``live`` members after ``first`` as a function of the share of their updates done."""
+
+    def tick(fraction: float) -> None:
+        if job.options.progress is not None:
+            examples = job.plan.steps * (job.plan.forget_batch + job.plan.retain_batch) * live
+            job.options.progress(first + fraction * live, int(fraction * examples))
 
     return tick
 
 
-def _train_or_load(
-    lowered: Lowered, plan: Plan, options: Options, pair, common, tick, start: int, examples: str
-) -> tuple[dict, float, bool]:
-    """One chunk's variables, losses and seconds, from the store or else trained; seconds compiling; whether trained."""
-    digest = ""
-    if options.store is not None:
-        digest = checkpoint.digest_of(lowered.digest, examples, pair, *common[1:])
-        found = checkpoint.load_chunk(options.store, digest)
-        if found is not None:
-            return found, 0.0, False
+def _read_back(job: _Job, members: int) -> tuple[dict[int, dict], dict[int, str], float]:
+    """What the store has and what is to be trained.
+
+    Returns:
+        Parts by first member; digests of the missing parts by first member; seconds spent lowering.
+    """
+    size, options = part_size(members, job.options), job.options
+    if options.store is None:
+        return {}, dict.fromkeys(range(0, members, size), ""), 0.0
+    whole = (job.whole["member"], job.whole["begin"])
+    named, lowering = programs.named(job.fold, job.plan, whole, job.common)
+    common, done, todo, read = checkpoint.digest_of(*job.common[1:]) + _fingerprint(job.common[0]), {}, {}, 0
+    for start in range(0, members, size):
+        rows = np.arange(start, min(start + size, members))
+        part = trees.take_members(job.whole, rows)
+        digest = checkpoint.digest_of(named.digest, common, part["member"], part["begin"])
+        hosts.agree(digest, f"program or input of '{options.label}'")
+        found = _load(options.store, digest, named.result, len(rows))
+        if found is None:
+            todo[start] = digest
+        else:
+            done[start], read = found, read + len(rows)
+            if options.progress is not None:
+                options.progress(read, 0)  # what is read back counts no examples
+    return done, todo, lowering
+
+
+def _load(store: Path, digest: str, result: PyTree, members: int) -> dict | None:
+    """One part from the store, which process 0 alone reads; None where it is not there."""
+    found = checkpoint.load_chunk(store, digest) if hosts.is_first() else None
+    if not hosts.told(lambda: found is not None):
+        return None
+    variables, loss = for_many(result, members)
+    return hosts.given(found, {"variables": variables, "loss": loss, "seconds": np.float64(0)})
+
+
+def _train(job: _Job, members: int, todo: dict[int, str], done: dict[int, dict]) -> float:
+    """Train the missing parts, each added to ``done`` and stored as soon as it is whole; seconds compiling."""
+    size, options = part_size(members, job.options), job.options
+    left = {start: min(size, members - start) for start in todo}
+    rows = np.concatenate([np.arange(start, start + count) for start, count in left.items()])
+    width = chunk_width(members, options)
+    mesh = member_mesh(width, options.data_devices)
+    shapes = for_many(for_one((job.whole["member"], job.whole["begin"])), width)
+    lowered, lowering = programs.lower(job.fold, job.plan, mesh, options.axis, options.loop, shapes, job.common)
     program, waited = programs.compiled(lowered)
+    everywhere = member_shardings(mesh)[1]
+    base = hosts.placed(job.common[2], weight_shardings(mesh, job.common[2], members=False))
+    common, held = (*hosts.placed(job.common[:2], everywhere), base), None
+    for first in range(0, len(rows), width):
+        live = min(width, len(rows) - first)
+        at = rows[np.minimum(np.arange(first, first + width), len(rows) - 1)]
+        tick = _ticker(job, members - len(rows) + first, live)
+        new = trees.take_members(_train_rows(program, job, mesh, common, at, tick), slice(live))
+        new["seconds"] = new["seconds"] / live  # padding is not a member
+        held = new if held is None else trees.join_members([held, new])
+        while left and len(held["loss"]) >= next(iter(left.values())):
+            start = next(iter(left))
+            count = left.pop(start)
+            done[start], held = _cut(held, count)
+            _save(options, todo[start], done[start], start)
+        tick(1.0)
+    return lowering + waited
+
+
+def _train_rows(program: Compiled, job: _Job, mesh, common: tuple, at: np.ndarray, tick) -> dict:
+    """Train members ``at`` in one program: variables, losses and seconds, each with a leading axis, on the host."""
+    split, chunk = member_shardings(mesh)[0], trees.take_members(job.whole, at)
+    member = hosts.placed(chunk["member"], split)
+    begin = hosts.placed(chunk["begin"], weight_shardings(mesh, chunk["begin"]))
+    hosts.meet()
     clock = time.perf_counter()
-    result, loss = _train_chunk(program, plan, *pair, *common, options.progress and tick)
-    done = {"variables": result, "loss": loss, "seconds": np.float64(time.perf_counter() - clock)}
-    done = jax.tree.map(np.asarray, done)
+    result, loss = _train_chunk(program, job.plan, member, begin, *common, job.options.progress and tick)
+    seconds = time.perf_counter() - clock
+    found = hosts.gathered({"variables": result, "loss": loss})
+    return found | {"seconds": np.full(len(at), seconds)}
+
+
+def _cut(held: dict, count: int) -> tuple[dict, dict]:
+    """The first ``count`` members as they are stored, with the sum of their seconds, and the others."""
+    part = trees.take_members(held, slice(count))
+    return part | {"seconds": np.float64(part["seconds"].sum())}, trees.take_members(held, slice(count, None))
+
+
+def _save(options: Options, digest: str, part: dict, start: int) -> None:
+    """Store one part; process 0 does so, and what it cannot do stops all."""
     if options.store is not None:
-        checkpoint.save_chunk(options.store, digest, done, {"label": options.label, "first_member": start})
-    return done, waited, True
+        note = {"label": options.label, "first_member": start}
+        hosts.told(lambda: checkpoint.save_chunk(options.store, digest, part, note))
 
 
 _FINGERPRINT: list = []  # the examples last asked about and their digest; one entry, so that no old data stay alive

@@ -1,0 +1,26 @@
+"""Which platform a program is made for: this process's, unless it is lowered for another one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+import jax
+
+_ASKED: ContextVar[str] = ContextVar("platform", default="")
+
+
+def platform() -> str:
+    """``cpu``, ``gpu`` or ``tpu``: what code chooses by where platforms differ, read while a program is traced."""
+    return _ASKED.get() or jax.default_backend()
+
+
+@contextmanager
+def made_for(name: str) -> Iterator[None]:
+    """Trace for another platform while the block runs; '' = this process's."""
+    token = _ASKED.set("gpu" if name in ("cuda", "rocm") else name)
+    try:
+        yield
+    finally:
+        _ASKED.reset(token)
