@@ -39,6 +39,8 @@ class Args:
     """members in one compiled program; 0 = by backend"""
     axis: str = "auto"
     """members side by side (vmap) or one after another in the program (map); auto = by model and backend"""
+    data_devices: int = 1
+    """devices that hold one member together and share its batches, for models too large for one (docs/scaling.md)"""
     loop: str = "auto"
     """the training loop: on the device (scan), on the host, or auto"""
     report: bool = True
@@ -58,7 +60,7 @@ def run(args: Args) -> None:
     with watched(args.quiet) as watch:
         run_study(
             args.study, out, store=args.store, watch=watch, command=command, data_dir=args.data_dir,
-            chunk=args.chunk, axis=args.axis, loop=args.loop,
+            chunk=args.chunk, axis=args.axis, data_devices=args.data_devices, loop=args.loop,
         )  # fmt: skip
     print(headline(out))
     if args.report:

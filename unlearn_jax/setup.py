@@ -35,7 +35,7 @@ from unlearn_jax.population.evaluate import evaluate
 from unlearn_jax.population.members import make_tables, member_keys
 from unlearn_jax.population.plans import Plan
 from unlearn_jax.population.run import Fold, Options, Stored, chunk_width, run_population
-from unlearn_jax.population.sharding import choose_axis
+from unlearn_jax.population.sharding import check_data_devices, choose_axis
 from unlearn_jax.pretrained import study_base
 from unlearn_jax.problems import abstract_shared, decoder_of, problem_of, published_shared, whole_problem
 from unlearn_jax.trees import join_shared
@@ -141,6 +141,7 @@ def checked_options(options: Options, problem: Problem) -> Options:
     choose("loop", options.loop, ("auto", "scan", "host"))
     if options.chunk < 0:
         raise InputError(f"--chunk is {options.chunk}: give 0 (by backend) or more.")
+    check_data_devices(options.data_devices)
     if options.axis != "auto":
         return options
     if problem.task.token_logprob is not None or (problem.example.dtype, problem.example.ndim) == (jnp.int32, 2):

@@ -36,7 +36,7 @@ def run_study(config: StudyConfig, out: Path, *, store: Path | None = None, watc
             there: members that are already trained are read back.
         store: where trained members are kept; default ``populations`` beside the run folder, shared by its siblings.
         watch: progress callbacks.
-        options: ``chunk``, ``axis``, ``loop`` of `Options`; ``data_dir`` of prepared data; ``command`` for the record.
+        options: ``chunk``, ``axis``, ``data_devices``, ``loop`` of `Options`; ``data_dir`` of prepared data; ``command`` for the record.
 
     Returns:
         The run folder, holding manifest.json, results.parquet, summary.csv, margins/ and gallery.npz.
@@ -75,7 +75,7 @@ def _run(setup: Setup, out: Path, command: str, content: str, began: float, watc
         | {"copies": configs.copies_of(config), "model": configs.recipe_of(config)[0]},
         "asked": dataclasses.asdict(config),
         "recipe": setup.problem.recipe._asdict(),
-        "run": {name: getattr(setup.options, name) for name in ("chunk", "axis", "loop")},
+        "run": {name: getattr(setup.options, name) for name in ("chunk", "axis", "data_devices", "loop")},
         "dataset_digest": content,
         "train_images": len(setup.dataset.train.targets),
         "test_images": len(setup.dataset.test.targets),

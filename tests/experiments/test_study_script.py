@@ -67,6 +67,7 @@ BAD = {
     "unknown similarity": ("--similarity close", "exact, far, natural, near"),
     "unknown targets": ("--targets hard", "atypical, class, contested, distant, person, random"),
     "unknown axis": ("--axis sideways", "unknown axis 'sideways'"),
+    "devices that do not divide": ("--data-devices 3", "--data-devices is 3 and there are 4 devices: give 1, 2, 4."),
     "unknown augmentation": ("--augment twirl", "crop_flip"),
     "negative copies": ("--copies 1,-4", "--copies has -4: give 0 or more"),
     "copies that are no number": ("--copies few", "--copies is 'few'"),
