@@ -1,61 +1,57 @@
-"""How fast a population trains, beside a plain loop of separate jitted trainings.
+"""How fast a population trains, beside a plain loop of separate jitted trainings and the device's own peak.
 
-    python experiments/bench.py                       # MLP on 8x8 digits and a small ConvNet, N = 1, 8, 32, 128
-    python experiments/bench.py --models resnet9 --members 1,32 --steps 50
+    python experiments/bench.py                       # digits MLP, small ConvNet, tiny GPT, N = 1, 8, 32
+    python experiments/bench.py --cases small_net,wide_net,gpt_128,gpt_384 --dtype bfloat16 --no-loop    # accelerators
+    python experiments/bench.py --json speed.json     # keep the rows; the next run says what changed
     python experiments/bench.py --audits              # how long the metrics take, on random margins
     python experiments/bench.py --influence           # how long the influence estimators take, on one core
     python experiments/bench.py --neighbours          # how long exact nearest neighbours of 50,000 rows take
 
-Both train the same networks with the same optimizer on the same kind of batches: the loop calls one jitted training
-function (all steps inside one compiled loop) once per model; the population is `run_population`. Compile time is
-printed apart. The loop's time is measured on at most 8 trainings and given per training.
+Speeds are model-samples a second (model-tokens for language) after compilation, medians of 5; population and loop are
+measured in turn. GFLOP/s are three forward passes an example by XLA's own count, and their share is of a plain square
+product in the same dtype on all devices. Compile time is apart.
 
-Cost: about 3 minutes on 2 CPU cores. It should reach, on 2 cores, 1.8 times the loop's model-samples per second from
+Cost: about 4 minutes on 2 CPU cores. It should reach, on 2 cores, 1.8 times the loop's model-samples per second from
 N = 8 on for the MLP (docs/performance.md has the measured table).
 """
 
 from __future__ import annotations
 
+import json as jsons
 import sys
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
 import _bench_audits
 import _bench_influence
 import _bench_neighbours
+import _bench_populations as populations
 import tyro
 from _cli import guarded, use_every_core
 
-INPUTS = {
-    "mlp": (8, 8, 1),
-    "linear": (8, 8, 1),
-    "convnet": (28, 28, 1),
-    "resnet9": (32, 32, 3),
-    "resnet18": (32, 32, 3),
-}
-EXAMPLES = 2048
-REPEATS = 3
+SPEEDS = ("per_second", "seconds")  # of a row: what is compared with an earlier run
 
 
 @dataclass(frozen=True)
 class Args:
     """Model-samples per second of populations and of a plain loop."""
 
-    models: str = "mlp,convnet"
-    """registered models, with commas"""
-    members: str = "1,8,32,128"
-    """population sizes, with commas"""
+    cases: str = ",".join(populations.LAPTOP)
+    """what to train, with commas: mlp, convnet, gpt; for accelerators small_net, wide_net, gpt_128, gpt_384"""
+    members: str = ""
+    """population sizes, with commas; empty = each case's own"""
     steps: int = 0
-    """updates of each training; 0 = 300 for mlp, 4 for others"""
-    batch: int = 128
-    """batch size"""
+    """updates of each training; 0 = the case's own"""
+    batch: int = 0
+    """batch size; 0 = the case's own"""
     dtype: str = "float32"
-    """compute dtype: float32 or bfloat16"""
+    """compute dtype: float32 or bfloat16; weights stay float32"""
     chunk: int = 0
     """members in one program; 0 = by backend"""
     axis: str = "auto"
     """vmap, map or auto"""
+    loop: bool = True
+    """measure the loop of separate trainings as well"""
     audits: bool = False
     """measure the metrics of the audits instead"""
     influence: bool = False
@@ -63,150 +59,106 @@ class Args:
     neighbours: bool = False
     """measure the search for nearest neighbours instead, on one device"""
     json: Path | None = None
-    """also write the rows to this file"""
+    """also write the rows to this file; if it is there already, say first how they compare with those in it"""
 
 
 def run(args: Args) -> None:
-    """Measure and print a table."""
+    """Measure, print a table, compare with the last one."""
     from unlearn_jax.records import environment, write_json
 
-    sizes = checked(args)
+    sizes, before = checked(args), earlier(args.json)
     if args.influence:
         _bench_influence.one_core()
     elif not args.neighbours:
         use_every_core()
     where = environment()
-    print(f"{where['device']}, {where['devices']} JAX devices, jax {where['versions']['jax']}", end="")
-    print(f"; median of {_bench_influence.REPEATS if args.influence else REPEATS}")
-    if args.audits or args.influence or args.neighbours:
-        asked = _bench_influence if args.influence else _bench_neighbours if args.neighbours else _bench_audits
-        rows = asked.measure()
-        if args.json:
-            write_json(args.json, where | {"rows": rows})
-        return
-    print(f"{'model':<9} {'N':>4} {'population':>12} {'loop':>12} {'ratio':>6}  {'compile':>8} {'compile loop':>12}")
-    print(f"{'':<9} {'':>4} {'samples/s':>12} {'samples/s':>12} {'':>6}  {'s':>8} {'s':>12}")
-    rows = []
-    for model in args.models.split(","):
-        loop = None
-        for members in sizes:
-            problem, data = make_problem(model.strip(), args)
-            loop = loop or measure_loop(problem, data)
-            speed, compiling = measure_population(problem, data, members, args)
-            row = {"model": model, "members": members, "samples_per_second": speed, "compile_seconds": compiling}
-            rows.append(row | {"loop_samples_per_second": loop[0], "loop_compile_seconds": loop[1]})
-            print(f"{model:<9} {members:>4} {speed:>12,.0f} {loop[0]:>12,.0f} {speed / loop[0]:>6.2f}  ", end="")
-            print(f"{compiling:>8.1f} {loop[1]:>12.1f}", flush=True)
+    asked = _bench_influence if args.influence else _bench_neighbours if args.neighbours else _bench_audits
+    others = args.audits or args.influence or args.neighbours
+    versions = ", ".join(f"{name} {where['versions'][name]}" for name in ("jax", "flax", "optax", "python"))
+    print(f"{where['device']}, {where['devices']} JAX devices, {versions}", end="")
+    print(f"; median of {(asked if others else populations).REPEATS}")
+    rows = asked.measure() if others else trained(args, sizes)
+    for text in changes(rows, before):
+        print(text)
     if args.json:
         write_json(args.json, where | {"rows": rows})
 
 
+def trained(args: Args, sizes: list[int]) -> list[dict]:
+    """A printed row for each case and population size."""
+    import jax
+
+    far, most = jax.default_backend() != "cpu", populations.peak(args.dtype)
+    print(f"a plain product in {args.dtype}: {most / 1e9:,.0f} GFLOP/s")
+    print(populations.heading())
+    rows = []
+    for name in names(args.cases):
+        case = populations.CASES[name]
+        built = populations.build(case, args.dtype, args.steps, args.batch)
+        alone = populations.loop(built) if args.loop else None
+        for members in sizes or ((case.far[1],) if far and case.far[1] else case.members):
+            rows.append(populations.measure(name, members, built, alone, args, most))
+            print(populations.line(rows[-1]), flush=True)
+    return rows
+
+
+def names(cases: str) -> list[str]:
+    """Names between commas."""
+    return [name.strip() for name in cases.split(",") if name.strip()]
+
+
+def earlier(path: Path | None) -> list[dict]:
+    """The rows of an earlier run; none where there is no file.
+
+    Raises:
+        InputError: a file that no benchmark wrote.
+    """
+    from unlearn_jax.errors import InputError
+
+    if path is None or not path.exists():
+        return []
+    try:
+        rows = jsons.loads(path.read_text(encoding="utf-8"))["rows"]
+        return [dict(row) for row in rows]
+    except (OSError, ValueError, KeyError, TypeError):
+        raise InputError(f"'{path}' is no table of this script: give another --json file.") from None
+
+
+def changes(rows: list[dict], before: list[dict]) -> list[str]:
+    """What became faster or slower than in the earlier rows, a line a row that both have."""
+    measured = ("seconds", "ratio", "share", "flops", "speed")
+    key = lambda row: tuple((k, v) for k, v in row.items() if isinstance(v, str | int) and not k.startswith(measured))
+    known, said = {key(row): row for row in before}, []
+    for row in rows:
+        was, name = known.get(key(row)), next((s for s in SPEEDS if s in row), None)
+        if was and name and was.get(name):
+            factor = row[name] / was[name] if name == "per_second" else was[name] / row[name]
+            said.append(f"{' '.join(str(v) for _, v in key(row))}: {factor:.2f} times as fast as the last time")
+    return said
+
+
 def checked(args: Args) -> list[int]:
-    """The population sizes, if everything asked can be followed; nothing is measured before."""
+    """The population sizes, none = the cases' own, if everything asked can be followed; nothing is measured before."""
     from unlearn_jax.errors import InputError, choose
-    from unlearn_jax.models import MODELS
+    from unlearn_jax.models.layers import DTYPES
     from unlearn_jax.population.checkpoint import check_writable
     from unlearn_jax.settings import numbers
 
-    for name in args.models.split(","):
-        choose("model", name.strip(), MODELS)
-    sizes = numbers(args.members, "members")
-    if not sizes or min(sizes) < 1:
+    if not names(args.cases):
+        raise InputError(f"--cases is empty: give some of {', '.join(populations.CASES)}.")
+    for name in names(args.cases):
+        choose("case", name, populations.CASES)
+    choose("dtype", args.dtype, DTYPES)
+    sizes = numbers(args.members, "members") if args.members else []
+    if args.members and (not sizes or min(sizes) < 1):
         raise InputError(f"--members is '{args.members}': give population sizes of at least 1, such as 1,8.")
     choose("axis", args.axis, ("auto", "vmap", "map"))
-    for name, least in (("steps", 0), ("chunk", 0), ("batch", 1)):
-        if getattr(args, name) < least:
-            raise InputError(f"--{name} is {getattr(args, name)}: give at least {least}.")
+    for name in ("steps", "chunk", "batch"):
+        if getattr(args, name) < 0:
+            raise InputError(f"--{name} is {getattr(args, name)}: give at least 0.")
     if args.json:
         check_writable(args.json.parent, "--json", keep=False)
     return sizes
-
-
-def make_problem(name: str, args: Args):
-    """Model, recipe and random images."""
-    import jax
-    import jax.numpy as jnp
-    import numpy as np
-
-    from unlearn_jax.methods import Problem
-    from unlearn_jax.methods.common import Recipe
-    from unlearn_jax.models import build_model
-    from unlearn_jax.population.run import Stored
-    from unlearn_jax.tasks import classification
-
-    shape = INPUTS.get(name, (32, 32, 3))
-    model = build_model(name, 10, shape, mean=(0.5,) * shape[-1], std=(0.25,) * shape[-1], dtype=args.dtype)
-    rng = np.random.default_rng(0)
-    pixels = rng.integers(0, 256, (EXAMPLES, *shape), np.uint8)
-    data = Stored(jnp.asarray(pixels), jnp.asarray(rng.integers(0, 10, EXAMPLES), jnp.int32))
-    steps = args.steps or (300 if name in ("mlp", "linear") else 4)
-    example = jax.ShapeDtypeStruct((1, *shape), jnp.uint8)
-    return Problem(model, classification(), example, 10, Recipe(steps=steps, batch=args.batch)), data
-
-
-def measure_population(problem, data, members: int, args: Args) -> tuple[float, float]:
-    """Model-samples per second after compilation, and seconds of compilation."""
-    import numpy as np
-
-    from unlearn_jax.methods import prepare
-    from unlearn_jax.models import flops_per_example
-    from unlearn_jax.population.members import make_tables, member_keys
-    from unlearn_jax.population.run import Options, run_population
-    from unlearn_jax.population.sharding import choose_axis
-
-    fold, plan, hp = prepare("retrain", problem)
-    axis = args.axis
-    if axis == "auto":
-        axis = choose_axis(flops_per_example(problem.model, problem.example.shape[1:], "uint8"))
-    tables = make_tables([np.arange(EXAMPLES, dtype=np.int32)] * members)
-    call = lambda seed: run_population(
-        fold, plan, data, tables, member_keys(seed, "bench", members), {},
-        hp={k: np.full(members, v) for k, v in hp.items()}, options=Options(chunk=args.chunk, axis=axis),
-    )  # fmt: skip
-    compiling = call(0).compile_seconds
-    seconds = np.median([call(seed).seconds for seed in range(1, REPEATS + 1)])
-    return problem.recipe.steps * problem.recipe.batch / seconds, compiling
-
-
-def measure_loop(problem, data) -> tuple[float, float]:
-    """The same for separate trainings, one jitted function called once per model."""
-    import jax
-    import jax.numpy as jnp
-    import numpy as np
-    import optax
-
-    model, recipe, task = problem.model, problem.recipe, problem.task
-    from unlearn_jax.types import Batch
-
-    optimizer = optax.adamw(recipe.lr, weight_decay=recipe.weight_decay)
-
-    def update(t, carry, key):
-        variables, moments = carry
-        index = jax.random.randint(jax.random.fold_in(key, t), (recipe.batch,), 0, EXAMPLES)
-        batch = Batch(data.inputs[index], data.targets[index], jnp.ones(recipe.batch), index)
-
-        def loss(params):
-            outputs, state = model.apply(variables | {"params": params}, batch.inputs, train=True)
-            return task.loss(outputs.logits, batch).mean(), state
-
-        grads, state = jax.grad(loss, has_aux=True)(variables["params"])
-        with jax.numpy_dtype_promotion("standard"):  # optax raises a float to its int32 step count
-            steps, moments = optimizer.update(grads, moments, variables["params"])
-        return {"params": optax.apply_updates(variables["params"], steps), "state": state}, moments
-
-    def train(key):
-        variables = model.init(key, data.inputs[:1])
-        start = (variables, optimizer.init(variables["params"]))
-        return jax.lax.fori_loop(0, recipe.steps, lambda t, c: update(t, c, key), start)[0]
-
-    began = time.perf_counter()
-    compiled = jax.jit(train).lower(jax.random.key(0)).compile()
-    compiling, times = time.perf_counter() - began, []
-    for seed in range(1, 9):
-        began = time.perf_counter()
-        jax.block_until_ready(compiled(jax.random.key(seed)))
-        times.append(time.perf_counter() - began)
-    return recipe.steps * recipe.batch / float(np.median(times)), compiling
 
 
 if __name__ == "__main__":

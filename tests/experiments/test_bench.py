@@ -11,42 +11,83 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "experiments"))
 import _bench_audits as audit_bench
 import _bench_influence as influence_bench
 import _bench_neighbours as neighbours_bench
+import _bench_populations as populations
 import bench
 import toy
 
 from unlearn_jax.errors import InputError
+from unlearn_jax.types import Population
 
 
-def test_two_steps_give_a_row_for_each_size(tmp_path, monkeypatch, capsys):
+def small(monkeypatch, **cases):
     monkeypatch.setattr(bench, "use_every_core", lambda: None)
-    args = bench.Args(models="linear", members="1,2", steps=2, batch=8, json=tmp_path / "speed.json")
-    bench.run(args)
+    monkeypatch.setattr(populations, "REPEATS", 1)
+    monkeypatch.setitem(populations.SIDE, "cpu", 32)
+    monkeypatch.setattr(populations, "CASES", cases)
+
+
+def test_two_steps_give_a_row_for_each_size_and_a_comparison_the_next_time(tmp_path, monkeypatch, capsys):
+    tiny = populations.Case("linear", (8, 8, 1), {}, 8, 2, (1, 2))
+    words = populations.Case("decoder", (4,), {"width": 8, "depth": 1, "heads": 2}, 4, 2, (2,), vocab=16)
+    small(monkeypatch, tiny=tiny, words=words)
+    with toy.quick_programs():
+        bench.run(bench.Args(cases="tiny,words", json=tmp_path / "speed.json"))
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[:2] for line in lines[-2:]] == [["linear", "1"], ["linear", "2"]]
+    assert [line.split()[:2] for line in lines[-3:]] == [["tiny", "1"], ["tiny", "2"], ["words", "2"]]
     rows = json.loads((tmp_path / "speed.json").read_text())["rows"]
-    assert [row["members"] for row in rows] == [1, 2]
+    assert [(row["members"], row["unit"]) for row in rows] == [(1, "samples"), (2, "samples"), (2, "tokens")]
     for row in rows:
-        assert (
-            row["samples_per_second"] > 0 and row["loop_samples_per_second"] == rows[0]["loop_samples_per_second"] > 0
-        )
+        assert row["per_second"] > 0 and row["ratio"] == row["per_second"] / row["loop_per_second"]
         assert row["compile_seconds"] >= 0 and row["loop_compile_seconds"] > 0
+        peak = rows[0]["flops_per_second"] / rows[0]["share_of_peak"]
+        assert row["flops_per_second"] > 0 and row["share_of_peak"] == pytest.approx(row["flops_per_second"] / peak)
+    half = [row | {"per_second": row["per_second"] / 2} for row in rows]
+    assert [said.split(": ")[1].split()[0] for said in bench.changes(rows, half)] == ["2.00"] * 3
+    assert bench.changes(rows, [row | {"members": 99} for row in rows]) == []
+
+
+def test_speed_and_work_of_a_row_follow_from_its_sizes(monkeypatch):
+    words = populations.Case("decoder", (4,), {"width": 8, "depth": 1, "heads": 2}, 4, 2, (2,), vocab=16)
+    small(monkeypatch, words=words)
+    built = populations.build(words, "float32", 3, 5)
+    assert built.problem.recipe.steps == 3 and built.problem.recipe.batch == 5
+    monkeypatch.setattr(populations, "population", lambda *_: lambda seed: Population(None, None, 0.5, 0.0))
+    row = populations.measure("words", 2, built, None, bench.Args(), 1e9)
+    assert row["per_second"] == 3 * 5 * 4 / 0.5 and "ratio" not in row
+    assert row["flops_per_second"] == 3 * built.flops * 3 * 5 / 0.5 == row["share_of_peak"] * 1e9
+
+
+def test_times_are_compared_the_right_way_round():
+    row = {"metric": "klom", "size": "few", "seconds": 2.0}
+    assert bench.changes([row], [row | {"seconds": 4.0}]) == ["klom few: 2.00 times as fast as the last time"]
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"rows": 3}', '{"rows": [3]}'])
+def test_a_file_that_no_bench_wrote_is_refused(text, tmp_path):
+    (tmp_path / "notes.json").write_text(text)
+    with pytest.raises(InputError, match="no table of this script"):
+        bench.run(bench.Args(json=tmp_path / "notes.json"))
+    assert (tmp_path / "notes.json").read_text() == text
 
 
 @pytest.mark.parametrize(
     "changes, said",
     [
         ({"members": "0"}, "--members is '0'"),
-        ({"members": ""}, "--members is ''"),
+        ({"members": ","}, "--members is ','"),
         ({"steps": -3}, "--steps is -3"),
-        ({"batch": 0}, "--batch is 0"),
+        ({"batch": -1}, "--batch is -1"),
         ({"chunk": -1}, "--chunk is -1"),
-        ({"models": "mlp,nope"}, "unknown model 'nope'"),
+        ({"cases": "mlp,nope"}, "unknown case 'nope'"),
+        ({"cases": " "}, "--cases is empty"),
         ({"axis": "side"}, "unknown axis 'side'"),
+        ({"dtype": "float8"}, "unknown dtype 'float8'"),
         ({"json": Path("/proc/none/speed.json")}, "another --json"),
     ],
 )
 def test_bad_input_is_refused_before_anything_is_measured(changes, said, monkeypatch):
-    monkeypatch.setattr(bench, "make_problem", None)
+    monkeypatch.setattr(populations, "build", None)
+    monkeypatch.setattr(populations, "peak", None)
     with pytest.raises(InputError, match=said):
         bench.run(bench.Args(**changes))
 

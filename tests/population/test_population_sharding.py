@@ -69,6 +69,18 @@ def test_over_members_adds_the_axis_to_own_and_not_to_common(axis, devices):
     np.testing.assert_allclose(jax.jit(both)(own, common)["out"], np.arange(8.0)[:, None] * np.arange(3.0))
 
 
+@pytest.mark.parametrize("axis", ["vmap", "map"])
+def test_a_member_alone_on_its_device_has_no_axis_and_no_loop(axis):
+    fn = lambda one, every: {"out": jnp.tanh(one["x"]) @ every}
+    own, common = {"x": jnp.arange(12.0).reshape(1, 3, 4)}, jnp.ones((4, 2))
+    both = jax.jit(over_members(fn, axis, member_mesh(1)))
+    np.testing.assert_allclose(both(own, common)["out"], np.tanh(own["x"]) @ np.ones((4, 2)), rtol=1e-6)
+    text = both.lower(own, common).as_text()
+    assert "while" not in text and "batching_dims" not in text
+    several = jax.jit(over_members(fn, axis, member_mesh(1))).lower({"x": jnp.zeros((2, 3, 4))}, common).as_text()
+    assert "while" in several or axis == "vmap"
+
+
 def test_an_unknown_axis_is_refused():
     with pytest.raises(InputError, match="unknown member axis 'rows'"):
         over_members(lambda own, common: own, "rows", member_mesh(4))

@@ -136,11 +136,18 @@ def over_members(fn: Callable, axis: str, mesh: Mesh) -> Callable:
         The function of (own stacked along a leading axis, common), with outputs stacked likewise.
     """
     if axis == "vmap":
-        mapped = jax.vmap(fn, in_axes=(0, None))
+        several = jax.vmap(fn, in_axes=(0, None))
     elif axis == "map":
-        mapped = lambda own, common: lax.map(lambda one: fn(one, common), own)
+        several = lambda own, common: lax.map(lambda one: fn(one, common), own)
     else:
         raise InputError(f"unknown member axis '{axis}': choose auto, map or vmap.")
+
+    def mapped(own, common):
+        if {leaf.shape[0] for leaf in jax.tree.leaves(own)} != {1}:
+            return several(own, common)
+        alone = fn(jax.tree.map(lambda x: x[0], own), common)  # a plain program is faster than an axis or loop of one
+        return jax.tree.map(lambda x: x[None], alone)
+
     if mesh.size == 1:
         return mapped
     members, every = PartitionSpec("member"), PartitionSpec()
