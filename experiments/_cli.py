@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import errno
 import os
+import signal
 import sys
 import time
 from collections.abc import Callable
 from contextlib import contextmanager
 from pathlib import Path
 
+from unlearn_jax import disk, stopping
 from unlearn_jax.errors import InputError
 
 
@@ -41,21 +42,33 @@ def keep_compiled_programs(folder: Path) -> None:
 
 
 def guarded(run: Callable[[], object]) -> int:
-    """Exit code of ``run``: 0, or 2 with one line on stderr where the user can mend the input."""
+    """Exit code of ``run``, with one line on stderr where it is not 0.
+
+    2 where the user can mend the input or free space; 143 or 130 where the run was asked to stop by SIGTERM or Ctrl-C,
+    which it does as soon as the updates in hand are kept. A second signal ends the process at once.
+    """
     try:
-        run()
+        with stopping.listening(_told):
+            run()
     except InputError as error:
         print("error:", *str(error).split(), file=sys.stderr)  # a cause may span lines
         return 2
     except OSError as error:
-        if error.errno != errno.ENOSPC:
+        if not disk.is_full(error):
             raise
-        print("error: the disk is full; finished chunks are kept: free space, run the same command.", file=sys.stderr)
+        where = f" (writing to '{error.filename}')" if error.filename else ""
+        print(f"error: the disk is full{where}; what is stored is kept: free space, run the same command.",
+              file=sys.stderr)  # fmt: skip
         return 2
-    except KeyboardInterrupt:
-        print("stopped; finished chunks are kept, the same command continues.", file=sys.stderr)
-        return 130
+    except KeyboardInterrupt as stopped:
+        print("stopped; what is trained is kept, the same command continues.", file=sys.stderr)
+        return 128 + getattr(stopped, "signum", signal.SIGINT)
     return 0
+
+
+def _told(signum: int) -> None:
+    """Say that a signal was heard; from within its handler, so past Python's buffers."""
+    os.write(2, b"\nstopping: keeping what is trained; a second signal ends at once.\n")
 
 
 @contextmanager

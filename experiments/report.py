@@ -1,9 +1,10 @@
-"""Draw the report of a finished run: one self-contained page, RUN/report.html.
+"""Draw the report of a run: one self-contained page, RUN/report.html.
 
     python experiments/report.py runs/NAME                    # writes runs/NAME/report.html
     python experiments/report.py runs/NAME --figure main.svg  # only the main figure, as SVG or PNG
 
-Where the run was audited, the page of the audit is drawn too, RUN/audit.html.
+Of an unfinished run the page shows the levels that are done, and says how far it is. Where the run was audited, the
+page of the audit is drawn too, RUN/audit.html.
 
 Cost: seconds, no accelerator. Nothing is trained or measured here: every number comes from the run folder.
 """
@@ -24,11 +25,12 @@ from reporting.audit_page import render_audit
 from reporting.figures import main_figure
 from reporting.influence_load import read_attribution
 from reporting.influence_page import render_attribution
-from reporting.load import Run, read_run, read_summary
+from reporting.load import Run, read_manifest, read_run, read_summary
 from reporting.neighbours_load import read_search
 from reporting.neighbours_page import render_search
 from reporting.page import render
 from reporting.style import settings
+from reporting.unfinished import progress
 
 from unlearn_jax.errors import InputError
 
@@ -44,9 +46,9 @@ __all__ = [
 
 
 def write_report(run: Path, out: Path | None = None) -> Path:
-    """Write the page of a finished run and return its path (``run/report.html`` by default).
+    """Write the page of a run, of an unfinished one what is done, and return its path (``run/report.html`` by default).
 
-    Raises `InputError` where the run is missing, unfinished or damaged, or ``out`` cannot be written;
+    Raises `InputError` where the run is missing or damaged, none of its levels is done, or ``out`` cannot be written;
     an older page at ``out`` then stays as it was.
     """
     run = Path(run)
@@ -139,13 +141,15 @@ def _replace(out: Path, write: Callable) -> Path:
 
 
 def main(run: Path, /, out: Path | None = None, figure: Path | None = None) -> None:
-    """Draw the report of a finished run.
+    """Draw the report of a run.
 
     Args:
         run: folder that experiments/study.py wrote.
         out: where to write the page (RUN/report.html).
         figure: save only the main figure, in this .svg or .png file.
     """
+    if how_far := progress(read_manifest(run) if run.is_dir() else {"status": "complete"}):
+        print(how_far)
     print(save_figure(run, figure) if figure else write_report(run, out))
 
 

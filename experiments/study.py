@@ -43,6 +43,8 @@ class Args:
     """devices that hold one member together and share its batches, for models too large for one (docs/scaling.md)"""
     loop: str = "auto"
     """the training loop: on the device (scan), on the host, or auto"""
+    save_every: float = 10.0
+    """minutes between two times that the state of members in training is kept; 0 = only when asked to stop"""
     report: bool = True
     """draw report.html at the end"""
     quiet: bool = False
@@ -61,6 +63,7 @@ def run(args: Args) -> None:
         run_study(
             args.study, out, store=args.store, watch=watch, command=command, data_dir=args.data_dir,
             chunk=args.chunk, axis=args.axis, data_devices=args.data_devices, loop=args.loop,
+            save_every=args.save_every,
         )  # fmt: skip
     print(headline(out))
     if args.report:

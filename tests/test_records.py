@@ -1,12 +1,14 @@
 """Records: lines that can be read while a study runs, tables written whole or not at all."""
 
 import csv
+import errno
 import json
 
 import numpy as np
 import pytest
 from pyarrow import parquet
 
+from unlearn_jax import records
 from unlearn_jax.metrics import Estimate
 from unlearn_jax.records import FIGURES, KEYS, Recorder, environment, write_json, write_whole
 
@@ -51,6 +53,82 @@ def test_even_between_flushes_only_the_last_line_can_be_unfinished(tmp_path):
     assert [line["mean"] for line in found if "mean" in line] == [float(i) for i in range((len(found) + 1) // 2)]
     recorder.close()
     assert len(read_lines(tmp_path)) == 1000
+
+
+def remade(folder, values):
+    """A recorder that makes these rows again, or anew, in a folder."""
+    made = Recorder(folder)
+    for value in values:
+        made.figure(BASE, float(value))
+    return made
+
+
+def means(folder):
+    return [line["mean"] for line in read_lines(folder) if "mean" in line]
+
+
+def test_a_run_that_goes_on_writes_no_row_twice(tmp_path):
+    remade(tmp_path, range(5)).close()
+    before = (tmp_path / "records.jsonl").read_bytes()
+    again = remade(tmp_path, range(3))
+    assert (tmp_path / "records.jsonl").read_bytes() == before  # also before it has come so far again
+    again.flush()
+    assert (tmp_path / "records.jsonl").read_bytes() == before
+    for value in (3, 4, 5, 6):
+        again.figure(BASE, float(value))
+    again.close()
+    assert means(tmp_path) == list(range(7)) and (tmp_path / "records.jsonl").read_bytes().startswith(before)
+
+
+def test_rows_that_differ_from_the_earlier_runs_take_their_place(tmp_path):
+    remade(tmp_path, range(5)).close()
+    again = remade(tmp_path, [0, 1, 20])
+    again.flush()
+    assert means(tmp_path) == [0, 1, 20]
+    again.finish()
+    assert means(tmp_path) == [0, 1, 20]
+
+
+def test_rows_that_are_made_no_more_go_at_the_end(tmp_path):
+    remade(tmp_path, range(5)).close()
+    again = remade(tmp_path, range(2))
+    again.flush()
+    assert means(tmp_path) == list(range(5))
+    again.finish()
+    assert means(tmp_path) == [0, 1]
+
+
+@pytest.mark.parametrize("lost", [1, 30, 400])
+def test_a_line_that_was_cut_off_is_completed(lost, tmp_path):
+    remade(tmp_path, range(5)).close()
+    whole = (tmp_path / "records.jsonl").read_bytes()
+    (tmp_path / "records.jsonl").write_bytes(whole[:-lost])
+    again = remade(tmp_path, range(5))
+    again.close()
+    assert (tmp_path / "records.jsonl").read_bytes() == whole
+
+
+def test_a_full_disk_leaves_whole_lines(tmp_path, monkeypatch):
+    recorder, real = remade(tmp_path, range(3)), records._write_all
+    recorder.flush()
+
+    class Small:
+        """A file that takes 100 bytes and then no more."""
+
+        def __init__(self, file):
+            self.file, self.tell, self.truncate = file, file.tell, file.truncate
+
+        def write(self, block):
+            if len(block) < 300:
+                raise OSError(errno.ENOSPC, "No space left on device")
+            return self.file.write(block[:100])
+
+    monkeypatch.setattr(records, "_write_all", lambda file, block: real(Small(file), block))
+    recorder.figure(BASE, 3.0)
+    with pytest.raises(OSError, match="No space left"):
+        recorder.flush()
+    recorder.close()
+    assert means(tmp_path) == [0, 1, 2] and (tmp_path / "records.jsonl").read_bytes().endswith(b"\n")
 
 
 def test_tables_hold_the_keys_then_the_figures(recorder, tmp_path):

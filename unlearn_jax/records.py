@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import os
 import subprocess
@@ -10,6 +11,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from unlearn_jax.disk import write_whole
 from unlearn_jax.metrics import Estimate
 
 KEYS = (
@@ -17,11 +19,18 @@ KEYS = (
     "reference", "split", "metric",
 )  # fmt: skip
 FIGURES = ("mean", "ci_low", "ci_high", "ci_members_low", "ci_members_high", "n")
+WAITING = 128  # rows in memory before they are written
 PACKAGES = ("unlearn_jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "scipy", "scikit-learn")
 
 
 class Recorder:
     """Collects rows and keeps ``records.jsonl`` up to date; `finish` writes the tables.
+
+    Lines are appended whole, so that the file can be read at any time. A run that goes on makes the rows of the levels
+    that were finished again, from the store: those that are in the file already are not written twice, and from the
+    first one that differs on (of members that had to be trained again, say) the old lines give way. So every row is in
+    the file once. A line that a killed process has left unfinished is the last one, without a line end; the next run
+    completes it.
 
     The one object with state in the library: it owns an open file.
     """
@@ -30,7 +39,9 @@ class Recorder:
         self.folder = folder
         self.values: list[dict] = []
         self.summaries: list[dict] = []
-        self._file = (folder / "records.jsonl").open("w", encoding="utf-8")
+        self._file = _opened(folder / "records.jsonl")
+        self._sure = 0  # bytes of the file that are rows of this run
+        self._waiting: list[bytes] = []
 
     def member_values(self, keys: dict[str, Any], values) -> None:
         """One row per member; keys as in `KEYS`, missing ones ''."""
@@ -48,21 +59,44 @@ class Recorder:
 
     def _add(self, rows: list[dict], row: dict) -> None:
         rows.append(row)
-        self._file.write(json.dumps(row) + "\n")
+        self._waiting.append(json.dumps(row).encode() + b"\n")
+        if len(self._waiting) >= WAITING:
+            self.flush()
 
     def flush(self) -> None:
-        """Bring the file on disk up to date."""
-        self._file.flush()
+        """Bring the file on disk up to date.
+
+        Raises:
+            OSError: there is no room; what was written of the rows is taken back.
+        """
+        rows, self._waiting = self._waiting, []
+        self._file.seek(self._sure)
+        known = self._file.read(sum(map(len, rows)))
+        alike = 0
+        while alike < len(rows) and known.startswith(rows[alike]):
+            known = known[len(rows[alike]) :]
+            self._sure += len(rows[alike])
+            alike += 1
+        if alike == len(rows):
+            return
+        self._file.truncate(self._sure)
+        self._file.seek(self._sure)
+        _write_all(self._file, b"".join(rows[alike:]))
+        self._sure = self._file.tell()
 
     def close(self) -> None:
         """Bring the file on disk up to date and let go of it."""
-        self._file.close()
+        if not self._file.closed:
+            with self._file:
+                self.flush()
 
     def finish(self) -> None:
         """Write ``results.parquet`` and ``summary.csv``, each whole or not at all."""
         import pyarrow as pa
         import pyarrow.parquet as pq
 
+        self.flush()
+        self._file.truncate(self._sure)  # rows that a run before this one made and this one did not
         self.close()
         text = [
             (key, pa.float64() if key == "gamma" else pa.int64() if key == "copies" else pa.string()) for key in KEYS
@@ -79,22 +113,28 @@ class Recorder:
             writer.writerows(self.summaries)
 
 
+def _opened(path: Path) -> io.FileIO:
+    """The file, to be read and written at any place; made where it is missing."""
+    return io.FileIO(os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o666), "r+")
+
+
+def _write_all(file: io.FileIO, block: bytes) -> None:
+    """Write a block at the end, or nothing of it."""
+    began = file.tell()
+    try:
+        while block:
+            block = block[file.write(block) :]
+    except OSError:
+        file.truncate(began)
+        raise
+
+
 def _row(keys: dict[str, Any]) -> dict[str, Any]:
     """The keys in order, '' where one does not apply."""
     unknown = set(keys) - set(KEYS)
     if unknown:
         raise ValueError(f"unknown record keys {sorted(unknown)}.")
     return {key: keys.get(key, "") for key in KEYS}
-
-
-def write_whole(path: Path, write) -> None:
-    """Call ``write(temporary path)`` and move the result into place, so that no half-written file is ever seen."""
-    temporary = path.with_name(f".{path.name}.part")
-    try:
-        write(temporary)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def write_json(path: Path, content: dict) -> None:

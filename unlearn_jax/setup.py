@@ -142,6 +142,8 @@ def checked_options(options: Options, problem: Problem) -> Options:
     if options.chunk < 0:
         raise InputError(f"--chunk is {options.chunk}: give 0 (by backend) or more.")
     check_data_devices(options.data_devices)
+    if not 0 <= options.save_every < math.inf:
+        raise InputError(f"--save-every is {options.save_every:g}: give minutes, or 0 for only when asked to stop.")
     if options.axis != "auto":
         return options
     if problem.task.token_logprob is not None or (problem.example.dtype, problem.example.ndim) == (jnp.int32, 2):

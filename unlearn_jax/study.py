@@ -6,12 +6,13 @@ change, so programs and, where the rows are equal, whole populations are reused.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import time
 from pathlib import Path
 
-from unlearn_jax import cards, scoring
+from unlearn_jax import cards, disk, room, scoring
 from unlearn_jax import config as configs
 from unlearn_jax.artifacts import measure_similarity, write_answers, write_gallery, write_margins
 from unlearn_jax.carriers import carried
@@ -36,13 +37,17 @@ def run_study(config: StudyConfig, out: Path, *, store: Path | None = None, watc
             there: members that are already trained are read back.
         store: where trained members are kept; default ``populations`` beside the run folder, shared by its siblings.
         watch: progress callbacks.
-        options: ``chunk``, ``axis``, ``data_devices``, ``loop`` of `Options`; ``data_dir`` of prepared data; ``command`` for the record.
+        options: ``chunk``, ``axis``, ``data_devices``, ``loop``, ``save_every`` of `Options`; ``data_dir`` of prepared
+            data; ``command`` for the record.
 
     Returns:
         The run folder, holding manifest.json, results.parquet, summary.csv, margins/ and gallery.npz.
 
     Raises:
-        InputError: bad configuration, missing data, a folder that holds another study or cannot be written.
+        InputError: bad configuration, missing data, a folder that holds another study, is in use or cannot be written,
+            a disk without room.
+        Stopped: a signal came (`unlearn_jax.stopping`); what is trained is kept, and the manifest says ``stopped``.
+        OSError: the disk is full; likewise.
     """
     check(config)
     config = configs.resolved(config)
@@ -52,18 +57,23 @@ def run_study(config: StudyConfig, out: Path, *, store: Path | None = None, watc
     manifest = _refuse_other(out, config)
     for folder, option in ((out, "--out"), (store, "--store")):
         checkpoint.check_writable(folder, option, keep=False)  # before anything is trained
-    setup = prepare_study(config, watch, store=store, **options)
+    if out.exists():
+        with checkpoint.locked(out):
+            pass
+    setup = prepare_study(config, watch, store=store, study=room.name_of(config), **options)
     content = dataset_digest(setup.dataset)
     if manifest.get("dataset_digest", content) != content:
         raise InputError(f"'{out}' holds a study of other data under the same name: give another --out folder.")
+    if tight := room.check_study(setup, out, store):
+        watch.say(f"{tight}: free some space before the disk is full")
     checkpoint.check_writable(store, "--store")
     checkpoint.check_writable(out, "--out")
     with checkpoint.locked(out):
-        return _run(setup, out, command, content, began, watch)
+        return _run(setup, out, command, content, began, watch, manifest.get("levels_done", []))
 
 
-def _run(setup: Setup, out: Path, command: str, content: str, began: float, watch: Watch) -> Path:
-    """Run a prepared study in a run folder that is its own."""
+def _run(setup: Setup, out: Path, command: str, content: str, began: float, watch: Watch, done: list) -> Path:
+    """Run a prepared study in a run folder that is its own; ``done`` are levels in its records already."""
     config = setup.config
     told = cards.built(setup) if config.benchmark else {}
     setup = setup._replace(options=setup.options._replace(progress=watch.advance))
@@ -83,16 +93,24 @@ def _run(setup: Setup, out: Path, command: str, content: str, began: float, watc
         **({"base": setup.base} if setup.base else {}),
         **({"benchmark": told} if told else {}),
         "status": "running",
+        "levels": len(axes_of(config)),
+        "levels_done": done,
         **environment(),
     }
     write_json(out / "manifest.json", manifest)
+    write_gallery(setup, out / "gallery.npz")
     recorder = Recorder(out)
     try:
-        compiling, similarity, notes = _run_levels(setup, recorder, out, watch)
+        compiling, similarity, notes = _run_levels(setup, recorder, out, watch, manifest)
         recorder.finish()
-    finally:
-        recorder.close()
-    write_gallery(setup, out / "gallery.npz")
+    except BaseException as error:
+        asked = isinstance(error, KeyboardInterrupt) or disk.is_full(error)
+        with contextlib.suppress(OSError):  # of a full disk; what happened first is what is told
+            recorder.close()
+        with contextlib.suppress(OSError):
+            write_json(out / "manifest.json", manifest | {"status": "stopped" if asked else "failed"})
+        raise
+    manifest.pop("at", None)
     manifest |= {
         "status": "complete",
         "finished": time.strftime("%Y-%m-%dT%H:%M:%S"),
@@ -127,9 +145,14 @@ def _refuse_other(out: Path, config: StudyConfig) -> dict:
     return manifest
 
 
-def _run_levels(setup: Setup, recorder: Recorder, out: Path, watch: Watch) -> tuple[float, dict, list[str]]:
-    """Run and score every level; returns compile seconds, measured similarity and notes."""
-    config, memory = setup.config, {}
+def _run_levels(
+    setup: Setup, recorder: Recorder, out: Path, watch: Watch, manifest: dict
+) -> tuple[float, dict, list[str]]:
+    """Run and score every level; returns compile seconds, measured similarity and notes.
+
+    The levels that are done are added to the manifest, in memory and on disk.
+    """
+    config, memory, watched = setup.config, {}, watch
     compiling, similarity = setup.base.get("compile_seconds", 0.0), {}
     notes = [*setup.notes, *configs.left_out(config).values(), *left_out_remedies(config)] + (
         [said(setup.base)] if setup.base else []
@@ -137,6 +160,7 @@ def _run_levels(setup: Setup, recorder: Recorder, out: Path, watch: Watch) -> tu
     levels = axes_of(config)
     for number, (copies, gamma) in enumerate(levels):
         level = level_of(setup, copies, gamma)
+        watch = _noting(watched, out, manifest, copies)
         watch.say(f"{copies} similar samples per target" + (f", gamma {level.rows[0].gamma:.2f}" if gamma else ""))
         absent = absent_references(setup.bench, level.rows)
         notes += absent.values()
@@ -155,7 +179,22 @@ def _run_levels(setup: Setup, recorder: Recorder, out: Path, watch: Watch) -> tu
         if last and setup.problem.task.candidates is not None:
             write_answers(setup, outcomes, out / "answers.json")
         recorder.flush()
+        point = [copies, level.rows[0].gamma]
+        manifest["levels_done"] = [*(one for one in manifest["levels_done"] if one != point), point]
+        manifest["similarity"] = similarity
+        write_json(out / "manifest.json", manifest)
     return compiling, similarity, notes
+
+
+def _noting(watch: Watch, out: Path, manifest: dict, copies: int) -> Watch:
+    """The watch, with the manifest telling where the run is."""
+
+    def stage(label: str, members: int) -> None:
+        manifest["at"] = {"copies": copies, "population": label, "since": time.strftime("%Y-%m-%dT%H:%M:%S")}
+        write_json(out / "manifest.json", manifest)
+        watch.stage(label, members)
+
+    return watch._replace(stage=stage)
 
 
 def _level_name(level: Level) -> str:

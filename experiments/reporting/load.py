@@ -11,7 +11,8 @@ import numpy as np
 
 from unlearn_jax.errors import InputError
 
-from .summary import REFERENCES, Summary, read_summary
+from .summary import REFERENCES, Summary, read_summary, summarise
+from .unfinished import progress, rows_so_far
 
 REQUIRED = ("manifest.json", "summary.csv", "results.parquet", "margins/index.parquet")
 
@@ -26,59 +27,69 @@ class Run(NamedTuple):
     num_targets: int  # distinct targets found in the stored index, 0 where unknown
     gallery: dict[str, np.ndarray] | None  # images or texts by cluster, labels, class_names
     answers: dict[str, list[dict[str, int]]]  # population -> for each cluster of the gallery, members by answer
+    unfinished: str = ""  # how far the run is, where it is not complete
 
 
 def read_run(path: Path) -> Run:
-    """Read a finished run folder; raises `InputError` where it is missing, unfinished or damaged."""
+    """Read a run folder, of an unfinished run what is done; raises `InputError` where it is missing or damaged."""
     if not path.is_dir():
         raise InputError(f"there is no run folder at {path}: give the folder that experiments/study.py wrote.")
-    manifest = read_manifest(path)
-    for name in REQUIRED:
-        if not (path / name).is_file():
-            raise InputError(f"the run in {path} has no {name}: run experiments/study.py again to complete it.")
-    summary = read_summary(path / "summary.csv")
+    manifest, members = read_manifest(path), None
+    if manifest.get("status") == "complete":
+        for name in REQUIRED:
+            if not (path / name).is_file():
+                raise InputError(f"the run in {path} has no {name}: run experiments/study.py again to complete it.")
+        summary = read_summary(path / "summary.csv")
+    else:
+        rows, members = rows_so_far(path, manifest)
+        summary = summarise(rows, path / "records.jsonl")
     try:
-        margins, num_targets = _read_margins(path, summary.levels[-1], summary.gamma[summary.levels[-1]])
+        level = summary.levels[-1]
+        margins, num_targets = _read_margins(path, level, summary.gamma[level], members)
         gallery = _read_gallery(path / "gallery.npz")
         given = path / "answers.json"
         answers = json.loads(given.read_text(encoding="utf-8")) if given.is_file() else {}
     except (OSError, ValueError, KeyError, EOFError, IndexError, TypeError, BadZipFile) as error:
         reason = " ".join(str(error).split())
         raise InputError(f"the run in {path} is damaged ({reason}): run experiments/study.py again.") from error
-    return Run(path, manifest, summary, margins, num_targets, gallery, answers)
+    return Run(path, manifest, summary, margins, num_targets, gallery, answers, progress(manifest))
 
 
 def read_manifest(path: Path) -> dict[str, Any]:
-    """The manifest of a complete run."""
+    """The manifest of a run."""
     try:
         manifest = json.loads((path / "manifest.json").read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise InputError(f"{path} has no manifest.json: give a run folder that experiments/study.py wrote.") from error
     except (OSError, ValueError) as error:
         raise InputError(f"cannot read {path}/manifest.json: run experiments/study.py again.") from error
-    status = manifest.get("status") if isinstance(manifest, dict) else None
-    if status != "complete":
+    if not isinstance(manifest, dict):
         raise InputError(
-            f"the run in {path} is not complete (status {status!r}): run the same experiments/study.py "
-            "command again, it goes on where it stopped."
+            f"{path}/manifest.json was written by no study: give the folder that experiments/study.py wrote."
         )
     config = manifest.get("config")
     return {**manifest, "config": config if isinstance(config, dict) else {}}
 
 
-def _read_margins(path: Path, level: int, gamma: float) -> tuple[dict[str, np.ndarray], int]:
-    """Margins of the targets under each member of each reference, flattened; and the number of targets."""
+def _read_margins(
+    path: Path, level: int, gamma: float, members: list[dict] | None
+) -> tuple[dict[str, np.ndarray], int]:
+    """Margins of the targets under each member of each reference, flattened; and the number of targets.
+
+    ``members`` are rows of single members where results.parquet is not there yet.
+    """
     import pyarrow.parquet as parquet
 
     folder = path / "margins"  # of the last level, whose identified fraction may be another than the one shown
-    folder = own if (own := folder / f"copies={level},gamma={gamma:.3f}").is_dir() else folder
+    own = [folder / f"copies={level},gamma={gamma:.3f}", *([] if members is None else [folder / f"copies={level}"])]
+    folder = next((one for one in own if one.is_dir()), folder)
     index = parquet.read_table(folder / "index.parquet").to_pydict()
     targets: dict[str, list[int]] = {}
     requests = index.get("request") or [""] * len(index["row"])
     for row, split, request in zip(index["row"], index["split"], requests):
         if split == "forget":
             targets.setdefault(str(request), []).append(int(row))
-    owners = _members_by_request(path, level) if len(targets) > 1 else {}
+    owners = _members_by_request(path, level, members) if len(targets) > 1 else {}
     margins = {}
     for name in REFERENCES:
         file = folder / f"{name}.npy"
@@ -97,12 +108,15 @@ def _read_margins(path: Path, level: int, gamma: float) -> tuple[dict[str, np.nd
     return margins, len({row for rows in targets.values() for row in rows})
 
 
-def _members_by_request(path: Path, level: int) -> dict[tuple[str, str], list[int]]:
+def _members_by_request(path: Path, level: int, members: list[dict] | None) -> dict[tuple[str, str], list[int]]:
     """Which members of each reference serve which request, from the per-member margin rows."""
     import pyarrow.parquet as parquet
 
     names = ["method", "metric", "split", "copies", "request", "member"]
-    table = parquet.read_table(path / "results.parquet", columns=names).to_pydict()
+    if members is None:
+        table = parquet.read_table(path / "results.parquet", columns=names).to_pydict()
+    else:
+        table = {name: [row[name] for row in members] for name in names}
     owners: dict[tuple[str, str], set[int]] = {}
     for method, metric, split, copies, request, member in zip(*(table[name] for name in names)):
         if metric == "margin" and split == "forget" and int(copies) == level and int(member) >= 0:

@@ -34,6 +34,7 @@ def render(run: Run) -> str:
     title += f": {summary.facts['dataset']}" if summary.facts["dataset"] else ""
     parts = [
         f"<h1>{escape(title)}</h1>",
+        f'<p class="lead" id="unfinished">{escape(run.unfinished)}</p>' if run.unfinished else "",
         f'<p class="lead" id="answer">{escape(words.headline(run))}</p>',
         _facts(run),
         curve_section(run),

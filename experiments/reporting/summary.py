@@ -133,6 +133,11 @@ def read_summary(path: Path) -> Summary:
             rows = list(csv.DictReader(file))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"cannot read {path}: run experiments/study.py again to write it.") from error
+    return summarise(rows, path)
+
+
+def summarise(rows: list[dict], path: Path) -> Summary:
+    """Index rows that were read from ``path``."""
     if not rows or not set(KEYS) <= set(rows[0]):
         raise InputError(f"{path} has no rows with {', '.join(KEYS)}: run experiments/study.py again to write it.")
     try:

@@ -339,7 +339,7 @@ def test_unfinished_run_is_an_input_error(tmp_path, change):
     manifest = json.loads((run / "manifest.json").read_text())
     (run / "manifest.json").write_text(json.dumps(manifest | change))
     (run / "report.html").write_text("older")
-    with pytest.raises(InputError, match="not complete"):
+    with pytest.raises(InputError, match="nothing to show yet"):
         report.write_report(run)
     assert (run / "report.html").read_text() == "older"
     assert not [path for path in run.iterdir() if path.name.startswith(".")]

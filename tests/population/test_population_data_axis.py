@@ -42,9 +42,9 @@ def begun(monkeypatch):
     """The loop's state of each chunk as it begins."""
     seen, train_chunk = [], run._train_chunk
 
-    def looking(program, plan, member, variables, data, steps, shared, tick):
+    def looking(program, plan, member, variables, data, steps, shared, *rest):
         seen.append((program, program.begin(member, variables, shared)))
-        return train_chunk(program, plan, member, variables, data, steps, shared, tick)
+        return train_chunk(program, plan, member, variables, data, steps, shared, *rest)
 
     monkeypatch.setattr(run, "_train_chunk", looking)
     return seen

@@ -1,8 +1,10 @@
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import jax
@@ -266,8 +268,7 @@ def test_a_spoilt_chunk_gives_way(tmp_path):
     for file in (tmp_path / ("a" * 32)).rglob("*"):
         if file.is_file():
             file.write_bytes(b"")
-    with pytest.warns(UserWarning, match="cannot be read"):
-        checkpoint.save_chunk(tmp_path, "a" * 64, chunk(2.0), {})
+    checkpoint.save_chunk(tmp_path, "a" * 64, chunk(2.0), {})
     np.testing.assert_array_equal(checkpoint.load_chunk(tmp_path, "a" * 64)["w"], 2.0)
 
 
@@ -288,6 +289,78 @@ def test_two_runs_do_not_share_a_folder(tmp_path):
     with checkpoint.locked(tmp_path):  # let go of
         pass
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_one_who_is_refused_is_told_by_whom(tmp_path):
+    with checkpoint.locked(tmp_path):
+        said = re.escape(f"'{tmp_path}' (process {os.getpid()} on {checkpoint.platform.node()}): wait for its end")
+        with pytest.raises(InputError, match=said), checkpoint.locked(tmp_path):
+            pass
+        with pytest.raises(InputError, match=said), checkpoint.locked(tmp_path):  # and is again
+            pass
+
+
+def test_a_lock_that_was_taken_away_meanwhile_holds_nothing(tmp_path, monkeypatch):
+    still, seen = checkpoint._still, []
+
+    def taken_away(file, path):
+        if not seen:  # by the run that ended just after this one opened the file
+            path.unlink()
+        seen.append(still(file, path))
+        return seen[-1]
+
+    monkeypatch.setattr(checkpoint, "_still", taken_away)
+    with checkpoint.locked(tmp_path):
+        assert seen == [False, True]
+        with pytest.raises(InputError, match="another run"), checkpoint.locked(tmp_path):
+            pass
+
+
+WRITER = """
+import sys
+import numpy as np
+from pathlib import Path
+from unlearn_jax.population import checkpoint
+for number in range(6):
+    name = f"{number % 3}" * 64
+    checkpoint.save_chunk(Path(sys.argv[1]), name, {"w": np.full((2, 3), number % 3, np.float32)}, {"label": "x"})
+    found = checkpoint.load_chunk(Path(sys.argv[1]), name)
+    assert (found["w"] == number % 3).all(), number
+"""
+
+
+@pytest.mark.slow
+def test_processes_that_write_the_same_chunks_at_once_do_not_disturb_one_another(tmp_path):
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2]), "XLA_FLAGS": ""}
+    command = [sys.executable, "-W", "error", "-c", WRITER, str(tmp_path)]
+    writers = [subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) for _ in range(4)]
+    told = [writer.communicate()[1] for writer in writers]
+    assert [writer.returncode for writer in writers] == [0] * 4, told
+    assert sorted(p.name for p in tmp_path.iterdir()) == sorted(f"{d}" * 32 + e for d in "012" for e in ("", ".json"))
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # of Orbax, which lets go of its tasks
+@pytest.mark.parametrize("seed", range(3))
+def test_any_harm_to_the_files_of_a_chunk_is_noticed_or_does_nothing(seed, tmp_path, whole, chunks_trained):
+    rng, store = np.random.default_rng(seed), tmp_path / "members"
+    toy.train(options=kept_in(store))
+    for folder in chunk_folders(store):
+        files = sorted(path for path in folder.rglob("*") if path.is_file() and path.stat().st_size)
+        path = max(files, key=lambda file: file.stat().st_size) if seed == 0 else files[rng.integers(len(files))]
+        right = bytearray(path.read_bytes())
+        how, at = rng.integers(3), rng.integers(len(right))
+        if how == 0:
+            right[at] ^= 1 << rng.integers(8)
+        path.unlink()
+        if how < 2:
+            path.write_bytes(right if how == 0 else right[:at])
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        chunks_trained.clear()
+        again = toy.train(options=kept_in(store))
+    assert len(chunks_trained) == len(told)
+    toy.same(again.variables, whole.variables)
+    np.testing.assert_array_equal(again.loss, whole.loss)
 
 
 def test_a_probe_leaves_nothing(tmp_path):

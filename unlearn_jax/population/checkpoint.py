@@ -5,18 +5,22 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import logging
 import os
 import platform
 import shutil
+import time
 import warnings
-from collections.abc import Callable
 from pathlib import Path
 
 import jax
 import numpy as np
 
+from unlearn_jax import disk
 from unlearn_jax.errors import InputError
 from unlearn_jax.types import PyTree
+
+ABANDONED = 48 * 3600.0  # seconds after which what is half-written is nobody's, whatever machine wrote it
 
 
 def digest_of(*parts) -> str:
@@ -76,54 +80,112 @@ def locked(folder: Path):
         yield
         return
     path = folder / ".lock"
-    with path.open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise InputError(
-                f"another run is writing to '{folder}': wait for its end, or give another --out folder."
-            ) from None
+    with contextlib.ExitStack() as opened:
+        while True:
+            file = opened.enter_context(path.open("a+"))
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                file.seek(0)
+                raise InputError(
+                    f"another run is writing to '{folder}'{file.read(200)}: wait for its end, or give another --out "
+                    "folder."
+                ) from None
+            except OSError as error:
+                warnings.warn(f"'{folder}' cannot be locked ({error.strerror}): start one run at a time.", stacklevel=3)
+            if _still(file, path):  # else the last one to hold it has taken it away meanwhile
+                break
+        file.truncate(0)
+        file.write(f" (process {os.getpid()} on {platform.node()})")
+        file.flush()
         try:
             yield
         finally:
             path.unlink(missing_ok=True)
 
 
+def _still(file, path: Path) -> bool:
+    """Whether an open file is the one at ``path``."""
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    except FileNotFoundError:
+        return False
+
+
 def save_chunk(store: Path, digest: str, tree: PyTree, note: dict) -> None:
-    """Write one chunk under its digest; it appears whole or not at all, whoever else writes the same one."""
+    """Write one chunk under its digest; it appears whole or not at all, whoever else writes the same one.
+
+    Raises:
+        OSError: there is no room for it, ``ENOSPC`` whatever says so.
+    """
+    save_tree(store, digest[:32], tree)
+    note = note | {"bytes": sum(leaf.nbytes for leaf in jax.tree.leaves(tree))}
+    text = json.dumps(note, indent=1, default=str)
+    disk.write_whole(store / f"{digest[:32]}.json", lambda path: path.write_text(text, encoding="utf-8"), _mine())
+
+
+def save_tree(folder: Path, name: str, tree: PyTree) -> None:
+    """Write arrays under a name, as `save_chunk`."""
     from orbax.checkpoint import v1 as ocp
 
     tree = jax.tree.map(np.asarray, tree)
     whole = {"tree": tree, "checksum": np.frombuffer(_checksum(tree), np.uint8)}  # Orbax does not notice a flipped bit
-    _sweep(store)
-    staged = store / f".{digest[:32]}-{platform.node()}-{os.getpid()}"
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Orbax warns about its own deprecations between versions
-        save = ocp.save if hasattr(ocp, "save") else ocp.save_pytree
-        save(staged.resolve(), whole)
-    _place(staged, store / digest[:32], lambda: load_chunk(store, digest) is not None)
-    (store / f"{digest[:32]}.json").write_text(json.dumps(note, indent=1, default=str))
+    _sweep(folder)
+    staged = folder / f".{name}-{_mine()}"
+    try:
+        with _quiet():
+            save = ocp.save if hasattr(ocp, "save") else ocp.save_pytree
+            save(staged.resolve(), whole)
+        _place(staged, folder / name)
+    except Exception as error:
+        raise (disk.full(folder) if disk.is_full(error) else error) from error
+    finally:
+        for left in folder.glob(f"{staged.name}*"):
+            shutil.rmtree(left, ignore_errors=True)
 
 
-def _place(staged: Path, target: Path, readable: Callable[[], bool]) -> None:
+@contextlib.contextmanager
+def _quiet():
+    """Without Orbax's words on its own deprecations, on restoring without shardings, and on what it raises anyway."""
+    log = logging.getLogger("absl")
+    level = log.level
+    log.setLevel(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        log.setLevel(level)
+
+
+def _mine() -> str:
+    """How what this process has half-written is marked."""
+    return f"{platform.node()}-{os.getpid()}"
+
+
+def _place(staged: Path, target: Path) -> None:
     """Move a folder to its place; one that is there already stays if it can be read."""
     with contextlib.suppress(OSError):
         staged.rename(target)
         return
-    if not readable():
+    try:
+        _read(target)
+    except Exception:
         shutil.rmtree(target, ignore_errors=True)
         with contextlib.suppress(OSError):  # another process was quicker
             staged.rename(target)
-            return
-    shutil.rmtree(staged, ignore_errors=True)
 
 
-def _sweep(store: Path) -> None:
-    """Take away what processes of this machine that are gone left half-written."""
-    for left in store.glob(f".*-{platform.node()}-*"):
-        number = left.name.split(".orbax")[0].rsplit("-", 1)[1]
-        if number.isdigit() and not _alive(int(number)):
-            shutil.rmtree(left, ignore_errors=True)
+def _sweep(folder: Path) -> None:
+    """Take away what processes that are gone left half-written: of this machine, or untouched for long."""
+    for left in folder.glob(".*"):
+        *_, host, number = left.name.split(".orbax")[0].rsplit("-", 2) if left.name.count("-") >= 2 else ("", "")
+        if not number.isdigit():
+            continue
+        gone = left.name.split(".orbax")[0].endswith(f"-{platform.node()}-{number}") and not _alive(int(number))
+        with contextlib.suppress(OSError):
+            if gone or time.time() - left.stat().st_mtime > ABANDONED:
+                shutil.rmtree(left) if left.is_dir() else left.unlink()
 
 
 def _alive(process: int) -> bool:
@@ -139,19 +201,27 @@ def _alive(process: int) -> bool:
 
 def load_chunk(store: Path, digest: str) -> PyTree | None:
     """The chunk saved under ``digest`` as NumPy arrays, or None where there is none that can be read."""
-    from orbax.checkpoint import v1 as ocp
+    return load_tree(store, digest[:32])
 
-    target = store / digest[:32]
-    if not target.exists():
+
+def load_tree(folder: Path, name: str) -> PyTree | None:
+    """Arrays saved under a name, as `load_chunk`."""
+    if not (folder / name).exists():
         return None
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # restoring without shardings is what is wanted here
-            load = ocp.load if hasattr(ocp, "load") else ocp.load_pytree
-            whole = jax.tree.map(np.asarray, load(target.resolve()))
-        if whole["checksum"].tobytes() != _checksum(whole["tree"]):
-            raise ValueError("they are not what was written")
-        return whole["tree"]
+        return _read(folder / name)
     except Exception as error:
-        warnings.warn(f"saved members {target.name} cannot be read ({error}); training them again.", stacklevel=2)
+        warnings.warn(f"saved members {name} cannot be read ({error}); training them again.", stacklevel=3)
         return None
+
+
+def _read(target: Path) -> PyTree:
+    """The arrays of a folder; raises whatever it is that keeps them from being what was written."""
+    from orbax.checkpoint import v1 as ocp
+
+    with _quiet():
+        load = ocp.load if hasattr(ocp, "load") else ocp.load_pytree
+        whole = jax.tree.map(np.asarray, load(target.resolve()))
+    if whole["checksum"].tobytes() != _checksum(whole["tree"]):
+        raise ValueError("they are not what was written")
+    return whole["tree"]

@@ -18,9 +18,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from unlearn_jax import hosts, trees
+from unlearn_jax import disk, hosts, stopping, trees
 from unlearn_jax.errors import InputError
-from unlearn_jax.population import checkpoint
+from unlearn_jax.population import checkpoint, midway
 from unlearn_jax.population import program as programs
 from unlearn_jax.population.members import Tables
 from unlearn_jax.population.plans import Plan
@@ -39,27 +39,32 @@ class Options(NamedTuple):
     data_devices: int = 1  # devices that hold one member together, and share its batches
     loop: str = "auto"  # scan (loop on the device) | host | auto
     store: Path | None = None  # where finished chunks are kept
+    save_every: float = 10.0  # minutes between two times that a chunk in training is kept; 0 = only when stopped
     progress: Callable[[float, int], None] | None = None  # (members done, examples processed)
     label: str = ""  # written beside the stored chunk
+    study: str = ""  # likewise; says to which study it belongs
 
 
 DEFAULTS = Options()
 
 
-def _train_chunk(program: Compiled, plan: Plan, member, variables, data, steps, shared, tick) -> tuple:
-    """Run one chunk to its end; ``tick(fraction)`` after each segment."""
+def _train_chunk(program: Compiled, plan: Plan, member, variables, data, steps, shared, tick, place=None) -> tuple:
+    """Run one chunk to its end: variables, losses, and the seconds that training took.
+
+    ``tick(fraction)`` after each segment; ``place`` is where the state is kept meanwhile.
+    """
+
+    def advance(carry, start: int, stop: int):
+        for first in range(start, stop) if program.host_loop else (start,):
+            bounds = np.int32(first), np.int32(first + 1 if program.host_loop else stop)
+            carry = program.advance(carry, member, (*bounds, data, steps, shared))
+        return carry
+
+    clock = time.perf_counter()
     carry = program.begin(member, variables, shared)
-    stops = np.unique(np.linspace(0, plan.steps, min(SEGMENTS, plan.steps) + 1).astype(np.int32))
-    for start, stop in zip(stops[:-1], stops[1:]):
-        if program.host_loop:
-            for t in range(start, stop):
-                carry = program.advance(carry, member, (np.int32(t), np.int32(t + 1), data, steps, shared))
-        else:
-            carry = program.advance(carry, member, (start, stop, data, steps, shared))
-        if tick is not None:
-            jax.block_until_ready(carry.loss)
-            tick(stop / plan.steps)
-    return jax.block_until_ready(program.end(carry, member.hp, shared))
+    carry, aside = midway.follow(advance, carry, plan.steps, SEGMENTS, place, tick)
+    result, loss = jax.block_until_ready(program.end(carry, member.hp, shared))
+    return result, loss, time.perf_counter() - clock + aside
 
 
 def part_size(members: int, options: Options) -> int:
@@ -195,28 +200,37 @@ def _train(job: _Job, members: int, todo: dict[int, str], done: dict[int, dict])
     for first in range(0, len(rows), width):
         live = min(width, len(rows) - first)
         at = rows[np.minimum(np.arange(first, first + width), len(rows) - 1)]
-        tick = _ticker(job, members - len(rows) + first, live)
-        new = trees.take_members(_train_rows(program, job, mesh, common, at, tick), slice(live))
-        new["seconds"] = new["seconds"] / live  # padding is not a member
-        held = new if held is None else trees.join_members([held, new])
-        while left and len(held["loss"]) >= next(iter(left.values())):
-            start = next(iter(left))
-            count = left.pop(start)
-            done[start], held = _cut(held, count)
-            _save(options, todo[start], done[start], start)
+        tick, place = _ticker(job, members - len(rows) + first, live), _place(options, todo, size, at)
+        with stopping.held():
+            new = trees.take_members(_train_rows(program, job, mesh, common, at, tick, place), slice(live))
+            new["seconds"] = new["seconds"] / live  # padding is not a member
+            held = new if held is None else trees.join_members([held, new])
+            while left and len(held["loss"]) >= next(iter(left.values())):
+                start = next(iter(left))
+                count = left.pop(start)
+                done[start], held = _cut(held, count)
+                _save(options, todo[start], done[start], start)
+            midway.clear(place)
         tick(1.0)
     return lowering + waited
 
 
-def _train_rows(program: Compiled, job: _Job, mesh, common: tuple, at: np.ndarray, tick) -> dict:
+def _place(options: Options, todo: dict[int, str], size: int, at: np.ndarray) -> midway.Place | None:
+    """Where the state of members ``at`` is kept while they train; the same whatever devices they are on."""
+    if options.store is None:
+        return None
+    parts = [todo[start] for start in dict.fromkeys((at // size * size).tolist())]
+    return midway.Place(options.store, checkpoint.digest_of(*parts, at), options.save_every)
+
+
+def _train_rows(program: Compiled, job: _Job, mesh, common: tuple, at: np.ndarray, tick, place) -> dict:
     """Train members ``at`` in one program: variables, losses and seconds, each with a leading axis, on the host."""
     split, chunk = member_shardings(mesh)[0], trees.take_members(job.whole, at)
     member = hosts.placed(chunk["member"], split)
     begin = hosts.placed(chunk["begin"], weight_shardings(mesh, chunk["begin"]))
     hosts.meet()
-    clock = time.perf_counter()
-    result, loss = _train_chunk(program, job.plan, member, begin, *common, job.options.progress and tick)
-    seconds = time.perf_counter() - clock
+    tick = job.options.progress and tick
+    result, loss, seconds = _train_chunk(program, job.plan, member, begin, *common, tick, place)
     found = hosts.gathered({"variables": result, "loss": loss})
     return found | {"seconds": np.full(len(at), seconds)}
 
@@ -230,8 +244,9 @@ def _cut(held: dict, count: int) -> tuple[dict, dict]:
 def _save(options: Options, digest: str, part: dict, start: int) -> None:
     """Store one part; process 0 does so, and what it cannot do stops all."""
     if options.store is not None:
-        note = {"label": options.label, "first_member": start}
-        hosts.told(lambda: checkpoint.save_chunk(options.store, digest, part, note))
+        note = {"label": options.label, "first_member": start, "study": options.study}
+        save = lambda: checkpoint.save_chunk(options.store, digest, part, note)
+        hosts.told(lambda: disk.patiently(save, float(part["seconds"])))
 
 
 _FINGERPRINT: list = []  # the examples last asked about and their digest; one entry, so that no old data stay alive

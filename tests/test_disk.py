@@ -1,0 +1,170 @@
+"""Room on the disk: asked about before, waited for where a write finds none, told in one sentence."""
+
+import dataclasses
+import errno
+import json
+import shutil
+import subprocess
+from collections import namedtuple
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from unlearn_jax import disk, room, stopping
+from unlearn_jax.config import StudyConfig
+from unlearn_jax.errors import InputError
+from unlearn_jax.population import checkpoint
+from unlearn_jax.setup import prepare_study
+from unlearn_jax.study import run_study
+
+Usage = namedtuple("Usage", "total used free")
+CONFIG = StudyConfig(
+    train_size=60, test_size=30, num_targets=2, members=4, steps=2, copies="0,1", methods="do_nothing,finetune",
+    targets="random", similarity="exact", resamples=20, hp=("finetune.lr=0.01,0.02",),
+)  # fmt: skip
+FULL = OSError(errno.ENOSPC, "No space left on device")
+
+
+@pytest.fixture
+def free(monkeypatch):
+    """A function that sets the free bytes of every disk."""
+
+    def give(count):
+        monkeypatch.setattr(shutil, "disk_usage", lambda _: Usage(2 * count, count, count))
+
+    return give
+
+
+@pytest.fixture(scope="module")
+def setup():
+    return prepare_study(CONFIG)
+
+
+def test_what_says_that_there_is_no_room():
+    wrapped = ValueError("RESOURCE_EXHAUSTED: Failed writing: No space left on device [os_error_code='28']")
+    quota = OSError(errno.EDQUOT, "Disk quota exceeded")
+    assert all(map(disk.is_full, (FULL, quota, wrapped, disk.full(Path("x")))))
+    caused = RuntimeError("while saving")
+    caused.__cause__ = FULL
+    assert disk.is_full(caused)
+    assert not any(map(disk.is_full, (None, ValueError("x"), OSError(errno.EACCES, "Permission denied"))))
+
+
+def test_sizes_are_told_in_units():
+    told = [disk.size(count) for count in (7, 7e3, 1.25e6, 7e9, 7e12, 7e15)]
+    assert told == ["7 bytes", "7.0 kB", "1.2 MB", "7.0 GB", "7.0 TB", "7000.0 TB"]
+
+
+def test_room_is_refused_warned_of_or_enough(free, tmp_path):
+    free(1000)
+    with pytest.raises(InputError, match="about 1.0 kB are to be written to .* 1.0 kB are free: .* another --store"):
+        disk.check_room(tmp_path / "not" / "there", "--store", 1001, 1001)
+    assert disk.check_room(tmp_path, "--store", 500, 900).startswith("up to 900 bytes are to be written")
+    assert disk.check_room(tmp_path, "--store", 500, 800) == ""
+
+
+def test_a_write_is_tried_again_while_it_is_worth_it(monkeypatch):
+    now, tries = [0.0], []
+    monkeypatch.setattr(disk.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(disk, "_pause", lambda seconds: now.__setitem__(0, now[0] + seconds))
+
+    def write(room_at):
+        tries.append(now[0])
+        if now[0] < room_at:
+            raise FULL
+        return "written"
+
+    with pytest.warns(UserWarning, match="no room to write: free some space within 60 s") as told:
+        assert disk.patiently(lambda: write(25), 60) == "written"
+    assert tries == [0, 10, 20, 30] and len(told) == 1
+    now[0] = 0.0
+    with pytest.warns(UserWarning), pytest.raises(OSError, match="No space left"):
+        disk.patiently(lambda: write(100), 60)
+    assert now[0] == 60
+    monkeypatch.setattr(stopping, "asked", lambda: True)  # no signal waits for room
+    with pytest.raises(OSError, match="No space left"):
+        disk.patiently(lambda: write(100), 1000)
+
+
+def test_other_errors_are_not_waited_for():
+    with pytest.raises(OSError, match="denied"):
+        disk.patiently(lambda: (_ for _ in ()).throw(OSError(errno.EACCES, "Permission denied")), 1000)
+
+
+def test_what_a_study_is_to_write(setup):
+    weights, scores = room.needed(setup)
+    one = 4 * (64 * 128 + 128 + 128 * 128 + 128 + 128 * 10 + 10)
+    assert weights == one * 4 * (
+        1 + 2 + 3 * 2 + 3 * 2
+    )  # one oracle, originals, other references, three runs of methods
+    assert scores == 4 * 4 * len(setup.shown) * (5 + 3) * 2
+
+
+def test_what_is_stored_counts_for_its_study(setup, tmp_path, free):
+    weights, _ = room.needed(setup)
+    free(weights / 2)
+    with pytest.raises(InputError, match="are to be written to"):
+        room.check_study(setup, tmp_path / "run", tmp_path)
+    notes = {
+        "a": {"bytes": weights * 0.7, "study": room.name_of(setup.config)},
+        "b": {"label": "no size"},
+        "c": "no note",
+    }
+    for name, note in notes.items():
+        (tmp_path / f"{name}.json").write_text(json.dumps(note))
+    assert room.check_study(setup, tmp_path / "run", tmp_path) == ""
+    other = notes["a"] | {"study": "another"}
+    (tmp_path / "a.json").write_text(json.dumps(other))
+    assert "up to" in room.check_study(setup, tmp_path / "run", tmp_path)  # it may be of use, or not
+
+
+def test_a_study_without_room_is_refused_before_anything_is_written(free, tmp_path):
+    free(1000)
+    with pytest.raises(InputError, match="are free: free some space"):
+        run_study(CONFIG, tmp_path / "run")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_disk_that_fills_up_stops_the_run_and_leaves_whole_files(tmp_path, monkeypatch):
+    saved, save, alone = [], checkpoint.save_tree, dataclasses.replace(CONFIG, methods="none", copies="1", hp=())
+
+    def small(folder, name, tree):
+        if len(saved) == 2:
+            raise FULL
+        saved.append(name)
+        save(folder, name, tree)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint, "save_tree", small)
+        with pytest.warns(UserWarning, match="no room to write"), pytest.raises(OSError, match="No space left"):
+            run_study(alone, tmp_path / "run")
+    manifest = json.loads((tmp_path / "run" / "manifest.json").read_text())
+    assert manifest["status"] == "stopped" and manifest["at"]["population"] == "oracle"
+    assert [path for path in tmp_path.rglob(".*")] == []
+    assert sorted(path.name for path in (tmp_path / "populations").iterdir() if path.is_dir()) == sorted(saved)
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of one megabyte."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+    words = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)]
+    if shutil.which("mount") is None or subprocess.run(words, capture_output=True, check=False).returncode:
+        pytest.skip("no right to mount a file system")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+@pytest.mark.slow
+def test_a_disk_that_is_really_full(small_disk):
+    rng = np.random.default_rng(0)
+    checkpoint.save_chunk(small_disk, "a" * 64, {"x": rng.normal(size=1000)}, {})
+    before = sorted(path.name for path in small_disk.iterdir())
+    with pytest.raises(OSError, match="No space left on device"):
+        checkpoint.save_chunk(small_disk, "b" * 64, {"x": rng.normal(size=1_000_000)}, {})
+    assert sorted(path.name for path in small_disk.iterdir()) == before
+    np.testing.assert_array_equal(
+        checkpoint.load_chunk(small_disk, "a" * 64)["x"], np.random.default_rng(0).normal(size=1000)
+    )

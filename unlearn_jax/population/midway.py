@@ -1,0 +1,163 @@
+"""The state of a chunk in training, kept every so many minutes, so that a long chunk is not begun anew.
+
+Updates are applied in segments of a few seconds. At the end of one the state may be written to ``midway`` in the
+store, under the chunk's digest and the number of updates done; a later run of the same program on the same inputs goes
+on from there, bit for bit on the same devices. It is taken away when the chunk is done.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import shutil
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+from unlearn_jax import hosts, stopping
+from unlearn_jax.population import checkpoint
+from unlearn_jax.types import PyTree
+
+ABANDONED = 30 * 24 * 3600.0  # seconds after which nobody goes on with a state
+LONGEST = 5.0  # seconds that a segment should take at most, so that a run that is asked to stop does so soon
+
+
+class Place(NamedTuple):
+    """Where and how often a chunk's state is kept."""
+
+    store: Path
+    digest: str  # of the chunk
+    minutes: float  # between two times; 0 = only when the run is asked to stop
+
+
+def follow(
+    advance: Callable[[PyTree, int, int], PyTree],
+    carry: PyTree,
+    steps: int,
+    segments: int,
+    place: Place | None = None,
+    tick: Callable[[float], None] | None = None,
+) -> tuple[PyTree, float]:
+    """Apply all updates to a chunk, going on from where it is kept.
+
+    Args:
+        advance: ``(carry, start, stop) -> carry`` after updates start to stop - 1; may use up the carry it is given.
+        carry: the state before the first update, on the devices.
+        steps: updates.
+        segments: least number of segments, for progress.
+        place: where the state is kept; None = nowhere.
+        tick: told the share of the updates done after each segment.
+
+    Returns:
+        The state after the last update; seconds to add to the time that this call took, so that it is the time that
+        training took: those of earlier runs, less those spent on writing.
+
+    Raises:
+        Stopped: the run was asked to stop; the state is kept.
+    """
+    carry, done, aside = _found(place, carry)
+    full = max(1, -(-steps // segments))
+    size, began, kept = full if full < 8 else full // 8, time.perf_counter(), time.perf_counter()
+    while done < steps:
+        clock, stop = time.perf_counter(), min(done + size, steps)
+        carry = jax.block_until_ready(advance(carry, done, stop))
+        now, done = time.perf_counter(), stop
+        if tick is not None:
+            tick(done / steps)
+        decided = functools.partial(_decided, place, size, full, now - clock, now - kept)
+        size, keep, signum = hosts.told(decided)  # all processes do alike
+        if done < steps and (keep or signum):
+            if place is not None:
+                _keep(place, carry, done, aside + now - began)
+            if signum:
+                raise stopping.Stopped(signum)
+            kept = time.perf_counter()
+            aside -= kept - now
+    return carry, aside
+
+
+def _decided(place: Place | None, size: int, full: int, took: float, since: float) -> tuple[int, bool, int]:
+    """Updates of the next segment, whether the state is to be kept, and the signal that asks to stop or 0."""
+    longest = min(full, 2 * size, int(size * LONGEST / max(took, 1e-9)))
+    return max(1, longest), place is not None and 0 < place.minutes * 60 <= since, stopping.asked()
+
+
+def clear(place: Place | None) -> None:
+    """Take away what is kept of a chunk."""
+    if place is None or not hosts.is_first() or not _folder(place).exists():
+        return
+    for old in _states(place):
+        shutil.rmtree(old, ignore_errors=True)
+    with contextlib.suppress(OSError):  # others are kept there
+        _folder(place).rmdir()
+
+
+def _folder(place: Place) -> Path:
+    return place.store / "midway"
+
+
+def _states(place: Place) -> list[Path]:
+    """What is kept of a chunk, the latest first."""
+    found = _folder(place).glob(f"{place.digest[:32]}-*")
+    return sorted(found, key=lambda path: int(path.name.rsplit("-", 1)[1]), reverse=True)
+
+
+def _keep(place: Place, carry: PyTree, done: int, seconds: float) -> None:
+    """Write the state, then take away older ones; where there is no room for it, say so."""
+    leaves = hosts.gathered([_plain(leaf) for leaf in jax.tree.leaves(carry)])
+    kept = {"leaves": {f"{i:05}": leaf for i, leaf in enumerate(leaves)}, "seconds": np.float64(seconds)}
+    if failed := hosts.told(lambda: _written(place, f"{place.digest[:32]}-{done}", kept)):
+        warnings.warn(f"the state of members in training could not be kept ({failed}).", stacklevel=2)
+
+
+def _written(place: Place, name: str, kept: PyTree) -> str:
+    """Write a state in the place of older ones; '' or why it could not be."""
+    older = _states(place)
+    try:
+        checkpoint.save_tree(_folder(place), name, kept)
+    except OSError as error:
+        return error.strerror or str(error)
+    long_ago = [path for path in _folder(place).iterdir() if time.time() - path.stat().st_mtime > ABANDONED]
+    for path in [*older, *long_ago]:
+        if path.name != name:
+            shutil.rmtree(path, ignore_errors=True)
+    return ""
+
+
+def _found(place: Place | None, carry: PyTree) -> tuple[PyTree, int, float]:
+    """The latest state that can be read, the updates done and the seconds they took; else what is given, 0 and 0."""
+    leaves, structure = jax.tree.flatten(carry)
+    kept = _read(place, len(leaves)) if place is not None and hosts.is_first() else None
+    done, seconds = hosts.told(lambda: (0, 0.0) if kept is None else (kept[1], kept[2]))
+    if not done:
+        return carry, 0, 0.0
+    found = hosts.given(kept and kept[0], [_plain(leaf) for leaf in leaves])
+    found = hosts.placed(found, [_plain(leaf).sharding for leaf in leaves])
+    return jax.tree.unflatten(structure, [_like(leaf, value) for leaf, value in zip(leaves, found)]), done, seconds
+
+
+def _read(place: Place, count: int) -> tuple[list[np.ndarray], int, float] | None:
+    """Leaves, updates done and seconds of the latest state that can be read, or None."""
+    for path in _states(place):
+        kept = checkpoint.load_tree(path.parent, path.name)
+        if kept is not None and len(kept["leaves"]) == count:
+            leaves = [kept["leaves"][name] for name in sorted(kept["leaves"])]
+            return leaves, int(path.name.rsplit("-", 1)[1]), float(kept["seconds"])
+    return None
+
+
+def _plain(leaf: jax.Array) -> jax.Array:
+    """Numbers in place of typed keys."""
+    return jax.random.key_data(leaf) if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key) else leaf
+
+
+def _like(leaf: jax.Array, value: jax.Array) -> jax.Array:
+    """A typed key again where ``leaf`` is one."""
+    if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+        return jax.device_put(jax.random.wrap_key_data(value, impl=jax.random.key_impl(leaf)), leaf.sharding)
+    return value
