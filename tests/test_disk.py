@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from unlearn_jax import disk, room, stopping
+from unlearn_jax import disk, room, stopping, study
 from unlearn_jax.config import StudyConfig
 from unlearn_jax.errors import InputError
 from unlearn_jax.population import checkpoint
@@ -124,6 +124,13 @@ def test_a_study_without_room_is_refused_before_anything_is_written(free, tmp_pa
     with pytest.raises(InputError, match="are free: free some space"):
         run_study(CONFIG, tmp_path / "run")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_in_use_is_refused_before_anything_is_prepared(tmp_path, monkeypatch):
+    (tmp_path / "run").mkdir()
+    monkeypatch.setattr(study, "prepare_study", lambda *_, **__: pytest.fail("prepared"))
+    with checkpoint.locked(tmp_path / "run"), pytest.raises(InputError, match="another run is writing to"):
+        run_study(CONFIG, tmp_path / "run")
 
 
 def test_a_disk_that_fills_up_stops_the_run_and_leaves_whole_files(tmp_path, monkeypatch):
