@@ -2,6 +2,7 @@
 
     pip install torch kronfluence dattri traker scikit-learn    # an environment of its own, without JAX
     python experiments/bench_peers.py
+    python experiments/bench_peers.py --loop    # instead: the mlp of bench.py, one training after another
 
 Every library gets all rows in one batch, its bars and logs are off, and what it writes goes to a temporary folder.
 Settings without a counterpart here are the library's own. A package that is missing leaves a row without a time.
@@ -117,6 +118,14 @@ def main() -> int:
     missing = [name for name in ("torch", "sklearn") if importlib.util.find_spec(name) is None]
     if missing:
         print(f"error: {' and '.join(missing)} missing: see the first lines of this file.", file=sys.stderr)
+        return 2
+    if sys.argv[1:] == ["--loop"]:
+        print("torch", version("torch"))
+        for threads in sorted({1, os.cpu_count() or 1}):
+            print(f"digits MLP, one training after another, {threads} threads: {peers.speed(threads):,.0f} samples/s")
+        return 0
+    if sys.argv[1:]:
+        print("error: the only option is --loop.", file=sys.stderr)
         return 2
     one_core()
     for name, module in PACKAGES.items():
