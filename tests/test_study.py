@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from pyarrow import parquet
 
-from unlearn_jax import choosing
+from unlearn_jax import carriers, choosing
 from unlearn_jax import setup as setups
 from unlearn_jax import study as studies
 from unlearn_jax.config import StudyConfig, resolved
@@ -95,11 +95,12 @@ def counting(patch):
 
 @pytest.fixture(scope="module", autouse=True)
 def quick_programs():
-    """Compile with few optimisations: the programs of these tests run for a moment."""
+    """Compile with few optimisations: the programs of these tests run for a moment; carriers by a member a request."""
     compile_fully = jax.stages.Lowered.compile
     options = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(jax.stages.Lowered, "compile", lambda lowered: compile_fully(lowered, options))
+        patch.setattr(carriers, "MEMBERS", REQUESTS)
         yield
 
 

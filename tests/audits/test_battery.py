@@ -25,7 +25,7 @@ from unlearn_jax.metrics import (
     tow,
 )
 
-HOW, QUICK = Precision(draws=40, splits=60, resamples=100), Precision(draws=20, splits=10, resamples=40)
+HOW, QUICK = Precision(draws=40, splits=60, resamples=100), Precision(draws=8, splits=6, resamples=20)
 
 
 def measured(panels, how=QUICK):

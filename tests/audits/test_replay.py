@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from pyarrow import parquet
 
+from unlearn_jax import carriers
 from unlearn_jax.audits import Precision, audit_study
 from unlearn_jax.audits import replay as replays
 from unlearn_jax.config import StudyConfig
@@ -39,7 +40,9 @@ def study(tmp_path_factory):
     """A finished study's folder, its audit, what the audit had trained, and its populations."""
     folder = tmp_path_factory.mktemp("audit")
     run, trained, seen = folder / "run", [], []
-    run_study(CONFIG, run, store=folder / "populations")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(carriers, "MEMBERS", 1)
+        run_study(CONFIG, run, store=folder / "populations")
     keep, look = runner.checkpoint.save_chunk, replays.replayed
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(runner.checkpoint, "save_chunk", lambda *a, **k: trained.append(a[3]["label"]) or keep(*a, **k))

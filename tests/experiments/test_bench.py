@@ -104,6 +104,7 @@ def test_metrics_of_audits_are_timed_and_written(tmp_path, monkeypatch, capsys):
     assert "klom" in capsys.readouterr().out.splitlines()[-1]
 
 
+@pytest.mark.slow
 def test_estimators_of_influence_are_timed_and_written(tmp_path, monkeypatch, capsys):
     for name, small in (("REPEATS", 1), ("TRAIN", 24), ("QUERIES", 4)):
         monkeypatch.setattr(influence_bench, name, small)

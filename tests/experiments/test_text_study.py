@@ -230,6 +230,7 @@ def test_a_missing_corpus_names_what_installs_it(tmp_path, monkeypatch, capsys):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_study_of_vectors_can_be_audited(vectors):
     with toy.quick_programs():
         out = audit_study(vectors, how=Precision(draws=20, splits=20, resamples=20))

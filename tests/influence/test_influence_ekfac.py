@@ -29,7 +29,7 @@ def perceptron(widths, dtype="float32"):
     """Model, variables, training rows and queries."""
     model = build_model("mlp", 3, (6,), widths=widths, dtype=dtype)
     batch = batch_of(X.astype(dtype), Y)
-    variables = jax.tree.map(lambda p: p.astype(dtype), model.init(jax.random.key(1), batch.inputs))
+    variables = jax.tree.map(lambda p: p.astype(dtype), jax.jit(model.init)(jax.random.key(1), batch.inputs))
     return model, variables, batch, jax.tree.map(lambda x: x[:4], batch)
 
 
@@ -48,13 +48,13 @@ class Convolved(nn.Module):
 @pytest.fixture(scope="module")
 def convolved():
     model, batch = from_linen(Convolved()), batch_of(IMAGES.astype(np.float32), Y[:9])
-    return model, model.init(jax.random.key(2), batch.inputs), batch, jax.tree.map(lambda x: x[:3], batch)
+    return model, jax.jit(model.init)(jax.random.key(2), batch.inputs), batch, jax.tree.map(lambda x: x[:3], batch)
 
 
 @pytest.fixture(scope="module")
 def network():
     model, batch = build_model("convnet", 3, (5, 5, 1), widths=(8,)), batch_of(IMAGES.astype(np.float32), Y[:9])
-    return model, model.init(jax.random.key(2), batch.inputs), batch, jax.tree.map(lambda x: x[:3], batch)
+    return model, jax.jit(model.init)(jax.random.key(2), batch.inputs), batch, jax.tree.map(lambda x: x[:3], batch)
 
 
 def dense(a, slopes, share, rows, columns, shift, variant):
@@ -184,7 +184,7 @@ class Bare(nn.Module):
 def test_orthogonal_inputs_and_one_slope_direction_give_exact_influence():
     x, y = np.diag([3.0, 2.0, 1.0, 0.5]).astype(np.float32), np.array([0, 1, 1, 0], np.int32)
     model, batch = from_linen(Bare()), batch_of(x, y)
-    variables = model.init(jax.random.key(0), batch.inputs)
+    variables = jax.jit(model.init)(jax.random.key(0), batch.inputs)
     p = softmax(np.asarray(x @ variables["params"]["head"]["kernel"], np.float64))
     fisher = np.diag(p[:, 0] * p[:, 1] * np.diag(x) ** 2) / 4
     hessian = np.kron(fisher, np.array([[1, -1], [-1, 1]])) + 0.01 * np.eye(8)
@@ -293,7 +293,7 @@ def language():
     tokens[:, 5:], targets[:, 5:] = 0, -1
     model = build_model("decoder", 7, (7,), width=4, depth=1, heads=2)
     batch = batch_of(tokens, targets)
-    return model, model.init(jax.random.key(5), batch.inputs), batch._replace(mask=batch.inputs > 0)
+    return model, jax.jit(model.init)(jax.random.key(5), batch.inputs), batch._replace(mask=batch.inputs > 0)
 
 
 @pytest.mark.slow
@@ -328,7 +328,7 @@ def test_exact_labels_of_an_encoder_sum_to_the_expected_square_norm():
     model = build_model("encoder", 10, (4,), vocab=9, width=64, depth=1, heads=2)
     rng = np.random.default_rng(6)
     batch = batch_of(rng.integers(1, 9, (128, 4)).astype(np.int32), rng.integers(0, 10, 128).astype(np.int32))
-    variables = model.init(jax.random.key(7), batch.inputs)
+    variables = jax.jit(model.init)(jax.random.key(7), batch.inputs)
     fit = ekfac_fit(model, TASK, variables, batch, labels="exact")
 
     @jax.jit

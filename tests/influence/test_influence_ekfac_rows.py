@@ -21,7 +21,7 @@ TASK, RNG = classification(), np.random.default_rng(0)
 def test_inner_products_are_influence(name, shape, damping):
     model = build_model(name, 3, shape, widths=(4,))
     batch = batch_of(RNG.normal(size=(9, *shape)).astype(np.float32), RNG.integers(0, 3, 9).astype(np.int32))
-    variables = model.init(jax.random.key(1), batch.inputs)
+    variables = jax.jit(model.init)(jax.random.key(1), batch.inputs)
     fit = ekfac_fit(model, TASK, variables, batch, labels="exact")
     rows = ekfac_rows(model, TASK, variables, batch, fit, micro=4, **damping)
     scores = ekfac_influence(model, TASK, variables, batch, batch, fit=fit, **damping)
@@ -34,7 +34,7 @@ def test_a_projection_keeps_inner_products_on_average_and_needs_a_key():
         build_model("linear", 3, (30,)),
         batch_of(RNG.normal(size=(5, 30)).astype(np.float32), np.zeros(5, "i4")),
     )
-    variables = model.init(jax.random.key(1), batch.inputs)
+    variables = jax.jit(model.init)(jax.random.key(1), batch.inputs)
     fit = ekfac_fit(model, TASK, variables, batch, labels="exact")
     whole = ekfac_rows(model, TASK, variables, batch, fit, damping=0.1)
     short = [
@@ -49,7 +49,7 @@ def test_a_projection_keeps_inner_products_on_average_and_needs_a_key():
 
 def test_a_singular_block_without_damping_is_refused():
     model, batch = build_model("linear", 2, (3,)), batch_of(np.eye(3, dtype=np.float32), np.zeros(3, np.int32))
-    variables = model.init(jax.random.key(1), batch.inputs)
+    variables = jax.jit(model.init)(jax.random.key(1), batch.inputs)
     fit = ekfac_fit(model, TASK, variables, batch, labels="exact")
     with pytest.raises(InputError, match="singular"):
         ekfac_rows(model, TASK, variables, batch, fit, damping=0.0)

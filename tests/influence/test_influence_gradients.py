@@ -67,7 +67,7 @@ def case(name):
         y = np.where(np.arange(6)[None] >= 3, rng.integers(1, VOCAB, (12, 6)), NOT_ANSWER).astype(np.int32)
     else:
         x, y = rng.normal(size=(12, 4, 4, 2)).astype(np.float32), rng.integers(0, CLASSES, 12).astype(np.int32)
-    variables = model.init(jax.random.key(1), x[:1])
+    variables = jax.jit(model.init)(jax.random.key(1), x[:1])
     bump = lambda a: a + 0.1 * jnp.cos(jnp.arange(a.size, dtype=a.dtype)).reshape(a.shape)
     variables = variables | {"params": jax.tree.map(bump, variables["params"])}
     task = free_text() if name == "decoder" else TASK
@@ -173,7 +173,7 @@ def test_no_gradients_of_dense_layers_are_made():
     """Nothing in the program has n x P numbers; the gradients' own program, for comparison, has."""
     model, n, width = build_model("mlp", CLASSES, (40,), widths=(50,)), 20, 40 * 50
     batch = batch_of(np.ones((n, 40), np.float32), np.zeros(n, np.int32))
-    variables = model.init(jax.random.key(0), batch.inputs)
+    variables = jax.jit(model.init)(jax.random.key(0), batch.inputs)
 
     def largest(of):
         def walk(jaxpr):
@@ -726,7 +726,7 @@ def test_singular_kernels(rows):
     if rows == 8:
         x[1], y[1] = x[0], y[0]
     model = build_model("linear", CLASSES, (4,))
-    variables = model.init(jax.random.key(0), x)
+    variables = jax.jit(model.init)(jax.random.key(0), x)
     given = model, TASK, variables, batch_of(x, y), batch_of(x, y)
     with pytest.raises(InputError, match="singular in float32: give a larger lam"):
         trak(*given, relative=0.0)

@@ -34,7 +34,7 @@ TASK, ROWS, ABSENT = classification(), 60, 60
 RNG = np.random.default_rng(3)
 X, Y = RNG.normal(size=(ROWS + ABSENT, 4)).astype(np.float32), RNG.integers(0, 3, ROWS + ABSENT).astype(np.int32)
 MODEL = build_model("mlp", 3, (4,), widths=(5,))
-VARIABLES = MODEL.init(jax.random.key(0), X[:1])
+VARIABLES = jax.jit(MODEL.init)(jax.random.key(0), X[:1])
 TRAIN = batch_of(X[:ROWS], Y[:ROWS])
 PADDED = batch_of(X, Y, np.r_[np.ones(ROWS), np.zeros(ABSENT)].astype(np.float32))
 QUERIES = batch_of(X[5:12] + 0.1, Y[5:12])
@@ -148,7 +148,7 @@ def test_labels_that_do_not_exist_are_told(name):
 def test_tokens_may_be_no_part_of_an_answer_and_no_others_below_nought():
     model = build_model("decoder", 7, (4,), width=4, depth=1, heads=2)
     tokens, targets = np.ones((2, 4), np.int32), np.array([[-1, -1, 6, 0], [-1, 1, 2, -1]], np.int32)
-    variables = model.init(jax.random.key(0), tokens)
+    variables = jax.jit(model.init)(jax.random.key(0), tokens)
     check_targets(model, variables, batch_of(tokens, targets))
     for said, message in (
         (targets - 1, "from -2 to 5 and the model 7 tokens: give -1 for no part of an answer, and tokens from 0 to 6"),

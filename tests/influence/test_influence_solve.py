@@ -50,7 +50,7 @@ def setting(rows=ROWS):
     batch = batch_of(rng.normal(size=(rows, 4)), (np.arange(rows) % CLASSES).astype(np.int32), weight)
     variables = jax.tree.map(
         lambda x: x.astype(jnp.float64) + jnp.asarray(0.1 * rng.normal(size=x.shape)),
-        model.init(jax.random.key(0), batch.inputs),
+        jax.jit(model.init)(jax.random.key(0), batch.inputs),
     )
     return model, batch, variables
 
@@ -99,7 +99,7 @@ def test_ggn_of_many_logits_goes_by_products(monkeypatch):
 def test_a_linear_model_has_one_curvature():
     _, batch, _ = setting()
     model = build_model("linear", CLASSES, (4,), dtype="float64")
-    variables = jax.tree.map(lambda x: x.astype(jnp.float64), model.init(jax.random.key(3), batch.inputs))
+    variables = jax.tree.map(lambda x: x.astype(jnp.float64), jax.jit(model.init)(jax.random.key(3), batch.inputs))
     ggn, hessian = (dense(model, TASK, variables, batch, curvature=kind) for kind in ("ggn", "hessian"))
     np.testing.assert_allclose(ggn, hessian, rtol=1e-12, atol=1e-15)
     model, batch, variables = setting()  # of a perceptron it has two
@@ -286,7 +286,7 @@ def test_memory_does_not_grow_with_right_hand_sides():
         np.testing.assert_allclose(products(product, jnp.asarray(x)), matrix @ x, rtol=1e-9, atol=1e-12)
     model = build_model("mlp", CLASSES, (4,), widths=(300,), dtype="float64")
     rows = jax.tree.map(lambda x: jnp.repeat(x, 14, axis=0), batch)
-    variables = jax.tree.map(lambda x: x.astype(jnp.float64), model.init(jax.random.key(0), rows.inputs))
+    variables = jax.tree.map(lambda x: x.astype(jnp.float64), jax.jit(model.init)(jax.random.key(0), rows.inputs))
     product, size = operator(model, TASK, variables, rows), flatten(variables).vector.shape[0]
 
     def temporary(sides, of):

@@ -99,7 +99,7 @@ def case(name):
             "odd": lambda: from_linen(_Odd()),
         }
         model = models[name]()
-    variables = model.init(jax.random.key(1), batch.inputs)
+    variables = jax.jit(model.init)(jax.random.key(1), batch.inputs)
     moved = lambda path, x: x + 0.1 * np.cos(np.arange(x.size, dtype=x.dtype)).reshape(x.shape)
     variables = variables | {"params": jax.tree_util.tree_map_with_path(moved, variables["params"])}
     return model, free_text() if name == "decoder" else classification(), variables, batch
@@ -327,7 +327,7 @@ def test_products_are_gradients_along_directions(name):
 
 def test_products_of_logits_are_finite_differences(double):
     model, x = build_model("mlp", CLASSES, (4,), widths=(6,), dtype="float64"), np.linspace(-1, 1, 20).reshape(5, 4)
-    variables = jax.tree.map(lambda a: a.astype(jnp.float64), model.init(jax.random.key(0), x))
+    variables = jax.tree.map(lambda a: a.astype(jnp.float64), jax.jit(model.init)(jax.random.key(0), x))
     batch, flat = batch_of(x, np.zeros(5, int)), flatten(variables)
     directions = np.random.default_rng(0).normal(size=(2, flat.vector.size))
     of = quantity_of(model, classification(), "logits")
@@ -410,7 +410,7 @@ def test_other_scalars_by_cotangent():
 def test_half_precision_layers_give_wide_factors():
     model = build_model("mlp", CLASSES, IMAGE, widths=(7,), dtype="bfloat16")
     _, task, _, batch = case("mlp")
-    variables = model.init(jax.random.key(1), batch.inputs)
+    variables = jax.jit(model.init)(jax.random.key(1), batch.inputs)
     factors = jax.jit(lambda v: layer_factors(model, task, v, batch))(variables)
     assert {leaf.dtype for leaf in jax.tree.leaves(factors)} == {jnp.dtype("float32")}
     select = lambda path: path == "dense0/kernel"
@@ -464,7 +464,7 @@ def test_layers_that_are_no_single_product():
 
 def test_models_of_nnx_cannot_be_tapped():
     model, x = from_nnx(_Nnx), np.ones((2, 4), np.float32)
-    variables, batch = model.init(jax.random.key(0), x), batch_of(x, np.zeros(2, np.int32))
+    variables, batch = jax.jit(model.init)(jax.random.key(0), x), batch_of(x, np.zeros(2, np.int32))
     with pytest.raises(InputError, match="give a Linen model"):
         layer_factors(model, classification(), variables, batch)
     assert example_gradients(model, classification(), variables, batch).shape == (2, 15)
