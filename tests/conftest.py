@@ -10,6 +10,7 @@ os.environ |= dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM
 
 import jax
 
+gc.set_threshold(50_000, 20, 100)  # tracing makes objects by the million, few of which are garbage
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_debug_key_reuse", True)
@@ -27,7 +28,6 @@ def pytest_configure(config):
 
 
 def pytest_collection_finish(session):
-    """Look for garbage seldom, and never among what was imported: tracing makes objects by the million."""
+    """Never look for garbage among what was imported."""
     gc.collect()
     gc.freeze()
-    gc.set_threshold(50_000, 20, 100)
