@@ -159,6 +159,16 @@ def agree(value: str, what: str) -> None:
         )
 
 
+def largest(value: float) -> float:
+    """The largest of what the processes have."""
+    if not several():
+        return value
+    name = f"unlearn_jax/{_number()}"
+    _service().key_value_set(f"{name}/{jax.process_index()}", repr(float(value)))
+    meet()
+    return max(float(one) for _, one in _service().key_value_dir_get(name))
+
+
 def given(tree: PyTree | None, like: PyTree) -> PyTree:
     """A tree of NumPy arrays that process 0 has, on every process, bit by bit.
 

@@ -17,10 +17,11 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 
 from unlearn_jax import disk, hosts, stopping, trees
 from unlearn_jax.errors import InputError
-from unlearn_jax.population import checkpoint, midway
+from unlearn_jax.population import checkpoint, memory, midway
 from unlearn_jax.population import program as programs
 from unlearn_jax.population.members import Tables
 from unlearn_jax.population.plans import Plan
@@ -75,7 +76,8 @@ def part_size(members: int, options: Options) -> int:
 def chunk_width(members: int, options: Options) -> int:
     """Members per compiled program: the asked width or one by backend, a multiple of the groups of devices used.
 
-    By backend it is 16 on a CPU, whose devices are its cores, and 64 an accelerator, at least what is stored together.
+    By backend it is 16 on a CPU, whose devices are its cores, and 64 an accelerator, at least what is stored together;
+    a run takes fewer where so many do not fit into memory.
     """
     width = part_size(members, options)
     if not options.chunk and jax.default_backend() != "cpu":
@@ -190,10 +192,7 @@ def _train(job: _Job, members: int, todo: dict[int, str], done: dict[int, dict])
     left = {start: min(size, members - start) for start in todo}
     rows = np.concatenate([np.arange(start, start + count) for start, count in left.items()])
     width = chunk_width(members, options)
-    mesh = member_mesh(width, options.data_devices)
-    shapes = for_many(for_one((job.whole["member"], job.whole["begin"])), width)
-    lowered, lowering = programs.lower(job.fold, job.plan, mesh, options.axis, options.loop, shapes, job.common)
-    program, waited = programs.compiled(lowered)
+    program, width, mesh, compiling = _compiled(job, width)
     everywhere = member_shardings(mesh)[1]
     base = hosts.placed(job.common[2], weight_shardings(mesh, job.common[2], members=False))
     common, held = (*hosts.placed(job.common[:2], everywhere), base), None
@@ -212,7 +211,28 @@ def _train(job: _Job, members: int, todo: dict[int, str], done: dict[int, dict])
                 _save(options, todo[start], done[start], start)
             midway.clear(place)
         tick(1.0)
-    return lowering + waited
+    return compiling
+
+
+def _compiled(job: _Job, width: int) -> tuple[Compiled, int, Mesh, float]:
+    """The programs at a width, or, where none was asked for, at the largest up to it that fits into memory.
+
+    Returns:
+        The programs; their width and mesh; seconds spent lowering and compiling.
+    """
+    options, spent = job.options, []
+
+    def make(members: int) -> tuple[Compiled, Mesh]:
+        mesh = member_mesh(members, options.data_devices)
+        shapes = for_many(for_one((job.whole["member"], job.whole["begin"])), members)
+        lowered, lowering = programs.lower(job.fold, job.plan, mesh, options.axis, options.loop, shapes, job.common)
+        program, waited = programs.compiled(lowered)
+        spent.append(lowering + waited)
+        return program, mesh
+
+    needed = lambda made: 0.0 if options.chunk else memory.needed_bytes(*made[0][:3])
+    (program, mesh), width = memory.fitting(width, member_groups(width, options.data_devices), make, needed)
+    return program, width, mesh, sum(spent)
 
 
 def _place(options: Options, todo: dict[int, str], size: int, at: np.ndarray) -> midway.Place | None:

@@ -1,0 +1,76 @@
+"""How many members fit into a device: the compiled programs' own account of their memory against what is free."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import jax
+
+from unlearn_jax import hosts
+from unlearn_jax.errors import InputError
+
+SHARE = 0.9  # of what is free that programs may take; the rest is fragments, and what others ask for meanwhile
+MEMINFO = Path("/proc/meminfo")
+
+
+def free_bytes() -> float:
+    """Bytes that one device has free; infinity where it does not say. CPU devices share what the host has available."""
+    local = jax.local_devices()
+    stats = local[0].memory_stats() or {}
+    if "bytes_limit" in stats:
+        return float(stats["bytes_limit"] - stats.get("bytes_in_use", 0))
+    if local[0].platform != "cpu":
+        return float("inf")
+    try:
+        lines = dict(line.split(":") for line in MEMINFO.read_text().splitlines())
+        return float(lines["MemAvailable"].split()[0]) * 1024 / len(local)
+    except (OSError, KeyError, ValueError):
+        pass
+    try:
+        return float(os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")) / len(local)
+    except (AttributeError, OSError, ValueError):
+        return float("inf")
+
+
+def needed_bytes(*programs: jax.stages.Compiled) -> float:
+    """Bytes that the largest of the programs holds on one device while it runs; 0 where the backend does not say."""
+    most = 0.0
+    for program in programs:
+        found = program.memory_analysis()
+        if found is not None:
+            both = found.argument_size_in_bytes + found.output_size_in_bytes - found.alias_size_in_bytes
+            most = max(most, float(both + found.temp_size_in_bytes))
+    return most
+
+
+def fitting(width: int, groups: int, make: Callable[[int], tuple], measure: Callable[[tuple], float]) -> tuple:
+    """The programs of the largest width up to ``width`` that fits, with that width.
+
+    Args:
+        width: members in a program, a multiple of ``groups``.
+        groups: groups of devices that share them.
+        make: width -> programs, compiled.
+        measure: programs -> bytes that they need on one device.
+
+    Returns:
+        (programs, width); several processes take the same. Memory grows about in proportion to the members, so a second
+        try is mostly the last.
+
+    Raises:
+        InputError: not even one member fits.
+    """
+    while True:
+        made = make(width)
+        needed, free = measure(made), SHARE * free_bytes()
+        share = hosts.largest(needed / max(free, 1.0))
+        if share <= 1.0:
+            return made, width
+        if width == groups:
+            raise InputError(
+                f"one member needs {needed / 1e9:.2g} GB of memory and {free / 1e9:.2g} are free: give a smaller "
+                f"--batch or model, or --data-devices, over which a member is split."
+            )
+        each = min(width // groups // 2, int(width / groups / share))
+        width = groups * (1 << max(each, 1).bit_length() - 1)
