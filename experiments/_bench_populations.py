@@ -88,12 +88,17 @@ def build(case: Case, dtype: str, steps: int, batch: int) -> Built:
 def population(built: Built, members: int, chunk: int, axis: str):
     """``train(seed) -> Population`` of so many members."""
     from unlearn_jax.methods import prepare
+    from unlearn_jax.population.measured import fastest
     from unlearn_jax.population.members import make_tables, member_keys
     from unlearn_jax.population.run import Options, run_population
     from unlearn_jax.population.sharding import choose_axis
 
     fold, plan, hp = prepare("retrain", built.problem)
-    options = Options(chunk=chunk, axis=choose_axis(built.flops) if axis == "auto" else axis)
+    side = "vmap" if built.case.vocab else choose_axis(built.flops)  # as a study chooses
+    options = Options(chunk=chunk, axis=side if axis == "auto" else axis)
+    if axis == "measured":
+        model, example = built.problem.model, built.problem.example
+        options = fastest(model, example, (fold, plan, hp), built.data, members, options, print)
     tables = make_tables([np.arange(EXAMPLES, dtype=np.int32)] * members)
     every = {name: np.full(members, value) for name, value in hp.items()}
     return lambda seed: run_population(

@@ -49,7 +49,7 @@ class Args:
     chunk: int = 0
     """members in one program; 0 = by backend"""
     axis: str = "auto"
-    """vmap, map or auto"""
+    """vmap, map, auto or measured"""
     loop: bool = True
     """measure the loop of separate trainings as well"""
     audits: bool = False
@@ -152,7 +152,7 @@ def checked(args: Args) -> list[int]:
     sizes = numbers(args.members, "members") if args.members else []
     if args.members and (not sizes or min(sizes) < 1):
         raise InputError(f"--members is '{args.members}': give population sizes of at least 1, such as 1,8.")
-    choose("axis", args.axis, ("auto", "vmap", "map"))
+    choose("axis", args.axis, ("auto", "vmap", "map", "measured"))
     for name in ("steps", "chunk", "batch"):
         if getattr(args, name) < 0:
             raise InputError(f"--{name} is {getattr(args, name)}: give at least 0.")

@@ -38,7 +38,8 @@ class Args:
     chunk: int = 0
     """members in one compiled program; 0 = by backend"""
     axis: str = "auto"
-    """members side by side (vmap) or one after another in the program (map); auto = by model and backend"""
+    """members side by side (vmap) or one after another in the program (map); auto = by model and backend; measured =
+    try both, and both kinds of convolution, for a few updates, and remember the faster in the store"""
     data_devices: int = 1
     """devices that hold one member together and share its batches, for models too large for one (docs/scaling.md)"""
     loop: str = "auto"

@@ -32,6 +32,7 @@ from unlearn_jax.models import flops_per_example
 from unlearn_jax.models.decode import Cached
 from unlearn_jax.population import checkpoint
 from unlearn_jax.population.evaluate import evaluate
+from unlearn_jax.population.measured import fastest
 from unlearn_jax.population.members import make_tables, member_keys
 from unlearn_jax.population.plans import Plan
 from unlearn_jax.population.run import Fold, Options, Stored, chunk_width, run_population
@@ -44,6 +45,7 @@ from unlearn_jax.unlearn import check_methods
 
 REST_SHOWN = 5000  # rest examples evaluated when there are more, a fixed random subset
 PILOT_MEMBERS = 16
+MEASURED = 2048  # examples on which ways of running members are timed
 COPY_BYTES = 16  # of memory that making copies takes at its height, per value of a copy
 
 
@@ -99,6 +101,10 @@ def prepare_study(config: StudyConfig, watch: Watch = SILENT, **options) -> Setu
     setting = checked_options(options, whole)
     abstract = abstract_shared(config, known, whole)
     _check_methods(config, problem, bench, abstract)  # sizes are the same whoever the targets are: before pilots train
+    if setting.axis == "measured":
+        sample = Stored(*(jnp.asarray(x[:MEASURED]) for x in (known.train.inputs, known.train.targets)))
+        training = prepare("retrain", whole)
+        setting = fastest(whole.model, whole.example, training, sample, config.members, setting, watch.say)
     shared, base = published_shared(config, known), {}
     if config.lora and not shared:
         shared, base = study_base(whole, problem, known, targets, config.seed, setting, watch)
@@ -137,7 +143,7 @@ def _layout(config: StudyConfig, dataset: Dataset, targets: list[np.ndarray], mi
 
 def checked_options(options: Options, problem: Problem) -> Options:
     """The options, if they can be followed, with the member axis chosen."""
-    choose("axis", options.axis, ("auto", "vmap", "map"))
+    choose("axis", options.axis, ("auto", "vmap", "map", "measured"))
     choose("loop", options.loop, ("auto", "scan", "host"))
     if options.chunk < 0:
         raise InputError(f"--chunk is {options.chunk}: give 0 (by backend) or more.")

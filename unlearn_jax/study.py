@@ -85,7 +85,7 @@ def _run(setup: Setup, out: Path, command: str, content: str, began: float, watc
         | {"copies": configs.copies_of(config), "model": configs.recipe_of(config)[0]},
         "asked": dataclasses.asdict(config),
         "recipe": setup.problem.recipe._asdict(),
-        "run": {name: getattr(setup.options, name) for name in ("chunk", "axis", "data_devices", "loop")},
+        "run": {name: getattr(setup.options, name) for name in ("chunk", "axis", "data_devices", "loop", "conv")},
         "dataset_digest": content,
         "train_images": len(setup.dataset.train.targets),
         "test_images": len(setup.dataset.test.targets),

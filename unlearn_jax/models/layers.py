@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from unlearn_jax.errors import InputError, choose
-from unlearn_jax.platforms import platform
+from unlearn_jax.platforms import platform, preferred_conv
 from unlearn_jax.trees import wide
 
 CONV_IMPLS = ("auto", "conv", "im2col")
@@ -50,11 +50,11 @@ def resolve_conv(impl: str, cin: int, cout: int) -> str:
 
     CPU: always im2col (a convolution inside ``lax.scan`` is about 80 times slower there). Elsewhere im2col up
     to 64 channels, where many vmapped members beat one grouped convolution. The choice follows the
-    platform that the program is made for.
+    platform that the program is made for, or what was measured (`population.measured`).
     """
     choose("conv_impl", impl, CONV_IMPLS)
-    if impl != "auto":
-        return impl
+    if impl != "auto" or preferred_conv():
+        return preferred_conv() if impl == "auto" else impl
     return "im2col" if platform() == "cpu" or max(cin, cout) <= IM2COL_MAX_WIDTH else "conv"
 
 

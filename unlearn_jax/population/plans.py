@@ -40,6 +40,12 @@ class Plan(NamedTuple):
         """Number of updates T."""
         return len(self.phase)
 
+    def first(self, count: int) -> Plan:
+        """The first ``count`` updates."""
+        return self._replace(
+            **{name: column[:count] for name, column in self._asdict().items() if isinstance(column, np.ndarray)}
+        )
+
     @property
     def grad_evals_forget(self) -> float:
         """Gradient evaluations on requested examples, per member."""

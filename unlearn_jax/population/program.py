@@ -238,7 +238,16 @@ def named(fold: Fold, plan: Plan, own: tuple, common: tuple) -> tuple[Named, flo
 
 
 def lower(
-    fold: Fold, plan: Plan, mesh: Mesh, axis: str, loop: str, own: tuple, common: tuple, *, target: str = ""
+    fold: Fold,
+    plan: Plan,
+    mesh: Mesh,
+    axis: str,
+    loop: str,
+    own: tuple,
+    common: tuple,
+    *,
+    target: str = "",
+    conv: str = "",
 ) -> tuple[Lowered, float]:
     """Lower the programs, once per fold, shapes and mesh.
 
@@ -251,16 +260,17 @@ def lower(
         own: (member, starting variables) of a chunk, with a leading axis; arrays or their shapes.
         common: (data, steps, shared weights).
         target: another platform to lower for (cpu, tpu, cuda, rocm); such programs cannot be compiled here.
+        conv: conv or im2col for convolutions that are left to the library; '' = by platform and width.
 
     Returns:
         The lowered programs, and the seconds that this call spent on them.
     """
     own, common = shapes_of(own), shapes_of(common)
-    key = (fold, axis, loop, mesh, _identity((own, common)), plan.forget_batch, plan.retain_batch, target)
+    key = (fold, axis, loop, mesh, _identity((own, common)), plan.forget_batch, plan.retain_batch, conv, target)
     if key in LOWERED:
         return LOWERED[key], 0.0
     started = time.perf_counter()
-    with made_for(target):
+    with made_for(target, conv):
         LOWERED[key] = _lowered(key, plan, own, common)
     return LOWERED[key], time.perf_counter() - started
 

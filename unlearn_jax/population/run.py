@@ -42,6 +42,7 @@ class Options(NamedTuple):
     store: Path | None = None  # where finished chunks are kept
     save_every: float = 10.0  # minutes between two times that a chunk in training is kept; 0 = only when stopped
     progress: Callable[[float, int], None] | None = None  # (members done, examples processed)
+    conv: str = ""  # conv | im2col, where it was measured; '' = by platform and width
     label: str = ""  # written beside the stored chunk
     study: str = ""  # likewise; says to which study it belongs
 
@@ -225,7 +226,8 @@ def _compiled(job: _Job, width: int) -> tuple[Compiled, int, Mesh, float]:
     def make(members: int) -> tuple[Compiled, Mesh]:
         mesh = member_mesh(members, options.data_devices)
         shapes = for_many(for_one((job.whole["member"], job.whole["begin"])), members)
-        lowered, lowering = programs.lower(job.fold, job.plan, mesh, options.axis, options.loop, shapes, job.common)
+        how = (mesh, options.axis, options.loop)
+        lowered, lowering = programs.lower(job.fold, job.plan, *how, shapes, job.common, conv=options.conv)
         program, waited = programs.compiled(lowered)
         spent.append(lowering + waited)
         return program, mesh
