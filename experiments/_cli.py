@@ -8,10 +8,37 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from unlearn_jax import disk, stopping
 from unlearn_jax.errors import InputError
+
+
+@dataclass(frozen=True)
+class Hosts:
+    """Processes that run one job together, each started with the same command (docs/scaling.md)."""
+
+    coordinator: str = ""
+    """HOST:PORT of process 0, or auto where the cluster tells (SLURM, Open MPI, GKE, TPU pods); none = one process"""
+    num_processes: int | None = None
+    """how many processes there are, where the cluster does not tell"""
+    process_id: int | None = None
+    """which one this is, from 0, where the cluster does not tell"""
+
+
+def join(asked: Hosts) -> None:
+    """Meet the other processes, if there are any; call before JAX starts.
+
+    Raises:
+        InputError: numbers without a coordinator; see `unlearn_jax.hosts.start`.
+    """
+    from unlearn_jax import hosts
+
+    if asked.coordinator:
+        hosts.start(asked.coordinator, asked.num_processes, asked.process_id)
+    elif asked.num_processes is not None or asked.process_id is not None:
+        raise InputError("--num-processes and --process-id need --coordinator: give HOST:PORT of process 0.")
 
 
 def use_every_core() -> None:

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import tyro
-from _cli import guarded, keep_compiled_programs, use_every_core, watched
+from _cli import Hosts, guarded, join, keep_compiled_programs, use_every_core, watched
 
 from unlearn_jax.config import StudyConfig, run_name
 
@@ -46,6 +46,7 @@ class Args:
     """the training loop: on the device (scan), on the host, or auto"""
     save_every: float = 10.0
     """minutes between two times that the state of members in training is kept; 0 = only when asked to stop"""
+    hosts: tyro.conf.OmitArgPrefixes[Hosts] = Hosts()
     report: bool = True
     """draw report.html at the end"""
     quiet: bool = False
@@ -54,20 +55,27 @@ class Args:
 
 def run(args: Args) -> None:
     """Run the study, draw the report, and print the headline."""
+    from unlearn_jax import hosts
     from unlearn_jax.study import run_study
 
+    join(args.hosts)
     use_every_core()
     keep_compiled_programs(Path("runs") / "compiled")
     out = args.out or Path("runs") / run_name(args.study)
     command = shlex.join(["python", "experiments/study.py", *sys.argv[1:]])
-    with watched(args.quiet) as watch:
+    with watched(args.quiet or not hosts.is_first()) as watch:
         run_study(
             args.study, out, store=args.store, watch=watch, command=command, data_dir=args.data_dir,
             chunk=args.chunk, axis=args.axis, data_devices=args.data_devices, loop=args.loop,
             save_every=args.save_every,
         )  # fmt: skip
+    hosts.told(lambda: tell(out, args.report))  # the others stay until it is drawn
+
+
+def tell(out: Path, report: bool) -> None:
+    """Print the headline and draw the report."""
     print(headline(out))
-    if args.report:
+    if report:
         from report import write_report
 
         print(f"report: {write_report(out)}")

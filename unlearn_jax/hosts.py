@@ -127,7 +127,8 @@ def _as_word(error: BaseException) -> dict:
     """An error as the others are told of it."""
     number = error.errno if isinstance(error, OSError) else None
     kind = "input" if isinstance(error, InputError) else "system" if number is not None else "other"
-    return {"error": str(error) or type(error).__name__, "kind": kind, "errno": number}
+    said = error.strerror if number is not None else str(error)
+    return {"error": said or type(error).__name__, "kind": kind, "errno": number}
 
 
 def _as_error(word: dict) -> Exception:

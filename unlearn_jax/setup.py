@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from unlearn_jax import config as configs
+from unlearn_jax import hosts
 from unlearn_jax.choosing import picker
 from unlearn_jax.config import StudyConfig
 from unlearn_jax.data import load_dataset
@@ -246,7 +247,7 @@ def _pilot_score(
     watch.stage("pilot", PILOT_MEMBERS)
     tables = make_tables([np.sort(rows) for rows in seen.astype(np.int32)])
     if options.store is not None:
-        checkpoint.check_writable(options.store)
+        hosts.told(lambda: checkpoint.check_writable(options.store) and None)
     told = options._replace(progress=watch.advance, label="pilot")
     population = run_population(fold, plan, data, tables, keys, join_shared({}, shared), hp=hp, options=told)
     width = chunk_width(PILOT_MEMBERS, options)

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import json
 import time
 from pathlib import Path
 
-from unlearn_jax import cards, disk, room, scoring
+from unlearn_jax import cards, disk, hosts, room, scoring, stopping
 from unlearn_jax import config as configs
 from unlearn_jax.artifacts import measure_similarity, write_answers, write_gallery, write_margins
 from unlearn_jax.carriers import carried
@@ -30,6 +31,8 @@ from unlearn_jax.setup import SILENT, Setup, Watch, absent_references, axes_of, 
 
 def run_study(config: StudyConfig, out: Path, *, store: Path | None = None, watch: Watch = SILENT, **options) -> Path:
     """Run a study and write its records.
+
+    Where several processes make this call together (`unlearn_jax.hosts`), process 0 alone reads and writes the folders.
 
     Args:
         config: what is measured.
@@ -54,22 +57,46 @@ def run_study(config: StudyConfig, out: Path, *, store: Path | None = None, watc
     command = options.pop("command", "")
     began = time.time()
     store = store or out.parent / "populations"
+    with contextlib.nullcontext() if hosts.is_first() else stopping.held():  # process 0 says when all stop
+        return _run_study(config, out, store, watch, command, began, options)
+
+
+def _run_study(
+    config: StudyConfig, out: Path, store: Path, watch: Watch, command: str, began: float, options: dict
+) -> Path:
+    """`run_study`, of a sound configuration."""
+    manifest = hosts.told(functools.partial(_first_look, out, store, config))
+    setup = prepare_study(config, watch, store=store, study=room.name_of(config), **options)
+    content = dataset_digest(setup.dataset)
+    hosts.agree(content, "data set")
+    if manifest.get("dataset_digest", content) != content:
+        raise InputError(f"'{out}' holds a study of other data under the same name: give another --out folder.")
+    if tight := hosts.told(lambda: room.check_study(setup, out, store)):
+        watch.say(f"{tight}: free some space before the disk is full")
+    with contextlib.ExitStack() as held:
+
+        def claim() -> None:
+            checkpoint.check_writable(store, "--store")
+            checkpoint.check_writable(out, "--out")
+            held.enter_context(checkpoint.locked(out))
+
+        hosts.told(claim)
+        return _run(setup, out, command, content, began, watch, manifest.get("levels_done", []))
+
+
+def _first_look(out: Path, store: Path, config: StudyConfig) -> dict:
+    """The manifest of an earlier run of this study, {} where there is none; folders are as they were.
+
+    Raises:
+        InputError: a folder of another study, that is in use, or that cannot be written.
+    """
     manifest = _refuse_other(out, config)
     for folder, option in ((out, "--out"), (store, "--store")):
         checkpoint.check_writable(folder, option, keep=False)  # before anything is trained
     if out.exists():
         with checkpoint.locked(out):
             pass
-    setup = prepare_study(config, watch, store=store, study=room.name_of(config), **options)
-    content = dataset_digest(setup.dataset)
-    if manifest.get("dataset_digest", content) != content:
-        raise InputError(f"'{out}' holds a study of other data under the same name: give another --out folder.")
-    if tight := room.check_study(setup, out, store):
-        watch.say(f"{tight}: free some space before the disk is full")
-    checkpoint.check_writable(store, "--store")
-    checkpoint.check_writable(out, "--out")
-    with checkpoint.locked(out):
-        return _run(setup, out, command, content, began, watch, manifest.get("levels_done", []))
+    return manifest
 
 
 def _run(setup: Setup, out: Path, command: str, content: str, began: float, watch: Watch, done: list) -> Path:
@@ -97,18 +124,15 @@ def _run(setup: Setup, out: Path, command: str, content: str, began: float, watc
         "levels_done": done,
         **environment(),
     }
-    write_json(out / "manifest.json", manifest)
-    write_gallery(setup, out / "gallery.npz")
-    recorder = Recorder(out)
+    hosts.told(lambda: write_json(out / "manifest.json", manifest))
+    hosts.told(lambda: write_gallery(setup, out / "gallery.npz"))
+    recorder = Recorder(out) if hosts.is_first() else None  # the others have nothing to record
     try:
         compiling, similarity, notes = _run_levels(setup, recorder, out, watch, manifest)
-        recorder.finish()
+        hosts.told(lambda: recorder.finish())
     except BaseException as error:
-        asked = isinstance(error, KeyboardInterrupt) or disk.is_full(error)
-        with contextlib.suppress(OSError):  # of a full disk; what happened first is what is told
-            recorder.close()
-        with contextlib.suppress(OSError):
-            write_json(out / "manifest.json", manifest | {"status": "stopped" if asked else "failed"})
+        if recorder is not None:
+            _give_up(recorder, out, manifest, error)
         raise
     manifest.pop("at", None)
     manifest |= {
@@ -119,8 +143,17 @@ def _run(setup: Setup, out: Path, command: str, content: str, began: float, watc
         "similarity": similarity,
         "notes": notes,
     }
-    write_json(out / "manifest.json", manifest)
+    hosts.told(lambda: write_json(out / "manifest.json", manifest))
     return out
+
+
+def _give_up(recorder: Recorder, out: Path, manifest: dict, error: BaseException) -> None:
+    """Leave what there is in order: records on disk, and a manifest that says how the run ended."""
+    asked = isinstance(error, KeyboardInterrupt) or disk.is_full(error)
+    with contextlib.suppress(OSError):  # of a full disk; what happened first is what is told
+        recorder.close()
+    with contextlib.suppress(OSError):
+        write_json(out / "manifest.json", manifest | {"status": "stopped" if asked else "failed"})
 
 
 def _refuse_other(out: Path, config: StudyConfig) -> dict:
@@ -146,11 +179,11 @@ def _refuse_other(out: Path, config: StudyConfig) -> dict:
 
 
 def _run_levels(
-    setup: Setup, recorder: Recorder, out: Path, watch: Watch, manifest: dict
+    setup: Setup, recorder: Recorder | None, out: Path, watch: Watch, manifest: dict
 ) -> tuple[float, dict, list[str]]:
     """Run and score every level; returns compile seconds, measured similarity and notes.
 
-    The levels that are done are added to the manifest, in memory and on disk.
+    All processes train; process 0, which has the recorder, scores. The levels that are done are added to the manifest, in memory and on disk.
     """
     config, memory, watched = setup.config, {}, watch
     compiling, similarity = setup.base.get("compile_seconds", 0.0), {}
@@ -167,23 +200,33 @@ def _run_levels(
         outcomes, extra = references(setup, level, memory, watch, absent)
         outcomes += methods(setup, level, outcomes[0], watch)
         compiling += sum(outcome.population.compile_seconds for outcome in outcomes)
-        if copies and str(copies) not in similarity:
-            similarity[str(copies)] = measure_similarity(setup, level, outcomes[0])
-        who = carried(setup, level, outcomes[0]) if copies and all(len(r.similar) for r in level.rows) else None
-        if isinstance(who, str):
-            notes, who = [*notes, who], None
-        more = extra | similarity.get(str(copies), {})
-        notes += scoring.score_level(setup, level, outcomes, more, recorder, who)
-        last = number == len(levels) - 1
-        write_margins(setup, level, outcomes, out / "margins" if last else out / "margins" / _level_name(level))
-        if last and setup.problem.task.candidates is not None:
-            write_answers(setup, outcomes, out / "answers.json")
-        recorder.flush()
+        known = (setup, level, outcomes, extra, similarity, recorder, out, number == len(levels) - 1)
+        similarity, more = hosts.told(functools.partial(_record_level, *known))
+        notes += more
         point = [copies, level.rows[0].gamma]
         manifest["levels_done"] = [*(one for one in manifest["levels_done"] if one != point), point]
         manifest["similarity"] = similarity
-        write_json(out / "manifest.json", manifest)
+        hosts.told(lambda: write_json(out / "manifest.json", manifest))
     return compiling, similarity, notes
+
+
+def _record_level(
+    setup: Setup, level: Level, outcomes: list, extra: dict, similarity: dict, recorder: Recorder, out: Path, last: bool
+) -> tuple[dict, list[str]]:
+    """Score one level and write what it leaves; returns the similarity measured so far and notes."""
+    copies, notes = level.copies, []
+    if copies and str(copies) not in similarity:
+        similarity = similarity | {str(copies): measure_similarity(setup, level, outcomes[0])}
+    who = carried(setup, level, outcomes[0]) if copies and all(len(r.similar) for r in level.rows) else None
+    if isinstance(who, str):
+        notes, who = [who], None
+    more = extra | similarity.get(str(copies), {})
+    notes += scoring.score_level(setup, level, outcomes, more, recorder, who)
+    write_margins(setup, level, outcomes, out / "margins" if last else out / "margins" / _level_name(level))
+    if last and setup.problem.task.candidates is not None:
+        write_answers(setup, outcomes, out / "answers.json")
+    recorder.flush()
+    return similarity, notes
 
 
 def _noting(watch: Watch, out: Path, manifest: dict, copies: int) -> Watch:
@@ -191,7 +234,8 @@ def _noting(watch: Watch, out: Path, manifest: dict, copies: int) -> Watch:
 
     def stage(label: str, members: int) -> None:
         manifest["at"] = {"copies": copies, "population": label, "since": time.strftime("%Y-%m-%dT%H:%M:%S")}
-        write_json(out / "manifest.json", manifest)
+        if hosts.is_first():
+            write_json(out / "manifest.json", manifest)
         watch.stage(label, members)
 
     return watch._replace(stage=stage)

@@ -17,6 +17,7 @@ import numpy as np
 from unlearn_jax.data.text_measures import WORD
 from unlearn_jax.data.tokenizer import byte_pair_tokenizer, load_tokenizer, word_tokenizer
 from unlearn_jax.errors import InputError, choose
+from unlearn_jax.hosts import is_first
 
 TERMS, DIMENSIONS = 4_000, 256  # of TF-IDF, before and after the projection
 WORDS, CONTEXT = 8_000, 64  # token numbers, and tokens of a row
@@ -193,7 +194,7 @@ def embeddings(folder: str, texts: Sequence[str], length: int, cache: Path | Non
     vectors, cut = _KEPT[known]
     if len(_KEPT) > MOST_KEPT:
         _KEPT.pop(next(iter(_KEPT)))
-    if path is not None and not path.is_file():
+    if path is not None and not path.is_file() and is_first():
         path.parent.mkdir(parents=True, exist_ok=True)
         part = path.with_name(f".{path.stem}-{os.getpid()}.npz")
         np.savez(part, vectors=vectors, cut=cut)

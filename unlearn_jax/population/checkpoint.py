@@ -135,7 +135,7 @@ def save_tree(folder: Path, name: str, tree: PyTree) -> None:
     try:
         with _quiet():
             save = ocp.save if hasattr(ocp, "save") else ocp.save_pytree
-            save(staged.resolve(), whole)
+            (save if jax.process_count() == 1 else _save_alone)(staged.resolve(), whole)
         _place(staged, folder / name)
     except Exception as error:
         raise (disk.full(folder) if disk.is_full(error) else error) from error
@@ -199,6 +199,39 @@ def _alive(process: int) -> bool:
     return True
 
 
+def _save_alone(path: Path, tree: PyTree) -> None:
+    """Write a tree where this is one of several processes, of which the others know nothing of it.
+
+    By Orbax's first interface: the second one asks all processes, whatever its options say, whether they write to one
+    folder (orbax-checkpoint 0.12). What it leaves is read by either.
+    """
+    import orbax.checkpoint as ocp
+
+    how = ocp.options.MultiprocessingOptions(**_only_here())
+    handler = ocp.CompositeCheckpointHandler(
+        composite_options=ocp.CompositeOptions(multiprocessing_options=how),
+        pytree=ocp.PyTreeCheckpointHandler(multiprocessing_options=how),
+    )
+    with ocp.Checkpointer(handler, multiprocessing_options=how) as writer:
+        writer.save(path, args=ocp.args.Composite(pytree=ocp.args.PyTreeSave(tree)))
+
+
+def _only_here() -> dict:
+    """Options by which Orbax waits for no other process."""
+    index = jax.process_index()
+    return {"primary_host": index, "active_processes": {index}, "barrier_sync_key_prefix": f"process{index}"}
+
+
+def _read_alone(ocp):
+    """Orbax's settings for reading where this is one of several processes; none where it is the only one."""
+    if jax.process_count() == 1:
+        return contextlib.nullcontext()
+    context = ocp.Context()
+    for name, value in _only_here().items():
+        setattr(context.multiprocessing, name, value)
+    return context
+
+
 def load_chunk(store: Path, digest: str) -> PyTree | None:
     """The chunk saved under ``digest`` as NumPy arrays, or None where there is none that can be read."""
     return load_tree(store, digest[:32])
@@ -219,7 +252,7 @@ def _read(target: Path) -> PyTree:
     """The arrays of a folder; raises whatever it is that keeps them from being what was written."""
     from orbax.checkpoint import v1 as ocp
 
-    with _quiet():
+    with _quiet(), _read_alone(ocp):
         load = ocp.load if hasattr(ocp, "load") else ocp.load_pytree
         whole = jax.tree.map(np.asarray, load(target.resolve()))
     if whole["checksum"].tobytes() != _checksum(whole["tree"]):

@@ -1,0 +1,136 @@
+"""Two processes with four devices each train what one process began, and one reads back what they left."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+import toy
+
+from unlearn_jax import hosts
+from unlearn_jax.errors import InputError
+from unlearn_jax.population.evaluate import evaluate
+from unlearn_jax.population.run import Options
+from unlearn_jax.tasks import classification
+
+HERE = Path(__file__).parent
+QUICK = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
+
+
+def free_address():
+    """A port of this machine that nobody holds."""
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return f"127.0.0.1:{one.getsockname()[1]}"
+
+
+def kept_in(store, **more):
+    return Options(chunk=4, store=store, label="toy", **more)
+
+
+def train(store, **more):
+    """Seven members from scratch, and a method from them."""
+    trained = toy.train(7, options=kept_in(store, **more))
+    fold, plan, hp = toy.method("finetune", (("epochs", 2), ("batch", 16)))
+    tuned = toy.train(7, fold=fold, plan=plan, hp=hp, start=trained.variables, options=kept_in(store))
+    return trained, tuned
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory):
+    """Run two processes on a store in which one process has left the first four members."""
+    folder = tmp_path_factory.mktemp("two")
+
+    def stop(done, _):
+        if done > 4:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(folder / "store", progress=stop)
+    assert len(list((folder / "store").glob("*.json"))) == 1
+    paths = os.pathsep.join([str(HERE), str(HERE.parent), str(HERE.parents[1])])
+    environment = os.environ | {"PYTHONPATH": paths, "XLA_FLAGS": QUICK}
+    command, address = [sys.executable, str(HERE / "two_hosts.py")], free_address()
+    started = [
+        subprocess.Popen(
+            [*command, address, str(index), str(folder)], env=environment, text=True, stderr=subprocess.PIPE
+        )
+        for index in (1, 0)
+    ]
+    said = [process.communicate(timeout=120)[1] for process in started]
+    assert [process.returncode for process in started] == [0, 0], "\n".join(said)
+    return folder
+
+
+def known(two, index):
+    return json.loads((two / f"known{index}.json").read_text())
+
+
+def arrays(two, index):
+    with np.load(two / f"found{index}.npz") as found:
+        return [found[name] for name in found.files]
+
+
+def test_both_processes_hold_the_same_bits(two):
+    first, other = arrays(two, 0), arrays(two, 1)
+    assert len(first) == len(other) > 10
+    for a, b in zip(first, other):
+        assert a.dtype == b.dtype
+        np.testing.assert_array_equal(a, b)
+
+
+def test_they_are_the_members_that_one_process_trains(two, tmp_path):
+    trained, tuned = train(tmp_path)
+    large = toy.train(2, options=Options(chunk=2))
+    scores = evaluate(toy.perceptron(), classification(), tuned.variables, toy.stored(), width=8)
+    leaves = jax.tree.leaves((trained.variables, trained.loss, tuned.variables, tuned.loss, large.variables))
+    for mine, theirs in zip([*leaves, scores.margin, scores.correct], arrays(two, 0), strict=True):
+        assert mine.shape == theirs.shape  # seven members, of eight places
+        np.testing.assert_allclose(theirs, mine, rtol=1e-4, atol=1e-4)
+
+
+def test_what_one_process_stored_two_read_and_the_other_way_round(two, chunks_trained):
+    for index in (0, 1):
+        assert known(two, index)["told"][0] == [4, 0]  # read back, not trained
+        assert known(two, index)["told"][-1][0] == 7
+    train(two / "store")
+    assert chunks_trained == []
+    assert len(list((two / "store").glob("*.json"))) == 4  # each part once: one process wrote
+
+
+def test_one_process_decides_and_tells(two):
+    for index in (0, 1):
+        mine = known(two, index)
+        assert mine["devices"] == [8, 4] and mine["first"] == (index == 0)
+        assert mine["value"] == [0, "said"]
+        assert mine["errors"] == [["InputError", "process 0 found a fault."], ["OSError", "[Errno 28] no space"]]
+        same, other = mine["agree"]
+        assert same is None and other[1].startswith("process 1 has another thing than process 0")
+        assert mine["bits"] == np.array([-0.0, np.nan, 1.0]).tobytes().hex()
+
+
+@pytest.mark.parametrize(
+    "given, said",
+    [
+        (("localhost", 2, 0), "--coordinator is 'localhost': give HOST:PORT"),
+        (("localhost:1234", 2, None), "--num-processes and --process-id go together"),
+        (("localhost:1234", 2, 2), "--process-id is 2 of 2 processes: give 0 to 1"),
+        (("auto", None, None), "the cluster does not tell who takes part"),
+    ],
+)
+def test_processes_that_cannot_meet_are_refused(given, said, monkeypatch):
+    monkeypatch.setattr(jax.distributed, "initialize", lambda *_, **__: (_ for _ in ()).throw(ValueError("none")))
+    with pytest.raises(InputError, match=said):
+        hosts.start(*given)
+
+
+def test_one_process_waits_for_nobody():
+    assert hosts.is_first() and not hosts.several()
+    hosts.meet()
+    hosts.agree("a", "thing")
+    assert hosts.told(lambda: (1, 2)) == (1, 2) and hosts.given({"x": 1}, None) == {"x": 1}

@@ -1,0 +1,67 @@
+"""One of two processes that train toy members together: python two_hosts.py ADDRESS INDEX FOLDER."""
+
+import json
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+import toy
+
+from unlearn_jax import hosts
+from unlearn_jax.errors import InputError
+from unlearn_jax.population.evaluate import evaluate
+from unlearn_jax.population.run import Options
+from unlearn_jax.tasks import classification
+
+
+def said(call):
+    """The error of a call, as kind and text."""
+    try:
+        call()
+    except (InputError, OSError) as error:
+        return [type(error).__name__, str(error)]
+    return None
+
+
+def refuse():
+    """What process 0 alone finds out."""
+    raise InputError("process 0 found a fault.")
+
+
+def fill_the_disk():
+    """What process 0 alone suffers."""
+    raise OSError(28, "no space")
+
+
+def main(address, index, folder):
+    """Train what is left of seven members, a method from them, and leave what this process knows."""
+    jax.config.update("jax_num_cpu_devices", 4)
+    jax.config.update("jax_numpy_dtype_promotion", "strict")
+    hosts.start(address, 2, index, patience=60)
+    told, store = [], folder / "store"
+    with toy.quick_programs():
+        options = Options(chunk=4, store=store, label="toy", progress=lambda *seen: told.append(seen))
+        trained = toy.train(7, options=options)
+        fold, plan, hp = toy.method("finetune", (("epochs", 2), ("batch", 16)))
+        begin = trained.variables
+        tuned = toy.train(7, fold=fold, plan=plan, hp=hp, start=begin, options=options._replace(progress=None))
+        large = toy.train(2, options=Options(chunk=2, data_devices=8, loop="host"))  # one member on both processes
+        scores = evaluate(toy.perceptron(), classification(), tuned.variables, toy.stored(), width=8)
+    known = {
+        "devices": [jax.device_count(), jax.local_device_count()],
+        "first": hosts.is_first(),
+        "told": told,
+        "value": hosts.told(lambda: [index, "said"]),
+        "errors": [said(lambda: hosts.told(refuse)), said(lambda: hosts.told(fill_the_disk))],
+        "agree": [said(lambda: hosts.agree("same", "thing")), said(lambda: hosts.agree(str(index), "thing"))],
+    }
+    raw = hosts.given(np.array([-0.0, np.nan, 1.0]) if index == 0 else None, np.zeros(3))
+    known["bits"] = raw.tobytes().hex()
+    (folder / f"known{index}.json").write_text(json.dumps(known))
+    leaves = jax.tree.leaves((trained.variables, trained.loss, tuned.variables, tuned.loss, large.variables))
+    np.savez(folder / f"found{index}.npz", *leaves, scores.margin, scores.correct)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], int(sys.argv[2]), Path(sys.argv[3]))
