@@ -50,9 +50,9 @@ def begun(monkeypatch):
     return seen
 
 
-@pytest.mark.parametrize("devices, axis", [(2, "vmap"), (4, "map")])
-def test_members_held_by_several_devices_are_the_same_to_rounding(devices, axis, alone, begun):
-    found = train(Options(chunk=MEMBERS, data_devices=devices, axis=axis))
+@pytest.mark.parametrize("devices, axis, chunk", [(2, "vmap", 4), (2, "map", 2), (4, "map", 4)])
+def test_members_held_by_several_devices_are_the_same_to_rounding(devices, axis, chunk, alone, begun):
+    found = train(Options(chunk=chunk, data_devices=devices, axis=axis))  # with 2 in a chunk, one alone on a group
     toy.close(found.variables, alone.variables)
     np.testing.assert_allclose(found.loss, alone.loss, rtol=1e-5, atol=1e-5)
     program, carry = begun[0]
