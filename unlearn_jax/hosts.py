@@ -9,6 +9,8 @@ So every exchange between devices begins with a meeting there. One process alone
 from __future__ import annotations
 
 import json
+import socket
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -45,6 +47,8 @@ def start(coordinator: str, processes: int | None = None, index: int | None = No
         raise InputError(f"--coordinator is '{coordinator}': give HOST:PORT of process 0, or auto on a cluster.")
     jax.config.update("jax_enable_preemption_service", False)  # it would keep a stopped process from ending
     where = None if coordinator == "auto" else coordinator
+    if where and index is not None:
+        _check_reachable(where, index, patience)
     try:
         jax.distributed.initialize(
             where,
@@ -64,6 +68,32 @@ def start(coordinator: str, processes: int | None = None, index: int | None = No
             f"the {processes or ''} processes did not find one another at '{coordinator}' ({_first_line(error)}): "
             "start all of them with the same --coordinator, whose port is free and open."
         ) from error
+
+
+def _check_reachable(coordinator: str, index: int, patience: float) -> None:
+    """Raise `InputError` where process 0 cannot listen, or another one cannot reach it: JAX would end the process."""
+    host, _, port = coordinator.rpartition(":")
+    host, until = host.strip("[]"), time.monotonic() + patience
+    if index == 0:
+        try:
+            with socket.socket() as one:
+                one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                one.bind(("", int(port)))
+        except (OSError, OverflowError) as error:
+            raise InputError(
+                f"process 0 cannot listen on port {port} ({error}): give --coordinator another port."
+            ) from None
+    while index:
+        try:
+            with socket.create_connection((host, int(port)), timeout=5):
+                return
+        except (OSError, OverflowError) as error:
+            if time.monotonic() > until:
+                raise InputError(
+                    f"process {index} cannot reach process 0 at '{coordinator}' ({error}): start process 0 too, with "
+                    "the same --coordinator, an address of its host that the others can reach."
+                ) from None
+        time.sleep(0.2)
 
 
 def _first_line(error: Exception) -> str:

@@ -129,6 +129,16 @@ def test_processes_that_cannot_meet_are_refused(given, said, monkeypatch):
         hosts.start(*given)
 
 
+def test_a_port_that_is_taken_and_a_host_that_is_not_there_are_refused():
+    with socket.socket() as taken:
+        taken.bind(("", 0))
+        taken.listen()
+        with pytest.raises(InputError, match="process 0 cannot listen on port .*: give --coordinator another port"):
+            hosts.start(f"127.0.0.1:{taken.getsockname()[1]}", 2, 0)
+    with pytest.raises(InputError, match="process 1 cannot reach process 0 at .*: start process 0 too"):
+        hosts.start(free_address(), 2, 1, patience=0)
+
+
 def test_one_process_waits_for_nobody():
     assert hosts.is_first() and not hosts.several()
     hosts.meet()
