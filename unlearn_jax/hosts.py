@@ -22,7 +22,7 @@ from unlearn_jax.errors import InputError
 from unlearn_jax.types import PyTree
 
 PATIENCE = 7 * 24 * 3600 * 1000  # ms; a process that has died is noticed by its heartbeat, long before
-HEARTBEAT, SHUTDOWN = 100, 60  # seconds after which a silent process counts as dead; that one waits for the others
+HEARTBEAT, SHUTDOWN = 100, 30  # seconds after which a silent process counts as dead; that one waits for the others
 _COUNT = [0]  # words exchanged so far, the same number on every process
 
 
