@@ -19,6 +19,7 @@ import numpy as np
 from jax.sharding import NamedSharding
 
 from unlearn_jax.errors import InputError
+from unlearn_jax.stopping import Stopped
 from unlearn_jax.types import PyTree
 
 PATIENCE = 7 * 24 * 3600 * 1000  # ms; a process that has died is noticed by its heartbeat, long before
@@ -157,14 +158,18 @@ def _as_word(error: BaseException) -> dict:
     """An error as the others are told of it."""
     number = error.errno if isinstance(error, OSError) else None
     kind = "input" if isinstance(error, InputError) else "system" if number is not None else "other"
-    said = error.strerror if number is not None else str(error)
+    if isinstance(error, Stopped):
+        kind, number = "stopped", int(error.signum)
+    said = error.strerror if isinstance(error, OSError) else str(error)
     return {"error": said or type(error).__name__, "kind": kind, "errno": number}
 
 
-def _as_error(word: dict) -> Exception:
+def _as_error(word: dict) -> BaseException:
     """An error of process 0, to be raised here."""
     if word["kind"] == "input":
         return InputError(word["error"])
+    if word["kind"] == "stopped":
+        return Stopped(word["errno"])
     if word["kind"] == "system":
         return OSError(word["errno"], word["error"])
     return RuntimeError(f"process 0 stopped: {word['error']}")

@@ -183,7 +183,8 @@ def _run_levels(
 ) -> tuple[float, dict, list[str]]:
     """Run and score every level; returns compile seconds, measured similarity and notes.
 
-    All processes train; process 0, which has the recorder, scores. The levels that are done are added to the manifest, in memory and on disk.
+    All processes train; process 0, which has the recorder, scores. The levels that are done are added to the manifest,
+    in memory and on disk.
     """
     config, memory, watched = setup.config, {}, watch
     compiling, similarity = setup.base.get("compile_seconds", 0.0), {}
@@ -234,8 +235,7 @@ def _noting(watch: Watch, out: Path, manifest: dict, copies: int) -> Watch:
 
     def stage(label: str, members: int) -> None:
         manifest["at"] = {"copies": copies, "population": label, "since": time.strftime("%Y-%m-%dT%H:%M:%S")}
-        if hosts.is_first():
-            write_json(out / "manifest.json", manifest)
+        hosts.told(lambda: write_json(out / "manifest.json", manifest))
         watch.stage(label, members)
 
     return watch._replace(stage=stage)

@@ -69,8 +69,9 @@ def follow(
         now, done = time.perf_counter(), stop
         if tick is not None:
             tick(done / steps)
+        signum = int(hosts.largest(stopping.asked()))  # whichever process was asked
         decided = functools.partial(_decided, place, size, full, now - clock, now - kept)
-        size, keep, signum = hosts.told(decided)  # all processes do alike
+        size, keep = hosts.told(decided)  # all processes do alike
         if done < steps and (keep or signum):
             if place is not None:
                 _keep(place, carry, done, aside + now - began)
@@ -81,10 +82,10 @@ def follow(
     return carry, aside
 
 
-def _decided(place: Place | None, size: int, full: int, took: float, since: float) -> tuple[int, bool, int]:
-    """Updates of the next segment, whether the state is to be kept, and the signal that asks to stop or 0."""
+def _decided(place: Place | None, size: int, full: int, took: float, since: float) -> tuple[int, bool]:
+    """Updates of the next segment, and whether the state is to be kept."""
     longest = min(full, 2 * size, int(size * LONGEST / max(took, 1e-9)))
-    return max(1, longest), place is not None and 0 < place.minutes * 60 <= since, stopping.asked()
+    return max(1, longest), place is not None and 0 < place.minutes * 60 <= since
 
 
 def clear(place: Place | None) -> None:
