@@ -121,6 +121,15 @@ def test_a_state_that_cannot_be_read_gives_way_to_an_older_one(tmp_path, whole, 
     toy.same(again.variables, whole.variables)
 
 
+def test_what_a_killed_run_left_of_a_chunk_that_is_stored_is_taken_away(tmp_path, whole, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(midway, "clear", lambda place: None)  # killed right before
+        toy.train(4, options=kept_in(tmp_path, save_every=1e-9))
+    assert states(tmp_path) == ["19"]
+    toy.same(toy.train(4, options=kept_in(tmp_path)).variables, whole.variables)
+    assert not (tmp_path / "midway").exists()
+
+
 def test_what_else_is_trained_does_not_go_on_from_there(tmp_path, stop_after, updates, monkeypatch):
     begun(tmp_path, stop_after, updates, monkeypatch)
     toy.train(4, hp=toy.method()[2] | {"lr": 0.02}, options=kept_in(tmp_path))
@@ -142,7 +151,7 @@ def test_no_room_for_the_state_is_told_and_training_goes_on(tmp_path, whole, mon
 
 
 def test_seconds_are_those_of_training_in_all_lives(tmp_path, monkeypatch):
-    place = midway.Place(tmp_path, "a" * 64, 1e-9)
+    place = midway.Place(tmp_path, "a.b", 1e-9)
     now = [0.0]
     monkeypatch.setattr(midway.time, "perf_counter", lambda: now[0])
 
@@ -182,7 +191,7 @@ def test_segments_stay_short_where_updates_are_slow(monkeypatch):
 
 
 def test_typed_keys_and_placement_come_back(tmp_path):
-    place, mesh = midway.Place(tmp_path, "a" * 64, 1.0), run.member_mesh(4)
+    place, mesh = midway.Place(tmp_path, "a.b", 1.0), run.member_mesh(4)
     split = NamedSharding(mesh, PartitionSpec("member"))
     carry = {"key": jax.device_put(jax.random.split(jax.random.key(3), 4), split),
              "low": jax.device_put(jnp.arange(8, dtype=jnp.bfloat16).reshape(4, 2), split)}  # fmt: skip

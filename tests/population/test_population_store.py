@@ -282,6 +282,14 @@ def test_what_a_dead_process_left_is_swept_away_and_what_a_live_one_writes_is_no
     assert [p.name for p in tmp_path.iterdir() if p.name.startswith(".")] == [f".{'b' * 32}-{host}-{os.getppid()}"]
 
 
+def test_what_a_dead_process_was_asking_with_is_swept_away(tmp_path):
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    (tmp_path / f".probe-{checkpoint.platform.node()}-{dead.pid}").write_text("")
+    checkpoint.check_writable(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_two_runs_do_not_share_a_folder(tmp_path):
     again = pytest.raises(InputError, match="another run is writing to")
     with checkpoint.locked(tmp_path), again, checkpoint.locked(tmp_path):

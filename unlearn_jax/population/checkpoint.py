@@ -55,7 +55,8 @@ def check_writable(folder: Path, option: str = "--out", *, keep: bool = True) ->
     made = [part for part in (folder, *folder.parents) if not part.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / f".probe-{os.getpid()}"
+        sweep(folder)
+        probe = folder / f".probe-{_mine()}"
         probe.write_text("")
         probe.unlink()
     except OSError as error:
@@ -130,7 +131,7 @@ def save_tree(folder: Path, name: str, tree: PyTree) -> None:
 
     tree = jax.tree.map(np.asarray, tree)
     whole = {"tree": tree, "checksum": np.frombuffer(_checksum(tree), np.uint8)}  # Orbax does not notice a flipped bit
-    _sweep(folder)
+    sweep(folder)
     staged = folder / f".{name}-{_mine()}"
     try:
         with _quiet():
@@ -176,7 +177,7 @@ def _place(staged: Path, target: Path) -> None:
             staged.rename(target)
 
 
-def _sweep(folder: Path) -> None:
+def sweep(folder: Path) -> None:
     """Take away what processes that are gone left half-written: of this machine, or untouched for long."""
     for left in folder.glob(".*"):
         *_, host, number = left.name.split(".orbax")[0].rsplit("-", 2) if left.name.count("-") >= 2 else ("", "")

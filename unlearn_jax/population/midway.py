@@ -27,11 +27,16 @@ ABANDONED = 30 * 24 * 3600.0  # seconds after which nobody goes on with a state
 LONGEST = 5.0  # seconds that a segment should take at most, so that a run that is asked to stop does so soon
 
 
+def name_of(parts: list[str], at: np.ndarray) -> str:
+    """A chunk's name: the digest of the first of the parts that it trains, and one of all and its members."""
+    return f"{parts[0][:32]}.{checkpoint.digest_of(*parts, at)[:16]}"
+
+
 class Place(NamedTuple):
     """Where and how often a chunk's state is kept."""
 
     store: Path
-    digest: str  # of the chunk
+    name: str  # of the chunk
     minutes: float  # between two times; 0 = only when the run is asked to stop
 
 
@@ -90,12 +95,25 @@ def _decided(place: Place | None, size: int, full: int, took: float, since: floa
 
 def clear(place: Place | None) -> None:
     """Take away what is kept of a chunk."""
-    if place is None or not hosts.is_first() or not _folder(place).exists():
+    if place is not None:
+        _drop(place.store, f"{place.name}-*")
+
+
+def forget(store: Path, digest: str) -> None:
+    """Take away what a killed run has left of a chunk whose first part, of this digest, is stored."""
+    _drop(store, f"{digest[:32]}.*")
+
+
+def _drop(store: Path, names: str) -> None:
+    """Take away the states of these names, what is half-written, and the folder where nothing else is in it."""
+    folder = store / "midway"
+    if not hosts.is_first() or not folder.exists():
         return
-    for old in _states(place):
+    checkpoint.sweep(folder)
+    for old in folder.glob(names):
         shutil.rmtree(old, ignore_errors=True)
     with contextlib.suppress(OSError):  # others are kept there
-        _folder(place).rmdir()
+        folder.rmdir()
 
 
 def _folder(place: Place) -> Path:
@@ -104,7 +122,7 @@ def _folder(place: Place) -> Path:
 
 def _states(place: Place) -> list[Path]:
     """What is kept of a chunk, the latest first."""
-    found = _folder(place).glob(f"{place.digest[:32]}-*")
+    found = _folder(place).glob(f"{place.name}-*")
     return sorted(found, key=lambda path: int(path.name.rsplit("-", 1)[1]), reverse=True)
 
 
@@ -112,7 +130,7 @@ def _keep(place: Place, carry: PyTree, done: int, seconds: float) -> None:
     """Write the state, then take away older ones; where there is no room for it, say so."""
     leaves = hosts.gathered([_plain(leaf) for leaf in jax.tree.leaves(carry)])
     kept = {"leaves": {f"{i:05}": leaf for i, leaf in enumerate(leaves)}, "seconds": np.float64(seconds)}
-    if failed := hosts.told(lambda: _written(place, f"{place.digest[:32]}-{done}", kept)):
+    if failed := hosts.told(lambda: _written(place, f"{place.name}-{done}", kept)):
         warnings.warn(f"the state of members in training could not be kept ({failed}).", stacklevel=2)
 
 

@@ -173,6 +173,7 @@ def _read_back(job: _Job, members: int) -> tuple[dict[int, dict], dict[int, str]
             todo[start] = digest
         else:
             done[start], read = found, read + len(rows)
+            midway.forget(options.store, digest)
             if options.progress is not None:
                 options.progress(read, 0)  # what is read back counts no examples
     return done, todo, lowering
@@ -242,7 +243,7 @@ def _place(options: Options, todo: dict[int, str], size: int, at: np.ndarray) ->
     if options.store is None:
         return None
     parts = [todo[start] for start in dict.fromkeys((at // size * size).tolist())]
-    return midway.Place(options.store, checkpoint.digest_of(*parts, at), options.save_every)
+    return midway.Place(options.store, midway.name_of(parts, at), options.save_every)
 
 
 def _train_rows(program: Compiled, job: _Job, mesh, common: tuple, at: np.ndarray, tick, place) -> dict:
