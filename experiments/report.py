@@ -148,9 +148,10 @@ def main(run: Path, /, out: Path | None = None, figure: Path | None = None) -> N
         out: where to write the page (RUN/report.html).
         figure: save only the main figure, in this .svg or .png file.
     """
-    if how_far := progress(read_manifest(run) if run.is_dir() else {"status": "complete"}):
+    written = save_figure(run, figure) if figure else write_report(run, out)
+    if how_far := progress(read_manifest(run)):
         print(how_far)
-    print(save_figure(run, figure) if figure else write_report(run, out))
+    print(written)
 
 
 if __name__ == "__main__":
