@@ -42,7 +42,7 @@ def train(store, **more):
 
 
 @pytest.fixture(scope="module")
-def two(tmp_path_factory):
+def two(tmp_path_factory, quick):
     """Run two processes on a store in which one process has left the first four members."""
     folder = tmp_path_factory.mktemp("two")
 
@@ -58,7 +58,10 @@ def two(tmp_path_factory):
     command, address = [sys.executable, str(HERE / "two_hosts.py")], free_address()
     started = [
         subprocess.Popen(
-            [*command, address, str(index), str(folder)], env=environment, text=True, stderr=subprocess.PIPE
+            [*command, address, str(index), str(folder), *([] if quick else ["deep"])],
+            env=environment,
+            text=True,
+            stderr=subprocess.PIPE,
         )
         for index in (1, 0)
     ]
@@ -84,11 +87,11 @@ def test_both_processes_hold_the_same_bits(two):
         np.testing.assert_array_equal(a, b)
 
 
-def test_they_are_the_members_that_one_process_trains(two, tmp_path):
+def test_they_are_the_members_that_one_process_trains(two, tmp_path, quick):
     trained, tuned = train(tmp_path)
-    large = toy.train(2, options=Options(chunk=2))
+    large = {} if quick else toy.train(2, options=Options(chunk=2)).variables
     scores = evaluate(toy.perceptron(), classification(), tuned.variables, toy.stored(), width=8)
-    leaves = jax.tree.leaves((trained.variables, trained.loss, tuned.variables, tuned.loss, large.variables))
+    leaves = jax.tree.leaves((trained.variables, trained.loss, tuned.variables, tuned.loss, large))
     for mine, theirs in zip([*leaves, scores.margin, scores.correct], arrays(two, 0), strict=True):
         assert mine.shape == theirs.shape  # seven members, of eight places
         np.testing.assert_allclose(theirs, mine, rtol=1e-4, atol=1e-4)

@@ -151,7 +151,7 @@ def test_no_room_for_the_state_is_told_and_training_goes_on(tmp_path, whole, mon
 
 
 def test_seconds_are_those_of_training_in_all_lives(tmp_path, monkeypatch):
-    place = midway.Place(tmp_path, "a.b", 1e-9)
+    place = midway.Place(tmp_path, "a.b", 1e-9, 4)
     now = [0.0]
     monkeypatch.setattr(midway.time, "perf_counter", lambda: now[0])
 
@@ -191,7 +191,7 @@ def test_segments_stay_short_where_updates_are_slow(monkeypatch):
 
 
 def test_typed_keys_and_placement_come_back(tmp_path):
-    place, mesh = midway.Place(tmp_path, "a.b", 1.0), run.member_mesh(4)
+    place, mesh = midway.Place(tmp_path, "a.b", 1.0, 4), run.member_mesh(4)
     split = NamedSharding(mesh, PartitionSpec("member"))
     carry = {"key": jax.device_put(jax.random.split(jax.random.key(3), 4), split),
              "low": jax.device_put(jnp.arange(8, dtype=jnp.bfloat16).reshape(4, 2), split)}  # fmt: skip

@@ -38,6 +38,7 @@ class Place(NamedTuple):
     store: Path
     name: str  # of the chunk
     minutes: float  # between two times; 0 = only when the run is asked to stop
+    members: int  # of the chunk; what its program has beyond them is padding to the devices, and is not kept
 
 
 def follow(
@@ -128,7 +129,7 @@ def _states(place: Place) -> list[Path]:
 
 def _keep(place: Place, carry: PyTree, done: int, seconds: float) -> None:
     """Write the state, then take away older ones; where there is no room for it, say so."""
-    leaves = hosts.gathered([_plain(leaf) for leaf in jax.tree.leaves(carry)])
+    leaves = [leaf[: place.members] for leaf in hosts.gathered([_plain(leaf) for leaf in jax.tree.leaves(carry)])]
     kept = {"leaves": {f"{i:05}": leaf for i, leaf in enumerate(leaves)}, "seconds": np.float64(seconds)}
     if failed := hosts.told(lambda: _written(place, f"{place.name}-{done}", kept)):
         warnings.warn(f"the state of members in training could not be kept ({failed}).", stacklevel=2)
@@ -155,8 +156,11 @@ def _found(place: Place | None, carry: PyTree) -> tuple[PyTree, int, float]:
     done, seconds = hosts.told(lambda: (0, 0.0) if kept is None else (kept[1], kept[2]))
     if not done:
         return carry, 0, 0.0
-    found = hosts.given(kept and kept[0], [_plain(leaf) for leaf in leaves])
-    found = hosts.placed(found, [_plain(leaf).sharding for leaf in leaves])
+    shape = lambda leaf: jax.ShapeDtypeStruct((place.members, *leaf.shape[1:]), leaf.dtype)
+    plain = [_plain(leaf) for leaf in leaves]
+    found = hosts.given(kept and kept[0], [shape(leaf) for leaf in plain])
+    padded = [one[np.minimum(np.arange(len(leaf)), place.members - 1)] for one, leaf in zip(found, plain)]
+    found = hosts.placed(padded, [leaf.sharding for leaf in plain])
     return jax.tree.unflatten(structure, [_like(leaf, value) for leaf, value in zip(leaves, found)]), done, seconds
 
 

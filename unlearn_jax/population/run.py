@@ -201,7 +201,7 @@ def _train(job: _Job, members: int, todo: dict[int, str], done: dict[int, dict])
     for first in range(0, len(rows), width):
         live = min(width, len(rows) - first)
         at = rows[np.minimum(np.arange(first, first + width), len(rows) - 1)]
-        tick, place = _ticker(job, members - len(rows) + first, live), _place(options, todo, size, at)
+        tick, place = _ticker(job, members - len(rows) + first, live), _place(options, todo, size, at[:live])
         with stopping.held():
             new = trees.take_members(_train_rows(program, job, mesh, common, at, tick, place), slice(live))
             new["seconds"] = new["seconds"] / live  # padding is not a member
@@ -243,7 +243,7 @@ def _place(options: Options, todo: dict[int, str], size: int, at: np.ndarray) ->
     if options.store is None:
         return None
     parts = [todo[start] for start in dict.fromkeys((at // size * size).tolist())]
-    return midway.Place(options.store, midway.name_of(parts, at), options.save_every)
+    return midway.Place(options.store, midway.name_of(parts, at), options.save_every, len(at))
 
 
 def _train_rows(program: Compiled, job: _Job, mesh, common: tuple, at: np.ndarray, tick, place) -> dict:
