@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 import toy
 
+from unlearn_jax import stopping
 from unlearn_jax.errors import InputError
-from unlearn_jax.population import run, sharding
+from unlearn_jax.population import midway, run, sharding
 from unlearn_jax.population.evaluate import evaluate
 from unlearn_jax.population.run import Options, part_size
 from unlearn_jax.tasks import classification
@@ -84,6 +85,21 @@ def test_a_run_stopped_on_four_devices_goes_on_with_three(on, tmp_path, trained,
     assert len(chunks_trained) == 1 and seen[0] == (4, 0) and seen[-1][0] == 8
     toy.close(resumed.variables, trained.variables)
     assert len(list(tmp_path.glob("*.json"))) == 2
+
+
+def test_a_state_kept_midway_by_four_devices_serves_three(on, tmp_path, trained, chunks_trained, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(stopping, "asked", lambda: 15)
+        with pytest.raises(stopping.Stopped):
+            toy.train(5, options=kept_in(tmp_path, chunk=5))  # eight places on four devices
+    (kept,) = (tmp_path / "midway").iterdir()
+    on(3)  # six places
+    begun, follow = [], midway._found
+    monkeypatch.setattr(midway, "_found", lambda *args: begun.append(follow(*args)) or begun[-1])
+    found = toy.train(5, options=kept_in(tmp_path, chunk=5))
+    assert [str(done) for _, done, _ in begun] == [kept.name.rsplit("-", 1)[1]] != ["0"]
+    assert begun[0][0].loss.shape[0] == 6 and not (tmp_path / "midway").exists()
+    toy.close(found.variables, toy.member(trained.variables, slice(5)))
 
 
 def test_parts_that_are_no_multiple_of_the_devices(on, tmp_path, trained, chunks_trained):
