@@ -103,13 +103,14 @@ def test_killed_hosts_are_continued_by_another_number(alone, tmp_path):
     same_study(folder, alone)
 
 
-def test_one_host_asked_to_stop_stops_all_and_two_go_on_with_what_one_left(alone, tmp_path):
+def test_one_host_asked_to_stop_stops_all(alone, tmp_path):
     folder = tmp_path / "stopped"
-    first = started(folder)
-    waited_for(folder / "store", 2, [first])
-    first.send_signal(signal.SIGTERM)
-    codes, said = ended(first)
-    assert codes == [143], said
+    both = two(folder)
+    waited_for(folder / "store", 2, both)
+    both[1].send_signal(signal.SIGTERM)
+    codes, said = ended(*both)
+    assert codes == [143, 143], said
+    assert json.loads((folder / "run" / "manifest.json").read_text())["status"] == "stopped"
     codes, said = ended(*two(folder))
     assert codes == [0, 0], said
     same_study(folder, alone)
