@@ -9,12 +9,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from pyarrow import parquet
 
 EXPERIMENTS = Path(__file__).resolve().parents[2] / "experiments"
 sys.path.insert(0, str(EXPERIMENTS))
 
 script = importlib.import_module("study")  # the script beside this test tree, not unlearn_jax.study
-TINY = ["--train-size", "60", "--test-size", "30", "--num-targets", "2", "--members", "4", "--steps", "2"]
+TINY = ["--train-size", "60", "--test-size", "30", "--num-targets", "2", "--members", "5", "--steps", "2"]
 TINY += ["--similarity", "exact", "--copies", "0,1", "--targets", "random", "--resamples", "20", "--quiet"]
 
 
@@ -161,6 +162,9 @@ def test_two_steps_from_the_command_to_the_report(study, tmp_path):
     assert manifest["command"].startswith("python experiments/study.py --out runs/first --train-size 60")
     assert "<html" in (run / "report.html").read_text()
     assert sorted(p.name for p in (tmp_path / "runs").iterdir()) == ["first", "populations"]
+    rows = parquet.read_table(run / "results.parquet").to_pylist()  # of five members on four devices: no padding
+    assert {row["member"] for row in rows} == {-1, 0, 1, 2, 3, 4}
+    assert {len(np.load(path)) for path in (run / "margins").rglob("*.npy")} == {5}
 
     lines = output.splitlines()
     assert lines[-2] == "run folder: runs/first" and lines[-1] == "report: runs/first/report.html"
