@@ -30,6 +30,8 @@ from reporting.neighbours_load import read_search
 from reporting.neighbours_page import render_search
 from reporting.page import render
 from reporting.style import settings
+from reporting.sweep_load import read_sweep
+from reporting.sweep_page import render_sweep
 from reporting.unfinished import progress
 
 from unlearn_jax.errors import InputError
@@ -42,6 +44,7 @@ __all__ = [
     "write_influence_page",
     "write_neighbours_page",
     "write_report",
+    "write_sweep_page",
 ]
 
 
@@ -89,6 +92,16 @@ def write_neighbours_page(folder: Path, out: Path | None = None) -> Path:
     """
     page = render_search(read_search(Path(folder)))
     out = Path(out) if out else Path(folder) / "neighbours.html"
+    return _replace(out, lambda file: file.write(page.encode("utf-8")))
+
+
+def write_sweep_page(folder: Path, out: Path | None = None) -> Path:
+    """Write the page of a sweep and return its path (``folder/sweep.html`` by default).
+
+    Raises `InputError` where the sweep is missing, unfinished or damaged, or ``out`` cannot be written.
+    """
+    page = render_sweep(read_sweep(Path(folder)))
+    out = Path(out) if out else Path(folder) / "sweep.html"
     return _replace(out, lambda file: file.write(page.encode("utf-8")))
 
 

@@ -22,6 +22,7 @@ import tyro
 from _cli import Hosts, guarded, join, keep_compiled_programs, use_every_core, watched
 
 from unlearn_jax.config import StudyConfig, run_name
+from unlearn_jax.preset_files import with_presets
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ def run(args: Args) -> None:
     join(args.hosts)
     use_every_core()
     keep_compiled_programs(Path("runs") / "compiled")
-    out = args.out or Path("runs") / run_name(args.study)
+    out = args.out or Path("runs") / run_name(with_presets(args.study)[0])
     command = shlex.join(["python", "experiments/study.py", *sys.argv[1:]])
     with watched(args.quiet or not hosts.is_first()) as watch:
         run_study(

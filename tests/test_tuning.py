@@ -5,7 +5,7 @@ import pytest
 
 from unlearn_jax.config import StudyConfig, settings_of
 from unlearn_jax.errors import InputError
-from unlearn_jax.tuning import SEEN, choose_settings, grouped, hp_words, regret
+from unlearn_jax.tuning import SEEN, choose_settings, grouped, hp_words, regret, standings
 
 # setting -> (accuracy drop, its lower bound, margin error, request gap, residual distance)
 SCRUB = {
@@ -101,3 +101,20 @@ def test_few_studies_hold_every_choice():
         (["scrub"], "expand", ["expand.k=4", "scrub.lr=0.2"]),
         (["prmq"], "expand", ["expand.k=8"]),
     ]
+
+
+def test_standings_rank_the_allowed_first_and_know_the_favourable_end():
+    found = standings(rows())["scrub", ""]
+    assert sorted(found, key=lambda s: found[s].rank) == ["alpha=0.5", "alpha=1", "alpha=0.1", "alpha=2"]
+    assert [found[s].allowed for s in SCRUB] == [True, True, True, False]
+    assert found["alpha=2"].rank == (1, 2.0) and found["alpha=2"].best == (1, 1.5)
+    assert found["alpha=1"].rank == (0, 0.5) == found["alpha=1"].best  # no bounds are known
+
+
+def test_rules_of_sweeps_need_their_figures():
+    for rule, metric in (("attack", "attack_advantage"), ("retain", "retained_accuracy_drop")):
+        with pytest.raises(InputError, match="experiments/sweep.py alone measures"):
+            choose_settings(rows(), rule)
+        keys = {"method": "scrub", "remedy": "", "reference": "", "metric": metric, "ci_low": ""}
+        more = [keys | {"setting": s, "mean": str(v)} for s, v in zip(SCRUB, (0.4, 0.3, 0.1, 0.0))]
+        assert choose_settings(rows() + more, rule)[0].setting == "alpha=1"  # the best one is not allowed

@@ -25,6 +25,7 @@ MOVES_PIXELS = ("amun", "boundary_shrink", "jit_lipschitz", "l2ul", "rurk", "uns
 LATER = (
     "skip_requests",
     "benchmark",
+    "presets",
 )  # fields that came later: studies that leave them empty keep the names of their folders
 TARGETS = ("random", "class", "whole_class", "atypical", "distant", "contested", "person")
 

@@ -101,7 +101,7 @@ def references(
             options = setup.options._replace(label=role)
             start = join_shared({}, setup.shared)
             population = run_population(fold, plan, setup.stored, tables, keys, start, hp=hp, options=options)
-            scores = _scored(setup, population)
+            scores = scored(setup, population)
             if visit is not None:
                 visit(Outcome(role, role, "", population, scores, (0.0, plan.grad_evals_retain)), setup.problem.model)
             memory[known] = population if role == "original" else population._replace(variables={}), scores
@@ -127,13 +127,10 @@ def _reference_plan(setup: Setup, level: Level, kept: list[np.ndarray]) -> Plan:
     return prepare("retrain", setup.problem._replace(recipe=recipe._replace(steps=round(share * recipe.steps))))[1]
 
 
-def methods(setup: Setup, level: Level, original: Outcome, watch: Watch, visit: Visit | None = None) -> list[Outcome]:
-    """Run and evaluate every method from the original population; ``retrain`` is among the references already.
-
-    Arguments as of `references`; the outcomes are without weights.
-    """
+def job_of(setup: Setup, level: Level) -> Job:
+    """What all methods of a level share."""
     config = setup.config
-    job = Job(
+    return Job(
         problem=setup.problem,
         stored=setup.stored,
         rows=[level.rows[r] for r in level.request_of],
@@ -145,6 +142,14 @@ def methods(setup: Setup, level: Level, original: Outcome, watch: Watch, visit: 
         budget=config.budget,
         shared=setup.shared,
     )
+
+
+def methods(setup: Setup, level: Level, original: Outcome, watch: Watch, visit: Visit | None = None) -> list[Outcome]:
+    """Run and evaluate every method from the original population; ``retrain`` is among the references already.
+
+    Arguments as of `references`; the outcomes are without weights.
+    """
+    config, job = setup.config, job_of(setup, level)
     settings, outcomes = configs.settings_of(config), []
     allowed = f"{config.budget:g}" if config.budget else ""
     for name in configs.applicable(config):
@@ -153,7 +158,7 @@ def methods(setup: Setup, level: Level, original: Outcome, watch: Watch, visit: 
         given = settings.get(name, {})
         watch.stage(name, config.members * max(1, int(np.prod([len(v) for v in given.values()]))))
         found = unlearn(name, job, original.population.variables, given)
-        scores, population = _scored(setup, found.population, found.model), found.population
+        scores, population = scored(setup, found.population, found.model), found.population
         for number, point in enumerate(found.points):
             own = slice(number * config.members, (number + 1) * config.members)
             part = jax.tree.map(lambda table, own=own: table[own], scores)
@@ -171,7 +176,7 @@ def methods(setup: Setup, level: Level, original: Outcome, watch: Watch, visit: 
         watch.stage(f"{name}+{remedy}", config.members)
         for point, done in runs:
             found, label = done.unlearned, f"{name}+{remedy}"
-            scores, role = _scored(setup, found.population, found.model), role_of(name, remedy)
+            scores, role = scored(setup, found.population, found.model), role_of(name, remedy)
             outcome = Outcome(
                 label, role, setting_name(point), found.population, scores, found.grad_evals, allowed, done.found
             )
@@ -181,7 +186,7 @@ def methods(setup: Setup, level: Level, original: Outcome, watch: Watch, visit: 
     return outcomes
 
 
-def _scored(setup: Setup, population: Population, model: Model | None = None) -> Evaluation:
+def scored(setup: Setup, population: Population, model: Model | None = None) -> Evaluation:
     """A population's scores on the shown rows."""
     data = Stored(setup.stored.inputs[setup.shown], setup.stored.targets[setup.shown])
     options, problem = setup.options, setup.problem

@@ -23,6 +23,7 @@ from unlearn_jax.data.arrays import dataset_digest
 from unlearn_jax.errors import InputError
 from unlearn_jax.outcomes import Level, level_of, methods, references
 from unlearn_jax.population import checkpoint
+from unlearn_jax.preset_files import with_presets
 from unlearn_jax.pretrained import said
 from unlearn_jax.records import Recorder, environment, write_json
 from unlearn_jax.remedied import left_out_remedies
@@ -52,17 +53,18 @@ def run_study(config: StudyConfig, out: Path, *, store: Path | None = None, watc
         Stopped: a signal came (`unlearn_jax.stopping`); what is trained is kept, and the manifest says ``stopped``.
         OSError: the disk is full; likewise.
     """
+    config, presets = with_presets(config)
     check(config)
     config = configs.resolved(config)
-    command = options.pop("command", "")
+    about = {"command": options.pop("command", "")} | ({"presets": presets} if presets else {})
     began = time.time()
     store = store or out.parent / "populations"
     with contextlib.nullcontext() if hosts.is_first() else stopping.held():  # process 0 says when all stop
-        return _run_study(config, out, store, watch, command, began, options)
+        return _run_study(config, out, store, watch, about, began, options)
 
 
 def _run_study(
-    config: StudyConfig, out: Path, store: Path, watch: Watch, command: str, began: float, options: dict
+    config: StudyConfig, out: Path, store: Path, watch: Watch, about: dict, began: float, options: dict
 ) -> Path:
     """`run_study`, of a sound configuration."""
     manifest = hosts.told(functools.partial(_first_look, out, store, config))
@@ -81,7 +83,7 @@ def _run_study(
             held.enter_context(checkpoint.locked(out))
 
         hosts.told(claim)
-        return _run(setup, out, command, content, began, watch, manifest.get("levels_done", []))
+        return _run(setup, out, about, content, began, watch, manifest.get("levels_done", []))
 
 
 def _first_look(out: Path, store: Path, config: StudyConfig) -> dict:
@@ -99,15 +101,18 @@ def _first_look(out: Path, store: Path, config: StudyConfig) -> dict:
     return manifest
 
 
-def _run(setup: Setup, out: Path, command: str, content: str, began: float, watch: Watch, done: list) -> Path:
-    """Run a prepared study in a run folder that is its own; ``done`` are levels in its records already."""
+def _run(setup: Setup, out: Path, about: dict, content: str, began: float, watch: Watch, done: list) -> Path:
+    """Run a prepared study in a run folder that is its own; ``done`` are levels in its records already.
+
+    ``about`` opens the manifest: the command, and where presets were given, what they are.
+    """
     config = setup.config
     told = cards.built(setup) if config.benchmark else {}
     setup = setup._replace(options=setup.options._replace(progress=watch.advance))
     if told:
         setup = setup._replace(notes=(*setup.notes, *cards.warning(told)))
     manifest = {
-        "command": command,
+        **about,
         "config": dataclasses.asdict(config)
         | {"copies": configs.copies_of(config), "model": configs.recipe_of(config)[0]},
         "asked": dataclasses.asdict(config),

@@ -18,12 +18,15 @@ from unlearn_jax.scoring import REFERENCES
 
 ALLOWED = 0.5  # points of held-out accuracy
 WEIGHT = 0.25  # of a nat of held-out margin against one of the request's
-SEEN = ("heldout_accuracy_drop", "heldout_margin_error", "request_margin_gap", "n_diverged")
 RULES = {
     "margins": "the request no surer than held-out examples suggest, and held-out margins near the original's",
     "request": "the request least sure",
     "heldout": "held-out margins nearest the original's, whatever the request's",
+    "attack": "the request and held-out examples told apart least by a threshold on the margin",
+    "retain": "accuracy on what is retained falls least, whatever the request's",
 }
+NEEDS = {"attack": "attack_advantage", "retain": "retained_accuracy_drop"}  # figures of sweeps alone
+SEEN = ("heldout_accuracy_drop", "heldout_margin_error", "request_margin_gap", "n_diverged", *NEEDS.values())
 
 Rows = Iterable[dict[str, str]]  # of a summary.csv
 
@@ -58,6 +61,36 @@ class Regret(NamedTuple):
         return self.distance - self.best_distance
 
 
+class Standing(NamedTuple):
+    """Where a setting stands among others of its method, by a rule; smaller is better."""
+
+    rank: tuple[int, float]  # (0 = allowed, what the rule wants small), or (1, points of held-out accuracy lost)
+    best: tuple[int, float]  # the same at the favourable bounds of the figures' intervals
+    seen: dict[str, float]  # figures by name
+
+    @property
+    def allowed(self) -> bool:
+        """Whether it may be chosen."""
+        return self.rank[0] == 0
+
+
+def standings(rows: Rows, rule: str = "margins") -> dict[tuple[str, str], dict[str, Standing]]:
+    """How a rule sees every setting: (method, remedy) -> setting -> standing; arguments and errors as of
+    `choose_settings`."""
+    choose("rule", rule, RULES)
+    found, rows = {}, list(rows)
+    for key, settings in _candidates(rows, SEEN).items():
+        found[key] = {}
+        for name, seen in settings.items():
+            if rule in NEEDS and NEEDS[rule] not in seen:
+                raise InputError(f"the rule '{rule}' needs {NEEDS[rule]}, which experiments/sweep.py alone measures.")
+            standing = [_standing(seen, rule, at) for at in (0, 1)]
+            found[key][name] = Standing(*standing, {metric: figure[0] for metric, figure in seen.items()})
+    if not found:
+        raise InputError("no method has held-out figures: run experiments/study.py again, with --methods and --hp.")
+    return found
+
+
 def choose_settings(rows: Rows, rule: str = "margins") -> list[Choice]:
     """Choose a setting of every method and METHOD+REMEDY from the summaries of runs on tuning targets.
 
@@ -66,23 +99,17 @@ def choose_settings(rows: Rows, rule: str = "margins") -> list[Choice]:
             looked at.
         rule: a key of `RULES`. ``heldout`` takes the smallest ``heldout_margin_error`` e, ``request`` the smallest
             ``request_margin_gap`` g, and ``margins`` the smallest ``sqrt((e / 4)^2 + max(0, g)^2)``: below 0 nothing is
-            gained by forgetting more.
+            gained by forgetting more. ``attack`` takes the smallest ``attack_advantage``, ``retain`` the smallest
+            ``retained_accuracy_drop``, both of sweeps alone.
 
     Raises:
-        InputError: an unknown rule, or rows without the held-out figures.
+        InputError: an unknown rule, rows without the held-out figures, or without those that the rule needs.
     """
-    choose("rule", rule, RULES)
     found = []
-    for (method, remedy), settings in _candidates(rows, SEEN).items():
-        allowed = {s: seen for s, seen in settings.items() if _allowed(seen)}
-        score = {s: _score(seen, rule) for s, seen in (allowed or settings).items()}
-        if not allowed:
-            score = {s: seen["heldout_accuracy_drop"][0] for s, seen in settings.items()}
-        best = min(score, key=lambda s: (not math.isfinite(score[s]), score[s]))
-        figures = {name: mean for name, (mean, _) in settings[best].items()}
-        found.append(Choice(method, remedy, best, figures, len(settings), len(allowed)))
-    if not found:
-        raise InputError("no method has held-out figures: run experiments/study.py again, with --methods and --hp.")
+    for (method, remedy), settings in standings(rows, rule).items():
+        best = min(settings, key=lambda s: settings[s].rank)
+        allowed = sum(standing.allowed for standing in settings.values())
+        found.append(Choice(method, remedy, best, settings[best].seen, len(settings), allowed))
     return found
 
 
@@ -118,10 +145,26 @@ def _allowed(seen: dict[str, tuple]) -> bool:
     return sound and (low if math.isfinite(low) else mean) <= ALLOWED
 
 
-def _score(seen: dict[str, tuple], rule: str) -> float:
-    """What is to be small."""
-    error, gap = seen["heldout_margin_error"][0], seen.get("request_margin_gap", (0.0, 0.0))[0]
-    return {"heldout": error, "request": gap, "margins": math.hypot(WEIGHT * error, max(0.0, gap))}[rule]
+def _standing(seen: dict[str, tuple], rule: str, at: int) -> tuple[int, float]:
+    """A setting's rank by the means of its figures (``at`` 0) or by their lower bounds, where there are any (1)."""
+    figures = {k: v[at] if math.isfinite(v[at]) else v[0] for k, v in seen.items()}
+    if not _allowed(seen):
+        lost = figures["heldout_accuracy_drop"]
+        return 1, lost if math.isfinite(lost) else math.inf
+    score = score_of(figures, rule)
+    return 0, score if math.isfinite(score) else math.inf
+
+
+def score_of(figures: dict[str, float], rule: str) -> float:
+    """What a rule wants small among allowed settings, from their figures by name."""
+    error, gap = figures["heldout_margin_error"], figures.get("request_margin_gap", 0.0)
+    return {
+        "heldout": error,
+        "request": gap,
+        "margins": math.hypot(WEIGHT * error, max(0.0, gap)),
+        "attack": figures.get("attack_advantage", math.nan),
+        "retain": figures.get("retained_accuracy_drop", math.nan),
+    }[rule]
 
 
 def hp_words(method: str, remedy: str, setting: str) -> list[str]:
@@ -159,5 +202,6 @@ def grouped(choices: list[Choice]) -> list[tuple[list[str], str, list[str]]]:
 
 
 __all__ = [
-    "ALLOWED", "RULES", "SEEN", "Choice", "Regret", "choose_settings", "grouped", "hp_words", "regret",
+    "ALLOWED", "RULES", "SEEN", "Choice", "Regret", "Standing", "choose_settings", "grouped", "hp_words", "regret",
+    "score_of", "standings",
 ]  # fmt: skip

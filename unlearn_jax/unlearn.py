@@ -98,7 +98,12 @@ def check_methods(
 
 
 def unlearn(
-    name: str, job: Job, original: Variables, given: dict[str, list], treat: Treatment | None = None
+    name: str,
+    job: Job,
+    original: Variables,
+    given: dict[str, list],
+    treat: Treatment | None = None,
+    points: list[dict] | None = None,
 ) -> Unlearned:
     """Run a method from the originals.
 
@@ -108,6 +113,8 @@ def unlearn(
         original: variables of N members.
         given: hyperparameters, several values of numeric ones are run side by side.
         treat: how the run departs from the plain one, by a remedy; none = not at all.
+        points: numeric settings to be run side by side, each a dictionary; none = every combination of the values in
+            ``given``.
 
     Returns:
         The members of every setting, setting after setting.
@@ -115,7 +122,7 @@ def unlearn(
     treat = treat or Treatment(kept_rows(job), [r.requested for r in job.rows], role=name)
     entry, members = METHODS[name], len(job.rows)
     fixed = {k: v[0] for k, v in given.items() if len(v) == 1}
-    points = grid({k: v for k, v in given.items() if len(v) > 1})
+    points = points or grid({k: v for k, v in given.items() if len(v) > 1})
     sizes = Sizes(max(map(len, treat.requested)), max(map(len, treat.kept)), job.problem.num_classes)
     fold, plan, numeric = prepare(name, job.problem, fixed, sizes, scale=job.scale, budget=job.budget)
     spent, start, clock = (0.0, 0.0), treat.start or original, []

@@ -1,0 +1,77 @@
+"""Read the folder of a sweep; every fault is one `InputError`."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from unlearn_jax.errors import InputError
+
+from .influence_load import FAULTS
+
+AGAIN = "run experiments/sweep.py again"
+ENTRIES = ("asked", "config", "axes", "settings", "rungs", "cost", "choices", "copies")
+
+
+class Told(NamedTuple):
+    """A figure with its interval; NaN where it is not known."""
+
+    value: float = math.nan
+    low: float = math.nan
+    high: float = math.nan
+
+
+class Sweep(NamedTuple):
+    """Everything that the page shows."""
+
+    path: Path
+    told: dict[str, Any]  # sweep.json
+    figures: dict[tuple[str, str, str], Told]  # (setting, metric, split), of runs at their whole length
+
+    def find(self, setting: str, metric: str, split: str = "") -> Told:
+        """A figure of a setting; NaN where there is none."""
+        return self.figures.get((setting, metric, split), Told())
+
+    @property
+    def whole(self) -> list[dict]:
+        """The settings that ran at their whole length."""
+        return [one for one in self.told["settings"] if one["share"] == 1.0]
+
+    @property
+    def rule(self) -> str:
+        """By which settings were dropped and the preset chosen."""
+        return self.told["asked"]["sweep"]["rule"]
+
+    @property
+    def method(self) -> str:
+        """What was swept."""
+        return self.told["asked"]["sweep"]["method"]
+
+
+def read_sweep(folder: Path) -> Sweep:
+    """Read the folder; raises `InputError` where it is missing, unfinished or damaged."""
+    folder = Path(folder)
+    if not (folder / "sweep.json").is_file():
+        raise InputError(f"there is no sweep at {folder}: give the folder that experiments/sweep.py wrote.")
+    try:
+        told = json.loads((folder / "sweep.json").read_text(encoding="utf-8"))
+        if told.get("kind") != "sweep":
+            raise ValueError("its sweep.json is of another kind of run")
+        if told.get("status") != "complete" or not set(ENTRIES) <= set(told):
+            raise ValueError("it is not finished")
+        budget = told["config"]["budget"]
+        last = f"{budget:g}" if budget else ""
+        number = lambda text: float(text) if text else math.nan
+        with (folder / "summary.csv").open(newline="", encoding="utf-8") as file:
+            figures = {
+                (r["setting"], r["metric"], r["split"]): Told(*(number(r[k]) for k in ("mean", "ci_low", "ci_high")))
+                for r in csv.DictReader(file)
+                if r["budget"] == last
+            }
+    except FAULTS as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise InputError(f"the sweep in {folder} cannot be read ({reason}): {AGAIN}.") from error
+    return Sweep(folder, told, figures)

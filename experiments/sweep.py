@@ -1,0 +1,99 @@
+"""Sweep a method's hyperparameters, as one population, and choose a setting without looking at the oracle.
+
+    python experiments/sweep.py --method scrub --hp lr=log:1e-4:1e-1:16 alpha=.1,.5 --seeds 8
+    python experiments/sweep.py --method scrub --hp lr=log:1e-4:1e-1 alpha=lin:.05:2 --draw sobol --draws 32 --halving 3
+    python experiments/study.py --methods scrub --presets runs/sweep-scrub-digits-.../preset.json
+
+Numeric hyperparameters are a leading axis of the population; those that fix shapes or code are a program each. Settings
+are judged by retained and held-out accuracy, the margins of held-out examples and the request, and a population attack;
+the oracle is looked at afterwards, to say what that choice costs. The options of data and targets are those of
+experiments/study.py; the sweep runs at the largest number of copies.
+
+Cost of the first command: about COST on 2 CPU cores (33 settings of 8 members). It should choose EXPECT.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import tyro
+from _cli import guarded, keep_compiled_programs, use_every_core, watched
+
+from unlearn_jax.config import StudyConfig
+from unlearn_jax.sweeping.config import SweepConfig, sweep_name
+
+
+@dataclass(frozen=True)
+class Args:
+    """Sweep a method's hyperparameters and choose a setting without the oracle."""
+
+    sweep: tyro.conf.OmitArgPrefixes[SweepConfig] = SweepConfig()
+    study: tyro.conf.OmitArgPrefixes[StudyConfig] = StudyConfig()
+    out: Path | None = None
+    """run folder; default runs/sweep-METHOD-DATASET-..., made from the configuration"""
+    store: Path | None = None
+    """folder of trained members, shared with studies; default "populations" beside the run folder"""
+    data_dir: Path | None = None
+    """prepared data; default $UNLEARN_JAX_DATA, else ~/tensorflow_datasets"""
+    chunk: int = 0
+    """members in one compiled program; 0 = by backend"""
+    axis: str = "auto"
+    """members side by side (vmap) or one after another in the program (map); auto = by model and backend"""
+    page: bool = True
+    """write sweep.html"""
+    quiet: bool = False
+    """no progress"""
+
+
+def run(args: Args) -> None:
+    """Run the sweep, draw its page, and print the headline."""
+    from unlearn_jax.sweeping import run_sweep
+
+    use_every_core()
+    keep_compiled_programs(Path("runs") / "compiled")
+    out = args.out or Path("runs") / sweep_name(args.sweep, args.study)
+    command = shlex.join(["python", "experiments/sweep.py", *sys.argv[1:]])
+    with watched(args.quiet) as watch:
+        run_sweep(
+            args.sweep, args.study, out, store=args.store, watch=watch, command=command, data_dir=args.data_dir,
+            chunk=args.chunk, axis=args.axis,
+        )  # fmt: skip
+    print(headline(out))
+    if args.page:
+        from report import write_sweep_page
+
+        print(f"page: {write_sweep_page(out)}")
+
+
+def headline(out: Path) -> str:
+    """What every rule chose, a line each, what the sweep cost, and where the preset is."""
+    told = json.loads((out / "sweep.json").read_text(encoding="utf-8"))
+    cost, rungs = told["cost"], told["rungs"]
+    trainings = lambda evals: f"{evals / cost['one_training']:.0f}"
+    heads = f"{'held-out error':>14} {'points lost':>11} {'surer by':>9} {'distance':>9} regret"
+    lines = [f"{'rule':<11} {'chosen':<32} {heads}"]
+    for rule, chosen in told["choices"].items():
+        seen = [chosen["seen"].get(name, float("nan")) for name in
+                ("heldout_margin_error", "heldout_accuracy_drop", "request_margin_gap")]  # fmt: skip
+        figures = f"{seen[0]:>14.2f} {seen[1]:>11.2f} {seen[2]:>9.2f} {chosen.get('distance', float('nan')):>9.2f}"
+        lost = f" {chosen['regret']:.2f}" if "regret" in chosen else ""
+        lines.append(f"{rule:<11} {chosen['setting'] or 'defaults':<32} {figures}{lost}")
+    own = told["choices"][told["asked"]["sweep"]["rule"]]
+    lines.append(f"allowed: {own['allowed']} of {own['candidates']} settings that ran whole")
+    if len(rungs) > 1:
+        steps = ", ".join(f"{len(rung['run'])} at {rung['share']:.3g}" for rung in rungs)
+        lines.append(f"settings by share of the length: {steps}")
+    lines.append(
+        f"cost: as much as {trainings(cost['grad_evals'])} networks trained from scratch"
+        + (f" (all at whole length: {trainings(cost['without_halving'])})" if len(rungs) > 1 else "")
+    )
+    return "\n".join([*lines, f"preset: {out / 'preset.json'}", f"run folder: {out}"])
+
+
+if __name__ == "__main__":
+    parsed = tyro.cli(Args, description=__doc__)
+    sys.exit(guarded(lambda: run(parsed)))

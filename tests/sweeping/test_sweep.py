@@ -1,0 +1,225 @@
+"""One tiny sweep, whole: what it writes, what it may look at, its page, and a study with its preset."""
+
+import csv
+import json
+import re
+import runpy
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import toy
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "experiments"))
+
+import report
+from reporting import sweep_figures
+
+from unlearn_jax.config import StudyConfig
+from unlearn_jax.errors import InputError
+from unlearn_jax.population import run as runner
+from unlearn_jax.setup import Watch
+from unlearn_jax.study import run_study
+from unlearn_jax.sweeping import SweepConfig, run_sweep
+from unlearn_jax.sweeping.config import study_of
+from unlearn_jax.sweeping.selection import select
+from unlearn_jax.tuning import RULES
+
+EXPERIMENTS = Path(__file__).resolve().parents[2] / "experiments"
+STUDY = StudyConfig(
+    train_size=150, test_size=60, num_targets=4, steps=20, copies="1", resamples=50, targets="random",
+    hp=("lr=log:1e-2:100", "weight_decay=1e-4,.01"),
+)  # fmt: skip
+CHUNK = 4  # members in a program: one program for all lengths
+SWEEP = SweepConfig(method="finetune", seeds=3, draw="sobol", draws=4, halving=2, rungs=2)
+
+
+@pytest.fixture(scope="module")
+def trained():
+    """Members of each chunk that is trained, counted from the first test on."""
+    counted, train = [], runner._train_chunk
+    with pytest.MonkeyPatch.context() as patch, toy.quick_programs():
+
+        def count(program, plan, member, *rest):
+            counted.append(member.key.shape[0])
+            return train(program, plan, member, *rest)
+
+        patch.setattr(runner, "_train_chunk", count)
+        yield counted
+
+
+@pytest.fixture(scope="module")
+def swept(tmp_path_factory, trained):
+    """The sweep's folder, and the stages it went through."""
+    stages, out = [], tmp_path_factory.mktemp("sweeps") / "sweep"
+    watch = noting(stages)
+    assert run_sweep(SWEEP, STUDY, out, watch=watch, command="python <sweep>.py", chunk=CHUNK) == out
+    return out, stages
+
+
+def noting(stages):
+    """A watch that notes its stages."""
+    return Watch(stage=lambda label, members: stages.append((label, members)))
+
+
+def told_of(out):
+    """sweep.json and the rows of summary.csv."""
+    with (out / "summary.csv").open() as file:
+        return json.loads((out / "sweep.json").read_text()), list(csv.DictReader(file))
+
+
+def test_settings_run_as_one_population_at_each_length(swept):
+    out, stages = swept
+    told, rows = told_of(out)
+    kept = len(told["rungs"][1]["run"])
+    assert stages == [("original", 3), ("oracle", 3), ("finetune epochs=5", 15), ("finetune", 3 * kept)]
+    assert [r["share"] for r in told["rungs"]] == [0.5, 1.0] and len(told["rungs"][0]["run"]) == 5  # 4 and the defaults
+    assert told["rungs"][0]["kept"] == told["rungs"][1]["run"] and 3 <= kept < 5
+    assert {r["budget"] for r in rows} == {"epochs=5", ""} and {r["method"] for r in rows} == {"finetune"}
+    whole = {one["setting"] for one in told["settings"] if one["share"] == 1.0}
+    assert whole == {r["setting"] for r in rows if r["budget"] == ""} and len(whole) == kept
+    assert all(1e-2 <= one["values"]["lr"] <= 100 for one in told["settings"])
+
+
+def test_the_cost_is_that_of_the_runs(swept):
+    told, rows = told_of(swept[0])
+    spent = sum(3 * float(r["mean"]) for r in rows if r["metric"].startswith("grad_evals"))
+    assert told["cost"]["grad_evals"] == pytest.approx(spent) == sum(r["cost"] for r in told["rungs"])
+    assert spent == pytest.approx(sum(one["grad_evals"] for one in told["settings"]))
+    one = told["settings"][0]["grad_evals"] - told["rungs"][0]["cost"] / 5  # its run at the whole length, or none
+    assert told["cost"]["without_halving"] == pytest.approx(5 * one, rel=0.2) or one == 0
+
+
+def test_choices_do_not_look_at_the_oracle_and_the_regret_is_told(swept):
+    out, _ = swept
+    told, rows = told_of(out)
+    last = [r for r in rows if r["budget"] == ""]
+    blind = [r for r in last if r["reference"] == ""]
+    turned = [r | ({"mean": "0.5"} if r["reference"] else {}) for r in last]
+    for rule in RULES:
+        own = told["choices"][rule]
+        assert own["setting"] == select(blind, "finetune", False)[rule]["setting"]
+        assert own["setting"] == select(turned, "finetune", True)[rule]["setting"]
+        distance = {r["setting"]: float(r["mean"]) for r in last if r["metric"] == "residual_distance"}
+        assert own["distance"] == distance[own["setting"]]
+        assert (
+            own["regret"] == pytest.approx(own["distance"] - told["choices"]["oracle"]["distance"])
+            and own["regret"] >= 0
+        )
+    assert told["choices"]["oracle_any"]["distance"] == min(distance.values())
+
+
+def test_a_sweep_that_is_repeated_trains_nothing_and_another_is_refused(swept, trained):
+    out, _ = swept
+    before = len(trained)
+    first = told_of(out)[1]
+    run_sweep(SWEEP, STUDY, out, command="python <sweep>.py", chunk=CHUNK)
+    assert len(trained) == before and told_of(out)[1] == first
+    with pytest.raises(InputError, match="holds another sweep"):
+        run_sweep(SweepConfig(**{**SWEEP.__dict__, "seeds": 4}), STUDY, out)
+    with pytest.raises(InputError, match="something else than a sweep"):
+        run_sweep(SWEEP, STUDY, out.parent / "populations")
+
+
+def test_without_the_oracle_nothing_but_originals_is_trained(swept, trained, tmp_path):
+    out, stages = swept[0], []
+    quick = SweepConfig(**{**SWEEP.__dict__, "oracle": False, "halving": 0, "defaults": False})
+    before = len(trained)
+    run_sweep(quick, STUDY, tmp_path / "blind", store=out.parent / "populations", watch=noting(stages), chunk=CHUNK)
+    assert stages == [("original", 3), ("finetune", 12)]
+    told, rows = told_of(tmp_path / "blind")
+    assert set(told["choices"]) == set(RULES) and not any(r["reference"] for r in rows)
+    assert set(trained[before:]) == {CHUNK}  # the originals came from the store
+    page = report.write_sweep_page(tmp_path / "blind").read_text()
+    assert "without the oracle" in page and "residual distance (oracle)" not in page
+
+
+def test_a_study_takes_the_preset(swept, trained):
+    out, _ = swept
+    told, rows = told_of(out)
+    preset = json.loads((out / "preset.json").read_text())
+    chosen = told["choices"]["margins"]["setting"]
+    values = next(one["values"] for one in told["settings"] if one["setting"] == chosen)
+    assert preset["methods"] == {"finetune": values} and preset["about"]["dataset"] == "digits"
+    before = len(trained)
+    study = StudyConfig(
+        **{**STUDY.__dict__, "hp": (), "methods": "finetune", "members": 3, "presets": str(out / "preset.json")}
+    )
+    run = run_study(study, out.parent / "study", chunk=CHUNK)
+    manifest = json.loads((run / "manifest.json").read_text())
+    assert manifest["presets"]["name"] == "preset" and manifest["asked"]["presets"] == ""
+    assert (
+        manifest["asked"]["hp"] == manifest["presets"]["settings"] == [f"finetune.{k}={v}" for k, v in values.items()]
+    )
+    with (run / "summary.csv").open() as file:
+        own = [r for r in csv.DictReader(file) if r["method"] == "finetune" and r["request"] == "all"]
+    figure = lambda rows, metric: [float(r["mean"]) for r in rows if r["metric"] == metric and r["budget"] == ""]
+    mine = [r for r in rows if r["setting"] == chosen]
+    for metric in ("residual_distance", "heldout_margin_error", "request_margin_gap"):
+        np.testing.assert_allclose(figure(own, metric), figure(mine, metric), rtol=1e-3, atol=1e-3)
+    assert len(trained) - before == 4  # retrain, placebo, dedup and the method: original and oracle were there
+
+
+def test_the_page_is_whole_and_escaped(swept):
+    out, _ = swept
+    page = report.write_sweep_page(out)
+    text = page.read_text()
+    assert page == out / "sweep.html" and "python &lt;sweep&gt;.py" in text and "<sweep>" not in text
+    sections = re.findall(r'<section id="(\w+)">', text)
+    assert sections == ["choices", "parallel", "response", "rungs", "settings", "words", "reproduce"]
+    assert "http" not in re.sub(r"http://www.w3.org/\S*", "", text)
+    sweep = report.read_sweep(out)
+    drawn = sweep_figures.parallel_figure(sweep).axes[0]
+    ticks = [tick.get_text().replace("\n", " ") for tick in drawn.get_xticklabels()]
+    assert ticks == ["lr", "weight_decay", "score by margins", "residual distance"]
+    assert len(drawn.lines) >= len(sweep.whole) + len(sweep_figures.marks_of(sweep)) + 4
+    with pytest.raises(InputError, match="there is no sweep"):
+        report.write_sweep_page(out.parent)
+    broken = out.parent / "broken"
+    broken.mkdir()
+    (broken / "sweep.json").write_text(json.dumps({"kind": "sweep", "status": "running"}))
+    with pytest.raises(InputError, match="run experiments/sweep.py again"):
+        report.write_sweep_page(broken)
+
+
+@pytest.mark.parametrize(
+    ("sweep", "study", "said"),
+    [
+        ({"method": ""}, {}, "no method is given"),
+        ({"method": "scrubb"}, {}, "unknown method"),
+        ({"seeds": 1}, {}, "--seeds is 1"),
+        ({"rule": "oracle"}, {}, "unknown rule"),
+        ({"halving": 1}, {}, "--halving is 1"),
+        ({"rungs": 0}, {}, "--rungs is 0"),
+        ({"method": "ssd"}, {}, "has no length"),
+        ({}, {"budget": 1000.0}, "--budget sets the length"),
+        ({}, {"methods": "all"}, "give --method"),
+        ({}, {"members": 4}, "give --seeds"),
+        ({}, {"remedies": "expand"}, "--remedies is for studies"),
+        ({}, {"presets": "a"}, "--presets is for studies"),
+        ({"method": "unsir"}, {}, "whole classes"),
+    ],
+)
+def test_what_a_sweep_cannot_do_is_one_sentence(sweep, study, said):
+    with pytest.raises(InputError, match=said) as told:
+        study_of(SweepConfig(**{**SWEEP.__dict__, **sweep}), StudyConfig(**{**STUDY.__dict__, **study}))
+    assert str(told.value).endswith(".") and "\n" not in str(told.value)
+
+
+def test_bad_input_ends_the_script_with_one_line(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    small = ("--targets", "random", "--copies", "1", "--num-targets", "4", "--quiet")
+    cases = {
+        ("--method", "scrub"): "nothing to sweep",
+        ("--method", "scrub", "--hp", "lr=log:0:1:3"): "above 0",
+        ("--method", "scrub", "--hp", "lr=.1", "--draw", "sobol", "--draws", "3"): "give 2 or 4",
+        ("--method", "scrub", "--hp", "optimizer=speed", *small): "optimizer",
+    }
+    for words, said in cases.items():
+        monkeypatch.setattr(sys, "argv", ["sweep.py", *words])
+        with pytest.raises(SystemExit) as ended:
+            runpy.run_path(str(EXPERIMENTS / "sweep.py"), run_name="__main__")
+        out, errors = capsys.readouterr()
+        assert ended.value.code == 2 and out == "" and said in errors and errors.count("\n") == 1, errors
+    assert not (tmp_path / "runs").exists()

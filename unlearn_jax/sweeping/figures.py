@@ -1,0 +1,96 @@
+"""The figures of a sweep: what a practitioner could measure, and apart from that what looks at the oracle."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import numpy as np
+
+from unlearn_jax.metrics import Values, combine, mean_draws, residual_influence
+from unlearn_jax.metrics.population_attacks import threshold_attack
+from unlearn_jax.outcomes import Level, Outcome
+from unlearn_jax.scoring import recipe_model
+from unlearn_jax.scoring_frontier import excess, heldout_figures
+from unlearn_jax.scoring_values import Scorer
+from unlearn_jax.setup import Setup
+
+
+def keys_of(setup: Setup, level: Level):
+    """``(outcome, **more) -> record keys``."""
+    config = setup.config
+    base = {
+        "dataset": setup.dataset.name,
+        "model": recipe_model(setup),
+        "targets": config.targets,
+        "similarity": config.similarity,
+        "copies": level.copies,
+        "gamma": float(level.rows[0].gamma),
+        "request": "all",
+    }
+
+    def keys(outcome: Outcome, **more) -> dict:
+        return base | {"method": outcome.name, "setting": outcome.setting, "budget": outcome.budget} | more
+
+    return keys
+
+
+def blind(level: Level) -> Level:
+    """The level as a practitioner sees it: similar samples are retained samples like all others."""
+    kept = lambda r: np.sort(np.concatenate([r.similar, r.rest]))
+    return level._replace(rows=[r._replace(rest=kept(r), similar=r.similar[:0]) for r in level.rows])
+
+
+def seen_figures(setup: Setup, level: Level, original: Outcome, outcomes: list[Outcome], recorder) -> None:
+    """Every figure that a choice may look at, and what the runs cost.
+
+    Beside those of `heldout_figures`: ``retained_accuracy_drop``, points lost on retained samples against the original;
+    ``attack_auc``, how often a request's margin is above a held-out one's (one threshold on one model's margins), and
+    ``attack_advantage``, how far that is from one half.
+    """
+    level, keys = blind(level), keys_of(setup, level)
+    scorer, every = Scorer(setup, level, outcomes), list(range(setup.config.requests))
+    heldout_figures(scorer, keys, {"original": original}, every, recorder)
+    for outcome in outcomes:
+        lost = excess(scorer, outcome, original, "rest", every)
+        recorder.figure(keys(outcome, split="rest", metric="retained_accuracy_drop"), combine(lambda x: x, lost))
+        _attack(scorer, outcome, partial(keys, outcome, split="forget"), every, recorder)
+        members = outcome.scores.margin
+        figures = {
+            "n_diverged": float((~np.isfinite(members).all(axis=1)).sum()),
+            "seconds": outcome.population.seconds,
+            "grad_evals_forget": outcome.grad_evals[0],
+            "grad_evals_retain": outcome.grad_evals[1],
+        }
+        for metric, value in figures.items():
+            recorder.figure(keys(outcome, metric=metric), value, len(members))
+
+
+def _attack(scorer: Scorer, outcome: Outcome, keys, requests: list[int], recorder) -> None:
+    """The attack by a threshold, over members of all requests."""
+    if not scorer.has("test", requests):
+        return
+    asked, heldout = (scorer.values(outcome, split, "margin", requests).blocks for split in ("forget", "test"))
+    blocks = [threshold_attack(f, t).auc[:, None] for f, t in zip(asked, heldout)]
+    config = scorer.setup.config
+    draws = mean_draws(Values(blocks, outcome.role), seed=config.seed, resamples=config.resamples)
+    recorder.figure(keys(metric="attack_auc"), combine(lambda x: x, draws, low=0.0, high=1.0))
+    recorder.figure(keys(metric="attack_advantage"), combine(lambda x: np.abs(x - 0.5), draws, low=0.0, high=0.5))
+
+
+def oracle_figures(
+    setup: Setup, level: Level, original: Outcome, oracle: Outcome, outcomes: list[Outcome], recorder
+) -> None:
+    """Residual influence and distance, and excess prices; no choice without the oracle may look at them."""
+    scorer, every, keys = Scorer(setup, level, outcomes), list(range(setup.config.requests)), keys_of(setup, level)
+    named = {"original": original, "oracle": oracle}
+    margins = {name: scorer.draws(one, "forget", "margin", every) for name, one in named.items()}
+    for outcome in outcomes:
+        own, mine = scorer.draws(outcome, "forget", "margin", every), partial(keys, outcome, reference="oracle")
+        signed = residual_influence(own, margins["original"], margins["oracle"])
+        recorder.figure(mine(split="forget", metric="residual_influence"), signed)
+        distance = scorer.distance(outcome, named, every)
+        recorder.figure(mine(split="forget", metric="residual_distance"), combine(lambda x: x, distance, low=0.0))
+        for split in ("similar", "rest", "test"):
+            if scorer.has(split, every):
+                lost = excess(scorer, outcome, oracle, split, every)
+                recorder.figure(mine(split=split, metric="price_accuracy"), combine(lambda x: x, lost))
