@@ -37,7 +37,7 @@ def shortened(method: str, static: dict[str, Any], scale: str, share: float) -> 
 
     Example:
         >>> shortened("scrub", {"epochs": 12}, "small", 0.25)
-        ({'epochs': 3, 'decay': (2, 2, 3), 'max_epochs': 1}, 'epochs=3')
+        ({'epochs': 3, 'max_epochs': 1, 'decay': (2, 2, 3)}, 'epochs=3')
     """
     entry = METHODS[method]
     if share == 1.0:
