@@ -54,12 +54,16 @@ def needed(setup: Setup) -> tuple[float, float]:
     remedied = sum(several(name) * several(remedy) for name, remedy in remedies_of(config))
     each = methods + remedied
     trained = 1 + len({copies for copies, _ in levels}) + (len(REFERENCES) - 2) * len(levels)  # oracle, originals, rest
-    one = jax.eval_shape(setup.problem.model.init, jax.random.key(0), setup.problem.example)
-    own = split_shared(one)[0]
-    weight = sum(math.prod(x.shape) * np.dtype(x.dtype).itemsize for x in jax.tree.leaves(own))
+    weight = weight_of(setup)
     scored = (each + len(REFERENCES)) * len(levels)
     populations = trained + each * len(levels)
     return float(weight * config.members * populations), 4.0 * len(setup.shown) * config.members * scored
+
+
+def weight_of(setup: Setup) -> int:
+    """Bytes of one member's weights."""
+    one = jax.eval_shape(setup.problem.model.init, jax.random.key(0), setup.problem.example)
+    return sum(math.prod(x.shape) * np.dtype(x.dtype).itemsize for x in jax.tree.leaves(split_shared(one)[0]))
 
 
 def stored(store: Path, name: str) -> tuple[float, float]:

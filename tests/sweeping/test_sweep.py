@@ -15,6 +15,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "experiments"))
 
 import report
 from reporting import sweep_figures
+from reporting.sweep_page import render_sweep
 
 from unlearn_jax.config import StudyConfig
 from unlearn_jax.errors import InputError
@@ -181,6 +182,21 @@ def test_the_page_is_whole_and_escaped(swept):
     (broken / "sweep.json").write_text(json.dumps({"kind": "sweep", "status": "running"}))
     with pytest.raises(InputError, match="run experiments/sweep.py again"):
         report.write_sweep_page(broken)
+
+
+def test_figures_take_settings_without_an_order(swept):
+    read = report.read_sweep(swept[0])
+    named = [
+        one | {"values": one["values"] | {"weight_decay": [5, 8] if n % 2 else [6]}}
+        for n, one in enumerate(read.told["settings"])
+    ]
+    listed = read._replace(told=read.told | {"settings": named})
+    assert sweep_figures.scale_of(listed, "weight_decay") == "list" and sweep_figures.scale_of(listed, "lr") == "log"
+    texts = [text.get_text() for text in sweep_figures.parallel_figure(listed).axes[0].texts]
+    assert {"5+8", "6"} & set(texts)
+    assert sweep_figures.ordered_names(listed) == ["lr"] and not sweep_figures.pairs_of(listed)
+    assert 'id="response-w' in render_sweep(listed) and len(sweep_figures.response_figure(listed, "lr").axes) == 2
+    assert sweep_figures.pairs_of(read) == [("lr", "weight_decay")]
 
 
 @pytest.mark.parametrize(

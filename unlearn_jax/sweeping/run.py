@@ -8,8 +8,8 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
-from unlearn_jax import room
-from unlearn_jax.config import StudyConfig, copies_of, gammas_of, scale_of
+from unlearn_jax import disk, room
+from unlearn_jax.config import StudyConfig, copies_of, dataset_name, gammas_of, recipe_of, scale_of
 from unlearn_jax.errors import InputError
 from unlearn_jax.outcomes import Level, Outcome, level_of, references
 from unlearn_jax.population import checkpoint
@@ -81,6 +81,8 @@ def run_sweep(
     setup = setup._replace(options=setup.options._replace(progress=watch.advance))
     level = level_of(setup, copies_of(config)[-1], gammas_of(config)[0])
     check_points(setup, level, sweep.method, points)
+    if tight := disk.check_room(store, "--store", 0.0, room.weight_of(setup) * config.members * (len(points) + 2.0)):
+        watch.say(f"{tight}: free some space before the disk is full")
     checkpoint.check_writable(store, "--store")
     checkpoint.check_writable(out, "--out")
     told = {
@@ -89,6 +91,8 @@ def run_sweep(
         "command": command,
         "asked": asked,
         "config": dataclasses.asdict(config),
+        "dataset": dataset_name(config),
+        "model": recipe_of(config)[0],
         "scale": scale_of(config),
         "copies": level.copies,
         "gamma": float(level.rows[0].gamma),
@@ -184,6 +188,7 @@ def _write_preset(path: Path, told: dict, found: dict) -> None:
     chosen = found["choices"][sweep["rule"]]
     values = next(one["values"] for one in found["settings"] if one["setting"] == chosen["setting"])
     config = told["config"]
+    usual = ("benchmark", "similarity", "targets", "num_targets", "requests", "skip_requests")
     about = {
         "chosen_by": sweep["rule"],
         "said": chosen["said"],
@@ -191,8 +196,9 @@ def _write_preset(path: Path, told: dict, found: dict) -> None:
         "candidates": chosen["candidates"],
         "seeds": sweep["seeds"],
         "scale": told["scale"],
-        **{k: config[k] for k in ("benchmark", "dataset", "model", "similarity", "targets", "num_targets", "requests")},
-        "skip_requests": config["skip_requests"],
+        "dataset": told["dataset"],
+        "model": told["model"],
+        **{name: config[name] for name in usual},
         "copies": told["copies"],
         "versions": told["versions"],
         "git_commit": told["git_commit"],
