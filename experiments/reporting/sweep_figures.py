@@ -11,7 +11,8 @@ from .style import WIDE, colour, settings
 from .sweep_load import Sweep
 
 MOST_PAIRS = 3
-LEAST_POINTS = 6  # of a surface
+LEAST_POINTS, LEAST_VALUES = 6, 3  # of a surface: settings, and values of each hyperparameter
+MOST_LINES = 5  # of a curve
 
 
 def scale_of(sweep: Sweep, name: str) -> str:
@@ -107,7 +108,8 @@ def ordered_names(sweep: Sweep) -> list[str]:
 
 
 def response_figure(sweep: Sweep, name: str, width: float = WIDE):
-    """Score and residual distance against one hyperparameter, a dot a setting; intervals of the distance."""
+    """Score and residual distance against one hyperparameter, a dot a setting, with intervals of the distance; settings
+    that are alike in the others are joined."""
     import matplotlib
     from matplotlib.figure import Figure
 
@@ -119,6 +121,7 @@ def response_figure(sweep: Sweep, name: str, width: float = WIDE):
         for place, (heading, _, values, kind) in enumerate(panels):
             axes = sheet.add_subplot(*((1, len(panels)) if side else (len(panels), 1)), place + 1)
             _dots(axes, sweep, x, values)
+            _joined(axes, sweep, name, values)
             if kind == "distance":
                 told = [sweep.find(one["setting"], "residual_distance", "forget") for one in sweep.whole]
                 axes.vlines(x, [t.low for t in told], [t.high for t in told], color=colour("band"), linewidth=1)
@@ -126,6 +129,21 @@ def response_figure(sweep: Sweep, name: str, width: float = WIDE):
             _scaled(axes.xaxis, scale_of(sweep, name), x)
             axes.grid(axis="y")
     return sheet
+
+
+def _joined(axes, sweep: Sweep, name: str, values: list) -> None:
+    """Join the settings that differ in ``name`` alone, where they make few lines."""
+    groups: dict[str, list] = {}
+    for one, y in zip(sweep.whole, values):
+        others = ", ".join(f"{k}={_text(v)}" for k, v in one["values"].items() if k != name)
+        groups.setdefault(others, []).append((one["values"][name], y))
+    lines = {others: sorted(points) for others, points in groups.items() if len(points) > 2}
+    if len(lines) > MOST_LINES:
+        return
+    for style, (others, points) in zip(("-", "--", ":", "-.", (0, (1, 3))), lines.items()):
+        axes.plot(*zip(*points), color=colour("muted"), linewidth=1, linestyle=style, label=others, zorder=1)
+    if any(lines):
+        axes.legend(frameon=False, fontsize=8)
 
 
 def _scaled(axis, scale: str, values) -> None:
@@ -150,8 +168,19 @@ def _dots(axes, sweep: Sweep, x: list, y: list) -> None:
 
 
 def pairs_of(sweep: Sweep) -> list[tuple[str, str]]:
-    """Pairs of hyperparameters that a surface is drawn over: at most three."""
-    return list(itertools.combinations(ordered_names(sweep), 2))[:MOST_PAIRS]
+    """Pairs of hyperparameters that a surface is drawn over: at most three, each of several values."""
+    return list(itertools.combinations(_several(sweep), 2))[:MOST_PAIRS]
+
+
+def curves_of(sweep: Sweep) -> list[str]:
+    """Hyperparameters that curves are drawn over, where no surface is: at most two."""
+    return [] if pairs_of(sweep) else (_several(sweep) or ordered_names(sweep))[:2]
+
+
+def _several(sweep: Sweep) -> list[str]:
+    """Hyperparameters with an order and enough values for a surface, the defaults aside."""
+    tried = [one for one in sweep.whole if not one["default"]]
+    return [n for n in ordered_names(sweep) if len({one["values"][n] for one in tried}) >= LEAST_VALUES]
 
 
 def surface_figure(sweep: Sweep, pair: tuple[str, str], width: float = WIDE):

@@ -57,7 +57,7 @@ def _facts(sweep: Sweep) -> dict[str, str]:
     return {
         "Data": _dataset(sweep),
         "Method": sweep.method,
-        "Settings": f"{len(told['settings'])}, {len(sweep.whole)} of them whole",
+        "Settings": f"{len(told['settings'])}" + (f", {len(sweep.whole)} whole" if len(told["rungs"]) > 1 else ""),
         "Seeds": str(asked["seeds"]),
         "Drawn": asked["draw"],
         "Targets": f"{config['num_targets']} {config['targets']}",
@@ -71,13 +71,13 @@ def _choices(sweep: Sweep) -> str:
     """A row for each rule."""
     rows, oracle = [], any("distance" in own for own in sweep.told["choices"].values())
     for rule, own in sweep.told["choices"].items():
-        cells = [escape(own["said"]), escape(own["setting"] or "defaults"), f"{own['allowed']} of {own['candidates']}"]
+        cells = [escape(own["setting"] or "defaults"), f"{own['allowed']} of {own['candidates']}"]
         if oracle:
             cells += [_number(own.get("distance")), _number(own.get("regret"))]
         mark = " (the preset)" if rule == sweep.rule else ""
-        told = "".join(f"<td>{cell}</td>" for cell in cells)
+        told = "".join(f"<td>{cell}</td>" for cell in cells) + f'<td class="said">{escape(own["said"])}</td>'
         rows.append(f'<tr><th class="name" scope="row">{escape(rule + mark)}</th>{told}</tr>')
-    heads = ["takes", "setting", "allowed"] + (["residual distance", "regret"] if oracle else [])
+    heads = ["setting", "allowed", *(["residual distance", "regret"] if oracle else []), "takes"]
     return _table("Rule", heads, rows)
 
 
@@ -106,15 +106,18 @@ def _parallel(sweep: Sweep) -> str:
 
 
 def _responses(sweep: Sweep) -> str:
-    """Surfaces over pairs of hyperparameters; with only one that has an order, curves."""
-    names, found = figures.ordered_names(sweep), ""
-    if len(names) == 1:
-        caption = "A dot for each setting; open: not allowed. Colours as above. Bars: 95% intervals."
-        draw = lambda width: figures.response_figure(sweep, names[0], width)
-        return figure(draw, "response", f"Response to {names[0]}", caption)
+    """Surfaces over pairs of hyperparameters with several values, or curves where there is no such pair."""
+    found = ""
+    caption = (
+        "A dot for each setting; open: not allowed. Colours as above. Bars: 95% intervals. Lines join settings that "
+        "are alike in the others, where these make few lines."
+    )
+    for name in figures.curves_of(sweep):
+        draw = lambda width, name=name: figures.response_figure(sweep, name, width)
+        found += figure(draw, f"response-{name}", f"Response to {name}", caption)
     caption = (
         "The smallest value at each point over whatever else was swept, shaded between the settings tried (dots); the "
-        "darkest shades are the smallest. Circles: the settings marked above. The scale ends at the 90% quantile."
+        "lightest shades are the smallest. Circles: the settings marked above. The scale ends at the 90% quantile."
     )
     for number, pair in enumerate(figures.pairs_of(sweep)):
         draw = lambda width, pair=pair: figures.surface_figure(sweep, pair, width)

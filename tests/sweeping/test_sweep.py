@@ -195,8 +195,18 @@ def test_figures_take_settings_without_an_order(swept):
     texts = [text.get_text() for text in sweep_figures.parallel_figure(listed).axes[0].texts]
     assert {"5+8", "6"} & set(texts)
     assert sweep_figures.ordered_names(listed) == ["lr"] and not sweep_figures.pairs_of(listed)
-    assert 'id="response-w' in render_sweep(listed) and len(sweep_figures.response_figure(listed, "lr").axes) == 2
-    assert sweep_figures.pairs_of(read) == [("lr", "weight_decay")]
+    assert 'id="response-lr-w' in render_sweep(listed) and len(sweep_figures.response_figure(listed, "lr").axes) == 2
+    assert not sweep_figures.pairs_of(read) and sweep_figures.curves_of(read)[0] == "lr"  # two values make no surface
+    varied = [one | {"values": {"lr": 2.0**-n, "weight_decay": n * n % 5}} for n, one in enumerate(named)]
+    several = read._replace(told=read.told | {"settings": [one | {"share": 1.0, "score": 0.5} for one in varied]})
+    assert sweep_figures.pairs_of(several) == [("lr", "weight_decay")] and not sweep_figures.curves_of(several)
+    assert len(sweep_figures.surface_figure(several, ("lr", "weight_decay")).axes) >= 3  # two panels and a scale
+    alike = [one | {"values": {"lr": 2.0**-n, "weight_decay": 0.1}} for n, one in enumerate(named)]
+    joined = read._replace(
+        told=read.told | {"settings": [one | {"share": 1.0, "score": n} for n, one in enumerate(alike)]}
+    )
+    (curve,) = sweep_figures.response_figure(joined, "lr").axes[0].lines
+    assert curve.get_ydata().tolist() == [4, 3, 2, 1, 0] and curve.get_label() == "weight_decay=0.1"
 
 
 @pytest.mark.parametrize(
