@@ -26,7 +26,7 @@ from unlearn_jax.data.kinds import KINDS
 from unlearn_jax.data.readers import READERS
 from unlearn_jax.errors import InputError, choose
 from unlearn_jax.methods import METHODS, SCALES, settings_at
-from unlearn_jax.models import READS, model_options
+from unlearn_jax.models import model_options, reads
 from unlearn_jax.pretrained import check_rank
 from unlearn_jax.remedied import check_remedies
 
@@ -83,7 +83,7 @@ def _check_inputs(config: StudyConfig) -> None:
     name, recipe = recipe_of(config)
     choose("features", config.features or "tfidf", READERS)
     model_options(name)  # the name is one of a model
-    if inputs not in READS.get(name, ("images",)):
+    if inputs not in reads(name):
         asked = f" as {inputs}" if text else ""
         fit = ", or take --features tokens" if text and name == "encoder" else ""
         said = f"model '{name}' does not read the data of '{config.dataset}'{asked}"

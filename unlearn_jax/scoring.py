@@ -7,13 +7,12 @@ from functools import partial
 import numpy as np
 
 from unlearn_jax.data.splits import SPLITS
-from unlearn_jax.methods import METHODS
+from unlearn_jax.methods import METHODS, REFERENCES
 from unlearn_jax.metrics import Estimate, Values, combine, mean_draws, price, ranks, residual_influence
 from unlearn_jax.scoring_frontier import frontier_figures, heldout_figures
 from unlearn_jax.scoring_language import answer_tables, language_figures
 from unlearn_jax.scoring_values import Scorer
 
-REFERENCES = ("original", "retrain", "oracle", "placebo", "dedup")
 PRICED = ("original", "retrain", "oracle")
 ROW_SPLITS = ("similar", "rest", "test", "test_similar")  # where a price is paid
 

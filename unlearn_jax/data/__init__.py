@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from functools import partial
 
 from unlearn_jax.data.arrays import Dataset, Split, check_dataset, dataset_digest, from_arrays, subset
@@ -15,17 +14,23 @@ from unlearn_jax.data.readers import Features
 from unlearn_jax.data.tables import READERS
 from unlearn_jax.data.text import documents, from_corpus, read_texts
 from unlearn_jax.data.tfds import load
-from unlearn_jax.errors import choose
+from unlearn_jax.errors import InputError
+from unlearn_jax.plugins import Registry, callable_with
 
-DATASETS: dict[str, Callable[..., Dataset]] = {
-    "digits": digits,
-    **{name: partial(facts, name=name) for name in PEOPLE_OF},
-    "mnist": partial(load, "mnist"),
-    "fashion_mnist": partial(load, "fashion_mnist"),
-    "cifar10": partial(load, "cifar10"),
-    "cifar100": partial(load, "cifar100"),
-    **{name: partial(documents, name) for name in CORPORA},
-}
+DATASETS: Registry = Registry(
+    {
+        "digits": digits,
+        **{name: partial(facts, name=name) for name in PEOPLE_OF},
+        "mnist": partial(load, "mnist"),
+        "fashion_mnist": partial(load, "fashion_mnist"),
+        "cifar10": partial(load, "cifar10"),
+        "cifar100": partial(load, "cifar100"),
+        **{name: partial(documents, name) for name in CORPORA},
+    },
+    "data set",
+    "unlearn_jax.datasets",
+    callable_with(data_dir=None),
+)
 
 
 def load_dataset(name: str, *, data_dir: str | os.PathLike | None = None) -> Dataset:
@@ -36,13 +41,19 @@ def load_dataset(name: str, *, data_dir: str | os.PathLike | None = None) -> Dat
     still to be read, see `read_texts`.
 
     Raises `InputError` for an unknown name (listing the valid ones), for data that have not been prepared
-    (with the command that does it) and for data that fail `check_dataset`.
+    (with the command that does it), for data that fail `check_dataset`, and for data of other kinds than images under a
+    name that is not built in.
     """
     if name.endswith(".npz"):
         return from_npz(name)
     if os.path.splitext(name)[1].lower() in READERS:
         return documents(name)
-    return check_dataset(DATASETS[choose("data set", name, DATASETS)](data_dir=data_dir))
+    found = DATASETS[DATASETS.pick(name)](data_dir=data_dir)
+    if not isinstance(found, Dataset):
+        raise InputError(f"data set '{name}' is of type {type(found).__name__}: return what from_arrays makes.")
+    if found.kind != "image" and name not in CORPORA and name not in PEOPLE_OF:
+        raise InputError(f"data set '{name}' is of kind {found.kind}: under a name of one's own, give images.")
+    return check_dataset(found)
 
 
 __all__ = [

@@ -67,7 +67,9 @@ from unlearn_jax.methods import (
     wga,
     woodfisher,
 )
-from unlearn_jax.methods.common import Entry, Problem, Recipe, bind_shared
+from unlearn_jax.methods.common import NEEDS, Entry, Problem, bind_shared
+from unlearn_jax.methods.lengths import LENGTHS, LONGEST, at_length, length_of, plan_of, within_budget
+from unlearn_jax.plugins import Registry, named
 from unlearn_jax.population.plans import Plan, Sizes
 from unlearn_jax.population.program import Fold
 
@@ -78,8 +80,6 @@ CORE_LANGUAGE = (
 CORE = ("do_nothing", "retrain", "finetune", "gradient_ascent", "neggrad_plus", "random_label", "scrub")
 SMALL = ("small", "small_conv", "small_text", "small_transformer")  # every method has defaults at these
 SCALES = (*SMALL, "cifar", "language")
-LONGEST = 10_000  # of a method's length: a plan is a table in memory
-LENGTHS = ("epochs", "rounds", "steps")  # the setting by which a budget stretches a method
 _MODULES = (
     # controls, and the baselines that most papers compare with
     do_nothing, retrain, finetune, gradient_ascent, neggrad_plus, random_label, scrub, scrub_r, salun, bad_teacher,
@@ -99,7 +99,31 @@ _MODULES = (
     # given the outputs of other retrained models: the upper bound, and an imitation of retraining
     oracle_matching, datamodel_matching,
 )  # fmt: skip
-METHODS: dict[str, Entry] = {module.ENTRY.name: module.ENTRY for module in _MODULES}
+REFERENCES = ("original", "retrain", "oracle", "placebo", "dedup")  # the populations that all are held against
+GROUPS = ("core", "all", "none")
+
+
+def _undeclared(entry: Entry) -> str:
+    """What an entry of a package says wrongly of itself, '' for nothing."""
+    if not entry.needs or not entry.needs <= set(NEEDS):
+        return f"declares needs {sorted(entry.needs)}, which are to be some of {', '.join(NEEDS)}"
+    return ""
+
+
+def _taken() -> set[str]:
+    """Names that mean something else where a method is named."""
+    from unlearn_jax.remedies import REMEDIES
+
+    return {*GROUPS, *REFERENCES, "oracle_b", "pilot", "base", *iter(REMEDIES)}
+
+
+METHODS: Registry = Registry(
+    {module.ENTRY.name: module.ENTRY for module in _MODULES},
+    "method",
+    "unlearn_jax.methods",
+    named(Entry, _undeclared),
+    _taken,
+)
 
 
 def select(names: str, answers: str = "classes") -> list[str]:
@@ -110,7 +134,7 @@ def select(names: str, answers: str = "classes") -> list[str]:
     """
     groups = {"core": list(CORE_LANGUAGE if answers == "language" else CORE), "all": list(METHODS), "none": []}
     listed = [name.strip() for name in names.split(",") if name.strip()]
-    chosen = [groups[n] if n in groups else [choose("method", n, [*METHODS, *groups])] for n in listed]
+    chosen = [groups[n] if n in groups else [METHODS.pick(n, *groups)] for n in listed]
     return list(dict.fromkeys(sum(chosen, [])))
 
 
@@ -141,12 +165,24 @@ def prepare(
     Raises:
         InputError: unknown method, a hyperparameter or a scale that it does not have; a budget below its least.
     """
-    entry = METHODS[choose("method", name, METHODS)]
+    return prepare_entry(METHODS[METHODS.pick(name)], problem, settings, sizes, scale=scale, budget=budget)
+
+
+def prepare_entry(
+    entry: Entry,
+    problem: Problem,
+    settings: dict[str, Any] | None = None,
+    sizes: Sizes = NO_SIZES,
+    *,
+    scale: str = "small",
+    budget: float = 0.0,
+) -> tuple[Fold, Plan, dict[str, float]]:
+    """`prepare` of an entry, whether or not it is in the registry."""
     static, numeric = settings_at(entry, scale)
-    if name == "retrain":
+    if entry.name == "retrain":
         numeric.update(lr=problem.recipe.lr, weight_decay=problem.recipe.weight_decay)
     for key, value in (settings or {}).items():
-        check_setting(name, key)
+        _check_setting(entry, key)
         if key in numeric:
             numeric[key] = float(value)
         else:
@@ -158,18 +194,6 @@ def prepare(
     drawn = problem.recipe._replace(lr=0.0, weight_decay=0.0, steps=0)  # numeric or the plan's: not part of the program
     fold = _fold(entry.build, problem._replace(recipe=drawn), tuple(sorted(static.items())))
     return fold, plan_of(entry, sizes, static, problem.recipe), numeric
-
-
-def plan_of(entry: Entry, sizes: Sizes, static: dict[str, Any], recipe: Recipe) -> Plan:
-    """An entry's plan, which counts the examples that passes over sets of these sizes really have.
-
-    Raises:
-        InputError: a length above `LONGEST`.
-    """
-    length = length_of(entry)
-    if length and static[length] > LONGEST:
-        raise InputError(f"{entry.name}.{length} is {static[length]:,}: give at most {LONGEST:,}.")
-    return entry.plan(sizes, static, recipe)._replace(forget_size=sizes.forget, retain_size=sizes.retain)
 
 
 def has_scale(entry: Entry, scale: str) -> bool:
@@ -199,55 +223,6 @@ def settings_at(entry: Entry, scale: str) -> tuple[dict[str, Any], dict[str, flo
     )
 
 
-def length_of(entry: Entry) -> str | None:
-    """The setting by which a budget stretches a method, if it has one."""
-    return next((name for name in LENGTHS if name in entry.static), None)
-
-
-def at_length(entry: Entry, static: dict[str, Any], value: int) -> dict[str, Any]:
-    """Static settings with another length, and with those that count in its unit scaled alike and rounded up.
-
-    Example:
-        >>> at_length(METHODS["scrub"], {"epochs": 10, "max_epochs": 3, "decay": (5, 8, 9)}, 40)
-        {'epochs': 40, 'max_epochs': 12, 'decay': (20, 32, 36)}
-    """
-    length = length_of(entry)
-    scaled = lambda x: tuple(map(scaled, x)) if isinstance(x, tuple) else -(-x * value // static[length])
-    return static | {length: value} | {name: scaled(static[name]) for name in entry.stretched}
-
-
-def within_budget(entry: Entry, static: dict, sizes: Sizes, problem: Problem, budget: float) -> dict[str, Any]:
-    """Static settings with the greatest length at which the method's plan costs at most ``budget``.
-
-    Methods without a length (one shot, or all of their work before the plan) come back as they are. What a method
-    spends before its plan (`Entry.begin`) is not part of the budget.
-    """
-    if length_of(entry) is None:
-        return static
-
-    def cost(value: int) -> float:
-        plan = plan_of(entry, sizes, at_length(entry, static, value), problem.recipe)
-        return plan.grad_evals_forget + plan.grad_evals_retain
-
-    if cost(1) > budget:
-        raise InputError(
-            f"a budget of {budget:g} gradient evaluations is below the least of '{entry.name}', {cost(1):g}: "
-            f"give at least that, or leave the method out."
-        )
-    low, high = 1, 2
-    while cost(high) <= budget and (cost(high) > cost(1) or high < 1024):  # some costs rise in whole passes only
-        low, high = high, min(2 * high, LONGEST)
-        if low == LONGEST:
-            raise InputError(
-                f"a budget of {budget:g} gradient evaluations asks for over {LONGEST:,} {length_of(entry)} of "
-                f"'{entry.name}': give less."
-            )
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (middle, high) if cost(middle) <= budget else (low, middle)
-    return at_length(entry, static, low)
-
-
 @functools.lru_cache(maxsize=128)
 def _fold(entry_build: Callable, problem: Problem, static: tuple) -> Fold:
     """The fold of a method with its static settings."""
@@ -260,8 +235,19 @@ def _fold(entry_build: Callable, problem: Problem, static: tuple) -> Fold:
 
 def check_setting(name: str, key: str) -> None:
     """Raise `InputError` unless method ``name`` has the hyperparameter ``key``."""
-    entry = METHODS[choose("method", name, METHODS)]
+    _check_setting(METHODS[METHODS.pick(name)], key)
+
+
+def _check_setting(entry: Entry, key: str) -> None:
+    """The same of an entry."""
     valid = [*entry.numeric, *entry.static]
     if key not in valid:
         offer = f"it has {', '.join(valid)}" if valid else "it has none"
-        raise InputError(f"method '{name}' has no hyperparameter '{key}': {offer}.")
+        raise InputError(f"method '{entry.name}' has no hyperparameter '{key}': {offer}.")
+
+
+__all__ = [
+    "CORE", "CORE_LANGUAGE", "LENGTHS", "LONGEST", "METHODS", "NO_SIZES", "REFERENCES", "SCALES", "SMALL", "Entry",
+    "Problem", "at_length", "check_setting", "has_scale", "length_of", "plan_of", "prepare", "prepare_entry", "select",
+    "settings_at", "within_budget",
+]  # fmt: skip

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
@@ -18,19 +18,25 @@ import jax.numpy as jnp
 from unlearn_jax.errors import InputError, choose
 from unlearn_jax.models import convnet, minilm, mlp, resnet, transformer, vit
 from unlearn_jax.models.adapters import from_linen, from_nnx, standardize
+from unlearn_jax.plugins import Registry, callable_with
 from unlearn_jax.types import Model, Variables
 
-MODELS: dict[str, Callable[..., Model]] = {
-    "linear": mlp.linear,
-    "mlp": mlp.mlp,
-    "convnet": convnet.convnet,
-    "resnet9": resnet.resnet9,
-    "resnet18": resnet.resnet18,
-    "vit": vit.vit,
-    "decoder": transformer.decoder,
-    "encoder": transformer.encoder,
-    "minilm": minilm.minilm,
-}
+MODELS: Registry = Registry(
+    {
+        "linear": mlp.linear,
+        "mlp": mlp.mlp,
+        "convnet": convnet.convnet,
+        "resnet9": resnet.resnet9,
+        "resnet18": resnet.resnet18,
+        "vit": vit.vit,
+        "decoder": transformer.decoder,
+        "encoder": transformer.encoder,
+        "minilm": minilm.minilm,
+    },
+    "model",
+    "unlearn_jax.models",
+    callable_with(2, (4, 4, 1)),
+)
 READS = {  # what a model's inputs may be, where not images alone
     "linear": ("images", "vectors"),
     "mlp": ("images", "vectors"),
@@ -47,6 +53,7 @@ __all__ = [
     "from_linen",
     "from_nnx",
     "model_options",
+    "reads",
     "standardize",
 ]
 
@@ -56,8 +63,13 @@ def model_options(name: str) -> dict[str, object]:
 
     What has no default is not the user's to choose: it comes from the data.
     """
-    parameters = inspect.signature(MODELS[choose("model", name, MODELS)]).parameters.values()
+    parameters = inspect.signature(MODELS[MODELS.pick(name)]).parameters.values()
     return {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY and p.default is not p.empty}
+
+
+def reads(name: str) -> tuple[str, ...]:
+    """What a model's inputs may be: as `READS` says, else the attribute ``reads`` of its factory, else images."""
+    return READS.get(name) or getattr(MODELS[name], "reads", ("images",))
 
 
 def build_model(
@@ -84,7 +96,7 @@ def build_model(
         choose(f"{name} option", option, valid)
     if (mean is None) != (std is None):
         raise InputError("mean and std go together: give both, or neither for inputs that are standardised already.")
-    if "tokens" in READS.get(name, ()) and vocab is None:
+    if "tokens" in reads(name) and vocab is None:
         raise InputError(f"model '{name}' reads tokens: give vocab, how many token numbers there are.")
     if vocab is not None:
         options["vocab"] = vocab

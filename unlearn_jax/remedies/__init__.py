@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from unlearn_jax.errors import InputError, choose
+from unlearn_jax.errors import InputError
+from unlearn_jax.methods import METHODS
+from unlearn_jax.plugins import Registry, named
 from unlearn_jax.remedies import (
     cluster_sharding,
     corrective,
@@ -36,7 +38,13 @@ _MODULES = (
     # how the data were split
     cluster_sharding,
 )  # fmt: skip
-REMEDIES: dict[str, Remedy] = {module.REMEDY.name: module.REMEDY for module in _MODULES}
+REMEDIES: Registry = Registry(
+    {module.REMEDY.name: module.REMEDY for module in _MODULES},
+    "remedy",
+    "unlearn_jax.remedies",
+    named(Remedy),
+    lambda: {"all", "none", *METHODS.names()},
+)
 
 
 def select_remedies(names: str) -> list[str]:
@@ -46,7 +54,7 @@ def select_remedies(names: str) -> list[str]:
     """
     groups = {"all": list(REMEDIES), "none": []}
     listed = [name.strip() for name in names.split(",") if name.strip()]
-    chosen = [groups[n] if n in groups else [choose("remedy", n, [*REMEDIES, *groups])] for n in listed]
+    chosen = [groups[n] if n in groups else [REMEDIES.pick(n, *groups)] for n in listed]
     return list(dict.fromkeys(sum(chosen, [])))
 
 
@@ -56,7 +64,7 @@ def remedy_settings(name: str, given: dict[str, Any] | None = None) -> dict[str,
     Raises:
         InputError: unknown remedy or setting.
     """
-    remedy = REMEDIES[choose("remedy", name, REMEDIES)]
+    remedy = REMEDIES[REMEDIES.pick(name)]
     known = remedy.numeric | remedy.static
     for key in given or {}:
         if key not in known:
