@@ -118,7 +118,8 @@ def test_unsir_repairs_by_an_optimizer_of_its_own_at_a_share_of_the_rate(optimiz
 
 def test_unsir_without_a_request_impairs_nothing(spoiled, teacher):
     none = batch(np.zeros(6, int), weight=np.zeros(6))
-    after, loss = update("unsir", spoiled[2], both(none, phase=IMPAIR), lr=1.0, static=NOISY)
+    blank, _ = update("unsir", spoiled[2], both(none, phase=LEARN), static=NOISY)
+    after, loss = update("unsir", blank, both(none, phase=IMPAIR), lr=1.0, static=NOISY)
     kept = loss_gradient(teacher["params"], both().retain)
     assert float(loss) == pytest.approx(8 / 20 * kept[0], rel=1e-4)
     followed(teacher["params"], after.params, combined((8 / 20, kept[1])))

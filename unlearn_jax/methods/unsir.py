@@ -42,7 +42,8 @@ def build(problem: Problem, static: dict, hp: dict) -> Method:
     def init(key, variables):
         shape = jnp.zeros((static["noises"], *problem.example.shape[1:]))
         noise = jax.random.normal(key, shape.shape)
-        extra = {"noise": noise, "moments": learner.init(noise), "labels": jnp.zeros(static["noises"], jnp.int32)}
+        labels, weight = jnp.zeros(static["noises"], jnp.int32), jnp.zeros(static["noises"])
+        extra = {"noise": noise, "moments": learner.init(noise), "labels": labels, "weight": weight}
         return Trained(variables["params"], variables["state"], moments(variables["params"]), extra)
 
     def slots_of(batches):
@@ -51,9 +52,9 @@ def build(problem: Problem, static: dict, hp: dict) -> Method:
     def learn(key, trained, batches):
         original = {"params": trained.params, "state": trained.state}  # not moved yet
         labels = batches.forget.targets[slots_of(batches)].astype(jnp.int32)
+        weight = batches.forget.weight[slots_of(batches)]  # nothing to impair where nothing was requested
 
         def objective(noise):
-            weight = batches.forget.weight[slots_of(batches)]
             batch = batches.forget._replace(inputs=noise, targets=labels, weight=weight)
             size = jnp.mean(jnp.sum(jnp.square(noise).reshape(len(noise), -1), axis=1))
             return -mean_loss(problem, original, batch, None, train=False)[0] + hp["penalty"] * size
@@ -61,13 +62,12 @@ def build(problem: Problem, static: dict, hp: dict) -> Method:
         value, slope = jax.value_and_grad(objective)(trained.extra["noise"])
         with jax.numpy_dtype_promotion("standard"):
             moved, learned = learner.update(slope, trained.extra["moments"])
-        extra = {"noise": trained.extra["noise"] + moved, "moments": learned, "labels": labels}
+        extra = {"noise": trained.extra["noise"] + moved, "moments": learned, "labels": labels, "weight": weight}
         return trained._replace(extra=extra), value
 
     def impaired(params, trained, batches, key):
         variables, extra = {"params": params, "state": trained.state}, trained.extra
-        weight = batches.forget.weight[slots_of(batches)]  # nothing to impair where nothing was requested
-        noisy = batches.forget._replace(inputs=extra["noise"], targets=extra["labels"], weight=weight)
+        noisy = batches.forget._replace(inputs=extra["noise"], targets=extra["labels"], weight=extra["weight"])
         spoiled = mean_loss(problem, variables, noisy, None, train=False)[0]
         held, state = mean_loss(problem, variables, batches.retain, key, train=True)
         share = static["noises"] / (static["noises"] + batches.retain.weight.shape[0])
