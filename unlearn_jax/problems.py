@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from collections.abc import Callable
 
 import jax
 import numpy as np
@@ -13,7 +14,7 @@ from unlearn_jax.config import StudyConfig
 from unlearn_jax.data.arrays import Dataset, pixel_stats
 from unlearn_jax.data.facts import refusal_tokens, value_tokens
 from unlearn_jax.methods.common import Problem, Recipe
-from unlearn_jax.models import build_model
+from unlearn_jax.models import MODELS, build_model, model_options
 from unlearn_jax.models.decode import Cached, cached_decoder
 from unlearn_jax.pretrained import PUBLISHED, pretrained
 from unlearn_jax.tasks import classification, value_task
@@ -37,8 +38,10 @@ def problem_of(config: StudyConfig, dataset: Dataset, without: list[np.ndarray])
         mean, std = pixel_stats(np.delete(dataset.train.inputs, rows, axis=0))
     on_accelerator = jax.default_backend() != "cpu"
     dtype = config.dtype or ("bfloat16" if on_accelerator and name not in ("mlp", "linear") else "float32")
-    given = {"dtype": dtype} | configs.model_options_of(config)
-    model = _image_model(name, dataset.num_classes, shape, mean, std, tuple(sorted(given.items())))
+    given = configs.model_options_of(config)
+    if config.dtype or "dtype" in model_options(name):  # models of the user's own may have none
+        given = {"dtype": dtype} | given
+    model = _image_model(MODELS[name], name, dataset.num_classes, shape, mean, std, tuple(sorted(given.items())))
     return Problem(model, classification(), _example(dataset), dataset.num_classes, recipe)
 
 
@@ -103,7 +106,8 @@ def _value_task(words: tuple) -> Task:
 
 @functools.lru_cache(maxsize=8)
 def _image_model(
-    name: str, num_classes: int, shape: tuple, mean: tuple | None, std: tuple | None, given: tuple
+    factory: Callable, name: str, num_classes: int, shape: tuple, mean: tuple | None, std: tuple | None, given: tuple
 ) -> Model:
     """The model; the same object for the same arguments, so that studies in one process share their programs."""
+    del factory  # it is here so that another one put in under the name is another model
     return build_model(name, num_classes, shape, mean=mean, std=std, **dict(given))
