@@ -6,7 +6,7 @@ import numpy as np
 import protocol
 import pytest
 import toy
-from test_methods_common import MODEL, NAMES, made, static_of
+from test_methods_common import NAMES, trial
 
 from unlearn_jax.methods import METHODS
 from unlearn_jax.models import build_model
@@ -34,7 +34,7 @@ def starting(name, model):
     own = protocol.context(MEMBERS, model=model)
     logits = lambda own: np.zeros((len(jax.tree.leaves(own)[0]), toy.ROWS, toy.CLASSES), np.float32)
     own = own._replace(train=lambda role, fold, plan, rows, **_: zeros(shapes, len(rows)), predict=logits)
-    return entry.begin(own, static_of(name), original)[0]
+    return entry.begin(own, trial(name).static, original)[0]
 
 
 def lowered(target, fold, plan, numeric, start, *, devices=4, data_devices=1, axis="vmap"):
@@ -53,7 +53,7 @@ def texts(found):
 @pytest.mark.parametrize("target", PLATFORMS)
 @pytest.mark.parametrize("name", [pytest.param(n, marks=() if n in FEW else pytest.mark.slow) for n in NAMES])
 def test_programs_are_lowered_for(target, name):
-    found = lowered(target, *made(name), starting(name, MODEL))
+    found = lowered(target, *trial(name).made, starting(name, toy.normed()))
     assert not found.host_loop
     for text in texts(found):
         assert "num_partitions = 4" in text
@@ -79,8 +79,8 @@ def test_members_held_by_several_devices_are_lowered_for(target):
 
 
 def test_what_is_lowered_for_another_platform_is_kept_apart():
-    fold, plan, numeric = made("retrain")
-    start = starting("retrain", MODEL)
+    fold, plan, numeric = trial("retrain").made
+    start = starting("retrain", toy.normed())
     here, there = (lowered(target, fold, plan, numeric, start) for target in ("", "tpu"))
     assert here.key != there.key and texts(here)[1] != texts(there)[1]
     with made_for("cuda"):

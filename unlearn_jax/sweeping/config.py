@@ -54,7 +54,7 @@ def study_of(sweep: SweepConfig, study: StudyConfig) -> StudyConfig:
     for name, instead in taken:
         if getattr(study, name) != getattr(StudyConfig(), name):
             raise InputError(f"--{name} is for studies: leave it out{f', and give {instead}' if instead else ''}.")
-    choose("method", sweep.method, METHODS)
+    METHODS.pick(sweep.method)
     choose("rule", sweep.rule, RULES)
     if sweep.seeds < 2:
         raise InputError(f"--seeds is {sweep.seeds}: give at least 2, or no spread is known.")

@@ -43,7 +43,7 @@ def parse_space(method: str, words: tuple[str, ...]) -> list[Axis]:
         InputError: malformed text, an unknown method or name, a name given twice, a value that the setting cannot have,
             a range that is empty, of a setting without order or, if logarithmic, not above 0.
     """
-    choose("method", method, METHODS)
+    METHODS.pick(method)
     if method == "retrain":
         raise InputError("retrain is a reference and has no settings to sweep: give another --method.")
     axes = {}

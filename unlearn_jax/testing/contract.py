@@ -43,8 +43,12 @@ class Trial:
     """A method on the toy; what takes a program is made when a rule first asks for it, and kept."""
 
     def __init__(self, entry: Entry, case: Case):
-        self.entry, self.case = entry, case
-        self.model, self.original = toy.normed(), memorised()
+        self.entry, self.case, self.model = entry, case, toy.normed()
+
+    @property
+    def original(self) -> Variables:
+        """The members that know the request."""
+        return memorised()
 
     @functools.cached_property
     def made(self) -> tuple[Fold, Plan, dict[str, float]]:
