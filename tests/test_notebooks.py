@@ -47,7 +47,6 @@ def test_outputs_are_cleared_and_links_lead_somewhere(name):
 def test_cells_run_in_order(name, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(carriers, "MEMBERS", 1)
-    monkeypatch.setattr("unlearn_jax.plugins.USED", {})
     names, before = {"__name__": "notebook"}, dict(METHODS)
     try:
         with toy.quick_programs():

@@ -16,6 +16,7 @@ from unlearn_jax.errors import InputError
 from unlearn_jax.methods import CORE, METHODS, check_setting, prepare, select
 from unlearn_jax.methods.catalogue import methods_table
 from unlearn_jax.models import MODELS, build_model, model_options, reads
+from unlearn_jax.records import environment
 from unlearn_jax.remedies import REMEDIES, remedy_settings, select_remedies
 from unlearn_jax.remedies.common import Remedied
 
@@ -83,6 +84,7 @@ def site(tmp_path, monkeypatch):
     before = set(sys.modules)
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setattr(plugins, "USED", {})
+    monkeypatch.setattr(plugins, "WARNED", set())
     yield tmp_path
     for name in set(sys.modules) - before:
         if name.startswith("toy_"):
@@ -105,7 +107,7 @@ def test_only_names_are_read_until_one_is_used(good):
         select("toy_tun")
     assert "toy_package" not in sys.modules and plugins.USED == {}
     assert METHODS["toy_tune"].numeric["lr"] == 0.02 and METHODS.get("toy_tune") is METHODS["toy_tune"]
-    assert plugins.USED == {"toy-package": "1.2"}
+    assert environment()["versions"]["toy-package"] == "1.2"  # in manifests
     assert METHODS.get("toy_none", 3) == 3 and "toy_none" not in METHODS
     with pytest.raises(KeyError, match="toy_none"):
         METHODS["toy_none"]
@@ -145,6 +147,7 @@ def test_a_name_that_is_built_in_stays_what_it_was_with_a_warning(site):
     said = "package 'toy-clash' offers the method 'scrub', which is there already: give it another name"
     with pytest.warns(UserWarning, match=said):
         assert select("scrub") == ["scrub"]
+    assert select("scrub") == ["scrub"]  # said once
     assert METHODS["scrub"] is own and select("core") == list(CORE) and prepare("finetune", toy.problem())
     with pytest.warns(UserWarning, match="package 'toy-clash' offers the model 'mlp'"):
         build_model("mlp", 3, (4, 4, 1))

@@ -18,6 +18,7 @@ from typing import NamedTuple
 from unlearn_jax.errors import InputError, choose
 
 USED: dict[str, str] = {}  # version of each package whose entries this process has used, for records
+WARNED: set[str] = set()  # what has been said once
 REGISTRIES: list[Registry] = []
 
 
@@ -72,16 +73,17 @@ class Registry(dict):
     def pick(self, name: str, *more: str) -> str:
         """``name`` if it is one of the registry's or of ``more``.
 
-        Warns where a package offers a name that is built in: the built-in one is used.
+        Warns once where a package offers a name that is built in: the built-in one is used.
 
         Raises:
             InputError: unknown, listing the valid names, or refused, naming the package.
         """
         said = "" if name in more else self.refused(name)
-        if said and super().__contains__(name):
-            warnings.warn(f"{said} The one that was there is used.", stacklevel=3)
-        elif said:
+        if said and not super().__contains__(name):
             raise InputError(said)
+        if said and said not in WARNED:
+            WARNED.add(said)
+            warnings.warn(f"{said} The one that was there is used.", stacklevel=3)
         return choose(self.noun, name, [*self.names(), *more])
 
     def refused(self, name: str) -> str:

@@ -11,9 +11,9 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from unlearn_jax import plugins
 from unlearn_jax.disk import write_whole
 from unlearn_jax.metrics import Estimate
-from unlearn_jax.plugins import USED
 
 KEYS = (
     "dataset", "model", "targets", "similarity", "copies", "gamma", "request", "method", "remedy", "setting", "budget",
@@ -155,7 +155,7 @@ def environment() -> dict[str, Any]:
             versions[package] = metadata.version(package)
         except metadata.PackageNotFoundError:
             continue
-    versions |= USED
+    versions |= plugins.USED
     device = jax.devices()[0]
     kind = device.device_kind if device.platform != "cpu" else f"cpu, {os.cpu_count()} cores"
     return {"versions": versions, "device": kind, "devices": jax.device_count(), "git_commit": _git_commit()}

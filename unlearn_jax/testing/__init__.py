@@ -23,10 +23,10 @@ def check_method(
 ) -> None:
     """Hold a method to the contract, on eight members that have memorised 10 of 50 toy images of 3 classes.
 
-    A few seconds, most of them to compile one program. `RULES` has the rules: finite, deterministic, a member alone as
-    beside others, no talk between devices, no effect of examples of weight 0 or in no set, every numeric setting has an
-    effect, the declared needs, batch statistics and cost hold, the request is forgotten and the rest is not. Start the
-    process with ``XLA_FLAGS=--xla_force_host_platform_device_count=4`` to see members spread over devices.
+    Some 15 seconds on two CPU cores, most of them to compile. `RULES` has the rules: finite, deterministic, a member
+    alone as beside others, no talk between devices, no effect of examples of weight 0 or in no set, every numeric
+    setting has an effect, the declared needs, batch statistics and cost hold, the request is forgotten and the rest is
+    not. Start the process with ``XLA_FLAGS=--xla_force_host_platform_device_count=4`` to see members spread over devices.
 
     Args:
         entry: the method, in the registry or not.
