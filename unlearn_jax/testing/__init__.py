@@ -26,7 +26,7 @@ def check_method(
     Some 15 seconds on two CPU cores, most of them to compile. `RULES` has the rules: finite, deterministic, a member
     alone as beside others, no talk between devices, no effect of examples of weight 0 or in no set, every numeric
     setting has an effect, the declared needs, batch statistics and cost hold, the request is forgotten and the rest is
-    not. Start the process with ``XLA_FLAGS=--xla_force_host_platform_device_count=4`` to see members on several devices.
+    not. Start the process with ``XLA_FLAGS=--xla_force_host_platform_device_count=4`` to see several devices.
 
     Args:
         entry: the method, in the registry or not.
