@@ -37,7 +37,7 @@ class Case(NamedTuple):
 
 CASES = {
     "mlp": Case("mlp", (8, 8, 1), {}, 128, 300, (1, 8, 32)),
-    "convnet": Case("convnet", (28, 28, 1), {}, 128, 8, (1, 8, 32)),
+    "convnet": Case("convnet", (28, 28, 1), {}, 128, 32, (1, 8, 32)),
     "gpt": Case("decoder", (32,), {"size": "tiny"}, 32, 20, (1, 8, 32), vocab=256),
     "small_net": Case("convnet", (32, 32, 3), {}, 128, 4, (8,), far=(400, 256)),
     "wide_net": Case("resnet9", (32, 32, 3), {}, 256, 1, (2,), far=(40, 32)),
@@ -87,6 +87,8 @@ def build(case: Case, dtype: str, steps: int, batch: int) -> Built:
 
 def population(built: Built, members: int, chunk: int, axis: str):
     """``train(seed) -> Population`` of so many members."""
+    import jax
+
     from unlearn_jax.methods import prepare
     from unlearn_jax.population.measured import fastest
     from unlearn_jax.population.members import make_tables, member_keys
@@ -94,7 +96,8 @@ def population(built: Built, members: int, chunk: int, axis: str):
     from unlearn_jax.population.sharding import choose_axis
 
     fold, plan, hp = prepare("retrain", built.problem)
-    side = "vmap" if built.case.vocab else choose_axis(built.flops)  # as a study chooses
+    far = jax.default_backend() != "cpu"
+    side = "vmap" if built.case.vocab and far else choose_axis(built.flops)  # as a study chooses
     options = Options(chunk=chunk, axis=side if axis == "auto" else axis)
     if axis == "measured":
         model, example = built.problem.model, built.problem.example

@@ -2,7 +2,7 @@ import jax
 import pytest
 import toy
 
-from unlearn_jax.population import run, sharding
+from unlearn_jax.population import midway, run, sharding
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -13,8 +13,16 @@ def quick(request):
         yield quick
 
 
+@pytest.fixture(scope="module", autouse=True)
+def many_segments():
+    """Short runs in as many segments as long ones have."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(midway, "SHORTEST", 0.0)
+        yield
+
+
 @pytest.fixture(scope="module")
-def trained():
+def trained(many_segments):
     """Eight members trained for 20 steps in one chunk; read only."""
     return toy.train(options=run.Options(chunk=8))
 

@@ -25,6 +25,7 @@ from unlearn_jax.types import PyTree
 
 ABANDONED = 30 * 24 * 3600.0  # seconds after which nobody goes on with a state
 LONGEST = 5.0  # seconds that a segment should take at most, so that a run that is asked to stop does so soon
+SHORTEST, GROWTH = 1.0, 32  # seconds that it is to take at least; times as many updates as the one before at most
 
 
 def name_of(parts: list[str], at: np.ndarray) -> str:
@@ -55,7 +56,7 @@ def follow(
         advance: ``(carry, start, stop) -> carry`` after updates start to stop - 1; may use up the carry it is given.
         carry: the state before the first update, on the devices.
         steps: updates.
-        segments: least number of segments, for progress.
+        segments: number of segments, for progress; fewer where they are shorter than `SHORTEST`, more than `LONGEST`.
         place: where the state is kept; None = nowhere.
         tick: told the share of the updates done after each segment.
 
@@ -90,7 +91,10 @@ def follow(
 
 def _decided(place: Place | None, size: int, full: int, took: float, since: float) -> tuple[int, bool]:
     """Updates of the next segment, and whether the state is to be kept."""
-    longest = min(full, 2 * size, int(size * LONGEST / max(took, 1e-9)))
+    each = max(
+        took / size, 1e-9
+    )  # a call costs up to an update beside its updates: temporaries are touched for the first time
+    longest = min(max(full, int(SHORTEST / each)), int(LONGEST / each), GROWTH * size)
     return max(1, longest), place is not None and 0 < place.minutes * 60 <= since
 
 
