@@ -17,18 +17,23 @@ PRICED = ("original", "retrain", "oracle")
 ROW_SPLITS = ("similar", "rest", "test", "test_similar")  # where a price is paid
 
 
+def level_keys(setup, level) -> dict:
+    """The record keys that all figures of a level have."""
+    return {
+        "dataset": setup.dataset.name,
+        "model": recipe_model(setup),
+        "targets": setup.config.targets,
+        "similarity": setup.config.similarity,
+        "copies": level.copies,
+        "gamma": float(level.rows[0].gamma),
+    }
+
+
 def score_level(setup, level, outcomes, extra: dict, recorder, carriers: tuple[Values, Values] | None = None) -> list:
     """Write every figure of one level; ``carriers`` as of `carriers.carried`; returns notes for the manifest."""
     speaks, config = setup.problem.task.candidates is not None, setup.config
     scorer = Scorer(setup, level, outcomes, answer_tables(setup, outcomes) if speaks else None)
-    base = {
-        "dataset": setup.dataset.name,
-        "model": recipe_model(setup),
-        "targets": config.targets,
-        "similarity": config.similarity,
-        "copies": level.copies,
-        "gamma": float(level.rows[0].gamma),
-    }
+    base = level_keys(setup, level)
     every = list(range(config.requests))
     groups = [("all", every)] + ([(str(r), [r]) for r in every] if config.requests > 1 else [])
     _member_rows(scorer, base, recorder)

@@ -27,6 +27,7 @@ from unlearn_jax.population.run import Options, chunk_width, run_population
 from unlearn_jax.types import Model
 
 NAME = "ways.json"  # in the store
+CONVS = ("", "conv", "im2col")
 UPDATES = 4  # that are timed, after as many that are not
 
 
@@ -39,13 +40,7 @@ class Way(NamedTuple):
 
 def ways(model: Model, example: jax.ShapeDtypeStruct) -> list[Way]:
     """The ways that differ for a model: twice as many where it convolves as the library chooses."""
-
-    def text(conv: str) -> str:
-        with made_for("", conv):
-            variables = jax.eval_shape(lambda x: model.init(jax.random.key(0), x), example)
-            return jax.jit(lambda v, x: model.apply(v, x)[0].logits).lower(variables, example).as_text()
-
-    convs = ("im2col", "conv") if text("im2col") != text("conv") else ("",)
+    convs = ("im2col", "conv") if _text(model, example, "im2col") != _text(model, example, "conv") else ("",)
     return [Way(axis, conv) for axis in ("vmap", "map") for conv in convs]
 
 
@@ -118,10 +113,11 @@ def _name(way: Way) -> str:
     return " ".join(part for part in way if part)
 
 
-def _text(model: Model, example: jax.ShapeDtypeStruct) -> str:
-    """The network's program, which says what it computes."""
-    variables = jax.eval_shape(lambda x: model.init(jax.random.key(0), x), example)
-    return jax.jit(lambda v, x: model.apply(v, x)[0].logits).lower(variables, example).as_text()
+def _text(model: Model, example: jax.ShapeDtypeStruct, conv: str = "") -> str:
+    """The network's program, which says what it computes, with convolutions of one kind."""
+    with made_for("", conv):
+        variables = jax.eval_shape(lambda x: model.init(jax.random.key(0), x), example)
+        return jax.jit(lambda v, x: model.apply(v, x)[0].logits).lower(variables, example).as_text()
 
 
 def _known(path: Path | None) -> dict:
@@ -132,9 +128,6 @@ def _known(path: Path | None) -> dict:
         return {}
     fit = lambda one: isinstance(one, dict) and one.get("axis") in ("vmap", "map") and one.get("conv") in CONVS
     return {key: one for key, one in found.items() if fit(one)} if isinstance(found, dict) else {}
-
-
-CONVS = ("", "conv", "im2col")
 
 
 def _remember(path: Path | None, key: str, found: dict) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 from unlearn_jax.metrics import Values, combine, mean_draws, residual_influence
 from unlearn_jax.metrics.population_attacks import threshold_attack
 from unlearn_jax.outcomes import Level, Outcome
-from unlearn_jax.scoring import recipe_model
+from unlearn_jax.scoring import level_keys
 from unlearn_jax.scoring_frontier import excess, heldout_figures
 from unlearn_jax.scoring_values import Scorer
 from unlearn_jax.setup import Setup
@@ -17,16 +17,7 @@ from unlearn_jax.setup import Setup
 
 def keys_of(setup: Setup, level: Level):
     """``(outcome, **more) -> record keys``."""
-    config = setup.config
-    base = {
-        "dataset": setup.dataset.name,
-        "model": recipe_model(setup),
-        "targets": config.targets,
-        "similarity": config.similarity,
-        "copies": level.copies,
-        "gamma": float(level.rows[0].gamma),
-        "request": "all",
-    }
+    base = level_keys(setup, level) | {"request": "all"}
 
     def keys(outcome: Outcome, **more) -> dict:
         return base | {"method": outcome.name, "setting": outcome.setting, "budget": outcome.budget} | more
