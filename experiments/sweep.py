@@ -3,6 +3,7 @@
     python experiments/sweep.py --method scrub --hp lr=log:1e-4:1e-1:16 alpha=.1,.5 --seeds 8
     python experiments/sweep.py --method scrub --hp lr=log:1e-4:1e-1 alpha=lin:.05:2 --draw sobol --draws 32 --halving 3
     python experiments/study.py --methods scrub --presets runs/sweep-scrub-digits-.../preset.json
+    python experiments/sweep.py --method all --hp auto --draw sobol --draws 8       # one preset file for every method
 
 Numeric hyperparameters are a leading axis of the population; those that fix shapes or code are a program each. Settings
 are judged by retained and held-out accuracy, the margins of held-out examples and the request, and a population attack;
@@ -46,26 +47,27 @@ class Args:
     axis: str = "auto"
     """members side by side (vmap) or one after another in the program (map); auto = by model and backend"""
     page: bool = True
-    """write sweep.html"""
+    """write sweep.html, of one method"""
     quiet: bool = False
     """no progress"""
 
 
 def run(args: Args) -> None:
     """Run the sweep, draw its page, and print the headline."""
-    from unlearn_jax.sweeping import run_sweep
+    from unlearn_jax.sweeping import are_several, run_sweep, run_sweeps
 
     use_every_core()
     keep_compiled_programs(Path("runs") / "compiled")
     out = args.out or Path("runs") / sweep_name(args.sweep, args.study)
     command = shlex.join(["python", "experiments/sweep.py", *sys.argv[1:]])
+    several = are_several(args.sweep.method)
     with watched(args.quiet) as watch:
-        run_sweep(
+        (run_sweeps if several else run_sweep)(
             args.sweep, args.study, out, store=args.store, watch=watch, command=command, data_dir=args.data_dir,
             chunk=args.chunk, axis=args.axis,
         )  # fmt: skip
-    print(headline(out))
-    if args.page:
+    print(overview(out) if several else headline(out))
+    if args.page and not several:
         from report import write_sweep_page
 
         print(f"page: {write_sweep_page(out)}")
@@ -94,6 +96,22 @@ def headline(out: Path) -> str:
         + (f" (all at whole length: {trainings(cost['without_halving'])})" if len(rungs) > 1 else "")
     )
     return "\n".join([*lines, f"preset: {out / 'preset.json'}", f"run folder: {out}"])
+
+
+def overview(out: Path) -> str:
+    """What the preset file says of every method, a line each, and where it is."""
+    told = json.loads((out / "sweeps.json").read_text(encoding="utf-8"))
+    number = lambda x: f"{x:.2f}" if isinstance(x, float) else ""
+    lines = [f"{'method':<20} {'chosen':<36} {'allowed':>8} {'defaults':>9} {'distance':>9} {'best':>6}  preset"]
+    for name, one in told["methods"].items():
+        chosen = (one.get("chosen") or "defaults") if "candidates" in one else ""
+        allowed = f"{one['allowed']} of {one['candidates']}" if "candidates" in one else ""
+        far = [number(one.get(key)) for key in ("default_distance", "distance", "best_distance")]
+        said = f"{'defaults' if one['kept_defaults'] else 'chosen'}: {one['why']}"
+        lines.append(f"{name:<20} {chosen:<36} {allowed:>8} {far[0]:>9} {far[1]:>9} {far[2]:>6}  {said}")
+    changed = sum(not one["kept_defaults"] for one in told["methods"].values())
+    lines += [f"{changed} of {len(told['methods'])} methods leave their defaults", *told["left_out"]]
+    return "\n".join([*lines, f"preset: {out / 'preset.json'}", f"run folder: {out} (a folder for each method)"])
 
 
 if __name__ == "__main__":

@@ -87,13 +87,11 @@ def heldout_figures(scorer, keys, named: dict, requests: list[int], recorder) ->
     """
     if not scorer.has("test", requests):
         return
-    original, config = named["original"], scorer.setup.config
-    values = partial(scorer.values, split="test", what="margin", requests=requests)
-    expected = _expected(scorer, original, requests)
+    original = named["original"]
+    expected = expected_margin(scorer, original, requests)
     for outcome in scorer.outcomes:
         keyed = partial(keys, outcome, split="test")
-        setting = {"role": outcome.role, "seed": config.seed, "resamples": config.resamples}
-        error = margin_error_draws(values(outcome), values(original), **setting)
+        error = heldout_draws(scorer, outcome, original, requests)
         recorder.figure(keyed(metric="heldout_margin_error"), combine(lambda x: x, error, low=0.0))
         lost = excess(scorer, outcome, original, "test", requests)
         recorder.figure(keyed(metric="heldout_accuracy_drop"), combine(lambda x: x, lost))
@@ -103,7 +101,15 @@ def heldout_figures(scorer, keys, named: dict, requests: list[int], recorder) ->
             recorder.figure(keys(outcome, split="forget", metric="request_margin_gap"), gap)
 
 
-def _expected(scorer, original, requests: list[int]) -> float:
+def heldout_draws(scorer, outcome, original, requests: list[int]) -> Draws:
+    """Draws of how far margins of held-out examples are from the original's."""
+    values = partial(scorer.values, split="test", what="margin", requests=requests)
+    config = scorer.setup.config
+    setting = {"role": outcome.role, "seed": config.seed, "resamples": config.resamples}
+    return margin_error_draws(values(outcome), values(original), **setting)
+
+
+def expected_margin(scorer, original, requests: list[int]) -> float:
     """Mean margin of the targets that held-out examples suggest, by the embedding that the kind of data has."""
     bench, found = scorer.setup.bench, []
     heldout = scorer.setup.shown[scorer.columns("test", requests[0])]

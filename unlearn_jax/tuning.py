@@ -11,6 +11,8 @@ import math
 from collections.abc import Iterable
 from typing import NamedTuple
 
+import numpy as np
+
 from unlearn_jax.errors import InputError, choose
 from unlearn_jax.methods import METHODS
 from unlearn_jax.remedies import REMEDIES
@@ -155,13 +157,13 @@ def _standing(seen: dict[str, tuple], rule: str, at: int) -> tuple[int, float]:
     return 0, score if math.isfinite(score) else math.inf
 
 
-def score_of(figures: dict[str, float], rule: str) -> float:
-    """What a rule wants small among allowed settings, from their figures by name."""
+def score_of(figures: dict, rule: str):
+    """What a rule wants small among allowed settings, from their figures by name, numbers or arrays of draws."""
     error, gap = figures["heldout_margin_error"], figures.get("request_margin_gap", 0.0)
     return {
         "heldout": error,
         "request": gap,
-        "margins": math.hypot(WEIGHT * error, max(0.0, gap)),
+        "margins": np.hypot(WEIGHT * error, np.fmax(0.0, gap)),
         "attack": figures.get("attack_advantage", math.nan),
         "retain": figures.get("retained_accuracy_drop", math.nan),
     }[rule]

@@ -15,6 +15,7 @@ from unlearn_jax.errors import InputError, choose
 from unlearn_jax.methods import METHODS, length_of, settings_at
 from unlearn_jax.sweeping.halving import rung_shares
 from unlearn_jax.sweeping.sampling import Axis, draw_settings, parse_space
+from unlearn_jax.sweeping.spaces import expanded
 from unlearn_jax.tuning import RULES
 
 
@@ -23,7 +24,8 @@ class SweepConfig:
     """Which settings of which method are tried, how, and by what they are chosen."""
 
     method: str = ""
-    """registered method; its hyperparameters are swept by --hp NAME=.1,.5 NAME=log:1e-4:1e-1:16 NAME=lin:0:1:5"""
+    """registered method; its hyperparameters are swept by --hp NAME=.1,.5 NAME=log:1e-4:1e-1:16 NAME=lin:0:1:5, or
+    --hp auto, the space declared for it; several with commas, core or all: a sweep of each, and one preset file"""
     seeds: int = 8
     """members of every setting, and of the references"""
     draw: str = "grid"
@@ -84,12 +86,17 @@ def candidates(sweep: SweepConfig, study: StudyConfig, config: StudyConfig) -> t
     Raises:
         InputError: see `parse_space` and `draw_settings`.
     """
-    axes = parse_space(sweep.method, study.hp)
+    axes = parse_space(sweep.method, expanded(sweep.method, study.hp, scale_of(config), sweep.draw == "grid"))
     points = draw_settings(axes, sweep.draw, sweep.draws, study.seed)
     usual = defaults_of(sweep.method, config)
-    if sweep.defaults and not any(point == {k: usual[k] for k in point} for point in points):
+    if sweep.defaults and not any(is_default(point, usual) for point in points):
         points.append({})
     return axes, points
+
+
+def is_default(point: dict[str, Any], usual: dict[str, Any]) -> bool:
+    """Whether a setting is the method's own."""
+    return point == {name: usual[name] for name in point}
 
 
 def defaults_of(method: str, config: StudyConfig) -> dict[str, Any]:
@@ -115,4 +122,6 @@ def asked_of(sweep: SweepConfig, study: StudyConfig) -> dict[str, Any]:
 def sweep_name(sweep: SweepConfig, study: StudyConfig) -> str:
     """A folder name that says what is swept and differs where the configuration does."""
     digest = hashlib.sha256(json.dumps(asked_of(sweep, study), sort_keys=True).encode()).hexdigest()[:6]
-    return f"sweep-{sweep.method}-{dataset_name(configs.resolved(study))}-{digest}"
+    names = sweep.method.replace(" ", "").split(",")
+    swept = "+".join(names) if len(names) < 4 else f"{len(names)}-methods"
+    return f"sweep-{swept}-{dataset_name(configs.resolved(study))}-{digest}"

@@ -6,13 +6,14 @@ from functools import partial
 
 import numpy as np
 
-from unlearn_jax.metrics import Values, combine, mean_draws, residual_influence
+from unlearn_jax.metrics import Draws, Estimate, Values, combine, mean_draws, residual_influence
 from unlearn_jax.metrics.population_attacks import threshold_attack
 from unlearn_jax.outcomes import Level, Outcome
 from unlearn_jax.scoring import level_keys
-from unlearn_jax.scoring_frontier import excess, heldout_figures
+from unlearn_jax.scoring_frontier import excess, expected_margin, heldout_draws, heldout_figures
 from unlearn_jax.scoring_values import Scorer
 from unlearn_jax.setup import Setup
+from unlearn_jax.tuning import score_of
 
 
 def keys_of(setup: Setup, level: Level):
@@ -56,14 +57,47 @@ def seen_figures(setup: Setup, level: Level, original: Outcome, outcomes: list[O
             recorder.figure(keys(outcome, metric=metric), value, len(members))
 
 
-def _attack(scorer: Scorer, outcome: Outcome, keys, requests: list[int], recorder) -> None:
-    """The attack by a threshold, over members of all requests."""
-    if not scorer.has("test", requests):
-        return
+def gains(
+    setup: Setup, level: Level, original: Outcome, usual: Outcome, outcomes: list[Outcome], rule: str
+) -> list[Estimate]:
+    """By how much each outcome's score by a rule is smaller than that of ``usual``, the method at its defaults.
+
+    Members and clusters are drawn alike for both, so an interval above 0 tells the outcome to be better by the rule.
+    """
+    scorer, every = Scorer(setup, blind(level), outcomes), list(range(setup.config.requests))
+    expected = expected_margin(scorer, original, every)
+
+    def draws(outcome: Outcome) -> tuple[Draws, Draws]:
+        gap = scorer.draws(outcome, "forget", "margin", every)
+        if rule == "retain":
+            return excess(scorer, outcome, original, "rest", every), gap
+        if rule == "attack":
+            return _attack_draws(scorer, outcome, every), gap
+        return heldout_draws(scorer, outcome, original, every), gap
+
+    def score(figure, margin):
+        seen = {"heldout_margin_error": figure, "retained_accuracy_drop": figure}
+        seen |= {"request_margin_gap": margin - expected, "attack_advantage": np.abs(figure - 0.5)}
+        return score_of(seen, rule)
+
+    better = lambda figure, margin, own, mine: score(figure, margin) - score(own, mine)
+    first = draws(usual)
+    return [combine(better, *first, *draws(outcome)) for outcome in outcomes]
+
+
+def _attack_draws(scorer: Scorer, outcome: Outcome, requests: list[int]) -> Draws:
+    """Draws of the AUC of an attack by a threshold, over members of all requests."""
     asked, heldout = (scorer.values(outcome, split, "margin", requests).blocks for split in ("forget", "test"))
     blocks = [threshold_attack(f, t).auc[:, None] for f, t in zip(asked, heldout)]
     config = scorer.setup.config
-    draws = mean_draws(Values(blocks, outcome.role), seed=config.seed, resamples=config.resamples)
+    return mean_draws(Values(blocks, outcome.role), seed=config.seed, resamples=config.resamples)
+
+
+def _attack(scorer: Scorer, outcome: Outcome, keys, requests: list[int], recorder) -> None:
+    """The attack by a threshold."""
+    if not scorer.has("test", requests):
+        return
+    draws = _attack_draws(scorer, outcome, requests)
     recorder.figure(keys(metric="attack_auc"), combine(lambda x: x, draws, low=0.0, high=1.0))
     recorder.figure(keys(metric="attack_advantage"), combine(lambda x: np.abs(x - 0.5), draws, low=0.0, high=0.5))
 

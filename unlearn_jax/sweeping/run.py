@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,14 +18,33 @@ from unlearn_jax.population.members import setting_name
 from unlearn_jax.preset_files import write_presets
 from unlearn_jax.records import Recorder, environment, write_json
 from unlearn_jax.setup import SILENT, Setup, Watch, prepare_study
-from unlearn_jax.sweeping.config import SweepConfig, asked_of, candidates, defaults_of, shares_of, study_of
-from unlearn_jax.sweeping.figures import oracle_figures, seen_figures
+from unlearn_jax.sweeping.config import (
+    SweepConfig,
+    asked_of,
+    candidates,
+    defaults_of,
+    is_default,
+    shares_of,
+    study_of,
+)
+from unlearn_jax.sweeping.figures import gains, oracle_figures, seen_figures
 from unlearn_jax.sweeping.halving import Judged, Rung, halve
+from unlearn_jax.sweeping.sampling import Axis
 from unlearn_jax.sweeping.selection import select
 from unlearn_jax.sweeping.trials import check_points, run_points
 from unlearn_jax.tuning import score_of, standings
 
 KIND = "sweep"
+
+
+class Asked(NamedTuple):
+    """A sweep of one method, as it was asked for and what that means."""
+
+    sweep: SweepConfig
+    study: StudyConfig
+    config: StudyConfig  # resolved
+    axes: list[Axis]
+    points: list[dict]  # settings that are tried
 
 
 class Trials(NamedTuple):
@@ -54,8 +74,9 @@ def run_sweep(
 
     Args:
         sweep: which settings, and how they are chosen.
-        study: data, targets and recipe; its ``hp`` are the axes of the sweep, see `parse_space`. Its references are
-            those of a study of as many members, read from the store where they are there.
+        study: data, targets and recipe; its ``hp`` are the axes of the sweep, see `parse_space`, or ``auto``, see
+            `expanded`. Its references are those of a study of as many members, read from the store where they are
+            there.
         out: run folder; a sweep of the same configuration continues there.
         store: where trained members are kept; default ``populations`` beside the run folder.
         watch: progress callbacks.
@@ -70,26 +91,75 @@ def run_sweep(
         InputError: bad configuration, missing data, a folder that holds something else or cannot be written.
         Stopped: a signal came; what is trained is kept.
     """
-    began, asked = time.time(), asked_of(sweep, study)
+    began, asked = time.time(), understood(sweep, study)
+    refuse_other(out, asked_of(sweep, study))
+    setup, level = prepared([asked], asked.config, out, store or out.parent / "populations", watch, **options)
+    with checkpoint.locked(out):
+        sweep_one(asked, setup, level, lambda: trained(sweep, setup, level, watch), out, watch, command, began)
+    return out
+
+
+def understood(sweep: SweepConfig, study: StudyConfig) -> Asked:
+    """What is asked for, checked; errors as of `study_of` and `candidates`."""
     config = study_of(sweep, study)
-    axes, points = candidates(sweep, study, config)
-    store = store or out.parent / "populations"
-    _refuse_other(out, asked)
+    return Asked(sweep, study, config, *candidates(sweep, study, config))
+
+
+def prepared(
+    every: list[Asked], config: StudyConfig, out: Path, store: Path, watch: Watch, **options
+) -> tuple[Setup, Level]:
+    """Data, model and rows of sweeps, once it is known that they can run and be written; nothing is trained but pilots.
+
+    Args:
+        every: the sweeps.
+        config: of a study of all their methods.
+        out: run folder.
+        store: of trained members.
+        watch: progress.
+        options: as of `run_sweep`.
+    """
     for folder, option in ((out, "--out"), (store, "--store")):
         checkpoint.check_writable(folder, option, keep=False)
     setup = prepare_study(config, watch, store=store, study=room.name_of(config), **options)
     setup = setup._replace(options=setup.options._replace(progress=watch.advance))
     level = level_of(setup, copies_of(config)[-1], gammas_of(config)[0])
-    check_points(setup, level, sweep.method, points)
-    if tight := disk.check_room(store, "--store", 0.0, room.weight_of(setup) * config.members * (len(points) + 2.0)):
+    for one in every:
+        check_points(setup._replace(config=one.config), level, one.sweep.method, one.points)
+    populations = 2.0 + sum(len(one.points) for one in every)
+    if tight := disk.check_room(store, "--store", 0.0, room.weight_of(setup) * config.members * populations):
         watch.say(f"{tight}: free some space before the disk is full")
     checkpoint.check_writable(store, "--store")
     checkpoint.check_writable(out, "--out")
+    return setup, level
+
+
+def trained(sweep: SweepConfig, setup: Setup, level: Level, watch: Watch) -> list[Outcome]:
+    """The originals, and the oracle where it is looked at."""
+    return references(setup, level, {}, watch, {}, ("original", "oracle")[: 1 + sweep.oracle])[0]
+
+
+def sweep_one(
+    asked: Asked, setup: Setup, level: Level, trained: Callable[[], list[Outcome]], out: Path, watch: Watch,
+    command: str, began: float,
+) -> dict:  # fmt: skip
+    """Run one sweep and write all that it says; what sweep.json says, whole.
+
+    Args:
+        asked: the sweep.
+        setup: of its study, ready to run.
+        level: its rows.
+        trained: gives the references.
+        out: run folder, which is held.
+        watch: progress.
+        command: for the record.
+        began: seconds since the epoch.
+    """
+    config = asked.config
     told = {
         "kind": KIND,
         "status": "running",
         "command": command,
-        "asked": asked,
+        "asked": asked_of(asked.sweep, asked.study),
         "config": dataclasses.asdict(config),
         "dataset": dataset_name(config),
         "model": recipe_of(config)[0],
@@ -97,39 +167,36 @@ def run_sweep(
         "copies": level.copies,
         "gamma": float(level.rows[0].gamma),
         "recipe": setup.problem.recipe._asdict(),
-        "axes": [axis._asdict() for axis in axes],
+        "axes": [axis._asdict() for axis in asked.axes],
         "notes": list(setup.notes),
         **environment(),
     }
-    with checkpoint.locked(out):
-        write_json(out / "sweep.json", told)
-        found = _run(sweep, setup, level, points, [axis.name for axis in axes], out, watch)
-        times = {"finished": time.strftime("%Y-%m-%dT%H:%M:%S"), "seconds_total": time.time() - began}
-        _write_preset(out / "preset.json", told, found)
-        write_json(out / "sweep.json", told | found | times | {"status": "complete"})
-    return out
+    write_json(out / "sweep.json", told)
+    told |= _run(asked, setup, level, trained(), out, watch)
+    times = {"finished": time.strftime("%Y-%m-%dT%H:%M:%S"), "seconds_total": time.time() - began}
+    write_presets(out / "preset.json", {asked.sweep.method: chosen_values(told)}, about_of(told))
+    write_json(out / "sweep.json", told | times | {"status": "complete"})
+    return told
 
 
-def _run(
-    sweep: SweepConfig, setup: Setup, level: Level, points: list[dict], names: list[str], out: Path, watch: Watch
-) -> dict:
-    """Train, run the rungs and choose; what sweep.json says of it."""
-    roles = ("original", "oracle") if sweep.oracle else ("original",)
-    trained, _ = references(setup, level, {}, watch, {}, roles)
+def _run(asked: Asked, setup: Setup, level: Level, trained: list[Outcome], out: Path, watch: Watch) -> dict:
+    """Run the rungs and choose; what sweep.json says of it."""
+    sweep, points = asked.sweep, asked.points
     recorder = Recorder(out)
     try:
         oracle = trained[1] if sweep.oracle else None
         trials = Trials(sweep, setup, level, points, trained[0], oracle, recorder, watch)
-        rungs, spent = _rungs(trials)
+        rungs, spent, gained = _rungs(trials)
         recorder.finish()
     finally:
         recorder.close()
-    usual = defaults_of(sweep.method, setup.config)
+    usual, names = defaults_of(sweep.method, setup.config), [axis.name for axis in asked.axes]
     whole = {n: cost for n in range(len(points)) for share, cost in spent[n].items() if share == 1.0}
     saved = [spent[n][s] / s for n in range(len(points)) if n not in whole for s in list(spent[n])[-1:]]
     budget = f"{setup.config.budget:g}" if setup.config.budget else ""
     last = [row for row in recorder.summaries if row["budget"] == budget]
     stand = standings(last, sweep.rule)[sweep.method, ""]
+    distance = {row["setting"]: row["mean"] for row in last if row["metric"] == "residual_distance"}
     settings = []
     for number, point in enumerate(points):
         own = stand.get(setting_name(point))  # none where it was dropped
@@ -142,6 +209,8 @@ def _run(
                 "grad_evals": sum(spent[number].values()),
                 "allowed": own.allowed if own else None,
                 "score": score_of(own.seen, sweep.rule) if own else None,
+                "gain": gained.get(number),  # on the defaults' score, with its interval
+                "distance": distance.get(setting_name(point)),  # looks at the oracle
             }
         )
     return {
@@ -156,10 +225,12 @@ def _run(
     }
 
 
-def _rungs(trials: Trials) -> tuple[list[Rung], dict[int, dict[float, float]]]:
-    """Run every rung; the rungs, and by setting what its runs cost by share: gradient evaluations of all members."""
+def _rungs(trials: Trials) -> tuple[list[Rung], dict[int, dict[float, float]], dict[int, list[float]]]:
+    """Run every rung; the rungs, by setting what its runs cost by share (gradient evaluations of all members), and by
+    how much its score is better than the defaults' where both ran whole, with an interval."""
     sweep, setup, recorder = trials.sweep, trials.setup, trials.recorder
     spent: dict[int, dict[float, float]] = {number: {} for number in range(len(trials.points))}
+    usual, gained = defaults_of(sweep.method, setup.config), {}
 
     def judge(numbers: list[int], share: float) -> list[Judged]:
         trials.watch.say(f"{len(numbers)} settings of {sweep.method} at {share:.3g} of its length")
@@ -176,20 +247,28 @@ def _rungs(trials: Trials) -> tuple[list[Rung], dict[int, dict[float, float]]]:
             spent[number][share] = sum(outcome.grad_evals) * setup.config.members
             standing = own[outcome.setting]
             found.append(Judged(standing.rank, standing.best, spent[number][share]))
+        plain = [o for n, o in zip(numbers, outcomes) if is_default(trials.points[n], usual)]
+        if share == 1.0 and plain:
+            better = gains(setup, trials.level, trials.original, plain[0], outcomes, sweep.rule)
+            gained.update({n: [one.value, one.ci_low, one.ci_high] for n, one in zip(numbers, better)})
         return found
 
     shares = shares_of(sweep, setup.config, trials.points)
-    return halve(len(trials.points), shares, sweep.halving or 2, judge), spent
+    return halve(len(trials.points), shares, sweep.halving or 2, judge), spent, gained
 
 
-def _write_preset(path: Path, told: dict, found: dict) -> None:
-    """The chosen settings as a file that ``study.py --presets`` takes."""
-    sweep = told["asked"]["sweep"]
-    chosen = found["choices"][sweep["rule"]]
-    values = next(one["values"] for one in found["settings"] if one["setting"] == chosen["setting"])
-    config = told["config"]
+def chosen_values(told: dict) -> dict:
+    """The values of the setting that the sweep's rule chose, by name."""
+    chosen = told["choices"][told["asked"]["sweep"]["rule"]]["setting"]
+    return next(one["values"] for one in told["settings"] if one["setting"] == chosen)
+
+
+def about_of(told: dict) -> dict:
+    """What a preset file says of the sweep that made it."""
+    sweep, config = told["asked"]["sweep"], told["config"]
+    chosen = told["choices"][sweep["rule"]]
     usual = ("benchmark", "similarity", "targets", "num_targets", "requests", "skip_requests")
-    about = {
+    return {
         "chosen_by": sweep["rule"],
         "said": chosen["said"],
         "allowed": chosen["allowed"],
@@ -203,17 +282,16 @@ def _write_preset(path: Path, told: dict, found: dict) -> None:
         "versions": told["versions"],
         "git_commit": told["git_commit"],
     }
-    write_presets(path, {sweep["method"]: values}, about)
 
 
-def _refuse_other(out: Path, asked: dict) -> None:
-    """Raise `InputError` where the folder holds something else than a sweep of this configuration."""
+def refuse_other(out: Path, asked: dict, name: str = "sweep.json") -> None:
+    """Raise `InputError` where the folder holds something else than a sweep of this configuration, told by ``name``."""
     if out.exists() and not out.is_dir():
         raise InputError(f"'{out}' is a file: give another --out folder.")
-    if not out.exists() or not any(p for p in out.iterdir() if p.name == "sweep.json" or not p.name.startswith(".")):
+    if not out.exists() or not any(p for p in out.iterdir() if p.name == name or not p.name.startswith(".")):
         return
     try:
-        other = json.loads((out / "sweep.json").read_text(encoding="utf-8"))["asked"]
+        other = json.loads((out / name).read_text(encoding="utf-8"))["asked"]
     except (OSError, ValueError, KeyError, TypeError):
         raise InputError(f"'{out}' holds something else than a sweep: give another --out folder.") from None
     if other != asked:
