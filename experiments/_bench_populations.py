@@ -85,20 +85,16 @@ def build(case: Case, dtype: str, steps: int, batch: int) -> Built:
     return Built(case, problem, data, flops_per_example(model, case.shape, kind))
 
 
-def population(built: Built, members: int, chunk: int, axis: str):
-    """``train(seed) -> Population`` of so many members."""
-    import jax
-
+def population(built: Built, members: int, chunk: int, axis: str, data_devices: int):
+    """``train(seed) -> Population`` of so many members, the axis as a study chooses it."""
     from unlearn_jax.methods import prepare
     from unlearn_jax.population.measured import fastest
     from unlearn_jax.population.members import make_tables, member_keys
     from unlearn_jax.population.run import Options, run_population
-    from unlearn_jax.population.sharding import choose_axis
+    from unlearn_jax.setup import checked_options
 
     fold, plan, hp = prepare("retrain", built.problem)
-    far = jax.default_backend() != "cpu"
-    side = "vmap" if built.case.vocab and far else choose_axis(built.flops)  # as a study chooses
-    options = Options(chunk=chunk, axis=side if axis == "auto" else axis)
+    options = checked_options(Options(chunk=chunk, axis=axis, data_devices=data_devices), built.problem)
     if axis == "measured":
         model, example = built.problem.model, built.problem.example
         options = fastest(model, example, (fold, plan, hp), built.data, members, options, print)
@@ -149,13 +145,14 @@ def peak(dtype: str) -> float:
     import jax
     import jax.numpy as jnp
 
+    from unlearn_jax import hosts
     from unlearn_jax.population.sharding import member_mesh, member_shardings
 
     devices, side = jax.device_count(), SIDE.get(jax.default_backend(), 2048)
     split, _ = member_shardings(member_mesh(devices))
-    pair = jnp.ones((devices, side, side), dtype)
+    pair = np.ones((devices, side, side), jnp.dtype(dtype))
     many = jax.jit(jax.vmap(jnp.dot), in_shardings=split, out_shardings=split)
-    pair = jax.device_put(pair, split)
+    pair = hosts.placed(pair, split)
     return devices * 2.0 * side**3 / _median(lambda seed: jax.block_until_ready(many(pair, pair)), REPEATS)
 
 
@@ -175,7 +172,7 @@ def measure(name: str, members: int, built: Built, alone, args, most: float) -> 
 
     ``alone`` is what `loop` gave, or None where no loop is measured; ``most`` the device's operations a second.
     """
-    train = population(built, members, args.chunk, args.axis)
+    train = population(built, members, args.chunk, args.axis, args.data_devices)
     compiling = train(0).compile_seconds
     ours, theirs = [], []
     for seed in range(1, REPEATS + 1):

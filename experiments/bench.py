@@ -3,6 +3,7 @@
     python experiments/bench.py                       # digits MLP, small ConvNet, tiny GPT, N = 1, 8, 32
     python experiments/bench.py --cases small_net,wide_net,gpt_128,gpt_384 --dtype bfloat16 --no-loop    # accelerators
     python experiments/bench.py --json speed.json     # keep the rows; the next run says what changed
+    python experiments/bench.py --spread              # one device, several, members split over devices, two processes
     python experiments/bench.py --audits              # how long the metrics take, on random margins
     python experiments/bench.py --influence           # how long the influence estimators take, on one core
     python experiments/bench.py --neighbours          # how long exact nearest neighbours of 50,000 rows take
@@ -26,8 +27,9 @@ import _bench_audits
 import _bench_influence
 import _bench_neighbours
 import _bench_populations as populations
+import _bench_spread
 import tyro
-from _cli import guarded, use_every_core
+from _cli import Hosts, guarded, join, use_every_core
 
 SPEEDS = ("per_second", "seconds")  # of a row: what is compared with an earlier run
 
@@ -50,8 +52,13 @@ class Args:
     """members in one program; 0 = by backend"""
     axis: str = "auto"
     """vmap, map, auto or measured"""
+    data_devices: int = 1
+    """devices that hold one member together"""
+    hosts: tyro.conf.OmitArgPrefixes[Hosts] = Hosts()
     loop: bool = True
-    """measure the loop of separate trainings as well"""
+    """measure the loop of separate trainings as well; not by several processes"""
+    spread: bool = False
+    """measure the cases (N = 8) on one device, on several and by two processes of this machine instead"""
     audits: bool = False
     """measure the metrics of the audits instead"""
     influence: bool = False
@@ -64,9 +71,22 @@ class Args:
 
 def run(args: Args) -> None:
     """Measure, print a table, compare with the last one."""
-    from unlearn_jax.records import environment, write_json
+    from unlearn_jax.records import write_json
 
     sizes, before = checked(args), earlier(args.json)
+    where, rows = _bench_spread.measure(args) if args.spread else here(args, sizes)
+    for text in changes(rows, before):
+        print(text)
+    if args.json:
+        write_json(args.json, where | {"rows": rows})
+
+
+def here(args: Args, sizes: list[int]) -> tuple[dict, list[dict]]:
+    """Device and versions, and the rows that this process measures; of several processes only the first goes on."""
+    from unlearn_jax import hosts
+    from unlearn_jax.records import environment
+
+    join(args.hosts)
     if args.influence:
         _bench_influence.one_core()
     elif not args.neighbours:
@@ -78,10 +98,9 @@ def run(args: Args) -> None:
     print(f"{where['device']}, {where['devices']} JAX devices, {versions}", end="")
     print(f"; median of {(asked if others else populations).REPEATS}")
     rows = asked.measure() if others else trained(args, sizes)
-    for text in changes(rows, before):
-        print(text)
-    if args.json:
-        write_json(args.json, where | {"rows": rows})
+    if not hosts.is_first():
+        raise SystemExit(0)
+    return where, rows
 
 
 def trained(args: Args, sizes: list[int]) -> list[dict]:
@@ -153,6 +172,8 @@ def checked(args: Args) -> list[int]:
     if args.members and (not sizes or min(sizes) < 1):
         raise InputError(f"--members is '{args.members}': give population sizes of at least 1, such as 1,8.")
     choose("axis", args.axis, ("auto", "vmap", "map", "measured"))
+    if args.spread and (args.hosts.coordinator or args.data_devices > 1):
+        raise InputError("--spread goes through processes and data devices itself: leave out the options for them.")
     for name in ("steps", "chunk", "batch"):
         if getattr(args, name) < 0:
             raise InputError(f"--{name} is {getattr(args, name)}: give at least 0.")

@@ -9,7 +9,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -154,11 +153,8 @@ def checked_options(options: Options, problem: Problem) -> Options:
         raise InputError(f"--save-every is {options.save_every:g}: give minutes, or 0 for only when asked to stop.")
     if options.axis != "auto":
         return options
-    language = problem.task.token_logprob is not None or (problem.example.dtype, problem.example.ndim) == (jnp.int32, 2)
-    if language and jax.default_backend() != "cpu":
-        return options._replace(axis="vmap")  # transformers batch over members at any size
     flops = flops_per_example(problem.model, problem.example.shape[1:], str(problem.example.dtype))
-    return options._replace(axis=choose_axis(flops))
+    return options._replace(axis=choose_axis(flops, tokens=problem.example.dtype == jnp.int32))
 
 
 def axes_of(config: StudyConfig) -> list[tuple[int, float | None]]:

@@ -12,8 +12,10 @@ import _bench_audits as audit_bench
 import _bench_influence as influence_bench
 import _bench_neighbours as neighbours_bench
 import _bench_populations as populations
+import _bench_spread as spread
 import bench
 import toy
+from _cli import Hosts
 
 from unlearn_jax.errors import InputError
 from unlearn_jax.types import Population
@@ -83,6 +85,8 @@ def test_a_file_that_no_bench_wrote_is_refused(text, tmp_path):
         ({"axis": "side"}, "unknown axis 'side'"),
         ({"dtype": "float8"}, "unknown dtype 'float8'"),
         ({"json": Path("/proc/none/speed.json")}, "another --json"),
+        ({"spread": True, "data_devices": 2}, "--spread goes through"),
+        ({"spread": True, "hosts": Hosts("auto")}, "--spread goes through"),
     ],
 )
 def test_bad_input_is_refused_before_anything_is_measured(changes, said, monkeypatch):
@@ -131,3 +135,46 @@ def test_searches_are_timed_and_both_ways_agree(tmp_path, monkeypatch, capsys):
     assert all(row["seconds"] > 0 for row in rows)
     _, device, plain = (case.call() for case in neighbours_bench.cases())
     assert (device.rows == plain).all()
+
+
+@pytest.mark.parametrize(
+    "have, layouts",
+    [
+        (2, [(1, 1, 1), (1, 2, 1), (1, 2, 2), (2, 1, 1)]),
+        (3, [(1, 1, 1), (1, 2, 1), (1, 3, 1)]),
+        (8, [(1, 1, 1), (1, 2, 1), (1, 4, 1), (1, 8, 1), (1, 8, 2), (2, 4, 1)]),
+    ],
+)
+def test_layouts_use_one_device_then_more_then_members_in_halves_and_two_processes(have, layouts):
+    assert [tuple(layout) for layout in spread.layouts(have)] == layouts
+
+
+def test_layouts_are_compared_with_one_device(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(spread, "available", lambda: ("cpu", 2))
+    where = {"device": "cpu, 2 cores", "versions": {"jax": "0"}}
+    speeds = iter([100.0, 180.0, 60.0, 150.0])
+    row = lambda name, layout: {"case": name, "members": 8, "per_second": next(speeds), "compile_seconds": 1.0}
+    told = lambda name, layout, *_: (
+        where,
+        row(name, layout) | dict(zip(("processes", "devices"), layout), data_devices=1),
+    )
+    monkeypatch.setattr(spread, "_measured", told)
+    bench.run(bench.Args(spread=True, cases="mlp", json=tmp_path / "speed.json"))
+    kept = json.loads((tmp_path / "speed.json").read_text())
+    assert [r["speedup"] for r in kept["rows"]] == [1.0, 1.8, 0.6, 1.5] and kept["device"] == "cpu, 2 cores"
+    assert [line.split()[6] for line in capsys.readouterr().out.splitlines()[1:5]] == ["1.00", "1.80", "0.60", "1.50"]
+
+
+@pytest.mark.parametrize("found", [("cpu", 1), ("tpu", 4)])
+def test_spread_needs_devices_that_processes_can_share_out(found, monkeypatch):
+    monkeypatch.setattr(spread, "available", lambda: found)
+    with pytest.raises(InputError, match="needs several CPU cores or GPUs"):
+        bench.run(bench.Args(spread=True))
+
+
+@pytest.mark.slow
+def test_two_processes_and_split_members_are_measured(tmp_path):
+    args = bench.Args(spread=True, cases="mlp", steps=2, members="2", json=tmp_path / "speed.json")
+    where, rows = spread.measure(args)
+    assert [(r["processes"], r["devices"], r["data_devices"]) for r in rows][-1] == (2, rows[-1]["devices"], 1)
+    assert all(r["per_second"] > 0 for r in rows) and where["versions"]["jax"]

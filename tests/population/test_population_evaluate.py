@@ -34,7 +34,15 @@ def test_scores_equal_the_model_applied_to_one_member(trained, whole):
 
 
 @pytest.mark.parametrize(
-    "options", [{"block": 16}, {"block": 60}, {"width": 4}, {"axis": "map"}, {"block": 7, "width": 4}]
+    "options",
+    [
+        {"block": 16},
+        {"block": 60},
+        {"width": 4},
+        {"axis": "map"},
+        {"block": 7, "width": 4},
+        {"width": 6},
+    ],  # of 4 devices
 )
 def test_blocks_widths_and_axis_change_nothing(options, trained, whole):
     found = scores(trained.variables, **options)

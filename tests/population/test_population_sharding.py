@@ -90,6 +90,7 @@ def test_wide_models_run_one_after_another():
     assert choose_axis(WIDE, "gpu") == choose_axis(10 * WIDE, "tpu") == "map"
     assert choose_axis(WIDE / 2, "gpu") == choose_axis(WIDE_CPU / 2, "cpu") == choose_axis(WIDE_CPU / 2) == "vmap"
     assert choose_axis(WIDE_CPU, "cpu") == choose_axis(WIDE_CPU) == "map"
+    assert choose_axis(10 * WIDE, "gpu", tokens=True) == "vmap" and choose_axis(WIDE_CPU, "cpu", tokens=True) == "map"
 
 
 def test_keys_travel_with_their_members(trained):

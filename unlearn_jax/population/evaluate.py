@@ -16,6 +16,7 @@ from unlearn_jax.population.answers import Spoken, answered, asked_by_token, ask
 from unlearn_jax.population.run import Stored
 from unlearn_jax.population.sharding import (
     data_size,
+    member_groups,
     member_mesh,
     member_shardings,
     over_members,
@@ -72,6 +73,8 @@ def _blocks(model, task, decoder, variables, data: Stored, width: int, axis: str
     large = int(np.prod(data.inputs.shape[1:])) >= 1000 and jax.default_backend() == "cpu"
     block = min(block or (128 if large or (task and task.candidates) else 1024), n)
     block = -(-block // data_devices) * data_devices
+    groups = member_groups(width, data_devices)
+    width = -(-width // groups) * groups
     mesh = member_mesh(width, data_devices)
     whole = member_shardings(mesh)[1]
     run = _program(model, task, decoder, axis, mesh)
@@ -123,7 +126,7 @@ def evaluate(
         task: what margin and correctness mean.
         variables: leading axis N.
         data: n examples.
-        width: members per program; a multiple of the devices.
+        width: members per program; rounded up where devices do not divide them.
         axis: vmap or map.
         block: examples at a time; 0 = 1024, or 128 for images of 1,000 values and more on a CPU, whose patches must
             stay in its cache and for candidate answers, whose logits are large.

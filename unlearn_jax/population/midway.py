@@ -25,7 +25,8 @@ from unlearn_jax.types import PyTree
 
 ABANDONED = 30 * 24 * 3600.0  # seconds after which nobody goes on with a state
 LONGEST = 5.0  # seconds that a segment should take at most, so that a run that is asked to stop does so soon
-SHORTEST, GROWTH = 1.0, 32  # seconds that it is to take at least; times as many updates as the one before at most
+SHORTEST, GROWTH = 2.5, 32  # seconds that it is to take at least, for a call costs up to an update beside its own
+# (temporaries are touched for the first time); times as many updates as the one before at most
 
 
 def name_of(parts: list[str], at: np.ndarray) -> str:
@@ -91,9 +92,7 @@ def follow(
 
 def _decided(place: Place | None, size: int, full: int, took: float, since: float) -> tuple[int, bool]:
     """Updates of the next segment, and whether the state is to be kept."""
-    each = max(
-        took / size, 1e-9
-    )  # a call costs up to an update beside its updates: temporaries are touched for the first time
+    each = max(took / size, 1e-9)
     longest = min(max(full, int(SHORTEST / each)), int(LONGEST / each), GROWTH * size)
     return max(1, longest), place is not None and 0 < place.minutes * 60 <= since
 

@@ -118,9 +118,17 @@ def split_batch(tree: PyTree, mesh: Mesh) -> PyTree:
     return jax.tree.map(spread, tree)
 
 
-def choose_axis(flops: float, platform: str | None = None) -> str:
-    """``vmap`` or ``map`` for a model of ``flops`` forward operations an example, as measured (docs/performance.md)."""
+def choose_axis(flops: float, platform: str | None = None, *, tokens: bool = False) -> str:
+    """``vmap`` or ``map``, as measured (docs/performance.md).
+
+    Args:
+        flops: forward operations of the model on one example.
+        platform: cpu, gpu or tpu; None = where the program will run.
+        tokens: whether it reads tokens: on accelerators transformers batch over members at any size.
+    """
     platform = platform or this_platform()
+    if tokens and platform != "cpu":
+        return "vmap"
     return "map" if flops >= (WIDE_CPU if platform == "cpu" else WIDE) else "vmap"
 
 
