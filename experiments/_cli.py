@@ -1,18 +1,26 @@
-"""What the scripts share: bad input becomes one line and exit code 2, and progress is one live line."""
+"""What the scripts share: hosts and devices, exit codes with one line about bad input, and results as JSON."""
 
 from __future__ import annotations
 
+import csv
+import json
+import math
 import os
 import signal
 import sys
-import time
 from collections.abc import Callable
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+from _progress import watched
 
 from unlearn_jax import disk, stopping
 from unlearn_jax.errors import InputError
+
+__all__ = [
+    "Hosts", "cores", "guarded", "join", "keep_compiled_programs", "print_json", "rows_of", "use_every_core", "watched",
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -98,45 +106,28 @@ def _told(signum: int) -> None:
     os.write(2, b"\nstopping: keeping what is trained; a second signal ends at once.\n")
 
 
-@contextmanager
-def watched(quiet: bool):
-    """A study's `Watch` that draws members done, examples per second and time left while the block runs."""
-    from unlearn_jax.setup import Watch
+def rows_of(path: Path) -> list[dict[str, Any]]:
+    """The rows of a table that a script wrote as CSV, with numbers as numbers."""
+    with path.open(newline="", encoding="utf-8") as file:
+        return [{name: _typed(text) for name, text in row.items()} for row in csv.DictReader(file)]
 
-    if quiet:
-        yield Watch()
-        return
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
 
-    columns = (
-        TextColumn("{task.description:<16}"), BarColumn(24), MofNCompleteColumn(), TextColumn("members"),
-        TextColumn("{task.fields[rate]:>14}"), TimeElapsedColumn(), TimeRemainingColumn(),
+def _typed(text: str) -> Any:
+    """A cell: a whole number, a number, or what it says."""
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return {"true": True, "false": False}.get(text, text)
+
+
+def print_json(told: dict[str, Any]) -> None:
+    """Print one JSON object on stdout; paths become text, and what is not finite null, as JSON has no word for it."""
+    plain = lambda value: (
+        {str(k): plain(v) for k, v in value.items()} if isinstance(value, dict)
+        else [plain(v) for v in value] if isinstance(value, list | tuple)
+        else None if isinstance(value, float) and not math.isfinite(value)
+        else str(value) if isinstance(value, Path) else value
     )  # fmt: skip
-    bar, current = Progress(*columns, console=Console(stderr=True), refresh_per_second=4), {}
-    try:
-
-        def stage(label: str, members: int) -> None:
-            bar.start()  # not before: bad input is to be the only line that is printed
-            current.update(task=bar.add_task(label, total=members, rate=""), start=time.perf_counter(), base=0, seen=0)
-
-        def advance(done: float, examples: int) -> None:
-            if examples < current["seen"]:  # the next chunk counts from zero
-                current["base"] += current["seen"]
-            current["seen"] = examples
-            rate = (current["base"] + examples) / max(time.perf_counter() - current["start"], 1e-9)
-            trained = current["base"] + examples > 0  # else read back from the store, or a method without updates
-            shown = f"{rate:,.0f} ex/s" if trained else "no training"
-            bar.update(current["task"], completed=round(done, 1), rate=shown)
-
-        yield Watch(stage, advance, lambda text: bar.console.print(text))
-    finally:
-        if current:
-            bar.stop()
+    print(json.dumps(plain(told), allow_nan=False))

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import tyro
-from _cli import guarded, keep_compiled_programs, use_every_core, watched
+from _cli import guarded, keep_compiled_programs, print_json, rows_of, use_every_core, watched
 
 
 @dataclass(frozen=True)
@@ -52,6 +52,8 @@ class Args:
     """write audit.html"""
     quiet: bool = False
     """no progress"""
+    json: bool = False
+    """print one JSON object instead of the table: the run folder, the page and every row of audit.csv"""
 
 
 def run(args: Args) -> None:
@@ -74,11 +76,17 @@ def run(args: Args) -> None:
             )  # fmt: skip
         else:
             folder = audit_logits(args.logits, out=args.out, how=how, command=command, watch=watch)
-    print(headline(folder))
+    if not args.json:
+        print(headline(folder))
+    page = None
     if args.page:
         from report import write_audit_page
 
-        print(f"page: {write_audit_page(folder, args.run)}")
+        page = write_audit_page(folder, args.run)
+    if args.json:
+        print_json({"audit": folder, "page": page, "rows": rows_of(folder / "audit.csv")})
+    elif page:
+        print(f"page: {page}")
 
 
 HEADLINE = (  # metric, variant, split, reference

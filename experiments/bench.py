@@ -2,7 +2,7 @@
 
     python experiments/bench.py                       # digits MLP, small ConvNet, tiny GPT, N = 1, 8, 32
     python experiments/bench.py --cases small_net,wide_net,gpt_128,gpt_384 --dtype bfloat16 --no-loop    # accelerators
-    python experiments/bench.py --json speed.json     # keep the rows; the next run says what changed
+    python experiments/bench.py --save speed.json     # keep the rows; the next run says what changed
     python experiments/bench.py --spread              # one device, several, members split over devices, two processes
     python experiments/bench.py --audits              # how long the metrics take, on random margins
     python experiments/bench.py --influence           # how long the influence estimators take, on one core
@@ -18,6 +18,7 @@ N = 8 on for the MLP (docs/performance.md has the measured table).
 
 from __future__ import annotations
 
+import contextlib
 import json as jsons
 import sys
 from dataclasses import dataclass
@@ -29,7 +30,7 @@ import _bench_neighbours
 import _bench_populations as populations
 import _bench_spread
 import tyro
-from _cli import Hosts, guarded, join, use_every_core
+from _cli import Hosts, guarded, join, print_json, use_every_core
 
 SPEEDS = ("per_second", "seconds")  # of a row: what is compared with an earlier run
 
@@ -65,7 +66,9 @@ class Args:
     """measure the influence estimators instead, on one core"""
     neighbours: bool = False
     """measure the search for nearest neighbours instead, on one device"""
-    json: Path | None = None
+    json: bool = False
+    """print one JSON object at the end: device, versions and the rows"""
+    save: Path | None = None
     """also write the rows to this file; if it is there already, say first how they compare with those in it"""
 
 
@@ -73,12 +76,15 @@ def run(args: Args) -> None:
     """Measure, print a table, compare with the last one."""
     from unlearn_jax.records import write_json
 
-    sizes, before = checked(args), earlier(args.json)
-    where, rows = _bench_spread.measure(args) if args.spread else here(args, sizes)
-    for text in changes(rows, before):
-        print(text)
+    sizes, before = checked(args), earlier(args.save)
+    with contextlib.redirect_stdout(sys.stderr if args.json else sys.stdout):
+        where, rows = _bench_spread.measure(args) if args.spread else here(args, sizes)
+        for text in changes(rows, before):
+            print(text)
+    if args.save:
+        write_json(args.save, where | {"rows": rows})
     if args.json:
-        write_json(args.json, where | {"rows": rows})
+        print_json(where | {"rows": rows})
 
 
 def here(args: Args, sizes: list[int]) -> tuple[dict, list[dict]]:
@@ -140,7 +146,7 @@ def earlier(path: Path | None) -> list[dict]:
         rows = jsons.loads(path.read_text(encoding="utf-8"))["rows"]
         return [dict(row) for row in rows]
     except (OSError, ValueError, KeyError, TypeError):
-        raise InputError(f"'{path}' is no table of this script: give another --json file.") from None
+        raise InputError(f"'{path}' is no table of this script: give another --save file.") from None
 
 
 def changes(rows: list[dict], before: list[dict]) -> list[str]:
@@ -177,8 +183,8 @@ def checked(args: Args) -> list[int]:
     for name in ("steps", "chunk", "batch"):
         if getattr(args, name) < 0:
             raise InputError(f"--{name} is {getattr(args, name)}: give at least 0.")
-    if args.json:
-        check_writable(args.json.parent, "--json", keep=False)
+    if args.save:
+        check_writable(args.save.parent, "--save", keep=False)
     return sizes
 
 

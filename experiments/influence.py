@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import tyro
-from _cli import guarded, keep_compiled_programs, use_every_core, watched
+from _cli import guarded, keep_compiled_programs, print_json, rows_of, use_every_core, watched
 
 from unlearn_jax.attribution.config import AttributionConfig
 
@@ -42,6 +42,8 @@ class Args:
     """write influence.html"""
     quiet: bool = False
     """no progress"""
+    json: bool = False
+    """print one JSON object instead of the table: the run folder, the page and every row of summary.csv"""
 
 
 def run(args: Args) -> None:
@@ -56,11 +58,17 @@ def run(args: Args) -> None:
         run_attribution(
             args.study, out, store=args.store, watch=watch, command=command, data_dir=args.data_dir, chunk=args.chunk
         )
-    print(headline(out))
+    if not args.json:
+        print(headline(out))
+    page = None
     if args.page:
         from report import write_influence_page
 
-        print(f"page: {write_influence_page(out)}")
+        page = write_influence_page(out)
+    if args.json:
+        print_json({"run": out, "page": page, "rows": rows_of(out / "summary.csv")})
+    elif page:
+        print(f"page: {page}")
 
 
 HEADLINE = (  # removed, metric, heading

@@ -14,14 +14,14 @@ should have a training neighbour at .98, and 310 at .95.
 
 from __future__ import annotations
 
-import json
+import json as jsons
 import shlex
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 import tyro
-from _cli import guarded, keep_compiled_programs, watched
+from _cli import guarded, keep_compiled_programs, print_json, watched
 
 from unlearn_jax.mining.config import MiningConfig
 
@@ -45,6 +45,8 @@ class Args:
     """write neighbours.html"""
     quiet: bool = False
     """no progress"""
+    json: bool = False
+    """print one JSON object instead of the lines: the run folder, the page and what neighbours.json says"""
 
 
 def run(args: Args) -> None:
@@ -59,18 +61,24 @@ def run(args: Args) -> None:
             args.search, out, ids=args.ids, embedding_file=args.embedding_file, store=args.store, command=command,
             watch=watch, data_dir=args.data_dir,
         )  # fmt: skip
-    print(headline(out))
+    if not args.json:
+        print(headline(out))
+    page = None
     if args.page:
         from report import write_neighbours_page
 
-        print(f"page: {write_neighbours_page(out)}")
+        page = write_neighbours_page(out)
+    if args.json:
+        print_json({"run": out, "page": page, "found": jsons.loads((out / "neighbours.json").read_text("utf-8"))})
+    elif page:
+        print(f"page: {page}")
 
 
 def headline(out: Path) -> str:
     """What was found, in a few lines, from ``neighbours.json``."""
     from reporting.neighbours_words import findings
 
-    told = json.loads((out / "neighbours.json").read_text(encoding="utf-8"))
+    told = jsons.loads((out / "neighbours.json").read_text(encoding="utf-8"))
     return "\n".join([*findings(told), f"run folder: {out}"])
 
 

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import tyro
-from _cli import Hosts, guarded, join, keep_compiled_programs, use_every_core, watched
+from _cli import Hosts, guarded, join, keep_compiled_programs, print_json, rows_of, use_every_core, watched
 
 from unlearn_jax.config import StudyConfig, run_name
 from unlearn_jax.preset_files import with_presets
@@ -52,6 +52,8 @@ class Args:
     """draw report.html at the end"""
     quiet: bool = False
     """no progress"""
+    json: bool = False
+    """print one JSON object instead of the table: the run folder, the page and every row of summary.csv"""
 
 
 def run(args: Args) -> None:
@@ -70,16 +72,22 @@ def run(args: Args) -> None:
             chunk=args.chunk, axis=args.axis, data_devices=args.data_devices, loop=args.loop,
             save_every=args.save_every,
         )  # fmt: skip
-    hosts.told(lambda: tell(out, args.report))  # the others stay until it is drawn
+    hosts.told(lambda: tell(out, args.report, args.json))  # the others stay until it is drawn
 
 
-def tell(out: Path, report: bool) -> None:
-    """Print the headline and draw the report."""
-    print(headline(out))
+def tell(out: Path, report: bool, as_json: bool) -> None:
+    """Print the headline, or all rows as JSON, and draw the report."""
+    if not as_json:
+        print(headline(out))
+    page = None
     if report:
         from report import write_report
 
-        print(f"report: {write_report(out)}")
+        page = write_report(out)
+    if as_json:
+        print_json({"run": out, "page": page, "rows": rows_of(out / "summary.csv")})
+    elif page:
+        print(f"report: {page}")
 
 
 def headline(out: Path) -> str:

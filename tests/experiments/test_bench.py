@@ -33,7 +33,7 @@ def test_two_steps_give_a_row_for_each_size_and_a_comparison_the_next_time(tmp_p
     words = populations.Case("decoder", (4,), {"width": 8, "depth": 1, "heads": 2}, 4, 2, (2,), vocab=16)
     small(monkeypatch, tiny=tiny, words=words)
     with toy.quick_programs():
-        bench.run(bench.Args(cases="tiny,words", json=tmp_path / "speed.json"))
+        bench.run(bench.Args(cases="tiny,words", save=tmp_path / "speed.json"))
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[:2] for line in lines[-3:]] == [["tiny", "1"], ["tiny", "2"], ["words", "2"]]
     rows = json.loads((tmp_path / "speed.json").read_text())["rows"]
@@ -68,7 +68,7 @@ def test_times_are_compared_the_right_way_round():
 def test_a_file_that_no_bench_wrote_is_refused(text, tmp_path):
     (tmp_path / "notes.json").write_text(text)
     with pytest.raises(InputError, match="no table of this script"):
-        bench.run(bench.Args(json=tmp_path / "notes.json"))
+        bench.run(bench.Args(save=tmp_path / "notes.json"))
     assert (tmp_path / "notes.json").read_text() == text
 
 
@@ -84,7 +84,7 @@ def test_a_file_that_no_bench_wrote_is_refused(text, tmp_path):
         ({"cases": " "}, "--cases is empty"),
         ({"axis": "side"}, "unknown axis 'side'"),
         ({"dtype": "float8"}, "unknown dtype 'float8'"),
-        ({"json": Path("/proc/none/speed.json")}, "another --json"),
+        ({"save": Path("/proc/none/speed.json")}, "another --save"),
         ({"spread": True, "data_devices": 2}, "--spread goes through"),
         ({"spread": True, "hosts": Hosts("auto")}, "--spread goes through"),
     ],
@@ -101,7 +101,7 @@ def test_metrics_of_audits_are_timed_and_written(tmp_path, monkeypatch, capsys):
     called = []
     few = lambda: [audit_bench.Case("klom", "none", 2.0, lambda: called.append(1))]
     monkeypatch.setattr(audit_bench, "cases", few)
-    bench.run(bench.Args(audits=True, json=tmp_path / "speed.json"))
+    bench.run(bench.Args(audits=True, save=tmp_path / "speed.json"))
     assert len(called) == audit_bench.REPEATS + 1
     (row,) = json.loads((tmp_path / "speed.json").read_text())["rows"]
     assert (row["metric"], row["seconds"] >= 0) == ("klom", True)
@@ -116,7 +116,7 @@ def test_estimators_of_influence_are_timed_and_written(tmp_path, monkeypatch, ca
     monkeypatch.setattr(influence_bench, "digits", few)
     monkeypatch.setattr(influence_bench, "one_core", lambda: None)
     with toy.quick_programs():
-        bench.run(bench.Args(influence=True, json=tmp_path / "speed.json"))
+        bench.run(bench.Args(influence=True, save=tmp_path / "speed.json"))
     rows = json.loads((tmp_path / "speed.json").read_text())["rows"]
     names = {row["estimator"] for row in rows}
     assert {"influence, exact", "influence, CG", "EK-FAC", "TRAK", "gradient products"} <= names
@@ -129,7 +129,7 @@ def test_estimators_of_influence_are_timed_and_written(tmp_path, monkeypatch, ca
 def test_searches_are_timed_and_both_ways_agree(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(neighbours_bench, "SIZE", 300)
     monkeypatch.setattr(neighbours_bench, "REPEATS", 1)
-    bench.run(bench.Args(neighbours=True, json=tmp_path / "speed.json"))
+    bench.run(bench.Args(neighbours=True, save=tmp_path / "speed.json"))
     rows = json.loads((tmp_path / "speed.json").read_text())["rows"]
     assert [row["flops"] for row in rows] == [2 * 300 * 300 * 192] * 3
     assert all(row["seconds"] > 0 for row in rows)
@@ -159,7 +159,7 @@ def test_layouts_are_compared_with_one_device(tmp_path, monkeypatch, capsys):
         row(name, layout) | dict(zip(("processes", "devices"), layout), data_devices=1),
     )
     monkeypatch.setattr(spread, "_measured", told)
-    bench.run(bench.Args(spread=True, cases="mlp", json=tmp_path / "speed.json"))
+    bench.run(bench.Args(spread=True, cases="mlp", save=tmp_path / "speed.json"))
     kept = json.loads((tmp_path / "speed.json").read_text())
     assert [r["speedup"] for r in kept["rows"]] == [1.0, 1.8, 0.6, 1.5] and kept["device"] == "cpu, 2 cores"
     assert [line.split()[6] for line in capsys.readouterr().out.splitlines()[1:5]] == ["1.00", "1.80", "0.60", "1.50"]
@@ -174,7 +174,7 @@ def test_spread_needs_devices_that_processes_can_share_out(found, monkeypatch):
 
 @pytest.mark.slow
 def test_two_processes_and_split_members_are_measured(tmp_path):
-    args = bench.Args(spread=True, cases="mlp", steps=2, members="2", json=tmp_path / "speed.json")
+    args = bench.Args(spread=True, cases="mlp", steps=2, members="2", save=tmp_path / "speed.json")
     where, rows = spread.measure(args)
     assert [(r["processes"], r["devices"], r["data_devices"]) for r in rows][-1] == (2, rows[-1]["devices"], 1)
     assert all(r["per_second"] > 0 for r in rows) and where["versions"]["jax"]

@@ -178,6 +178,12 @@ def test_two_steps_from_the_command_to_the_report(study, tmp_path):
         assert line.endswith(("the span is within the noise", "fewer than 8 members in a request"))
     assert script.headline(run) == "\n".join(lines[:-1]).replace("runs/first", str(run))
 
+    code, output, errors = study("--out", "runs/first", *TINY, "--methods", "do_nothing", "--json", "--no-report")
+    told = json.loads(output)
+    assert (code, errors, told["run"], told["page"]) == (0, "", "runs/first", None)
+    kept = [row for row in told["rows"] if (row["metric"], row["method"]) == ("residual_influence", "do_nothing")]
+    assert [(row["copies"], row["mean"]) for row in kept if row["request"] == "all"] == [(0, 1.0), (1, 1.0)]
+
 
 def test_the_run_folder_is_named_after_the_configuration(study, tmp_path, monkeypatch):
     started = []
@@ -191,20 +197,3 @@ def runpy_main(monkeypatch, *words):
     """The script as it is, with whatever it raises."""
     monkeypatch.setattr(sys, "argv", ["study.py", "--quiet", *words])
     runpy.run_path(str(EXPERIMENTS / "study.py"), run_name="__main__")
-
-
-def test_no_progress_is_shown_before_there_is_some(capsys):
-    with importlib.import_module("_cli").watched(quiet=False):
-        pass
-    assert capsys.readouterr() == ("", "")
-
-
-def test_progress_is_told_of_members_and_examples(capsys):
-    watched = importlib.import_module("_cli").watched
-    with watched(quiet=False) as watch:
-        watch.stage("retrain", 4)
-        watch.advance(2.0, 1000)
-        watch.advance(4.0, 500)  # the next chunk counts from zero
-        watch.say("a note")
-    told = capsys.readouterr()
-    assert "retrain" in told.err and "4/4" in told.err and "a note" in told.err and told.out == ""

@@ -1,0 +1,78 @@
+"""What the scripts share: progress on a terminal, in a log and not at all; results as JSON."""
+
+import io
+import json
+import math
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "experiments"))
+
+import _progress
+import rich.console
+from _cli import print_json, rows_of, watched
+
+
+def followed(**asked):
+    """A stage of four members in two chunks, and a second one that is cut short."""
+    with watched(quiet=asked.get("quiet", False)) as watch:
+        watch.say("a note")
+        watch.stage("retrain", 4)
+        watch.advance(2.0, 1000)
+        watch.advance(4.0, 500)  # the next chunk counts from zero
+        watch.stage("oracle", 4)
+        watch.advance(1.0, 0)
+
+
+def test_a_log_has_a_line_as_a_stage_ends(capsys):
+    followed()
+    told = capsys.readouterr()
+    lines = told.err.splitlines()
+    assert told.out == "" and lines[:2] == ["a note", "retrain: 4 members ..."]
+    assert lines[2].startswith("retrain: 4 members in 0.") and lines[2].endswith(" ex/s")
+    assert lines[3].startswith("oracle: 1 of 4 members in ") and lines[3].endswith(", no training")
+    assert len(lines) == 4
+
+
+def test_a_log_says_once_a_minute_how_far_a_long_stage_is(capsys, monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(_progress.time, "perf_counter", lambda: now[0])
+    with watched(quiet=False) as watch:
+        watch.stage("original", 8)
+        for second in (1, 59, 61, 62, 120, 122):
+            now[0] = float(second)
+            watch.advance(second / 122 * 8, second * 10)
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[1] == "original: 4.0 of 8 members, 10 ex/s, about 61 s left"
+    assert lines[2:] == ["original: 8 members in 122.0 s, 10 ex/s"]
+
+
+def test_a_terminal_has_a_bar_and_before_it_a_spinner(monkeypatch):
+    said, real = io.StringIO(), rich.console.Console
+    monkeypatch.setattr(rich.console, "Console", lambda **_: real(file=said, force_terminal=True, width=120))
+    followed()
+    told = said.getvalue()
+    assert told.index("reading data") < told.index("retrain") < told.index("oracle")
+    assert "4/4" in told and "a note" in told and "1/4" in told and told.rstrip().endswith("\x1b[?25h")
+
+
+@pytest.mark.parametrize("quiet", [True, False])
+def test_nothing_is_said_where_nothing_happened_or_quiet_was_asked(quiet, capsys):
+    if quiet:
+        followed(quiet=True)
+    else:
+        with watched(quiet=False):
+            pass
+    assert capsys.readouterr() == ("", "")
+
+
+def test_rows_come_back_as_numbers_and_json_has_no_nan(tmp_path, capsys):
+    (tmp_path / "summary.csv").write_text("method,request,mean,n,inside\nscrub,all,0.25,8,true\nssd,1,nan,,false\n")
+    rows = rows_of(tmp_path / "summary.csv")
+    assert rows[0] == {"method": "scrub", "request": "all", "mean": 0.25, "n": 8, "inside": True}
+    assert rows[1]["request"] == 1 and math.isnan(rows[1]["mean"]) and rows[1]["n"] == ""
+    print_json({"run": tmp_path, "rows": rows, "figures": (1.5, float("inf"))})
+    told = json.loads(capsys.readouterr().out)
+    assert told["run"] == str(tmp_path) and told["rows"][1]["mean"] is None and told["figures"] == [1.5, None]
