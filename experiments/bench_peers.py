@@ -113,6 +113,9 @@ def measure(case: Case) -> str:
 
 def main() -> int:
     """The table; 2 where not even PyTorch and scikit-learn are there."""
+    if sys.argv[1:] in (["--help"], ["-h"]):
+        print(__doc__)
+        return 0
     os.environ.setdefault("TQDM_DISABLE", "1")  # before the libraries are imported
     warnings.simplefilter("ignore", FutureWarning)
     missing = [name for name in ("torch", "sklearn") if importlib.util.find_spec(name) is None]

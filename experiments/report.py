@@ -171,4 +171,4 @@ if __name__ == "__main__":
     import tyro
     from _cli import guarded
 
-    sys.exit(guarded(lambda: tyro.cli(main)))
+    sys.exit(guarded(lambda: tyro.cli(main, description=__doc__)))

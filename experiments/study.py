@@ -20,40 +20,47 @@ from pathlib import Path
 
 import tyro
 from _cli import Hosts, guarded, join, keep_compiled_programs, print_json, rows_of, use_every_core, watched
+from _study_args import StudyArgs
 
-from unlearn_jax.config import StudyConfig, run_name
+from unlearn_jax.config import run_name
 from unlearn_jax.preset_files import with_presets
 
 
 @dataclass(frozen=True)
-class Args:
-    """Measure what deleting a sample leaves behind when similar samples stay."""
+class Run:
+    """Where things are written, and how the devices are used; no figure depends on it but by rounding."""
 
-    study: tyro.conf.OmitArgPrefixes[StudyConfig] = StudyConfig()
     out: Path | None = None
     """run folder; default runs/NAME, NAME made from the configuration"""
-    store: Path | None = None
-    """folder of trained members, reused between runs; default "populations" beside the run folder"""
-    data_dir: Path | None = None
-    """prepared data; default $UNLEARN_JAX_DATA, else ~/tensorflow_datasets"""
-    chunk: int = 0
-    """members in one compiled program; 0 = by backend"""
-    axis: str = "auto"
-    """members side by side (vmap) or one after another in the program (map); auto = by model and backend; measured =
-    try both, and both kinds of convolution, for a few updates, and remember the faster in the store"""
-    data_devices: int = 1
-    """devices that hold one member together and share its batches, for models too large for one (docs/scaling.md)"""
-    loop: str = "auto"
-    """the training loop: on the device (scan), on the host, or auto"""
-    save_every: float = 10.0
-    """minutes between two times that the state of members in training is kept; 0 = only when asked to stop"""
-    hosts: tyro.conf.OmitArgPrefixes[Hosts] = Hosts()
     report: bool = True
     """draw report.html at the end"""
     quiet: bool = False
     """no progress"""
     json: bool = False
     """print one JSON object instead of the table: the run folder, the page and every row of summary.csv"""
+    store: Path | None = None
+    """folder of trained members, reused between runs; default "populations" beside the run folder"""
+    data_dir: Path | None = None
+    """prepared data; default $UNLEARN_JAX_DATA, else ~/tensorflow_datasets"""
+    save_every: float = 10.0
+    """minutes between two times that the state of members in training is kept; 0 = only when asked to stop"""
+    chunk: int = 0
+    """members in one compiled program; 0 = by backend"""
+    axis: str = "auto"
+    """members side by side (vmap) or one after another in the program (map); auto = by model and backend; measured =
+    try both, and both kinds of convolution, for a few updates, and remember the faster in the store"""
+    loop: str = "auto"
+    """the training loop: on the device (scan), on the host, or auto"""
+    data_devices: int = 1
+    """devices that hold one member together and share its batches, for models too large for one (docs/scaling.md)"""
+
+
+@dataclass(frozen=True)
+class Args(StudyArgs):
+    """Measure what deleting a sample leaves behind when similar samples stay."""
+
+    run: tyro.conf.OmitArgPrefixes[Run] = Run()
+    hosts: tyro.conf.OmitArgPrefixes[Hosts] = Hosts()
 
 
 def run(args: Args) -> None:
@@ -64,15 +71,15 @@ def run(args: Args) -> None:
     join(args.hosts)
     use_every_core()
     keep_compiled_programs(Path("runs") / "compiled")
-    out = args.out or Path("runs") / run_name(with_presets(args.study)[0])
+    study, how = args.study, args.run
+    out = how.out or Path("runs") / run_name(with_presets(study)[0])
     command = shlex.join(["python", "experiments/study.py", *sys.argv[1:]])
-    with watched(args.quiet or not hosts.is_first()) as watch:
+    with watched(how.quiet or not hosts.is_first()) as watch:
         run_study(
-            args.study, out, store=args.store, watch=watch, command=command, data_dir=args.data_dir,
-            chunk=args.chunk, axis=args.axis, data_devices=args.data_devices, loop=args.loop,
-            save_every=args.save_every,
+            study, out, store=how.store, watch=watch, command=command, data_dir=how.data_dir, chunk=how.chunk,
+            axis=how.axis, data_devices=how.data_devices, loop=how.loop, save_every=how.save_every,
         )  # fmt: skip
-    hosts.told(lambda: tell(out, args.report, args.json))  # the others stay until it is drawn
+    hosts.told(lambda: tell(out, how.report, how.json))  # the others stay until it is drawn
 
 
 def tell(out: Path, report: bool, as_json: bool) -> None:

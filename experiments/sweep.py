@@ -17,25 +17,23 @@ regret near .2.
 
 from __future__ import annotations
 
-import json
+import json as jsons
 import shlex
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 import tyro
-from _cli import guarded, keep_compiled_programs, use_every_core, watched
+from _cli import guarded, keep_compiled_programs, print_json, use_every_core, watched
+from _study_args import StudyArgs
 
-from unlearn_jax.config import StudyConfig
 from unlearn_jax.sweeping.config import SweepConfig, sweep_name
 
 
 @dataclass(frozen=True)
-class Args:
-    """Sweep a method's hyperparameters and choose a setting without the oracle."""
+class Run:
+    """Where things are written, and how the devices are used."""
 
-    sweep: tyro.conf.OmitArgPrefixes[SweepConfig] = SweepConfig()
-    study: tyro.conf.OmitArgPrefixes[StudyConfig] = StudyConfig()
     out: Path | None = None
     """run folder; default runs/sweep-METHOD-DATASET-..., made from the configuration"""
     store: Path | None = None
@@ -50,6 +48,22 @@ class Args:
     """write sweep.html, of one method"""
     quiet: bool = False
     """no progress"""
+    json: bool = False
+    """print one JSON object instead of the table: the run folder, the page and what sweep.json says"""
+
+
+@dataclass(frozen=True)
+class First:
+    """What the help shows first."""
+
+    sweep: tyro.conf.OmitArgPrefixes[SweepConfig] = SweepConfig()
+
+
+@dataclass(frozen=True)
+class Args(StudyArgs, First):
+    """Sweep a method's hyperparameters and choose a setting without the oracle."""
+
+    run: tyro.conf.OmitArgPrefixes[Run] = Run()
 
 
 def run(args: Args) -> None:
@@ -58,24 +72,31 @@ def run(args: Args) -> None:
 
     use_every_core()
     keep_compiled_programs(Path("runs") / "compiled")
-    out = args.out or Path("runs") / sweep_name(args.sweep, args.study)
+    study, how = args.study, args.run
+    out = how.out or Path("runs") / sweep_name(args.sweep, study)
     command = shlex.join(["python", "experiments/sweep.py", *sys.argv[1:]])
     several = are_several(args.sweep.method)
-    with watched(args.quiet) as watch:
+    with watched(how.quiet) as watch:
         (run_sweeps if several else run_sweep)(
-            args.sweep, args.study, out, store=args.store, watch=watch, command=command, data_dir=args.data_dir,
-            chunk=args.chunk, axis=args.axis,
+            args.sweep, study, out, store=how.store, watch=watch, command=command, data_dir=how.data_dir,
+            chunk=how.chunk, axis=how.axis,
         )  # fmt: skip
-    print(overview(out) if several else headline(out))
-    if args.page and not several:
+    if not how.json:
+        print(overview(out) if several else headline(out))
+    page = None
+    if how.page and not several:
         from report import write_sweep_page
 
-        print(f"page: {write_sweep_page(out)}")
+        page = write_sweep_page(out)
+    if how.json:
+        print_json({"run": out, "page": page, "sweep": jsons.loads((out / "sweep.json").read_text("utf-8"))})
+    elif page:
+        print(f"page: {page}")
 
 
 def headline(out: Path) -> str:
     """What every rule chose, a line each, what the sweep cost, and where the preset is."""
-    told = json.loads((out / "sweep.json").read_text(encoding="utf-8"))
+    told = jsons.loads((out / "sweep.json").read_text(encoding="utf-8"))
     cost, rungs = told["cost"], told["rungs"]
     trainings = lambda evals: f"{evals / cost['one_training']:.0f}"
     heads = f"{'held-out error':>14} {'points lost':>11} {'surer by':>9} {'distance':>9} regret"
@@ -100,7 +121,7 @@ def headline(out: Path) -> str:
 
 def overview(out: Path) -> str:
     """What the preset file says of every method, a line each, and where it is."""
-    told = json.loads((out / "sweeps.json").read_text(encoding="utf-8"))
+    told = jsons.loads((out / "sweeps.json").read_text(encoding="utf-8"))
     number = lambda x: f"{x:.2f}" if isinstance(x, float) else ""
     lines = [f"{'method':<20} {'chosen':<36} {'allowed':>8} {'defaults':>9} {'distance':>9} {'best':>6}  preset"]
     for name, one in told["methods"].items():

@@ -1,4 +1,4 @@
-"""The fields of a study's configuration, with what the command line says of them."""
+"""The fields of a study's configuration, in the groups that a command line's help shows."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class StudyConfig:
-    """What is measured, on what, how precisely. Commas mean several: copies and gamma are axes of the study."""
+class Data:
+    """What is trained on, and which network."""
 
     benchmark: str = ""
     """a named recipe of data, targets and similar samples (docs/datasheets): fills dataset, similarity, copies, targets
@@ -31,6 +31,16 @@ class StudyConfig:
     """for features=tokens: byte_pair (trained on the texts), or a tokenizer.json or its folder; empty = words"""
     lora: int = 0
     """rank of the adapters that members train on a frozen base, which knows no target; 0 = train all weights"""
+    train_size: int | None = None
+    """stratified subset of the training examples; 0 = all; by default all (large corpora: 8,000)"""
+    test_size: int | None = None
+    """stratified subset of the test examples; 0 = all; by default all (large corpora: 2,000)"""
+
+
+@dataclass(frozen=True)
+class Clusters:
+    """Who is asked to be forgotten, and what similar samples stay; copies and gamma are axes, several with commas."""
+
     similarity: str = ""
     """level of the constructed copies: exact, near or far; near:0.5 has edits half as strong; facts: exact, near,
     paraphrase or semantic; images and texts besides: natural, the nearest training examples in place of copies
@@ -52,6 +62,12 @@ class StudyConfig:
     """disjoint requests, among which the members are divided"""
     skip_requests: int = 0
     """requests whose targets are passed over first, so that settings can be tuned on other targets than are reported"""
+
+
+@dataclass(frozen=True)
+class Methods:
+    """What is run from the originals, with which settings."""
+
     methods: str = "core"
     """core, all, none (the references alone), or names with commas"""
     remedies: str = ""
@@ -68,14 +84,12 @@ class StudyConfig:
     data set and network"""
     budget: float = 0.0
     """gradient evaluations a member for every iterative method, so that methods compare at equal cost; 0 = their own"""
-    members: int | None = None
-    """models in each population; by default 32 (facts, encoder: 8)"""
-    seed: int = 0
-    """of everything"""
-    train_size: int | None = None
-    """stratified subset of the training examples; 0 = all; by default all (large corpora: 8,000)"""
-    test_size: int | None = None
-    """stratified subset of the test examples; 0 = all; by default all (large corpora: 2,000)"""
+
+
+@dataclass(frozen=True)
+class Training:
+    """How every reference is trained from scratch."""
+
     steps: int = 0
     """updates of every training from scratch; 0 = the data set's preset"""
     equal: str = "steps"
@@ -91,5 +105,23 @@ class StudyConfig:
     dedup_threshold: float = 0.0
     """cosine (of pixels, or TF-IDF of words) from which the dedup reference calls two examples duplicates; 0 = the
     data set's preset"""
+
+
+@dataclass(frozen=True)
+class Precision:
+    """How precisely it is measured."""
+
+    members: int | None = None
+    """models in each population; by default 32 (facts, encoder: 8)"""
+    seed: int = 0
+    """of everything"""
     resamples: int = 2000
     """draws behind each interval"""
+
+
+GROUPS = (Data, Clusters, Methods, Training, Precision)
+
+
+@dataclass(frozen=True)
+class StudyConfig(Precision, Training, Methods, Clusters, Data):
+    """What is measured, on what, how precisely: the fields of all groups. Commas mean several."""

@@ -3,6 +3,8 @@
 import io
 import json
 import math
+import re
+import runpy
 import sys
 from pathlib import Path
 
@@ -76,3 +78,25 @@ def test_rows_come_back_as_numbers_and_json_has_no_nan(tmp_path, capsys):
     print_json({"run": tmp_path, "rows": rows, "figures": (1.5, float("inf"))})
     told = json.loads(capsys.readouterr().out)
     assert told["run"] == str(tmp_path) and told["rows"][1]["mean"] is None and told["figures"] == [1.5, None]
+
+
+SCRIPTS = sorted(p for p in (Path(__file__).resolve().parents[2] / "experiments").glob("*.py") if p.name[0] != "_")
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
+def test_help_says_how_to_call_what_it_costs_and_what_every_option_means(script, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", [script.name, "--help"])
+    monkeypatch.setenv("COLUMNS", "110")
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_path(str(script), run_name="__main__")
+    told = capsys.readouterr()
+    assert not ended.value.code and told.err == ""
+    assert f"python experiments/{script.name}" in told.out and re.search(r"\b[Cc]osts?\b", told.out)
+    lines = told.out.splitlines()
+    for line, after in zip(lines, [*lines[1:], ""]):
+        if found := re.match(
+            r"[│|] (--\w[\w-]*)", line
+        ):  # the words stand beside the option, or below it where that is long
+            words = line[2:].strip(" │|").partition("  ")[2] or after.strip(" │|")
+            words = re.sub(r"\((default|required)[^()]*\)", "", words).strip()
+            assert len(words) > 3 and not words.startswith("--"), f"{found[1]} says nothing"

@@ -1,0 +1,28 @@
+"""A study's options in groups, so that a newcomer finds the few that matter among the many that there are."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+
+import tyro
+
+from unlearn_jax.config import StudyConfig
+from unlearn_jax.study_config import Clusters, Data, Methods, Precision, Training
+
+
+@dataclass(frozen=True)
+class StudyArgs:
+    """What scripts that take a study's options begin with."""
+
+    data: tyro.conf.OmitArgPrefixes[Data] = Data()
+    clusters: tyro.conf.OmitArgPrefixes[Clusters] = Clusters()
+    methods: tyro.conf.OmitArgPrefixes[Methods] = Methods()
+    precision: tyro.conf.OmitArgPrefixes[Precision] = Precision()
+    training: tyro.conf.OmitArgPrefixes[Training] = Training()
+
+    @property
+    def study(self) -> StudyConfig:
+        """The groups as one configuration."""
+        groups = (self.data, self.clusters, self.methods, self.precision, self.training)
+        return StudyConfig(**{key: value for group in groups for key, value in dataclasses.asdict(group).items()})
