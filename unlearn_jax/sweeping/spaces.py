@@ -7,6 +7,7 @@ little (docs/methods.md), so ranges go further down than up.
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 from unlearn_jax.errors import InputError
@@ -102,7 +103,7 @@ def space_of(method: str) -> tuple[Span, ...]:
     if method in SPACES:
         return SPACES[method]
     numeric = METHODS[method].numeric
-    names = ["lr"] * ("lr" in numeric) + [name for name, value in numeric.items() if 0 < value < float("inf")]
+    names = ["lr"] * ("lr" in numeric) + [name for name, value in numeric.items() if 0 < value < math.inf]
     return (Span(names[0]),) if names else ()
 
 
@@ -123,11 +124,17 @@ def space_words(method: str, scale: str, counted: bool) -> dict[str, str]:
         if span.values:
             found[span.name] = f"{span.name}={','.join(map(str, span.values))}"
             continue
-        usual = settings_at(METHODS[method], scale)[1][span.name] if span.times else 1.0
+        usual = _usual(method, scale, span.name) if span.times else 1.0
         low, high = (f"{usual * end:.{DIGITS}g}" for end in (span.low, span.high))
         more = f":{count}" if counted else ""
         found[span.name] = f"{span.name}={'log' if span.times else 'lin'}:{low}:{high}{more}"
     return found
+
+
+def _usual(method: str, scale: str, name: str) -> float:
+    """A method's own value at a scale; at the scale small where it is 0 or infinite, such as a bound that is none."""
+    value = settings_at(METHODS[method], scale)[1][name]
+    return value if 0 < value < math.inf else METHODS[method].numeric[name]
 
 
 def expanded(method: str, words: tuple[str, ...], scale: str, counted: bool) -> tuple[str, ...]:
