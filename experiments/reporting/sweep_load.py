@@ -47,8 +47,9 @@ class Sweep(NamedTuple):
 
     @property
     def method(self) -> str:
-        """What was swept."""
-        return self.told["asked"]["sweep"]["method"]
+        """What was swept, METHOD or METHOD+REMEDY."""
+        remedy = self.told["config"].get("remedies", "")
+        return self.told["asked"]["sweep"]["method"] + (f"+{remedy}" if remedy else "")
 
 
 def read_sweep(folder: Path) -> Sweep:

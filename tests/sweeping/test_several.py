@@ -1,5 +1,6 @@
 """Two methods by one command: what it writes, what it decides, and that it goes on where it was."""
 
+import csv
 import dataclasses
 import json
 import math
@@ -9,12 +10,12 @@ from pathlib import Path
 import pytest
 import toy
 
-from unlearn_jax.config import StudyConfig
+from unlearn_jax.config import StudyConfig, settings_of
 from unlearn_jax.errors import InputError
 from unlearn_jax.population import run as runner
-from unlearn_jax.preset_files import read_presets
+from unlearn_jax.preset_files import read_presets, with_presets
 from unlearn_jax.setup import Watch
-from unlearn_jax.sweeping import SweepConfig, are_several, run_sweeps, sweep_name
+from unlearn_jax.sweeping import SweepConfig, are_several, run_sweep, run_sweeps, sweep_name
 from unlearn_jax.sweeping.several import decide
 
 EXPERIMENTS = Path(__file__).resolve().parents[2] / "experiments"
@@ -133,3 +134,28 @@ def test_the_script_prints_a_line_for_each_method(swept, monkeypatch):
     lines = script["overview"](out).splitlines()
     assert [line.split()[0] for line in lines[1:4]] == ["finetune", "do_nothing", "gradient_ascent"]
     assert lines[4].endswith("of 3 methods leave their defaults") and str(out / "preset.json") in lines[-2]
+
+
+def test_a_remedy_around_a_method_is_swept_with_it(swept, tmp_path):
+    words = ("expand.rule=nearest", "expand.k=1,4", "bound=1,2", "epochs=1")
+    study = dataclasses.replace(STUDY, remedies="expand", hp=words)
+    sweep = dataclasses.replace(SWEEP, method="gradient_ascent", draw="grid", draws=0, defaults=False)
+    with toy.quick_programs():
+        out = run_sweep(sweep, study, tmp_path / "sweep", store=swept[0].parent / "populations", chunk=2)
+    with (out / "summary.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    names = {f"expand.rule=nearest,expand.k={k},bound={bound},epochs=1" for k in (1, 4) for bound in (1, 2)}
+    assert {(r["method"], r["remedy"]) for r in rows} == {("gradient_ascent", "expand")}
+    assert {r["setting"] for r in rows} == names
+    lost = {r["setting"]: r["mean"] for r in rows if r["metric"] == "request_margin_gap"}
+    assert len(set(lost.values())) == 4  # both kinds of settings take effect
+    preset = read_presets(str(out / "preset.json")).methods
+    assert set(preset) == {"gradient_ascent", "expand"} and set(preset["expand"]) == {"rule", "k"}
+    told = json.loads((out / "sweep.json").read_text())
+    one = next(s for s in told["settings"] if s["setting"] == told["choices"]["margins"]["setting"])
+    assert preset["expand"]["k"] == str(one["values"]["expand.k"])
+    config, _ = with_presets(
+        StudyConfig(methods="gradient_ascent", remedies="expand", presets=str(out / "preset.json"))
+    )
+    assert set(settings_of(config)) == {"gradient_ascent", "expand"}
+    assert sweep_name(sweep, study).startswith("sweep-gradient_ascent+expand-digits-")

@@ -13,6 +13,7 @@ from unlearn_jax.checks import check
 from unlearn_jax.config import StudyConfig, dataset_name, resolved, scale_of
 from unlearn_jax.errors import InputError, choose
 from unlearn_jax.methods import METHODS, length_of, settings_at
+from unlearn_jax.remedies import remedy_settings, select_remedies
 from unlearn_jax.sweeping.halving import rung_shares
 from unlearn_jax.sweeping.sampling import Axis, draw_settings, parse_space
 from unlearn_jax.sweeping.spaces import expanded
@@ -52,18 +53,26 @@ def study_of(sweep: SweepConfig, study: StudyConfig) -> StudyConfig:
     """
     if not sweep.method:
         raise InputError("no method is given: say which to sweep, such as --method scrub --hp lr=log:1e-4:1e-1:16.")
-    taken = (("methods", "--method"), ("members", "--seeds"), ("remedies", ""), ("presets", "--hp"))
-    for name, instead in taken:
+    for name, instead in (("methods", "--method"), ("members", "--seeds"), ("presets", "--hp")):
         if getattr(study, name) != getattr(StudyConfig(), name):
-            raise InputError(f"--{name} is for studies: leave it out{f', and give {instead}' if instead else ''}.")
+            raise InputError(f"--{name} is for studies: leave it out, and give {instead}.")
     METHODS.pick(sweep.method)
+    remedy = remedy_of(study)
     choose("rule", sweep.rule, RULES)
     if sweep.seeds < 2:
         raise InputError(f"--seeds is {sweep.seeds}: give at least 2, or no spread is known.")
-    config = dataclasses.replace(study, methods=sweep.method, members=sweep.seeds, hp=())
+    config = dataclasses.replace(study, methods=sweep.method, remedies=remedy, members=sweep.seeds, hp=())
     check(config)
     _check_halving(sweep, study)
     return resolved(config)
+
+
+def remedy_of(study: StudyConfig) -> str:
+    """The remedy around the method that is swept, '' for none; `InputError` where there are several."""
+    names = select_remedies(study.remedies)
+    if len(names) > 1:
+        raise InputError("--remedies names several: a sweep is of one method with one remedy around it, give one.")
+    return "".join(names)
 
 
 def _check_halving(sweep: SweepConfig, study: StudyConfig) -> None:
@@ -74,6 +83,8 @@ def _check_halving(sweep: SweepConfig, study: StudyConfig) -> None:
         raise InputError(f"--halving is {sweep.halving}: give 2 or more, or 0 for none.")
     if sweep.rungs < 1:
         raise InputError(f"--rungs is {sweep.rungs}: give at least 1.")
+    if remedy_of(study):
+        raise InputError("--halving cuts the length of a method alone: leave it out with --remedies.")
     if length_of(METHODS[sweep.method]) is None:
         raise InputError(f"'{sweep.method}' has no length that could be cut: leave --halving out.")
     if study.budget:
@@ -86,7 +97,8 @@ def candidates(sweep: SweepConfig, study: StudyConfig, config: StudyConfig) -> t
     Raises:
         InputError: see `parse_space` and `draw_settings`.
     """
-    axes = parse_space(sweep.method, expanded(sweep.method, study.hp, scale_of(config), sweep.draw == "grid"))
+    words = expanded(sweep.method, study.hp, scale_of(config), sweep.draw == "grid")
+    axes = parse_space(sweep.method, words, remedy_of(config))
     points = draw_settings(axes, sweep.draw, sweep.draws, study.seed)
     usual = defaults_of(sweep.method, config)
     if sweep.defaults and not any(is_default(point, usual) for point in points):
@@ -100,9 +112,11 @@ def is_default(point: dict[str, Any], usual: dict[str, Any]) -> bool:
 
 
 def defaults_of(method: str, config: StudyConfig) -> dict[str, Any]:
-    """The method's own settings at the study's scale."""
+    """The method's own settings at the study's scale, and those of the remedy as REMEDY.NAME."""
     static, numeric = settings_at(METHODS[method], scale_of(config))
-    return static | numeric
+    remedy = remedy_of(config)
+    own = remedy_settings(remedy) if remedy else {}
+    return static | numeric | {f"{remedy}.{name}": value for name, value in own.items()}
 
 
 def shares_of(sweep: SweepConfig, config: StudyConfig, points: list[dict]) -> list[float]:
@@ -124,4 +138,5 @@ def sweep_name(sweep: SweepConfig, study: StudyConfig) -> str:
     digest = hashlib.sha256(json.dumps(asked_of(sweep, study), sort_keys=True).encode()).hexdigest()[:6]
     names = sweep.method.replace(" ", "").split(",")
     swept = "+".join(names) if len(names) < 4 else f"{len(names)}-methods"
+    swept += f"+{study.remedies}" if study.remedies else ""
     return f"sweep-{swept}-{dataset_name(configs.resolved(study))}-{digest}"

@@ -21,7 +21,9 @@ def keys_of(setup: Setup, level: Level):
     base = level_keys(setup, level) | {"request": "all"}
 
     def keys(outcome: Outcome, **more) -> dict:
-        return base | {"method": outcome.name, "setting": outcome.setting, "budget": outcome.budget} | more
+        method, _, remedy = outcome.name.partition("+")
+        own = {"method": method, "remedy": remedy, "setting": outcome.setting, "budget": outcome.budget}
+        return base | own | more
 
     return keys
 

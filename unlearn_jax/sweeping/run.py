@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +10,6 @@ from typing import NamedTuple
 
 from unlearn_jax import disk, room
 from unlearn_jax.config import StudyConfig, copies_of, dataset_name, gammas_of, recipe_of, scale_of
-from unlearn_jax.errors import InputError
 from unlearn_jax.outcomes import Level, Outcome, level_of, references
 from unlearn_jax.population import checkpoint
 from unlearn_jax.population.members import setting_name
@@ -24,6 +22,7 @@ from unlearn_jax.sweeping.config import (
     candidates,
     defaults_of,
     is_default,
+    remedy_of,
     shares_of,
     study_of,
 )
@@ -32,6 +31,7 @@ from unlearn_jax.sweeping.halving import Judged, Rung, halve
 from unlearn_jax.sweeping.sampling import Axis
 from unlearn_jax.sweeping.selection import select
 from unlearn_jax.sweeping.trials import check_points, run_points
+from unlearn_jax.sweeping.written import about_of, by_owner, chosen_values, refuse_other
 from unlearn_jax.tuning import score_of, standings
 
 KIND = "sweep"
@@ -174,7 +174,7 @@ def sweep_one(
     write_json(out / "sweep.json", told)
     told |= _run(asked, setup, level, trained(), out, watch)
     times = {"finished": time.strftime("%Y-%m-%dT%H:%M:%S"), "seconds_total": time.time() - began}
-    write_presets(out / "preset.json", {asked.sweep.method: chosen_values(told)}, about_of(told))
+    write_presets(out / "preset.json", by_owner(told, chosen_values(told)), about_of(told))
     write_json(out / "sweep.json", told | times | {"status": "complete"})
     return told
 
@@ -195,7 +195,8 @@ def _run(asked: Asked, setup: Setup, level: Level, trained: list[Outcome], out: 
     saved = [spent[n][s] / s for n in range(len(points)) if n not in whole for s in list(spent[n])[-1:]]
     budget = f"{setup.config.budget:g}" if setup.config.budget else ""
     last = [row for row in recorder.summaries if row["budget"] == budget]
-    stand = standings(last, sweep.rule)[sweep.method, ""]
+    remedy = remedy_of(setup.config)
+    stand = standings(last, sweep.rule)[sweep.method, remedy]
     distance = {row["setting"]: row["mean"] for row in last if row["metric"] == "residual_distance"}
     settings = []
     for number, point in enumerate(points):
@@ -221,7 +222,7 @@ def _run(asked: Asked, setup: Setup, level: Level, trained: list[Outcome], out: 
             "without_halving": sum(whole.values()) + sum(saved),
             "one_training": sum(trained[0].grad_evals),  # of one network
         },
-        "choices": select(last, sweep.method, sweep.oracle),
+        "choices": select(last, sweep.method, sweep.oracle, remedy),
     }
 
 
@@ -238,7 +239,7 @@ def _rungs(trials: Trials) -> tuple[list[Rung], dict[int, dict[float, float]], d
         outcomes = run_points(setup, trials.level, trials.original, points, share, trials.watch)
         seen = len(recorder.summaries)
         seen_figures(setup, trials.level, trials.original, outcomes, recorder)
-        own = standings(recorder.summaries[seen:], sweep.rule)[sweep.method, ""]
+        own = standings(recorder.summaries[seen:], sweep.rule)[sweep.method, remedy_of(setup.config)]
         if trials.oracle is not None:
             oracle_figures(setup, trials.level, trials.original, trials.oracle, outcomes, recorder)
         recorder.flush()
@@ -255,44 +256,3 @@ def _rungs(trials: Trials) -> tuple[list[Rung], dict[int, dict[float, float]], d
 
     shares = shares_of(sweep, setup.config, trials.points)
     return halve(len(trials.points), shares, sweep.halving or 2, judge), spent, gained
-
-
-def chosen_values(told: dict) -> dict:
-    """The values of the setting that the sweep's rule chose, by name."""
-    chosen = told["choices"][told["asked"]["sweep"]["rule"]]["setting"]
-    return next(one["values"] for one in told["settings"] if one["setting"] == chosen)
-
-
-def about_of(told: dict) -> dict:
-    """What a preset file says of the sweep that made it."""
-    sweep, config = told["asked"]["sweep"], told["config"]
-    chosen = told["choices"][sweep["rule"]]
-    usual = ("benchmark", "similarity", "targets", "num_targets", "requests", "skip_requests")
-    return {
-        "chosen_by": sweep["rule"],
-        "said": chosen["said"],
-        "allowed": chosen["allowed"],
-        "candidates": chosen["candidates"],
-        "seeds": sweep["seeds"],
-        "scale": told["scale"],
-        "dataset": told["dataset"],
-        "model": told["model"],
-        **{name: config[name] for name in usual},
-        "copies": told["copies"],
-        "versions": told["versions"],
-        "git_commit": told["git_commit"],
-    }
-
-
-def refuse_other(out: Path, asked: dict, name: str = "sweep.json") -> None:
-    """Raise `InputError` where the folder holds something else than a sweep of this configuration, told by ``name``."""
-    if out.exists() and not out.is_dir():
-        raise InputError(f"'{out}' is a file: give another --out folder.")
-    if not out.exists() or not any(p for p in out.iterdir() if p.name == name or not p.name.startswith(".")):
-        return
-    try:
-        other = json.loads((out / name).read_text(encoding="utf-8"))["asked"]
-    except (OSError, ValueError, KeyError, TypeError):
-        raise InputError(f"'{out}' holds something else than a sweep: give another --out folder.") from None
-    if other != asked:
-        raise InputError(f"'{out}' holds another sweep: give another --out folder.")

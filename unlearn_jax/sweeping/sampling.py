@@ -10,6 +10,7 @@ import numpy as np
 from unlearn_jax.errors import InputError, choose
 from unlearn_jax.methods import METHODS, check_setting
 from unlearn_jax.population.members import grid, setting_name
+from unlearn_jax.remedies import REMEDIES, remedy_settings
 from unlearn_jax.settings import values_of
 
 DRAWS = ("grid", "random", "sobol")
@@ -30,14 +31,15 @@ class Axis(NamedTuple):
     whole: bool = False
 
 
-def parse_space(method: str, words: tuple[str, ...]) -> list[Axis]:
-    """The axes of a sweep over a method's hyperparameters.
+def parse_space(method: str, words: tuple[str, ...], remedy: str = "") -> list[Axis]:
+    """The axes of a sweep over a method's hyperparameters, and over the settings of the remedy around it.
 
     Args:
         method: registry name.
         words: ``NAME=V1,V2``, ``NAME=lin:LOW:HIGH[:COUNT]`` or ``NAME=log:LOW:HIGH[:COUNT]`` each; ``METHOD.NAME`` will
             do. Entries of a setting that is a tuple are joined by ``+``: ``decay=5+8,10+16``. Values of whole numbers
-            in a range are rounded and taken once.
+            in a range are rounded and taken once. Settings of the remedy are ``REMEDY.NAME``, in the axes too.
+        remedy: registry name; none = the method alone.
 
     Raises:
         InputError: malformed text, an unknown method or name, a name given twice, a value that the setting cannot have,
@@ -50,12 +52,15 @@ def parse_space(method: str, words: tuple[str, ...]) -> list[Axis]:
     for text in words:
         left, equals, values = text.partition("=")
         owner, dot, name = left.rpartition(".")
-        if not (equals and values.strip(" ,")) or (dot and owner != method):
+        if not (equals and values.strip(" ,")) or (dot and owner not in (method, remedy or method)):
             raise InputError(f"--hp '{text}' is not understood: write NAME=VALUES of {method}, {EXAMPLE}.")
-        check_setting(method, name)
-        if name in axes:
-            raise InputError(f"--hp gives {name} twice: write its values once.")
-        axes[name] = _axis(method, name, values.strip())
+        of_remedy = bool(dot) and owner == remedy
+        remedy_settings(remedy, {name: values}) if of_remedy else check_setting(method, name)
+        called = left if of_remedy else name
+        if called in axes:
+            raise InputError(f"--hp gives {called} twice: write its values once.")
+        own = _axis(remedy if of_remedy else method, name, values.strip())
+        axes[called] = own._replace(name=called, static=own.static or of_remedy)
     if not axes:
         raise InputError(f"there is nothing to sweep: give --hp, {EXAMPLE}.")
     return list(axes.values())
@@ -63,7 +68,7 @@ def parse_space(method: str, words: tuple[str, ...]) -> list[Axis]:
 
 def _axis(method: str, name: str, text: str) -> Axis:
     """One axis from its text."""
-    entry = METHODS[method]
+    entry = (REMEDIES if method in REMEDIES else METHODS)[method]
     static = name in entry.static
     kind = type(entry.static[name]) if static else float
     scale, colon, rest = text.partition(":")

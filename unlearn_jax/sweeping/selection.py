@@ -8,13 +8,14 @@ from typing import Any
 from unlearn_jax.tuning import RULES, choose_settings, regret, standings
 
 
-def select(rows: list[dict], method: str, oracle: bool) -> dict[str, dict[str, Any]]:
+def select(rows: list[dict], method: str, oracle: bool, remedy: str = "") -> dict[str, dict[str, Any]]:
     """What every rule chooses among the settings that ran at their whole length.
 
     Args:
         rows: of the summary, of those runs.
         method: that is swept.
         oracle: whether the rows have the figures of the oracle.
+        remedy: around the method.
 
     Returns:
         By rule: ``said`` (what it takes), ``setting``, ``seen`` (its figures), ``allowed`` of ``candidates``; with an
@@ -43,12 +44,12 @@ def select(rows: list[dict], method: str, oracle: bool) -> dict[str, dict[str, A
                 "best_distance": looked.best_distance,
                 "regret": looked.gap,
             }
-    return found | (_by_oracle(rows, method) if oracle else {})
+    return found | (_by_oracle(rows, method, remedy) if oracle else {})
 
 
-def _by_oracle(rows: list[dict], method: str) -> dict[str, dict[str, Any]]:
+def _by_oracle(rows: list[dict], method: str, remedy: str) -> dict[str, dict[str, Any]]:
     """The settings with the smallest residual distance, of those allowed and of all."""
-    own = standings(rows)[method, ""]
+    own = standings(rows)[method, remedy]
     distance = {r["setting"]: float(r["mean"]) for r in rows if r["metric"] == "residual_distance"}
     allowed = sum(one.allowed for one in own.values())
     said = {

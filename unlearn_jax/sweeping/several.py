@@ -23,8 +23,9 @@ from unlearn_jax.preset_files import write_presets
 from unlearn_jax.records import environment, write_json
 from unlearn_jax.setup import SILENT, Watch
 from unlearn_jax.sweeping.config import SweepConfig, asked_of, defaults_of, is_default
-from unlearn_jax.sweeping.run import Asked, about_of, prepared, refuse_other, sweep_one, trained, understood
+from unlearn_jax.sweeping.run import Asked, prepared, sweep_one, trained, understood
 from unlearn_jax.sweeping.spaces import AUTO, space_of
+from unlearn_jax.sweeping.written import about_of, refuse_other
 
 KIND = "sweeps"
 KEPT = (
@@ -114,6 +115,8 @@ def run_sweeps(
 
 def _study_of(sweep: SweepConfig, study: StudyConfig) -> tuple[StudyConfig, list[str]]:
     """The study of all the methods, resolved and checked, and their names."""
+    if study.remedies:
+        raise InputError("--remedies is for the sweep of one method: give one --method, or leave --remedies out.")
     config = dataclasses.replace(study, methods=sweep.method, members=sweep.seeds, hp=())
     check(config)
     config = resolved(config)

@@ -146,7 +146,7 @@ def expanded(method: str, words: tuple[str, ...], scale: str, counted: bool) -> 
     if AUTO not in words:
         return words
     given = tuple(word for word in words if word != AUTO)
-    named = {word.partition("=")[0].rpartition(".")[2] for word in given}
+    named = {word.partition("=")[0].removeprefix(f"{method}.") for word in given}
     own = tuple(word for name, word in space_words(method, scale, counted).items() if name not in named)
     if not own + given:
         raise InputError(f"'{method}' has no hyperparameter that could be swept: give another --method.")

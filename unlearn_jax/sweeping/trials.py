@@ -10,8 +10,10 @@ from unlearn_jax import config as configs
 from unlearn_jax.methods import METHODS, at_length, length_of, settings_at
 from unlearn_jax.outcomes import Level, Outcome, job_of, scored
 from unlearn_jax.population.members import setting_name
+from unlearn_jax.remedied import remedied, role_of
 from unlearn_jax.setup import Setup, Watch
-from unlearn_jax.unlearn import check_methods, unlearn
+from unlearn_jax.sweeping.config import remedy_of
+from unlearn_jax.unlearn import Job, check_methods, unlearn
 
 
 def programs_of(method: str, points: list[dict]) -> list[tuple[dict[str, Any], list[int]]]:
@@ -52,7 +54,7 @@ def shortened(method: str, static: dict[str, Any], scale: str, share: float) -> 
 def run_points(
     setup: Setup, level: Level, original: Outcome, points: list[dict], share: float, watch: Watch
 ) -> list[Outcome]:
-    """Run and evaluate settings of the study's one method.
+    """Run and evaluate settings of the study's one method, or, one after another, of it with the remedy around it.
 
     Args:
         setup: the study.
@@ -67,6 +69,9 @@ def run_points(
     """
     config, job = setup.config, job_of(setup, level)
     (method,) = configs.applicable(config)
+    if remedy := remedy_of(config):
+        watch.stage(f"{method}+{remedy}", config.members * len(points))
+        return [_with_remedy(setup, job, original, method, remedy, point) for point in points]
     found: list[Outcome | None] = [None] * len(points)
     for static, numbers in programs_of(method, points):
         given, length = shortened(method, static, job.scale, share)
@@ -84,3 +89,14 @@ def run_points(
             found[number] = Outcome(method, role, name, population, part, done.grad_evals, allowed)
             population = population._replace(compile_seconds=0.0)
     return found
+
+
+def _with_remedy(setup: Setup, job: Job, original: Outcome, method: str, remedy: str, point: dict) -> Outcome:
+    """One setting of a method and the remedy around it."""
+    mine = {k.partition(".")[2]: [v] for k, v in point.items() if "." in k}
+    given = {k: [v] for k, v in point.items() if "." not in k}
+    ((_, done),) = remedied(setup, job, method, remedy, given, mine, original.population.variables)
+    found, allowed = done.unlearned, f"{job.budget:g}" if job.budget else ""
+    scores, population = scored(setup, found.population, found.model), found.population._replace(variables={})
+    name, role = f"{method}+{remedy}", role_of(method, remedy)
+    return Outcome(name, role, setting_name(point), population, scores, found.grad_evals, allowed, done.found)

@@ -1,0 +1,57 @@
+"""What a sweep writes of its choice, and whose folder it may write into."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from unlearn_jax.errors import InputError
+
+
+def chosen_values(told: dict) -> dict:
+    """The values of the setting that the sweep's rule chose, by name."""
+    chosen = told["choices"][told["asked"]["sweep"]["rule"]]["setting"]
+    return next(one["values"] for one in told["settings"] if one["setting"] == chosen)
+
+
+def by_owner(told: dict, values: dict) -> dict[str, dict]:
+    """Values by method and, where there is one, remedy; its names are REMEDY.NAME among the values."""
+    remedy = told["config"]["remedies"]
+    own = {k.partition(".")[2]: v for k, v in values.items() if "." in k}
+    found = {told["asked"]["sweep"]["method"]: {k: v for k, v in values.items() if "." not in k}}
+    return found | ({remedy: own} if remedy else {})
+
+
+def about_of(told: dict) -> dict:
+    """What a preset file says of the sweep that made it."""
+    sweep, config = told["asked"]["sweep"], told["config"]
+    chosen = told["choices"][sweep["rule"]]
+    usual = ("benchmark", "similarity", "targets", "num_targets", "requests", "skip_requests")
+    return {
+        "chosen_by": sweep["rule"],
+        "said": chosen["said"],
+        "allowed": chosen["allowed"],
+        "candidates": chosen["candidates"],
+        "seeds": sweep["seeds"],
+        "scale": told["scale"],
+        "dataset": told["dataset"],
+        "model": told["model"],
+        **{name: config[name] for name in usual},
+        "copies": told["copies"],
+        "versions": told["versions"],
+        "git_commit": told["git_commit"],
+    }
+
+
+def refuse_other(out: Path, asked: dict, name: str = "sweep.json") -> None:
+    """Raise `InputError` where the folder holds something else than a sweep of this configuration, told by ``name``."""
+    if out.exists() and not out.is_dir():
+        raise InputError(f"'{out}' is a file: give another --out folder.")
+    if not out.exists() or not any(p for p in out.iterdir() if p.name == name or not p.name.startswith(".")):
+        return
+    try:
+        other = json.loads((out / name).read_text(encoding="utf-8"))["asked"]
+    except (OSError, ValueError, KeyError, TypeError):
+        raise InputError(f"'{out}' holds something else than a sweep: give another --out folder.") from None
+    if other != asked:
+        raise InputError(f"'{out}' holds another sweep: give another --out folder.")
