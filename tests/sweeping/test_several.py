@@ -137,20 +137,24 @@ def test_the_script_prints_a_line_for_each_method(swept, monkeypatch):
 
 
 def test_a_remedy_around_a_method_is_swept_with_it(swept, tmp_path):
-    words = ("expand.rule=nearest", "expand.k=1,4", "bound=1,2", "epochs=1")
+    words = ("expand.rule=nearest", "expand.at_least=.01", "expand.k=1,4", "bound=1,2", "epochs=1")
     study = dataclasses.replace(STUDY, remedies="expand", hp=words)
     sweep = dataclasses.replace(SWEEP, method="gradient_ascent", draw="grid", draws=0, defaults=False)
     with toy.quick_programs():
         out = run_sweep(sweep, study, tmp_path / "sweep", store=swept[0].parent / "populations", chunk=2)
     with (out / "summary.csv").open() as file:
         rows = list(csv.DictReader(file))
-    names = {f"expand.rule=nearest,expand.k={k},bound={bound},epochs=1" for k in (1, 4) for bound in (1, 2)}
+    names = {
+        f"expand.rule=nearest,expand.at_least=0.01,expand.k={k},bound={bound},epochs=1"
+        for k in (1, 4)
+        for bound in (1, 2)
+    }
     assert {(r["method"], r["remedy"]) for r in rows} == {("gradient_ascent", "expand")}
     assert {r["setting"] for r in rows} == names
     lost = {r["setting"]: r["mean"] for r in rows if r["metric"] == "request_margin_gap"}
     assert len(set(lost.values())) == 4  # both kinds of settings take effect
     preset = read_presets(str(out / "preset.json")).methods
-    assert set(preset) == {"gradient_ascent", "expand"} and set(preset["expand"]) == {"rule", "k"}
+    assert set(preset) == {"gradient_ascent", "expand"} and set(preset["expand"]) == {"rule", "at_least", "k"}
     told = json.loads((out / "sweep.json").read_text())
     one = next(s for s in told["settings"] if s["setting"] == told["choices"]["margins"]["setting"])
     assert preset["expand"]["k"] == str(one["values"]["expand.k"])
