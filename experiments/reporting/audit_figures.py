@@ -179,7 +179,7 @@ def gaps_figure(audit: Audit, width: float = WIDE):
     names = [label.replace("$", r"\$") for label in labels]
     figure.axes[0].set_yticks(range(len(labels)), names)
     figure.axes[0].set_ylim(len(labels) - 0.4, -0.6)
-    figure.supxlabel("accuracy minus the reference's, points", fontsize=9)
+    figure.supxlabel("accuracy minus the reference's, points")
     dots = [(name, style | {"marker": "o", "linestyle": "none"}) for name, style in references_legend(audit)]
     explain(figure, dots, width)
     return figure

@@ -11,7 +11,7 @@ from .audit_load import Audit
 from .audit_metrics import ALIKE, MAIN
 from .audit_panels import MOST
 from .audit_tables import figures_table, other_keys, rank_table
-from .page import definitions, document, facts_strip, inline
+from .frame import definitions, document, facts_strip, inline
 from .sections import _figure as figure
 from .sections import section
 from .style import WIDE

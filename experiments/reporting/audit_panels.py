@@ -9,7 +9,7 @@ from collections.abc import Callable
 import numpy as np
 
 from .figures import styled
-from .style import WIDE, colour
+from .style import WIDE, colour, small
 
 MOST = 24  # panels in one figure
 DASHED = (0, (4, 2))
@@ -44,7 +44,7 @@ def panels(labels: list[str], draw: Callable, words: tuple[str, str], width: flo
         draw(axes, label)
         axes.set(**axis)
         _decimals(axes)
-        axes.set_title(wrapped(label), loc="left", fontsize=9)
+        axes.set_title(wrapped(label), loc="left")
         axes.grid(True)
         axes.set_axisbelow(True)
     for axes in grid.ravel()[len(labels) :]:
@@ -52,8 +52,8 @@ def panels(labels: list[str], draw: Callable, words: tuple[str, str], width: flo
     for axes in grid[-1, :] if lines > 1 else ():
         above = grid[-2, list(grid[-1]).index(axes)]
         above.tick_params(labelbottom=not axes.get_visible())
-    figure.supxlabel(words[0], fontsize=9)
-    figure.supylabel(words[1], fontsize=9)
+    figure.supxlabel(words[0])
+    figure.supylabel(words[1])
     explain(figure, legend, width)
     return figure
 
@@ -77,7 +77,7 @@ def explain(figure, kinds, width: float) -> None:
         handles = [Line2D([], [], **style) for _, style in kinds]
         names = [name for name, _ in kinds]
         style = {"loc": "outside upper left", "ncols": len(kinds) if width > 6 else 1, "frameon": False}
-        figure.legend(handles, names, **style, fontsize=8.5, borderpad=0, handlelength=1.8)
+        figure.legend(handles, names, **style, fontsize=small(), borderpad=0, handlelength=1.8)
 
 
 def banded(axes, x: np.ndarray, curve: np.ndarray, tone: str, least: float = -np.inf, **line) -> None:

@@ -8,7 +8,7 @@ import textwrap
 
 import numpy as np
 
-from .style import MARKERS, WIDE, colour, settings
+from .style import DASHES, MARKERS, WIDE, colour, settings, small
 from .summary import Cell, Entry, Summary
 
 CURVES = ("retrain", "placebo", "dedup")
@@ -50,7 +50,7 @@ def main_figure(summary: Summary, width: float = WIDE):
     if band > 0:
         inside = -band - 0.01 > low + 0.05 * (high - low)  # a band beyond the axis is named at its edge
         place = (levels[-1] * 0.5, -band - 0.01 if inside else low + 0.01)
-        style = {"ha": "center", "va": "top" if inside else "bottom", "color": colour("muted"), "fontsize": 8}
+        style = {"ha": "center", "va": "top" if inside else "bottom", "color": colour("muted"), "fontsize": small()}
         axes.text(*place, "null band", **style)
     ends = [("original = 1 (untouched)", 1.0, "original"), ("oracle = 0 (gone)", 0.0, "oracle")]
     for _, value, name in ends:
@@ -100,7 +100,7 @@ def gamma_figure(summary: Summary, level: int, shares: dict[float, dict[str, Cel
         ends.append((name, [c.mean for c in row if math.isfinite(c.mean)][-1], name))
     axes.set(xlim=(x[0] - 0.03, x[-1] * 1.02), ylim=limits, xticks=x)
     axes.set_xticklabels([f"{g:.2g}" for g in x])
-    axes.set_xlabel("share of each cluster that the request names (gamma)")
+    axes.set_xlabel("share of each cluster that the request names (gamma)" if width > 6 else "share named (gamma)")
     axes.set_ylabel("residual influence")
     axes.grid(axis="y")
     _end_labels(axes, ends, x[-1], width)
@@ -129,8 +129,8 @@ def methods_figure(summary: Summary, entries: list[Entry], width: float = WIDE):
         axes.set_title(textwrap.fill(_plain(summary.label(entry)), 24), loc="left")
     for axes in grid.ravel()[len(entries) :]:
         axes.set_visible(False)
-    figure.supxlabel("copies of each target", fontsize=9)
-    figure.supylabel("residual influence", fontsize=9)
+    figure.supxlabel("copies of each target")
+    figure.supylabel("residual influence")
     return figure
 
 
@@ -171,7 +171,8 @@ def _forest(summary: Summary, level: int, entries: list[Entry], width: float, ri
     """Dots with intervals, one row an entry, first on top; the distance beside the signed residual where it fits."""
     both = width > 6 and not ridge
     figure, grid = _figure(width, max(2.3, 0.75 + (0.31 if len(entries) < 20 else 0.25) * len(entries)), 1, 1 + both)
-    panels = [(grid[0, -1], summary.residual, (-0.15, 1.15), "residual influence (0 oracle, 1 original)")]
+    ends = " (0 oracle, 1 original)" if width > 3.5 else ""
+    panels = [(grid[0, -1], summary.residual, (-0.15, 1.15), f"residual influence{ends}")]
     if both:
         panels.insert(0, (grid[0, 0], summary.distance, (-0.05, 1.15), "residual distance (0 = oracle)"))
     for axes, figure_of, least, label in panels:
@@ -191,6 +192,7 @@ def _forest(summary: Summary, level: int, entries: list[Entry], width: float, ri
             axes.tick_params(axis="x", top=True, labeltop=True)
     names = [textwrap.fill(_plain(summary.label(e)), 30 if width > 6 else 18) for e in entries]
     panels[0][0].set_yticks(range(len(entries)), names)
+    figure.get_layout_engine().set(wspace=0.06)  # numbers at the ends of two axes do not touch
     return figure
 
 
@@ -205,7 +207,12 @@ def _scale(axes, summary: Summary, level: int, signed: bool, ridge: bool) -> Non
         value = 1 - summary.requested(level) / (level + 1)
         axes.axvline(value, color=colour("muted"), linewidth=1, linestyle=(0, (1, 2)))
         text = f" ridge law {value:.2f} " if value < 0.5 else f"ridge law {value:.2f} "
-        style = {"ha": "left" if value < 0.5 else "right", "va": "center", "color": colour("muted"), "fontsize": 8}
+        style = {
+            "ha": "left" if value < 0.5 else "right",
+            "va": "center",
+            "color": colour("muted"),
+            "fontsize": small(),
+        }
         axes.text(value, -0.95, text, **style)
 
 
@@ -216,7 +223,7 @@ def _dot(axes, summary: Summary, level: int, entry: Entry, cell: Cell, y: int, l
     note = f"{diverged:g} diverged" if diverged > 0 else ""
     if math.isnan(cell.mean):
         text = f"not measured{', ' + note if note else ''}"
-        axes.text(0.02, y, text, va="center", color=colour("muted"), fontsize=8)
+        axes.text(0.02, y, text, va="center", color=colour("muted"), fontsize=small())
         return
     inset = 0.02 * (limits[1] - limits[0])
     x = float(np.clip(cell.mean, limits[0] + inset, limits[1] - inset))
@@ -230,7 +237,7 @@ def _dot(axes, summary: Summary, level: int, entry: Entry, cell: Cell, y: int, l
     left = x > 0.6 * limits[1]
     end = np.nanmin([x, cell.low]) if left else np.nanmax([x, cell.high])
     end = float(np.clip(end, *limits))
-    style = {"ha": "right" if left else "left", "va": "center", "color": colour("muted"), "fontsize": 8}
+    style = {"ha": "right" if left else "left", "va": "center", "color": colour("muted"), "fontsize": small()}
     axes.annotate(words, (end, y), (-7 if left else 7, 0), textcoords="offset points", **style)
 
 
@@ -238,7 +245,7 @@ def _curve(axes, x: np.ndarray, row: list[Cell], name: str, known: list[bool], l
     """A line with intervals, dashed for a control; open markers where the level is not identifiable."""
     tone = colour(name)
     mean = np.clip([c.mean for c in row], *limits)
-    line = {"linewidth": 1.1, "linestyle": (0, (4, 2))} if control else {"linewidth": 2.2}
+    line = {"linewidth": 1.1, "linestyle": DASHES.get(name, "--")} if control else {"linewidth": 2.2}
     axes.plot(x, mean, color=tone, zorder=2.5 if control else 3, **line)
     ends = np.clip([c.low for c in row], *limits), np.clip([c.high for c in row], *limits)
     axes.vlines(x, *ends, color=tone, linewidth=1.1 if control else 1.8)

@@ -7,6 +7,7 @@ from html import escape
 
 from .frontier_figure import anchor, frontier_figure, on_frontier, plotted
 from .load import Run
+from .provenance import link
 from .sections import _figure, at, section
 from .summary import Entry, Summary
 from .table import figure_cell, name_cell, share_cell
@@ -40,12 +41,12 @@ def frontier_section(run: Run) -> str:
         return ""
     told = "".join(f"<p>{named(sentence)}</p>" for sentence in frontier_words(summary, level))
     caption = (
-        "Left and low is good. With 95% intervals; above 1 point the vertical axis is logarithmic. Dark, joined: the "
+        "Left and low is good. With 95% intervals; above 1 point the vertical axis is logarithmic. Strong, joined: the "
         "frontier among methods of practice. Diamonds: with a remedy. Open: off the frontier, or members diverged. "
         "Shaded: where influence and price meet the goal. Arrows: beyond the axis."
     )
     draw = lambda width: frontier_figure(summary, level, width)
-    drawn = _figure(draw, "frontier", "Residual distance against excess price", caption)
+    drawn = _figure(draw, "frontier", "Residual distance against excess price", caption, link(level))
     body = told + drawn + frontier_table(summary, level)
     return section("frontier", f"Who removes the influence{at(level)}, and at what price?", body)
 
@@ -138,7 +139,7 @@ def frontier_table(summary: Summary, level: int) -> str:
         )
     head = HEAD.format(search=SEARCH if search else "", searched=SEARCHED if search else "")
     table = f'<div class="scroll"><table>{head}<tbody>{rows}</tbody></table></div>'
-    return f'<p class="caption">{escape(words)}</p>{table}'
+    return f'<p class="caption">{escape(words)} {link(level)}</p>{table}'
 
 
 def _row(summary: Summary, level: int, entry: Entry, search: bool) -> str:

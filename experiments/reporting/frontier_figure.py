@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from .figures import _figure, _plain, styled
-from .style import MARKERS, WIDE, colour
+from .style import MARKERS, WIDE, colour, small
 from .summary import Cell, Entry, Summary
 
 FARTHEST = 1.25  # residual distance at the right edge; beyond it an arrow
@@ -77,7 +77,7 @@ def _goal(axes, summary: Summary, level: int) -> None:
     if math.isfinite(reach) and reach > 0:
         low = axes.get_ylim()[0]
         axes.fill_between([axes.get_xlim()[0], reach], low, 0.3, color=colour("oracle"), alpha=0.12, linewidth=0)
-        axes.text(reach - 0.005, low, "goal ", ha="right", va="bottom", color=colour("oracle"), fontsize=8)
+        axes.text(reach - 0.005, low, "goal ", ha="right", va="bottom", color=colour("oracle"), fontsize=small())
 
 
 def _point(axes, summary: Summary, level: int, entry: Entry, price: Cell, edge: float) -> None:
@@ -114,7 +114,7 @@ def _name(figure, axes, labels: list[tuple[float, float, str, str]], width: floa
     """Names beside their points, each at the first place where it covers no other name or point."""
     figure.draw_without_rendering()
     figure.set_layout_engine("none")  # places are in pixels from here on
-    frame, size, pixels = axes.get_window_extent(), 8 if width > 6 else 7, figure.dpi / 72
+    frame, size, pixels = axes.get_window_extent(), small() if width > 6 else 7, figure.dpi / 72
     at = axes.transData.transform([(x, y) for x, y, *_ in labels])
     taken = [(px - 5, py - 5, px + 5, py + 5) for px, py in at]
     for line in [*axes.collections, *axes.lines]:  # what is drawn strongly

@@ -24,7 +24,7 @@ def _sheet(width: float, rows: int, columns: int, height: float):
 
 def _grid(count: int, width: float) -> tuple[int, int]:
     """Rows and columns of so many panels."""
-    columns = min(count, 4 if width >= WIDE else 2)
+    columns = min(count, 4 if width > 6 else 2)
     return -(-count // columns), columns
 
 
@@ -39,7 +39,7 @@ def removal_figure(run: Attribution, width: float = WIDE):
     if not panels:
         return None
     rows, columns = _grid(len(panels), width)
-    figure, axes = _sheet(width, rows, columns, 2.9 if width >= WIDE else 2.3)
+    figure, axes = _sheet(width, rows, columns, 2.9 if width > 6 else 2.3)
     for at, (track, kind) in zip(axes.ravel(), panels):
         every = []
         for name, found in shown(track, kind):
@@ -65,7 +65,7 @@ def score_figure(run: Attribution, width: float = WIDE):
     tracks = [t for t in run.tracks if any(np.isfinite(run.find(t, "half", e, "lds").value) for e in run.estimators)]
     if not tracks:
         return None
-    columns = len(tracks) if width >= WIDE else 1
+    columns = len(tracks) if width > 6 else 1
     figure, axes = _sheet(width, -(-len(tracks) // columns), columns, 0.32 * len(run.estimators) + 0.9)
     for at, track in zip(axes.ravel(), tracks):
         names = [e for e in run.estimators if np.isfinite(run.find(track, "half", e, "lds").value)]
@@ -89,8 +89,8 @@ def law_figure(run: Attribution, width: float = WIDE):
     law = run.tables.get("law", {})
     if not law:
         return None
-    figure, axes = _sheet(width, 1, 2 if width >= WIDE else 1, 2.9)
-    for at, model in zip(axes.ravel(), ("ridge", "softmax") if width >= WIDE else ("ridge",)):
+    figure, axes = _sheet(width, 1, 2 if width > 6 else 1, 2.9)
+    for at, model in zip(axes.ravel(), ("ridge", "softmax") if width > 6 else ("ridge",)):
         mine = {k: v[law["model"] == model] for k, v in law.items()}
         for number, cluster in enumerate(np.unique(mine["cluster"])):
             one = {k: v[mine["cluster"] == cluster] for k, v in mine.items()}
@@ -118,7 +118,7 @@ def memory_figure(run: Attribution, width: float = WIDE):
     tracks = [t for t in run.tracks if run.rows("memorization", track=t, estimator="ekfac")]
     if not tracks:
         return None
-    columns = len(tracks) if width >= WIDE else 1
+    columns = len(tracks) if width > 6 else 1
     figure, axes = _sheet(width, -(-len(tracks) // columns), columns, 2.9)
     for at, track in zip(axes.ravel(), tracks):
         least = 1e-5 * max(float(run.rows("memorization", track=track, estimator="ekfac")["score"].max()), 1e-30)

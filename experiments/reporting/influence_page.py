@@ -8,9 +8,9 @@ from pathlib import Path
 
 from . import influence_figures as figures
 from . import influence_words as words
+from .frame import definitions, document, facts_strip, inline
 from .influence_load import Attribution, Told
 from .influence_words import NAMES, TRACKS
-from .page import definitions, document, facts_strip, inline
 from .sections import _figure as figure
 from .sections import readable, section
 from .style import png_uri

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from html import escape
 
+from .provenance import link
 from .summary import Summary
 from .table import figure_cell, name_cell
 
@@ -46,6 +47,5 @@ def language_table(summary: Summary, level: int) -> str:
         kind = ' class="reference"' if entry.is_reference else ""
         rows.append(f"<tr{kind}>{name_cell(summary, entry)}{cells}</tr>")
     table = f'<table><thead><tr><th class="name" scope="col">Population</th>{head}</tr></thead>'
-    return (
-        f'<p class="caption">{escape(WORDS)}</p><div class="scroll">{table}<tbody>{"".join(rows)}</tbody></table></div>'
-    )
+    caption = f'<p class="caption">{escape(WORDS)} {link(level)}</p>'
+    return f'{caption}<div class="scroll">{table}<tbody>{"".join(rows)}</tbody></table></div>'

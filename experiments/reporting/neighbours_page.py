@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 
 from . import neighbours_words as words
+from .frame import definitions, document, facts_strip, inline
 from .neighbours_load import Search
-from .page import definitions, document, facts_strip, inline
 from .sections import _figure as figure
 from .sections import readable, section
-from .style import WIDE, colour, png_uri, settings
+from .style import WIDE, colour, png_uri, settings, small
 
 GALLERIES = (  # kind, heading, caption
     ("target", "Targets", "First: a target. After it: its nearest training samples, near or not."),
@@ -140,7 +140,7 @@ def sizes_figure(search: Search, width: float = WIDE):
     axes.bar(names, counts, color=colour("retrain"), width=0.8)
     for place, count in enumerate(counts.tolist()):
         if count:
-            axes.text(place, count, f"{count:,}", ha="center", va="bottom", fontsize=8)
+            axes.text(place, count, f"{count:,}", ha="center", va="bottom", fontsize=small())
     axes.set_yscale("symlog", linthresh=1)
     axes.set_ylim(0, 2.5 * max(counts.max(initial=1), 1))
     axes.set_xlabel(f"{search.told['nouns']} in a cluster")

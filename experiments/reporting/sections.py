@@ -9,6 +9,7 @@ import numpy as np
 
 from . import figures
 from .load import Run
+from .provenance import link
 from .style import NARROW, WIDE, inline_svg, png_uri
 
 MAX_CLUSTERS, MAX_PICTURES, MAX_PANELS = 12, 9, 12
@@ -25,13 +26,13 @@ def section(name: str, heading: str, body: str) -> str:
     return f'<section id="{name}"><h2>{escape(heading)}</h2>\n{body}\n</section>' if body else ""
 
 
-def _figure(draw, prefix: str, label: str, caption: str) -> str:
-    """A figure in a wide and a narrow drawing, of which the page shows one."""
+def _figure(draw, prefix: str, label: str, caption: str, made: str = "") -> str:
+    """A figure in a wide and a narrow drawing, of which the page shows one; ``made`` links to how it was made."""
     wide = inline_svg(draw(WIDE), f"{prefix}-w", label)
     narrow = inline_svg(draw(NARROW), f"{prefix}-n", label)
     return (
         f'<figure><div class="wide">{wide}</div><div class="narrow">{narrow}</div>'
-        f"<figcaption>{escape(caption)}</figcaption></figure>"
+        f"<figcaption>{escape(caption)} {made or link()}</figcaption></figure>"
     )
 
 
@@ -51,7 +52,7 @@ def curve_section(run: Run) -> str:
     for copies, shares in summary.shares.items():
         caption = f"By the share of each cluster that the request names{at(copies)}. " + ABOUT
         draw = lambda w, m=copies, s=shares: figures.gamma_figure(summary, m, s, w)
-        body += _figure(draw, f"gamma{copies}", "Residual influence by identified fraction", caption)
+        body += _figure(draw, f"gamma{copies}", "Residual influence by identified fraction", caption, link(copies))
     return section("curve", heading, body)
 
 
@@ -84,7 +85,7 @@ def forest_section(run: Run) -> str:
     return section(
         "forest",
         heading,
-        _figure(draw, "forest", "Residual distance and signed residual influence with intervals", caption),
+        _figure(draw, "forest", "Residual distance and signed residual influence with intervals", caption, link(level)),
     )
 
 
@@ -102,7 +103,7 @@ def margin_section(run: Run) -> str:
     )
     draw = lambda width: figures.margins_figure(run.margins, width)
     heading = f"Margins of the targets under the references{at(level)}"
-    return section("margins", heading, _figure(draw, "margins", "Histograms of margins", caption))
+    return section("margins", heading, _figure(draw, "margins", "Histograms of margins", caption, link(level)))
 
 
 def picture_section(run: Run) -> str:

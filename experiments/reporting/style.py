@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import io
 import re
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import NamedTuple
 
 import numpy as np
@@ -32,24 +34,58 @@ COLOURS = {
     "paper": Colour("#ffffff", "#14181d"),
 }
 MARKERS = {"original": "s", "retrain": "o", "placebo": "D", "dedup": "^", "oracle": "v"}
+DASHES = {"placebo": (0, (4, 2)), "dedup": (0, (4, 1.5, 1, 1.5))}  # apart without colours too
 WIDE, NARROW = 9.4, 3.9  # inches; the page shows one or the other by the width of the window
 
 
+class Look(NamedTuple):
+    """How a figure is drawn: on which paper, and in letters of which size (points)."""
+
+    theme: str = "light"
+    text: float = 9.0
+    small: float = 8.0
+    title: float = 9.5
+
+
+PAGE = Look()
+_LOOK: ContextVar[Look] = ContextVar("look", default=PAGE)
+
+
+@contextmanager
+def looking(look: Look):
+    """Draw the figures of a block in this look, however deep they are; as matplotlib's own settings are given."""
+    token = _LOOK.set(look)
+    try:
+        yield
+    finally:
+        _LOOK.reset(token)
+
+
 def colour(name: str) -> str:
-    """The light colour of a reference or a role; methods share one neutral colour."""
-    return COLOURS.get(name, COLOURS["method"]).light
+    """The colour of a reference or a role on the paper in use; methods share one neutral colour."""
+    return getattr(COLOURS.get(name, COLOURS["method"]), _LOOK.get().theme)
+
+
+def small() -> float:
+    """The size of the smaller letters of a figure, in points."""
+    return _LOOK.get().small
 
 
 def settings(fonttype: str = "none") -> dict:
     """matplotlib settings of every figure; `none` keeps SVG text as text."""
-    ink, muted = colour("ink"), colour("muted")
+    ink, muted, look = colour("ink"), colour("muted"), _LOOK.get()
     return {
         "svg.fonttype": fonttype,
         "svg.hashsalt": "report",
+        "pdf.fonttype": 42,
         "font.family": "DejaVu Sans",
-        "font.size": 9,
-        "axes.titlesize": 9.5,
-        "axes.labelsize": 9,
+        "font.size": look.text,
+        "figure.labelsize": look.text,
+        "legend.fontsize": look.text,
+        "xtick.labelsize": look.text,
+        "ytick.labelsize": look.text,
+        "axes.titlesize": look.title,
+        "axes.labelsize": look.text,
         "axes.spines.top": False,
         "axes.spines.right": False,
         "axes.edgecolor": muted,

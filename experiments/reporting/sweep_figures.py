@@ -7,7 +7,7 @@ import math
 
 import numpy as np
 
-from .style import WIDE, colour, settings
+from .style import WIDE, colour, settings, small
 from .sweep_load import Sweep
 
 MOST_PAIRS = 3
@@ -91,12 +91,12 @@ def parallel_figure(sweep: Sweep, width: float = WIDE):
         for x, (_, ticks) in zip(at, drawn):
             axes.axvline(x, color=colour("muted"), linewidth=0.8)
             for y, text in ticks:
-                axes.annotate(text, (x, y), xytext=(4, 0), textcoords="offset points", fontsize=7.5, va="center")
+                axes.annotate(text, (x, y), xytext=(4, 0), textcoords="offset points", fontsize=small(), va="center")
         axes.set_xticks(at, [heading.replace(" by ", "\nby ") for heading, *_ in columns])
         axes.set_xlim(-0.3, len(columns) - 0.6)
         axes.set_yticks([])
         axes.spines[["left", "bottom"]].set_visible(False)
-        sheet.legend(loc="outside lower center", ncols=3 if width == WIDE else 1, frameon=False, fontsize=8)
+        sheet.legend(loc="outside lower center", ncols=3 if width > 6 else 1, frameon=False, fontsize=small())
     return sheet
 
 
@@ -116,7 +116,7 @@ def response_figure(sweep: Sweep, name: str, width: float = WIDE):
     panels = [c for c in columns_of(sweep) if c[3] != "setting"]
     x = [one["values"][name] for one in sweep.whole]
     with matplotlib.rc_context(settings()):
-        side = width == WIDE
+        side = width > 6
         sheet = Figure(figsize=(width, 2.7 if side else 2.5 * len(panels)), layout="constrained")
         for place, (heading, _, values, kind) in enumerate(panels):
             axes = sheet.add_subplot(*((1, len(panels)) if side else (len(panels), 1)), place + 1)
@@ -143,7 +143,7 @@ def _joined(axes, sweep: Sweep, name: str, values: list) -> None:
     for style, (others, points) in zip(("-", "--", ":", "-.", (0, (1, 3))), lines.items()):
         axes.plot(*zip(*points), color=colour("muted"), linewidth=1, linestyle=style, label=others, zorder=1)
     if any(lines):
-        axes.legend(frameon=False, fontsize=8)
+        axes.legend(frameon=False, fontsize=small())
 
 
 def _scaled(axis, scale: str, values) -> None:
@@ -190,7 +190,7 @@ def surface_figure(sweep: Sweep, pair: tuple[str, str], width: float = WIDE):
 
     panels = [c for c in columns_of(sweep) if c[3] != "setting"]
     with matplotlib.rc_context(settings()):
-        side = width == WIDE
+        side = width > 6
         sheet = Figure(figsize=(width, 3.0 if side else 2.8 * len(panels)), layout="constrained")
         for place, (heading, _, values, _) in enumerate(panels):
             axes = sheet.add_subplot(*((1, len(panels)) if side else (len(panels), 1)), place + 1)

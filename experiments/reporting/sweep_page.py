@@ -8,7 +8,7 @@ from pathlib import Path
 
 from . import sweep_figures as figures
 from . import sweep_words as words
-from .page import definitions, document, facts_strip, inline
+from .frame import definitions, document, facts_strip, inline
 from .sections import _figure as figure
 from .sections import section
 from .sweep_load import Sweep, Told

@@ -7,6 +7,7 @@ from html import escape
 from typing import Any
 
 from .load import Run
+from .provenance import link
 from .style import COLOURS
 from .summary import Cell, Entry, Summary
 from .words import minus
@@ -51,7 +52,7 @@ def methods_table(summary: Summary, level: int) -> str:
         words.insert(1, f"“In band”: within the null band of ±{band:.3f}, not told from none.")
     if not summary.identifiable(level):
         words.insert(0, "Residuals at this level are not identifiable: read no ranking from them.")
-    about = f'<p class="caption">{escape(" ".join(words))}</p>'
+    about = f'<p class="caption">{escape(" ".join(words))} {link(level)}</p>'
     return f'{about}<div class="scroll"><table>{HEAD}<tbody>{rows}</tbody></table></div>'
 
 
@@ -88,7 +89,7 @@ def figure_cell(cell: Cell, digits: int | None, first: bool = False, interval: b
     edge = ' class="first"' if first else ""
     if not math.isfinite(cell.mean):
         return f"<td{edge}>–</td>"
-    shown = lambda value: minus(f"{value:.2g}" if digits is None else f"{value:.{digits}f}")
+    shown = lambda value: short(value, digits)
     below, title = "", ""
     if interval and math.isfinite(cell.low + cell.high):
         below = f'<span class="ci">[{shown(cell.low)}, {shown(cell.high)}]</span>'
@@ -98,6 +99,11 @@ def figure_cell(cell: Cell, digits: int | None, first: bool = False, interval: b
         title = f' title="{escape(title, quote=True)}"'
     tag = f'<span class="tag">{escape(tag)}</span>' if tag else ""
     return f"<td{edge}{title}>{shown(cell.mean)}{below}{tag}</td>"
+
+
+def short(value: float, digits: int | None) -> str:
+    """A number with so many decimals, or two significant digits."""
+    return minus(f"{value:.2g}" if digits is None else f"{value:.{digits}f}")
 
 
 def share_cell(cell: Cell, **how) -> str:
@@ -168,7 +174,7 @@ def similarity_table(run: Run) -> str:
     if "edit" in kinds:
         about += " Edit distance: share of words and marks to change; 0 = identical."
     table = f"<table>{head}<tbody>{''.join(rows)}</tbody></table>"
-    return f'<p class="caption">{about}</p><div class="scroll fit">{table}</div>'
+    return f'<p class="caption">{about} {link()}</p><div class="scroll fit">{table}</div>'
 
 
 def _quantiles(values: dict[str, Any]) -> str:
@@ -198,7 +204,7 @@ def carriers_table(summary: Summary) -> str:
         '<th scope="col">kept by retraining,<br>measured</th></tr></thead>'
     )
     table = f"<table>{head}<tbody>{''.join(rows)}</tbody></table>"
-    return f'<p class="caption">{about}</p><div class="scroll fit">{table}</div>'
+    return f'<p class="caption">{about} {link()}</p><div class="scroll fit">{table}</div>'
 
 
 def _any_entry(summary: Summary, level: int, metric: str) -> Cell:

@@ -14,7 +14,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "experiments"))
 
 import report
-from reporting import audit_section, audit_words
+from reporting import audit_section, audit_words, writing
 from reporting.audit_load import read_audit
 from reporting.audit_page import render_audit
 
@@ -311,9 +311,9 @@ def test_the_report_links_to_the_audit(tmp_path, monkeypatch):
     assert audit_section.audit_section(run) == ""  # no page yet
     (run / "report.html").write_text("old")
     (run / "manifest.json").write_text("{}")
-    monkeypatch.setattr(report, "read_run", lambda path: path)
-    monkeypatch.setattr(report, "render", audit_section.audit_section)
-    monkeypatch.setattr(report, "render_audit", lambda audit, link: f"page, {link}")
+    monkeypatch.setattr(writing, "read_run", lambda path: path)
+    monkeypatch.setattr(writing, "render", audit_section.audit_section)
+    monkeypatch.setattr(writing, "render_audit", lambda audit, link: f"page, {link}")
     assert report.write_audit_page(run / "audit", run) == run / "audit.html"
     told = (run / "report.html").read_text()
     assert 'href="audit.html"' in told and "5 of 5 metrics" in told and told.count("<p>") == 4
