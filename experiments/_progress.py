@@ -95,33 +95,36 @@ def _bars(console) -> Iterator[tuple]:
 @contextmanager
 def _lines() -> Iterator[tuple]:
     """Plain lines: what begins first, what has ended, and once a minute how far a long stage is."""
-    stages: list[_Stage] = []
-    told = [0.0]  # seconds into the stage at hand when a line was last written
+    stages: list[_Stage] = []  # one at most: that which has not ended
+    told: list[float | None] = [None]  # seconds into it when a line was last written; None before the first stage
 
     def write(text: str) -> None:
         print(text, file=sys.stderr, flush=True)
 
-    def ended() -> None:
-        for now in stages[-1:]:
+    def end() -> None:
+        for now in stages:
             short = f"{now.done:.0f} of " if round(now.done, 1) < now.members else ""
             write(f"{now.label}: {short}{now.members} members in {now.seconds:.1f} s, {now.rate()}")
+        stages.clear()
 
     def stage(label: str, members: int) -> None:
-        if not stages:
+        end()
+        if told[0] is None:
             write(f"{label}: {members} members ...")
-        ended()
         stages.append(_Stage(label, members))
         told[0] = 0.0
 
     def advance(done: float, examples: int) -> None:
-        now = stages[-1]
-        now.advance(done, examples)
-        if now.seconds - told[0] >= EVERY and done < now.members:
-            told[0] = now.seconds
-            left = now.seconds * (now.members - done) / max(done, 1e-9)
-            write(f"{now.label}: {done:.1f} of {now.members} members, {now.rate()}, about {left:.0f} s left")
+        for now in stages:
+            now.advance(done, examples)
+            if now.seconds - told[0] >= EVERY and done < now.members:
+                told[0] = now.seconds
+                left = now.seconds * (now.members - done) / max(done, 1e-9)
+                write(f"{now.label}: {done:.1f} of {now.members} members, {now.rate()}, about {left:.0f} s left")
+        if stages and done >= stages[0].members:
+            end()
 
     try:
         yield stage, advance, write
     finally:
-        ended()
+        end()
