@@ -84,9 +84,14 @@ def read_comparison(folders: list[Path], level: int | None = None) -> Comparison
     return Comparison(tuple(runs), levels, _differing(configs), around, same, _shared(runs, levels))
 
 
+def config_of(manifest: dict[str, Any]) -> dict[str, Any]:
+    """The options of a study; those that came after it was run have their defaults."""
+    return dataclasses.asdict(StudyConfig()) | manifest["config"]
+
+
 def _options(manifest: dict[str, Any]) -> dict[str, str]:
     """Options of a study in words, with the training recipe, which depends on them."""
-    config = dataclasses.asdict(StudyConfig()) | manifest["config"]  # fields that came after the run
+    config = config_of(manifest)
     recipe = manifest.get("recipe")
     recipe = {f"training: {k}": v for k, v in recipe.items()} if isinstance(recipe, dict) else {}
     told = {name.replace("_", "-"): value for name, value in config.items()} | recipe
