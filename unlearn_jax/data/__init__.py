@@ -31,6 +31,7 @@ DATASETS: Registry = Registry(
     "unlearn_jax.datasets",
     callable_with(data_dir=None),
 )
+"""Name -> function ``(*, data_dir) -> Dataset``; what you put in is run like what is built in."""
 
 
 def load_dataset(name: str, *, data_dir: str | os.PathLike | None = None) -> Dataset:

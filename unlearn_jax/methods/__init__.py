@@ -124,6 +124,7 @@ METHODS: Registry = Registry(
     named(Entry, _undeclared),
     _taken,
 )
+"""Name -> `Entry`; what you put in is run like what is built in."""
 
 
 def select(names: str, answers: str = "classes") -> list[str]:

@@ -37,6 +37,7 @@ MODELS: Registry = Registry(
     "unlearn_jax.models",
     callable_with(2, (4, 4, 1)),
 )
+"""Name -> factory ``(num_classes, input_shape, **options) -> Model``; what you put in is run like what is built in."""
 READS = {  # what a model's inputs may be, where not images alone
     "linear": ("images", "vectors"),
     "mlp": ("images", "vectors"),

@@ -45,6 +45,7 @@ REMEDIES: Registry = Registry(
     named(Remedy),
     lambda: {"all", "none", *METHODS.names()},
 )
+"""Name -> `Remedy`; what you put in is run like what is built in."""
 
 
 def select_remedies(names: str) -> list[str]:

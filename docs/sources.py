@@ -1,0 +1,143 @@
+"""Pages of the site that are made of the README, the notebooks and the source text; nothing is imported or run."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+from pathlib import Path
+
+FIRST = (
+    "study",
+    "report",
+    "audit",
+    "sweep",
+    "choose",
+    "influence",
+    "neighbours",
+    "benchmarks",
+    "prepare_data",
+    "bench",
+)
+
+
+def readme(path: Path) -> str:
+    """The README, its links as they are from within docs/."""
+    text = path.read_text("utf-8")
+    return re.sub(r"\[([^]]*)\]\(LICENSE\)", r"\1", text.replace("](docs/", "]("))
+
+
+def notebook(path: Path) -> str:
+    """The cells of a notebook as a page, without outputs."""
+    parts = []
+    for cell in json.loads(path.read_text("utf-8"))["cells"]:
+        text = "".join(cell["source"])
+        parts.append(text if cell["cell_type"] == "markdown" else f"```python\n{text}\n```")
+    parts.insert(1, f"*The notebook itself: `docs/notebooks/{path.name}`.*")
+    return "\n\n".join(parts) + "\n"
+
+
+def commands(folder: Path) -> str:
+    """Every script with its docstring and its options, those that most readers want first."""
+    parts = [
+        "# Command line",
+        "Made from the scripts of `experiments/` when this site is built; `--help` says the same in the terminal. "
+        "What is `on` is switched off by `--no-NAME`. Bad input is one sentence and exit code 2: see "
+        "[exit codes](exit_codes.md).",
+    ]
+    for path in sorted(folder.glob("[a-z]*.py"), key=lambda p: (FIRST.index(p.stem) if p.stem in FIRST else 99, p)):
+        tree = ast.parse(path.read_text("utf-8"))
+        head, _, rest = (ast.get_docstring(tree) or "").partition("\n\n")
+        parts += [f"## {path.stem}", _prose(head), _prose(rest)]
+        if rows := _script_options(tree, path):
+            parts.append("| option | default | what it is |\n| --- | --- | --- |\n" + "\n".join(rows))
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def rules(package: Path) -> str:
+    """What the docstrings of all methods and remedies say of their rule."""
+    parts = ["# Rules of the methods", "The docstring of every method's and every remedy's file, as it stands there."]
+    for folder, constant in (("methods", "ENTRY"), ("remedies", "REMEDY")):
+        parts.append(f"## {folder.capitalize()}")
+        for path in sorted((package / folder).glob("[a-z]*.py")):
+            text = path.read_text("utf-8")
+            if re.search(rf"^{constant}\b", text, re.MULTILINE):
+                parts += [f"### {path.stem}", _prose(ast.get_docstring(ast.parse(text)) or "")]
+    return "\n\n".join(parts) + "\n"
+
+
+def _prose(text: str) -> str:
+    """A docstring as Markdown: `names` are code already; indented blocks are commands."""
+    return "\n\n".join(_fenced(part) if part.startswith("    ") else part for part in text.strip("\n").split("\n\n"))
+
+
+def _fenced(part: str) -> str:
+    """An indented block, fenced."""
+    return "```bash\n" + "\n".join(line[4:] for line in part.splitlines()) + "\n```"
+
+
+def _dataclasses(tree: ast.Module) -> dict[str, ast.ClassDef]:
+    return {node.name: node for node in tree.body if isinstance(node, ast.ClassDef)}
+
+
+def _imported(name: str, tree: ast.Module, path: Path) -> tuple[ast.ClassDef, ast.Module, Path]:
+    """The class ``name``, here or where it is imported from."""
+    while name not in _dataclasses(tree):
+        module = next(
+            node.module for node in tree.body
+            if isinstance(node, ast.ImportFrom) and any(alias.name == name for alias in node.names)
+        )  # fmt: skip
+        beside, within = path.parent / f"{module}.py", path.resolve()
+        while not (within.parent / f"{module.replace('.', '/')}.py").is_file() and within != within.parent:
+            within = within.parent
+        path = beside if beside.is_file() else within.parent / f"{module.replace('.', '/')}.py"
+        tree = ast.parse(path.read_text("utf-8"))
+    return _dataclasses(tree)[name], tree, path
+
+
+def _script_options(tree: ast.Module, path: Path) -> list[str]:
+    """Rows for what a script takes: the fields of its class Args, else the arguments of its main."""
+    if "Args" in _dataclasses(tree):
+        return _options(_dataclasses(tree)["Args"], tree, path)
+    main = next((node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == "main"), None)
+    if main is None or not (given := [*main.args.posonlyargs, *main.args.args]):
+        return []
+    said = dict(re.findall(r"^ +(\w+): (.*)$", ast.get_docstring(main) or "", re.MULTILINE))
+    defaults = [None] * (len(given) - len(main.args.defaults)) + list(main.args.defaults)
+    positional = [one in main.args.posonlyargs or "Positional" in ast.unparse(one.annotation) for one in given]
+    return [_row(one.arg, *rest, said.get(one.arg, "")) for one, *rest in zip(given, positional, defaults)]
+
+
+def _options(cls: ast.ClassDef, tree: ast.Module, path: Path) -> list[str]:
+    """A row for each field, those of nested configurations among them."""
+    rows, lines = [], path.read_text("utf-8").splitlines()
+    for node, after in zip(cls.body, [*cls.body[1:], None]):
+        if not isinstance(node, ast.AnnAssign):
+            continue
+        kind = ast.unparse(node.annotation)
+        if nested := re.search(r"OmitArgPrefixes\[(\w+)\]", kind):
+            rows += _options(*_imported(nested[1], tree, path))
+            continue
+        said = after.value.value if isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant) else ""
+        said = said or lines[node.end_lineno - 1].partition("  # ")[2]
+        rows.append(_row(node.target.id, "Positional" in kind, node.value, said))
+    return rows
+
+
+def _row(name: str, positional: bool, default: ast.expr | None, said: str) -> str:
+    """A row of a script's table."""
+    shown = name.upper() if positional else f"--{name.replace('_', '-')}"
+    return f"| `{shown}` | {_default(default)} | {' '.join(said.split()).replace('|', chr(92) + '|')} |"
+
+
+def _default(value: ast.expr | None) -> str:
+    """A default as it is shown: nothing for what is empty or made by code."""
+    if value is None:
+        return "to be given"
+    try:
+        told = ast.literal_eval(value)
+    except ValueError:
+        return ""
+    if isinstance(told, bool):
+        return "on" if told else "off"
+    return "" if told in (None, "", ()) else f"`{told}`"
