@@ -7,6 +7,7 @@ import json
 import re
 from pathlib import Path
 
+ROOT = Path(__file__).resolve().parents[1]
 FIRST = (
     "study",
     "report",
@@ -49,8 +50,10 @@ def commands(folder: Path) -> str:
         tree = ast.parse(path.read_text("utf-8"))
         head, _, rest = (ast.get_docstring(tree) or "").partition("\n\n")
         parts += [f"## {path.stem}", _prose(head), _prose(rest)]
-        if rows := _script_options(tree, path):
-            parts.append("| option | default | what it is |\n| --- | --- | --- |\n" + "\n".join(rows))
+        for title, rows in _script_options(tree, path):
+            parts += (
+                [title, "| option | default | what it is |\n| --- | --- | --- |\n" + "\n".join(rows)] if rows else []
+            )
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
@@ -77,51 +80,57 @@ def _fenced(part: str) -> str:
 
 
 def _dataclasses(tree: ast.Module) -> dict[str, ast.ClassDef]:
-    return {node.name: node for node in tree.body if isinstance(node, ast.ClassDef)}
+    """The dataclasses of a file by name."""
+    classes = [node for node in tree.body if isinstance(node, ast.ClassDef)]
+    return {one.name: one for one in classes if any("dataclass" in ast.unparse(d) for d in one.decorator_list)}
 
 
 def _imported(name: str, tree: ast.Module, path: Path) -> tuple[ast.ClassDef, ast.Module, Path]:
-    """The class ``name``, here or where it is imported from."""
+    """The dataclass ``name``, here or where this file, beside it or in the package, imports it from."""
     while name not in _dataclasses(tree):
         module = next(
             node.module for node in tree.body
             if isinstance(node, ast.ImportFrom) and any(alias.name == name for alias in node.names)
         )  # fmt: skip
-        beside, within = path.parent / f"{module}.py", path.resolve()
-        while not (within.parent / f"{module.replace('.', '/')}.py").is_file() and within != within.parent:
-            within = within.parent
-        path = beside if beside.is_file() else within.parent / f"{module.replace('.', '/')}.py"
+        beside, within = path.parent / f"{module}.py", ROOT / f"{module.replace('.', '/')}.py"
+        path = beside if beside.is_file() else within
         tree = ast.parse(path.read_text("utf-8"))
     return _dataclasses(tree)[name], tree, path
 
 
-def _script_options(tree: ast.Module, path: Path) -> list[str]:
-    """Rows for what a script takes: the fields of its class Args, else the arguments of its main."""
-    if "Args" in _dataclasses(tree):
-        return _options(_dataclasses(tree)["Args"], tree, path)
+def _script_options(tree: ast.Module, path: Path) -> list[tuple[str, list[str]]]:
+    """Titles and rows for what a script takes: the fields of Args, else of every command, else what main takes."""
+    classes = _dataclasses(tree)
+    if "Args" in classes:
+        return _options(classes["Args"], tree, path)
+    if classes:
+        found = [(cls.name.lower(), *group) for cls in classes.values() for group in _options(cls, tree, path)]
+        return [(f"`{name}`: {title}", rows) for name, title, rows in found]
     main = next((node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == "main"), None)
     if main is None or not (given := [*main.args.posonlyargs, *main.args.args]):
         return []
     said = dict(re.findall(r"^ +(\w+): (.*)$", ast.get_docstring(main) or "", re.MULTILINE))
     defaults = [None] * (len(given) - len(main.args.defaults)) + list(main.args.defaults)
     positional = [one in main.args.posonlyargs or "Positional" in ast.unparse(one.annotation) for one in given]
-    return [_row(one.arg, *rest, said.get(one.arg, "")) for one, *rest in zip(given, positional, defaults)]
+    return [("", [_row(one.arg, *rest, said.get(one.arg, "")) for one, *rest in zip(given, positional, defaults)])]
 
 
-def _options(cls: ast.ClassDef, tree: ast.Module, path: Path) -> list[str]:
-    """A row for each field, those of nested configurations among them."""
-    rows, lines = [], path.read_text("utf-8").splitlines()
+def _options(cls: ast.ClassDef, tree: ast.Module, path: Path) -> list[tuple[str, list[str]]]:
+    """A title and rows for a configuration's own fields, and for each one that it inherits or nests."""
+    groups, own, lines = [], [], path.read_text("utf-8").splitlines()
+    for base in reversed([one.id for one in cls.bases if isinstance(one, ast.Name)]):
+        groups += _options(*_imported(base, tree, path))
     for node, after in zip(cls.body, [*cls.body[1:], None]):
         if not isinstance(node, ast.AnnAssign):
             continue
         kind = ast.unparse(node.annotation)
         if nested := re.search(r"OmitArgPrefixes\[(\w+)\]", kind):
-            rows += _options(*_imported(nested[1], tree, path))
+            groups += _options(*_imported(nested[1], tree, path))
             continue
         said = after.value.value if isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant) else ""
         said = said or lines[node.end_lineno - 1].partition("  # ")[2]
-        rows.append(_row(node.target.id, "Positional" in kind, node.value, said))
-    return rows
+        own.append(_row(node.target.id, "Positional" in kind, node.value, said))
+    return [*groups, (ast.get_docstring(cls) or "", own)] if own else groups
 
 
 def _row(name: str, positional: bool, default: ast.expr | None, said: str) -> str:

@@ -71,12 +71,17 @@ def test_commands_have_the_options_of_the_scripts_and_of_what_they_nest():
     assert "| `--num-targets` | `30` | targets in each request; whole_class takes what the class has |" in study
     assert "| `--report` | on | draw report.html at the end |" in study and "`--coordinator`" in study
     assert "| `NAME` | to be given | mnist, fashion_mnist, cifar10 or cifar100 |" in page
-    assert "| `RUN` | to be given | folder that experiments/study.py wrote. |" in page
+    assert "`add`: Add the rows of studies" in page and "| `RUNS` | to be given |" in page
 
 
 def test_rules_have_every_method_and_remedy():
     page = module("sources").rules(ROOT / "unlearn_jax")
     assert re.findall(r"^### (\w+)$", page, re.MULTILINE) == [*sorted(METHODS), *sorted(REMEDIES)]
+
+
+def test_the_home_page_counts_the_methods():
+    counted = f"**{len(METHODS)} methods and {len(REMEDIES)} remedies**"
+    assert counted in (DOCS / "index.md").read_text("utf-8")
 
 
 def test_readme_and_notebooks_become_pages():
