@@ -33,11 +33,22 @@ def test_pages_with_python_are_run_here():
     assert {path.stem for path in FOLDER.glob("*.md") if "```python" in path.read_text("utf-8")} == set(SMALLER)
 
 
-@pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow) if n == "model" else n for n in SMALLER])
+def blocks(name):
+    """The Python of a page."""
+    return re.findall(r"```python\n(.*?)```", (FOLDER / f"{name}.md").read_text("utf-8"), re.DOTALL)
+
+
+def test_what_the_page_on_data_says_of_files(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    exec("\n".join(blocks("data")[:2]), {"__name__": "page"})
+    assert capsys.readouterr().out.startswith("(300, 8, 8, 1) 3\n") and (tmp_path / "mine.npz").is_file()
+
+
+@pytest.mark.parametrize("name", [n if n == "audit" else pytest.param(n, marks=pytest.mark.slow) for n in SMALLER])
 def test_page_runs(name, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(carriers, "MEMBERS", 1)
-    text = "\n".join(re.findall(r"```python\n(.*?)```", (FOLDER / f"{name}.md").read_text("utf-8"), re.DOTALL))
+    text = "\n".join(blocks(name))
     for large, small in SMALLER[name].items():
         assert large in text
         text = text.replace(large, small)
