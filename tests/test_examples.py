@@ -58,6 +58,12 @@ def test_pages_have_the_promised_blocks():
     assert [len(blocks) for blocks in IN_PAGES.values()] == [4, 1, 1]
 
 
+def test_public_functions_have_examples():
+    public = (getattr(unlearn_jax, name) for name in unlearn_jax.__all__)
+    bare = {one.__name__ for one in public if callable(one) and not isinstance(one, type) and ">>>" not in one.__doc__}
+    assert bare == {"run_study"}  # the README's
+
+
 @pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow) if n in COSTLY else n for n in MODULES])
 def test_docstring_examples(name):
     with jax.numpy_rank_promotion("allow"):

@@ -6,7 +6,12 @@ class InputError(ValueError):
 
 
 def choose(kind: str, name: str, valid) -> str:
-    """``name`` if it is among ``valid``; otherwise an `InputError` that lists the valid names."""
+    """``name`` if it is among ``valid``; otherwise an `InputError` that lists the valid names.
+
+    Example:
+        >>> choose("method", "scrub", ["retrain", "scrub"])
+        'scrub'
+    """
     if name not in valid:
         raise InputError(f"unknown {kind} '{name}': choose one of {', '.join(sorted(valid))}.")
     return name

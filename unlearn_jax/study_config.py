@@ -124,4 +124,10 @@ GROUPS = (Data, Clusters, Methods, Training, Precision)
 
 @dataclass(frozen=True)
 class StudyConfig(Precision, Training, Methods, Clusters, Data):
-    """What is measured, on what, how precisely: the fields of all groups. Commas mean several."""
+    """What is measured, on what, how precisely: the fields of all groups. Commas mean several.
+
+    Example:
+        >>> config = StudyConfig(copies="0,4", methods="scrub", hp=("scrub.alpha=.1,.5",), members=16)
+        >>> config.copies, config.similarity  # empty: the data set's own
+        ('0,4', '')
+    """

@@ -53,7 +53,13 @@ def join_shared(own: PyTree, shared: PyTree) -> PyTree:
 
 
 def take_members(variables: PyTree, index) -> PyTree:
-    """Members ``index`` (slice or int array) of a population's variables, as NumPy; ``shared`` passes unchanged."""
+    """Members ``index`` (slice or int array) of a population's variables, as NumPy; ``shared`` passes unchanged.
+
+    Example:
+        >>> variables = {"params": {"w": np.zeros((8, 3))}, "state": {}, "shared": {"base": np.zeros(5)}}
+        >>> jax.tree.map(np.shape, take_members(variables, slice(2)))
+        {'params': {'w': (2, 3)}, 'shared': {'base': (5,)}, 'state': {}}
+    """
     own, shared = split_shared(variables)
     own = jax.tree.map(lambda x: x[index] if _is_key(x) else np.asarray(x)[index], own)
     return join_shared(own, shared)

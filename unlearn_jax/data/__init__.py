@@ -44,6 +44,11 @@ def load_dataset(name: str, *, data_dir: str | os.PathLike | None = None) -> Dat
     Raises `InputError` for an unknown name (listing the valid ones), for data that have not been prepared
     (with the command that does it), for data that fail `check_dataset`, and for data of other kinds than images under a
     name that is not built in.
+
+    Example:
+        >>> digits = load_dataset("digits")
+        >>> digits.train.inputs.shape, digits.num_classes
+        ((1200, 8, 8, 1), 10)
     """
     if name.endswith(".npz"):
         return from_npz(name)

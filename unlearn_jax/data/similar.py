@@ -136,6 +136,11 @@ def make_copies(
 
     Raises:
         InputError: an unknown level.
+
+    Example:
+        >>> images = np.zeros((2, 8, 8, 1), np.uint8)
+        >>> make_copies(images, np.arange(2), np.arange(3), level="exact", seed=0).shape
+        (2, 3, 8, 8, 1)
     """
     setting = level_of(level)
     shape = (len(sources), len(numbers), *sources.shape[1:])

@@ -33,6 +33,10 @@ def batch_of(inputs, targets, weight=None) -> Batch:
     """A `Batch` of plain arrays: inputs (n, ...), targets (n, ...), weight (n,), 1 everywhere if not given.
 
     Raises `InputError` where the lengths differ or a float input is not finite.
+
+    Example:
+        >>> batch_of(np.zeros((4, 6), np.float32), np.zeros(4, np.int32)).weight.tolist()
+        [1.0, 1.0, 1.0, 1.0]
     """
     inputs, targets = jnp.asarray(inputs), jnp.asarray(targets)
     if inputs.ndim < 2 or targets.ndim < 1 or len(inputs) != len(targets):

@@ -132,6 +132,12 @@ def select(names: str, answers: str = "classes") -> list[str]:
 
     ``answers`` is what the models answer with, see `Entry.reads`; language has a core of its own. Raises `InputError`
     for an unknown name, listing the valid ones.
+
+    Example:
+        >>> select("scrub,none")
+        ['scrub']
+        >>> "npo" in select("core"), "npo" in select("core", "language")
+        (False, True)
     """
     groups = {"core": list(CORE_LANGUAGE if answers == "language" else CORE), "all": list(METHODS), "none": []}
     listed = [name.strip() for name in names.split(",") if name.strip()]
@@ -210,6 +216,11 @@ def settings_at(entry: Entry, scale: str) -> tuple[dict[str, Any], dict[str, flo
 
     Raises:
         InputError: unknown scale, or one at which the method has no defaults.
+
+    Example:
+        >>> static, numeric = settings_at(METHODS["finetune"], "small")
+        >>> sorted(static), sorted(numeric)
+        (['batch', 'epochs', 'momentum', 'optimizer'], ['lr', 'weight_decay'])
     """
     if not has_scale(entry, scale):
         known = ", ".join(s for s in SCALES if has_scale(entry, s))

@@ -139,7 +139,12 @@ def bind_shared(problem: Problem, shared: PyTree) -> Problem:
 
 
 def weighted_mean(values: Array, weight: Array) -> Array:
-    """sum(w v) / sum(w), 0 where no weight is live; (B,), (B,) -> ()."""
+    """sum(w v) / sum(w), 0 where no weight is live; (B,), (B,) -> ().
+
+    Example:
+        >>> float(weighted_mean(jnp.array([2.0, 4.0, 9.0]), jnp.array([1.0, 1.0, 0.0])))
+        3.0
+    """
     return jnp.sum(values * weight) / jnp.maximum(jnp.sum(weight), 1e-12)
 
 

@@ -29,7 +29,13 @@ LEAST_MEMBERS = 8
 
 
 def influence_span(original, oracle, *, seed: int = 0, resamples: int = RESAMPLES) -> Estimate:
-    """D = mean over targets of (margin of original - margin of oracle), in nats; what there is to be removed."""
+    """D = mean over targets of (margin of original - margin of oracle), in nats; what there is to be removed.
+
+    Example:
+        >>> import numpy as np
+        >>> influence_span(np.full((8, 3), 5.0), np.full((8, 3), -1.0)).value
+        6.0
+    """
     setting = {"seed": seed, "resamples": resamples}
     full, none = mean_draws(original, role="original", **setting), mean_draws(oracle, role="oracle", **setting)
     return combine(lambda a, b: a - b, full, none)
@@ -79,6 +85,13 @@ def residual_distance(
 
     Arguments (but no draws), errors and intervals as in `residual_influence`; NaN where the oracle is no nearer than
     noise to begin with (Q(original) <= 0).
+
+    Example:
+        >>> import numpy as np
+        >>> oracle, original = np.zeros((4, 2)), np.full((4, 2), 2.0)
+        >>> scrambled = np.tile([1.0, -1.0], (4, 1))
+        >>> residual_influence(scrambled, original, oracle).value, residual_distance(scrambled, original, oracle).value
+        (0.0, 0.5)
     """
     draws = distance_draws(unlearned, original, oracle, role=role, seed=seed, resamples=resamples)
     return combine(lambda x: x, draws, low=0.0)
@@ -162,7 +175,14 @@ class Identifiability(NamedTuple):
 
 
 def identifiability(original, oracle, *, seed: int = 0, resamples: int = RESAMPLES) -> Identifiability:
-    """D, the null band, and whether D's lower 95% bound reaches three bands with at least 8 members in each block."""
+    """D, the null band, and whether D's lower 95% bound reaches three bands with at least 8 members in each block.
+
+    Example:
+        >>> import numpy as np
+        >>> noise = np.random.default_rng(0).normal(size=(2, 16, 10))
+        >>> [identifiability(span + noise[0], noise[1]).identifiable for span in (6, 0.01)]
+        [True, False]
+    """
     span = influence_span(original, oracle, seed=seed, resamples=resamples)
     band = null_band(oracle)
     values = [as_values(original, "original"), as_values(oracle, "oracle")]

@@ -63,6 +63,10 @@ def model_options(name: str) -> dict[str, object]:
     """Option names of a model with their defaults; `InputError` for an unknown model.
 
     What has no default is not the user's to choose: it comes from the data.
+
+    Example:
+        >>> model_options("mlp")["widths"]
+        (128, 128)
     """
     parameters = inspect.signature(MODELS[MODELS.pick(name)]).parameters.values()
     return {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY and p.default is not p.empty}
@@ -106,7 +110,13 @@ def build_model(
 
 
 def count_parameters(variables: Variables) -> int:
-    """Number of trained values (the leaves of ``params``) of one member; arrays or their abstract shapes."""
+    """Number of trained values (the leaves of ``params``) of one member; arrays or their abstract shapes.
+
+    Example:
+        >>> model = build_model("linear", 10, (8, 8, 1))
+        >>> count_parameters(jax.eval_shape(model.init, jax.random.key(0), jnp.ones((1, 8, 8, 1))))
+        650
+    """
     return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(variables["params"]))
 
 

@@ -34,6 +34,10 @@ def member_keys(seed: int, role: str, members: int) -> Array:
     """Keys ``fold_in(fold_in(root, role), member)``: (N,) typed keys, prefix-stable in N.
 
     The role is part of the key, so that two populations are independent even where their data are equal.
+
+    Example:
+        >>> member_keys(0, "oracle", 4).shape
+        (4,)
     """
     root = jax.random.fold_in(jax.random.key(seed), role_number(role))
     return jax.vmap(lambda i: jax.random.fold_in(root, i))(jnp.arange(members))
@@ -49,6 +53,11 @@ def make_tables(kept: list[np.ndarray], requested: list[np.ndarray] | None = Non
 
     Raises:
         InputError: a member with nothing to train on.
+
+    Example:
+        >>> tables = make_tables([np.arange(5), np.arange(3)], [np.array([7]), np.array([8])])
+        >>> tables.kept.shape, tables.kept_count.tolist(), tables.requested.tolist()
+        ((2, 5), [5, 3], [[7], [8]])
     """
     requested = requested if requested is not None else [np.zeros(0, np.int32)] * len(kept)
     if min(len(rows) for rows in kept) == 0:
@@ -65,7 +74,12 @@ def make_tables(kept: list[np.ndarray], requested: list[np.ndarray] | None = Non
 
 
 def grid(values: dict[str, list[float]]) -> list[dict[str, float]]:
-    """Every combination of the named values, first name slowest; ``[{}]`` for no names."""
+    """Every combination of the named values, first name slowest; ``[{}]`` for no names.
+
+    Example:
+        >>> grid({"lr": [0.1, 0.2], "alpha": [1.0]})
+        [{'lr': 0.1, 'alpha': 1.0}, {'lr': 0.2, 'alpha': 1.0}]
+    """
     return [dict(zip(values, point)) for point in itertools.product(*values.values())]
 
 

@@ -78,7 +78,12 @@ def uniform_plan(
     retain_cost: float = 1.0,
     rate: np.ndarray | None = None,
 ) -> Plan:
-    """``steps`` updates of one kind, each on the next batch of both streams; ``rate`` (steps,) is 1 by default."""
+    """``steps`` updates of one kind, each on the next batch of both streams; ``rate`` (steps,) is 1 by default.
+
+    Example:
+        >>> uniform_plan(20, retain_batch=16).phase.shape
+        (20,)
+    """
     count = np.arange(steps, dtype=np.int32)
     return Plan(
         phase=np.zeros(steps, np.int32),

@@ -52,6 +52,10 @@ def select_remedies(names: str) -> list[str]:
     """Registry names from a comma-separated list of names and of the groups ``all`` and ``none``.
 
     Raises `InputError` for an unknown name, listing the valid ones.
+
+    Example:
+        >>> select_remedies("expand,tilt")
+        ['expand', 'tilt']
     """
     groups = {"all": list(REMEDIES), "none": []}
     listed = [name.strip() for name in names.split(",") if name.strip()]
@@ -64,6 +68,10 @@ def remedy_settings(name: str, given: dict[str, Any] | None = None) -> dict[str,
 
     Raises:
         InputError: unknown remedy or setting.
+
+    Example:
+        >>> remedy_settings("expand", {"k": 4})["k"]
+        4
     """
     remedy = REMEDIES[REMEDIES.pick(name)]
     known = remedy.numeric | remedy.static
