@@ -1,0 +1,172 @@
+"""What a claim is, how its figures decide on it, and the run of one."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from unlearn_jax.config import StudyConfig, resolved
+from unlearn_jax.errors import InputError
+from unlearn_jax.metrics import Estimate
+
+AGREES, DISAGREES, NOT_TOLD = "agrees", "disagrees", "not told"
+QUICK = {"members": 8, "requests": 1, "resamples": 400}  # a look in a minute or two, no result
+FREE = (
+    "seed", "members", "num_targets", "steps", "batch", "lr", "train_size", "test_size", "model", "resamples",
+    "requests",
+)  # fmt: skip
+
+
+class Figure(NamedTuple):
+    """A figure with its interval; where it decides, what it is without the claim and on which side the claim has it."""
+
+    name: str
+    value: float
+    low: float
+    high: float
+    expected: str = ""  # written before the run
+    null: float | None = None  # None = shown beside, decides nothing
+    claimed: str = ""  # above or below the null
+    digits: int = 2
+
+    @property
+    def decides(self) -> bool:
+        """Whether the verdict hangs on it."""
+        return self.null is not None
+
+    @property
+    def verdict(self) -> str:
+        """By whether the interval lies wholly on the claim's side of the null, wholly on the other, or on both."""
+        if self.null is None or not math.isfinite(self.low + self.high):
+            return NOT_TOLD
+        beyond, short = self.low > self.null, self.high < self.null
+        if self.claimed == "below":
+            beyond, short = short, beyond
+        return AGREES if beyond else DISAGREES if short else NOT_TOLD
+
+
+class Table(NamedTuple):
+    """Figures by row and column that are shown beside the others."""
+
+    caption: str
+    heads: tuple[str, ...]  # of the columns, the first of the names
+    rows: list[tuple[str, list[tuple[float, float, float] | None]]]  # name, (value, low, high) by column
+    digits: tuple[int, ...]  # by column
+
+
+class Found(NamedTuple):
+    """What a claim's studies show."""
+
+    figures: list[Figure]
+    tables: tuple[Table, ...] = ()
+    notes: tuple[str, ...] = ()  # sentences on this run
+
+
+class Claim(NamedTuple):
+    """A claim of the field, and how it is put to the test."""
+
+    name: str
+    title: str
+    statement: str  # as it is tested here
+    sources: tuple[str, ...]  # paper, number, and how far we know it
+    expected: str  # direction and numbers, written before the run
+    rule: str  # which figures decide, and how
+    limits: tuple[str, ...]  # what differs from the source, sentences
+    minutes: float  # on two quiet cores
+    studies: Callable[[], dict[str, StudyConfig]]
+    estimate: Callable[[dict[str, Path]], Found]
+
+
+def told(name: str, estimate: Estimate, expected: str = "", **more) -> Figure:
+    """An estimate as a figure; ``more`` as of `Figure`."""
+    return Figure(name, estimate.value, estimate.ci_low, estimate.ci_high, expected, **more)
+
+
+def cell(estimate: Estimate) -> tuple[float, float, float]:
+    """An estimate as a cell of a table."""
+    return estimate.value, estimate.ci_low, estimate.ci_high
+
+
+def verdict(figures: list[Figure]) -> str:
+    """Of a claim: agrees if all that decide do, disagrees if one does, else not told."""
+    said = [figure.verdict for figure in figures if figure.decides]
+    if DISAGREES in said:
+        return DISAGREES
+    return AGREES if said and all(one == AGREES for one in said) else NOT_TOLD
+
+
+def sized(config: StudyConfig, members: int | None, quick: bool, changes: dict[str, Any]) -> StudyConfig:
+    """A study at the size that was asked for.
+
+    Args:
+        config: the claim's study.
+        members: in each population; None = the claim's own.
+        quick: a look with `QUICK`; members named beside it count.
+        changes: fields that `changed` allows, in their types.
+    """
+    if quick:
+        config = dataclasses.replace(config, **{**QUICK, "members": min(8, resolved(config).members or 8)})
+    if members is not None:
+        config = dataclasses.replace(config, members=members)
+    return dataclasses.replace(config, **changes)
+
+
+def changed(words: tuple[str, ...]) -> dict[str, Any]:
+    """Fields of the studies from NAME=VALUE.
+
+    Raises:
+        InputError: malformed words, a field that the claims fix, a value of another kind.
+    """
+    found = {}
+    for word in words:
+        name, equals, value = word.partition("=")
+        if not (equals and value) or name not in FREE:
+            raise InputError(f"--change '{word}' is not understood: write NAME=VALUE with one of {', '.join(FREE)}.")
+        usual = getattr(StudyConfig(), name)
+        kind = str if isinstance(usual, str) else float if isinstance(usual, float) else int
+        try:
+            found[name] = kind(value)
+        except ValueError:
+            raise InputError(f"--change {name} is '{value}': give a number.") from None
+    return found
+
+
+def run_claim(claim: Claim, folder: Path, how: Callable[[StudyConfig], StudyConfig], study: Callable) -> dict:
+    """Run a claim's studies, each in its own folder, and estimate.
+
+    Args:
+        claim: what is put to the test.
+        folder: of the claim.
+        how: gives each study its size.
+        study: (configuration, run folder) -> None, runs a study or reads it back.
+
+    Returns:
+        The record, as it is written to claim.json, without command and environment.
+    """
+    configs = {name: how(config) for name, config in claim.studies().items()}
+    for name, config in configs.items():
+        study(config, folder / name)
+    found = claim.estimate({name: folder / name for name in configs})
+    return {
+        "claim": claim.name,
+        "title": claim.title,
+        "statement": claim.statement,
+        "sources": claim.sources,
+        "expected": claim.expected,
+        "rule": claim.rule,
+        "limits": claim.limits,
+        "verdict": verdict(found.figures),
+        "figures": [f._asdict() | {"verdict": f.verdict if f.decides else ""} for f in found.figures],
+        "tables": [table._asdict() for table in found.tables],
+        "notes": found.notes,
+        "studies": {name: _told(config) for name, config in configs.items()},
+    }
+
+
+def _told(config: StudyConfig) -> dict[str, Any]:
+    """What a study asks for beyond the defaults."""
+    usual = dataclasses.asdict(StudyConfig())
+    return {name: value for name, value in dataclasses.asdict(config).items() if value != usual[name]}

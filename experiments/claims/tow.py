@@ -1,0 +1,26 @@
+"""The tug of war (arXiv 2406.01257) of several populations of a study, over shared draws."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from unlearn_jax.metrics import Draws
+
+from .read import Level, draws, recognised
+
+SPLITS = ("forget", "rest", "test")
+
+
+def gaps(level: Level, name: str, reference: str = "retrain") -> list[Draws]:
+    """Draws of the share recognised, of a population and of the reference in turn, by split: what `scores` takes."""
+    return [draws(level, one, split, recognised) for split in SPLITS for one in (name, reference)]
+
+
+def scores(*shares):
+    """Mean over populations of (1 - |gap|) on request, retained and test samples; 1 = like the reference."""
+    each = 2 * len(SPLITS)
+    products = []
+    for start in range(0, len(shares), each):
+        own = shares[start : start + each]
+        products.append(np.prod([1.0 - np.abs(u - r) for u, r in zip(own[::2], own[1::2])], axis=0))
+    return np.mean(products, axis=0)

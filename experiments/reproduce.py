@@ -1,0 +1,134 @@
+"""Reproduce a claim of the field: one command, with what it should show written before the run.
+
+    python experiments/reproduce.py list                     # all claims, with their cost
+    python experiments/reproduce.py residual_copies          # runs/claims/residual_copies: claim.json and claim.html
+    python experiments/reproduce.py headline                 # the one table
+    python experiments/reproduce.py all --quick              # a look at each in a minute or two, no result
+
+Each claim names its source, the studies that it needs, the figures that decide, and what they would be without it. It
+agrees where their whole 95% intervals lie on its side, disagrees where one lies on the other, and else is not told.
+Studies are ordinary run folders: they resume, and share the store of trained members. docs/claims has what was found.
+
+Cost: minutes each on 2 CPU cores, `headline` a quarter of an hour; no download.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+import tyro
+from _cli import guarded, keep_compiled_programs, use_every_core, watched
+from claims import CLAIMS, words
+from claims.claim import Claim, changed, run_claim, sized
+
+from unlearn_jax.errors import InputError, choose
+from unlearn_jax.records import environment, write_json
+
+
+@dataclass(frozen=True)
+class Args:
+    """Which claim, and how large its studies are."""
+
+    claim: Annotated[str, tyro.conf.Positional] = "list"
+    """name of a claim; all = one after another; list = what there is"""
+    members: int | None = None
+    """models in each population; by default the claim's own"""
+    quick: bool = False
+    """8 members and one request: a look, no result"""
+    change: tuple[str, ...] = ()
+    """fields of every study as NAME=VALUE, such as seed=1 (members, num_targets, steps, batch, lr, model, ...)"""
+    out: Path = Path("runs") / "claims"
+    """folder of the claims' run folders"""
+    store: Path | None = None
+    """folder of trained members, reused between runs; default "populations" beside the folder of the claims"""
+    data_dir: Path | None = None
+    """prepared data; default $UNLEARN_JAX_DATA, else ~/tensorflow_datasets"""
+    markdown: bool = False
+    """print the page of a claim that ran, or of list the table of all, as Markdown; nothing is run"""
+    quiet: bool = False
+    """no progress"""
+
+
+def run(args: Args) -> None:
+    """List, print or run."""
+    choose("claim", args.claim, [*CLAIMS, "all", "list"])
+    changes, names = changed(args.change), list(CLAIMS) if args.claim in ("all", "list") else [args.claim]
+    if args.members is not None and args.members < 2:
+        raise InputError(f"--members is {args.members}: give at least 2, and 8 for residuals that can be told.")
+    if args.claim == "list":
+        told = {name: record for name in names if (record := read(args, name))}
+        print(words.index(CLAIMS, told) if args.markdown else words.listed(CLAIMS, told))
+        return
+    if args.markdown:
+        for name in names:
+            record = read(args, name)
+            if record is None:
+                raise InputError(
+                    f"there is no {folder_of(args, name)}/claim.json: run the claim without --markdown first."
+                )
+            print(words.markdown(record))
+        return
+    use_every_core()
+    keep_compiled_programs(Path("runs") / "compiled")
+    for name in names:
+        print(reproduced(args, CLAIMS[name], changes), flush=True)
+    if args.claim == "all":
+        print(words.listed(CLAIMS, {name: read(args, name) for name in names}))
+
+
+def folder_of(args: Args, name: str) -> Path:
+    """Where a claim runs, by name and size."""
+    size = ["quick"] * args.quick + ([f"{args.members}"] if args.members is not None else []) + list(args.change)
+    return args.out / "-".join([name, *size])
+
+
+def read(args: Args, name: str) -> dict | None:
+    """The record of a claim that ran; None where it did not."""
+    path = folder_of(args, name) / "claim.json"
+    if not path.is_file():
+        return None
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        raise InputError(f"'{path}' cannot be read: run the claim again.") from None
+
+
+def reproduced(args: Args, claim: Claim, changes: dict) -> str:
+    """Run a claim, write its record and its page, and return what to print."""
+    from report import write_claim_page
+
+    from unlearn_jax.study import run_study
+
+    folder, began = folder_of(args, claim.name), time.time()
+    store = args.store or args.out.parent / "populations"
+    command = command_of(args, claim.name)
+    with watched(args.quiet) as watch:
+
+        def study(config, out: Path) -> None:
+            run_study(config, out, store=store, watch=watch, data_dir=args.data_dir, command=command)
+
+        how = lambda config: sized(config, args.members, args.quick, changes)
+        record = run_claim(claim, folder, how, study)
+    more = {"command": command, "seed": changes.get("seed", 0), "seconds": time.time() - began, "quick": args.quick}
+    write_json(folder / "claim.json", record | more | environment())
+    return f"{words.plain(record)}\npage: {write_claim_page(folder)}"
+
+
+def command_of(args: Args, name: str) -> str:
+    """The command that gives this record, wherever it is kept."""
+    asked = ["python", "experiments/reproduce.py", name] + ["--quick"] * args.quick
+    asked += ["--members", str(args.members)] if args.members is not None else []
+    return shlex.join([*asked, *(["--change", *args.change] if args.change else [])])
+
+
+if __name__ == "__main__":
+    parsed = tyro.cli(Args, description=__doc__)
+    sys.exit(guarded(lambda: run(parsed)))
