@@ -10,13 +10,13 @@ from unlearn_jax.audits.replay import read_config
 from unlearn_jax.config import StudyConfig
 from unlearn_jax.data import load_dataset
 from unlearn_jax.data.kinds import KINDS
-from unlearn_jax.metrics import error_against_distance, error_of, subset_draws, t_estimate
+from unlearn_jax.metrics import Draws, error_against_distance, error_of, subset_draws, t_estimate
 
 from .claim import Claim, Found, Table, told
 from .read import Level, read_level
 
 METHODS = ("gradient_ascent", "random_label", "finetune")
-DRAWS, BINS = 200, 5
+RESAMPLES, BINS = 200, 5
 
 
 def studies() -> dict[str, StudyConfig]:
@@ -47,7 +47,7 @@ def probability(margins: np.ndarray) -> np.ndarray:
     return 1.0 / (1.0 + np.exp(-np.clip(margins, -60.0, 60.0)))
 
 
-def nearer_less_farther(unlearned, reference, control, near, far, seed: int = 0, resamples: int = DRAWS):
+def nearer_less_farther(unlearned, reference, control, near, far, seed: int = 0, resamples: int = RESAMPLES):
     """Mean error on the near examples less that on the far ones, beyond what two like references show.
 
     Args:
@@ -59,10 +59,11 @@ def nearer_less_farther(unlearned, reference, control, near, far, seed: int = 0,
         seed: of the draws.
         resamples: number of draws.
     """
-    weight = len(near) * (near / near.sum() - far / far.sum())
-    figure = lambda u, r, c: (error_of(u, r).mean(axis=0) - error_of(c, r).mean(axis=0)) * weight
-    roles = ("original", "retrain", "oracle")
-    return t_estimate(subset_draws(figure, unlearned, reference, control, roles=roles, seed=seed, resamples=resamples))
+    figure = lambda u, r, c: error_of(u, r).mean(axis=0) - error_of(c, r).mean(axis=0)
+    how = {"roles": ("original", "retrain", "oracle"), "seed": seed, "resamples": resamples}
+    a, b = (subset_draws(figure, *(p[:, at] for p in (unlearned, reference, control)), **how) for at in (near, far))
+    apart = (a.value - b.value, a.both - b.both, a.members - b.members)
+    return t_estimate(Draws(*apart, a.n, min(a.clusters, b.clusters), min(a.freedom, b.freedom)))
 
 
 def estimate(runs: dict[str, Path]) -> Found:

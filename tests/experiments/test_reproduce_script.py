@@ -1,0 +1,91 @@
+"""The script that reproduces claims: the list, a run with its record and page, and bad input."""
+
+import json
+import runpy
+import sys
+from pathlib import Path
+
+import pytest
+import toy
+
+EXPERIMENTS = Path(__file__).resolve().parents[2] / "experiments"
+DOCS = EXPERIMENTS.parent / "docs" / "claims"
+NAMES = [
+    "headline", "residual_copies", "methods_miss", "random_requests", "proximity", "memorization", "ssd_partial",
+    "graddiff_cancels", "klom_bias",
+]  # fmt: skip
+TINY = ["steps=2", "train_size=300", "test_size=30", "num_targets=3", "resamples=20"]
+
+
+@pytest.fixture
+def reproduce(tmp_path, monkeypatch, capsys):
+    """Run the script in an empty folder: arguments -> (exit code, output, errors)."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(*words):
+        monkeypatch.setattr(sys, "argv", ["reproduce.py", *map(str, words)])
+        with pytest.raises(SystemExit) as ended, toy.quick_programs():
+            runpy.run_path(str(EXPERIMENTS / "reproduce.py"), run_name="__main__")
+        return ended.value.code, *capsys.readouterr()
+
+    return call
+
+
+def test_the_list_has_every_claim_with_its_cost_and_a_page(reproduce, tmp_path):
+    for words in ((), ("list",)):
+        code, output, errors = reproduce(*words)
+        assert (code, errors) == (0, "")
+        assert [line.split()[0] for line in output.splitlines()] == ["claim", *NAMES]
+        assert all(float(line.split()[1]) > 0 for line in output.splitlines()[1:])
+    code, table, _ = reproduce("list", "--markdown")
+    assert code == 0 and all(f"]({name}.md) | not run |" in table for name in NAMES)
+    index = (DOCS / "index.md").read_text(encoding="utf-8")
+    assert [name for name in NAMES if f"]({name}.md)" in index and (DOCS / f"{name}.md").is_file()] == NAMES
+    assert list(tmp_path.iterdir()) == []
+
+
+BAD = {
+    "unknown claim": (
+        "headlines",
+        "unknown claim 'headlines': choose one of all, graddiff_cancels, headline, klom_bias",
+    ),
+    "a page of what never ran": ("klom_bias --markdown", "run the claim without --markdown first"),
+    "one member": ("klom_bias --members 1", "--members is 1: give at least 2"),
+    "a field that the claim fixes": ("klom_bias --change copies=8", "write NAME=VALUE with one of seed, members"),
+    "a change that is none": ("klom_bias --change seed", "'seed' is not understood"),
+    "a change of another kind": ("klom_bias --change seed=few", "--change seed is 'few': give a number"),
+    "what no study allows": ("klom_bias --change seed=-1", "--seed is -1"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input_is_one_sentence_and_leaves_nothing(reproduce, tmp_path, case):
+    words, said = BAD[case]
+    code, output, errors = reproduce(*words.split(), "--quiet")
+    assert code == 2 and output == "" and errors.startswith("error: ") and said in errors
+    assert errors.count("\n") == 1 and errors.rstrip().endswith(".")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_one_command_from_the_claim_to_its_page(reproduce, tmp_path):
+    words = ("klom_bias", "--members", "32", "--change", *TINY)
+    code, output, errors = reproduce(*words, "--quiet")
+    assert (code, errors) == (0, "")
+    (folder,) = (tmp_path / "runs" / "claims").iterdir()
+    record = json.loads((folder / "claim.json").read_text())
+    lines = output.splitlines()
+    assert lines[0].startswith("klom_bias: ") and lines[-2] == f"verdict: {record['verdict']}"
+    assert record["command"] == "python experiments/reproduce.py " + " ".join(words)
+    assert record["studies"]["references"]["steps"] == 2 and record["versions"]["jax"] and record["seed"] == 0
+    first = record["figures"][0]
+    assert 0 < first["low"] < first["value"] < first["high"] and first["verdict"] == "agrees"
+    told = f"{first['value']:.2f} [{first['low']:.2f}, {first['high']:.2f}]"
+    page = (folder / "claim.html").read_text()
+    assert told in output and told in page and "<svg" in page and "http" not in page.replace("http://www.w3.org", "")
+
+    code, markdown, _ = reproduce(*words, "--markdown")
+    assert code == 0 and f"| {first['name']} | {told} |" in markdown and f"**Verdict: {record['verdict']}.**" in markdown
+    assert str(tmp_path) not in markdown
+    assert "klom_bias     " in reproduce("list", "--members", "32", "--change", *TINY)[1]
+    (folder / "claim.json").write_text("{")
+    assert reproduce(*words, "--markdown")[0] == 2
