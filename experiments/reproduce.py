@@ -61,8 +61,6 @@ def run(args: Args) -> None:
     """List, print or run."""
     choose("claim", args.claim, [*CLAIMS, "all", "list"])
     changes, names = changed(args.change), list(CLAIMS) if args.claim in ("all", "list") else [args.claim]
-    if args.members is not None and args.members < 2:
-        raise InputError(f"--members is {args.members}: give at least 2, and 8 for residuals that can be told.")
     if args.claim == "list":
         told = {name: record for name in names if (record := read(args, name))}
         print(words.index(CLAIMS, told) if args.markdown else words.listed(CLAIMS, told))
@@ -115,7 +113,7 @@ def reproduced(args: Args, claim: Claim, changes: dict) -> str:
         def study(config, out: Path) -> None:
             run_study(config, out, store=store, watch=watch, data_dir=args.data_dir, command=command)
 
-        how = lambda config: sized(config, args.members, args.quick, changes)
+        how = lambda config: sized(config, args.members, args.quick, changes, claim.least)
         record = run_claim(claim, folder, how, study)
     more = {"command": command, "seed": changes.get("seed", 0), "seconds": time.time() - began, "quick": args.quick}
     write_json(folder / "claim.json", record | more | environment())

@@ -8,12 +8,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from unlearn_jax.config import StudyConfig, resolved
+from unlearn_jax.config import StudyConfig
 from unlearn_jax.errors import InputError
 from unlearn_jax.metrics import Estimate
 
 AGREES, DISAGREES, NOT_TOLD = "agrees", "disagrees", "not told"
-QUICK = {"members": 8, "requests": 1, "resamples": 400}  # a look in a minute or two, no result
+QUICK = {"members": 8, "requests": 1, "resamples": 400}  # a look, no result; more members where a claim needs them
 FREE = (
     "seed", "members", "num_targets", "steps", "batch", "lr", "train_size", "test_size", "model", "resamples",
     "requests",
@@ -78,6 +78,7 @@ class Claim(NamedTuple):
     minutes: float  # on two quiet cores
     studies: Callable[[], dict[str, StudyConfig]]
     estimate: Callable[[dict[str, Path]], Found]
+    least: int = 2  # members that the estimate needs
 
 
 def told(name: str, estimate: Estimate, expected: str = "", **more) -> Figure:
@@ -98,7 +99,9 @@ def verdict(figures: list[Figure]) -> str:
     return AGREES if said and all(one == AGREES for one in said) else NOT_TOLD
 
 
-def sized(config: StudyConfig, members: int | None, quick: bool, changes: dict[str, Any]) -> StudyConfig:
+def sized(
+    config: StudyConfig, members: int | None, quick: bool, changes: dict[str, Any], least: int = 2
+) -> StudyConfig:
     """A study at the size that was asked for.
 
     Args:
@@ -106,12 +109,18 @@ def sized(config: StudyConfig, members: int | None, quick: bool, changes: dict[s
         members: in each population; None = the claim's own.
         quick: a look with `QUICK`; members named beside it count.
         changes: fields that `changed` allows, in their types.
+        least: members that the claim needs.
+
+    Raises:
+        InputError: fewer members than the claim needs.
     """
     if quick:
-        config = dataclasses.replace(config, **{**QUICK, "members": min(8, resolved(config).members or 8)})
-    if members is not None:
-        config = dataclasses.replace(config, members=members)
-    return dataclasses.replace(config, **changes)
+        config = dataclasses.replace(config, **QUICK | {"members": max(QUICK["members"], least)})
+    asked = {"members": members} if members is not None else {}
+    config = dataclasses.replace(config, **asked | changes)
+    if config.members is not None and config.members < least:
+        raise InputError(f"--members is {config.members}: this claim needs at least {least}.")
+    return config
 
 
 def changed(words: tuple[str, ...]) -> dict[str, Any]:

@@ -90,4 +90,5 @@ CLAIM = Claim(
     minutes=3.0,
     studies=studies,
     estimate=estimate,
+    least=32,  # two sizes of halves
 )

@@ -98,7 +98,8 @@ def _table(table: dict[str, Any]) -> str:
 
 def _framed(first: str, heads, rows: list[str]) -> str:
     """A table that scrolls."""
-    head = "".join(f'<th scope="col">{escape(text)}</th>' for text in heads)
+    said = lambda text: ' class="said"' * (text in ("decides", "expected"))  # words, not numbers
+    head = "".join(f'<th scope="col"{said(text)}>{escape(text)}</th>' for text in heads)
     return (
         f'<div class="scroll"><table class="audit"><thead><tr><th class="name" scope="col">{escape(first)}</th>{head}'
         f"</tr></thead><tbody>{''.join(rows)}</tbody></table></div>"

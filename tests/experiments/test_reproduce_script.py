@@ -50,7 +50,8 @@ BAD = {
         "unknown claim 'headlines': choose one of all, graddiff_cancels, headline, klom_bias",
     ),
     "a page of what never ran": ("klom_bias --markdown", "run the claim without --markdown first"),
-    "one member": ("klom_bias --members 1", "--members is 1: give at least 2"),
+    "too few members": ("klom_bias --members 16", "--members is 16: this claim needs at least 32"),
+    "one member": ("headline --members 1", "--members is 1: this claim needs at least 2"),
     "a field that the claim fixes": ("klom_bias --change copies=8", "write NAME=VALUE with one of seed, members"),
     "a change that is none": ("klom_bias --change seed", "'seed' is not understood"),
     "a change of another kind": ("klom_bias --change seed=few", "--change seed is 'few': give a number"),
@@ -84,7 +85,9 @@ def test_one_command_from_the_claim_to_its_page(reproduce, tmp_path):
     assert told in output and told in page and "<svg" in page and "http" not in page.replace("http://www.w3.org", "")
 
     code, markdown, _ = reproduce(*words, "--markdown")
-    assert code == 0 and f"| {first['name']} | {told} |" in markdown and f"**Verdict: {record['verdict']}.**" in markdown
+    assert (
+        code == 0 and f"| {first['name']} | {told} |" in markdown and f"**Verdict: {record['verdict']}.**" in markdown
+    )
     assert str(tmp_path) not in markdown
     assert "klom_bias     " in reproduce("list", "--members", "32", "--change", *TINY)[1]
     (folder / "claim.json").write_text("{")
