@@ -7,7 +7,8 @@
 
 Each claim names its source, the studies that it needs, the figures that decide, and what they would be without it. It
 agrees where their whole 95% intervals lie on its side, disagrees where one lies on the other, and else is not told.
-Studies are ordinary run folders: they resume, and share the store of trained members. docs/claims has what was found.
+Studies are ordinary run folders: they resume, share the store of trained members, and run once. docs/claims has what
+was found.
 
 Cost: minutes each on 2 CPU cores, `headline` a quarter of an hour; no download.
 """
@@ -17,7 +18,6 @@ from __future__ import annotations
 import json
 import shlex
 import sys
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -29,8 +29,10 @@ from _cli import guarded, keep_compiled_programs, use_every_core, watched
 from claims import CLAIMS, words
 from claims.claim import Claim, changed, run_claim, sized
 
+from unlearn_jax.audits.replay import read_config
+from unlearn_jax.config import StudyConfig, resolved
 from unlearn_jax.errors import InputError, choose
-from unlearn_jax.records import environment, write_json
+from unlearn_jax.records import write_json
 
 
 @dataclass(frozen=True)
@@ -105,19 +107,35 @@ def reproduced(args: Args, claim: Claim, changes: dict) -> str:
 
     from unlearn_jax.study import run_study
 
-    folder, began = folder_of(args, claim.name), time.time()
+    folder, command = folder_of(args, claim.name), command_of(args, claim.name)
     store = args.store or args.out.parent / "populations"
-    command = command_of(args, claim.name)
     with watched(args.quiet) as watch:
 
-        def study(config, out: Path) -> None:
-            run_study(config, out, store=store, watch=watch, data_dir=args.data_dir, command=command)
+        def study(config: StudyConfig, out: Path) -> None:
+            if not finished(config, out):
+                run_study(config, out, store=store, watch=watch, data_dir=args.data_dir, command=command)
 
         how = lambda config: sized(config, args.members, args.quick, changes, claim.least)
         record = run_claim(claim, folder, how, study)
-    more = {"command": command, "seed": changes.get("seed", 0), "seconds": time.time() - began, "quick": args.quick}
-    write_json(folder / "claim.json", record | more | environment())
+    more = {"command": command, "seed": changes.get("seed", 0), "quick": args.quick}
+    write_json(folder / "claim.json", record | more | made([folder / name for name in record["studies"]]))
     return f"{words.plain(record)}\npage: {write_claim_page(folder)}"
+
+
+def finished(config: StudyConfig, run: Path) -> bool:
+    """Whether a run folder holds this very study, complete."""
+    try:
+        return read_config(run)[0] == resolved(config)
+    except InputError:
+        return False
+
+
+def made(runs: list[Path]) -> dict:
+    """On what the studies ran, and how long they took in all."""
+    manifests = [read_config(run)[1] for run in runs]
+    first = {name: manifests[0][name] for name in ("device", "versions")}
+    commits = dict.fromkeys(manifest["git_commit"] for manifest in manifests)
+    return first | {"git_commit": ", ".join(commits), "seconds": sum(m["seconds_total"] for m in manifests)}
 
 
 def command_of(args: Args, name: str) -> str:

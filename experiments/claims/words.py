@@ -66,16 +66,16 @@ def markdown(record: dict[str, Any]) -> str:
         "**Limits.** " + " ".join(record["limits"]),
         f"**Run.** {made(record)}",
     ]
-    return "\n\n".join(parts) + "\n"
+    return "\n\n".join(parts)
 
 
 def made(record: dict[str, Any]) -> str:
-    """Device, versions, seeds, seconds and commit."""
+    """Device, versions, seeds and seconds."""
     versions = ", ".join(f"{name} {version}" for name, version in record["versions"].items())
     studies = "; ".join(f"{name}: {_asked(asked)}" for name, asked in record["studies"].items())
     return (
-        f"{record['device']}; {versions}; commit {record['git_commit'] or 'unknown'}; seed {record['seed']}; "
-        f"{record['seconds']:.0f} s, populations that were in the store included. Studies: {studies}."
+        f"{record['device']}; {versions}; seed {record['seed']}; "
+        f"{record['seconds']:.0f} s, less where populations were in the store. Studies: {studies}."
     )
 
 
@@ -114,7 +114,7 @@ def listed(claims, records: dict[str, dict]) -> str:
 
 
 def index(claims, records: dict[str, dict]) -> str:
-    """All claims as a Markdown table with links to their pages."""
+    """All claims as a Markdown table, with links to the pages of those that ran."""
     rows = []
     for name, claim in claims.items():
         record = records.get(name)
@@ -122,5 +122,6 @@ def index(claims, records: dict[str, dict]) -> str:
         keys = (
             "; ".join(f"{f['name']}: {shown(f)}" for f in record["figures"] if f["null"] is not None) if record else ""
         )
-        rows.append((f"[{claim.title}]({name}.md)", said, keys, f"{claim.minutes:g}"))
-    return _grid(("claim", "verdict", "figures that decide", "minutes"), rows) + "\n"
+        title = f"[{claim.title}]({name}.md)" if record else claim.title
+        rows.append((f"`{name}`", title, said, keys, f"{claim.minutes:g}"))
+    return _grid(("name", "claim", "verdict", "figures that decide", "minutes"), rows)

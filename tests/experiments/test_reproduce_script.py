@@ -1,6 +1,7 @@
 """The script that reproduces claims: the list, a run with its record and page, and bad input."""
 
 import json
+import re
 import runpy
 import sys
 from pathlib import Path
@@ -38,10 +39,20 @@ def test_the_list_has_every_claim_with_its_cost_and_a_page(reproduce, tmp_path):
         assert [line.split()[0] for line in output.splitlines()] == ["claim", *NAMES]
         assert all(float(line.split()[1]) > 0 for line in output.splitlines()[1:])
     code, table, _ = reproduce("list", "--markdown")
-    assert code == 0 and all(f"]({name}.md) | not run |" in table for name in NAMES)
+    rows = [line.split(" | ") for line in table.splitlines()[2:]]
+    assert code == 0 and [row[0] for row in rows] == [f"| `{name}`" for name in NAMES]
+    assert {row[2] for row in rows} == {"not run"} and list(tmp_path.iterdir()) == []
+
+
+def test_the_index_of_the_docs_has_every_claim_and_links_those_that_ran():
     index = (DOCS / "index.md").read_text(encoding="utf-8")
-    assert [name for name in NAMES if f"]({name}.md)" in index and (DOCS / f"{name}.md").is_file()] == NAMES
-    assert list(tmp_path.iterdir()) == []
+    rows = {name: next(line for line in index.splitlines() if line.startswith(f"| `{name}`")) for name in NAMES}
+    pages = {path.stem for path in DOCS.glob("*.md")} - {"index"}
+    assert pages == {name for name, row in rows.items() if f"]({name}.md)" in row} and pages
+    for name in pages:
+        page = (DOCS / f"{name}.md").read_text(encoding="utf-8")
+        said = re.search(r"\*\*Verdict: (agrees|disagrees|not told)\.\*\*", page)
+        assert said and f"| **{said.group(1)}** |" in rows[name] and f"experiments/reproduce.py {name}" in page
 
 
 BAD = {
