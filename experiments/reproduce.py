@@ -15,7 +15,7 @@ Cost: minutes each on 2 CPU cores, `headline` a quarter of an hour; no download.
 
 from __future__ import annotations
 
-import json
+import json as jsons
 import shlex
 import sys
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ from typing import Annotated
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import tyro
-from _cli import guarded, keep_compiled_programs, use_every_core, watched
+from _cli import guarded, keep_compiled_programs, print_json, use_every_core, watched
 from claims import CLAIMS, words
 from claims.claim import Claim, changed, run_claim, sized
 
@@ -55,6 +55,8 @@ class Args:
     """prepared data; default $UNLEARN_JAX_DATA, else ~/tensorflow_datasets"""
     markdown: bool = False
     """print the page of a claim that ran, or of list the table of all, as Markdown; nothing is run"""
+    json: bool = False
+    """print one JSON object instead of tables: by claim, what claim.json says, and the page"""
     quiet: bool = False
     """no progress"""
 
@@ -65,23 +67,29 @@ def run(args: Args) -> None:
     changes, names = changed(args.change), list(CLAIMS) if args.claim in ("all", "list") else [args.claim]
     if args.claim == "list":
         told = {name: record for name in names if (record := read(args, name))}
-        print(words.index(CLAIMS, told) if args.markdown else words.listed(CLAIMS, told))
+        show(args, told, words.index(CLAIMS, told) if args.markdown else words.listed(CLAIMS, told))
         return
     if args.markdown:
         for name in names:
-            record = read(args, name)
-            if record is None:
-                raise InputError(
-                    f"there is no {folder_of(args, name)}/claim.json: run the claim without --markdown first."
-                )
-            print(words.markdown(record))
+            print(words.markdown(needed(args, name)))
         return
     use_every_core()
     keep_compiled_programs(Path("runs") / "compiled")
+    told = {}
     for name in names:
-        print(reproduced(args, CLAIMS[name], changes), flush=True)
-    if args.claim == "all":
-        print(words.listed(CLAIMS, {name: read(args, name) for name in names}))
+        told[name] = reproduced(args, CLAIMS[name], changes)
+        if not args.json:
+            print(f"{words.plain(told[name])}\npage: {told[name]['page']}", flush=True)
+    if args.json or args.claim == "all":
+        show(args, told, words.listed(CLAIMS, told))
+
+
+def show(args: Args, told: dict[str, dict], text: str) -> None:
+    """Print records as one JSON object, or the text."""
+    if args.json:
+        print_json(told)
+    else:
+        print(text)
 
 
 def folder_of(args: Args, name: str) -> Path:
@@ -96,14 +104,22 @@ def read(args: Args, name: str) -> dict | None:
     if not path.is_file():
         return None
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return jsons.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         raise InputError(f"'{path}' cannot be read: run the claim again.") from None
 
 
-def reproduced(args: Args, claim: Claim, changes: dict) -> str:
-    """Run a claim, write its record and its page, and return what to print."""
-    from report import write_claim_page
+def needed(args: Args, name: str) -> dict:
+    """The record of a claim that ran; `InputError` where it did not."""
+    found = read(args, name)
+    if found is None:
+        raise InputError(f"there is no {folder_of(args, name)}/claim.json: run the claim without --markdown first.")
+    return found
+
+
+def reproduced(args: Args, claim: Claim, changes: dict) -> dict:
+    """Run a claim, write its record and its page, and return the record with the path of the page."""
+    from reporting.writing import write_claim_page
 
     from unlearn_jax.study import run_study
 
@@ -118,8 +134,9 @@ def reproduced(args: Args, claim: Claim, changes: dict) -> str:
         how = lambda config: sized(config, args.members, args.quick, changes, claim.least)
         record = run_claim(claim, folder, how, study)
     more = {"command": command, "seed": changes.get("seed", 0), "quick": args.quick}
-    write_json(folder / "claim.json", record | more | made([folder / name for name in record["studies"]]))
-    return f"{words.plain(record)}\npage: {write_claim_page(folder)}"
+    record |= more | made([folder / name for name in record["studies"]])
+    write_json(folder / "claim.json", record)
+    return record | {"page": write_claim_page(folder)}
 
 
 def finished(config: StudyConfig, run: Path) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import tempfile
 from collections.abc import Callable
@@ -14,6 +15,7 @@ from . import columns as figures_of
 from . import paper, tables
 from .audit_load import read_audit
 from .audit_page import render_audit
+from .claim_page import render_claim
 from .compare_load import only_studies, read_comparison
 from .compare_page import render_comparison
 from .drawings import drawings
@@ -84,6 +86,18 @@ def write_sweep_page(folder: Path, out: Path | None = None) -> Path:
     page = render_sweep(read_sweep(Path(folder)))
     out = Path(out) if out else Path(folder) / "sweep.html"
     return replace(out, lambda file: file.write(page.encode("utf-8")))
+
+
+def write_claim_page(folder: Path) -> Path:
+    """Write the page of a claim, ``FOLDER/claim.html``, and return its path.
+
+    Raises `InputError` where the record is missing or damaged, or the page cannot be written.
+    """
+    try:
+        page = render_claim(json.loads((Path(folder) / "claim.json").read_text(encoding="utf-8")))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"the claim in {folder} cannot be read: run experiments/reproduce.py again.") from error
+    return replace(Path(folder) / "claim.html", lambda file: file.write(page.encode("utf-8")))
 
 
 def _write_run(run: Run, out: Path) -> Path:

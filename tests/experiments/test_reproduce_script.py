@@ -100,6 +100,9 @@ def test_one_command_from_the_claim_to_its_page(reproduce, tmp_path):
         code == 0 and f"| {first['name']} | {told} |" in markdown and f"**Verdict: {record['verdict']}.**" in markdown
     )
     assert str(tmp_path) not in markdown
-    assert "klom_bias     " in reproduce("list", "--members", "32", "--change", *TINY)[1]
+    code, told, _ = reproduce(*words, "--json", "--quiet")  # reads the finished study, and runs none
+    assert code == 0 and json.loads(told)["klom_bias"]["figures"] == record["figures"]
+    listed = json.loads(reproduce("list", "--members", "32", "--change", *TINY, "--json")[1])
+    assert list(listed) == ["klom_bias"]
     (folder / "claim.json").write_text("{")
     assert reproduce(*words, "--markdown")[0] == 2
