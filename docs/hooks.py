@@ -36,4 +36,4 @@ def _inline(link):
     if 'class="picture"' not in text:
         return link[0]
     drawn = re.sub(r"<style>.*?</style>", "", text, flags=re.DOTALL).replace("\n", "")
-    return f"<figure>{drawn}</figure>"
+    return f"<figure data-search-exclude>{drawn}</figure>"

@@ -98,5 +98,6 @@ def test_one_version_and_one_licence_everywhere():
     cited = dict(re.findall(r"^([\w-]+): (.+)$", (ROOT / "CITATION.cff").read_text("utf-8"), re.MULTILINE))
     released = re.search(r"^## (\d\S*)$", (DOCS / "changelog.md").read_text("utf-8"), re.MULTILINE)[1]
     assert project["version"] == cited["version"] == released == unlearn_jax.__version__
+    assert f"  - name: {project['authors'][0]['name']}\n" in (ROOT / "CITATION.cff").read_text("utf-8")
     assert project["license"] == cited["license"] == "Apache-2.0"
     assert "Apache License\n" in (ROOT / "LICENSE").read_text("utf-8") and project["license-files"] == ["LICENSE"]
