@@ -49,7 +49,8 @@ class Run:
     quiet: bool = False
     """no progress"""
     json: bool = False
-    """print one JSON object instead of the table: the run folder, the page and what sweep.json says"""
+    """print one JSON object instead of the table: the run folder, the page and what sweep.json says (several methods:
+    sweeps.json)"""
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,8 @@ def run(args: Args) -> None:
 
         page = write_sweep_page(out)
     if how.json:
-        print_json({"run": out, "page": page, "sweep": jsons.loads((out / "sweep.json").read_text("utf-8"))})
+        name = "sweeps" if several else "sweep"
+        print_json({"run": out, "page": page, name: jsons.loads((out / f"{name}.json").read_text("utf-8"))})
     elif page:
         print(f"page: {page}")
 
