@@ -1,0 +1,63 @@
+"""The preset files that come with the package: complete, sound, and made on other requests than studies report."""
+
+import dataclasses
+import json
+import tomllib
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from unlearn_jax.checks import check
+from unlearn_jax.config import StudyConfig, applicable, scale_of, settings_of
+from unlearn_jax.data.benchmarks import BENCHMARKS
+from unlearn_jax.methods import settings_at
+from unlearn_jax.preset_files import METHODS, SHIPPED, read_presets, with_presets
+from unlearn_jax.sweeping.spaces import space_of
+
+NAMES = sorted(path.stem for path in SHIPPED.glob("*.json"))
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def test_there_are_some_and_a_wheel_holds_them():
+    assert "vision-copies-small" in NAMES
+    package = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]
+    held = {path for pattern in package["unlearn_jax"] for path in SHIPPED.parent.glob(pattern)}
+    assert held == {SHIPPED / f"{name}.json" for name in NAMES}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_file_covers_every_method_of_its_benchmark(name):
+    presets, study = read_presets(name), StudyConfig(benchmark=name, methods="all")
+    assert name in BENCHMARKS and list(presets.methods) == applicable(study) == list(presets.about["methods"])
+    config, told = with_presets(dataclasses.replace(study, presets=name))
+    check(config)
+    assert told["name"] == name and set(settings_of(config)) == {m for m, own in presets.methods.items() if own}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_file_says_how_it_was_made(name):
+    about = read_presets(name).about
+    command = f"python experiments/sweep.py --benchmark {name} "
+    assert about["command"].startswith(command) and " --method all --hp auto" in about["command"]
+    assert about["benchmark"] == name and about["scale"] == scale_of(StudyConfig(benchmark=name))
+    assert about["skip_requests"] >= 1 and f" --skip-requests {about['skip_requests']}" in about["command"]
+    assert about["versions"]["jax"] and about["git_commit"].isalnum() and about["kept"] and about["said"]
+    assert "/" not in about["command"].replace("experiments/", "").replace("runs/", "").replace(f"presets/{name}", "")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_it_says_of_a_method_fits_its_settings(name):
+    content = json.loads((SHIPPED / f"{name}.json").read_text())
+    scale = scale_of(StudyConfig(benchmark=name))
+    for method, own in content["methods"].items():
+        told, spans = content["about"]["methods"][method], {span.name: span for span in space_of(method)}
+        assert told["kept_defaults"] == (own == {}) and bool(told["why"])
+        assert set(own) in (set(), set(spans)) and told.get("allowed", 0) <= told.get("candidates", 0)
+        if told["why"] == "clearly better":
+            assert 0 < told["gain"][1] <= told["gain"][0] <= told["gain"][2] and told["allowed"]
+        usual = settings_at(METHODS[method], scale)[1]
+        for setting, value in own.items():
+            span = spans[setting]
+            low, high = (end * (usual[setting] if span.times else 1.0) for end in (span.low, span.high))
+            assert value in span.values or low * 0.999 <= value <= high * 1.001 or np.isclose(value, usual[setting])
