@@ -24,8 +24,9 @@ import tyro
 from _cli import guarded
 from reporting.drawings import kind_of_run
 from reporting.figures import main_figure
-from reporting.load import read_manifest
+from reporting.load import read_manifest, read_run
 from reporting.summary import read_summary
+from reporting.sweep_load import read_sweep
 from reporting.unfinished import progress
 from reporting.writing import (
     replace,
@@ -43,7 +44,9 @@ from unlearn_jax.errors import InputError
 
 __all__ = [
     "main_figure",
+    "read_run",
     "read_summary",
+    "read_sweep",
     "save_figure",
     "table_text",
     "write_audit_page",

@@ -12,6 +12,7 @@ from .audit_metrics import ALIKE, MAIN
 from .audit_panels import MOST
 from .audit_tables import figures_table, other_keys, rank_table
 from .frame import definitions, document, facts_strip, inline
+from .provenance import BELOW, link
 from .sections import _figure as figure
 from .sections import section
 from .style import WIDE
@@ -72,7 +73,7 @@ def _metrics(audit: Audit, reference: str) -> str:
         about += "distances that fall with the number of members."
     if len({audit.manifest["members"].get(label) for label in populations}) > 1:
         about += " Bands are of each population's number of members; that of the first is shown."
-    body = f'<p class="caption">{escape(about)}</p>{table}'
+    body = f'<p class="caption">{escape(about)} {link()}</p>{table}'
     if reference == "retrain" and "oracle" in audit.references:
         told = "Retraining is what most papers compare with. It keeps what similar samples teach, so nearness to it "
         told += "says nothing of the influence that stays in them."
@@ -80,12 +81,12 @@ def _metrics(audit: Audit, reference: str) -> str:
     others = other_keys(audit, reference)
     if others:
         more = figures_table(audit, others, populations)
-        body += f"<details><summary>Further variants and splits against {reference}</summary>{more}</details>"
+        body += f"<details><summary>Further variants and splits against {reference}</summary>{more}{BELOW}</details>"
     own = other_keys(audit, "") if reference == audit.references[0] else []
     own = [(metric, key) for metric, key in own if len(audit.figures[key]) > 1 and not key[0].startswith("cost_")]
     if own:
         more = figures_table(audit, own, audit.populations)
-        body += f"<details><summary>Figures of the models alone, without a reference</summary>{more}</details>"
+        body += f"<details><summary>Figures of the models alone, without a reference</summary>{more}{BELOW}</details>"
         body += '<p class="caption">Costs and figures of the data alone are in audit.csv.</p>'
     return body
 
@@ -106,7 +107,7 @@ def _ranks(audit: Audit) -> str:
         )
         about += "outside the null band against the oracle."
     lead = f'<p id="disagree">{escape(told)}</p>' if told else ""
-    return f'{lead}<p class="caption">{escape(about)}</p>{table}'
+    return f'{lead}<p class="caption">{escape(about)} {link()}</p>{table}'
 
 
 DRAWINGS = (  # id, heading, drawing function, kinds of curves, caption

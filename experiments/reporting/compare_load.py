@@ -19,6 +19,7 @@ from .provenance import margins_at
 
 KEYS = {"device": "device", "devices": "devices", "commit": "git_commit"}
 MOST = 26  # runs, each of which has a letter
+OWN = ("forget", "rest", "test")  # splits of samples that are the same whatever the copies of a target are
 ALIKE = 1e-3  # nats: margins of one model computed twice differ by rounding, those of two models by far more
 Difference = tuple[str, tuple[str, ...]]  # what it is called, its value in each run
 
@@ -146,13 +147,17 @@ def same_members(a: np.ndarray, b: np.ndarray) -> int:
 
 
 def _margins(one: Named, level: int) -> tuple[np.ndarray | None, dict[str, np.ndarray]]:
-    """Rows and margins by population; (None, {}) where they are not stored."""
+    """Rows of samples that nobody made, and margins on these by population; (None, {}) where they are not stored."""
     import pyarrow.parquet as parquet
 
-    folder = one.run.path / margins_at(one.run, level)
+    if not (place := margins_at(one.run, level)):
+        return None, {}
+    folder = one.run.path / place
     try:
-        rows = parquet.read_table(folder / "index.parquet", columns=["row"]).column("row").to_numpy()
+        index = parquet.read_table(folder / "index.parquet")
+        rows = index.column("stored_row" if "stored_row" in index.column_names else "row").to_numpy()
+        own = np.flatnonzero(np.isin(index.column("split").to_numpy(zero_copy_only=False), OWN))
         files = sorted(file for file in folder.glob("*.npy"))
-        return rows, {file.stem: np.load(file, mmap_mode="r", allow_pickle=False) for file in files}
-    except (OSError, ValueError, KeyError, EOFError):
+        return rows[own], {file.stem: np.load(file, mmap_mode="r", allow_pickle=False)[:, own] for file in files}
+    except (OSError, ValueError, KeyError, EOFError, IndexError):
         return None, {}

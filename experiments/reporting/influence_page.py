@@ -11,6 +11,7 @@ from . import influence_words as words
 from .frame import definitions, document, facts_strip, inline
 from .influence_load import Attribution, Told
 from .influence_words import NAMES, TRACKS
+from .provenance import BELOW
 from .sections import _figure as figure
 from .sections import readable, section
 from .style import png_uri
@@ -97,7 +98,7 @@ def _table(run: Attribution, track: str) -> str:
             rows.append(f'<tr><th class="name" scope="row">{escape(NAMES[name])}</th>{said}</tr>')
     return (
         f'<div class="scroll"><table class="audit"><thead><tr><th class="name" scope="col">Estimator</th>{head}</tr>'
-        f"</thead><tbody>{''.join(rows)}</tbody></table></div>"
+        f"</thead><tbody>{''.join(rows)}</tbody></table></div>{BELOW}"
     )
 
 

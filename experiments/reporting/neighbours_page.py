@@ -10,6 +10,7 @@ import numpy as np
 from . import neighbours_words as words
 from .frame import definitions, document, facts_strip, inline
 from .neighbours_load import Search
+from .provenance import BELOW
 from .sections import _figure as figure
 from .sections import readable, section
 from .style import WIDE, colour, png_uri, settings, small
@@ -83,7 +84,7 @@ def _ladder(told: dict) -> str:
     return (
         f'<div class="scroll"><table class="audit"><thead><tr><th class="name" scope="col">'
         f"{escape(words.MEASURES[told['embedding']['measure']])} at least</th>{head}</tr></thead>"
-        f"<tbody>{''.join(rows)}</tbody></table></div>"
+        f"<tbody>{''.join(rows)}</tbody></table></div>{BELOW}"
     )
 
 

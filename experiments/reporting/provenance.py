@@ -22,6 +22,9 @@ def link(level: int | None = None, prefix: str = "reproduce") -> str:
     return f'<a class="made" href="#{place}">how it was made</a>'
 
 
+BELOW = f'<p class="caption">{link()}</p>'  # of a table without a caption
+
+
 def block(run: Run, prefix: str = "reproduce") -> str:
     """The command, what it ran on, and where the numbers of each level lie (anchors ``PREFIX-LEVEL``)."""
     command = command_of(run.manifest)
@@ -57,7 +60,7 @@ def _levels(run: Run, prefix: str) -> str:
     for level in run.summary.levels:
         gamma, members = run.summary.gamma[level], run.summary.find(level, "retrain", "margin", "forget").n
         keys = f"copies={level}" + ("" if math.isnan(gamma) else f", gamma={gamma:.3f}") + ", request=all"
-        cells = f'<td class="said">{escape(keys)}</td><td class="said">{escape(margins_at(run, level))}</td>'
+        cells = f'<td class="said">{escape(keys)}</td><td class="said">{escape(margins_at(run, level)) or "–"}</td>'
         cells += f"<td>{'–' if math.isnan(members) else f'{members:g}'}</td>"
         rows.append(f'<tr id="{prefix}-{level}"><th class="name" scope="row">{level} copies</th>{cells}</tr>')
     head = (
@@ -65,14 +68,15 @@ def _levels(run: Run, prefix: str) -> str:
         '<th class="said" scope="col">margins of every model</th><th scope="col">members</th></tr></thead>'
     )
     about = f"Every number of this run is in {run.path.resolve().name}/summary.csv, made by the command above."
-    table = f'<div class="scroll fit"><table>{head}<tbody>{"".join(rows)}</tbody></table></div>'
+    table = f'<div class="scroll"><table class="made">{head}<tbody>{"".join(rows)}</tbody></table></div>'
     return f'<p class="caption">{escape(about)}</p>{table}'
 
 
 def margins_at(run: Run, level: int) -> str:
-    """The folder of a level's margins within the run folder."""
-    own = f"margins/copies={level},gamma={run.summary.gamma[level]:.3f}"
-    return own if (run.path / own).is_dir() else "margins"
+    """The folder of a level's margins within the run folder, that of the last one being ``margins``; '' = not there."""
+    own = f"margins/copies={level}"
+    found = (name for name in (f"{own},gamma={run.summary.gamma[level]:.3f}", own) if (run.path / name).is_dir())
+    return next(found, "margins" if level == run.summary.levels[-1] else "")
 
 
 def _benchmark(told: dict) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 from . import sweep_figures as figures
 from . import sweep_words as words
 from .frame import definitions, document, facts_strip, inline
+from .provenance import BELOW
 from .sections import _figure as figure
 from .sections import section
 from .sweep_load import Sweep, Told
@@ -86,7 +87,7 @@ def _table(first: str, heads: list[str], rows: list[str]) -> str:
     head = "".join(f'<th scope="col">{escape(text)}</th>' for text in heads)
     return (
         f'<div class="scroll"><table class="audit"><thead><tr><th class="name" scope="col">{escape(first)}</th>{head}'
-        f"</tr></thead><tbody>{''.join(rows)}</tbody></table></div>"
+        f"</tr></thead><tbody>{''.join(rows)}</tbody></table></div>{BELOW}"
     )
 
 

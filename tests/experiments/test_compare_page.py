@@ -119,6 +119,36 @@ def test_shared_models_are_told_by_their_margins(told, page):
     assert not alone.shared and not alone.same
 
 
+def test_models_are_shared_at_the_level_shown_alone(runs, tmp_path):
+    first, other = (shutil.copytree(runs[0], tmp_path / name) for name in ("first", "other"))
+    names = lambda level: [one.populations for one in read_comparison([first, other], level).shared]
+    assert len(names(4)[0]) == 5 and names(0) == []  # the margins of level 0 are not stored
+    for run in (first, other):
+        shutil.copytree(run / "margins", run / "margins" / "copies=0", ignore=lambda *_: ["copies=0"])
+    np.save(other / "margins/copies=0/retrain.npy", np.load(other / "margins/retrain.npy") + 1)
+    assert names(0) == [("dedup", "oracle", "original", "placebo")]
+    shutil.copytree(other / "margins/copies=0", other / "margins/copies=0,gamma=1.000")
+    np.save(other / "margins/copies=0,gamma=1.000/dedup.npy", np.load(other / "margins/dedup.npy") + 1)
+    assert names(0) == [("oracle", "original", "placebo")]
+
+
+def test_models_are_told_by_samples_that_nobody_made(runs, tmp_path):
+    """Two levels of similarity at no copies: one set of models, asked about copies that differ."""
+    import pyarrow
+    from pyarrow import parquet
+
+    first, other = (shutil.copytree(runs[0], tmp_path / name) for name in ("first", "other"))
+    index = parquet.read_table(first / "margins/index.parquet").to_pydict()
+    index["split"] = [*index["split"][:-10], *["similar"] * 10]
+    for run in (first, other):
+        parquet.write_table(pyarrow.table(index), run / "margins/index.parquet")
+    for file in (other / "margins").glob("*.npy"):
+        values = np.load(file)
+        values[:, -10:] += 2.0
+        np.save(file, values)
+    assert len(read_comparison([first, other]).shared[0].populations) == 5
+
+
 def test_same_members_allows_rounding_alone():
     values = np.random.default_rng(0).normal(size=(8, 5))
     assert same_members(values, values[:3] + 1e-4) == 3

@@ -168,6 +168,7 @@ def test_the_page_is_whole_and_escaped(swept):
     text = page.read_text()
     assert page == out / "sweep.html" and "python &lt;sweep&gt;.py" in text and "<sweep>" not in text
     sections = re.findall(r'<section id="(\w+)">', text)
+    assert set(re.findall(r'href="#([^"]+)"', text)) <= set(re.findall(r' id="([^"]+)"', text))
     assert sections == ["choices", "parallel", "response", "rungs", "settings", "words", "reproduce"]
     assert "http" not in re.sub(r"http://www.w3.org/\S*", "", text)
     sweep = report.read_sweep(out)
