@@ -7,6 +7,15 @@ import pytest
 from unlearn_jax import stopping
 
 
+@pytest.fixture(autouse=True)
+def _heard():
+    """Signals as in the foreground: of tests that run in the background of a script some are ignored."""
+    before = {one: signal.signal(one, signal.default_int_handler) for one in stopping.SIGNALS}
+    yield
+    for one, known in before.items():
+        signal.signal(one, known)
+
+
 @pytest.mark.parametrize("signum", stopping.SIGNALS)
 def test_the_first_signal_raises_and_the_second_is_left_to_the_system(signum):
     before, told = signal.getsignal(signum), []
