@@ -79,8 +79,8 @@ class Args:
     figure: Path | None = None
     """one figure alone, in this .pdf, .svg or .png file"""
     which: str = ""
-    """name of the figure, such as main, frontier, forest, methods, margins, gamma, or of the audit roc, klom; empty =
-    the one that the file is named after, else main"""
+    """name of the figure, such as main, frontier, forest, methods, margins, gamma, of the audit roc, klom, of several
+    runs references, distances; empty = the one that the file is named after, else the first"""
     width: str = "double"
     """of the figure: single (3.25 inches), text (5.5), double (6.75), page (9.4), or a length such as 3.5in or 8.2cm"""
     theme: str = "light"
@@ -93,30 +93,45 @@ class Args:
 
 def run(args: Args) -> None:
     """Write what is asked for, and say where it is."""
-    if not args.runs:
-        raise InputError("no run is given: name one or more folders that the scripts wrote.")
-    if (args.columns or args.methods) and not args.table:
-        raise InputError("--columns and --methods are of a table: add --table latex, csv or markdown.")
-    if args.figure and args.table:
-        raise InputError("--figure and --table are both given: ask for one of them at a time.")
+    _check(args)
     if args.table:
         text = table_text(args.runs, args.table, args.columns, args.levels, args.methods)
         print(replace(args.out, lambda file: file.write(text.encode("utf-8"))) if args.out else text.rstrip("\n"))
         return
-    if len(args.runs) > 1 and not args.figure:
-        print(write_comparison(args.runs, args.out, _one_level(args.levels)))
+    level = _one_level(args.levels)
+    if args.figure:
+        how = (args.which, args.width, args.theme, args.letters, args.outlines, level)
+        told(args.runs, save_figure(args.runs, args.figure, *how))
         return
     if len(args.runs) > 1:
-        raise InputError(f"--figure is of one run, and {len(args.runs)} are given: name one of them.")
-    folder, kind = args.runs[0], kind_of_run(args.runs[0])
-    if args.figure:
-        how = (args.which, args.width, args.theme, args.letters, args.outlines, _one_level(args.levels))
-        written = save_figure(folder, args.figure, *how)
-    else:
-        written = PAGES[kind](folder, args.out)
-    if kind == "study" and (how_far := progress(read_manifest(folder))):
-        print(how_far)
+        told(args.runs, write_comparison(args.runs, args.out, level))
+        return
+    told(args.runs, PAGES[kind_of_run(args.runs[0])](args.runs[0], args.out))
+
+
+def told(runs: list[Path], written: Path) -> None:
+    """Say how far unfinished studies are, and what was written."""
+    for run in runs:
+        if kind_of_run(run) == "study" and (how_far := progress(read_manifest(run))):
+            print(how_far)
     print(written)
+
+
+def _check(args: Args) -> None:
+    """Refuse what would be passed over in silence."""
+    usual = Args(runs=[])
+    if not args.runs:
+        raise InputError("no run is given: name one or more folders that the scripts wrote.")
+    if args.figure and (args.table or args.out):
+        other = "table" if args.table else "out"
+        raise InputError(f"--figure and --{other} are both given: ask for one of them at a time.")
+    if not args.table and (args.columns or args.methods):
+        raise InputError("--columns and --methods are of a table: add --table latex, csv or markdown.")
+    drawn = ("which", "width", "theme", "letters", "outlines")
+    if not args.figure and (told := [name for name in drawn if getattr(args, name) != getattr(usual, name)]):
+        raise InputError(f"--{told[0]} is of a figure: add --figure FILE.pdf, .svg or .png.")
+    if args.levels and len(args.runs) == 1 and not (args.table or args.figure):
+        raise InputError("--levels is of tables, figures and comparisons: the page of a run shows all of its levels.")
 
 
 def _one_level(words: str) -> int | None:

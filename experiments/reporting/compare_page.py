@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from html import escape
 
@@ -39,6 +40,12 @@ def render_comparison(told: Comparison) -> str:
         section("reproduce", "To reproduce", _blocks(told)),
     ]
     return document(title, parts)
+
+
+def drawings_together(told: Comparison) -> dict:
+    """The figures of the page by name, as functions of the width in inches."""
+    both = {"references": references_figure, "distances": distances_figure}
+    return {name: functools.partial(draw, told) for name, draw in both.items()}
 
 
 def _prefix(number: int) -> str:

@@ -153,10 +153,16 @@ def caption(lines: list[Line], columns: dict[str, Column]) -> str:
     words += [f"{BOLD}."] if any(column.ranked for column in columns.values()) else []
     unclear = {(line.run.name, line.level) for line in lines if not line.summary.identifiable(line.level)}
     words += [f"{name} at {level} copies: not identifiable, read no order from it." for name, level in sorted(unclear)]
+    words += [f"{name}: {told}" for name, told in unfinished_of(lines).items()]
     words += ["*: members diverged."] if any(line.diverged for line in lines) else []
     if len({line.run.name for line in lines}) > 1:
         words.append("Differences between runs are not paired.")
     return " ".join(words)
+
+
+def unfinished_of(lines: list[Line]) -> dict[str, str]:
+    """How far the runs are that are not complete, by name."""
+    return {line.run.name: line.run.run.unfinished for line in lines if line.run.run.unfinished}
 
 
 def _left_out(lines: list[Line]) -> int:

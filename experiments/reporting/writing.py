@@ -17,7 +17,7 @@ from .audit_load import read_audit
 from .audit_page import render_audit
 from .claim_page import render_claim
 from .compare_load import only_studies, read_comparison
-from .compare_page import render_comparison
+from .compare_page import drawings_together, render_comparison
 from .drawings import drawings
 from .influence_load import read_attribution
 from .influence_page import render_attribution
@@ -114,7 +114,7 @@ def _write_audit(folder: Path) -> Path:
 
 
 def save_figure(
-    run: Path,
+    run: Path | list[Path],
     out: Path,
     which: str = "",
     width: str = "double",
@@ -126,7 +126,8 @@ def save_figure(
     """Save one figure of a run alone, true to size, and return its path.
 
     Args:
-        run: folder of a study, an audit, a sweep, an attribution study or a search.
+        run: folder of a study, an audit, a sweep, an attribution study or a search; several of studies for the figures
+            of their comparison, ``references`` and ``distances``.
         out: file that ends in .pdf, .svg or .png (300 dots an inch).
         which: name of the figure; '' = the one that the file is named after, else the main one.
         width: single, text, double, page, or a length such as 3.25in or 8.2cm.
@@ -138,13 +139,14 @@ def save_figure(
     Raises:
         InputError: a missing or damaged run, no such figure, or one of the others cannot be followed.
     """
-    out, run = Path(out), Path(run)
+    out, several = Path(out), isinstance(run, list) and len(run) > 1
     kind, inches, look = kind_of_file(out), paper.inches(width), paper.look_of(theme, letters)
-    found = drawings(run, level)
+    run = run[0] if isinstance(run, list) and not several else run
+    found = drawings_together(read_comparison(run, level)) if several else drawings(Path(run), level)
     which = which or (out.stem if out.stem in found else next(iter(found)))
     drawn = paper.drawn(found[choose("figure of this run", which, found)], kind, inches, look, outlines)
     if drawn is None:
-        raise InputError(f"{run} has nothing to draw as '{which}': choose one of {', '.join(found)}.")
+        raise InputError(f"there is nothing to draw as '{which}' here: choose one of {', '.join(found)}.")
     return replace(out, lambda file: file.write(drawn))
 
 

@@ -3,7 +3,6 @@
 import json
 import re
 import shutil
-import subprocess
 import sys
 from html.parser import HTMLParser
 from pathlib import Path
@@ -239,12 +238,51 @@ def test_runs_of_other_kinds_or_without_rows_are_refused(runs, tmp_path):
         read_comparison([runs[0], runs[0]])
 
 
-def test_command_writes_the_page_or_one_sentence(runs, tmp_path):
-    script = [sys.executable, EXPERIMENTS / "report.py"]
-    done = subprocess.run([*script, runs[0], tmp_path], capture_output=True, text=True, cwd=tmp_path)
-    assert done.returncode == 2 and len(done.stderr.splitlines()) == 1 and not list(tmp_path.iterdir())
-    report.run(report.Args(runs=list(runs[:2]), out=tmp_path / "page.html"))
-    sound((tmp_path / "page.html").read_text())
+def test_command_writes_the_page_or_nothing(runs, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError):
+        report.run(report.Args(runs=[runs[0], tmp_path]))
+    assert not list(tmp_path.iterdir())
+    monkeypatch.setattr("reporting.sections.inline_svg", lambda *given: "<svg></svg>")
+    report.run(report.Args(runs=list(runs[:2]), levels="4"))
+    assert capsys.readouterr().out == "compare.html\n"
+    sound((tmp_path / "compare.html").read_text())
+
+
+def test_figures_of_a_comparison_go_by_name(runs, tmp_path):
+    draw = lambda name, **how: report.save_figure(list(runs), tmp_path / f"{name}.svg", **how).read_text()
+    assert "A: first" in draw("distances", width="single") and "random_label" not in draw("distances")
+    assert draw("any") == draw("references") != draw("distances")
+    with pytest.raises(InputError, match="unknown figure of this run 'main': choose one of distances, references"):
+        draw("any", which="main")
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        ({"figure": "a.pdf", "out": "b.html"}, "--figure and --out are both given"),
+        ({"theme": "dark"}, "--theme is of a figure"),
+        ({"which": "main"}, "--which is of a figure"),
+        ({"levels": "4"}, "--levels is of tables"),
+        ({"levels": "1,4", "figure": "a.pdf"}, "is not one number"),
+    ],
+)
+def test_what_would_be_passed_over_is_refused(runs, asked, message):
+    with pytest.raises(InputError, match=message):
+        report.run(report.Args(runs=[runs[0]], **asked))
+
+
+def test_every_kind_of_folder_has_its_page(tmp_path, monkeypatch, capsys):
+    drawn = {kind: lambda folder, out, kind=kind: f"{kind} {out}" for kind in report.PAGES}
+    monkeypatch.setattr(report, "PAGES", drawn)
+    for name, kind in {"sweep.json": "sweep", "audit.json": "audit", "neighbours.json": "neighbours"}.items():
+        (tmp_path / kind).mkdir()
+        (tmp_path / kind / name).write_text("{}")
+        report.run(report.Args(runs=[tmp_path / kind], out="page.html"))
+    (tmp_path / "manifest.json").write_text('{"kind": "attribution"}')
+    report.run(report.Args(runs=[tmp_path]))
+    told = ["sweep page.html", "audit page.html", "neighbours page.html", "influence None"]
+    assert capsys.readouterr().out.splitlines() == told
 
 
 def test_links_of_a_study_lead_to_its_command_and_levels(runs):

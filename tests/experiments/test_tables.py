@@ -188,7 +188,7 @@ def test_command_prints_or_writes(folder, tmp_path, capsys):
     printed = capsys.readouterr().out
     report.run(report.Args(runs=[folder], table="markdown", out=tmp_path / "t.md"))
     assert (tmp_path / "t.md").read_text() == printed and "| near |" in printed
-    with pytest.raises(InputError, match="one of them at a time"):
+    with pytest.raises(InputError, match="--figure and --table are both given"):
         report.run(report.Args(runs=[folder], table="csv", figure=tmp_path / "a.pdf"))
     with pytest.raises(InputError, match="no run is given"):
         report.run(report.Args(runs=[]))
@@ -204,6 +204,13 @@ def test_other_kinds_of_runs_are_refused_in_one_sentence(tmp_path):
     (tmp_path / "manifest.json").write_text(json.dumps({"status": "running", "config": {}}))
     with pytest.raises(InputError, match="nothing to show yet"):
         report.table_text([tmp_path], "csv")
+
+
+def test_an_unfinished_run_says_how_far_it_is(told):
+    lines, chosen = told()
+    half = lines[0].run._replace(run=lines[0].run.run._replace(unfinished="Unfinished: 1 of 2 levels are done."))
+    text = tables.as_markdown([line._replace(run=half) for line in lines], chosen, {})
+    assert "run: Unfinished: 1 of 2 levels are done." in text and "Unfinished" not in tables.caption(lines, chosen)
 
 
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="there is no pdflatex here")
