@@ -33,7 +33,7 @@ def latex_escaped(text: str) -> str:
         'neggrad\\\\_plus (alpha=50\\\\%)'
     """
     text = "".join(SPECIAL.get(letter, letter) for letter in " ".join(text.split()))
-    return text.replace("--", "-{}-").replace("''", "'{}'")
+    return re.sub(r"([-'])(?=\1)", r"\1{}", text)  # or they would run into a dash or a quotation mark
 
 
 def as_latex(lines: list[Line], columns: dict[str, Column], commands: dict[str, str], label: str = "results") -> str:

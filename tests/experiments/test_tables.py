@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 EXPERIMENTS = Path(__file__).resolve().parents[2] / "experiments"
@@ -147,6 +147,7 @@ SOURCE = re.compile("|".join(re.escape(pair[0]) for pair in BACK))
 NASTY = st.text(st.sampled_from("ab 1\\{}$&#%_^~<>|\"`'[]-−·\n"), max_size=30)
 
 
+@example("---")
 @settings(max_examples=300, deadline=None)
 @given(NASTY)
 def test_latex_escaping_can_be_undone_and_leaves_no_command(text):
