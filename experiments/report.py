@@ -101,15 +101,15 @@ def run(args: Args) -> None:
     level = _one_level(args.levels)
     if args.figure:
         how = (args.which, args.width, args.theme, args.letters, args.outlines, level)
-        told(args.runs, save_figure(args.runs, args.figure, *how))
+        say(args.runs, save_figure(args.runs, args.figure, *how))
         return
     if len(args.runs) > 1:
-        told(args.runs, write_comparison(args.runs, args.out, level))
+        say(args.runs, write_comparison(args.runs, args.out, level))
         return
-    told(args.runs, PAGES[kind_of_run(args.runs[0])](args.runs[0], args.out))
+    say(args.runs, PAGES[kind_of_run(args.runs[0])](args.runs[0], args.out))
 
 
-def told(runs: list[Path], written: Path) -> None:
+def say(runs: list[Path], written: Path) -> None:
     """Say how far unfinished studies are, and what was written."""
     for run in runs:
         if kind_of_run(run) == "study" and (how_far := progress(read_manifest(run))):

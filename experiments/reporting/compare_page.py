@@ -157,6 +157,8 @@ def _table(told: Comparison) -> str:
         "Price: accuracy of the oracle of the same run less accuracy of the row, in points. Cost: a share of one "
         "training from scratch. A letter leads to the command."
     )
+    unclear = [n for n, one in enumerate(told.runs) if not one.run.summary.identifiable(told.levels[n])]
+    about += "".join(f" {told.letter(n)}: residuals are not identifiable, read no order from them." for n in unclear)
     return f'<p class="caption">{escape(about)}</p><div class="scroll"><table class="runs">{head}{body}</table></div>'
 
 
@@ -165,7 +167,10 @@ def _lines(told: Comparison, own: list[tuple[int, Entry]]) -> list[str]:
     found = []
     for place, (number, entry) in enumerate(own):
         summary, level = told.runs[number].run.summary, told.levels[number]
-        cells = [share_cell(summary.residual(level, entry), first=True), share_cell(summary.distance(level, entry))]
+        lost = summary.find(level, entry, "n_diverged").mean
+        tag = f"{lost:g} diverged" if lost > 0 else ""
+        cells = [share_cell(summary.residual(level, entry), first=True)]
+        cells += [share_cell(summary.distance(level, entry), tag=tag)]
         for name in USUAL[2:]:
             column = COLUMNS[name]
             cell = summary.find(level, entry, column.metric, column.split, column.reference)

@@ -17,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 import report  # noqa: E402
 from reporting.compare_figures import common_labels, distances_figure, references_figure  # noqa: E402
 from reporting.compare_load import read_comparison, same_members  # noqa: E402
-from test_report import METHODS, Page, fake_run  # noqa: E402
+from test_report import METHODS, Page, edit, fake_run  # noqa: E402
 
 from unlearn_jax.errors import InputError  # noqa: E402
 
@@ -186,6 +186,15 @@ def test_table_has_a_line_for_each_population_and_run(told, page):
         entry = next(e for e in summary.entries(level) if e.method == "scrub")
         cell = summary.distance(level, entry)
         assert row[-4] == f"{cell.mean:.2f} [{cell.low:.2f}, {cell.high:.2f}]"
+
+
+def test_table_says_what_cannot_be_read(runs, tmp_path, monkeypatch):
+    monkeypatch.setattr("reporting.sections.inline_svg", lambda *given: "<svg></svg>")
+    run = shutil.copytree(runs[1], tmp_path / "unclear")
+    edit(run, lambda row: row | ({"mean": "0.0"} if row["metric"] == "identifiable" else {}))
+    text = report.write_comparison([runs[0], run], tmp_path / "page.html").read_text()
+    assert "B: residuals are not identifiable" in text and "A: residuals" not in text
+    assert text.count('<span class="tag">3 diverged</span>') == 1  # random_label of the first
 
 
 def test_figures_share_their_axes(told):
