@@ -22,7 +22,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import tyro
 from _cli import guarded
-from reporting.drawings import kind_of_run
+from reporting.drawings import kind_of_run, one_of_several
 from reporting.figures import main_figure
 from reporting.load import read_manifest, read_run
 from reporting.summary import read_summary
@@ -148,9 +148,15 @@ def _page_of_audit(folder: Path, out: Path | None) -> Path:
     return write_audit_page(folder)
 
 
+def _page_of_sweeps(folder: Path, out: Path | None) -> Path:
+    """There is none."""
+    raise one_of_several(folder)
+
+
 PAGES = {
     "study": write_report,
     "sweep": write_sweep_page,
+    "sweeps": _page_of_sweeps,
     "audit": _page_of_audit,
     "influence": write_influence_page,
     "neighbours": write_neighbours_page,

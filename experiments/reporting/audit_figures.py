@@ -11,6 +11,8 @@ from .figures import styled
 from .style import WIDE, colour
 
 MUTED = {"linewidth": 1.1, "zorder": 1.8}
+STROKES = {"oracle": "-", "retrain": (0, (5, 1.5))}  # apart without colours too
+DOTS = {"oracle": "o", "retrain": "s"}
 
 
 def drawn_labels(audit: Audit, *kinds: str, most: tuple[str, ...] = ()) -> list[str]:
@@ -22,7 +24,13 @@ def drawn_labels(audit: Audit, *kinds: str, most: tuple[str, ...] = ()) -> list[
 
 def references_legend(audit: Audit) -> list[tuple[str, dict]]:
     """The lines of a figure that has one a reference."""
-    return [(f"against {name}", {"color": colour(name)}) for name in audit.references]
+    return [(f"against {name}", {"color": colour(name), "linestyle": STROKES[name]}) for name in audit.references]
+
+
+def references_dots(audit: Audit) -> list[tuple[str, dict]]:
+    """The marks of a figure that has one a reference."""
+    style = lambda name: {"color": colour(name), "marker": DOTS[name], "linestyle": "none", "markersize": 4}
+    return [(f"against {name}", style(name)) for name in audit.references]
 
 
 def roc_figure(audit: Audit, width: float = WIDE):
@@ -37,7 +45,7 @@ def roc_figure(audit: Audit, width: float = WIDE):
         for reference in audit.references:
             curve, least = (audit.curve(kind, label, reference) for kind in ("roc", "roc_least"))
             if curve is not None:
-                banded(axes, grid, curve, reference, low)
+                banded(axes, grid, curve, reference, low, linestyle=STROKES[reference])
             if least is not None:
                 axes.axvline(float(least), color=colour(reference), linewidth=1, linestyle=(0, (1, 2)))
 
@@ -71,7 +79,14 @@ def klom_figure(audit: Audit, width: float = WIDE):
             if curve is not None:
                 x = np.sort(curve[np.isfinite(curve)])
                 y = np.arange(1, len(x) + 1) / len(x)
-                axes.step([0, *x, end], [0, *y, 1], where="post", color=colour(reference), linewidth=1.6)
+                axes.step(
+                    [0, *x, end],
+                    [0, *y, 1],
+                    where="post",
+                    color=colour(reference),
+                    linewidth=1.6,
+                    linestyle=STROKES[reference],
+                )
 
     legend = [*references_legend(audit), ("null bands", {"color": colour("band"), "alpha": 0.4, "linewidth": 6})]
     words = ("KLOM of a target (nats)", "share of the targets below")
@@ -126,10 +141,10 @@ def knowledge_figure(audit: Audit, width: float = WIDE):
                     continue
                 x = radii if logarithmic and len(radii) == curve.shape[1] else np.arange(curve.shape[1])
                 keep = x > 0 if logarithmic else np.full(len(x), True)
-                line = {"linestyle": style, "marker": "o", "markersize": 2.5}
+                line = {"linestyle": style, "marker": DOTS[reference], "markersize": 2.5}
                 banded(axes, x[keep], curve[:, keep], reference, 1e-3, **line)
 
-    legend = [*references_legend(audit), ("Gaussian", {"color": colour("method")})]
+    legend = [*references_dots(audit), ("Gaussian", {"color": colour("method")})]
     legend.append(("targeted", {"color": colour("method"), "linestyle": DASHED}))
     words = ("radius of the perturbation" if logarithmic else "step of the radius", "residual knowledge")
     axis = {"yscale": "log"} | ({"xscale": "log"} if logarithmic else {})
@@ -150,9 +165,9 @@ def distance_figure(audit: Audit, width: float = WIDE):
             if under is not None and at is not None and label != behind and reference == audit.kind:
                 axes.plot(at, under[0], color=colour("muted"), **MUTED)
             if curve is not None and centre is not None:
-                banded(axes, centre, curve, reference, marker="o", markersize=2.5)
+                banded(axes, centre, curve, reference, marker=DOTS[reference], markersize=2.5)
 
-    legend = references_legend(audit)
+    legend = references_dots(audit)
     legend += [(f"thin: null against {audit.kind}", {"color": colour("muted"), "linewidth": 1.1})] if behind else []
     words = ("distance to the nearest target", "mean |difference of probabilities|")
     return panels(labels, draw, words, width, legend)
@@ -180,8 +195,7 @@ def gaps_figure(audit: Audit, width: float = WIDE):
     figure.axes[0].set_yticks(range(len(labels)), names)
     figure.axes[0].set_ylim(len(labels) - 0.4, -0.6)
     figure.supxlabel("accuracy minus the reference's, points")
-    dots = [(name, style | {"marker": "o", "linestyle": "none"}) for name, style in references_legend(audit)]
-    explain(figure, dots, width)
+    explain(figure, references_dots(audit), width)
     return figure
 
 
@@ -198,7 +212,7 @@ def _gaps(axes, audit: Audit, labels: list[str], keys) -> None:
             row = audit.figures[key].get(label)
             if row is not None and np.isfinite(row.value):
                 axes.hlines(y + shift, 100 * row.low, 100 * row.high, color=colour(key[3]), linewidth=1.5)
-                axes.plot(100 * row.value, y + shift, "o", color=colour(key[3]), markersize=4)
+                axes.plot(100 * row.value, y + shift, DOTS[key[3]], color=colour(key[3]), markersize=4)
     axes.tick_params(axis="y", length=0)
     axes.spines["left"].set_visible(False)
     axes.grid(axis="x")

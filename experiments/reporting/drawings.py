@@ -23,11 +23,12 @@ from .sweep_load import read_sweep
 KINDS = {  # -> what it is called, the script that wrote it
     "study": ("a study", "experiments/study.py"),
     "sweep": ("a sweep", "experiments/sweep.py"),
+    "sweeps": ("a folder of sweeps", "experiments/sweep.py"),
     "audit": ("an audit", "experiments/audit.py"),
     "influence": ("an attribution study", "experiments/influence.py"),
     "neighbours": ("a search for similar samples", "experiments/neighbours.py"),
 }
-MARKS = {"sweep.json": "sweep", "audit.json": "audit", "neighbours.json": "neighbours"}
+MARKS = {"sweep.json": "sweep", "sweeps.json": "sweeps", "audit.json": "audit", "neighbours.json": "neighbours"}
 INFLUENCE = {
     "removal": influence_figures.removal_figure,
     "lds": influence_figures.score_figure,
@@ -59,6 +60,8 @@ def drawings(folder: Path, level: int | None = None) -> Drawings:
     if kind == "study":
         run = read_run(folder)
         return _of_study(run, level_of(run.summary, level, folder)) | _of_its_audit(folder)
+    if kind == "sweeps":
+        raise one_of_several(folder)
     if kind == "audit":
         return _of_audit(folder)
     if kind == "influence":
@@ -69,6 +72,11 @@ def drawings(folder: Path, level: int | None = None) -> Drawings:
         both = {"nearest": neighbours_page.nearest_figure, "sizes": neighbours_page.sizes_figure}
         return {name: functools.partial(draw, search) for name, draw in both.items()}
     return _of_sweep(folder)
+
+
+def one_of_several(folder: Path) -> InputError:
+    """What to say to a folder that holds a folder for each method."""
+    return InputError(f"{folder} holds a sweep of each method: give one of the folders in it.")
 
 
 def level_of(summary: Summary, level: int | None, folder: Path) -> int:

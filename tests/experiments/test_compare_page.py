@@ -281,6 +281,13 @@ def test_what_would_be_passed_over_is_refused(runs, asked, message):
         report.run(report.Args(runs=[runs[0]], **asked))
 
 
+def test_a_folder_of_sweeps_is_told_apart(tmp_path):
+    (tmp_path / "sweeps.json").write_text("{}")
+    for asked in ({}, {"figure": tmp_path / "a.pdf"}):
+        with pytest.raises(InputError, match="holds a sweep of each method: give one of the folders in it"):
+            report.run(report.Args(runs=[tmp_path], **asked))
+
+
 def test_every_kind_of_folder_has_its_page(tmp_path, monkeypatch, capsys):
     drawn = {kind: lambda folder, out, kind=kind: f"{kind} {out}" for kind in report.PAGES}
     monkeypatch.setattr(report, "PAGES", drawn)
