@@ -1,7 +1,7 @@
 """The study script is killed or asked to stop at drawn moments; the same command then ends as if nothing had been."""
 
-import csv
 import contextlib
+import csv
 import json
 import os
 import shlex
