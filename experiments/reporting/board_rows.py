@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from unlearn_jax.errors import InputError
+from unlearn_jax.preset_files import SHIPPED, read_presets
 
 from .columns import COLUMNS, Line, Named, levels_of, lines_of
 from .compare_load import config_of
@@ -89,7 +90,8 @@ def _of_run(run: Run) -> dict[str, str]:
         "num_targets": _text(config.get("num_targets")), "requests": _text(config.get("requests")),
         "similarity": facts["similarity"], "seed": _text(config.get("seed")), "members": _text(config.get("members")),
         "device": str(manifest["device"]), "versions": versions, "commit": str(manifest.get("git_commit") or ""),
-        "date": str(manifest.get("finished") or "")[:10], "command": public_command(command_of(manifest)),
+        "date": str(manifest.get("finished") or "")[:10],
+        "command": public_command(command_of(manifest), _presets(manifest)[0]),
     }  # fmt: skip
 
 
@@ -115,15 +117,22 @@ def _settings(line: Line, manifest: dict[str, Any], source: str) -> tuple[str, s
     entry, config = line.entry, config_of(manifest)
     own = [word for word in config.get("hp") or () if word.partition(".")[0] in (entry.method, entry.remedy)]
     own = [] if entry.is_reference else own
-    told = manifest.get("presets") if isinstance(manifest.get("presets"), dict) else {}
-    preset = set(told.get("settings") or ())
+    preset, of_preset = _presets(manifest)
     of_remedy = [word.partition(".")[2] for word in own if word.partition(".")[0] != entry.method]
     setting = ", ".join(filter(None, [entry.setting, *of_remedy]))
     if not own:
         return setting, "default" + (f", scale {config['scale']}" if config.get("scale") else "")
-    if set(own) <= preset:
-        return setting, f"preset {told.get('name', '')}".strip()
+    if set(own) <= of_preset:
+        return setting, f"preset {preset}".strip()
     return setting, source or "given"
+
+
+def _presets(manifest: dict[str, Any]) -> tuple[str, set[str]]:
+    """The name of the presets of a run, of those that come with the package the one to ask for, and their settings."""
+    told = manifest.get("presets") if isinstance(manifest.get("presets"), dict) else {}
+    shipped = (file.stem for file in sorted(SHIPPED.glob("*.json")) if read_presets(file.stem).digest == told["digest"])
+    name = next(shipped, told.get("name", "")) if told.get("digest") else told.get("name", "")
+    return name, set(told.get("settings") or ())
 
 
 def study_of(manifest: dict[str, Any]) -> str:
@@ -134,8 +143,8 @@ def study_of(manifest: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(told, sort_keys=True, default=str).encode()).hexdigest()[:12]
 
 
-def public_command(command: str) -> str:
-    """A command without where things lie and without what is printed; of files of one's own the names alone."""
+def public_command(command: str, presets: str = "") -> str:
+    """A command without where things lie and what is printed; of files of one's own, and of ``presets``, the names."""
     words, found, skip = shlex.split(command), [], False
     for word in words:
         name = word.partition("=")[0]
@@ -143,6 +152,8 @@ def public_command(command: str) -> str:
             skip = False
         elif name in PLACES:
             skip = "=" not in word
+        elif presets and (name == "--presets" or found[-1:] == ["--presets"]):
+            found += [f"--presets={presets}" if "=" in word else word if name == "--presets" else presets]
         elif word.startswith(("/", "~", "\\")) or word[1:3] == ":\\":
             found.append(word.replace("\\", "/").rsplit("/", 1)[-1])
         else:

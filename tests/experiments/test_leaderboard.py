@@ -78,6 +78,13 @@ def test_settings_say_where_they_come_from(run, tmp_path):
     assert rows_of(run, source="on other targets")["random_label"]["source"] == "default"
     preset = copy(run, tmp_path / "preset", presets={"name": "tuned", "settings": ["scrub.alpha=4"]})
     assert rows_of(preset, source="by hand")["scrub"]["source"] == "preset tuned"
+    from unlearn_jax.preset_files import read_presets
+
+    shipped = {"name": "mine", "settings": ["scrub.alpha=4"], "digest": read_presets("vision-copies-small").digest}
+    asked = {"command": "python experiments/study.py --presets runs/mine.json --copies 4"}
+    row = rows_of(copy(run, tmp_path / "shipped", presets=shipped, **asked))["scrub"]
+    assert row["source"] == "preset vision-copies-small"
+    assert row["command"] == "python experiments/study.py --presets vision-copies-small --copies 4"
     scaled = copy(run, tmp_path / "scaled", _scale="small")
     assert rows_of(scaled)["random_label"]["source"] == "default, scale small"
 
@@ -244,9 +251,7 @@ def test_the_page_in_docs_is_of_the_rows_in_docs():
     assert rows and board_rows.written(rows) == leaderboard.DATA.read_text(encoding="utf-8")
     assert board_rows.added(rows, []).rows == rows
     page = (leaderboard.DATA.parent / "index.html").read_text(encoding="utf-8")
-    bare = lambda text: re.sub(
-        r"<style>.*?</style>", "", text, flags=re.DOTALL
-    )  # colours may change before the rows do
+    bare = lambda text: re.sub(r"(?s)<style>.*?</style>", "", text)  # colours may change before the rows do
     assert bare(page) == bare(board_page.render_board(rows)), "run experiments/leaderboard.py page"
     sound(page)
     for row in rows:
