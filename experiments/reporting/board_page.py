@@ -29,8 +29,9 @@ WORDS = (
     ("Price", "accuracy of the oracle, which never saw the targets' clusters, less accuracy of the row, in points; "
      "positive = worse."),
     ("Cost", "gradient evaluations as a share of one training from scratch."),
-    ("Settings", "default: of this project for data and network, not tuned on the study; given: chosen by whoever ran "
-     "it, by their own account where they say how; preset: from a file of a sweep."),
+    ("Settings", "default: this project's, by data and network: published values, or chosen on other targets without the oracle "
+        "(docs/methods.md). Given: chosen by whoever ran it, in their own words. Preset: from a file of sweeps.",
+    ),
     ("Overlap", "of two intervals shows neither that methods are alike nor that one is better: rows of a study share "
      "members and targets, and the study's own report has paired differences and ranks."),
 )  # fmt: skip
@@ -159,7 +160,7 @@ def _row(row: dict[str, str], made: int) -> str:
     kind = f' class="reference{" always" * always}"' if row["kind"] == "reference" else ""
     budget = f"budget {row['budget']}" if row["budget"] else ""
     whence = "" if row["kind"] == "reference" else row["source"]
-    settings = escape(", ".join(filter(None, [row["setting"], budget])))
+    settings = escape(", ".join(filter(None, [row["setting"].replace(",", ", ").replace(",  ", ", "), budget])))
     settings += f'<span class="tag">{escape(whence)}</span>' if whence else ""
     cells = [
         f'<th class="name" scope="row"><span class="dot" style="background:{tone}"></span>'
