@@ -30,7 +30,7 @@ WORDS = (
      "positive = worse."),
     ("Cost", "gradient evaluations as a share of one training from scratch."),
     ("Settings", "default: this project's, by data and network: published values, or chosen on other targets without "
-     "the oracle (docs/methods.md). Given: chosen by whoever ran it, in their own words. Preset: from a file of sweeps."),
+     "the oracle (docs/methods.md). Given: chosen by whoever ran it, in their words. Preset: a file of sweeps."),
     ("Overlap", "of two intervals shows neither that methods are alike nor that one is better: rows of a study share "
      "members and targets, and the study's own report has paired differences and ranks."),
 )  # fmt: skip
