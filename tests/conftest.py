@@ -2,7 +2,9 @@
 
 import gc
 import os
+import sys
 from importlib.metadata import version
+from pathlib import Path
 
 os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=4"
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
@@ -31,3 +33,24 @@ def pytest_collection_finish(session):
     """Never look for garbage among what was imported."""
     gc.collect()
     gc.freeze()
+
+
+MAPS = Path("/proc/self/maps")
+MANY, FULL = 20_000, 45_000  # of the 65,530 memory maps that Linux gives a process; a program takes 5 to 100
+_ENDED = [0]
+
+
+def pytest_runtest_teardown(item, nextitem):
+    """Let go of compiled programs before there is no map left for the next one: XLA would end the process.
+
+    Between modules if possible, for within one a test may count what is compiled again.
+    """
+    _ENDED[0] += 1
+    last = nextitem is None or nextitem.path != item.path
+    if not (last or _ENDED[0] % 20 == 0) or not MAPS.exists():
+        return
+    if MAPS.read_bytes().count(b"\n") > (MANY if last else FULL):
+        if "unlearn_jax.population.program" in sys.modules:
+            sys.modules["unlearn_jax.population.program"].COMPILED.clear()
+        jax.clear_caches()
+        gc.collect()
