@@ -1,4 +1,6 @@
+import gc
 import itertools
+import weakref
 from types import SimpleNamespace
 
 import flax.linen as nn
@@ -11,6 +13,7 @@ import toy
 from unlearn_jax.errors import InputError
 from unlearn_jax.methods import prepare
 from unlearn_jax.models import build_model, from_linen
+from unlearn_jax.population import program as programs
 from unlearn_jax.population import run
 from unlearn_jax.population.members import make_tables, member_keys
 from unlearn_jax.population.plans import uniform_plan
@@ -176,6 +179,32 @@ def test_programs_are_reused(trained):
     again = toy.train(options=WIDE)
     assert again.compile_seconds == 0.0 and len(toy.COMPILED) == before
     toy.same(again.variables, trained.variables)
+
+
+def test_programs_that_were_not_used_for_longest_are_let_go(monkeypatch):
+    monkeypatch.setattr(programs, "COMPILED", {})
+    monkeypatch.setattr(programs, "LOWERED", {})
+    monkeypatch.setattr(programs, "MOST", 2)
+    first, second, third = (toy.method("finetune", (("epochs", 1), ("batch", size))) for size in (8, 16, 24))
+    start = toy.train(2, options=Options(chunk=2)).variables
+    programs.COMPILED.clear()
+
+    def tuned(made):
+        fold, plan, hp = made
+        return toy.train(2, fold=fold, plan=plan, hp=hp, start=start, options=Options(chunk=2))
+
+    once = tuned(first)
+    made = weakref.ref(programs.COMPILED[next(iter(programs.COMPILED))].advance)
+    tuned(second)
+    assert tuned(first).compile_seconds == 0.0  # used last now
+    tuned(third)
+    assert {key[0] for key in programs.COMPILED} == {first[0], third[0]} and made() is not None
+    tuned(second)
+    gc.collect()
+    assert {key[0] for key in programs.COMPILED} == {third[0], second[0]} and made() is None
+    again = tuned(first)
+    assert again.compile_seconds > 0.0
+    toy.same(again.variables, once.variables)
 
 
 def test_plans_of_similar_length_share_a_program(trained):
