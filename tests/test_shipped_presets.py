@@ -56,8 +56,8 @@ def test_what_it_says_of_a_method_fits_its_settings(name):
         assert set(own) in (set(), set(spans)) and told.get("allowed", 0) <= told.get("candidates", 0)
         if told["why"] == "clearly better":
             assert 0 < told["gain"][1] <= told["gain"][0] <= told["gain"][2] and told["allowed"]
-        usual = settings_at(METHODS[method], scale)[1]
+        static, numeric = settings_at(METHODS[method], scale)
         for setting, value in own.items():
             span = spans[setting]
-            low, high = (end * (usual[setting] if span.times else 1.0) for end in (span.low, span.high))
-            assert value in span.values or low * 0.999 <= value <= high * 1.001 or np.isclose(value, usual[setting])
+            low, high = (end * (numeric.get(setting, 1.0) if span.times else 1.0) for end in (span.low, span.high))
+            assert value in span.values or low * 0.999 <= value <= high * 1.001 or np.isclose(value, (static | numeric)[setting])
