@@ -58,6 +58,6 @@ def test_what_it_says_of_a_method_fits_its_settings(name):
             assert 0 < told["gain"][1] <= told["gain"][0] <= told["gain"][2] and told["allowed"]
         static, numeric = settings_at(METHODS[method], scale)
         for setting, value in own.items():
-            span = spans[setting]
-            low, high = (end * (numeric.get(setting, 1.0) if span.times else 1.0) for end in (span.low, span.high))
-            assert value in span.values or low * 0.999 <= value <= high * 1.001 or np.isclose(value, (static | numeric)[setting])
+            span, usual = spans[setting], (static | numeric)[setting]
+            low, high = (end * (usual if span.times else 1.0) for end in (span.low, span.high))
+            assert value in span.values or low * 0.999 <= value <= high * 1.001 or np.isclose(value, usual)
