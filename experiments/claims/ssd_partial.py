@@ -21,7 +21,9 @@ def studies() -> dict[str, StudyConfig]:
     shares = ",".join(f"{share:g}" for share in SHARES)
     common = {"copies": str(COPIES), "gamma": shares, "methods": "ssd", "hp": (f"ssd.alpha={ALPHAS}",)}
     return {
-        "poison": StudyConfig(dataset=NAME, targets="distant", similarity="near", num_targets=POISONED, **common),
+        "poison": StudyConfig(
+            dataset=NAME, model="mlp", steps=1200, targets="distant", similarity="near", num_targets=POISONED, **common
+        ),
         "copies": StudyConfig(benchmark="vision-copies-small", **common),
     }
 
