@@ -58,6 +58,18 @@ def test_a_claim_needs_all_that_decide_and_falls_with_one():
     assert rules.verdict([beside]) == "not told"
 
 
+def test_a_study_takes_the_size_that_is_asked_for():
+    config = CLAIMS["memorization"].studies()["low"]
+    quick = rules.sized(config, None, True, {}, 32)
+    assert (quick.members, quick.requests, quick.skip_requests) == (32, 1, 36)
+    assert rules.sized(config, 12, True, {"seed": 3}).members == 12
+    assert rules.sized(config, None, False, {}) == config
+    assert rules.changed(("seed=3", "lr=1e-3", "model=linear")) == {"seed": 3, "lr": 1e-3, "model": "linear"}
+    for size in ({"members": 16, "changes": {}}, {"members": None, "changes": {"members": 16}}):
+        with pytest.raises(InputError, match="--members is 16: this claim needs at least 32"):
+            rules.sized(config, quick=False, least=32, **size)
+
+
 @pytest.mark.parametrize(
     ("left", "said"),
     [
