@@ -75,8 +75,7 @@ CLAIM = Claim(
     name="headline",
     title="The one table: four sets, what methods leave and what it costs",
     statement="On all four sets a brief retraining without the request and the similar samples that a search finds "
-    "comes "
-    "nearer to a model free of their influence than retraining without the request does.",
+    "comes nearer to a model free of their influence than retraining without the request does.",
     sources=(
         "The project's own result; that retraining falls short: Xu et al. 2026, arXiv 2601.06938 (abstract read)",
     ),

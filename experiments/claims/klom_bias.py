@@ -73,8 +73,7 @@ CLAIM = Claim(
     name="klom_bias",
     title="KLOM is biased where there are few models",
     statement="Two populations that differ in nothing but their seeds have a KLOM far above 0 where they are small, "
-    "and "
-    "less the larger they are.",
+    "and less the larger they are.",
     sources=(
         "KLOM: Georgiev et al. 2024, arXiv 2410.23232; also arXiv 2602.16400 (the definition; neither states this "
         "claim)",

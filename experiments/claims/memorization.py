@@ -58,8 +58,7 @@ CLAIM = Claim(
         "unlearning harder; the measure is theirs, ToW (abstract read; the rest as in our notes)",
     ),
     expected="Memorization above .3 in the first group and near 0 in the last; mean tug of war near 1 in the last "
-    "group "
-    "and lower in the first.",
+    "group and lower in the first.",
     rule="The mean tug of war over the methods, low less high, must have its whole 95% interval above 0.",
     limits=(
         "Groups are made by the margin under pilot models that were not trained on the sample, which stands in for "

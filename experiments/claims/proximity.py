@@ -97,18 +97,15 @@ CLAIM = Claim(
     name="proximity",
     title="The error of forgetting grows with proximity to the request",
     statement="The difference between an unlearned model's and a retrained model's predictions is larger on retained "
-    "and "
-    "test samples near the request than on those far from it, for gradient ascent and random labels.",
+    "and test samples near the request than on those far from it, for gradient ascent and random labels.",
     sources=(
         "Dolgova and Stich 2026, Forgetting Has Neighbors, arXiv 2605.31317: pointwise discrepancy grows with "
-        "geometric "
-        "proximity for gradient ascent and random labelling; CIFAR-100, partial classes (abstract read)",
+        "geometric proximity for gradient ascent and random labelling; CIFAR-100, partial classes (abstract read)",
     ),
     expected="Above 0 for gradient ascent and random labels on part of a class; less so on a random request, which is "
     "near everything. No figure of the source is known to us.",
     rule="On the request of part of a class, both methods' error on the nearest fifth less that on the farthest must "
-    "have "
-    "its whole 95% interval above 0. What two retrained populations differ by is taken off.",
+    "have its whole 95% interval above 0. What two retrained populations differ by is taken off.",
     limits=(
         "Distance is of 8x8 block means of pixels; error is of the true label's probability alone.",
         "Most of the nearest images are of the request's class, in the source's setting as in ours.",

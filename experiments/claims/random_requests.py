@@ -57,17 +57,14 @@ CLAIM = Claim(
     name="random_requests",
     title="Random requests hide what atypical ones show",
     statement="On a random request the original and the retrained model hardly differ, so that doing nothing passes "
-    "the "
-    "usual comparison with retraining; on a request of atypical samples it fails.",
+    "the usual comparison with retraining; on a request of atypical samples it fails.",
     sources=(
         "Fan et al. 2024, Challenging Forgets, arXiv 2403.07362: evaluations rest on random data forgetting, "
-        "worst-case "
-        "sets show what they miss (abstract read)",
+        "worst-case sets show what they miss (abstract read)",
         "Zhao et al. 2024, arXiv 2406.01257: behaviours that do not materialize on random forget sets (abstract read)",
     ),
     expected="Doing nothing scores above .9 on random requests and clearly less on atypical ones; retraining loses "
-    "tens "
-    "of points of an atypical request and few of a random one.",
+    "tens of points of an atypical request and few of a random one.",
     rule="Both differences between the two kinds of request must have their whole 95% intervals above 0.",
     limits=(
         "Atypical samples are those that models not trained on them know least; Fan et al. search for the worst set.",

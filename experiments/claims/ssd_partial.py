@@ -73,22 +73,18 @@ CLAIM = Claim(
     name="ssd_partial",
     title="SSD works from a partly identified set, retraining does not",
     statement="With a fifth of the poisoned samples named, SSD removes more than half of what they taught and "
-    "retraining "
-    "less than half.",
+    "retraining less than half.",
     sources=(
         "Goel et al. 2024, Corrective Machine Unlearning, arXiv 2402.14015: retraining needs most manipulated data "
-        "to be "
-        "identified; SSD has limited success with a small portion (abstract read), on poisons and not on swapped "
+        "to be identified; SSD has limited success with a small portion (abstract read), on poisons and not on swapped "
         "classes (from a summary of the paper)",
     ),
     expected="Residual of retraining above .5 and of SSD below .5 at 20% identified on poisoned images. On near "
     "copies of "
     "correct images, where no single feature carries the influence, we expect SSD to leave as much as retraining.",
     rule="On poisoned images at 20% identified, retraining's residual must lie above one half and SSD's below, with "
-    "their "
-    "whole 95% intervals. SSD runs at four alphas; the smallest that loses at most 1 point of held-out accuracy "
-    "counts, "
-    "chosen without the oracle.",
+    "their whole 95% intervals. SSD runs at four alphas; the smallest that loses at most 1 point of held-out accuracy "
+    "counts, chosen without the oracle.",
     limits=(
         "100 of 1,280 digits carry a 3x3 mark and the label 0: 20 images and four near copies of each; the source has "
         "CIFAR and hundreds of different images. The residual is of the training poisons themselves.",
