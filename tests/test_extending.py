@@ -55,6 +55,7 @@ def test_the_study_has_the_method_at_both_settings_with_and_without_the_remedy(s
     assert found == {("doubt", remedy, f"pull={pull}") for remedy in ("", "nearby") for pull in ("0.5", "1")}
 
 
+@pytest.mark.slow
 def test_the_method_keeps_the_contract(script):
     with toy.quick_programs():
         script[0]["test_doubt_keeps_the_contract"]()

@@ -77,6 +77,7 @@ def test_estimators_come_in_the_order_of_the_registry_once():
     assert run.tracks_of(dataclasses.replace(CONFIG, tracks="network, exact,network")) == ["network", "exact"]
 
 
+@pytest.mark.slow
 def test_without_copies_only_single_examples_are_removed(tmp_path, monkeypatch):
     monkeypatch.setattr(law, "COPIES", (0, 1))
     config = dataclasses.replace(CONFIG, copies=0, estimators="gram,datamodel", tracks="exact", num_targets=2)

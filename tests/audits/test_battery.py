@@ -114,6 +114,7 @@ def test_what_keeps_more_relearns_sooner(found):
     assert keyed["residual_knowledge", "gaussian", "forget", "oracle", "bad"].estimate.value > 2
 
 
+@pytest.mark.slow
 def test_two_requests_are_the_mean_of_both():
     panels = synthetic(3, requests=2, measured=False, names=("oracle", "retrain", "original", "half"))
     _, _, both = measured(panels)
@@ -211,6 +212,7 @@ def test_relearning_that_never_gets_there_is_not_told_as_a_time():
     assert area.value == pytest.approx(-0.05)  # the mean of both lines differs by a twentieth
 
 
+@pytest.mark.slow
 def test_requests_of_one_cluster_each_and_figures_of_models_have_intervals():
     panels = synthetic(11, requests=3, measured=False, names=("oracle", "retrain", "original", "half"))
     grounds = [g._replace(clusters=g.clusters | {"forget": 0 * g.clusters["forget"]}) for g in panels.ground]

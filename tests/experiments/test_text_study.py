@@ -93,6 +93,7 @@ def test_the_report_shows_documents_and_their_measures(vectors):
     assert "<img src=" not in shown and "words are the answer" not in shown
 
 
+@pytest.mark.slow
 def test_an_encoder_reads_tokens_and_the_cut_texts_are_told(encoders):
     manifest = manifest_of(encoders)
     assert manifest["config"]["model"] == "encoder" and manifest["recipe"]["batch"] == 8

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import toy
 
 from unlearn_jax.errors import InputError
 from unlearn_jax.influence import (
@@ -71,7 +72,7 @@ def close(got, want, tolerance):
     assert np.abs(np.asarray(got) - np.asarray(want)).max() <= tolerance * np.abs(want).max()
 
 
-@pytest.mark.parametrize("name", CURVED)
+@pytest.mark.parametrize("name", toy.some(CURVED, 5))
 def test_absent_rows_change_no_predicted_removal(name):
     """score / n, n counting them, where n l2 and n damping are kept: the objective is then the same sum."""
     few = np.asarray(CURVED[name](TRAIN, 0.05, 0.02))

@@ -5,6 +5,7 @@ import json
 import documents
 import numpy as np
 import pytest
+import toy
 from pyarrow import parquet
 
 from unlearn_jax import DATASETS, from_arrays
@@ -88,7 +89,9 @@ def test_texts_by_words_they_share(tmp_path):
         assert ("jaccard" in pairs) == (config.embedding == "minhash")
 
 
-@pytest.mark.parametrize(("name", "options"), [("features", {}), ("influence", {}), ("influence", {"layers": "all"})])
+@pytest.mark.parametrize(
+    ("name", "options"), toy.some([("influence", {}), ("features", {}), ("influence", {"layers": "all"})], 1)
+)
 def test_networks_find_copies_too(copied, tmp_path, name, options):
     config = MiningConfig(
         copied, name, steps=20, members=2, model="mlp", model_options=("widths=8",), threshold=0.9, **options
