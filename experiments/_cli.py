@@ -19,7 +19,8 @@ from unlearn_jax import disk, stopping
 from unlearn_jax.errors import InputError
 
 __all__ = [
-    "Hosts", "cores", "guarded", "join", "keep_compiled_programs", "print_json", "rows_of", "use_every_core", "watched",
+    "Hosts", "cores", "finish", "guarded", "join", "keep_compiled_programs", "print_json", "rows_of", "use_every_core",
+    "watched",
 ]  # fmt: skip
 
 
@@ -131,3 +132,24 @@ def print_json(told: dict[str, Any]) -> None:
         else str(value) if isinstance(value, Path) else value
     )  # fmt: skip
     print(json.dumps(plain(told), allow_nan=False))
+
+
+def finish(
+    as_json: bool, headline: Callable[[], str], told: Callable[[], dict], draw: Callable[[], Path] | None, name="page"
+) -> None:
+    """End a script: its headline and where the page is, or all of it as one JSON object.
+
+    Args:
+        as_json: print the object in place of lines.
+        headline: the lines.
+        told: the object, to which the page is added.
+        draw: draws the page; None = there is none.
+        name: what the page is called.
+    """
+    if not as_json:
+        print(headline())
+    page = draw() if draw else None
+    if as_json:
+        print_json(told() | {"page": page})
+    elif page:
+        print(f"{name}: {page}")

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import tyro
-from _cli import guarded, keep_compiled_programs, print_json, rows_of, use_every_core, watched
+from _cli import finish, guarded, keep_compiled_programs, rows_of, use_every_core, watched
 
 
 @dataclass(frozen=True)
@@ -76,17 +76,14 @@ def run(args: Args) -> None:
             )  # fmt: skip
         else:
             folder = audit_logits(args.logits, out=args.out, how=how, command=command, watch=watch)
-    if not args.json:
-        print(headline(folder))
-    page = None
-    if args.page:
+
+    def draw() -> Path:
         from report import write_audit_page
 
-        page = write_audit_page(folder, args.run)
-    if args.json:
-        print_json({"audit": folder, "page": page, "rows": rows_of(folder / "audit.csv")})
-    elif page:
-        print(f"page: {page}")
+        return write_audit_page(folder, args.run)
+
+    told = lambda: {"audit": folder, "rows": rows_of(folder / "audit.csv")}
+    finish(args.json, lambda: headline(folder), told, draw if args.page else None)
 
 
 HEADLINE = (  # metric, variant, split, reference

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import tyro
-from _cli import guarded, keep_compiled_programs, print_json, rows_of, use_every_core, watched
+from _cli import finish, guarded, keep_compiled_programs, rows_of, use_every_core, watched
 
 from unlearn_jax.attribution.config import AttributionConfig
 
@@ -58,17 +58,14 @@ def run(args: Args) -> None:
         run_attribution(
             args.study, out, store=args.store, watch=watch, command=command, data_dir=args.data_dir, chunk=args.chunk
         )
-    if not args.json:
-        print(headline(out))
-    page = None
-    if args.page:
+
+    def draw() -> Path:
         from report import write_influence_page
 
-        page = write_influence_page(out)
-    if args.json:
-        print_json({"run": out, "page": page, "rows": rows_of(out / "summary.csv")})
-    elif page:
-        print(f"page: {page}")
+        return write_influence_page(out)
+
+    told = lambda: {"run": out, "rows": rows_of(out / "summary.csv")}
+    finish(args.json, lambda: headline(out), told, draw if args.page else None)
 
 
 HEADLINE = (  # removed, metric, heading

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import tyro
-from _cli import guarded, keep_compiled_programs, print_json, watched
+from _cli import finish, guarded, keep_compiled_programs, watched
 
 from unlearn_jax.mining.config import MiningConfig
 
@@ -61,17 +61,14 @@ def run(args: Args) -> None:
             args.search, out, ids=args.ids, embedding_file=args.embedding_file, store=args.store, command=command,
             watch=watch, data_dir=args.data_dir,
         )  # fmt: skip
-    if not args.json:
-        print(headline(out))
-    page = None
-    if args.page:
+
+    def draw() -> Path:
         from report import write_neighbours_page
 
-        page = write_neighbours_page(out)
-    if args.json:
-        print_json({"run": out, "page": page, "found": jsons.loads((out / "neighbours.json").read_text("utf-8"))})
-    elif page:
-        print(f"page: {page}")
+        return write_neighbours_page(out)
+
+    told = lambda: {"run": out, "found": jsons.loads((out / "neighbours.json").read_text("utf-8"))}
+    finish(args.json, lambda: headline(out), told, draw if args.page else None)
 
 
 def headline(out: Path) -> str:

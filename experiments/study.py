@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import tyro
-from _cli import Hosts, guarded, join, keep_compiled_programs, print_json, rows_of, use_every_core, watched
+from _cli import Hosts, finish, guarded, join, keep_compiled_programs, rows_of, use_every_core, watched
 from _study_args import StudyArgs
 
 from unlearn_jax.config import run_name
@@ -84,17 +84,14 @@ def run(args: Args) -> None:
 
 def tell(out: Path, report: bool, as_json: bool) -> None:
     """Print the headline, or all rows as JSON, and draw the report."""
-    if not as_json:
-        print(headline(out))
-    page = None
-    if report:
+
+    def draw() -> Path:
         from report import write_report
 
-        page = write_report(out)
-    if as_json:
-        print_json({"run": out, "page": page, "rows": rows_of(out / "summary.csv")})
-    elif page:
-        print(f"report: {page}")
+        return write_report(out)
+
+    told = lambda: {"run": out, "rows": rows_of(out / "summary.csv")}
+    finish(as_json, lambda: headline(out), told, draw if report else None, "report")
 
 
 def headline(out: Path) -> str:

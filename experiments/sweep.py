@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import tyro
-from _cli import guarded, keep_compiled_programs, print_json, use_every_core, watched
+from _cli import finish, guarded, keep_compiled_programs, use_every_core, watched
 from _study_args import StudyArgs
 
 from unlearn_jax.sweeping.config import SweepConfig, sweep_name
@@ -82,18 +82,15 @@ def run(args: Args) -> None:
             args.sweep, study, out, store=how.store, watch=watch, command=command, data_dir=how.data_dir,
             chunk=how.chunk, axis=how.axis,
         )  # fmt: skip
-    if not how.json:
-        print(overview(out) if several else headline(out))
-    page = None
-    if how.page and not several:
+    name, lines = ("sweeps", overview) if several else ("sweep", headline)
+
+    def draw() -> Path:
         from report import write_sweep_page
 
-        page = write_sweep_page(out)
-    if how.json:
-        name = "sweeps" if several else "sweep"
-        print_json({"run": out, "page": page, name: jsons.loads((out / f"{name}.json").read_text("utf-8"))})
-    elif page:
-        print(f"page: {page}")
+        return write_sweep_page(out)
+
+    told = lambda: {"run": out, name: jsons.loads((out / f"{name}.json").read_text("utf-8"))}
+    finish(how.json, lambda: lines(out), told, draw if how.page and not several else None)
 
 
 def headline(out: Path) -> str:

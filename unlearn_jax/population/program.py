@@ -169,9 +169,8 @@ class Compiled(NamedTuple):
 NAMED: dict[tuple, Named] = {}
 LOWERED: dict[tuple, Lowered] = {}
 COMPILED: dict[tuple, Compiled] = {}  # those used last at the end
-MOST = (
-    128  # kept compiled: one holds up to 300 of the 65,530 memory maps that Linux gives a process, all of which end it
-)
+# folds kept compiled: one holds up to 300 of the 65,530 memory maps that Linux gives a process; without one it ends
+MOST = 128
 
 
 def shapes_of(tree: PyTree) -> PyTree:
