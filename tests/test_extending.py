@@ -9,12 +9,15 @@ import pytest
 import toy
 
 from unlearn_jax import DATASETS, METHODS, MODELS, carriers
+from unlearn_jax.errors import InputError
 from unlearn_jax.methods.common import Entry
 from unlearn_jax.models import build_model
 from unlearn_jax.remedies import REMEDIES, Remedy
+from unlearn_jax.testing import check_method
 
 PAGE = Path(__file__).parents[1] / "docs" / "extending.md"
 BLOCKS = re.findall(r"```python\n(.*?)```", PAGE.read_text("utf-8"), re.DOTALL)
+pytest_plugins = ["unlearn_jax.testing.fixtures"]
 SMALLER = ("members=8, steps=60, batch=16, resamples=200", "members=4, steps=4, batch=16, resamples=20")
 
 
@@ -53,6 +56,12 @@ def test_the_study_has_the_method_at_both_settings_with_and_without_the_remedy(s
         rows = [row for row in csv.DictReader(file) if row["metric"] == "residual_distance"]
     found = {(row["method"], row["remedy"], row["setting"]) for row in rows if row["method"] == "doubt"}
     assert found == {("doubt", remedy, f"pull={pull}") for remedy in ("", "nearby") for pull in ("0.5", "1")}
+
+
+def test_the_contract_is_a_fixture_too(script, method_contract):
+    assert method_contract is check_method
+    with pytest.raises(InputError, match="method 'doubt' has no hyperparameter 'tempo'"):
+        method_contract(METHODS["doubt"], {"tempo": 1.0})
 
 
 @pytest.mark.slow

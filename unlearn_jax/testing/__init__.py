@@ -1,6 +1,7 @@
 """Checks for methods of one's own: the contract that every built-in method is held to.
 
-With pytest, a test of a method is one line, see `check_method`. Nothing here needs pytest.
+With pytest, a test of a method is one line, see `check_method`; `unlearn_jax.testing.fixtures` has it as a fixture, and
+nothing else here needs pytest.
 """
 
 from __future__ import annotations
