@@ -2,11 +2,12 @@
 
 import numpy as np
 import pytest
+import scipy.sparse
 
 from unlearn_jax.errors import InputError
 from unlearn_jax.metrics import Draws, Values, frontier, heldout_margin_error, mean_draws, pareto_set
 from unlearn_jax.metrics.frontier import drawn
-from unlearn_jax.metrics.heldout import PENALTIES, _ridge, expected_margins, margin_error_draws
+from unlearn_jax.metrics.heldout import PENALTIES, _kernels, _ridge, expected_margins, margin_error_draws
 
 
 def noisy(value, noise=0.0, seed=0, resamples=400):
@@ -141,6 +142,14 @@ def test_expected_margins_are_those_of_held_out_examples_alike():
     assert (abs(asked[:3] - 6) < 2).all() and (abs(asked[3:6]) < 2).all() and (asked[6:] < asked[3:6].min()).all()
     same = expected_margins(heldout, labels, margins + 5, clear, [0, 1, 2])
     np.testing.assert_allclose(same, asked[:3] + 5)
+    sparse = expected_margins(
+        scipy.sparse.csr_array(heldout), labels, margins, scipy.sparse.csr_array(clear), [0, 1, 2]
+    )
+    np.testing.assert_allclose(sparse, asked[:3], rtol=1e-9)
+    centre = heldout.mean(axis=0)
+    truth = [1 + (rows - centre) @ (heldout - centre).T for rows in (heldout, clear)]
+    for found, dense in zip(_kernels(heldout, clear), truth):
+        np.testing.assert_allclose(found, dense, atol=1e-12)
     margins[0] = np.nan  # a member less
     assert np.isfinite(expected_margins(heldout, labels, margins, clear, [0, 1, 2])).all()
     assert np.isnan(expected_margins(heldout[:5], labels[:5], margins[:5], clear, [0, 1, 2])).all()

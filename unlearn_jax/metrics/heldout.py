@@ -67,7 +67,7 @@ def expected_margins(heldout, labels, margins, request, request_labels) -> np.nd
     related to the original's margin by a line, fitted to held-out examples, and the request is put on that line.
 
     Args:
-        heldout: (h, d) embedding of held-out examples, rows of similar length; sparse matrices too.
+        heldout: (h, d) embedding of held-out examples, rows of similar length; an array or a sparse matrix.
         labels: (h,) their classes.
         margins: (h,) the original models' mean margins on them, nats.
         request: (q, d) embedding of the request.
@@ -81,9 +81,9 @@ def expected_margins(heldout, labels, margins, request, request_labels) -> np.nd
     Raises:
         InputError: arrays of other lengths.
     """
-    heldout, request = (np.asarray(x.toarray() if hasattr(x, "toarray") else x, np.float64) for x in (heldout, request))
+    heldout, request = (x if hasattr(x, "toarray") else np.asarray(x) for x in (heldout, request))
     labels, margins = np.asarray(labels), np.asarray(margins, np.float64)
-    if not len(heldout) == len(labels) == len(margins) or len(request) != len(request_labels):
+    if not heldout.shape[0] == len(labels) == len(margins) or request.shape[0] != len(request_labels):
         raise InputError("embeddings, labels and margins are of different lengths: give one row for each example.")
     known = np.flatnonzero(np.isfinite(margins))
     known = known[:: max(1, -(-len(known) // MOST))]
@@ -91,13 +91,21 @@ def expected_margins(heldout, labels, margins, request, request_labels) -> np.nd
     if len(known) < LEAST or len(classes) < 2:
         return np.full(len(request), np.nan)
     heldout, labels, margins = heldout[known], labels[known], margins[known]
-    centre = heldout.mean(axis=0)
-    kernel = 1.0 + (heldout - centre) @ (heldout - centre).T
+    kernel, between = _kernels(heldout.astype(np.float64), request.astype(np.float64))
     left_out, weights = _ridge(kernel, (labels[:, None] == classes).astype(np.float64))
-    scores = (1.0 + (request - centre) @ (heldout - centre).T) @ weights
+    scores = between @ weights
     clear, asked = _clearness(left_out, labels, classes), _clearness(scores, np.asarray(request_labels), classes)
     slope = np.cov(clear, margins)[0, 1] / max(clear.var(ddof=1), 1e-12)
     return margins.mean() + slope * (asked - clear.mean())
+
+
+def _kernels(heldout, request) -> tuple[np.ndarray, np.ndarray]:
+    """1 + inner products about the mean of the held-out rows, (h, h) among them and (q, h); sparse rows stay sparse."""
+    dense = lambda x: x.toarray() if hasattr(x, "toarray") else np.asarray(x)
+    own, cross = dense(heldout @ heldout.T), dense(request @ heldout.T)
+    mean, total = own.mean(axis=0), own.mean()  # of each row's products with the others, by the centre
+    asked = cross.mean(axis=1, keepdims=True)
+    return 1.0 + own - mean - mean[:, None] + total, 1.0 + cross - mean - asked + total
 
 
 def _ridge(kernel: np.ndarray, answers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
