@@ -10,7 +10,7 @@ from pathlib import Path
 
 from unlearn_jax.errors import InputError
 
-from . import audit_page, figures, influence_figures, neighbours_page, sweep_figures
+from . import audit_page, check_page, figures, influence_figures, neighbours_page, sweep_figures
 from .audit_load import read_audit
 from .frontier_figure import frontier_figure, plotted
 from .influence_load import read_attribution
@@ -24,11 +24,15 @@ KINDS = {  # -> what it is called, the script that wrote it
     "study": ("a study", "experiments/study.py"),
     "sweep": ("a sweep", "experiments/sweep.py"),
     "sweeps": ("a folder of sweeps", "experiments/sweep.py"),
+    "check": ("a check of presets", "experiments/check_presets.py"),
     "audit": ("an audit", "experiments/audit.py"),
     "influence": ("an attribution study", "experiments/influence.py"),
     "neighbours": ("a search for similar samples", "experiments/neighbours.py"),
 }
-MARKS = {"sweep.json": "sweep", "sweeps.json": "sweeps", "audit.json": "audit", "neighbours.json": "neighbours"}
+MARKS = {
+    "sweep.json": "sweep", "sweeps.json": "sweeps", "check.json": "check", "audit.json": "audit",
+    "neighbours.json": "neighbours",
+}  # fmt: skip
 INFLUENCE = {
     "removal": influence_figures.removal_figure,
     "lds": influence_figures.score_figure,
@@ -71,6 +75,8 @@ def drawings(folder: Path, level: int | None = None) -> Drawings:
         search = read_search(folder)
         both = {"nearest": neighbours_page.nearest_figure, "sizes": neighbours_page.sizes_figure}
         return {name: functools.partial(draw, search) for name, draw in both.items()}
+    if kind == "check":
+        return {"changes": functools.partial(check_page.changes_figure, check_page.read_check(folder))}
     return _of_sweep(folder)
 
 

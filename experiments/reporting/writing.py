@@ -15,6 +15,7 @@ from . import columns as figures_of
 from . import paper, tables
 from .audit_load import read_audit
 from .audit_page import render_audit
+from .check_page import read_check, render_check
 from .claim_page import render_claim
 from .compare_load import only_studies, read_comparison
 from .compare_page import drawings_together, render_comparison
@@ -88,6 +89,16 @@ def write_sweep_page(folder: Path, out: Path | None = None) -> Path:
     return replace(out, lambda file: file.write(page.encode("utf-8")))
 
 
+def write_check_page(folder: Path, out: Path | None = None) -> Path:
+    """Write the page of a check of presets and return its path (``folder/check.html`` by default).
+
+    Raises `InputError` where the check is missing, unfinished or damaged, or ``out`` cannot be written.
+    """
+    page = render_check(read_check(Path(folder)))
+    out = Path(out) if out else Path(folder) / "check.html"
+    return replace(out, lambda file: file.write(page.encode("utf-8")))
+
+
 def write_claim_page(folder: Path) -> Path:
     """Write the page of a claim, ``FOLDER/claim.html``, and return its path.
 
@@ -126,8 +137,8 @@ def save_figure(
     """Save one figure of a run alone, true to size, and return its path.
 
     Args:
-        run: folder of a study, an audit, a sweep, an attribution study or a search; several of studies for the figures
-            of their comparison, ``references`` and ``distances``.
+        run: folder of a study, an audit, a sweep, a check of presets, an attribution study or a search; several of
+            studies for the figures of their comparison, ``references`` and ``distances``.
         out: file that ends in .pdf, .svg or .png (300 dots an inch).
         which: name of the figure; '' = the one that the file is named after, else the main one.
         width: single, text, double, page, or a length such as 3.25in or 8.2cm.

@@ -26,7 +26,7 @@ def about_of(told: dict) -> dict:
     """What a preset file says of the sweep that made it."""
     sweep, config = told["asked"]["sweep"], told["config"]
     chosen = told["choices"][sweep["rule"]]
-    usual = ("benchmark", "similarity", "targets", "num_targets", "requests", "skip_requests")
+    usual = ("benchmark", "similarity", "targets", "num_targets", "requests", "skip_requests", "seed")
     return {
         "chosen_by": sweep["rule"],
         "said": chosen["said"],
@@ -43,8 +43,8 @@ def about_of(told: dict) -> dict:
     }
 
 
-def refuse_other(out: Path, asked: dict, name: str = "sweep.json") -> None:
-    """Raise `InputError` where the folder holds something else than a sweep of this configuration, told by ``name``."""
+def refuse_other(out: Path, asked: dict, name: str = "sweep.json", what: str = "sweep") -> None:
+    """Raise `InputError` where the folder holds something else than ``what`` of this configuration (``name``)."""
     if out.exists() and not out.is_dir():
         raise InputError(f"'{out}' is a file: give another --out folder.")
     if not out.exists() or not any(p for p in out.iterdir() if p.name == name or not p.name.startswith(".")):
@@ -52,6 +52,6 @@ def refuse_other(out: Path, asked: dict, name: str = "sweep.json") -> None:
     try:
         other = json.loads((out / name).read_text(encoding="utf-8"))["asked"]
     except (OSError, ValueError, KeyError, TypeError):
-        raise InputError(f"'{out}' holds something else than a sweep: give another --out folder.") from None
+        raise InputError(f"'{out}' holds something else than a {what}: give another --out folder.") from None
     if other != asked:
-        raise InputError(f"'{out}' holds another sweep: give another --out folder.")
+        raise InputError(f"'{out}' holds another {what}: give another --out folder.")
