@@ -14,6 +14,7 @@ FIRST = (
     "audit",
     "sweep",
     "choose",
+    "check_presets",
     "influence",
     "neighbours",
     "benchmarks",
