@@ -111,6 +111,24 @@ def test_choices_do_not_look_at_the_oracle_and_the_regret_is_told(swept):
     assert told["choices"]["oracle_any"]["distance"] == min(distance.values())
 
 
+def test_differences_of_distances_are_paired(swept):
+    told, _ = told_of(swept[0])
+    best, found = told["choices"]["oracle"]["setting"], {one["setting"]: one for one in told["settings"]}
+    for name, one in found.items():
+        if one["share"] < 1:  # dropped
+            assert one["distance"] is one["nearer"] is one["regret"] is None
+            continue
+        value, low, high = one["regret"]
+        assert value == pytest.approx(one["distance"] - found[best]["distance"]) and low <= value <= high
+        if name == best:
+            assert one["regret"] == [0.0, 0.0, 0.0]  # the same draws twice
+        usual = found[""]
+        if usual["share"] == 1:
+            assert one["nearer"][0] == pytest.approx(usual["distance"] - one["distance"])
+        else:
+            assert one["nearer"] is None
+
+
 def test_a_sweep_that_is_repeated_trains_nothing_and_another_is_refused(swept, trained):
     out, _ = swept
     before = len(trained)

@@ -106,18 +106,23 @@ def _attack(scorer: Scorer, outcome: Outcome, keys, requests: list[int], recorde
 
 def oracle_figures(
     setup: Setup, level: Level, original: Outcome, oracle: Outcome, outcomes: list[Outcome], recorder
-) -> None:
-    """Residual influence and distance, and excess prices; no choice without the oracle may look at them."""
+) -> dict[str, Draws]:
+    """Residual influence and distance, and excess prices; no choice without the oracle may look at them.
+
+    Returns the draws of the distances by setting, which share members and clusters.
+    """
     scorer, every, keys = Scorer(setup, level, outcomes), list(range(setup.config.requests)), keys_of(setup, level)
     named = {"original": original, "oracle": oracle}
     margins = {name: scorer.draws(one, "forget", "margin", every) for name, one in named.items()}
+    distances = {}
     for outcome in outcomes:
         own, mine = scorer.draws(outcome, "forget", "margin", every), partial(keys, outcome, reference="oracle")
         signed = residual_influence(own, margins["original"], margins["oracle"])
         recorder.figure(mine(split="forget", metric="residual_influence"), signed)
-        distance = scorer.distance(outcome, named, every)
+        distance = distances[outcome.setting] = scorer.distance(outcome, named, every)
         recorder.figure(mine(split="forget", metric="residual_distance"), combine(lambda x: x, distance, low=0.0))
         for split in ("similar", "rest", "test"):
             if scorer.has(split, every):
                 lost = excess(scorer, outcome, oracle, split, every)
                 recorder.figure(mine(split=split, metric="price_accuracy"), combine(lambda x: x, lost))
+    return distances

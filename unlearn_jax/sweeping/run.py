@@ -12,7 +12,6 @@ from unlearn_jax import disk, room
 from unlearn_jax.config import StudyConfig, copies_of, dataset_name, gammas_of, recipe_of, scale_of
 from unlearn_jax.outcomes import Level, Outcome, level_of, references
 from unlearn_jax.population import checkpoint
-from unlearn_jax.population.members import setting_name
 from unlearn_jax.preset_files import write_presets
 from unlearn_jax.records import Recorder, environment, write_json
 from unlearn_jax.setup import SILENT, Setup, Watch, prepare_study
@@ -28,11 +27,12 @@ from unlearn_jax.sweeping.config import (
 )
 from unlearn_jax.sweeping.figures import gains, oracle_figures, seen_figures
 from unlearn_jax.sweeping.halving import Judged, Rung, halve
+from unlearn_jax.sweeping.listed import Ran, settings_told
 from unlearn_jax.sweeping.sampling import Axis
 from unlearn_jax.sweeping.selection import select
 from unlearn_jax.sweeping.trials import check_points, run_points
 from unlearn_jax.sweeping.written import about_of, by_owner, chosen_values, refuse_other
-from unlearn_jax.tuning import score_of, standings
+from unlearn_jax.tuning import standings
 
 KIND = "sweep"
 
@@ -186,52 +186,35 @@ def _run(asked: Asked, setup: Setup, level: Level, trained: list[Outcome], out: 
     try:
         oracle = trained[1] if sweep.oracle else None
         trials = Trials(sweep, setup, level, points, trained[0], oracle, recorder, watch)
-        rungs, spent, gained = _rungs(trials)
+        rungs, ran = _rungs(trials)
         recorder.finish()
     finally:
         recorder.close()
     usual, names = defaults_of(sweep.method, setup.config), [axis.name for axis in asked.axes]
-    whole = {n: cost for n in range(len(points)) for share, cost in spent[n].items() if share == 1.0}
-    saved = [spent[n][s] / s for n in range(len(points)) if n not in whole for s in list(spent[n])[-1:]]
+    whole = {n: cost for n, spent in ran.spent.items() for share, cost in spent.items() if share == 1.0}
+    saved = [spent[s] / s for n, spent in ran.spent.items() if n not in whole for s in list(spent)[-1:]]
     budget = f"{setup.config.budget:g}" if setup.config.budget else ""
     last = [row for row in recorder.summaries if row["budget"] == budget]
     remedy = remedy_of(setup.config)
     stand = standings(last, sweep.rule)[sweep.method, remedy]
-    distance = {row["setting"]: row["mean"] for row in last if row["metric"] == "residual_distance"}
-    settings = []
-    for number, point in enumerate(points):
-        own = stand.get(setting_name(point))  # none where it was dropped
-        settings.append(
-            {
-                "setting": setting_name(point),
-                "values": {name: (usual | point)[name] for name in names},
-                "default": not point,
-                "share": max(spent[number]),
-                "grad_evals": sum(spent[number].values()),
-                "allowed": own.allowed if own else None,
-                "score": score_of(own.seen, sweep.rule) if own else None,
-                "gain": gained.get(number),  # on the defaults' score, with its interval
-                "distance": distance.get(setting_name(point)),  # looks at the oracle
-            }
-        )
+    choices = select(last, sweep.method, sweep.oracle, remedy)
+    best = choices["oracle"]["setting"] if sweep.oracle else None
     return {
-        "settings": settings,
+        "settings": settings_told(points, usual, names, sweep.rule, stand, ran, best),
         "rungs": [rung._asdict() for rung in rungs],
         "cost": {
             "grad_evals": sum(rung.cost for rung in rungs),
             "without_halving": sum(whole.values()) + sum(saved),
             "one_training": sum(trained[0].grad_evals),  # of one network
         },
-        "choices": select(last, sweep.method, sweep.oracle, remedy),
+        "choices": choices,
     }
 
 
-def _rungs(trials: Trials) -> tuple[list[Rung], dict[int, dict[float, float]], dict[int, list[float]]]:
-    """Run every rung; the rungs, by setting what its runs cost by share (gradient evaluations of all members), and by
-    how much its score is better than the defaults' where both ran whole, with an interval."""
+def _rungs(trials: Trials) -> tuple[list[Rung], Ran]:
+    """Run every rung; the rungs, and what they ran."""
     sweep, setup, recorder = trials.sweep, trials.setup, trials.recorder
-    spent: dict[int, dict[float, float]] = {number: {} for number in range(len(trials.points))}
-    usual, gained = defaults_of(sweep.method, setup.config), {}
+    usual, ran = defaults_of(sweep.method, setup.config), Ran({n: {} for n in range(len(trials.points))}, {}, {})
 
     def judge(numbers: list[int], share: float) -> list[Judged]:
         trials.watch.say(f"{len(numbers)} settings of {sweep.method} at {share:.3g} of its length")
@@ -241,18 +224,19 @@ def _rungs(trials: Trials) -> tuple[list[Rung], dict[int, dict[float, float]], d
         seen_figures(setup, trials.level, trials.original, outcomes, recorder)
         own = standings(recorder.summaries[seen:], sweep.rule)[sweep.method, remedy_of(setup.config)]
         if trials.oracle is not None:
-            oracle_figures(setup, trials.level, trials.original, trials.oracle, outcomes, recorder)
+            far = oracle_figures(setup, trials.level, trials.original, trials.oracle, outcomes, recorder)
+            ran.distances.update(far if share == 1.0 else {})
         recorder.flush()
         found = []
         for number, outcome in zip(numbers, outcomes):
-            spent[number][share] = sum(outcome.grad_evals) * setup.config.members
+            ran.spent[number][share] = sum(outcome.grad_evals) * setup.config.members
             standing = own[outcome.setting]
-            found.append(Judged(standing.rank, standing.best, spent[number][share]))
+            found.append(Judged(standing.rank, standing.best, ran.spent[number][share]))
         plain = [o for n, o in zip(numbers, outcomes) if is_default(trials.points[n], usual)]
         if share == 1.0 and plain:
             better = gains(setup, trials.level, trials.original, plain[0], outcomes, sweep.rule)
-            gained.update({n: [one.value, one.ci_low, one.ci_high] for n, one in zip(numbers, better)})
+            ran.gains.update({n: [one.value, one.ci_low, one.ci_high] for n, one in zip(numbers, better)})
         return found
 
     shares = shares_of(sweep, setup.config, trials.points)
-    return halve(len(trials.points), shares, sweep.halving or 2, judge), spent, gained
+    return halve(len(trials.points), shares, sweep.halving or 2, judge), ran

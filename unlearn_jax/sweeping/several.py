@@ -23,6 +23,7 @@ from unlearn_jax.preset_files import write_presets
 from unlearn_jax.records import environment, write_json
 from unlearn_jax.setup import SILENT, Watch
 from unlearn_jax.sweeping.config import SweepConfig, asked_of, defaults_of, is_default
+from unlearn_jax.sweeping.overall import compare_rules
 from unlearn_jax.sweeping.run import Asked, prepared, sweep_one, trained, understood
 from unlearn_jax.sweeping.spaces import AUTO, space_of
 from unlearn_jax.sweeping.written import about_of, refuse_other
@@ -73,8 +74,8 @@ def run_sweeps(
         store: as of `run_sweep`, and so are the other arguments.
 
     Returns:
-        The run folder: METHOD/ as of `run_sweep` for each that has something to sweep, sweeps.json (decisions, notes,
-        versions) and preset.json, in which every method is named.
+        The run folder: METHOD/ as of `run_sweep` for each that has something to sweep, sweeps.json (decisions, what
+        each rule costs over all sweeps, versions) and preset.json, in which every method is named.
 
     Raises:
         InputError, Stopped: as of `run_sweep`; nothing is trained before all methods are known to run.
@@ -87,7 +88,7 @@ def run_sweeps(
         raise InputError(f"{', '.join(names)} have nothing to sweep: give other methods.")
     setup, level = prepared(every, config, out, store or out.parent / "populations", watch, **options)
     told = {"kind": KIND, "status": "running", "command": command, "asked": asked, **environment()}
-    told["left_out"] = list(left_out(config).values())
+    told |= {"names": [one.sweep.method for one in every], "left_out": list(left_out(config).values())}
     memory: list = []
 
     def references():
@@ -109,7 +110,8 @@ def run_sweeps(
         about = about_of(next(iter(found.values()))) | about_sweeps(sweep, decided, told)
         write_presets(out / "preset.json", {name: one.values for name, one in decided.items()}, about)
         times = {"finished": time.strftime("%Y-%m-%dT%H:%M:%S"), "seconds_total": time.time() - began}
-        write_json(out / "sweeps.json", told | {"methods": about["methods"]} | times | {"status": "complete"})
+        told |= {"methods": about["methods"], "rules": compare_rules(found, decided)}
+        write_json(out / "sweeps.json", told | times | {"status": "complete"})
     return out
 
 
@@ -158,12 +160,10 @@ def _read(folder: Path, asked: Asked) -> dict | None:
 
 def decide(told: dict) -> Decision:
     """What the preset file says of a method, from what its sweep.json says."""
-    sweep, config = told["asked"]["sweep"], StudyConfig(**told["config"])
-    usual = defaults_of(sweep["method"], config)
+    sweep = told["asked"]["sweep"]
     chosen, best = told["choices"][sweep["rule"]], told["choices"].get("oracle", {})
     settings = {one["setting"]: one for one in told["settings"] if one["share"] == 1.0}
-    own = settings[chosen["setting"]]
-    plain = next((one for one in settings.values() if one["default"] or is_default(_tuples(one), usual)), None)
+    own, plain = settings[chosen["setting"]], defaults_in(told)
     values, why = own["values"], "clearly better"
     if plain is None:
         why = "the defaults were dropped, or not tried"
@@ -180,6 +180,13 @@ def decide(told: dict) -> Decision:
         values, why, own["setting"], tuple(own["gain"] or ()), chosen["allowed"], chosen["candidates"],
         far[0] if values else far[1], far[1], best.get("distance", math.nan),
     )  # fmt: skip
+
+
+def defaults_in(told: dict) -> dict | None:
+    """What sweep.json says of the method's defaults; None where they did not run whole."""
+    usual = defaults_of(told["asked"]["sweep"]["method"], StudyConfig(**told["config"]))
+    whole = (one for one in told["settings"] if one["share"] == 1.0)
+    return next((one for one in whole if one["default"] or is_default(_tuples(one), usual)), None)
 
 
 def _tuples(one: dict) -> dict[str, Any]:
