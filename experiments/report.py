@@ -6,7 +6,7 @@
     python experiments/report.py runs/NAME --figure frontier.pdf --width single  # 3.25 inches, letters of 8 points
 
 Of an unfinished run the page shows the levels that are done, and says how far it is. Where the run was audited, the
-page of the audit is drawn too, RUN/audit.html.
+page of the audit is drawn too, RUN/audit.html; of sweeps of several methods the page of each, RUN/METHOD/sweep.html.
 
 Cost: seconds, no accelerator. Nothing is trained or measured here: every number comes from the run folder.
 """
@@ -22,9 +22,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import tyro
 from _cli import guarded
-from reporting.drawings import kind_of_run, one_of_several
+from reporting.drawings import kind_of_run
 from reporting.figures import main_figure
 from reporting.load import read_manifest, read_run
+from reporting.overview_load import read_sweeps
 from reporting.summary import read_summary
 from reporting.sweep_load import read_sweep
 from reporting.unfinished import progress
@@ -39,6 +40,7 @@ from reporting.writing import (
     write_neighbours_page,
     write_report,
     write_sweep_page,
+    write_sweeps_page,
 )
 
 from unlearn_jax.errors import InputError
@@ -48,6 +50,7 @@ __all__ = [
     "read_run",
     "read_summary",
     "read_sweep",
+    "read_sweeps",
     "save_figure",
     "table_text",
     "write_audit_page",
@@ -57,6 +60,7 @@ __all__ = [
     "write_neighbours_page",
     "write_report",
     "write_sweep_page",
+    "write_sweeps_page",
 ]
 
 
@@ -82,7 +86,8 @@ class Args:
     """one figure alone, in this .pdf, .svg or .png file"""
     which: str = ""
     """name of the figure, such as main, frontier, forest, methods, margins, gamma, of the audit roc, klom, of several
-    runs references, distances; empty = the one that the file is named after, else the first"""
+    runs references, distances, of several sweeps distances, seen; empty = the one that the file is named after, else
+    the first"""
     width: str = "double"
     """of the figure: single (3.25 inches), text (5.5), double (6.75), page (9.4), or a length such as 3.5in or 8.2cm"""
     theme: str = "light"
@@ -150,15 +155,10 @@ def _page_of_audit(folder: Path, out: Path | None) -> Path:
     return write_audit_page(folder)
 
 
-def _page_of_sweeps(folder: Path, out: Path | None) -> Path:
-    """There is none."""
-    raise one_of_several(folder)
-
-
 PAGES = {
     "study": write_report,
     "sweep": write_sweep_page,
-    "sweeps": _page_of_sweeps,
+    "sweeps": write_sweeps_page,
     "check": write_check_page,
     "audit": _page_of_audit,
     "influence": write_influence_page,

@@ -45,7 +45,7 @@ class Run:
     axis: str = "auto"
     """members side by side (vmap) or one after another in the program (map); auto = by model and backend"""
     page: bool = True
-    """write sweep.html, of one method"""
+    """write sweep.html, of several methods sweeps.html and the page of each"""
     quiet: bool = False
     """no progress"""
     json: bool = False
@@ -85,12 +85,12 @@ def run(args: Args) -> None:
     name, lines = ("sweeps", overview) if several else ("sweep", headline)
 
     def draw() -> Path:
-        from report import write_sweep_page
+        from report import write_sweep_page, write_sweeps_page
 
-        return write_sweep_page(out)
+        return (write_sweeps_page if several else write_sweep_page)(out)
 
     told = lambda: {"run": out, name: jsons.loads((out / f"{name}.json").read_text("utf-8"))}
-    finish(how.json, lambda: lines(out), told, draw if how.page and not several else None)
+    finish(how.json, lambda: lines(out), told, draw if how.page else None)
 
 
 def headline(out: Path) -> str:

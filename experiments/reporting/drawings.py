@@ -10,12 +10,21 @@ from pathlib import Path
 
 from unlearn_jax.errors import InputError
 
-from . import audit_page, check_page, figures, influence_figures, neighbours_page, sweep_figures
+from . import (
+    audit_page,
+    check_page,
+    figures,
+    influence_figures,
+    neighbours_page,
+    overview_page,
+    sweep_figures,
+)
 from .audit_load import read_audit
 from .frontier_figure import frontier_figure, plotted
 from .influence_load import read_attribution
 from .load import Run, read_run
 from .neighbours_load import read_search
+from .overview_load import read_sweeps
 from .sections import MAX_PANELS
 from .summary import Summary
 from .sweep_load import read_sweep
@@ -65,7 +74,7 @@ def drawings(folder: Path, level: int | None = None) -> Drawings:
         run = read_run(folder)
         return _of_study(run, level_of(run.summary, level, folder)) | _of_its_audit(folder)
     if kind == "sweeps":
-        raise one_of_several(folder)
+        return overview_page.drawings_of(read_sweeps(folder))
     if kind == "audit":
         return _of_audit(folder)
     if kind == "influence":
@@ -78,11 +87,6 @@ def drawings(folder: Path, level: int | None = None) -> Drawings:
     if kind == "check":
         return {"changes": functools.partial(check_page.changes_figure, check_page.read_check(folder))}
     return _of_sweep(folder)
-
-
-def one_of_several(folder: Path) -> InputError:
-    """What to say to a folder that holds a folder for each method."""
-    return InputError(f"{folder} holds a sweep of each method: give one of the folders in it.")
 
 
 def level_of(summary: Summary, level: int | None, folder: Path) -> int:

@@ -27,12 +27,15 @@ COLUMNS = (  # metric, split, heading
 )
 
 
-def render_sweep(sweep: Sweep) -> str:
-    """The whole page as one HTML document."""
+def render_sweep(sweep: Sweep, together: str = "") -> str:
+    """The whole page as one HTML document; ``together`` = the address of the page of all methods swept with it."""
     title = f"Hyperparameters of {sweep.method}: {_dataset(sweep)}"
     parts = [
         f"<h1>{escape(title)}</h1>",
         f'<p class="lead" id="answer">{escape(words.headline(sweep))}</p>',
+        f'<p class="small"><a href="{escape(together)}">All methods that were swept with it</a></p>'
+        if together
+        else "",
         facts_strip(_facts(sweep)),
         section("choices", "What each rule chooses, and what that costs", _choices(sweep)),
         section("parallel", "All settings", _parallel(sweep)),

@@ -25,11 +25,15 @@ from .influence_page import render_attribution
 from .load import Run, read_run
 from .neighbours_load import read_search
 from .neighbours_page import render_search
+from .overview_load import read_sweeps
+from .overview_page import render_sweeps
 from .page import render
 from .paper import kind_of_file
 from .provenance import command_of
-from .sweep_load import read_sweep
+from .sweep_load import Sweep, read_sweep
 from .sweep_page import render_sweep
+
+TOGETHER = "../sweeps.html"  # from the page of a method to that of all that were swept with it
 
 
 def write_report(run: Path, out: Path | None = None) -> Path:
@@ -84,8 +88,33 @@ def write_sweep_page(folder: Path, out: Path | None = None) -> Path:
 
     Raises `InputError` where the sweep is missing, unfinished or damaged, or ``out`` cannot be written.
     """
-    page = render_sweep(read_sweep(Path(folder)))
-    out = Path(out) if out else Path(folder) / "sweep.html"
+    folder = Path(folder)
+    together = TOGETHER if not out and (folder / TOGETHER).is_file() else ""
+    return _write_sweep(read_sweep(folder), Path(out) if out else folder / "sweep.html", together)
+
+
+def write_sweeps_page(folder: Path, out: Path | None = None) -> Path:
+    """Write the page of sweeps of several methods and return its path (``folder/sweeps.html`` by default).
+
+    Without ``out`` the page of each method is drawn too, ``folder/METHOD/sweep.html``, unless there is one as new as
+    its sweep. Of an unfinished run the page shows the sweeps that are done.
+
+    Raises `InputError` where the sweeps are missing or damaged, none is done, or a page cannot be written.
+    """
+    folder = Path(folder)
+    told, page = read_sweeps(folder), Path(out) if out else folder / "sweeps.html"
+    if not out:
+        for line in told.swept:
+            own, read = folder / line.name / "sweep.html", folder / line.name / "sweep.json"
+            if not own.is_file() or own.stat().st_mtime < read.stat().st_mtime:
+                _write_sweep(line.sweep, own, TOGETHER)
+    drawn = render_sweeps(told, page)
+    return replace(page, lambda file: file.write(drawn.encode("utf-8")))
+
+
+def _write_sweep(sweep: Sweep, out: Path, together: str) -> Path:
+    """The page of a sweep alone."""
+    page = render_sweep(sweep, together)
     return replace(out, lambda file: file.write(page.encode("utf-8")))
 
 
@@ -137,8 +166,8 @@ def save_figure(
     """Save one figure of a run alone, true to size, and return its path.
 
     Args:
-        run: folder of a study, an audit, a sweep, a check of presets, an attribution study or a search; several of
-            studies for the figures of their comparison, ``references`` and ``distances``.
+        run: folder of a study, an audit, a sweep, sweeps, a check of presets, an attribution study or a search; several
+            of studies for the figures of their comparison, ``references`` and ``distances``.
         out: file that ends in .pdf, .svg or .png (300 dots an inch).
         which: name of the figure; '' = the one that the file is named after, else the main one.
         width: single, text, double, page, or a length such as 3.25in or 8.2cm.

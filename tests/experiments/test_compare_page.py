@@ -284,20 +284,21 @@ def test_what_would_be_passed_over_is_refused(runs, asked, message):
 def test_a_folder_of_sweeps_is_told_apart(tmp_path):
     (tmp_path / "sweeps.json").write_text("{}")
     for asked in ({}, {"figure": tmp_path / "a.pdf"}):
-        with pytest.raises(InputError, match="holds a sweep of each method: give one of the folders in it"):
+        with pytest.raises(InputError, match="the sweeps in .* cannot be read .*run experiments/sweep.py again"):
             report.run(report.Args(runs=[tmp_path], **asked))
 
 
 def test_every_kind_of_folder_has_its_page(tmp_path, monkeypatch, capsys):
     drawn = {kind: lambda folder, out, kind=kind: f"{kind} {out}" for kind in report.PAGES}
     monkeypatch.setattr(report, "PAGES", drawn)
-    for name, kind in {"sweep.json": "sweep", "audit.json": "audit", "neighbours.json": "neighbours"}.items():
+    kinds = {"sweep.json": "sweep", "sweeps.json": "sweeps", "audit.json": "audit", "neighbours.json": "neighbours"}
+    for name, kind in kinds.items():
         (tmp_path / kind).mkdir()
         (tmp_path / kind / name).write_text("{}")
         report.run(report.Args(runs=[tmp_path / kind], out="page.html"))
     (tmp_path / "manifest.json").write_text('{"kind": "attribution"}')
     report.run(report.Args(runs=[tmp_path]))
-    told = ["sweep page.html", "audit page.html", "neighbours page.html", "influence None"]
+    told = ["sweep page.html", "sweeps page.html", "audit page.html", "neighbours page.html", "influence None"]
     assert capsys.readouterr().out.splitlines() == told
 
 

@@ -6,6 +6,7 @@ import json
 import math
 import runpy
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import toy
@@ -17,13 +18,14 @@ from unlearn_jax.preset_files import read_presets, with_presets
 from unlearn_jax.setup import Watch
 from unlearn_jax.sweeping import SweepConfig, are_several, run_sweep, run_sweeps, sweep_name
 from unlearn_jax.sweeping.several import decide
+from unlearn_jax.tuning import RULES
 
 EXPERIMENTS = Path(__file__).resolve().parents[2] / "experiments"
 STUDY = StudyConfig(
     train_size=100, test_size=40, num_targets=4, steps=2, copies="1", resamples=50, targets="random",
     hp=("auto", "finetune.epochs=1", "gradient_ascent.bound=1", "gradient_ascent.epochs=1"),
 )  # fmt: skip
-SWEEP = SweepConfig(method="finetune,do_nothing,gradient_ascent", seeds=2, draw="sobol", draws=2, oracle=False)
+SWEEP = SweepConfig(method="finetune,do_nothing,gradient_ascent", seeds=2, draw="sobol", draws=2)
 
 
 @pytest.fixture(scope="module")
@@ -38,13 +40,15 @@ def swept(tmp_path_factory):
 
 def test_every_method_is_in_one_preset_file(swept):
     out, stages = swept
-    assert stages == [("original", 2), ("finetune", 4), ("finetune", 2), ("gradient_ascent", 4), ("gradient_ascent", 2)]
+    assert stages[:2] == [("original", 2), ("oracle", 2)]
+    assert stages[2:] == [("finetune", 4), ("finetune", 2), ("gradient_ascent", 4), ("gradient_ascent", 2)]
     presets, told = read_presets(str(out / "preset.json")), json.loads((out / "sweeps.json").read_text())
     assert list(presets.methods) == list(told["methods"]) == ["finetune", "do_nothing", "gradient_ascent"]
     assert told["status"] == "complete" and presets.about["command"] == told["command"] == "python sweep.py"
     for key in ("kept", "versions", "chosen_by", "targets", "requests", "skip_requests", "copies", "device", "seeds"):
         assert key in presets.about
-    assert told["methods"] == presets.about["methods"]
+    assert told["methods"] == presets.about["methods"] and told["names"] == ["finetune", "gradient_ascent"]
+    assert set(told["rules"]) == {*RULES, "preset", "defaults", "lot"}
     assert told["methods"]["do_nothing"] == {"kept_defaults": True, "why": "nothing to sweep"}
     for name in ("finetune", "gradient_ascent"):
         own = told["methods"][name]
@@ -62,7 +66,7 @@ def test_sweeps_that_are_complete_are_read_and_others_run(swept, monkeypatch):
     path = out / "finetune" / "sweep.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"status": "running"}))  # as if it had been killed
     run_sweeps(SWEEP, STUDY, out, watch=watch, command="python sweep.py", chunk=2)
-    assert stages == ["original", "finetune", "finetune"] and (out / "preset.json").read_text() == first
+    assert stages == ["original", "oracle", "finetune", "finetune"] and (out / "preset.json").read_text() == first
     with pytest.raises(InputError, match="holds another sweep"):
         run_sweeps(dataclasses.replace(SWEEP, seeds=3), STUDY, out)
 
@@ -136,10 +140,26 @@ def test_the_script_prints_a_line_for_each_method(swept, monkeypatch):
     assert lines[4].endswith("of 3 methods leave their defaults") and str(out / "preset.json") in lines[-2]
 
 
+def test_the_script_draws_all_pages_and_names_that_of_all_methods(swept, monkeypatch, capsys):
+    out, _ = swept
+    monkeypatch.syspath_prepend(EXPERIMENTS)
+    monkeypatch.setattr(runner, "_train_chunk", None)  # every sweep is read
+    script = runpy.run_path(str(EXPERIMENTS / "sweep.py"), run_name="sweep")
+    run = {"out": out, "chunk": 2, "quiet": True, "json": True}
+    (out / "gradient_ascent" / "sweep.html").touch()  # as new as its sweep
+    for page in (False, True):
+        script["run"](SimpleNamespace(study=STUDY, sweep=SWEEP, run=script["Run"](page=page, **run)))
+        assert (out / "sweeps.html").is_file() == (out / "finetune" / "sweep.html").is_file() == page
+        said = json.loads(capsys.readouterr().out)
+        assert said["page"] == (str(out / "sweeps.html") if page else None) and said["sweeps"]["status"] == "complete"
+    text = (out / "sweeps.html").read_text()
+    assert "of 3 methods leave" in text and 'id="afterwards"' in text and 'href="finetune/sweep.html"' in text
+
+
 def test_a_remedy_around_a_method_is_swept_with_it(swept, tmp_path):
     words = ("expand.rule=nearest", "expand.at_least=.01", "expand.k=1,4", "bound=1,2", "epochs=1")
     study = dataclasses.replace(STUDY, remedies="expand", hp=words)
-    sweep = dataclasses.replace(SWEEP, method="gradient_ascent", draw="grid", draws=0, defaults=False)
+    sweep = dataclasses.replace(SWEEP, method="gradient_ascent", draw="grid", draws=0, defaults=False, oracle=False)
     with toy.quick_programs():
         out = run_sweep(sweep, study, tmp_path / "sweep", store=swept[0].parent / "populations", chunk=2)
     with (out / "summary.csv").open() as file:

@@ -1,0 +1,141 @@
+"""What the page of several sweeps says in words: its answer without the oracle and then with it, and its terms."""
+
+from __future__ import annotations
+
+import math
+
+from .overview_load import GOES_ON, Line, Sweeps
+from .words import minus
+
+UNITS = {"margins": "nats", "request": "nats", "heldout": "nats", "attack": "AUC", "retain": "points"}
+WORDS = (
+    ("Preset file",
+     "preset.json, for study.py --presets. A method keeps its defaults in it unless the setting that the rule chose is "
+     "allowed, and clearly better or the defaults are not allowed."),
+    ("Clearly better",
+     "The score is smaller than the defaults' with a 95% interval of the difference above 0, members and clusters "
+     "drawn alike for both. It is the interval of one comparison, of the best of several settings, and there is "
+     "one for each method: it errs towards leaving the defaults."),
+    ("Allowed",
+     "No member diverged, and held-out accuracy cannot be told to have fallen by more than .5 points: the lower end of "
+     "its interval is at most .5. A setting may so lose more than .5 points and be allowed."),
+    ("Gain", "The defaults' score less that of the setting that the rule chose; above 0 is better."),
+    ("Lost", "Points of accuracy below the original's. Retained samples hold the similar ones: a practitioner cannot "
+             "tell them apart. No rule but retain looks at them."),
+    ("Request surer",
+     "Mean margin of the request above what held-out examples suggest of examples never seen; of hard targets an upper "
+     "bound."),
+    ("Cost", "Gradient evaluations of the method with this setting, as a share of one training from scratch."),
+    ("Residual distance",
+     "How far the request's margins are from the oracle's: 1 = as far as the original's, 0 = there. No choice looks at "
+     "it."),
+    ("Nearer", "The defaults' residual distance less that of what the preset file says, drawn alike."),
+    ("Regret",
+     "Residual distance above that of the best allowed setting of the method (of all, where none is allowed). The best "
+     "is the smallest of several noisy figures and so a little too small; the regret is a little too large, and its "
+     "interval takes the best for known."),
+    ("Other targets",
+     "Everything here is of the targets that were tuned on. How strongly a method must act depends on the targets: "
+     "study.py --presets on others says what the file does there."),
+)  # fmt: skip
+REASONS = {  # why -> what holds of such methods
+    "clearly better": "a setting is clearly better",
+    "the defaults are not allowed": "the defaults are not allowed, another setting is",
+    "the defaults were dropped, or not tried": "the defaults were dropped, or not tried",
+    "none is better than the defaults": "no allowed setting has a smaller score",
+    "not told to be better than the defaults": "no setting is told to be better",
+    "no setting is allowed": "no setting is allowed",
+    "nothing to sweep": "there is nothing to sweep",
+}
+
+
+def reasons(told: Sweeps) -> list[tuple[bool, str, list[Line]]]:
+    """(kept, why, methods), those that leave their defaults first, in the order of `REASONS`."""
+    order, groups = list(REASONS), {}
+    for line in told.lines:
+        groups.setdefault((line.kept, line.why), []).append(line)
+    place = lambda key: (key[0], order.index(key[1]) if key[1] in order else len(order))
+    return [(*key, groups[key]) for key in sorted(groups, key=place)]
+
+
+def headline(told: Sweeps) -> str:
+    """How many methods leave their defaults, and why; nothing of it looks at the oracle."""
+    count, left = len(told.lines), sum(not line.kept for line in told.lines)
+    because = lambda kept: _listed(
+        [f"for {len(lines)} {REASONS.get(why, why)}" for own, why, lines in reasons(told) if own == kept]
+    )
+    so_far = " so far" if told.unfinished else ""
+    verb = "leaves its" if left == 1 else "leave their"
+    said = f"{left or 'None'} of {count} methods {verb} defaults{so_far}"
+    said += f": {because(False)}." if left else f": {because(True)}."
+    return said + (f" The others keep them: {because(True)}." if 0 < left < count else "")
+
+
+def chosen_by(told: Sweeps) -> str:
+    """What the rule takes."""
+    said = next(line.sweep.told["choices"][told.rule]["said"] for line in told.swept)
+    return f"Chosen without the oracle, by the rule {told.rule}: among allowed settings, {said}."
+
+
+def afterwards(told: Sweeps) -> str:
+    """What the oracle says of it; '' where it was not looked at."""
+    if not told.oracle:
+        return ""
+    changed = [line for line in told.swept if not line.kept and math.isfinite(line.nearer.value)]
+    said = ["The oracle, asked afterwards:"]
+    if changed := [line for line in told.swept if not line.kept and math.isfinite(line.nearer.value)]:
+        said.append(f"{_distances(changed)}.")
+    if "preset" in told.rules:
+        own = told.rules["preset"]
+        sweeps = "the one sweep" if own["sweeps"] == 1 else f"mean over {own['sweeps']} sweeps"
+        said.append(
+            f"{'What' if changed else 'what'} the file says is {interval(own['regret'])} farther than the best allowed "
+            f"setting (regret, {sweeps}), and is that very setting for {own['best']:g}."
+        )
+    return " ".join(said)
+
+
+def _distances(changed: list[Line]) -> str:
+    """What leaving the defaults did to the residual distance."""
+    before, after = (_median([line.distance(e).value for line, e in pairs]) for pairs in _ends(changed))
+    signs = [_sign(line) for line in changed if math.isfinite(line.nearer.low)]
+    if not signs:
+        return f"where the file leaves the defaults the median residual distance is {after}, and was {before}"
+    return (
+        f"of the {len(signs)} that leave their defaults, {signs.count(1)} are told to be nearer to it and "
+        f"{signs.count(-1)} to be farther, {signs.count(0)} neither (median residual distance {after}, was {before})"
+    )
+
+
+def progress(told: Sweeps) -> str:
+    """How far an unfinished folder is; '' for one that is complete."""
+    left = f" To come: {', '.join(told.waiting)}." if told.waiting else ""
+    return f"Unfinished: {told.unfinished}; {GOES_ON}.{left}" if told.unfinished else ""
+
+
+def interval(told: list) -> str:
+    """.04 [.01, .08], of three numbers."""
+    mean, *ends = (minus(f"{value:.2f}") if isinstance(value, float) and math.isfinite(value) else "" for value in told)
+    return f"{mean} [{', '.join(ends)}]" if all(ends) else mean
+
+
+def _sign(line: Line) -> int:
+    """1 = told to be nearer than the defaults, -1 = farther, 0 = neither."""
+    return 1 if line.nearer.low > 0 else -1 if line.nearer.high < 0 else 0
+
+
+def _ends(lines: list[Line]):
+    """The settings whose distances are compared."""
+    return [(line, line.usual) for line in lines], [(line, line.says) for line in lines]
+
+
+def _median(values: list[float]) -> str:
+    """The median of what is known."""
+    known = sorted(value for value in values if math.isfinite(value))
+    middle = (known[(len(known) - 1) // 2] + known[len(known) // 2]) / 2 if known else math.nan
+    return f"{middle:.2f}"
+
+
+def _listed(parts: list[str]) -> str:
+    """a, b and c."""
+    return " and ".join(filter(None, [", ".join(parts[:-1]), *parts[-1:]]))
