@@ -8,6 +8,7 @@ from .overview_load import GOES_ON, Line, Sweeps
 from .words import minus
 
 UNITS = {"margins": "nats", "request": "nats", "heldout": "nats", "attack": "AUC", "retain": "points"}
+LEAST = 8  # seeds, for a distance to be identifiable
 WORDS = (
     ("Preset file",
      "preset.json, for study.py --presets. A method keeps its defaults in it unless the setting that the rule chose is "
@@ -36,7 +37,7 @@ WORDS = (
      "interval takes the best for known."),
     ("Other targets",
      "Everything here is of the targets that were tuned on. How strongly a method must act depends on the targets: "
-     "study.py --presets on others says what the file does there."),
+     "experiments/check_presets.py puts the file to the test on others."),
 )  # fmt: skip
 REASONS = {  # why -> what holds of such methods
     "clearly better": "a setting is clearly better",
@@ -92,6 +93,8 @@ def afterwards(told: Sweeps) -> str:
             f"{'What' if changed else 'what'} the file says is {interval(own['regret'])} farther than the best allowed "
             f"setting (regret, {sweeps}), and is that very setting for {own['best']:g}."
         )
+    if told.told["asked"]["sweep"]["seeds"] < LEAST:
+        said.append(f"With fewer than {LEAST} seeds distances are not identifiable: read no order from them.")
     return " ".join(said)
 
 
