@@ -25,6 +25,7 @@ from _cli import guarded
 from reporting.drawings import kind_of_run
 from reporting.figures import main_figure
 from reporting.load import read_manifest, read_run
+from reporting.overview_load import progress as sweeps_so_far
 from reporting.overview_load import read_sweeps
 from reporting.summary import read_summary
 from reporting.sweep_load import read_sweep
@@ -117,9 +118,11 @@ def run(args: Args) -> None:
 
 
 def say(runs: list[Path], written: Path) -> None:
-    """Say how far unfinished studies are, and what was written."""
+    """Say how far unfinished studies and sweeps are, and what was written."""
+    far = {"study": lambda run: progress(read_manifest(run)), "sweeps": sweeps_so_far}
     for run in runs:
-        if kind_of_run(run) == "study" and (how_far := progress(read_manifest(run))):
+        kind = kind_of_run(run)
+        if kind in far and (how_far := far[kind](run)):
             print(how_far)
     print(written)
 

@@ -87,6 +87,8 @@ def run(args: Args) -> None:
     def draw() -> Path:
         from report import write_sweep_page, write_sweeps_page
 
+        if several and not how.quiet:
+            print("drawing the pages of all methods, about a second each", file=sys.stderr, flush=True)
         return (write_sweeps_page if several else write_sweep_page)(out)
 
     told = lambda: {"run": out, name: jsons.loads((out / f"{name}.json").read_text("utf-8"))}
@@ -131,6 +133,9 @@ def overview(out: Path) -> str:
         lines.append(f"{name:<20} {chosen:<36} {allowed:>8} {far[0]:>9} {far[1]:>9} {far[2]:>6}  {said}")
     changed = sum(not one["kept_defaults"] for one in told["methods"].values())
     lines += [f"{changed} of {len(told['methods'])} methods leave their defaults", *told["left_out"]]
+    if told["rules"]:
+        regrets = [f"{rule} {own['regret'][0]:.2f} ({own['best']:.3g})" for rule, own in told["rules"].items()]
+        lines.append(f"mean regret (how often the best allowed setting): {', '.join(regrets)}")
     return "\n".join([*lines, f"preset: {out / 'preset.json'}", f"run folder: {out} (a folder for each method)"])
 
 

@@ -14,6 +14,8 @@ from .sweep_load import AGAIN, Sweep, Told, read_sweep
 
 GOES_ON = "the same experiments/sweep.py command goes on where it stopped"
 
+OVERALL = ("rules", "leaving")  # of sweeps.json: what is said of all sweeps together
+
 
 class Line(NamedTuple):
     """What came of one method."""
@@ -69,6 +71,7 @@ class Sweeps(NamedTuple):
     told: dict[str, Any]  # sweeps.json
     lines: list[Line]  # a method each, in the order of the sweep
     rules: dict[str, dict]  # what each rule costs over all sweeps; {} without an oracle
+    leaving: dict[str, Any]  # what leaving the defaults did to the residual distance; {} where it is not known
     waiting: list[str]  # methods that are not swept yet, as far as they are named
     unfinished: str = ""  # how far it is, where it is not complete
 
@@ -106,10 +109,11 @@ def read_sweeps(folder: Path) -> Sweeps:
         done = told.get("status") == "complete"
         lines = _complete(folder, told["methods"]) if done else _so_far(folder, told)
         waiting = [] if done else [n for n in told.get("names", ()) if n not in {line.name for line in lines}]
-        how_far = "" if done else _how_far(told, lines)
+        how_far = "" if done else _how_far(told, len(lines))
         if not lines:
             raise InputError(f"the sweeps in {folder} have nothing to show yet: {how_far}; {GOES_ON}.")
-        return Sweeps(folder, told, lines, told.get("rules") or _rules(lines), waiting, how_far)
+        both = [told[name] for name in OVERALL] if set(OVERALL) <= set(told) else _overall(lines)
+        return Sweeps(folder, told, lines, *both, waiting, how_far)
     except InputError:
         raise
     except FAULTS as error:
@@ -117,10 +121,22 @@ def read_sweeps(folder: Path) -> Sweeps:
         raise InputError(f"the sweeps in {folder} cannot be read ({reason}): {AGAIN}.") from error
 
 
-def _how_far(told: dict, lines: list[Line]) -> str:
+def progress(folder: Path) -> str:
+    """How far a folder of sweeps is, as a sentence; '' for one that is complete."""
+    told = json.loads((folder / "sweeps.json").read_text(encoding="utf-8"))
+    done = sum(_status(folder / name) == "complete" for name in _names(folder, told))
+    return "" if told.get("status") == "complete" else f"Unfinished: {_how_far(told, done)}; {GOES_ON}."
+
+
+def _how_far(told: dict, done: int) -> str:
     """3 of 54 methods are swept; running or killed."""
     known = f" of {len(told['names'])}" if told.get("names") else ""
-    return f"{len(lines)}{known} methods are swept; running or killed"
+    return f"{done}{known} methods are swept; running or killed"
+
+
+def _names(folder: Path, told: dict) -> list[str]:
+    """Methods that are swept, in order; of earlier versions those that have begun."""
+    return told.get("names") or sorted(path.parent.name for path in folder.glob("*/sweep.json"))
 
 
 def _complete(folder: Path, methods: dict[str, dict]) -> list[Line]:
@@ -138,7 +154,7 @@ def _so_far(folder: Path, told: dict) -> list[Line]:
     from unlearn_jax.sweeping.several import decide
 
     found = []
-    for name in told.get("names") or sorted(path.parent.name for path in folder.glob("*/sweep.json")):
+    for name in _names(folder, told):
         if _status(folder / name) == "complete":
             sweep = read_sweep(folder / name)
             decision = decide(sweep.told)
@@ -162,10 +178,11 @@ def _line(name: str, sweep: Sweep, kept: bool, why: str) -> Line:
     return Line(name, kept, why, sweep, usual, rule, usual if kept else rule, best)
 
 
-def _rules(lines: list[Line]) -> dict[str, dict]:
-    """What the rules cost, of a folder that does not say it itself."""
-    from unlearn_jax.sweeping.overall import compare_rules
+def _overall(lines: list[Line]) -> list[dict]:
+    """What is said of all sweeps together, of a folder that does not say it itself."""
+    from unlearn_jax.sweeping.overall import compare_defaults, compare_rules
     from unlearn_jax.sweeping.several import decide
 
     found = {line.name: line.sweep.told for line in lines if line.sweep}
-    return compare_rules(found, {name: decide(told) for name, told in found.items()})
+    decided = {name: decide(told) for name, told in found.items()}
+    return [compare_rules(found, decided), compare_defaults(found, decided)]

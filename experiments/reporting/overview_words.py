@@ -82,31 +82,30 @@ def afterwards(told: Sweeps) -> str:
     """What the oracle says of it; '' where it was not looked at."""
     if not told.oracle:
         return ""
-    changed = [line for line in told.swept if not line.kept and math.isfinite(line.nearer.value)]
     said = ["The oracle, asked afterwards:"]
-    if changed := [line for line in told.swept if not line.kept and math.isfinite(line.nearer.value)]:
-        said.append(f"{_distances(changed)}.")
+    if told.leaving:
+        said.append(f"{_leaving(told.leaving)}.")
     if "preset" in told.rules:
         own = told.rules["preset"]
         sweeps = "the one sweep" if own["sweeps"] == 1 else f"mean over {own['sweeps']} sweeps"
+        what = "What" if told.leaving else "what"
         said.append(
-            f"{'What' if changed else 'what'} the file says is {interval(own['regret'])} farther than the best allowed "
-            f"setting (regret, {sweeps}), and is that very setting for {own['best']:g}."
+            f"{what} the file says is {interval(own['regret'])} farther than the best allowed setting (regret, "
+            f"{sweeps}), and is that very setting for {own['best']:g}."
         )
     if told.told["asked"]["sweep"]["seeds"] < LEAST:
         said.append(f"With fewer than {LEAST} seeds distances are not identifiable: read no order from them.")
     return " ".join(said)
 
 
-def _distances(changed: list[Line]) -> str:
+def _leaving(own: dict) -> str:
     """What leaving the defaults did to the residual distance."""
-    before, after = (_median([line.distance(e).value for line, e in pairs]) for pairs in _ends(changed))
-    signs = [_sign(line) for line in changed if math.isfinite(line.nearer.low)]
-    if not signs:
-        return f"where the file leaves the defaults the median residual distance is {after}, and was {before}"
+    medians = f"median residual distance {own['preset']:.2f}, was {own['defaults']:.2f}"
+    if not own["nearer"] + own["farther"] + own["neither"]:  # sweeps of earlier versions
+        return f"where the file leaves the defaults: {medians}"
     return (
-        f"of the {len(signs)} that leave their defaults, {signs.count(1)} are told to be nearer to it and "
-        f"{signs.count(-1)} to be farther, {signs.count(0)} neither (median residual distance {after}, was {before})"
+        f"of the {own['methods']} that leave their defaults, {own['nearer']} are told to be nearer to it and "
+        f"{own['farther']} to be farther, {own['neither']} neither ({medians})"
     )
 
 
@@ -120,23 +119,6 @@ def interval(told: list) -> str:
     """.04 [.01, .08], of three numbers."""
     mean, *ends = (minus(f"{value:.2f}") if isinstance(value, float) and math.isfinite(value) else "" for value in told)
     return f"{mean} [{', '.join(ends)}]" if all(ends) else mean
-
-
-def _sign(line: Line) -> int:
-    """1 = told to be nearer than the defaults, -1 = farther, 0 = neither."""
-    return 1 if line.nearer.low > 0 else -1 if line.nearer.high < 0 else 0
-
-
-def _ends(lines: list[Line]):
-    """The settings whose distances are compared."""
-    return [(line, line.usual) for line in lines], [(line, line.says) for line in lines]
-
-
-def _median(values: list[float]) -> str:
-    """The median of what is known."""
-    known = sorted(value for value in values if math.isfinite(value))
-    middle = (known[(len(known) - 1) // 2] + known[len(known) // 2]) / 2 if known else math.nan
-    return f"{middle:.2f}"
 
 
 def _listed(parts: list[str]) -> str:

@@ -294,7 +294,7 @@ def test_every_kind_of_folder_has_its_page(tmp_path, monkeypatch, capsys):
     kinds = {"sweep.json": "sweep", "sweeps.json": "sweeps", "audit.json": "audit", "neighbours.json": "neighbours"}
     for name, kind in kinds.items():
         (tmp_path / kind).mkdir()
-        (tmp_path / kind / name).write_text("{}")
+        (tmp_path / kind / name).write_text('{"status": "complete"}')
         report.run(report.Args(runs=[tmp_path / kind], out="page.html"))
     (tmp_path / "manifest.json").write_text('{"kind": "attribution"}')
     report.run(report.Args(runs=[tmp_path]))

@@ -24,7 +24,7 @@ from unlearn_jax.config import StudyConfig, resolved  # noqa: E402
 from unlearn_jax.errors import InputError  # noqa: E402
 from unlearn_jax.sweeping import SweepConfig  # noqa: E402
 from unlearn_jax.sweeping.config import asked_of, defaults_of  # noqa: E402
-from unlearn_jax.sweeping.overall import compare_rules  # noqa: E402
+from unlearn_jax.sweeping.overall import compare_defaults, compare_rules  # noqa: E402
 from unlearn_jax.sweeping.several import decide  # noqa: E402
 
 NAMES = "scrub,neggrad_plus,finetune,ssd,random_label,do_nothing"
@@ -97,7 +97,8 @@ def folder(tmp_path_factory):
         n: {"kept_defaults": not d.values, "why": d.why, "candidates": d.candidates} for n, d in decided.items()
     }
     told["methods"]["do_nothing"] = {"kept_defaults": True, "why": "nothing to sweep"}
-    (out / "sweeps.json").write_text(json.dumps(told | {"rules": compare_rules(found, decided)}))
+    told |= {"rules": compare_rules(found, decided), "leaving": compare_defaults(found, decided)}
+    (out / "sweeps.json").write_text(json.dumps(told))
     return out
 
 
@@ -206,10 +207,12 @@ def changed(folder, tmp_path, **told):
     return out
 
 
-def test_an_unfinished_folder_shows_what_is_done(folder, page, tmp_path):
+def test_an_unfinished_folder_shows_what_is_done(folder, page, tmp_path, capsys):
     waits = [*METHODS, "salun"]
     out = changed(folder, tmp_path, status="running", methods=None, rules=None, names=waits)
-    text = report.write_sweeps_page(out, tmp_path / "page.html").read_text()
+    report.run(report.Args(runs=[out], out=tmp_path / "page.html"))
+    assert capsys.readouterr().out.startswith("Unfinished: 5 of 6 methods are swept")
+    text = (tmp_path / "page.html").read_text()
     sound(text)
     said = re.search(r'id="unfinished">(.*?)</p>', text)[1]
     assert said.startswith(
@@ -225,7 +228,7 @@ def test_an_unfinished_folder_shows_what_is_done(folder, page, tmp_path):
 
 def test_sweeps_without_an_oracle_have_no_such_sections(folder):
     told = report.read_sweeps(folder)
-    blind = told._replace(rules={}, lines=[line._replace(best=None) for line in told.lines])
+    blind = told._replace(rules={}, leaving={}, lines=[line._replace(best=None) for line in told.lines])
     assert words.afterwards(blind) == "" and not blind.oracle
     text = render_sweeps(blind, folder / "sweeps.html")
     assert re.findall(r'<section id="(\w+)">', text) == ["reasons", "seen", "words", "reproduce"]
@@ -234,9 +237,13 @@ def test_sweeps_without_an_oracle_have_no_such_sections(folder):
 def test_older_sweeps_have_differences_without_intervals(folder):
     told = report.read_sweeps(folder)
     old = lambda entry: entry and {k: v for k, v in entry.items() if k not in ("nearer", "regret")}
-    lines = [line._replace(says=old(line.says)) for line in told.lines]
-    assert lines[0].regret.value == pytest.approx(0.2) and math.isnan(lines[0].regret.low)
-    assert "the median residual distance is 0.60, and was 1.90" in words.afterwards(told._replace(lines=lines))
+    line = told.lines[0]._replace(says=old(told.lines[0].says))
+    assert line.regret.value == pytest.approx(0.2) and math.isnan(line.regret.low)
+    found = {one.name: one.sweep.told for one in told.swept}
+    bare = {name: own | {"settings": [old(one) for one in own["settings"]]} for name, own in found.items()}
+    leaving = compare_defaults(bare, {name: decide(own) for name, own in bare.items()})
+    said = words.afterwards(told._replace(leaving=leaving))
+    assert "where the file leaves the defaults: median residual distance 0.60, was 1.90." in said
 
 
 @pytest.mark.parametrize(

@@ -47,6 +47,34 @@ def compare_rules(found: dict[str, dict], decided: dict[str, Any]) -> dict[str, 
     return {rule: {"said": told[rule][0]} | _summary(picks) for rule, picks in known.items() if picks}
 
 
+def compare_defaults(found: dict[str, dict], decided: dict[str, Any]) -> dict[str, Any]:
+    """What leaving the defaults did to the residual distance, on the targets that were tuned on.
+
+    Args:
+        found: what each method's sweep.json says.
+        decided: each method's `Decision`.
+
+    Returns:
+        Of the ``methods`` that leave their defaults and whose distances are known: how many are told by paired 95%
+        intervals to be ``nearer`` to the oracle than their defaults, or ``farther``, how many are ``neither``, and the
+        medians ``defaults`` and ``preset`` of their distances. {} where there is none.
+    """
+    ends, told = [], []
+    for name, own in found.items():
+        decision = decided[name]
+        if decision.values and math.isfinite(decision.distance + decision.default_distance):
+            entry = next(one for one in own["settings"] if one["setting"] == decision.setting)
+            ends.append((decision.default_distance, decision.distance))
+            told.append(entry.get("nearer") or [math.nan] * 3)  # none in sweeps of earlier versions
+    if not ends:
+        return {}
+    usual, other = np.median(ends, axis=0)
+    nearer, farther = sum(low > 0 for _, low, _ in told), sum(high < 0 for *_, high in told)
+    known = sum(math.isfinite(low) for _, low, _ in told)
+    counts = {"nearer": nearer, "farther": farther, "neither": known - nearer - farther}
+    return {"methods": len(ends)} | counts | {"defaults": float(usual), "preset": float(other)}
+
+
 def _by_rule(method: str, told: dict, rule: str) -> Pick | None:
     """The pick of a rule; None where it chose nothing."""
     own = told["choices"].get(rule, {})

@@ -23,7 +23,7 @@ from unlearn_jax.preset_files import write_presets
 from unlearn_jax.records import environment, write_json
 from unlearn_jax.setup import SILENT, Watch
 from unlearn_jax.sweeping.config import SweepConfig, asked_of, defaults_of, is_default
-from unlearn_jax.sweeping.overall import compare_rules
+from unlearn_jax.sweeping.overall import compare_defaults, compare_rules
 from unlearn_jax.sweeping.run import Asked, prepared, sweep_one, trained, understood
 from unlearn_jax.sweeping.spaces import AUTO, space_of
 from unlearn_jax.sweeping.written import about_of, refuse_other
@@ -75,7 +75,8 @@ def run_sweeps(
 
     Returns:
         The run folder: METHOD/ as of `run_sweep` for each that has something to sweep, sweeps.json (decisions, what
-        each rule costs over all sweeps, versions) and preset.json, in which every method is named.
+        leaving the defaults did and what each rule costs over all sweeps, versions) and preset.json, in which every
+        method is named.
 
     Raises:
         InputError, Stopped: as of `run_sweep`; nothing is trained before all methods are known to run.
@@ -110,7 +111,8 @@ def run_sweeps(
         about = about_of(next(iter(found.values()))) | about_sweeps(sweep, decided, told)
         write_presets(out / "preset.json", {name: one.values for name, one in decided.items()}, about)
         times = {"finished": time.strftime("%Y-%m-%dT%H:%M:%S"), "seconds_total": time.time() - began}
-        told |= {"methods": about["methods"], "rules": compare_rules(found, decided)}
+        told |= {"methods": about["methods"], "leaving": compare_defaults(found, decided)}
+        told["rules"] = compare_rules(found, decided)
         write_json(out / "sweeps.json", told | times | {"status": "complete"})
     return out
 
