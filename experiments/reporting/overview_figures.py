@@ -56,7 +56,7 @@ def distances_figure(told: Sweeps, width: float = WIDE):
             for entry, style, shift in marks
             if entry is not None and not (line.kept and style == SAYS)
         ]
-        _outside(axes, limits, y, beyond)
+        _outside(axes, limits, beyond)
     axes.set_xlabel("residual distance" + " (0 = the oracle, 1 = the original)" * (width > 6))
     kinds = [(USUAL, "defaults"), (SAYS, "preset, where it leaves them"), (BEST, "best allowed, by the oracle")]
     explain(figure, [(words, _style(*kind)) for kind, words in kinds], width)
@@ -111,7 +111,7 @@ def _row(axes, line: Line, y: float, panel, limits) -> None:
             _mark(axes, told, y + shift, style, limits, _open(line, entry))
             for told, (entry, style, shift) in zip(_lost(line), marks)
         ]
-    _outside(axes, limits, y, beyond)
+    _outside(axes, limits, beyond)
 
 
 def _open(line: Line, entry: dict | None) -> bool:
@@ -172,8 +172,8 @@ def _style(tone: str, marker: str) -> dict:
     return {"color": colour(tone), "marker": marker, "linewidth": 1.6, "markersize": 5}
 
 
-def _mark(axes, told: Told, y: float, kind: tuple[str, str], limits, hollow: bool) -> tuple[str, float] | None:
-    """A figure with its interval; its colour and value where it is beyond the axis."""
+def _mark(axes, told: Told, y: float, kind: tuple[str, str], limits, hollow: bool) -> tuple[str, float, float] | None:
+    """A figure with its interval; its colour, value and place where it is beyond the axis."""
     if not math.isfinite(told.value):
         return None
     tone, marker = kind
@@ -184,15 +184,16 @@ def _mark(axes, told: Told, y: float, kind: tuple[str, str], limits, hollow: boo
     face = colour("paper") if hollow else colour(tone)
     at = float(np.clip(told.value, low, high))
     axes.plot(at, y, outside or marker, color=colour(tone), markerfacecolor=face, markersize=5, clip_on=False, zorder=4)
-    return (tone, told.value) if outside else None
+    return (tone, told.value, y) if outside else None
 
 
-def _outside(axes, limits, y: float, beyond) -> None:
+def _outside(axes, limits, beyond) -> None:
     """The values beyond the axis, in words beside it."""
     for right in (False, True):
         told = [one for one in beyond if one and (one[1] > limits[1]) == right]
-        text = ", ".join(minus(f"{value:.1f}") for _, value in told)
+        text = ", ".join(minus(f"{value:.1f}") for _, value, _ in told)
         place = {"textcoords": "offset points", "va": "center", "fontsize": small(), "annotation_clip": False}
         if told:
             place |= {"ha": "left" if right else "right", "color": colour(told[0][0] if len(told) == 1 else "muted")}
+            y = np.mean([y for *_, y in told])
             axes.annotate(text, (limits[right], y), (6 if right else -6, 0), **place)

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from unlearn_jax.errors import InputError
 
 from .influence_load import FAULTS
-from .sweep_load import AGAIN, Sweep, Told, read_sweep
+from .sweep_load import AGAIN, Sweep, Told, read_sweep, told_of
 
 GOES_ON = "the same experiments/sweep.py command goes on where it stopped"
 
@@ -89,12 +89,6 @@ class Sweeps(NamedTuple):
     def oracle(self) -> bool:
         """Whether it was looked at, after the choice."""
         return any(line.best for line in self.lines)
-
-
-def told_of(entry: dict | None, key: str) -> Told:
-    """Three numbers of an entry; NaN where it has none."""
-    values = (entry or {}).get(key) or []
-    return Told(*(math.nan if value is None else float(value) for value in values)) if len(values) == 3 else Told()
 
 
 def read_sweeps(folder: Path) -> Sweeps:

@@ -35,6 +35,10 @@ class Sweep(NamedTuple):
         """A figure of a setting; NaN where there is none."""
         return self.figures.get((setting, metric, split), Told())
 
+    def apart(self, setting: str, key: str) -> Told:
+        """A difference that sweep.json gives of a setting: gain, nearer or regret; NaN where there is none."""
+        return told_of(next((one for one in self.told["settings"] if one["setting"] == setting), None), key)
+
     @property
     def whole(self) -> list[dict]:
         """The settings that ran at their whole length."""
@@ -50,6 +54,12 @@ class Sweep(NamedTuple):
         """What was swept, METHOD or METHOD+REMEDY."""
         remedy = self.told["config"].get("remedies", "")
         return self.told["asked"]["sweep"]["method"] + (f"+{remedy}" if remedy else "")
+
+
+def told_of(entry: dict | None, key: str) -> Told:
+    """Three numbers of an entry; NaN where it has none."""
+    values = (entry or {}).get(key) or []
+    return Told(*(math.nan if value is None else float(value) for value in values)) if len(values) == 3 else Told()
 
 
 def read_sweep(folder: Path) -> Sweep:

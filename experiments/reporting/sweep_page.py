@@ -77,9 +77,11 @@ def _choices(sweep: Sweep) -> str:
     for rule, own in sweep.told["choices"].items():
         cells = [escape(own["setting"] or "defaults"), f"{own['allowed']} of {own['candidates']}"]
         if oracle:
-            cells += [_number(own.get("distance")), _number(own.get("regret"))]
+            regret = sweep.apart(own["setting"], "regret")
+            cells.append(_cell(sweep.find(own["setting"], "residual_distance", "forget")))
+            cells.append((_cell(regret) if own.get("regret") else "") or _number(own.get("regret")))
         mark = " (the preset)" if rule == sweep.rule else ""
-        told = "".join(f"<td>{cell}</td>" for cell in cells) + f'<td class="said">{escape(own["said"])}</td>'
+        told = "".join(f"<td>{cell}</td>" for cell in cells) + f'<td class="said names">{escape(own["said"])}</td>'
         rows.append(f'<tr><th class="name" scope="row">{escape(rule + mark)}</th>{told}</tr>')
     heads = ["setting", "allowed", *(["residual distance", "regret"] if oracle else []), "takes"]
     return _table("Rule", heads, rows)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from .sweep_load import Sweep
+from .words import plain
 
 WORDS = (
     ("Setting", "One value for each hyperparameter swept; all settings of one program train as one population."),
@@ -20,7 +21,7 @@ WORDS = (
      "the oracle looks at it."),
     ("Regret",
      "Residual distance of the chosen setting above the smallest of the allowed ones. The smallest of many noisy "
-     "figures is a little too small, so the regret is a little too large."),
+     "figures is a little too small, so the regret is a little too large; its interval takes the best for known."),
     ("Halving",
      "At each rung all settings left run from the originals, the whole schedule squeezed into a part of the length; "
      "what is clearly worse is dropped; what is left begins anew."),
@@ -39,7 +40,10 @@ def headline(sweep: Sweep) -> str:
     best = own["best"] or "the defaults"
     if own["regret"] == 0:
         return f"{said}, at a residual distance of {own['distance']:.2f}; the oracle would have chosen the same."
+    regret = sweep.apart(own["setting"], "regret")
+    unsure = f"{plain(regret)}, not told from none" if regret.low <= 0 <= regret.high else plain(regret)
+    costs = unsure if math.isfinite(regret.low) else f"{own['regret']:.2f}"
     return (
         f"{said}, at a residual distance of {own['distance']:.2f}. The best allowed one, {best}, is at "
-        f"{own['best_distance']:.2f}: not looking costs {own['regret']:.2f}."
+        f"{own['best_distance']:.2f}: not looking costs {costs}."
     )

@@ -111,6 +111,11 @@ def page(folder):
     return (folder / "sweeps.html").read_text()
 
 
+def own_page(folder, name):
+    """The page of one method."""
+    return (folder / name / "sweep.html").read_text()
+
+
 def rows_of(page, section):
     """The cells of a section's table by the name of the row."""
     body = page.partition(f'<section id="{section}">')[2].partition("</section>")[0]
@@ -144,9 +149,10 @@ def test_the_page_is_whole_and_every_figure_leads_to_the_command(folder, page):
     pages = {link for link in found.links if not link.startswith("#")}
     assert pages == {f"{name}/sweep.html" for name in METHODS}
     for name in METHODS:
-        own = (folder / name / "sweep.html").read_text()
+        own = own_page(folder, name)
         drawn = 'href="../sweeps.html"' in own and 'id="choices"' in own
         assert own == "<p>as it was</p>" if name in KEPT_PAGES else drawn
+    assert "is at 0.30: not looking costs 0.20 [0.15, 0.25]." in own_page(folder, "scrub")
 
 
 def test_what_looks_at_the_oracle_is_apart(page):
