@@ -15,6 +15,7 @@ from .sections import _figure as figure
 from .sections import section
 from .sweep_load import Told
 from .sweep_page import _cell as cell
+from .sweep_page import _left
 from .sweep_page import _number as number
 from .sweep_page import _table as table
 
@@ -178,13 +179,6 @@ def _oracle_cells(line: Line) -> list[str]:
         best + ("" if line.allowed else " (none is allowed)"),
         "0" if same else cell(line.regret),
     ]
-
-
-def _left(table: str, *heads: str) -> str:
-    """A table whose columns of words have their headings at the left, too."""
-    for head in heads:
-        table = table.replace(f'<th scope="col">{head}</th>', f'<th class="said" scope="col">{head}</th>')
-    return table
 
 
 def _setting(entry: dict, usual: str) -> str:

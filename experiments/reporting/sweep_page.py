@@ -84,7 +84,7 @@ def _choices(sweep: Sweep) -> str:
         told = "".join(f"<td>{cell}</td>" for cell in cells) + f'<td class="said names">{escape(own["said"])}</td>'
         rows.append(f'<tr><th class="name" scope="row">{escape(rule + mark)}</th>{told}</tr>')
     heads = ["setting", "allowed", *(["residual distance", "regret"] if oracle else []), "takes"]
-    return _table("Rule", heads, rows)
+    return _left(_table("Rule", heads, rows), "takes")
 
 
 def _table(first: str, heads: list[str], rows: list[str]) -> str:
@@ -94,6 +94,13 @@ def _table(first: str, heads: list[str], rows: list[str]) -> str:
         f'<div class="scroll"><table class="audit"><thead><tr><th class="name" scope="col">{escape(first)}</th>{head}'
         f"</tr></thead><tbody>{''.join(rows)}</tbody></table></div>{BELOW}"
     )
+
+
+def _left(table: str, *heads: str) -> str:
+    """A table whose columns of words have their headings at the left, too."""
+    for head in heads:
+        table = table.replace(f'<th scope="col">{head}</th>', f'<th class="said" scope="col">{head}</th>')
+    return table
 
 
 def _number(value, digits: int = 2) -> str:
