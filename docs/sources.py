@@ -100,20 +100,12 @@ def _imported(name: str, tree: ast.Module, path: Path) -> tuple[ast.ClassDef, as
 
 
 def _script_options(tree: ast.Module, path: Path) -> list[tuple[str, list[str]]]:
-    """Titles and rows for what a script takes: the fields of Args, else of every command, else what main takes."""
+    """Titles and rows for what a script takes: the fields of Args, else of every command."""
     classes = _dataclasses(tree)
     if "Args" in classes:
         return _options(classes["Args"], tree, path)
-    if classes:
-        found = [(cls.name.lower(), *group) for cls in classes.values() for group in _options(cls, tree, path)]
-        return [(f"`{name}`: {title}", rows) for name, title, rows in found]
-    main = next((node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == "main"), None)
-    if main is None or not (given := [*main.args.posonlyargs, *main.args.args]):
-        return []
-    said = dict(re.findall(r"^ +(\w+): (.*)$", ast.get_docstring(main) or "", re.MULTILINE))
-    defaults = [None] * (len(given) - len(main.args.defaults)) + list(main.args.defaults)
-    positional = [one in main.args.posonlyargs or "Positional" in ast.unparse(one.annotation) for one in given]
-    return [("", [_row(one.arg, *rest, said.get(one.arg, "")) for one, *rest in zip(given, positional, defaults)])]
+    found = [(cls.name.lower(), *group) for cls in classes.values() for group in _options(cls, tree, path)]
+    return [(f"`{name}`: {title}", rows) for name, title, rows in found]
 
 
 def _options(cls: ast.ClassDef, tree: ast.Module, path: Path) -> list[tuple[str, list[str]]]:

@@ -13,14 +13,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from _options import parsed, unread
 from _progress import watched
 
 from unlearn_jax import disk, stopping
 from unlearn_jax.errors import InputError
 
 __all__ = [
-    "Hosts", "cores", "finish", "guarded", "join", "keep_compiled_programs", "print_json", "rows_of", "use_every_core",
-    "watched",
+    "Hosts", "cores", "finish", "guarded", "join", "json_of", "keep_compiled_programs", "parsed", "print_json",
+    "rows_of", "use_every_core", "watched",
 ]  # fmt: skip
 
 
@@ -77,7 +78,7 @@ def keep_compiled_programs(folder: Path) -> None:
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 2.0)
 
 
-def guarded(run: Callable[[], object]) -> int:
+def guarded(run: Callable[[], object], kept: str = "what is trained is kept, the same command continues") -> int:
     """Exit code of ``run``, with one line on stderr where it is not 0.
 
     2 where the user can mend the input or free space; 143 or 130 where the run was asked to stop by SIGTERM or Ctrl-C,
@@ -89,6 +90,8 @@ def guarded(run: Callable[[], object]) -> int:
     except InputError as error:
         print("error:", *str(error).split(), file=sys.stderr)  # a cause may span lines
         return 2
+    except BrokenPipeError:
+        unread()
     except OSError as error:
         if not disk.is_full(error):
             raise
@@ -97,7 +100,7 @@ def guarded(run: Callable[[], object]) -> int:
               file=sys.stderr)  # fmt: skip
         return 2
     except KeyboardInterrupt as stopped:
-        print("stopped; what is trained is kept, the same command continues.", file=sys.stderr)
+        print(f"stopped; {kept}.", file=sys.stderr)
         return 128 + getattr(stopped, "signum", signal.SIGINT)
     return 0
 
@@ -124,14 +127,19 @@ def _typed(text: str) -> Any:
 
 
 def print_json(told: dict[str, Any]) -> None:
-    """Print one JSON object on stdout; paths become text, and what is not finite null, as JSON has no word for it."""
+    """Print one JSON object on stdout."""
+    print(json_of(told))
+
+
+def json_of(told: dict[str, Any]) -> str:
+    """One JSON object; paths become text, and what is not finite null, as JSON has no word for it."""
     plain = lambda value: (
         {str(k): plain(v) for k, v in value.items()} if isinstance(value, dict)
         else [plain(v) for v in value] if isinstance(value, list | tuple)
         else None if isinstance(value, float) and not math.isfinite(value)
         else str(value) if isinstance(value, Path) else value
     )  # fmt: skip
-    print(json.dumps(plain(told), allow_nan=False))
+    return json.dumps(plain(told), allow_nan=False)
 
 
 def finish(

@@ -1,4 +1,7 @@
-"""Progress of a script on stderr: a live bar for each stage on a terminal, in a log a line as each one ends."""
+"""Progress of a script on stderr: a live bar for each stage on a terminal, in a log a line as each one ends.
+
+On a terminal colours are those of rich, which heeds NO_COLOR; in a log there are none.
+"""
 
 from __future__ import annotations
 
@@ -16,8 +19,8 @@ EVERY = 60.0  # seconds after which a stage that is not done yet gets a line of 
 
 
 @contextmanager
-def watched(quiet: bool) -> Iterator[Watch]:
-    """A study's `Watch` that tells members done, examples a second and time left while the block runs."""
+def watched(quiet: bool, unit: str = "members") -> Iterator[Watch]:
+    """A study's `Watch` that tells members (or what else) done, examples a second and time left."""
     from unlearn_jax.setup import Watch
 
     if quiet:
@@ -26,7 +29,7 @@ def watched(quiet: bool) -> Iterator[Watch]:
     from rich.console import Console
 
     console = Console(stderr=True)
-    with _bars(console) if console.is_terminal else _lines() as told:
+    with _bars(console, unit) if console.is_terminal else _lines(unit) as told:
         yield Watch(*told)
 
 
@@ -55,7 +58,7 @@ class _Stage:
 
 
 @contextmanager
-def _bars(console) -> Iterator[tuple]:
+def _bars(console, unit: str) -> Iterator[tuple]:
     """A live bar for each stage; before the first a spinner, which is gone when bad input is told."""
     from rich.progress import (
         BarColumn,
@@ -67,11 +70,11 @@ def _bars(console) -> Iterator[tuple]:
     )
 
     columns = (
-        TextColumn("{task.description:<16}"), BarColumn(24), MofNCompleteColumn(), TextColumn("members"),
+        TextColumn("{task.description:<16}"), BarColumn(24), MofNCompleteColumn(), TextColumn(unit),
         TextColumn("{task.fields[rate]:>14}"), TimeElapsedColumn(), TimeRemainingColumn(),
     )  # fmt: skip
     bar, stages = Progress(*columns, console=console, refresh_per_second=4), []
-    waiting = console.status("reading data, building networks")
+    waiting = console.status("starting")
 
     def stage(label: str, members: int) -> None:
         waiting.stop()
@@ -85,7 +88,7 @@ def _bars(console) -> Iterator[tuple]:
 
     waiting.start()
     try:
-        yield stage, advance, lambda text: console.print(text)
+        yield stage, advance, lambda text: console.print(text), lambda what: waiting.update(what)
     finally:
         waiting.stop()
         if stages:
@@ -93,10 +96,11 @@ def _bars(console) -> Iterator[tuple]:
 
 
 @contextmanager
-def _lines() -> Iterator[tuple]:
+def _lines(unit: str) -> Iterator[tuple]:
     """Plain lines: what begins first, what has ended, and once a minute how far a long stage is."""
     stages: list[_Stage] = []  # one at most: that which has not ended
     told: list[float | None] = [None]  # seconds into it when a line was last written; None before the first stage
+    begun: list[str] = []  # what goes on before it
 
     def write(text: str) -> None:
         print(text, file=sys.stderr, flush=True)
@@ -104,13 +108,13 @@ def _lines() -> Iterator[tuple]:
     def end() -> None:
         for now in stages:
             short = f"{now.done:.0f} of " if round(now.done, 1) < now.members else ""
-            write(f"{now.label}: {short}{now.members} members in {now.seconds:.1f} s, {now.rate()}")
+            write(f"{now.label}: {short}{now.members:,} {unit} in {now.seconds:.1f} s, {now.rate()}")
         stages.clear()
 
     def stage(label: str, members: int) -> None:
         end()
         if told[0] is None:
-            write(f"{label}: {members} members ...")
+            write(f"{label}: {members:,} {unit} ...")
         stages.append(_Stage(label, members))
         told[0] = 0.0
 
@@ -120,11 +124,16 @@ def _lines() -> Iterator[tuple]:
             if now.seconds - told[0] >= EVERY and done < now.members:
                 told[0] = now.seconds
                 left = now.seconds * (now.members - done) / max(done, 1e-9)
-                write(f"{now.label}: {done:.1f} of {now.members} members, {now.rate()}, about {left:.0f} s left")
+                write(f"{now.label}: {done:.1f} of {now.members:,} {unit}, {now.rate()}, about {left:.0f} s left")
         if stages and done >= stages[0].members:
             end()
 
+    def begin(what: str) -> None:
+        if what not in begun:
+            begun.append(what)
+            write(f"{what} ...")
+
     try:
-        yield stage, advance, write
+        yield stage, advance, write, begin
     finally:
         end()

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import tyro
-from _cli import finish, guarded, keep_compiled_programs, rows_of, use_every_core, watched
+from _cli import finish, guarded, keep_compiled_programs, parsed, rows_of, use_every_core, watched
 
 
 @dataclass(frozen=True)
@@ -118,5 +118,5 @@ def headline(folder: Path) -> str:
 
 
 if __name__ == "__main__":
-    parsed = tyro.cli(Args, description=__doc__)
-    sys.exit(guarded(lambda: run(parsed)))
+    asked = parsed(Args, __doc__)
+    sys.exit(guarded(lambda: run(asked)))

@@ -19,6 +19,7 @@ N = 8 on for the MLP (docs/performance.md has the measured table).
 from __future__ import annotations
 
 import contextlib
+import io
 import json as jsons
 import sys
 from dataclasses import dataclass
@@ -30,7 +31,7 @@ import _bench_neighbours
 import _bench_populations as populations
 import _bench_spread
 import tyro
-from _cli import Hosts, guarded, join, print_json, use_every_core
+from _cli import Hosts, guarded, join, parsed, print_json, use_every_core
 
 SPEEDS = ("per_second", "seconds")  # of a row: what is compared with an earlier run
 
@@ -66,8 +67,10 @@ class Args:
     """measure the influence estimators instead, on one core"""
     neighbours: bool = False
     """measure the search for nearest neighbours instead, on one device"""
+    quiet: bool = False
+    """no table while measuring; with --json or --save"""
     json: bool = False
-    """print one JSON object at the end: device, versions and the rows"""
+    """print one JSON object instead of the table, which goes to stderr: device, versions and the rows"""
     save: Path | None = None
     """also write the rows to this file; if it is there already, say first how they compare with those in it"""
 
@@ -77,7 +80,8 @@ def run(args: Args) -> None:
     from unlearn_jax.records import write_json
 
     sizes, before = checked(args), earlier(args.save)
-    with contextlib.redirect_stdout(sys.stderr if args.json else sys.stdout):
+    shown = io.StringIO() if args.quiet else sys.stderr if args.json else sys.stdout
+    with contextlib.redirect_stdout(shown):
         where, rows = _bench_spread.measure(args) if args.spread else here(args, sizes)
         for text in changes(rows, before):
             print(text)
@@ -183,11 +187,13 @@ def checked(args: Args) -> list[int]:
     for name in ("steps", "chunk", "batch"):
         if getattr(args, name) < 0:
             raise InputError(f"--{name} is {getattr(args, name)}: give at least 0.")
+    if args.quiet and not (args.json or args.save):
+        raise InputError("--quiet leaves nothing to read: add --json, or --save FILE.")
     if args.save:
         check_writable(args.save.parent, "--save", keep=False)
     return sizes
 
 
 if __name__ == "__main__":
-    parsed = tyro.cli(Args, description=__doc__)
-    sys.exit(guarded(lambda: run(parsed)))
+    asked = parsed(Args, __doc__)
+    sys.exit(guarded(lambda: run(asked)))

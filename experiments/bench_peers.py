@@ -3,6 +3,7 @@
     pip install torch kronfluence dattri traker scikit-learn    # an environment of its own, without JAX
     python experiments/bench_peers.py
     python experiments/bench_peers.py --loop    # instead: the mlp of bench.py, one training after another
+    python experiments/bench_peers.py --json    # one JSON object instead of the table, which goes to stderr
 
 Every library gets all rows in one batch, its bars and logs are off, and what it writes goes to a temporary folder.
 Settings without a counterpart here are the library's own. A package that is missing leaves a row without a time.
@@ -23,8 +24,11 @@ What differs from ours:
 
 from __future__ import annotations
 
+import argparse
+import contextlib
 import copy
 import importlib.util
+import json
 import os
 import statistics
 import sys
@@ -97,45 +101,63 @@ def cases() -> list[Case]:
     ]
 
 
-def measure(case: Case) -> str:
-    """Seconds of the first call and the median of the next ones, as text."""
+def measure(case: Case) -> dict:
+    """Seconds of the first call and the median of the next ones, or what is not installed."""
     try:
         call = case.prepare()
     except ModuleNotFoundError as error:
-        return f"{'not installed: ' + str(error.name):>20}"
+        return {"missing": str(error.name)}
     times = []
     for _ in range(REPEATS + 1):
         began = time.perf_counter()
         call()
         times.append((time.perf_counter() - began) * case.times)
-    return f"{times[0]:>9.3f} {statistics.median(times[1:]):>10.3f}"
+    return {"first": times[0], "seconds": statistics.median(times[1:])}
+
+
+def table() -> dict:
+    """Print a row for each estimator, and return the versions and the rows."""
+    one_core()
+    versions = {name: version(name) for name, module in PACKAGES.items() if importlib.util.find_spec(module)}
+    for name in PACKAGES:
+        print(name, versions.get(name, "not installed"))
+    print(f"\n{'package':<12} {'estimator':<38} {f'{TRAIN} x {QUERIES}':<20} {'first s':>9} {'then s':>10}")
+    rows = []
+    for case in cases():
+        told = measure(case)
+        took = f"{told['first']:>9.3f} {told['seconds']:>10.3f}" if "first" in told else f"{told['missing']} is missing"
+        print(f"{case.package:<12} {case.name:<38} {case.size:<20} {took}", flush=True)
+        rows.append({"package": case.package, "estimator": case.name, "size": case.size, **told})
+    return {"versions": versions, "rows": rows}
+
+
+def looped() -> dict:
+    """Print and return the speed of a loop of trainings, on one thread and on all."""
+    rows = []
+    print("torch", version("torch"))
+    for threads in sorted({1, os.cpu_count() or 1}):
+        rows.append({"threads": threads, "per_second": peers.speed(threads)})
+        print(f"digits MLP, one training after another, {threads} threads: {rows[-1]['per_second']:,.0f} samples/s")
+    return {"versions": {"torch": version("torch")}, "rows": rows}
 
 
 def main() -> int:
     """The table; 2 where not even PyTorch and scikit-learn are there."""
-    if sys.argv[1:] in (["--help"], ["-h"]):
-        print(__doc__)
-        return 0
+    reader = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    reader.add_argument("--loop", action="store_true", help="time the loop of bench.py's mlp instead")
+    reader.add_argument("--json", action="store_true", help="print one JSON object instead of the table")
+    asked = reader.parse_args()
     os.environ.setdefault("TQDM_DISABLE", "1")  # before the libraries are imported
     warnings.simplefilter("ignore", FutureWarning)
     missing = [name for name in ("torch", "sklearn") if importlib.util.find_spec(name) is None]
     if missing:
-        print(f"error: {' and '.join(missing)} missing: see the first lines of this file.", file=sys.stderr)
+        install = "pip install torch kronfluence dattri traker scikit-learn"
+        print(f"error: {' and '.join(missing)} missing: {install}, in an environment of its own.", file=sys.stderr)
         return 2
-    if sys.argv[1:] == ["--loop"]:
-        print("torch", version("torch"))
-        for threads in sorted({1, os.cpu_count() or 1}):
-            print(f"digits MLP, one training after another, {threads} threads: {peers.speed(threads):,.0f} samples/s")
-        return 0
-    if sys.argv[1:]:
-        print("error: the only option is --loop.", file=sys.stderr)
-        return 2
-    one_core()
-    for name, module in PACKAGES.items():
-        print(name, version(name) if importlib.util.find_spec(module) else "not installed")
-    print(f"\n{'package':<12} {'estimator':<38} {f'{TRAIN} x {QUERIES}':<20} {'first s':>9} {'then s':>10}")
-    for case in cases():
-        print(f"{case.package:<12} {case.name:<38} {case.size:<20} {measure(case)}", flush=True)
+    with contextlib.redirect_stdout(sys.stderr if asked.json else sys.stdout):
+        told = looped() if asked.loop else table()
+    if asked.json:
+        print(json.dumps(told))
     return 0
 
 

@@ -11,16 +11,15 @@ recorded".
 
 from __future__ import annotations
 
-import json
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 import tyro
-from _cli import guarded
+from _cli import guarded, parsed, print_json, watched
 
-from unlearn_jax.data.benchmarks import BENCHMARKS
+from unlearn_jax.data.benchmarks import BENCHMARKS, benchmark_named
 
 
 @dataclass(frozen=True)
@@ -28,7 +27,7 @@ class Args:
     """Which benchmark, and what to change in it."""
 
     name: Annotated[str, tyro.conf.Positional] = ""
-    """of the benchmark; empty = a list of all"""
+    """benchmark whose card is wanted; none = a list of all"""
     dataset: str = ""
     """one of its sources; empty = the usual one"""
     similarity: str = ""
@@ -39,8 +38,10 @@ class Args:
     """of everything"""
     data_dir: Path | None = None
     """prepared data; default $UNLEARN_JAX_DATA, else ~/tensorflow_datasets"""
+    quiet: bool = False
+    """no progress"""
     json: bool = False
-    """print JSON"""
+    """print one JSON object instead of the lines: the card, or of the list what each benchmark is about"""
 
 
 def run(args: Args) -> None:
@@ -49,13 +50,16 @@ def run(args: Args) -> None:
         listed = {one.name: one.about for one in BENCHMARKS.values()}
         width = max(map(len, listed))
         lines = [f"{name:<{width}}  {about}" for name, about in listed.items()]
-        print(json.dumps(listed, indent=2) if args.json else "\n".join(lines))
+        print_json(listed) if args.json else print("\n".join(lines))
         return
     from unlearn_jax.cards import card_of
 
+    benchmark_named(args.name)
     changed = {name: getattr(args, name) for name in ("dataset", "similarity", "targets", "seed")}
-    card = card_of(args.name, data_dir=args.data_dir, **changed)
-    print(json.dumps(card, indent=2) if args.json else written(card))
+    with watched(args.quiet) as watch:
+        watch.begin("building the benchmark")
+        card = card_of(args.name, data_dir=args.data_dir, **changed)
+    print_json(card) if args.json else print(written(card))
 
 
 def written(card: dict) -> str:
@@ -93,5 +97,5 @@ def _several(count: int, noun: str) -> str:
 
 
 if __name__ == "__main__":
-    parsed = tyro.cli(Args, description=__doc__)
-    sys.exit(guarded(lambda: run(parsed)))
+    asked = parsed(Args, __doc__)
+    sys.exit(guarded(lambda: run(asked)))

@@ -1,8 +1,7 @@
 """Choose every method's settings on tuning targets without looking at the oracle.
 
-    python experiments/study.py --copies 4 --requests 4 --skip-requests 4 --methods scrub,prmq \
-        --hp scrub.alpha=.1,.5,2 prmq.lr=.005,.02,.08 --out runs/tuning
-    python experiments/choose.py runs/tuning                # writes runs/tuning/chosen.json, prints the study to run
+    python experiments/study.py --copies 4 --requests 4 --skip-requests 4 --methods scrub --hp scrub.alpha=.1,2 --out A
+    python experiments/choose.py A                    # writes A/chosen.json, prints the study to run
 
 Allowed are settings under which no member diverges and held-out accuracy does not fall by more than .5 points, as far
 as can be told. Of these it takes the one that treats held-out examples most like the original does, and the request no
@@ -16,21 +15,38 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import json as jsons
 import shlex
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import tyro
-from _cli import guarded
+from _cli import guarded, parsed, print_json
 from reporting.load import read_manifest
 
 from unlearn_jax.config import StudyConfig
 from unlearn_jax.errors import InputError
 from unlearn_jax.records import write_json
 from unlearn_jax.tuning import ALLOWED, RULES, choose_settings, grouped, regret
+
+
+@dataclass(frozen=True)
+class Args:
+    """Choose settings on tuning targets without looking at the oracle."""
+
+    runs: Annotated[list[Path], tyro.conf.Positional]
+    """folders that experiments/study.py wrote, all on the same targets"""
+    out: Path | None = None
+    """where to write the choices; default chosen.json in the first run; the regret goes beside it"""
+    rule: str = "margins"
+    """margins; request, which takes what is least sure of the request; or heldout, which does not look at it"""
+    json: bool = False
+    """print one JSON object instead of the lines: the files, what the choices say, and apart from them the regret"""
+
 
 FREE = ("methods", "remedies", "hp", "resamples")  # in which runs may differ
 
@@ -80,8 +96,8 @@ def commands(choices, asked: dict) -> list[str]:
     return found
 
 
-def write_choices(runs: list[Path], out: Path | None = None, rule: str = "margins") -> str:
-    """Choose, write the choices and the regret, each to its own file, and return what to print."""
+def write_choices(runs: list[Path], out: Path | None = None, rule: str = "margins") -> tuple[str, tuple[Path, Path]]:
+    """Choose, write the choices and the regret, each to its own file; what to print, and the two files."""
     rows, asked = read_rows(runs)
     choices = choose_settings(rows, rule)
     out, ready = out or runs[0] / "chosen.json", commands(choices, asked)
@@ -102,7 +118,7 @@ def write_choices(runs: list[Path], out: Path | None = None, rule: str = "margin
     for r in looked:
         best = r.best or "defaults"
         lines.append(f"{_name(r.choice):<32} {r.distance:>7.2f} {r.best_distance:>7.2f} {r.gap:>7.2f}  {best}")
-    return "\n".join([*lines, f"written: {out}, {apart}"])
+    return "\n".join([*lines, f"written: {out}, {apart}"]), (out, apart)
 
 
 def _name(choice) -> str:
@@ -131,18 +147,18 @@ def _told(found) -> dict:
     }  # fmt: skip
 
 
-def main(runs: Annotated[list[Path], tyro.conf.Positional], out: Path | None = None, rule: str = "margins") -> None:
-    """Choose settings on tuning targets without looking at the oracle.
-
-    Args:
-        runs: folders that experiments/study.py wrote, all on the same targets.
-        out: where to write the choices (chosen.json in the first run); the regret goes beside it.
-        rule: margins; request, which takes what is least sure of the request; or heldout, which does not look at it.
-    """
-    if not runs:
+def run(args: Args) -> None:
+    """Choose, write, and print the choices."""
+    if not args.runs:
         raise InputError("no run is given: name one or more folders that experiments/study.py wrote.")
-    print(write_choices(runs, out, rule))
+    text, written = write_choices(args.runs, args.out, args.rule)
+    if args.json:
+        told, apart = (jsons.loads(path.read_text(encoding="utf-8")) for path in written)
+        print_json({"chosen": written[0], "regret": written[1], **told, "apart": apart})
+    else:
+        print(text)
 
 
 if __name__ == "__main__":
-    sys.exit(guarded(lambda: tyro.cli(main, description=__doc__)))
+    asked = parsed(Args, __doc__)
+    sys.exit(guarded(lambda: run(asked)))

@@ -21,7 +21,7 @@ from typing import Annotated
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import tyro
-from _cli import guarded
+from _cli import guarded, json_of, parsed
 from reporting.board_page import render_board
 from reporting.board_rows import added, read_rows, rows_of_run, written
 from reporting.columns import read_named
@@ -45,6 +45,8 @@ class Add:
     """how settings that --hp gave were chosen, such as: without the oracle, on other targets"""
     data: Path = DATA
     """the file of rows"""
+    json: bool = False
+    """print one JSON object instead of the lines: the file, and by run how many rows were added, renewed and kept"""
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,8 @@ class Page:
     """the file of rows"""
     out: Path | None = None
     """where to write the page; default index.html beside the file"""
+    json: bool = False
+    """print one JSON object instead of the line: where the page is"""
 
 
 def add(args: Add) -> str:
@@ -63,23 +67,29 @@ def add(args: Add) -> str:
         raise InputError("no run is given: name one or more folders that experiments/study.py wrote.")
     for run in args.runs:
         only_studies(run, "added")
-    rows, told = read_rows(args.data), []
+    rows, told = read_rows(args.data), {}
     for run in args.runs:
         done = added(rows, rows_of_run(read_named([run])[0], args.levels, args.settings))
         rows = done.rows
-        kept = f", {done.kept} left as they are, which were made later" if done.kept else ""
-        told.append(f"{run}: {done.new} rows added, {done.renewed} renewed{kept}")
+        told[str(run)] = {"added": done.new, "renewed": done.renewed, "kept": done.kept}
     _make_folder(args.data.parent)
     replace(args.data, lambda file: file.write(written(rows).encode("utf-8")))
-    return "\n".join([*told, str(args.data)])
+    if args.json:
+        return json_of({"data": args.data, "runs": told})
+    lines = []
+    for run, count in told.items():
+        kept = f", {count['kept']} left as they are, which were made later" if count["kept"] else ""
+        lines.append(f"{run}: {count['added']} rows added, {count['renewed']} renewed{kept}")
+    return "\n".join([*lines, str(args.data)])
 
 
 def page(args: Page) -> str:
-    """Write the page and return where it is."""
+    """Write the page and return what to print."""
     if not args.data.is_file():
         raise InputError(f"there are no rows at {args.data}: experiments/leaderboard.py add RUN makes them.")
     text = render_board(read_rows(args.data))
-    return str(replace(args.out or args.data.parent / "index.html", lambda file: file.write(text.encode("utf-8"))))
+    written = replace(args.out or args.data.parent / "index.html", lambda file: file.write(text.encode("utf-8")))
+    return json_of({"page": written}) if args.json else str(written)
 
 
 def _make_folder(folder: Path) -> None:
@@ -93,5 +103,5 @@ def _make_folder(folder: Path) -> None:
 Command = Annotated[Add, tyro.conf.subcommand("add")] | Annotated[Page, tyro.conf.subcommand("page")]
 
 if __name__ == "__main__":
-    parsed = tyro.cli(Command, description=__doc__)
-    sys.exit(guarded(lambda: print(add(parsed) if isinstance(parsed, Add) else page(parsed))))
+    asked = parsed(Command, __doc__)
+    sys.exit(guarded(lambda: print(add(asked) if isinstance(asked, Add) else page(asked))))

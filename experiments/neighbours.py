@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import tyro
-from _cli import finish, guarded, keep_compiled_programs, watched
+from _cli import finish, guarded, keep_compiled_programs, parsed, watched
 
 from unlearn_jax.mining.config import MiningConfig
 
@@ -80,5 +80,5 @@ def headline(out: Path) -> str:
 
 
 if __name__ == "__main__":
-    parsed = tyro.cli(Args, description=__doc__)
-    sys.exit(guarded(lambda: run(parsed)))
+    asked = parsed(Args, __doc__)
+    sys.exit(guarded(lambda: run(asked)))

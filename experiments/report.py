@@ -1,9 +1,9 @@
 """Draw the report of a run, one self-contained page; compare runs; tables and figures for papers.
 
-    python experiments/report.py runs/NAME                                       # writes runs/NAME/report.html
-    python experiments/report.py runs/A runs/B --out compare.html                # what differs, figures, one table
-    python experiments/report.py runs/NAME --table latex --columns distance,cost # or markdown, csv
-    python experiments/report.py runs/NAME --figure frontier.pdf --width single  # 3.25 inches, letters of 8 points
+    python experiments/report.py runs/NAME                                       # its page, runs/NAME/report.html
+    python experiments/report.py runs/A runs/B --out compare.html                # side by side: what differs, one table
+    python experiments/report.py runs/NAME --table latex --columns distance,cost # its table; or markdown, csv
+    python experiments/report.py runs/NAME --figure frontier.pdf --width single  # a figure of 3.25 inches
 
 Of an unfinished run the page shows the levels that are done, and says how far it is. Where the run was audited, the
 page of the audit is drawn too, RUN/audit.html; of sweeps of several methods the page of each, RUN/METHOD/sweep.html.
@@ -21,7 +21,7 @@ from typing import Annotated
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import tyro
-from _cli import guarded
+from _cli import guarded, parsed, print_json
 from reporting.drawings import kind_of_run
 from reporting.figures import main_figure
 from reporting.load import read_manifest, read_run
@@ -97,6 +97,8 @@ class Args:
     """size of the figure's letters in points, 7 to 9"""
     outlines: bool = False
     """letters of an SVG as shapes, in place of text with its font"""
+    json: bool = False
+    """print one JSON object instead of the lines: what was written, and how far unfinished runs are"""
 
 
 def run(args: Args) -> None:
@@ -104,27 +106,30 @@ def run(args: Args) -> None:
     _check(args)
     if args.table:
         text = table_text(args.runs, args.table, args.columns, args.levels, args.methods)
-        print(replace(args.out, lambda file: file.write(text.encode("utf-8"))) if args.out else text.rstrip("\n"))
+        if args.out is None:
+            print(text.rstrip("\n"))
+        else:
+            say(args, replace(args.out, lambda file: file.write(text.encode("utf-8"))), [])
         return
     level = _one_level(args.levels)
     if args.figure:
         how = (args.which, args.width, args.theme, args.letters, args.outlines, level)
-        say(args.runs, save_figure(args.runs, args.figure, *how))
+        say(args, save_figure(args.runs, args.figure, *how), args.runs)
         return
     if len(args.runs) > 1:
-        say(args.runs, write_comparison(args.runs, args.out, level))
+        say(args, write_comparison(args.runs, args.out, level), args.runs)
         return
-    say(args.runs, PAGES[kind_of_run(args.runs[0])](args.runs[0], args.out))
+    say(args, PAGES[kind_of_run(args.runs[0])](args.runs[0], args.out), args.runs)
 
 
-def say(runs: list[Path], written: Path) -> None:
+def say(args: Args, written: Path, runs: list[Path]) -> None:
     """Say how far unfinished studies and sweeps are, and what was written."""
     far = {"study": lambda run: progress(read_manifest(run)), "sweeps": sweeps_so_far}
-    for run in runs:
-        kind = kind_of_run(run)
-        if kind in far and (how_far := far[kind](run)):
-            print(how_far)
-    print(written)
+    told = [far[kind](run) for run in runs if (kind := kind_of_run(run)) in far]
+    if args.json:
+        print_json({"written": written, "unfinished": [one for one in told if one]})
+    else:
+        print("\n".join([*filter(None, told), str(written)]))
 
 
 def _check(args: Args) -> None:
@@ -140,6 +145,8 @@ def _check(args: Args) -> None:
     drawn = ("which", "width", "theme", "letters", "outlines")
     if not args.figure and (told := [name for name in drawn if getattr(args, name) != getattr(usual, name)]):
         raise InputError(f"--{told[0]} is of a figure: add --figure FILE.pdf, .svg or .png.")
+    if args.json and args.table and args.out is None:
+        raise InputError("--json says where a file is, and the table is printed: add --out FILE, or take --table csv.")
     if args.levels and len(args.runs) == 1 and not (args.table or args.figure):
         raise InputError("--levels is of tables, figures and comparisons: the page of a run shows all of its levels.")
 
@@ -170,5 +177,5 @@ PAGES = {
 
 
 if __name__ == "__main__":
-    parsed = tyro.cli(Args, description=__doc__)
-    sys.exit(guarded(lambda: run(parsed)))
+    asked = parsed(Args, __doc__)
+    sys.exit(guarded(lambda: run(asked)))

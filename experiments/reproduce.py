@@ -25,7 +25,7 @@ from typing import Annotated
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import tyro
-from _cli import guarded, keep_compiled_programs, print_json, use_every_core, watched
+from _cli import guarded, keep_compiled_programs, parsed, print_json, use_every_core, watched
 from claims import CLAIMS, words
 from claims.claim import Claim, changed, run_claim, sized
 
@@ -163,5 +163,5 @@ def command_of(args: Args, name: str) -> str:
 
 
 if __name__ == "__main__":
-    parsed = tyro.cli(Args, description=__doc__)
-    sys.exit(guarded(lambda: run(parsed)))
+    asked = parsed(Args, __doc__)
+    sys.exit(guarded(lambda: run(asked)))

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import tyro
-from _cli import Hosts, finish, guarded, join, keep_compiled_programs, rows_of, use_every_core, watched
+from _cli import Hosts, finish, guarded, join, keep_compiled_programs, parsed, rows_of, use_every_core, watched
 from _study_args import StudyArgs
 
 from unlearn_jax.config import run_name
@@ -128,5 +128,5 @@ def _interval(row: dict) -> str:
 
 
 if __name__ == "__main__":
-    parsed = tyro.cli(Args, description=__doc__)
-    sys.exit(guarded(lambda: run(parsed)))
+    asked = parsed(Args, __doc__)
+    sys.exit(guarded(lambda: run(asked)))

@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import tyro
-from _cli import finish, guarded, keep_compiled_programs, use_every_core, watched
+from _cli import finish, guarded, keep_compiled_programs, parsed, use_every_core, watched
 from _study_args import StudyArgs
 
 from unlearn_jax.sweeping.config import SweepConfig, sweep_name
@@ -140,5 +140,5 @@ def overview(out: Path) -> str:
 
 
 if __name__ == "__main__":
-    parsed = tyro.cli(Args, description=__doc__)
-    sys.exit(guarded(lambda: run(parsed)))
+    asked = parsed(Args, __doc__)
+    sys.exit(guarded(lambda: run(asked)))

@@ -178,5 +178,5 @@ def test_the_script_lists_them_and_prints_a_card(monkeypatch, capsys):
     ],
 )
 def test_the_script_refuses_in_one_line(words, said, monkeypatch, capsys):
-    code, output = command(monkeypatch, capsys, *words)
+    code, output = command(monkeypatch, capsys, *words, "--quiet")
     assert code == 2 and said in output.err and output.err.strip().count("\n") == 0 and output.out == ""

@@ -56,6 +56,7 @@ class Watch(NamedTuple):
     stage: Callable[[str, int], None] = lambda label, members: None
     advance: Callable[[float, int], None] = lambda members_done, examples: None
     say: Callable[[str], None] = lambda text: None
+    begin: Callable[[str], None] = lambda what: None  # what goes on before the first stage
 
 
 SILENT = Watch()
@@ -88,6 +89,7 @@ def prepare_study(config: StudyConfig, watch: Watch = SILENT, **options) -> Setu
         InputError: missing data, more targets or copies than the data allow, an unknown model or option.
     """
     config = configs.resolved(config)
+    watch.begin("reading data, building networks")
     dataset = load_dataset(config.dataset, data_dir=options.pop("data_dir", None))
     if config.train_size or config.test_size:
         dataset = subset(dataset, config.train_size or None, config.test_size or None, config.seed)

@@ -170,12 +170,18 @@ def test_second_run_reuses_and_force_remakes(own, stored, tmp_path, main, capsys
     command = ["fashion_mnist", "--source", str(source), "--data-dir", str(own)]
     assert main(command) == 0
     assert "57 train + 11 test examples" in (said := capsys.readouterr().out) and "already there" in said
+    assert main([*command, "--quiet", "--json"]) == 0
+    told = capsys.readouterr()
+    counted = {"name": "fashion_mnist", "made": False, "train": 57, "test": 11}
+    assert counted.items() <= json.loads(told.out).items() and told.err.count("\n") == 1  # the note on the counts
     assert shards == {path: path.stat().st_mtime_ns for path in own.rglob("*.array_record*")}
     assert_loads("fashion_mnist", own, stored[1])
     assert main([*command, "--force"]) == 0
     said = capsys.readouterr()
     assert "23 train + 11 test examples" in said.out and "prepared in" in said.out
-    assert "train 23/23" in said.err and "standard set has 60000" in said.err
+    lines = said.err.splitlines()
+    assert lines[:2] == ["reading the files ...", "train: 23 examples ..."] and "\r" not in said.err
+    assert lines[2].startswith("train: 23 examples in ") and "standard set has 60000" in lines[-1]
     assert_loads("fashion_mnist", own, arrays)
     assert os.listdir(own) == ["fashion_mnist"] and os.listdir(own / "fashion_mnist") == ["3.0.1"]
 
@@ -209,7 +215,7 @@ def test_bad_source_writes_nothing(tmp_path, main, capsys):
     files, _ = idx_files()
     files["train-labels-idx1-ubyte"] = files["train-labels-idx1-ubyte"][:-1]
     source = to_folder(tmp_path / "set", files)
-    assert main(["mnist", "--source", str(source), "--data-dir", str(tmp_path / "data")]) == 2
+    assert main(["mnist", "--source", str(source), "--data-dir", str(tmp_path / "data"), "--quiet"]) == 2
     said = capsys.readouterr().err
     assert said.startswith("error: train-labels-idx1-ubyte") and said.count("\n") == 1
     assert not (tmp_path / "data").exists()
@@ -242,10 +248,13 @@ def test_stock_builder_is_used_where_tensorflow_is(stored, tmp_path, monkeypatch
         return made
 
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: name == "tensorflow" or None)
-    monkeypatch.setattr(prepare, "import_tfds", lambda: types.SimpleNamespace(builder=builder))
+    bars = lambda: asked.append("no bars")
+    monkeypatch.setattr(
+        prepare, "import_tfds", lambda: types.SimpleNamespace(builder=builder, disable_progress_bar=bars)
+    )
     done = prepare.prepare("fashion_mnist", data_dir=tmp_path)
     assert done.made and (done.train, done.test) == (57, 11)
-    assert asked == [{"file_format": "array_record", "download_dir": tmp_path / "downloads"}]
+    assert asked == ["no bars", {"file_format": "array_record", "download_dir": tmp_path / "downloads"}]
     assert_loads("fashion_mnist", tmp_path, stored[1])
 
     def failing(name, data_dir):
@@ -253,7 +262,7 @@ def test_stock_builder_is_used_where_tensorflow_is(stored, tmp_path, monkeypatch
 
     monkeypatch.setattr(prepare, "import_tfds", lambda: types.SimpleNamespace(builder=failing))
     with pytest.raises(InputError, match="no network.*--source"):
-        prepare.prepare("mnist", data_dir=tmp_path)
+        prepare.prepare("mnist", data_dir=tmp_path, report=lambda split, done, total: None)
 
 
 @pytest.mark.skipif(

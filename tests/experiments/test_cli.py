@@ -12,6 +12,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "experiments"))
 
+import _options
 import _progress
 import rich.console
 from _cli import print_json, rows_of, watched
@@ -20,6 +21,8 @@ from _cli import print_json, rows_of, watched
 def followed(**asked):
     """A stage of four members in two chunks, and a second one that is cut short."""
     with watched(quiet=asked.get("quiet", False)) as watch:
+        watch.begin("reading data")
+        watch.begin("reading data")
         watch.say("a note")
         watch.stage("retrain", 4)
         watch.advance(2.0, 1000)
@@ -32,10 +35,10 @@ def test_a_log_has_a_line_as_a_stage_ends(capsys):
     followed()
     told = capsys.readouterr()
     lines = told.err.splitlines()
-    assert told.out == "" and lines[:2] == ["a note", "retrain: 4 members ..."]
-    assert lines[2].startswith("retrain: 4 members in 0.") and lines[2].endswith(" ex/s")
-    assert lines[3].startswith("oracle: 1 of 4 members in ") and lines[3].endswith(", no training")
-    assert len(lines) == 4
+    assert told.out == "" and lines[:3] == ["reading data ...", "a note", "retrain: 4 members ..."]
+    assert lines[3].startswith("retrain: 4 members in 0.") and lines[3].endswith(" ex/s")
+    assert lines[4].startswith("oracle: 1 of 4 members in ") and lines[4].endswith(", no training")
+    assert len(lines) == 5
 
 
 def test_a_log_says_once_a_minute_how_far_a_long_stage_is(capsys, monkeypatch):
@@ -86,13 +89,17 @@ SCRIPTS = sorted(p for p in (Path(__file__).resolve().parents[2] / "experiments"
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
 def test_help_says_how_to_call_what_it_costs_and_what_every_option_means(script, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", [script.name, "--help"])
-    monkeypatch.setenv("COLUMNS", "110")
+    monkeypatch.setenv("COLUMNS", "80")
     with pytest.raises(SystemExit) as ended:
         runpy.run_path(str(script), run_name="__main__")
     told = capsys.readouterr()
     assert not ended.value.code and told.err == ""
     assert f"python experiments/{script.name}" in told.out and re.search(r"\b[Cc]osts?\b", told.out)
+    assert not re.search(r"None|\bSTR\b|\(default: \)|--no-quiet|''", told.out) and "\x1b" not in told.out
     lines = told.out.splitlines()
+    if script.stem != "bench_peers":  # it is called where none of this is installed
+        assert max(len(line) for line in lines if not line.startswith("usage")) <= 80
+    assert "--json" in told.out or script.stem == "leaderboard", "its commands have it"
     for line, after in zip(lines, [*lines[1:], ""]):
         if found := re.match(
             r"[│|] (--\w[\w-]*)", line
@@ -100,3 +107,21 @@ def test_help_says_how_to_call_what_it_costs_and_what_every_option_means(script,
             words = line[2:].strip(" │|").partition("  ")[2] or after.strip(" │|")
             words = re.sub(r"\((default|required)[^()]*\)", "", words).strip()
             assert len(words) > 3 and not words.startswith("--"), f"{found[1]} says nothing"
+
+
+def test_a_description_fits_the_terminal():
+    doc = """What it does, in words that take more room.
+
+        python experiments/it.py                   # all of it
+        python experiments/it.py --one 1 --two 2 --three 3
+
+    - a list, whose first entry is long
+      and goes on
+    - and another
+    """
+    assert _options.described(doc, 200).splitlines()[2] == "    python experiments/it.py                   # all of it"
+    told = _options.described(doc, 40)
+    assert max(map(len, told.splitlines())) <= 40
+    assert "    # all of it\n    python experiments/it.py\n" in told
+    assert "    python experiments/it.py --one 1 \\\n        --two 2 --three 3\n\n- a list, whose" in told
+    assert told.endswith("long and\n  goes on\n- and another")

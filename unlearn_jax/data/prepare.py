@@ -42,14 +42,14 @@ def prepare(
     *,
     data_dir: str | os.PathLike | None = None,
     force: bool = False,
-    report: Report = lambda split, done, total: None,
+    report: Report | None = None,
 ) -> Prepared:
     """Prepare the stock set ``name`` into ``data_dir`` from ``source``; without one, by TFDS's own download.
 
     ``source`` is what `unlearn_jax.data.raw.read_source` takes. Data that are there already are kept unless
     ``force``. The folder ``data_dir/name/version`` appears only when complete, and with ``force`` the old one
-    stays until then. Raises `InputError` for bad sources and unwritable folders; without ``source``, TFDS's
-    download needs TensorFlow.
+    stays until then. Without ``report`` TFDS draws no bars either. Raises `InputError` for bad sources and
+    unwritable folders; without ``source``, TFDS's download needs TensorFlow.
     """
     start = time.perf_counter()
     choose("data set", name, STOCK)
@@ -68,7 +68,7 @@ def prepare(
     try:
         root.mkdir(parents=True, exist_ok=True)
         workshop = Path(tempfile.mkdtemp(prefix=f".{name}-", dir=root))
-        build = _download(name, workshop, root) if raw is None else _build(name, raw, workshop, report)
+        build = _download(name, workshop, root, report) if raw is None else _build(name, raw, workshop, report)
         folder = root / name / Path(build.data_dir).name
         _move(Path(build.data_dir), folder, workshop / "old")
     except OSError as error:
@@ -81,9 +81,11 @@ def prepare(
     return Prepared(folder, True, **sizes, seconds=time.perf_counter() - start)
 
 
-def _download(name: str, workshop: Path, root: Path):
+def _download(name: str, workshop: Path, root: Path, report: Report | None):
     """TFDS's own builder, after it has fetched its files into ``root/downloads`` and prepared them."""
     tfds = import_tfds()
+    if report is None:
+        tfds.disable_progress_bar()
     try:
         builder = tfds.builder(name, data_dir=workshop)
         builder.download_and_prepare(file_format="array_record", download_dir=root / "downloads")
@@ -93,11 +95,11 @@ def _download(name: str, workshop: Path, root: Path):
     return builder
 
 
-def _build(name: str, raw: Raw, workshop: Path, report: Report):
+def _build(name: str, raw: Raw, workshop: Path, report: Report | None):
     """Our builder, after it has written ``workshop/name/version``."""
     tfds = import_tfds()
     tfds.disable_progress_bar()
-    builder = _builder_class(tfds, name, raw, report)(data_dir=workshop)
+    builder = _builder_class(tfds, name, raw, report or (lambda *_: None))(data_dir=workshop)
     config = tfds.download.DownloadConfig(try_download_gcs=False)
     builder.download_and_prepare(file_format="array_record", download_config=config)
     for split, part in (("train", raw.train), ("test", raw.test)):

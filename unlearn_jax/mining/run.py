@@ -64,6 +64,7 @@ def run_mining(
     checked(config, embedding_file)
     _refuse_other(out)
     checkpoint.check_writable(out, "--out", keep=False)
+    watch.begin("reading data, looking for neighbours")
     dataset = _dataset(config, data_dir, own)
     targets = np.zeros(0, np.int64) if ids is None else read_ids(ids, dataset)
     name, threshold = embedding_of(config, own), threshold_of(config, own)

@@ -1,0 +1,139 @@
+"""Command lines: a description that fits the terminal, words of options as one paragraph, plain names of values."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import functools
+import inspect
+import os
+import shutil
+import sys
+import textwrap
+import typing
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import tyro
+from tyro.constructors import ConstructorRegistry, StructConstructorSpec, StructFieldSpec, StructTypeInfo
+
+T = TypeVar("T")
+WIDEST = 110  # columns of prose, however wide the terminal is
+VALUES = {str: "TEXT", Path: "PATH", int: "INT", float: "FLOAT"}
+
+
+def parsed(kind: type[T], doc: str, argv: Sequence[str] | None = None) -> T:
+    """The options that a script was called with, a dataclass with words under its fields; prints help where asked.
+
+    Args:
+        kind: the dataclass.
+        doc: the script's docstring, which the help begins with.
+        argv: words after the script's name; None = those of this process.
+
+    Raises:
+        SystemExit: after the help with 0, of a wrong option with 2.
+    """
+    argv = sys.argv[1:] if argv is None else argv
+    rules = ConstructorRegistry()
+    rules.struct_rule(_rule)
+    try:
+        if {"-h", "--help"} & set(argv):
+            print(described(doc, min(shutil.get_terminal_size().columns, WIDEST)), end="\n\n")
+        with rules:
+            return tyro.cli(kind, args=argv, prog=f"python {sys.argv[0]}", description="")
+    except BrokenPipeError:
+        unread()
+        raise SystemExit(0) from None
+
+
+def unread() -> None:
+    """Let what is still to be written go nowhere: who read it, such as ``head``, has gone."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def described(doc: str, width: int) -> str:
+    """A docstring within ``width`` columns: prose and lists wrapped, comments above commands that have no room."""
+    blocks = [block for block in inspect.cleandoc(doc).split("\n\n") if block.strip()]
+    return "\n\n".join(_block(block, width) for block in blocks)
+
+
+def _block(text: str, width: int) -> str:
+    """One paragraph, list or block of commands."""
+    lines = text.splitlines()
+    if lines[0].startswith("    "):
+        return "\n".join(lines if max(map(len, lines)) <= width else (x for one in lines for x in _command(one, width)))
+    items = [""]
+    for line in lines:
+        if line.startswith("- "):
+            items.append(line)
+        else:
+            items[-1] += " " + line.strip()
+    fill = lambda item: textwrap.fill(
+        item.strip(), width, subsequent_indent="  " * item.startswith("- "), break_on_hyphens=False
+    )
+    return "\n".join(fill(item) for item in items if item)
+
+
+def _command(line: str, width: int) -> list[str]:
+    """A command below its comment, its options on further lines where it is too long."""
+    told, _, comment = line.partition(" #")
+    lines = [f"    # {comment.strip()}"] if comment else []
+    now, *options = told.rstrip().split(" --")
+    for option in options:
+        if len(f"{now} --{option}") > width - 2:
+            lines.append(f"{now} \\")
+            now = f"        --{option}"
+        else:
+            now += f" --{option}"
+    return [*lines, now]
+
+
+def _rule(info: StructTypeInfo) -> StructConstructorSpec | None:
+    """How tyro makes a dataclass: as it would by itself, but for the words and the names of values."""
+    if not dataclasses.is_dataclass(info.type) or info.type.__module__.startswith("tyro"):
+        return None
+    kinds, words = typing.get_type_hints(info.type, include_extras=True), words_of(info.type)
+    given, fields = info.default if isinstance(info.default, info.type) else None, []
+    for field in dataclasses.fields(info.type):
+        usual = getattr(given, field.name, tyro.MISSING if field.default is dataclasses.MISSING else field.default)
+        kind = _shown(kinds[field.name], field.name, usual)
+        fields.append(StructFieldSpec(field.name, kind, usual, helptext=words.get(field.name)))
+    return StructConstructorSpec(instantiate=info.type, fields=tuple(fields))
+
+
+def _shown(kind: Any, name: str, usual: Any) -> Any:
+    """A field's type with what the help shows of its value and of its default."""
+    plain, *marks = typing.get_args(kind) if typing.get_origin(kind) is Annotated else (kind,)
+    if dataclasses.is_dataclass(plain):
+        return kind
+    if plain is bool:
+        if not usual:
+            return Annotated[kind, tyro.conf.FlagCreatePairsOff, tyro.conf.arg(help_behavior_hint="")]
+        return Annotated[kind, tyro.conf.arg(help_behavior_hint="(default: yes)")]
+    several = typing.get_origin(plain) in (list, tuple)
+    inner = next(one for one in typing.get_args(plain) or (plain,) if one is not type(None))
+    value = VALUES[inner]
+    if tyro.conf.Positional in marks:
+        value = name.removesuffix("s").upper() if several else name.upper()
+    value += " ..." * several
+    if tyro.conf.Positional in marks and usual is not tyro.MISSING:
+        value = f"[{value}]"
+    usual = os.path.relpath(usual) if isinstance(usual, Path) else usual
+    told = "" if several or usual in ("", None) else f"(default: {usual})"
+    return Annotated[kind, tyro.conf.arg(metavar=value, help_behavior_hint=told)]
+
+
+@functools.cache
+def words_of(kind: type) -> dict[str, str]:
+    """The strings under the fields of a dataclass and of those that it is made from, each as one paragraph."""
+    words = {}
+    for one in reversed(kind.__mro__):
+        if not dataclasses.is_dataclass(one):
+            continue
+        lines = ast.parse(textwrap.dedent(inspect.getsource(one))).body[0].body
+        for field, after in zip(lines, lines[1:]):
+            told = after.value.value if isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant) else None
+            if isinstance(field, ast.AnnAssign) and isinstance(told, str):
+                words[field.target.id] = " ".join(told.split())
+    return words
