@@ -110,7 +110,7 @@ def _script_options(tree: ast.Module, path: Path) -> list[tuple[str, list[str]]]
 
 def _options(cls: ast.ClassDef, tree: ast.Module, path: Path) -> list[tuple[str, list[str]]]:
     """A title and rows for a configuration's own fields, and for each one that it inherits or nests."""
-    groups, own, lines = [], [], path.read_text("utf-8").splitlines()
+    groups, own = [], []
     for base in reversed([one.id for one in cls.bases if isinstance(one, ast.Name)]):
         groups += _options(*_imported(base, tree, path))
     for node, after in zip(cls.body, [*cls.body[1:], None]):
@@ -121,7 +121,6 @@ def _options(cls: ast.ClassDef, tree: ast.Module, path: Path) -> list[tuple[str,
             groups += _options(*_imported(nested[1], tree, path))
             continue
         said = after.value.value if isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant) else ""
-        said = said or lines[node.end_lineno - 1].partition("  # ")[2]
         own.append(_row(node.target.id, "Positional" in kind, node.value, said))
     return [*groups, (ast.get_docstring(cls) or "", own)] if own else groups
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import dataclasses
 import functools
 import inspect
@@ -11,12 +12,18 @@ import shutil
 import sys
 import textwrap
 import typing
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import tyro
-from tyro.constructors import ConstructorRegistry, StructConstructorSpec, StructFieldSpec, StructTypeInfo
+from tyro.constructors import (
+    ConstructorRegistry,
+    PrimitiveConstructorSpec,
+    StructConstructorSpec,
+    StructFieldSpec,
+    StructTypeInfo,
+)
 
 T = TypeVar("T")
 WIDEST = 110  # columns of prose, however wide the terminal is
@@ -40,11 +47,24 @@ def parsed(kind: type[T], doc: str, argv: Sequence[str] | None = None) -> T:
     try:
         if {"-h", "--help"} & set(argv):
             print(described(doc, min(shutil.get_terminal_size().columns, WIDEST)), end="\n\n")
-        with rules:
+        with rules, _colour():
             return tyro.cli(kind, args=argv, prog=f"python {sys.argv[0]}", description="")
     except BrokenPipeError:
         unread()
         raise SystemExit(0) from None
+
+
+@contextlib.contextmanager
+def _colour() -> Iterator[None]:
+    """Keep tyro from colours where an output is no terminal (it looks at stdout alone), or NO_COLOR is set."""
+    before, terminal = os.environ.get("TERM"), sys.stdout.isatty() and sys.stderr.isatty()
+    if not terminal or os.environ.get("NO_COLOR"):
+        os.environ["TERM"] = "dumb"
+    try:
+        yield
+    finally:
+        os.environ.pop("TERM", None)
+        os.environ |= {} if before is None else {"TERM": before}
 
 
 def unread() -> None:
@@ -113,6 +133,8 @@ def _shown(kind: Any, name: str, usual: Any) -> Any:
         return Annotated[kind, tyro.conf.arg(help_behavior_hint="(default: yes)")]
     several = typing.get_origin(plain) in (list, tuple)
     inner = next(one for one in typing.get_args(plain) or (plain,) if one is not type(None))
+    if not several and inner is not plain:
+        kind = Annotated[kind, _optional(inner)]
     value = VALUES[inner]
     if tyro.conf.Positional in marks:
         value = name.removesuffix("s").upper() if several else name.upper()
@@ -122,6 +144,17 @@ def _shown(kind: Any, name: str, usual: Any) -> Any:
     usual = os.path.relpath(usual) if isinstance(usual, Path) else usual
     told = "" if several or usual in ("", None) else f"(default: {usual})"
     return Annotated[kind, tyro.conf.arg(metavar=value, help_behavior_hint=told)]
+
+
+def _optional(kind: type) -> PrimitiveConstructorSpec:
+    """How tyro reads ``kind | None``: what is given is of that kind, and None cannot be asked for."""
+    return PrimitiveConstructorSpec(
+        nargs=1,
+        metavar=VALUES[kind],
+        instance_from_str=lambda words: kind(words[0]),
+        is_instance=lambda value: value is None or isinstance(value, kind),
+        str_from_instance=lambda value: [str(value)],
+    )
 
 
 @functools.cache

@@ -35,7 +35,7 @@ class Args:
     targets: str = ""
     """who is asked to be forgotten; empty = the benchmark's"""
     seed: int = 0
-    """of everything"""
+    """what all randomness follows from"""
     data_dir: Path | None = None
     """prepared data; default $UNLEARN_JAX_DATA, else ~/tensorflow_datasets"""
     quiet: bool = False

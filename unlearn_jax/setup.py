@@ -89,6 +89,7 @@ def prepare_study(config: StudyConfig, watch: Watch = SILENT, **options) -> Setu
         InputError: missing data, more targets or copies than the data allow, an unknown model or option.
     """
     config = configs.resolved(config)
+    check_options(Options(**{"axis": "auto", **{k: v for k, v in options.items() if k != "data_dir"}}))
     watch.begin("reading data, building networks")
     dataset = load_dataset(config.dataset, data_dir=options.pop("data_dir", None))
     if config.train_size or config.test_size:
@@ -144,8 +145,8 @@ def _layout(config: StudyConfig, dataset: Dataset, targets: list[np.ndarray], mi
     return make_bench(dataset, targets, copies=copies, level=config.similarity, seed=config.seed, mined=found)
 
 
-def checked_options(options: Options, problem: Problem) -> Options:
-    """The options, if they can be followed, with the member axis chosen."""
+def check_options(options: Options) -> None:
+    """Raise `InputError` for options that cannot be followed."""
     choose("axis", options.axis, ("auto", "vmap", "map", "measured"))
     choose("loop", options.loop, ("auto", "scan", "host"))
     if options.chunk < 0:
@@ -153,6 +154,11 @@ def checked_options(options: Options, problem: Problem) -> Options:
     check_data_devices(options.data_devices)
     if not 0 <= options.save_every < math.inf:
         raise InputError(f"--save-every is {options.save_every:g}: give minutes, or 0 for only when asked to stop.")
+
+
+def checked_options(options: Options, problem: Problem) -> Options:
+    """The options, if they can be followed, with the member axis chosen."""
+    check_options(options)
     if options.axis != "auto":
         return options
     flops = flops_per_example(problem.model, problem.example.shape[1:], str(problem.example.dtype))

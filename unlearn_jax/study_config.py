@@ -114,7 +114,7 @@ class Precision:
     members: int | None = None
     """models in each population; by default 32 (facts, encoder: 8)"""
     seed: int = 0
-    """of everything"""
+    """what all randomness follows from: targets, copies, networks and their data order"""
     resamples: int = 2000
     """draws behind each interval"""
 

@@ -3,6 +3,7 @@
 import io
 import json
 import math
+import os
 import re
 import runpy
 import sys
@@ -16,6 +17,9 @@ import _options
 import _progress
 import rich.console
 from _cli import print_json, rows_of, watched
+
+from unlearn_jax.errors import InputError, choose
+from unlearn_jax.methods import METHODS
 
 
 def followed(**asked):
@@ -125,3 +129,30 @@ def test_a_description_fits_the_terminal():
     assert "    # all of it\n    python experiments/it.py\n" in told
     assert "    python experiments/it.py --one 1 \\\n        --two 2 --three 3\n\n- a list, whose" in told
     assert told.endswith("long and\n  goes on\n- and another")
+
+
+def test_colours_are_for_terminals(monkeypatch):
+    seen = lambda: os.environ.get("TERM")
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    for errors, plain, expected in ((True, "", "xterm"), (False, "", "dumb"), (True, "1", "dumb")):
+        monkeypatch.setattr(sys.stderr, "isatty", lambda errors=errors: errors)
+        monkeypatch.setenv("NO_COLOR", plain)
+        with _options._colour():  # tyro asks stdout and TERM alone
+            assert seen() == expected
+        assert seen() == "xterm"
+
+
+def test_a_wrong_value_is_named_with_its_option(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["study.py", "--members", "many"])
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_path(str(SCRIPTS[0].with_name("study.py")), run_name="__main__")
+    told = capsys.readouterr()
+    assert ended.value.code == 2 and told.out == "" and "--members" in told.err and "None" not in told.err
+
+
+def test_an_unknown_name_is_told_with_the_nearest_one():
+    with pytest.raises(InputError, match=r"^unknown method 'scrubb': choose one of .*; 'scrub' is nearest\.$"):
+        choose("method", "scrubb", METHODS)
+    with pytest.raises(InputError, match=r"woodfisher\.$"):
+        choose("method", "sleep", METHODS)

@@ -50,7 +50,7 @@ class AttributionConfig:
     damping: float = 0.0
     """added to curvatures, absolute; 0 = none for the exact track, a tenth of the mean curvature for networks"""
     seed: int = 0
-    """of everything"""
+    """what all randomness follows from"""
 
 
 def checked(config: AttributionConfig) -> AttributionConfig:

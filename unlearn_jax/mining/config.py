@@ -73,7 +73,7 @@ class MiningConfig:
     test_size: int = 0
     """stratified subset of the test samples; 0 = all"""
     seed: int = 0
-    """of everything"""
+    """what all randomness follows from"""
 
 
 def embedding_of(config: MiningConfig, own: bool = False) -> str:
