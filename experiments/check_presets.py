@@ -1,7 +1,6 @@
 """Put a preset file to the test: methods with its settings beside their defaults, on targets that it was not made on.
 
-    python experiments/check_presets.py --presets vision-natural-small --benchmark vision-natural-small --copies 2 \
-        --members 16
+    python experiments/check_presets.py --presets vision-natural-small --benchmark vision-natural-small --copies 2
     python experiments/check_presets.py --presets runs/sweep-scrub-digits-.../preset.json --copies 4
 
 Runs every method whose settings the file changes, at its defaults and with the file, from the same originals, and says
@@ -23,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import tyro
-from _cli import finish, guarded, keep_compiled_programs, use_every_core, watched
+from _cli import finish, guarded, keep_compiled_programs, parsed, use_every_core, watched
 from _study_args import StudyArgs
 
 from unlearn_jax.study_config import Methods
@@ -91,5 +90,5 @@ def headline(out: Path) -> str:
 
 
 if __name__ == "__main__":
-    parsed = tyro.cli(Args, description=__doc__, default=Args(methods=Methods(methods="all")))
-    sys.exit(guarded(lambda: run(parsed)))
+    asked = parsed(Args, __doc__, default=Args(methods=Methods(methods="all")))
+    sys.exit(guarded(lambda: run(asked)))
