@@ -44,6 +44,12 @@ def test_the_navigation_is_of_pages_and_every_page_is_in_it_or_linked():
     assert not [name for name in there - listed if DOCS / name not in linked]
 
 
+def test_an_index_page_opens_its_own_section():
+    lines = (ROOT / "mkdocs.yml").read_text("utf-8").splitlines()  # the theme makes it the page of the section it is in
+    opens = [lines[i - 1].endswith(":") for i, line in enumerate(lines) if line.endswith(("index.md", "README.md"))]
+    assert len(opens) > 5 and all(opens)
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.relative_to(ROOT).as_posix())
 def test_links_lead_somewhere_in_the_repository(page):
     text = re.sub(r"```.*?```", "", page.read_text("utf-8"), flags=re.DOTALL)
@@ -52,6 +58,14 @@ def test_links_lead_somewhere_in_the_repository(page):
         made = to.resolve().is_relative_to(DOCS) and to.resolve().relative_to(DOCS).as_posix() in MADE
         assert made or to.is_file(), link
         assert not anchor or made or anchor in anchors(to), f"{link}#{anchor}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.relative_to(ROOT).as_posix())
+def test_rows_of_tables_have_as_many_cells_as_their_heads(page):
+    text = re.sub(r"^```.*?^```", "", page.read_text("utf-8"), flags=re.DOTALL | re.MULTILINE)
+    for table in re.findall(r"(?:^\|.*\n)+", text, re.MULTILINE):
+        counts = [len(re.findall(r"(?<!\\)\|", row)) for row in table.splitlines()]
+        assert set(counts) == {counts[0]}, table.splitlines()[0]
 
 
 def test_pictures_are_those_of_the_script():

@@ -59,7 +59,7 @@ def methods_table() -> str:
     for name, entry in METHODS.items():
         needs = ", ".join(need for need in NEEDS if need in entry.needs)
         cells = (f"`{name}`", entry.paper, entry.rule, needs, cost(entry), STATISTICS[entry.batch_stats], entry.notes)
-        lines.append("| " + " | ".join(cells) + " |")
+        lines.append("| " + " | ".join(cell.replace("|", r"\|") for cell in cells) + " |")
     return "\n".join(lines)
 
 
