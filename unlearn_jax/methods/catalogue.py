@@ -16,7 +16,9 @@ OPENING = """# Methods
 Made from the registry by `python -m unlearn_jax.methods.catalogue`; a test holds this page to it. Each method is one
 file of `unlearn_jax/methods/`, whose docstring says the rule and how it differs from the paper. `--methods core` runs
 {core};
-`--methods all` everything here but the class-only ones, which need `--targets whole_class`.
+`--methods all` everything here but the class-only ones, which need `--targets whole_class`. What each leaves, and at
+what price: [results](results.md#in-short), [leaderboard](leaderboard.md); the rules at length:
+[rules](reference/rules.md); a method of your own: [extending](extending.md).
 
 All methods run on N members in one program, seeds and numeric hyperparameters side by side. Some do part of their work
 before it, in populations of their own through the same runner: the protocols, which prescribe how the original is
