@@ -92,6 +92,10 @@ def test_defaults_are_kept_unless_the_choice_is_clearly_better():
     assert kept.values == {} and kept.why.startswith("not told") and kept.distance == 0.8 and kept.setting == "lr=0.01"
     assert decide(told(pick="")).why == "none is better than the defaults"
     assert decide(told(count=0)).why == "no setting is allowed" and not decide(told(count=0)).values
+    for count, values in ((0, {}), (1, {"lr": 0.01})):  # the defaults were not tried, or dropped
+        alone = told(count=count, chosen=(bool(count), 0.4, 0.2), gain=None)
+        alone["settings"].pop()
+        assert decide(alone).values == values and decide(alone).why.startswith("no setting" if not count else "the def")
     harm = decide(told(default=(False, 0.5, 0.1), gain=(-0.1, -0.2, 0.0)))
     assert harm.values == {"lr": 0.01} and harm.why == "the defaults are not allowed" and harm.default_distance == 0.1
     blind = decide(told(default=(True, 0.5, None), chosen=(True, 0.4, None)))

@@ -167,10 +167,10 @@ def decide(told: dict) -> Decision:
     settings = {one["setting"]: one for one in told["settings"] if one["share"] == 1.0}
     own, plain = settings[chosen["setting"]], defaults_in(told)
     values, why = own["values"], "clearly better"
-    if plain is None:
-        why = "the defaults were dropped, or not tried"
-    elif not chosen["allowed"]:
+    if not chosen["allowed"]:
         values, why = {}, "no setting is allowed"
+    elif plain is None:
+        why = "the defaults were dropped, or not tried"
     elif own is plain:
         values, why = {}, "none is better than the defaults"
     elif not plain["allowed"]:
