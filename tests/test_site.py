@@ -93,7 +93,8 @@ def test_rules_have_every_method_and_remedy():
     assert re.findall(r"^### (\w+)$", page, re.MULTILINE) == [*sorted(METHODS), *sorted(REMEDIES)]
 
 
-def test_the_home_page_counts_the_methods():
+def test_the_home_page_and_the_readme_count_the_methods():
+    assert f"the {len(METHODS)} methods, the {len(REMEDIES)} remedies" in (ROOT / "README.md").read_text("utf-8")
     counted = f"**{len(METHODS)} methods and {len(REMEDIES)} remedies**"
     assert counted in (DOCS / "index.md").read_text("utf-8")
 

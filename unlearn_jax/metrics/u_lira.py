@@ -178,9 +178,9 @@ def neighbour_exposure(unlearned, original, out, *, folds: int = 2, seed: int = 
         seed: of the split into folds.
 
     Returns:
-        `Exposure`. The difference shares members and shadows; for its interval, draw ``unlearned`` and ``original``
-        under one role: ``subset_draws(lambda *p: neighbour_exposure(*p).per_example, u, o, none, roles=("original",
-        "original", "oracle"))``. NaN where a fit has fewer than two models of a kind. Members with a NaN are left out;
+        `Exposure`. The difference shares members and shadows; for the interval of its ``per_example`` give
+        `subset_draws` the three populations and ``roles=("original", "original", "oracle")``, so that ``unlearned``
+        and ``original`` are drawn alike. NaN where a fit has fewer than two models of a kind. Members with a NaN are left out;
         infinite margins count as 100 nats; constant margins give .5. With equal margins before and after it is exactly
         0. The intervals are on the safe side: they held .97 to .99 in trials with 20 to 32 members.
 
