@@ -180,9 +180,9 @@ def neighbour_exposure(unlearned, original, out, *, folds: int = 2, seed: int = 
     Returns:
         `Exposure`. The difference shares members and shadows; for the interval of its ``per_example`` give
         `subset_draws` the three populations and ``roles=("original", "original", "oracle")``, so that ``unlearned``
-        and ``original`` are drawn alike. NaN where a fit has fewer than two models of a kind. Members with a NaN are left out;
-        infinite margins count as 100 nats; constant margins give .5. With equal margins before and after it is exactly
-        0. The intervals are on the safe side: they held .97 to .99 in trials with 20 to 32 members.
+        and ``original`` are drawn alike. NaN where a fit has fewer than two models of a kind. Members with a NaN are
+        left out; infinite margins count as 100 nats; constant margins give .5. With equal margins before and after it
+        is exactly 0. The intervals are on the safe side: they held .97 to .99 in trials with 20 to 32 members.
 
     Raises:
         InputError: arrays that are not (members, n) of the same examples, or fewer than two folds.
