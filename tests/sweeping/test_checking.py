@@ -142,6 +142,19 @@ def test_shipped_presets_were_made_on_other_targets_than_a_check_takes():
         assert set(found.kept) == {key for key, one in about["methods"].items() if one["kept_defaults"]} - {"retrain"}
 
 
+def test_methods_that_a_remedy_cannot_go_around_are_left_out(tmp_path):
+    write_presets(
+        tmp_path / "mine.json", {name: {"lr": 0.1} for name in ("npo", "finetune")} | {"ssd": {"alpha": 3}}, {}
+    )
+    study = StudyConfig(presets=str(tmp_path / "mine.json"), methods="npo,finetune,ssd", remedies="project")
+    found = checked(study)
+    assert [pair.sweep.method for pair in found.pairs] == ["npo"] and found.kept == []
+    assert [said.partition(":")[0] for said in found.notes] == [f"{m}+project was not run" for m in ("finetune", "ssd")]
+    with pytest.raises(InputError, match="change nothing that runs with project"):
+        write_presets(tmp_path / "mine.json", {"ssd": {"alpha": 3}}, {})
+        checked(study)
+
+
 STUDY = StudyConfig(
     train_size=100, test_size=40, num_targets=4, steps=2, copies="1", resamples=50, targets="random",
     methods="finetune,do_nothing", members=2,

@@ -34,6 +34,7 @@ from unlearn_jax.outcomes import Level, Outcome, references
 from unlearn_jax.population import checkpoint
 from unlearn_jax.preset_files import read_presets, with_presets
 from unlearn_jax.records import environment, write_json
+from unlearn_jax.remedied import left_out_remedies, remedies_of
 from unlearn_jax.scoring_values import Scorer
 from unlearn_jax.setup import SILENT, Setup, Watch
 from unlearn_jax.sweeping.changes import FIGURES, changes, interval, summary_of
@@ -115,11 +116,15 @@ def checked(study: StudyConfig) -> Check:
         raise InputError(f"--members is {config.members}: give at least 2, or no spread is known.")
     given = settings_of(config)
     around = {f"{remedy}.{name}": values[0] for name, values in given.get(remedy, {}).items()}
-    names = [name for name in applicable(config) if name != "retrain"]
+    fit = [method for method, _ in remedies_of(config)] if remedy else applicable(config)
+    names = [name for name in fit if name != "retrain"]
     points = {name: around | {k: v[0] for k, v in given.get(name, {}).items()} for name in names}
     pairs = [_asked(config, name, point) for name, point in points.items() if point]
+    if not pairs:
+        raise InputError(f"the presets '{study.presets}' change nothing that runs with {remedy}: name other --methods.")
     named = read_presets(study.presets).methods
     notes = [said for name, said in left_out(config).items() if name in named]
+    notes += [said for said in left_out_remedies(config) if said.partition("+")[0] in named]
     return Check(config, told, pairs, [name for name in names if name in named and not points[name]], notes)
 
 
