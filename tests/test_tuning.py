@@ -41,6 +41,15 @@ def test_the_rule_takes_what_it_says():
     assert choose_settings(rows(), "request")[0].setting == "alpha=1"
 
 
+def test_a_rule_whose_figure_is_not_known_chooses_nothing():
+    known = [r for r in rows() if r["metric"] != "request_margin_gap"]  # too few held-out examples to expect a margin
+    assert choose_settings(known)[0].setting == choose_settings(known, "heldout")[0].setting == "alpha=0.1"
+    lone = {name: (*own[:2], np.nan, *own[3:]) for name, own in SCRUB.items()}  # one member a request
+    for rule, found in (("request", known), ("heldout", rows(settings=lone))):
+        with pytest.raises(InputError, match=f"'{rule}' cannot tell settings of scrub apart"):
+            choose_settings(found, rule)
+
+
 @pytest.mark.parametrize("rule", ["margins", "request", "heldout"])
 def test_without_the_oracles_rows_the_choice_is_the_same(rule):
     every = rows() + rows("prmq", "expand", {f"lr={v}": (0.1, 0.0, v, -1.0, 1 - v) for v in (0.1, 0.2)})

@@ -88,6 +88,12 @@ def standings(rows: Rows, rule: str = "margins") -> dict[tuple[str, str], dict[s
                 raise InputError(f"the rule '{rule}' needs {NEEDS[rule]}, which experiments/sweep.py alone measures.")
             standing = [_standing(seen, rule, at) for at in (0, 1)]
             found[key][name] = Standing(*standing, {metric: figure[0] for metric, figure in seen.items()})
+        allowed = [one.rank[1] for one in found[key].values() if one.allowed]
+        if allowed and min(allowed) == math.inf:  # the first of them would be taken, whatever it is
+            raise InputError(
+                f"the rule '{rule}' cannot tell settings of {key[0]} apart, for what it looks at is not known: give 2 "
+                "members a request or more and 20 held-out examples or more, or another rule."
+            )
     if not found:
         raise InputError("no method has held-out figures: run experiments/study.py again, with --methods and --hp.")
     return found
@@ -105,7 +111,8 @@ def choose_settings(rows: Rows, rule: str = "margins") -> list[Choice]:
             ``retained_accuracy_drop``, both of sweeps alone.
 
     Raises:
-        InputError: an unknown rule, rows without the held-out figures, or without those that the rule needs.
+        InputError: an unknown rule, rows without the held-out figures, or without those that the rule needs; a rule
+            whose figure is not known of any allowed setting.
     """
     found = []
     for (method, remedy), settings in standings(rows, rule).items():
@@ -159,7 +166,7 @@ def _standing(seen: dict[str, tuple], rule: str, at: int) -> tuple[int, float]:
 
 def score_of(figures: dict, rule: str):
     """What a rule wants small among allowed settings, from their figures by name, numbers or arrays of draws."""
-    error, gap = figures["heldout_margin_error"], figures.get("request_margin_gap", 0.0)
+    error, gap = figures["heldout_margin_error"], figures.get("request_margin_gap", math.nan)
     return {
         "heldout": error,
         "request": gap,

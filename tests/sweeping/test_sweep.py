@@ -234,6 +234,7 @@ def test_figures_take_settings_without_an_order(swept):
         ({"method": ""}, {}, "no method is given"),
         ({"method": "scrubb"}, {}, "unknown method"),
         ({"seeds": 1}, {}, "--seeds is 1"),
+        ({"seeds": 3}, {"requests": 2}, "--seeds is 3 with 2 requests: give at least 4"),
         ({"rule": "oracle"}, {}, "unknown rule"),
         ({"halving": 1}, {}, "--halving is 1"),
         ({"rungs": 0}, {}, "--rungs is 0"),
@@ -261,6 +262,7 @@ def test_bad_input_ends_the_script_with_one_line(tmp_path, monkeypatch, capsys):
         ("--method", "scrub", "--hp", "lr=log:0:1:3"): "above 0",
         ("--method", "scrub", "--hp", "lr=.1", "--draw", "sobol", "--draws", "3"): "give 2 or 4",
         ("--method", "scrub", "--hp", "optimizer=speed", *small): "optimizer",
+        ("--method", "scrub", "--hp", "lr=.1", "--rule", "request", "--test-size", "12", *small): "needs 20 held-out",
     }
     for words, said in cases.items():
         monkeypatch.setattr(sys, "argv", ["sweep.py", *words])

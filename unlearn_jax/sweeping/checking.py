@@ -38,7 +38,7 @@ from unlearn_jax.remedied import left_out_remedies, remedies_of
 from unlearn_jax.scoring_values import Scorer
 from unlearn_jax.setup import SILENT, Setup, Watch
 from unlearn_jax.sweeping.changes import FIGURES, changes, interval, summary_of
-from unlearn_jax.sweeping.config import SweepConfig, remedy_of
+from unlearn_jax.sweeping.config import SweepConfig, check_members, remedy_of
 from unlearn_jax.sweeping.run import Asked, prepared
 from unlearn_jax.sweeping.trials import run_points
 from unlearn_jax.sweeping.written import refuse_other
@@ -112,8 +112,7 @@ def checked(study: StudyConfig) -> Check:
     config, told = with_presets(study)
     check(config)
     remedy, config = remedy_of(config), resolved(config)
-    if config.members < 2:
-        raise InputError(f"--members is {config.members}: give at least 2, or no spread is known.")
+    check_members("--members", config.members, config.requests)
     given = settings_of(config)
     around = {f"{remedy}.{name}": values[0] for name, values in given.get(remedy, {}).items()}
     fit = [method for method, _ in remedies_of(config)] if remedy else applicable(config)

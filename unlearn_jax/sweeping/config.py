@@ -59,12 +59,18 @@ def study_of(sweep: SweepConfig, study: StudyConfig) -> StudyConfig:
     METHODS.pick(sweep.method)
     remedy = remedy_of(study)
     choose("rule", sweep.rule, RULES)
-    if sweep.seeds < 2:
-        raise InputError(f"--seeds is {sweep.seeds}: give at least 2, or no spread is known.")
+    check_members("--seeds", sweep.seeds, study.requests)
     config = dataclasses.replace(study, methods=sweep.method, remedies=remedy, members=sweep.seeds, hp=())
     check(config)
     _check_halving(sweep, study)
     return resolved(config)
+
+
+def check_members(option: str, members: int, requests: int) -> None:
+    """Raise `InputError` where a request has one member, of which no distance is known."""
+    if members < 2 * max(1, requests):
+        several = f" with {requests} requests: give at least {2 * requests}" if requests > 1 else ": give at least 2"
+        raise InputError(f"{option} is {members}{several}, or no spread is known.")
 
 
 def remedy_of(study: StudyConfig) -> str:

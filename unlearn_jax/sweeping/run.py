@@ -10,6 +10,8 @@ from typing import NamedTuple
 
 from unlearn_jax import disk, room
 from unlearn_jax.config import StudyConfig, copies_of, dataset_name, gammas_of, recipe_of, scale_of
+from unlearn_jax.errors import InputError
+from unlearn_jax.metrics.heldout import LEAST
 from unlearn_jax.outcomes import Level, Outcome, level_of, references
 from unlearn_jax.population import checkpoint
 from unlearn_jax.preset_files import write_presets
@@ -123,6 +125,9 @@ def prepared(
     setup = prepare_study(config, watch, store=store, study=room.name_of(config), **options)
     setup = setup._replace(options=setup.options._replace(progress=watch.advance))
     level = level_of(setup, copies_of(config)[-1], gammas_of(config)[0])
+    held = min(len(rows.test) for rows in level.rows)
+    if held < LEAST and any(one.sweep.rule == "request" for one in every):
+        raise InputError(f"--rule request needs {LEAST} held-out examples, here are {held}: give another --rule.")
     for one in every:
         check_points(setup._replace(config=one.config), level, one.sweep.method, one.points)
     populations = 2.0 + sum(len(one.points) for one in every)

@@ -27,7 +27,7 @@ def select(rows: list[dict], method: str, oracle: bool, remedy: str = "") -> dic
     for rule in RULES:
         try:
             (choice,) = choose_settings(rows, rule)
-        except ValueError:  # the figure that the rule needs is not known, of a study without test examples
+        except ValueError:  # the figure that the rule needs is not known, of few held-out examples
             continue
         found[rule] = {
             "said": RULES[rule],
