@@ -11,7 +11,7 @@ from unlearn_jax.errors import InputError
 from unlearn_jax.metrics import NullBand, energy_distance, klom, split_band
 
 from .claim import Claim, Figure, Found, Table
-from .read import read_level
+from .read import first_request, read_level
 
 SIZES = (8, 16, 32, 64)
 EXPECTED = {8: "6.4", 16: "3.9", 32: "1.7", 64: "near .6"}
@@ -36,13 +36,15 @@ def bands(oracle: np.ndarray, figure, sizes=SIZES) -> dict[int, NullBand]:
 
 def estimate(runs: dict[str, Path]) -> Found:
     """KLOM of two parts of the oracle by size, beside that of retraining and a figure that is fair at any size."""
-    level = read_level(runs["references"])
+    level = first_request(read_level(runs["references"]))
     at = level.index["split"] == "forget"
     oracle, retrain = (level.margins[name][:, at] for name in ("oracle", "retrain"))
     oracle, retrain = (x[np.isfinite(x).all(axis=1)] for x in (oracle, retrain))
     found, fair = bands(oracle, klom), bands(oracle, energy_distance)
     if len(found) < 2:
-        raise InputError(f"{len(oracle)} oracles are too few to halve at two sizes: give --members 32 or more.")
+        raise InputError(
+            f"{len(oracle)} oracles of a request are too few to halve at two sizes: give --members 32 or more."
+        )
     figures, rows = [], []
     for n, band in found.items():
         more = {"null": 0.0, "claimed": "above"} if n == SIZES[0] else {}

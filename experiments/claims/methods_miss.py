@@ -10,7 +10,7 @@ from unlearn_jax.config import StudyConfig
 from unlearn_jax.metrics import Draws, Estimate, combine
 
 from .claim import Claim, Found, Table, cell, told
-from .read import distance, itself, populations, read_level, recorded, residual
+from .read import distance, itself, known_first, populations, read_level, recorded, residual
 
 NEAR = 0.2  # of the original's distance: within it a method counts as there
 YARDSTICKS = ("do_nothing", "oracle_matching", "datamodel_matching")  # not methods of practice
@@ -36,7 +36,7 @@ def estimate(runs: dict[str, Path]) -> Found:
     price = recorded(runs["catalogue"], "price_accuracy", "test", "oracle")
     prices = {name: one for (_, _, name), one in price.items()}
     far = {name: combine(itself, one, low=0.0) for name, one in found.items()}
-    nearest = min(far, key=lambda name: far[name].ci_high)  # one that blew up may be anywhere
+    nearest = min(far, key=lambda name: known_first(far[name].ci_high))  # one that blew up may be anywhere
     beaten = combine(lambda r, *d: np.mean([x < r for x in d], axis=0), retrain, *found.values(), low=0.0, high=1.0)
     figures = [
         told(f"share of {len(names)} methods at a distance above {NEAR:g}", missing(list(found.values())),
@@ -46,7 +46,7 @@ def estimate(runs: dict[str, Path]) -> Found:
         told(f"distance of {nearest}, whose interval ends lowest", far[nearest], "above .2"),
     ]  # fmt: skip
     rows = []
-    for name in sorted(found, key=lambda name: found[name].value):
+    for name in sorted(found, key=lambda name: known_first(found[name].value)):
         cells = [cell(far[name]), cell(residual(level, name)), cell(prices[name])]
         rows.append((name, cells))
     heads = ("method", "residual distance", "signed residual", "excess price on test, points")

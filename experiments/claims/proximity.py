@@ -13,7 +13,7 @@ from unlearn_jax.data.kinds import KINDS
 from unlearn_jax.metrics import Draws, error_against_distance, error_of, subset_draws, t_estimate
 
 from .claim import Claim, Found, Table, told
-from .read import Level, read_level
+from .read import Level, first_request, read_level
 
 METHODS = ("gradient_ascent", "random_label", "finetune")
 RESAMPLES, BINS = 200, 5
@@ -70,7 +70,7 @@ def estimate(runs: dict[str, Path]) -> Found:
     """Nearest fifth less farthest fifth for each method and request, and the curves."""
     figures, tables = [], []
     for number, kind in enumerate(("class", "random")):
-        level = read_level(runs[kind], salt=number)
+        level = first_request(read_level(runs[kind], salt=number))
         columns, away = distances(level)
         known = {name: probability(level.margins[name][:, columns]) for name in ("retrain", "oracle", *METHODS)}
         low, high = np.quantile(away, [1 / BINS, 1 - 1 / BINS])

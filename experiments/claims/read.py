@@ -80,6 +80,13 @@ def values(level: Level, name: str, split: str = "forget", what: Callable | None
     return Values(blocks, role_in(name), clusters, shared=split in ALONE)
 
 
+def first_request(level: Level) -> Level:
+    """The level as a study of its first request alone, for figures that know one set of targets."""
+    at = np.isin(level.index["request"], (-1, 0))
+    margins = {name: table[:: level.requests, at] for name, table in level.margins.items()}
+    return level._replace(margins=margins, index={k: v[at] for k, v in level.index.items()}, requests=1)
+
+
 def role_in(name: str) -> str:
     """Whose member draws a population shares: its own if it is trained from scratch, else the originals'."""
     name = name.partition("@")[0]
@@ -123,6 +130,11 @@ def distance(level: Level, name: str) -> Draws:
 def itself(value):
     """For `combine` of one figure."""
     return value
+
+
+def known_first(value: float) -> float:
+    """For `min` and `sorted`: a figure that is not known comes last."""
+    return value if np.isfinite(value) else np.inf
 
 
 def populations(level: Level) -> list[str]:

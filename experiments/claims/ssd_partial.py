@@ -9,7 +9,7 @@ from unlearn_jax.metrics import combine
 
 from .claim import Claim, Found, Table, cell, told
 from .poison import NAME, POISONED, register
-from .read import distance, populations, read_level, recorded, residual
+from .read import distance, known_first, populations, read_level, recorded, residual
 
 SHARES, COPIES, ALLOWED = (0.2, 0.6, 1.0), 4, 1.0  # points of held-out accuracy that a setting may lose
 ALPHAS = "1,2,4,8"
@@ -37,7 +37,7 @@ def chosen(lost: dict[str, float], allowed: float = ALLOWED) -> str:
     """
     alpha = lambda name: float(name.rpartition("=")[2])
     fit = [name for name, points in lost.items() if points <= allowed]
-    return min(fit, key=alpha) if fit else min(lost, key=lambda name: lost[name])
+    return min(fit, key=alpha) if fit else min(lost, key=lambda name: known_first(lost[name]))
 
 
 def estimate(runs: dict[str, Path]) -> Found:

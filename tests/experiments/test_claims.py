@@ -2,6 +2,7 @@
 
 import dataclasses
 import importlib
+import json
 import sys
 from pathlib import Path
 
@@ -98,6 +99,15 @@ def test_methods_miss(tmp_path, near, said):
     assert named["distance of retraining"].value == pytest.approx(0.8, abs=0.01)
     assert {name for name, _ in found.tables[0].rows[:near]} == set(close) and verdict == said
     assert methods_miss.NEAR == 0.2
+
+
+def test_a_method_of_which_nothing_is_known_is_neither_the_nearest_nor_the_first(tmp_path):
+    lost = np.full((claim_runs.MEMBERS, sum(claim_runs.SPLITS.values())), np.nan)
+    level = OLD | NONE | {"retrain": 8.0, "prmq": 2.0, "gradient_ascent": lost}
+    found, named, _ = put("methods_miss", tmp_path, {"catalogue": ({(4, None): level}, prices(level, 4))})
+    assert any(name.startswith("distance of prmq, whose interval ends lowest") for name in named)
+    assert [name for name, _ in found.tables[0].rows] == ["prmq", "gradient_ascent"]
+    assert ssd_partial.chosen({"ssd@alpha=1": np.nan, "ssd@alpha=2": 3.0}) == "ssd@alpha=2"
 
 
 def requests(lost):
@@ -207,6 +217,13 @@ def test_klom_bias(tmp_path):
     found, named, verdict = put("klom_bias", tmp_path, made)
     assert 5.0 < named["KLOM of two like populations of 8"].value < 8.0 and verdict == "agrees"
     assert named["KLOM of two like populations of 64"].value < 1.2 and len(found.tables[0].rows) == 4
+    manifest, other = tmp_path / "references" / "manifest.json", draw()
+    told = json.loads(manifest.read_text())
+    manifest.write_text(json.dumps(told | {"asked": told["asked"] | {"requests": 2}}))
+    other[1::2] += 50.0  # members of the second request, who know the targets of the first
+    np.save(tmp_path / "references" / "margins" / "oracle.npy", other)
+    two = CLAIMS["klom_bias"].estimate({"references": tmp_path / "references"})
+    assert two.figures[0].value == pytest.approx(named["KLOM of two like populations of 8"].value, abs=1.0)
     fair = klom_bias.bands(draw(), lambda u, o: (u - o.mean(axis=0)).mean(axis=0), (8, 200))
     assert list(fair) == [8] and fair[8].low < 0 < fair[8].high
 
@@ -242,6 +259,9 @@ def test_members_of_several_requests_stand_by_their_own_targets():
     forget, test = read.values(level, "original"), read.values(level, "original", "test")
     assert [b.tolist() for b in forget.blocks] == [[[0.0], [6.0]], [[4.0], [10.0]]]
     assert [b.tolist() for b in test.blocks] == [[[2.0], [8.0]], [[5.0], [11.0]]] and test.shared
+    alone = read.first_request(level)
+    assert alone.margins["scrub"].tolist() == [[0.0, 2.0], [6.0, 8.0]] and alone.index["cluster"].tolist() == [0, 2]
+    assert read.values(alone, "original").blocks[0].tolist() == forget.blocks[0].tolist() and alone.requests == 1
     assert [read.role_in(n) for n in ("scrub@lr=1", "retrain", "sisa", "retrain+expand", "brief_retrain+expand")] == [
         "original", "retrain", "sisa", "retrain+expand", "brief_retrain+expand",
     ]  # fmt: skip
