@@ -1,5 +1,6 @@
 """The helper that users check methods of theirs with: a sound one passes, and each fault is told by its rule."""
 
+import jax
 import jax.numpy as jnp
 import pytest
 import toy
@@ -90,3 +91,6 @@ def test_the_toy_is_the_one_of_the_tests():
     from unlearn_jax.testing import toy as own
 
     assert own.COMPILED is toy.COMPILED and own.normed is toy.normed
+    with pytest.raises(KeyError), own.quick_programs():
+        raise KeyError
+    assert not jax.config.read("jax_disable_most_optimizations")

@@ -152,8 +152,10 @@ def solo(member, *, fold, plan, hp, data, sets, keys, start=None):
 def quick_programs(quick=True):
     """Compile with little optimisation, for programs that run once on a few numbers."""
     jax.config.update("jax_disable_most_optimizations", quick)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
+    try:
+        yield
+    finally:
+        jax.config.update("jax_disable_most_optimizations", False)
 
 
 def same(a, b):
