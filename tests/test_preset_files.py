@@ -47,6 +47,13 @@ def test_a_study_is_the_same_however_its_settings_are_given(file):
     assert read_presets(str(file)).digest == told["digest"]
 
 
+def test_infinity_is_written_as_json_can_read_it(file):
+    write_presets(file, {"gradient_ascent": {"bound": float("inf"), "lr": 0.1}}, {})
+    assert json.loads(file.read_text(), parse_constant=lambda word: pytest.fail(word))["presets"] == 1
+    config, _ = with_presets(StudyConfig(methods="gradient_ascent", presets=str(file)))
+    assert settings_of(config) == {"gradient_ascent": {"bound": [float("inf")], "lr": [0.1]}}
+
+
 def test_shipped_presets_go_by_name(file, monkeypatch):
     monkeypatch.setattr(preset_files, "SHIPPED", file.parent)
     assert read_presets("mine") == read_presets(str(file))
@@ -89,6 +96,9 @@ def test_files_that_are_no_presets_are_refused(tmp_path, file):
             read_presets(str(tmp_path / f"{name}.json"))
     with pytest.raises(InputError, match="none of which this study runs"):
         with_presets(StudyConfig(methods="finetune", presets=str(file)))
+    write_presets(file, {"finetune": {}, "ssd": {}, "scrub": {"lr": 0.1}}, {})  # two are said to keep their defaults
+    with pytest.raises(InputError, match="keep the defaults of ssd and have settings of scrub, none of which"):
+        with_presets(StudyConfig(methods="ssd", presets=str(file)))
     with pytest.raises(InputError, match="cannot write"):
         write_presets(tmp_path / "absent" / "mine.json", {}, {})
     assert dataclasses.asdict(StudyConfig())["presets"] == ""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import math
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -63,12 +64,14 @@ def read_presets(source: str) -> Presets:
 
 
 def write_presets(path: Path, methods: dict[str, dict[str, Any]], about: dict[str, Any]) -> None:
-    """Write a preset file, whole or not at all; ``methods`` as in `read_presets`, tuples as lists.
+    """Write a preset file, whole or not at all; ``methods`` as in `read_presets`, tuples as lists, infinity as a word.
 
     Raises:
         InputError: the file cannot be written.
     """
-    content = json.dumps({"presets": VERSION, "methods": methods, "about": about}, indent=1) + "\n"
+    plain = lambda value: str(value) if value in (math.inf, -math.inf) else value  # JSON has no infinity
+    told = {name: {key: plain(value) for key, value in own.items()} for name, own in methods.items()}
+    content = json.dumps({"presets": VERSION, "methods": told, "about": about}, indent=1) + "\n"
     try:
         write_whole(path, lambda part: part.write_text(content, encoding="utf-8"))
     except OSError as error:
@@ -93,9 +96,12 @@ def with_presets(config: StudyConfig) -> tuple[StudyConfig, dict[str, Any]]:
     run = [*applicable(config), *select_remedies(config.remedies)]
     used = {name: own for name, own in found.methods.items() if name in run and own}
     if not used:
+        kept = ", ".join(name for name in run if name in found.methods)
+        said = f"keep the defaults of {kept} and " if kept else ""
+        others = ", ".join(name for name, own in found.methods.items() if own) or "no method"
         raise InputError(
-            f"the presets '{config.presets}' have settings of {', '.join(found.methods) or 'no method'}, "
-            "none of which this study runs: name one in --methods, or leave --presets out."
+            f"the presets '{config.presets}' {said}have settings of {others}, none of which this study runs: name one "
+            "in --methods, or leave --presets out."
         )
     given = {text.partition("=")[0] for text in config.hp}
     words = [f"{m}.{k}={v}" for m, own in used.items() for k, v in own.items() if f"{m}.{k}" not in given]
