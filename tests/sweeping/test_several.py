@@ -67,6 +67,11 @@ def test_sweeps_that_are_complete_are_read_and_others_run(swept, monkeypatch):
     path.write_text(json.dumps(json.loads(path.read_text()) | {"status": "running"}))  # as if it had been killed
     run_sweeps(SWEEP, STUDY, out, watch=watch, command="python sweep.py", chunk=2)
     assert stages == ["original", "oracle", "finetune", "finetune"] and (out / "preset.json").read_text() == first
+    whole = (out / "sweeps.json").read_text()
+    (out / "sweeps.json").write_text(json.dumps(json.loads(whole) | {"dataset_digest": "of another file"}))
+    with pytest.raises(InputError, match="of other data under the same name"):
+        run_sweeps(SWEEP, STUDY, out)
+    (out / "sweeps.json").write_text(whole)
     with pytest.raises(InputError, match="holds another sweep"):
         run_sweeps(dataclasses.replace(SWEEP, seeds=3), STUDY, out)
 

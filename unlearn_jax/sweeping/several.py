@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 from unlearn_jax.checks import check
 from unlearn_jax.config import StudyConfig, applicable, left_out, resolved
+from unlearn_jax.data.arrays import dataset_digest
 from unlearn_jax.errors import InputError
 from unlearn_jax.methods import GROUPS, METHODS, length_of
 from unlearn_jax.population import checkpoint
@@ -26,7 +27,7 @@ from unlearn_jax.sweeping.config import SweepConfig, asked_of, defaults_of, is_d
 from unlearn_jax.sweeping.overall import compare_defaults, compare_rules
 from unlearn_jax.sweeping.run import Asked, prepared, sweep_one, trained, understood
 from unlearn_jax.sweeping.spaces import AUTO, space_of
-from unlearn_jax.sweeping.written import about_of, refuse_other
+from unlearn_jax.sweeping.written import about_of, refuse_other, refuse_other_data
 
 KIND = "sweeps"
 KEPT = (
@@ -88,7 +89,10 @@ def run_sweeps(
     if not every:
         raise InputError(f"{', '.join(names)} have nothing to sweep: give other methods.")
     setup, level = prepared(every, config, out, store or out.parent / "populations", watch, **options)
-    told = {"kind": KIND, "status": "running", "command": command, "asked": asked, **environment()}
+    digest = dataset_digest(setup.dataset)
+    refuse_other_data(out / "sweeps.json", digest)  # sweeps that are complete would be read beside others of these
+    told = {"kind": KIND, "status": "running", "command": command, "asked": asked, "dataset_digest": digest}
+    told |= environment()
     told |= {"names": [one.sweep.method for one in every], "left_out": list(left_out(config).values())}
     memory: list = []
 

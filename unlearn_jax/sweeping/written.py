@@ -55,3 +55,13 @@ def refuse_other(out: Path, asked: dict, name: str = "sweep.json", what: str = "
         raise InputError(f"'{out}' holds something else than a {what}: give another --out folder.") from None
     if other != asked:
         raise InputError(f"'{out}' holds another {what}: give another --out folder.")
+
+
+def refuse_other_data(path: Path, digest: str) -> None:
+    """Raise `InputError` where a record of an earlier call says that it was made of other data under the same name."""
+    try:
+        before = json.loads(path.read_text(encoding="utf-8")).get("dataset_digest", digest)
+    except FileNotFoundError:
+        return
+    if before != digest:
+        raise InputError(f"'{path.parent}' is of other data under the same name: give another --out folder.")
