@@ -117,6 +117,9 @@ def trained(args: Args, sizes: list[int]) -> list[dict]:
     """A printed row for each case and population size."""
     import jax
 
+    from unlearn_jax.population.sharding import check_data_devices
+
+    check_data_devices(args.data_devices)
     far, most = jax.default_backend() != "cpu", populations.peak(args.dtype)
     print(f"a plain product in {args.dtype}: {most / 1e9:,.0f} GFLOP/s")
     print(populations.heading())

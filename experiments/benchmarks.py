@@ -20,6 +20,7 @@ import tyro
 from _cli import guarded, parsed, print_json, watched
 
 from unlearn_jax.data.benchmarks import BENCHMARKS, benchmark_named
+from unlearn_jax.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,9 @@ class Args:
 
 def run(args: Args) -> None:
     """Print the card, or the list."""
+    given = [name for name in ("dataset", "similarity", "targets", "seed", "data_dir") if getattr(args, name)]
+    if given and not args.name:
+        raise InputError(f"--{given[0].replace('_', '-')} is of one benchmark: give its name first.")
     if not args.name:
         listed = {one.name: one.about for one in BENCHMARKS.values()}
         width = max(map(len, listed))

@@ -173,6 +173,7 @@ def test_the_script_lists_them_and_prints_a_card(monkeypatch, capsys):
     ("words", "said"),
     [
         (["nowhere"], "unknown benchmark 'nowhere'"),
+        (["--dataset", "cifar10"], "--dataset is of one benchmark: give its name first"),
         (["vision-natural", "--data-dir", "/nowhere"], "fashion_mnist"),
         (["vision-copies-small", "--targets", "hard"], "unknown targets 'hard'"),
     ],

@@ -100,6 +100,7 @@ def test_texts_have_presets_by_corpus_and_by_model():
         ({"lr": float("nan")}, "--lr is nan"),
         ({"lr": INFINITE}, "--lr is inf"),
         ({"seed": -1}, "--seed is -1"),
+        ({"methods": " , "}, "--methods is empty: give core, all, none"),
         ({"seed": 2**32}, "--seed is"),
         ({"dedup_threshold": -0.1}, "--dedup-threshold is -0.1"),
         ({"dedup_threshold": 1.2}, "--dedup-threshold is 1.2"),

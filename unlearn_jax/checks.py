@@ -29,6 +29,7 @@ from unlearn_jax.methods import METHODS, SCALES, settings_at
 from unlearn_jax.models import model_options, reads
 from unlearn_jax.pretrained import check_rank
 from unlearn_jax.remedied import check_remedies
+from unlearn_jax.settings import check_seed
 
 
 def check(config: StudyConfig) -> None:
@@ -47,8 +48,7 @@ def check(config: StudyConfig) -> None:
         raise InputError(f"--requests is {config.requests} with {config.members} members: give 1 up to that many.")
     if config.skip_requests < 0:
         raise InputError(f"--skip-requests is {config.skip_requests}: give 0 or more.")
-    if not 0 <= config.seed < 2**32:
-        raise InputError(f"--seed is {config.seed}: give 0 up to {2**32 - 1}.")
+    check_seed(config.seed)
     if not 0 <= config.dedup_threshold <= 1:
         raise InputError(f"--dedup-threshold is {config.dedup_threshold:g}: give a cosine in (0, 1], or 0 (preset).")
     for name in ("num_targets", "resamples"):
@@ -61,6 +61,8 @@ def check(config: StudyConfig) -> None:
     if config.scale:
         choose("scale", config.scale, SCALES)
     named = [name.strip() for name in config.methods.split(",")]
+    if not any(named):
+        raise InputError("--methods is empty: give core, all, none, or names with commas.")
     for name in left_out(config):
         if name in named:
             if answers_of(config) not in METHODS[name].reads:

@@ -62,3 +62,9 @@ def values_of(method: str, name: str, text: str) -> list:
     if (name in SHARES or (remedy and name in entry.shares)) and value > 1:
         raise InputError(f"--{said} is {value}: it is a share, give at most 1.")
     return [value]
+
+
+def check_seed(seed: int) -> None:
+    """Raise `InputError` for a seed that JAX or NumPy would not take."""
+    if not 0 <= seed < 2**32:
+        raise InputError(f"--seed is {seed}: give 0 up to {2**32 - 1}.")

@@ -52,6 +52,7 @@ BAD = {
     "no reference": (["--logits", "u=b.npz"], "names no reference"),
     "no equals": (["--logits", "u"], "is not understood"),
     "few draws": (["--logits", "retrain=a.npz", "u=b.npz", "--splits", "1"], "--splits is 1: give at least 20"),
+    "seed": (["--logits", "retrain=a.npz", "u=b.npz", "--seed", "-1"], "--seed is -1: give 0 up to"),
 }
 
 

@@ -69,6 +69,7 @@ BAD = {
     "track": (["--tracks", "rail"], "unknown track 'rail'"),
     "repeats": (["--repeats", "1"], "--repeats is 1: give at least 2"),
     "l2": (["--l2", "0"], "--l2 is 0"),
+    "seed": (["--seed", "-1"], "--seed is -1: give 0 up to"),
     "data": (["--dataset", "mnist", "--data-dir", "nowhere"], "mnist"),
     "facts": (["--dataset", "facts"], "has no classes"),
     "chunk": (["--chunk", "-1"], "--chunk is -1"),

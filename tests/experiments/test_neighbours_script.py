@@ -133,6 +133,7 @@ def test_a_page_is_not_drawn_of_half_a_search(neighbours, tmp_path):
     [
         (("--dataset", "nonsense"), "unknown data set"),
         (("--threshold", "2"), "--threshold is 2"),
+        (("--seed", "-1"), "--seed is -1: give 0 up to"),
         (("--threshold", ".6"), "one cluster takes in"),
         (("--threshold", ".9999"), "the nearest pair has"),
         (("--ids", "none.txt"), "cannot be read"),

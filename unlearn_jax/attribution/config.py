@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from unlearn_jax.config import StudyConfig
 from unlearn_jax.errors import InputError, choose
+from unlearn_jax.settings import check_seed
 
 TRACKS = ("exact", "network")
 
@@ -63,6 +64,7 @@ def checked(config: AttributionConfig) -> AttributionConfig:
     for name, low in (least | {"steps": 0}).items():
         if getattr(config, name) < low:
             raise InputError(f"--{name.replace('_', '-')} is {getattr(config, name)}: give at least {low}.")
+    check_seed(config.seed)
     if not tracks_of(config):
         raise InputError(f"--tracks is empty: give {' or '.join(TRACKS)}.")
     if not 0 < config.l2 < math.inf or not 0 <= config.damping < math.inf:

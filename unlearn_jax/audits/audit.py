@@ -26,6 +26,7 @@ from unlearn_jax.metrics.residual import LEAST_MEMBERS
 from unlearn_jax.population.checkpoint import check_writable
 from unlearn_jax.records import environment
 from unlearn_jax.scoring import REFERENCES
+from unlearn_jax.settings import check_seed
 from unlearn_jax.setup import SILENT, Watch
 
 DEFAULT = Precision()
@@ -127,10 +128,11 @@ def _files(words: Sequence[str]) -> dict[str, Path]:
 
 
 def _check(how: Precision) -> None:
-    """`InputError` where there are too few draws to make an interval of."""
+    """`InputError` where there are too few draws to make an interval of, or no seed."""
     for name, least in LEAST.items():
         if getattr(how, name) < least:
             raise InputError(f"--{name} is {getattr(how, name)}: give at least {least}.")
+    check_seed(how.seed)
 
 
 def _audited(panels: Panels, out: Path, how: Precision, about: dict, began: float, watch: Watch) -> Path:

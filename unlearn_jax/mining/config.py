@@ -9,6 +9,7 @@ from unlearn_jax.checks import check
 from unlearn_jax.config import StudyConfig, dedup_threshold_of, kind_of
 from unlearn_jax.data.minhash import bands, unit_and_size
 from unlearn_jax.errors import InputError, choose
+from unlearn_jax.settings import check_seed
 
 MOST_NEIGHBOURS = 1000
 LAYERS = ("last", "all")
@@ -136,6 +137,7 @@ def checked(config: MiningConfig, embedding_file: Path | None = None) -> MiningC
     ):
         if getattr(config, option) < least:
             raise InputError(f"--{option.replace('_', '-')} is {getattr(config, option)}: give at least {least}.")
+    check_seed(config.seed)
     if config.k > MOST_NEIGHBOURS:
         raise InputError(f"--k is {config.k}: give at most {MOST_NEIGHBOURS}.")
     if config.members > 1 and name not in ("features", "influence"):
