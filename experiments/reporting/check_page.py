@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from unlearn_jax.errors import InputError
-from unlearn_jax.sweeping.changes import DISTANCE, GROUPS, TEST, label_of
+from unlearn_jax.sweeping.changes import DISTANCE, GROUPS, TEST, VERDICTS, label_of
 
 from . import check_words as words
 from .figures import _figure as sheet_of
@@ -104,8 +104,8 @@ def _counts(told: dict[str, Any]) -> str:
     for name, (called, digits, *_) in words.FIGURES.items():
         own = told["summary"]["figures"][name]
         medians = [words.number(own[f"median_{side}"], digits) for side in ("defaults", "preset")]
-        rows.append(_row(called, map(escape, [*(str(own[k]) for k in ("falls", "rises", "not told")), *medians])))
-    return _table("Figure", ("falls", "rises", "not told", "median, defaults", "median, presets"), rows)
+        rows.append(_row(called, map(escape, [*(str(own[kind]) for kind in VERDICTS), *medians])))
+    return _table("Figure", (*VERDICTS, "median, defaults", "median, presets"), rows)
 
 
 def _groups(told: dict[str, Any]) -> str:
@@ -117,7 +117,8 @@ def _groups(told: dict[str, Any]) -> str:
 def _methods(told: dict[str, Any]) -> str:
     """A row for each method, those that come nearest by the presets first."""
     rows = []
-    for row in sorted(told["methods"], key=lambda row: row["figures"][DISTANCE]["difference"][0] or 0.0):
+    difference = lambda row: row["figures"][DISTANCE]["difference"][0]
+    for row in sorted(told["methods"], key=lambda row: (difference(row) is None, difference(row) or 0.0)):
         cells = []
         for name, (_, digits, *_) in words.FIGURES.items():
             own = row["figures"][name]

@@ -77,4 +77,13 @@ def cautions(told: dict[str, Any]) -> list[str]:
     found = [f"warning: {one}" for one in told["warnings"]]
     if not told["references"]["identifiable"]:
         found.append("warning: residuals are not identifiable here: fewer than 8 members, or the span is within noise")
+    if lost := [_lost(row) for row in told["methods"] if any(row["diverged"].values())]:
+        found.append(f"warning: members diverged, and figures are of the others: {'; '.join(lost)}")
     return found + [f"note: {one}" for one in told["notes"]]
+
+
+def _lost(row: dict[str, Any]) -> str:
+    """How many members diverged."""
+    return (
+        f"{label_of(row)} {row['diverged']['defaults']} at the defaults, {row['diverged']['preset']} with the presets"
+    )

@@ -16,6 +16,7 @@ import toy
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "experiments"))
 
 import report
+from reporting import check_page, check_words
 
 from unlearn_jax.config import StudyConfig, resolved
 from unlearn_jax.errors import InputError
@@ -98,6 +99,13 @@ def test_members_that_diverge_are_counted_and_left_out():
         "falls": 0, "rises": 0, "not told": 1, "not defined": 1, "median_defaults": 0.5, "median_preset": 0.5,
     }  # fmt: skip
     assert counted["groups"]["not defined"] == ["npo"] and set(counted["groups"]) == set(GROUPS)
+    about = {"warnings": [], "references": {"identifiable": True}, "notes": [], "methods": [first]}
+    (said,) = check_words.cautions(about)
+    assert said.endswith("figures are of the others: npo 0 at the defaults, 1 with the presets")
+    summary, farther = {"summary": counted}, compared((usual, outcome("npo", "lr=3", 3.0)))[0]
+    assert "<td>1</td><td>0.50</td>" in check_page._counts(summary)  # the one that is not defined is counted
+    order = check_page._methods({"methods": [second, farther, first]})
+    assert order.index("lr=1") < order.index("lr=3") < order.index("lr=9")  # what is not known comes last
 
 
 def test_every_pair_of_verdicts_has_its_group():
