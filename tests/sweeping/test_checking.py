@@ -131,6 +131,8 @@ ABOUT = {
         ({"skip_requests": 3}, {"skip_requests": 3}, "give --skip-requests 0$"),
         ({}, {"targets": "random"}, "made for something else .targets atypical, here random.*is not known$"),
         ({"seed": 1}, {}, "seed 1, here 0.*is not known$"),
+        ({"train_size": 500}, {}, "train_size 500, here none.*is not known$"),
+        ({"train_size": 500}, {"train_size": 500}, ""),
         ({"model": "convnet", "dataset": "mnist"}, {}, "dataset mnist, here digits, model convnet, here mlp.$"),
         ({"targets": None}, {}, "do not say which targets"),
     ],

@@ -45,7 +45,14 @@ from unlearn_jax.sweeping.written import refuse_other
 
 KIND = "check"
 FILE = "check.json"
-SAME = ("dataset", "benchmark", "similarity", "targets", "seed")  # where these are alike, targets have the same order
+SAME = (
+    "dataset",
+    "benchmark",
+    "similarity",
+    "targets",
+    "train_size",
+    "seed",
+)  # where these are alike, targets have the same order
 
 
 class Check(NamedTuple):
@@ -153,7 +160,7 @@ def cautions(about: dict[str, Any], config: StudyConfig) -> list[str]:
     differ = [name for name in mine if about.get(name, mine[name]) != mine[name]]
     found = []
     if differ:
-        plain = lambda value: "none" if value == "" else value
+        plain = lambda value: "none" if value in ("", None) else value
         said = ", ".join(f"{name} {plain(about[name])}, here {plain(mine[name])}" for name in differ)
         found.append(f"the presets were made for something else ({said})")
     if "dataset" in differ:

@@ -26,7 +26,7 @@ def about_of(told: dict) -> dict:
     """What a preset file says of the sweep that made it."""
     sweep, config = told["asked"]["sweep"], told["config"]
     chosen = told["choices"][sweep["rule"]]
-    usual = ("benchmark", "similarity", "targets", "num_targets", "requests", "skip_requests", "seed")
+    usual = ("benchmark", "similarity", "targets", "num_targets", "requests", "skip_requests", "train_size", "seed")
     return {
         "chosen_by": sweep["rule"],
         "said": chosen["said"],
