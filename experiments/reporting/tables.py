@@ -182,6 +182,8 @@ def _about(lines: list[Line]) -> str:
         said = [facts["dataset"], facts["model"], f"{facts['targets']} targets"]
         alone = len(levels) == 1
         said += [copies_of(one.run.summary, next(iter(levels))) if alone else f"{facts['similarity']} copies"]
+        named = max(one.run.summary.requested(level) for level in levels) - 1
+        said += [f"of which the request names {'' if alone else 'up to '}{named}"] if named else []
         said += [f"{members} members"] if members else []
         parts.append((f"{name}: " if len(told) > 1 else "") + ", ".join(filter(None, said)))
     return "; ".join(parts)

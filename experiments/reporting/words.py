@@ -37,6 +37,18 @@ def copies_of(summary: Summary, level: int) -> str:
     return f"{level} {kind + ' ' if kind else ''}{'copy' if level == 1 else 'copies'} of each"
 
 
+def stay_of(summary: Summary, level: int) -> str:
+    """4 near copies of each; where the request names some of them, 3 of the 4 near copies of each."""
+    named = summary.requested(level) - 1
+    return f"{level - named or 'none'} of the {copies_of(summary, level)}" if named else copies_of(summary, level)
+
+
+def asked_of(run: Run, level: int) -> str:
+    """The 30 targets; where the request names more, the 30 targets and 1 of the 4 near copies of each."""
+    named = run.summary.requested(level) - 1
+    return targets_of(run) + (f" and {named} of the {copies_of(run.summary, level)}" if named else "")
+
+
 def targets_of(run: Run) -> str:
     """The 30 targets."""
     config = run.manifest["config"]
@@ -49,20 +61,20 @@ def headline(run: Run) -> str:
     """The answer in one sentence, about the largest copies level."""
     summary, level = run.summary, run.summary.levels[-1]
     cell, band = summary.residual(level, "retrain"), summary.band(level)
-    stay = f"when {copies_of(summary, level)} stayed" if level else "with no copies in the training set"
+    stay = f"when {stay_of(summary, level)} stayed" if level else "with no copies in the training set"
     if math.isnan(cell.mean):
         return "This run did not measure retraining, so it cannot say what deletion leaves behind."
     if not summary.identifiable(level):
         return (
             f"Not identifiable: with {copies_of(summary, level)}, {_why(run, level)} for this run to say what "
-            f"deleting {targets_of(run)} leaves behind."
+            f"deleting {asked_of(run, level)} leaves behind."
         )
     if _is_noise(cell, band):
         return (
-            f"Deleting {targets_of(run)} and retraining left no influence that this run can tell from none, "
+            f"Deleting {asked_of(run, level)} and retraining left no influence that this run can tell from none, "
             f"{stay}: {percent(cell)}."
         )
-    return f"Deleting {targets_of(run)} and retraining left {percent(cell)} of their influence in place {stay}."
+    return f"Deleting {asked_of(run, level)} and retraining left {percent(cell)} of their influence in place {stay}."
 
 
 def _why(run: Run, level: int) -> str:
@@ -107,14 +119,11 @@ def _retrain(run: Run, level: int) -> list[str]:
     cell, band = summary.residual(level, "retrain"), summary.band(level)
     if math.isnan(cell.mean):
         return ["Retraining without the request was not measured in this run."]
-    named = summary.requested(level) - 1
-    what = targets_of(run) + (f" and {named} of the {level} copies of each" if named else "")
-    stay = f"when {copies_of(summary, level)} stayed behind" if level else "with no copies of them in the training set"
-    stay = stay if named == 0 else f"when {level - named} copies of each stayed behind"
+    stay = f"when {stay_of(summary, level)} stayed behind" if level else "with no copies of them in the training set"
     return [
-        f"Retraining without {what} kept {percent(cell)} of their influence {stay}{_caveat(cell, band)}. A "
-        "model that never saw the clusters (the oracle) stands at 0%, one that saw everything (the original) "
-        "at 100%.",
+        f"Retraining without {asked_of(run, level)} kept {percent(cell)} of their influence {stay}"
+        f"{_caveat(cell, band)}. A model that never saw the clusters (the oracle) stands at 0%, one that saw "
+        "everything (the original) at 100%.",
     ]
 
 

@@ -15,6 +15,7 @@ EXPERIMENTS = Path(__file__).resolve().parents[2] / "experiments"
 sys.path.insert(0, str(EXPERIMENTS))
 
 import report  # noqa: E402
+from reporting import words as report_words  # noqa: E402
 
 from unlearn_jax.errors import InputError  # noqa: E402
 
@@ -434,6 +435,16 @@ def test_smallest_identified_fraction_is_shown_and_the_others_named(tmp_path, un
     assert "77.00" not in words and "oracle" in table(text)
     assert "not shown here: in tables, identified fractions above 0.2 at 4 copies" in text
     assert "By the share of each cluster that the request names at 4 copies" in text
+
+
+def test_a_request_that_names_copies_is_said_to_leave_the_others(tmp_path):
+    run = fake_run(tmp_path / "run", levels=(4,))
+    for gamma, said in ((0.6, "2 of the 4 near copies of each stayed."), (1.0, "none of the 4 near copies of each st")):
+        write_rows(run, [r | {"gamma": gamma} for r in fake_rows((4,), METHODS)])
+        answer = report_words.headline(report.read_run(run))
+        assert f"targets and {round(5 * gamma) - 1} of the 4 near copies of each and" in answer and said in answer
+        told = report.table_text([run], "markdown")
+        assert f"4 near copies of each, of which the request names {round(5 * gamma) - 1}," in told
 
 
 def test_margins_of_several_requests_use_their_own_members(tmp_path):
