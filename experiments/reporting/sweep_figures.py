@@ -16,13 +16,18 @@ MOST_LINES = 5  # of a curve
 
 
 def scale_of(sweep: Sweep, name: str) -> str:
-    """log, linear or list: how an axis is drawn."""
+    """log, linear or list: how an axis is drawn; of a bound that may be none, which is infinite, as a list."""
     axis = next(a for a in sweep.told["axes"] if a["name"] == name)
     values = [one["values"][name] for one in sweep.told["settings"]]
-    if not all(isinstance(v, int | float) and not isinstance(v, bool) for v in values):
+    if not all(_is_number(v) and math.isfinite(v) for v in values):
         return "list"
     spread = min(values) > 0 and max(values) >= 30 * min(values)
     return "log" if min(values) > 0 and (axis["log"] or spread) else "linear"
+
+
+def _is_number(value) -> bool:
+    """Whether a value is a number."""
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _text(value) -> str:
@@ -46,7 +51,8 @@ def columns_of(sweep: Sweep) -> list[tuple[str, str, list, str]]:
 def _heights(scale: str, values: list) -> tuple[np.ndarray, list[tuple[float, str]]]:
     """Values on [0, 1] and the ticks of their axis."""
     if scale == "list":
-        names = sorted({_text(v) for v in values})
+        texts = {_text(v): v for v in values}
+        names = sorted(texts, key=texts.get if all(map(_is_number, values)) else None)
         at = {name: (i + 0.5) / len(names) for i, name in enumerate(names)}
         return np.asarray([at[_text(v)] for v in values]), [(y, name) for name, y in at.items()]
     turned = np.log(values) if scale == "log" else np.asarray(values, float)

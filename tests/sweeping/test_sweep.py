@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 import re
 import runpy
 import sys
@@ -215,6 +216,12 @@ def test_figures_take_settings_without_an_order(swept):
     assert {"5+8", "6"} & set(texts)
     assert sweep_figures.ordered_names(listed) == ["lr"] and not sweep_figures.pairs_of(listed)
     assert 'id="response-lr-w' in render_sweep(listed) and len(sweep_figures.response_figure(listed, "lr").axes) == 2
+    bounds = [one | {"values": one["values"] | {"lr": [math.inf, 10.0, 9.0][n % 3]}} for n, one in enumerate(named)]
+    free = listed._replace(told=read.told | {"settings": bounds})  # no bound is a list's last entry
+    texts = [text.get_text() for text in sweep_figures.parallel_figure(free).axes[0].texts]
+    rates = [text for text in texts if text in ("9.0", "10.0", "inf")]
+    assert rates == sorted(rates, key=float) and len(rates) > 1 and "<svg" in render_sweep(free)
+    assert sweep_figures.scale_of(free, "lr") == "list" and not sweep_figures.curves_of(free)
     assert not sweep_figures.pairs_of(read) and sweep_figures.curves_of(read)[0] == "lr"  # two values make no surface
     varied = [one | {"values": {"lr": 2.0**-n, "weight_decay": n * n % 5}} for n, one in enumerate(named)]
     several = read._replace(told=read.told | {"settings": [one | {"share": 1.0, "score": 0.5} for one in varied]})
