@@ -127,7 +127,7 @@ def picture_section(run: Run) -> str:
         blocks.append(
             f'<div class="cluster"><p class="caption">label {escape(label)}</p><div class="strip">{strip}</div></div>'
         )
-    about = f"Outlined: the target. After it: its {_copies_word(run)}, which stay when the target is deleted."
+    about = f"Outlined: the target. After it: its {_copies_word(run)}, {_which_stay(run)} when the target is deleted."
     body = f'<p class="caption">{about}</p><div class="clusters">{"".join(blocks)}</div>'
     return section("pictures", "Targets and their copies", body)
 
@@ -143,6 +143,13 @@ def _copies_word(run: Run) -> str:
     return "nearest neighbours" if run.summary.facts["similarity"].startswith("natural") else "copies"
 
 
+def _which_stay(run: Run) -> str:
+    """Which stay, or of which so many stay where the request names some."""
+    level = run.summary.levels[-1]
+    named = run.summary.requested(level) - 1
+    return f"of which {level - named or 'none'} stay{'s' * (level - named < 2)}" if named else "which stay"
+
+
 def text_section(run: Run) -> str:
     """Some targets with their copies, in words, and what each population answers on the target."""
     blocks, facts = [], bool(run.answers)
@@ -155,7 +162,7 @@ def text_section(run: Run) -> str:
         table = f"<table>{head}<tbody>{said}</tbody></table>"
         blocks.append(f'<div class="told"><p class="caption">{escape(label)}</p>{told}{table if said else ""}</div>')
     whose = ", whose last two words are the answer" if facts else ""
-    about = f"In bold: the target{whose}. Below it: its {_copies_word(run)}, which stay when it is deleted."
+    about = f"In bold: the target{whose}. Below it: its {_copies_word(run)}, {_which_stay(run)} when it is deleted."
     return section("pictures", "Targets and their copies", f'<p class="caption">{about}</p>{"".join(blocks)}')
 
 

@@ -15,6 +15,7 @@ EXPERIMENTS = Path(__file__).resolve().parents[2] / "experiments"
 sys.path.insert(0, str(EXPERIMENTS))
 
 import report  # noqa: E402
+from reporting import sections as report_sections  # noqa: E402
 from reporting import words as report_words  # noqa: E402
 
 from unlearn_jax.errors import InputError  # noqa: E402
@@ -441,8 +442,10 @@ def test_a_request_that_names_copies_is_said_to_leave_the_others(tmp_path):
     run = fake_run(tmp_path / "run", levels=(4,))
     for gamma, said in ((0.6, "2 of the 4 near copies of each stayed."), (1.0, "none of the 4 near copies of each st")):
         write_rows(run, [r | {"gamma": gamma} for r in fake_rows((4,), METHODS)])
-        answer = report_words.headline(report.read_run(run))
+        loaded = report.read_run(run)
+        answer = report_words.headline(loaded)
         assert f"targets and {round(5 * gamma) - 1} of the 4 near copies of each and" in answer and said in answer
+        assert f"of which {'2 stay' if gamma < 1 else 'none stays'} when" in report_sections.picture_section(loaded)
         told = report.table_text([run], "markdown")
         assert f"4 near copies of each, of which the request names {round(5 * gamma) - 1}," in told
 
