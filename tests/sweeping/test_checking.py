@@ -247,6 +247,7 @@ def test_the_page_and_the_headline_say_what_was_found(checks, monkeypatch):
         ({"presets": ""}, "no presets are given"),
         ({"hp": ("scrub.lr=.1",)}, "--hp is for studies"),
         ({"members": 1}, "--members is 1: give at least 2"),
+        ({"gamma": ".2,.6"}, "--gamma names 2 shares"),
         ({"members": 4, "requests": 4}, "--members is 4 with 4 requests: give at least 8"),
         ({"methods": "do_nothing"}, "none of which this study runs"),
         ({"remedies": "expand,tilt"}, "--remedies names several"),

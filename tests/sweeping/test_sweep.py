@@ -242,6 +242,7 @@ def test_figures_take_settings_without_an_order(swept):
         ({"method": "scrubb"}, {}, "unknown method"),
         ({"seeds": 1}, {}, "--seeds is 1"),
         ({"seeds": 3}, {"requests": 2}, "--seeds is 3 with 2 requests: give at least 4"),
+        ({}, {"gamma": ".2,.6"}, "--gamma names 2 shares"),
         ({"rule": "oracle"}, {}, "unknown rule"),
         ({"halving": 1}, {}, "--halving is 1"),
         ({"rungs": 0}, {}, "--rungs is 0"),

@@ -38,7 +38,7 @@ from unlearn_jax.remedied import left_out_remedies, remedies_of
 from unlearn_jax.scoring_values import Scorer
 from unlearn_jax.setup import SILENT, Setup, Watch
 from unlearn_jax.sweeping.changes import FIGURES, changes, interval, summary_of
-from unlearn_jax.sweeping.config import SweepConfig, check_members, remedy_of
+from unlearn_jax.sweeping.config import SweepConfig, check_members, check_one_gamma, remedy_of
 from unlearn_jax.sweeping.run import Asked, prepared
 from unlearn_jax.sweeping.trials import run_points
 from unlearn_jax.sweeping.written import refuse_other
@@ -119,6 +119,7 @@ def checked(study: StudyConfig) -> Check:
     config, told = with_presets(study)
     check(config)
     remedy, config = remedy_of(config), resolved(config)
+    check_one_gamma(config)
     check_members("--members", config.members, config.requests)
     given = settings_of(config)
     around = {f"{remedy}.{name}": values[0] for name, values in given.get(remedy, {}).items()}

@@ -59,6 +59,7 @@ def study_of(sweep: SweepConfig, study: StudyConfig) -> StudyConfig:
     METHODS.pick(sweep.method)
     remedy = remedy_of(study)
     choose("rule", sweep.rule, RULES)
+    check_one_gamma(study)
     check_members("--seeds", sweep.seeds, study.requests)
     config = dataclasses.replace(study, methods=sweep.method, remedies=remedy, members=sweep.seeds, hp=())
     check(config)
@@ -71,6 +72,12 @@ def check_members(option: str, members: int, requests: int) -> None:
     if members < 2 * max(1, requests):
         several = f" with {requests} requests: give at least {2 * requests}" if requests > 1 else ": give at least 2"
         raise InputError(f"{option} is {members}{several}, or no spread is known.")
+
+
+def check_one_gamma(study: StudyConfig) -> None:
+    """Raise `InputError` where several identified shares are given, of which only one would be looked at."""
+    if len(shares := configs.gammas_of(study)) > 1:
+        raise InputError(f"--gamma names {len(shares)} shares, and all is at one of them: give one.")
 
 
 def remedy_of(study: StudyConfig) -> str:
