@@ -117,7 +117,14 @@ def headline(out: Path) -> str:
         f"cost: as much as {trainings(cost['grad_evals'])} networks trained from scratch"
         + (f" (all at whole length: {trainings(cost['without_halving'])})" if len(rungs) > 1 else "")
     )
-    return "\n".join([*lines, f"preset: {out / 'preset.json'}", f"run folder: {out}"])
+    return "\n".join([*lines, *unclear(told), f"preset: {out / 'preset.json'}", f"run folder: {out}"])
+
+
+def unclear(told: dict) -> list[str]:
+    """That distances cannot be told from noise, where they cannot."""
+    from reporting.sweep_words import UNCLEAR
+
+    return [UNCLEAR] if told.get("identifiable") is False else []
 
 
 def overview(out: Path) -> str:
@@ -136,7 +143,8 @@ def overview(out: Path) -> str:
     if told["rules"]:
         regrets = [f"{rule} {own['regret'][0]:.2f} ({own['best']:.3g})" for rule, own in told["rules"].items()]
         lines.append(f"mean regret (how often the best allowed setting): {', '.join(regrets)}")
-    return "\n".join([*lines, f"preset: {out / 'preset.json'}", f"run folder: {out} (a folder for each method)"])
+    ends = [f"preset: {out / 'preset.json'}", f"run folder: {out} (a folder for each method)"]
+    return "\n".join([*lines, *unclear(told), *ends])
 
 
 if __name__ == "__main__":

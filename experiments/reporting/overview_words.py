@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from .overview_load import GOES_ON, Line, Sweeps
+from .sweep_words import UNCLEAR
 from .words import minus
 
 UNITS = {"margins": "nats", "request": "nats", "heldout": "nats", "attack": "AUC", "retain": "points"}
@@ -93,8 +94,9 @@ def afterwards(told: Sweeps) -> str:
             f"{what} the file says is {interval(own['regret'])} farther than the best allowed setting (regret, "
             f"{sweeps}), and is that very setting for {own['best']:g}."
         )
-    if told.told["asked"]["sweep"]["seeds"] < LEAST:
-        said.append(f"With fewer than {LEAST} seeds distances are not identifiable: read no order from them.")
+    first = told.swept[0].sweep.told  # which has the originals and the oracle of all
+    if first.get("identifiable") is False or told.told["asked"]["sweep"]["seeds"] < LEAST:
+        said.append(UNCLEAR)
     return " ".join(said)
 
 

@@ -28,7 +28,18 @@ WORDS = (
 )  # fmt: skip
 
 
+UNCLEAR = (
+    "Residuals are not identifiable here (fewer than 8 seeds in a request, or the originals differ from the oracle by "
+    "no more than noise): read no order from distances."
+)
+
+
 def headline(sweep: Sweep) -> str:
+    """What was chosen without the oracle, what that costs, and whether distances can be read."""
+    return _chosen(sweep) + (f" {UNCLEAR}" if sweep.told.get("identifiable") is False else "")
+
+
+def _chosen(sweep: Sweep) -> str:
     """What was chosen without the oracle, and what that costs."""
     own = sweep.told["choices"][sweep.rule]
     named = own["setting"] or "the defaults"

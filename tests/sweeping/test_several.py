@@ -147,6 +147,7 @@ def test_the_script_prints_a_line_for_each_method(swept, monkeypatch):
     lines = script["overview"](out).splitlines()
     assert [line.split()[0] for line in lines[1:4]] == ["finetune", "do_nothing", "gradient_ascent"]
     assert lines[4].endswith("of 3 methods leave their defaults") and str(out / "preset.json") in lines[-2]
+    assert "not identifiable" in lines[-3]  # of two seeds
 
 
 def test_the_script_draws_all_pages_and_names_that_of_all_methods(swept, monkeypatch, capsys):

@@ -99,6 +99,9 @@ def test_choices_do_not_look_at_the_oracle_and_the_regret_is_told(swept):
     last = [r for r in rows if r["budget"] == ""]
     blind = [r for r in last if r["reference"] == ""]
     turned = [r | ({"mean": "0.5"} if r["reference"] else {}) for r in last]
+    assert told["identifiable"] is False and "not identifiable" in render_sweep(
+        report.read_sweep(out)
+    )  # of three seeds
     for rule in RULES:
         own = told["choices"][rule]
         assert own["setting"] == select(blind, "finetune", False)[rule]["setting"]

@@ -104,6 +104,14 @@ def _attack(scorer: Scorer, outcome: Outcome, keys, requests: list[int], recorde
     recorder.figure(keys(metric="attack_advantage"), combine(lambda x: np.abs(x - 0.5), draws, low=0.0, high=0.5))
 
 
+def identifiable(setup: Setup, level: Level, original: Outcome, oracle: Outcome | None) -> bool | None:
+    """Whether distances from the oracle can be told from noise, see `identifiability`; None without an oracle."""
+    if oracle is None:
+        return None
+    named, every = {"original": original, "oracle": oracle}, list(range(setup.config.requests))
+    return bool(Scorer(setup, level, list(named.values())).told_apart(named, "oracle", every).identifiable)
+
+
 def oracle_figures(
     setup: Setup, level: Level, original: Outcome, oracle: Outcome, outcomes: list[Outcome], recorder
 ) -> dict[str, Draws]:

@@ -27,7 +27,7 @@ from unlearn_jax.sweeping.config import (
     shares_of,
     study_of,
 )
-from unlearn_jax.sweeping.figures import gains, oracle_figures, seen_figures
+from unlearn_jax.sweeping.figures import gains, identifiable, oracle_figures, seen_figures
 from unlearn_jax.sweeping.halving import Judged, Rung, halve
 from unlearn_jax.sweeping.listed import Ran, settings_told
 from unlearn_jax.sweeping.sampling import Axis
@@ -212,6 +212,7 @@ def _run(asked: Asked, setup: Setup, level: Level, trained: list[Outcome], out: 
             "without_halving": sum(whole.values()) + sum(saved),
             "one_training": sum(trained[0].grad_evals),  # of one network
         },
+        "identifiable": identifiable(setup, level, trained[0], oracle),
         "choices": choices,
     }
 

@@ -116,7 +116,7 @@ def run_sweeps(
         write_presets(out / "preset.json", {name: one.values for name, one in decided.items()}, about)
         times = {"finished": time.strftime("%Y-%m-%dT%H:%M:%S"), "seconds_total": time.time() - began}
         told |= {"methods": about["methods"], "leaving": compare_defaults(found, decided)}
-        told["rules"] = compare_rules(found, decided)
+        told |= {"rules": compare_rules(found, decided), "identifiable": next(iter(found.values())).get("identifiable")}
         write_json(out / "sweeps.json", told | times | {"status": "complete"})
     return out
 
