@@ -15,10 +15,10 @@ from .figures import _figure as sheet_of
 from .figures import styled
 from .frame import definitions, document, facts_strip, inline
 from .influence_load import FAULTS
-from .provenance import BELOW
 from .sections import _figure as figure
 from .sections import section
 from .style import WIDE, colour, small
+from .sweep_page import _table as table
 from .words import minus
 
 ENTRIES = ("asked", "presets", "warnings", "references", "methods", "summary", "kept", "copies")
@@ -83,15 +83,6 @@ def _facts(told: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _table(first: str, heads, rows: list[str]) -> str:
-    """A table that scrolls."""
-    head = "".join(f'<th scope="col">{escape(text)}</th>' for text in heads)
-    return (
-        f'<div class="scroll"><table class="audit"><thead><tr><th class="name" scope="col">{escape(first)}</th>{head}'
-        f"</tr></thead><tbody>{''.join(rows)}</tbody></table></div>{BELOW}"
-    )
-
-
 def _row(name: str, cells) -> str:
     """A row of cells that are HTML already."""
     told = "".join(f"<td>{cell}</td>" for cell in cells)
@@ -105,7 +96,7 @@ def _counts(told: dict[str, Any]) -> str:
         own = told["summary"]["figures"][name]
         medians = [words.number(own[f"median_{side}"], digits) for side in ("defaults", "preset")]
         rows.append(_row(called, map(escape, [*(str(own[kind]) for kind in VERDICTS), *medians])))
-    return _table("Figure", (*VERDICTS, "median, defaults", "median, presets"), rows)
+    return table("Figure", (*VERDICTS, "median, defaults", "median, presets"), rows)
 
 
 def _groups(told: dict[str, Any]) -> str:
@@ -133,7 +124,7 @@ def _methods(told: dict[str, Any]) -> str:
     heads = []
     for called, *_ in words.FIGURES.values():
         heads += [f"{called}: defaults", "presets", "difference", ""]
-    return _table("Method", [*heads, "members that diverged", "setting of the presets"], rows)
+    return table("Method", [*heads, "members that diverged", "setting of the presets"], rows)
 
 
 def _plain(value: float | None, digits: int) -> str:
