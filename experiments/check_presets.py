@@ -54,6 +54,7 @@ class Run:
 class Args(StudyArgs):
     """Put a preset file to the test, on targets that it was not made on."""
 
+    methods: tyro.conf.OmitArgPrefixes[Methods] = Methods(methods="all")
     run: tyro.conf.OmitArgPrefixes[Run] = Run()
 
 
@@ -90,5 +91,5 @@ def headline(out: Path) -> str:
 
 
 if __name__ == "__main__":
-    asked = parsed(Args, __doc__, default=Args(methods=Methods(methods="all")))
+    asked = parsed(Args, __doc__)
     sys.exit(guarded(lambda: run(asked)))
