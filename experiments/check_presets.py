@@ -23,29 +23,19 @@ from pathlib import Path
 
 import tyro
 from _cli import finish, guarded, keep_compiled_programs, parsed, use_every_core, watched
-from _study_args import StudyArgs
+from _study_args import Run, StudyArgs
 
 from unlearn_jax.study_config import Methods
 
 
 @dataclass(frozen=True)
-class Run:
+class CheckRun(Run):
     """Where things are written, and how the devices are used."""
 
     out: Path | None = None
     """run folder; default runs/check-PRESETS-DATASET-..., made from the configuration"""
-    store: Path | None = None
-    """folder of trained members, shared with studies; default "populations" beside the run folder"""
-    data_dir: Path | None = None
-    """prepared data; default $UNLEARN_JAX_DATA, else ~/tensorflow_datasets"""
-    chunk: int = 0
-    """members in one compiled program; 0 = by backend"""
-    axis: str = "auto"
-    """members side by side (vmap) or one after another in the program (map); auto = by model and backend"""
     page: bool = True
     """write check.html"""
-    quiet: bool = False
-    """no progress"""
     json: bool = False
     """print one JSON object instead of the table: the run folder, the page and what check.json says"""
 
@@ -55,7 +45,7 @@ class Args(StudyArgs):
     """Put a preset file to the test, on targets that it was not made on."""
 
     methods: tyro.conf.OmitArgPrefixes[Methods] = Methods(methods="all")
-    run: tyro.conf.OmitArgPrefixes[Run] = Run()
+    run: tyro.conf.OmitArgPrefixes[CheckRun] = CheckRun()
 
 
 def run(args: Args) -> None:

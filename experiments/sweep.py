@@ -25,29 +25,19 @@ from pathlib import Path
 
 import tyro
 from _cli import finish, guarded, keep_compiled_programs, parsed, use_every_core, watched
-from _study_args import StudyArgs
+from _study_args import Run, StudyArgs
 
 from unlearn_jax.sweeping.config import SweepConfig, sweep_name
 
 
 @dataclass(frozen=True)
-class Run:
+class SweepRun(Run):
     """Where things are written, and how the devices are used."""
 
     out: Path | None = None
     """run folder; default runs/sweep-METHOD-DATASET-..., made from the configuration"""
-    store: Path | None = None
-    """folder of trained members, shared with studies; default "populations" beside the run folder"""
-    data_dir: Path | None = None
-    """prepared data; default $UNLEARN_JAX_DATA, else ~/tensorflow_datasets"""
-    chunk: int = 0
-    """members in one compiled program; 0 = by backend"""
-    axis: str = "auto"
-    """members side by side (vmap) or one after another in the program (map); auto = by model and backend"""
     page: bool = True
     """write sweep.html, of several methods sweeps.html and the page of each"""
-    quiet: bool = False
-    """no progress"""
     json: bool = False
     """print one JSON object instead of the table: the run folder, the page and what sweep.json says (several methods:
     sweeps.json)"""
@@ -64,7 +54,7 @@ class First:
 class Args(StudyArgs, First):
     """Sweep a method's hyperparameters and choose a setting without the oracle."""
 
-    run: tyro.conf.OmitArgPrefixes[Run] = Run()
+    run: tyro.conf.OmitArgPrefixes[SweepRun] = SweepRun()
 
 
 def run(args: Args) -> None:

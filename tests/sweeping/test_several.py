@@ -158,7 +158,7 @@ def test_the_script_draws_all_pages_and_names_that_of_all_methods(swept, monkeyp
     run = {"out": out, "chunk": 2, "quiet": True, "json": True}
     (out / "gradient_ascent" / "sweep.html").touch()  # as new as its sweep
     for page in (False, True):
-        script["run"](SimpleNamespace(study=STUDY, sweep=SWEEP, run=script["Run"](page=page, **run)))
+        script["run"](SimpleNamespace(study=STUDY, sweep=SWEEP, run=script["SweepRun"](page=page, **run)))
         assert (out / "sweeps.html").is_file() == (out / "finetune" / "sweep.html").is_file() == page
         said = json.loads(capsys.readouterr().out)
         assert said["page"] == (str(out / "sweeps.html") if page else None) and said["sweeps"]["status"] == "complete"
