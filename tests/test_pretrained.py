@@ -20,6 +20,7 @@ from unlearn_jax.errors import InputError
 from unlearn_jax.methods import METHODS, prepare
 from unlearn_jax.methods.common import Problem, bind_shared
 from unlearn_jax.methods.parts import depth_order, fresh, last_groups
+from unlearn_jax.methods.runner import Job, check_methods, run_method
 from unlearn_jax.models import build_model
 from unlearn_jax.population import checkpoint, run
 from unlearn_jax.population import program as programs
@@ -31,7 +32,6 @@ from unlearn_jax.pretrained import adapted, base_rows, pretrained, train_base
 from unlearn_jax.problems import problem_of
 from unlearn_jax.study import run_study
 from unlearn_jax.tasks import classification
-from unlearn_jax.unlearn import Job, check_methods, unlearn
 
 MEMBERS, RANK, VOCAB, LENGTH = 4, 2, 11, 5
 WIDE = Options(chunk=MEMBERS)
@@ -180,7 +180,7 @@ NAMES = ("ssd", *(pytest.param(n, marks=pytest.mark.slow) for n in METHODS if n 
 @pytest.mark.parametrize("name", NAMES)
 def test_methods_act_on_adapters_and_hand_the_base_on(name, shared, trained):
     given = {key: value for key, value in SHORT.items() if key in METHODS[name].static}
-    found = unlearn(name, job(shared), trained.variables, given)
+    found = run_method(name, job(shared), trained.variables, given)
     params = found.population.variables["params"]
     assert jax.tree.structure(params) == jax.tree.structure(trained.variables["params"])
     toy.same(found.population.variables["shared"], shared)

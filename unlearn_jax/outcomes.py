@@ -11,6 +11,7 @@ import numpy as np
 from unlearn_jax import config as configs
 from unlearn_jax.data.splits import RequestRows, detected_groups, reference_rows, request_rows
 from unlearn_jax.methods import METHODS, prepare
+from unlearn_jax.methods.runner import Job, run_method
 from unlearn_jax.population import checkpoint
 from unlearn_jax.population.evaluate import Evaluation, evaluate
 from unlearn_jax.population.members import make_tables, member_keys, setting_name
@@ -21,7 +22,6 @@ from unlearn_jax.scoring import REFERENCES
 from unlearn_jax.setup import Setup, Watch
 from unlearn_jax.trees import join_shared, take_members
 from unlearn_jax.types import Model, Population
-from unlearn_jax.unlearn import Job, unlearn
 
 LIKE = {"null": "oracle", "null_b": "oracle", "null_c": "oracle", "retrain_b": "retrain", "retrain_c": "retrain"}
 NULLS = tuple(LIKE)  # roles of further reference populations and their kinds, for null bands; never scored by a study
@@ -157,7 +157,7 @@ def methods(setup: Setup, level: Level, original: Outcome, watch: Watch, visit: 
             continue
         given = settings.get(name, {})
         watch.stage(name, config.members * max(1, int(np.prod([len(v) for v in given.values()]))))
-        found = unlearn(name, job, original.population.variables, given)
+        found = run_method(name, job, original.population.variables, given)
         scores, population = scored(setup, found.population, found.model), found.population
         for number, point in enumerate(found.points):
             own = slice(number * config.members, (number + 1) * config.members)

@@ -10,12 +10,12 @@ from unlearn_jax import config as configs
 from unlearn_jax.config import StudyConfig
 from unlearn_jax.errors import InputError
 from unlearn_jax.methods import METHODS
+from unlearn_jax.methods.runner import Job, context_of, follow, kept_rows, run_method
 from unlearn_jax.population.members import grid
 from unlearn_jax.remedies import REMEDIES, Evidence, Remedied, remedy_settings, select_remedies
 from unlearn_jax.remedies.search import misfit
 from unlearn_jax.setup import Setup
 from unlearn_jax.types import Variables
-from unlearn_jax.unlearn import Job, context_of, follow, kept_rows, unlearn
 
 
 def remedied(setup: Setup, job: Job, name: str, remedy: str, given: dict, asked: dict, original: Variables):
@@ -58,7 +58,7 @@ def evidence_of(setup: Setup, job: Job, name: str, remedy: str, given: dict, ori
         requested=[rows.requested for rows in job.rows],
         heldout=[rows.test for rows in job.rows],
         original=original,
-        run=lambda treat: unlearn(name, blind, original, given, treat),
+        run=lambda treat: run_method(name, blind, original, given, treat),
         follow=functools.partial(follow, blind),
         context=lambda treat: context_of(blind, treat, clock),
         train_cost=scratch,

@@ -29,6 +29,7 @@ from unlearn_jax.data.splits import (
 )
 from unlearn_jax.errors import InputError, choose
 from unlearn_jax.methods import Problem, prepare
+from unlearn_jax.methods.runner import check_methods
 from unlearn_jax.models import flops_per_example
 from unlearn_jax.models.decode import Cached
 from unlearn_jax.population import checkpoint
@@ -42,7 +43,6 @@ from unlearn_jax.pretrained import study_base
 from unlearn_jax.problems import abstract_shared, decoder_of, problem_of, published_shared, whole_problem
 from unlearn_jax.trees import join_shared
 from unlearn_jax.types import Variables
-from unlearn_jax.unlearn import check_methods
 
 REST_SHOWN = 5000  # rest examples evaluated when there are more, a fixed random subset
 PILOT_MEMBERS = 16

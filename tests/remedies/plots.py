@@ -8,9 +8,9 @@ import toy
 
 from unlearn_jax.data.splits import RequestRows
 from unlearn_jax.methods import prepare
+from unlearn_jax.methods.runner import Job
 from unlearn_jax.population.run import Options
 from unlearn_jax.remedied import evidence_of
-from unlearn_jax.unlearn import Job
 
 MEMBERS = 4
 PLANTED = np.arange(30, 40)  # retained rows, copies of the requested 40..49 in turn

@@ -12,13 +12,13 @@ import optax
 from unlearn_jax.data.augment import augmentation
 from unlearn_jax.methods.common import Problem, bind_shared, gradient_method, weighted_mean
 from unlearn_jax.methods.parts import distillation, frozen
+from unlearn_jax.methods.runner import Unlearned
 from unlearn_jax.population.plans import FORWARD, Sizes, request_batch, uniform_plan
 from unlearn_jax.population.program import Fold
 from unlearn_jax.remedies.common import Evidence, costing, mean_size, moved
 from unlearn_jax.tasks import over_answer
 from unlearn_jax.trees import split_shared
 from unlearn_jax.types import Array, Batch, PyTree
-from unlearn_jax.unlearn import Unlearned
 
 NUMERIC = {"lr": 1e-3, "retain_weight": 1.0}  # of Adam; weight of what is held beside
 STATIC = {"steps": 100, "batch": 128}

@@ -14,10 +14,10 @@ from __future__ import annotations
 import numpy as np
 
 from unlearn_jax.errors import InputError, choose
+from unlearn_jax.methods.runner import Unlearned
 from unlearn_jax.remedies.common import Evidence, Remedied, Remedy, by_request, costing, without
 from unlearn_jax.remedies.distil import scores_cost
 from unlearn_jax.remedies.search import similarity
-from unlearn_jax.unlearn import Unlearned
 
 PROXIES = ("margin", "entanglement")
 

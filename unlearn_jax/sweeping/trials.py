@@ -8,12 +8,12 @@ import jax
 
 from unlearn_jax import config as configs
 from unlearn_jax.methods import METHODS, at_length, length_of, settings_at
+from unlearn_jax.methods.runner import Job, check_methods, run_method
 from unlearn_jax.outcomes import Level, Outcome, job_of, scored
 from unlearn_jax.population.members import setting_name
 from unlearn_jax.remedied import remedied, role_of
 from unlearn_jax.setup import Setup, Watch
 from unlearn_jax.sweeping.config import remedy_of
-from unlearn_jax.unlearn import Job, check_methods, unlearn
 
 
 def programs_of(method: str, points: list[dict]) -> list[tuple[dict[str, Any], list[int]]]:
@@ -77,7 +77,9 @@ def run_points(
         given, length = shortened(method, static, job.scale, share)
         watch.stage(f"{method} {length}".strip(), config.members * len(numbers))
         numeric = [{k: v for k, v in points[n].items() if k not in static} for n in numbers]
-        done = unlearn(method, job, original.population.variables, {k: [v] for k, v in given.items()}, points=numeric)
+        done = run_method(
+            method, job, original.population.variables, {k: [v] for k, v in given.items()}, points=numeric
+        )
         scores = scored(setup, done.population, done.model)
         population = done.population._replace(variables={})
         role = method if "protocol" in METHODS[method].needs else "original"

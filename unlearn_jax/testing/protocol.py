@@ -6,9 +6,9 @@ import numpy as np
 
 from unlearn_jax.data.splits import RequestRows
 from unlearn_jax.methods import prepare
+from unlearn_jax.methods.runner import Job, Treatment, context_of
 from unlearn_jax.population.run import Options
 from unlearn_jax.testing import toy
-from unlearn_jax.unlearn import Job, Treatment, context_of
 
 EMPTY = np.zeros(0, np.int32)
 SIMILAR = toy.KEPT[-4:]  # kept rows that stand for the request's similar ones: the oracle never sees them

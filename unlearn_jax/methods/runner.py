@@ -97,7 +97,7 @@ def check_methods(
             jax.eval_shape(functools.partial(begin, fold, numeric), shared or {}, original)
 
 
-def unlearn(
+def run_method(
     name: str,
     job: Job,
     original: Variables,

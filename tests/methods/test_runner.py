@@ -5,10 +5,10 @@ import protocol
 import pytest
 import toy
 
-import unlearn_jax.unlearn as module
+import unlearn_jax.methods.runner as module
 from unlearn_jax.errors import InputError
+from unlearn_jax.methods.runner import check_methods, run_method, sizes_of
 from unlearn_jax.population.evaluate import evaluate, predict
-from unlearn_jax.unlearn import check_methods, sizes_of, unlearn
 
 SHORT = {"epochs": [2], "batch": [16]}
 
@@ -19,23 +19,23 @@ def job():
 
 
 def test_settings_run_side_by_side_and_come_back_setting_after_setting(job, original):
-    both = unlearn("finetune", job, original, SHORT | {"lr": [0.01, 0.1]})
+    both = run_method("finetune", job, original, SHORT | {"lr": [0.01, 0.1]})
     assert both.points == [{"epochs": 2, "batch": 16, "lr": lr} for lr in (0.01, 0.1)]
     assert both.model is job.problem.model and both.grad_evals == (0.0, 2 * 3 * 16)
     for number, lr in enumerate((0.01, 0.1)):
-        alone = unlearn("finetune", job, original, SHORT | {"lr": [lr]})
+        alone = run_method("finetune", job, original, SHORT | {"lr": [lr]})
         mine = toy.member(both.population.variables, slice(8 * number, 8 * number + 8))
         toy.close(mine, alone.population.variables)
 
 
 def test_a_budget_shortens_the_plan(job, original):
-    found = unlearn("finetune", job._replace(budget=100.0), original, {"batch": [16]})
+    found = run_method("finetune", job._replace(budget=100.0), original, {"batch": [16]})
     assert found.grad_evals == (0.0, 2 * 3 * 16)
     assert np.isfinite(found.population.loss).sum() == 8 * 2 * 3
 
 
 def test_an_upper_bounds_cost_includes_the_models_that_it_fits(job, original):
-    found = unlearn("oracle_matching", job, original, SHORT)
+    found = run_method("oracle_matching", job, original, SHORT)
     recipe = job.problem.recipe
     assert found.grad_evals == (2 * 3 * 10, 2 * 3 * 16 + recipe.steps * recipe.batch)
     toy.same(found.population.variables["state"], original["state"])
@@ -48,11 +48,11 @@ def test_seconds_count_what_is_trained_first_unless_it_is_the_original_training(
 ):
     run = module.run_population
     monkeypatch.setattr(module, "run_population", lambda *a, **k: run(*a, **k)._replace(seconds=2.0))
-    assert unlearn(name, job, original, SHORT).population.seconds == seconds
+    assert run_method(name, job, original, SHORT).population.seconds == seconds
 
 
 def test_an_ensemble_is_evaluated_by_its_own_model(job, original):
-    found = unlearn("sisa", job, original, {"shards": [2], "slices": [1]})
+    found = run_method("sisa", job, original, {"shards": [2], "slices": [1]})
     assert found.model is not job.problem.model
     kernel, single = (v["params"]["head"]["kernel"] for v in (found.population.variables, original))
     assert kernel.shape == (8, 2, *single.shape[1:])
