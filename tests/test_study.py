@@ -42,7 +42,7 @@ FIGURES = ["mean", "ci_low", "ci_high", "ci_members_low", "ci_members_high"]
 SETTINGS = {"finetune": ["lr=0.01", WILD], "gradient_ascent": ["lr=0.0001"]}
 METHODS = ("do_nothing", "finetune", "gradient_ascent", "neggrad_plus", "random_label", "scrub")
 POPULATIONS = [(name, s) for name in (*REFERENCES, *METHODS) for s in SETTINGS.get(name, [""])]
-SPLITS = {"forget", "forget_copies", "similar", "rest", "test", "test_similar"}
+SPLITS = {"forget", "forget_copies", "similar", "rest", "validation", "test", "test_similar"}
 
 
 @dataclasses.dataclass
@@ -245,7 +245,7 @@ def test_manifest_is_complete(done):
     assert manifest["device"].startswith("cpu") and "git_commit" in manifest
     assert manifest["seconds_total"] > 0 and manifest["compile_seconds"] > 0
     assert manifest["started"] <= manifest["finished"]
-    assert (manifest["train_images"], manifest["test_images"]) == (200, 100)
+    assert [manifest[f"{name}_images"] for name in ("train", "validation", "test")] == [200, 50, 50]
     assert set(manifest["similarity"]) == {"2"} and set(manifest["similarity"]["2"]) == {"pixel", "embedding"}
     assert 0.5 < manifest["similarity"]["2"]["pixel"]["mean"] < 1.0
     assert manifest["notes"] == [f"finetune[{WILD}] at {m} copies: 8 of 8 members diverged" for m in COPIES]
@@ -280,7 +280,7 @@ def test_margins_have_a_row_for_each_member_and_a_column_for_each_example(done):
         examples = 200 + REQUESTS * TARGETS * (2 + 2) + 100  # two copies and two held-out draws of each target
         assert table.shape == (MEMBERS, examples) and {len(v) for v in index.values()} == {examples}
         count = collections.Counter(index["split"])
-        assert count["forget"] == 8 and count["rest"] == 192 and count["test"] == 100 and count["test_similar"] == 16
+        assert count["forget"] == 8 and count["rest"] == 192 and count["validation"] == count["test"] == 50 and count["test_similar"] == 16
         assert (count["similar"], count["unused"]) == ((16, 0) if copies else (0, 16))
         assert sorted(set(index["cluster"])) == list(range(-1, 8)) and set(index["request"]) == {-1, 0, 1}
 

@@ -46,7 +46,7 @@ def write_margins(setup, level, outcomes, folder: Path) -> None:
     bench, shown = setup.bench, setup.shown
     split = np.full(len(bench.targets), "", object)
     for rows in level.rows:
-        for name in ("test", "rest"):
+        for name in ("validation", "test", "rest"):
             at = getattr(rows, name)
             split[at[split[at] == ""]] = name
     for rows in level.rows:

@@ -56,7 +56,7 @@ def evidence_of(setup: Setup, job: Job, name: str, remedy: str, given: dict, ori
         texts=bench.texts,
         kept=kept_rows(job),
         requested=[rows.requested for rows in job.rows],
-        heldout=[rows.test for rows in job.rows],
+        heldout=[rows.validation for rows in job.rows],
         original=original,
         run=lambda treat: run_method(name, blind, original, given, treat),
         follow=functools.partial(follow, blind),

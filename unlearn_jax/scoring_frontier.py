@@ -82,18 +82,18 @@ def _goal(scorer, keys, outcome, named: dict, prices: dict[str, Draws], requests
 def heldout_figures(scorer, keys, named: dict, requests: list[int], recorder) -> None:
     """What a practitioner could measure of every population, for the choice of settings without an oracle.
 
-    ``heldout_margin_error`` and ``heldout_accuracy_drop`` (points) compare with the original on test examples;
+    ``heldout_margin_error`` and ``heldout_accuracy_drop`` (points) compare with the original on validation examples;
     ``request_margin_gap`` is how much surer of the request a population is than held-out examples suggest.
     """
-    if not scorer.has("test", requests):
+    if not scorer.has("validation", requests):
         return
     original = named["original"]
     expected = expected_margin(scorer, original, requests)
     for outcome in scorer.outcomes:
-        keyed = partial(keys, outcome, split="test")
+        keyed = partial(keys, outcome, split="validation")
         error = heldout_draws(scorer, outcome, original, requests)
         recorder.figure(keyed(metric="heldout_margin_error"), combine(lambda x: x, error, low=0.0))
-        lost = excess(scorer, outcome, original, "test", requests)
+        lost = excess(scorer, outcome, original, "validation", requests)
         recorder.figure(keyed(metric="heldout_accuracy_drop"), combine(lambda x: x, lost))
         if np.isfinite(expected):
             asked = scorer.draws(outcome, "forget", "margin", requests)
@@ -103,7 +103,7 @@ def heldout_figures(scorer, keys, named: dict, requests: list[int], recorder) ->
 
 def heldout_draws(scorer, outcome, original, requests: list[int]) -> Draws:
     """Draws of how far margins of held-out examples are from the original's."""
-    values = partial(scorer.values, split="test", what="margin", requests=requests)
+    values = partial(scorer.values, split="validation", what="margin", requests=requests)
     config = scorer.setup.config
     setting = {"role": outcome.role, "seed": config.seed, "resamples": config.resamples}
     return margin_error_draws(values(outcome), values(original), **setting)
@@ -115,9 +115,9 @@ def expected_margin(scorer, original, requests: list[int]) -> float:
     The last answer is kept: a sweep asks for that of the same originals once or twice for every method.
     """
     bench, shown = scorer.setup.bench, scorer.setup.shown
-    heldout = shown[scorer.columns("test", requests[0])]
+    heldout = shown[scorer.columns("validation", requests[0])]
     asked = [shown[scorer.columns("forget", r)] for r in requests]
-    blocks = scorer.values(original, "test", "margin", requests).blocks
+    blocks = scorer.values(original, "validation", "margin", requests).blocks
     question = [heldout, *asked, *blocks]
     alike = lambda a, b: len(a) == len(b) and all(np.array_equal(x, y, equal_nan=True) for x, y in zip(a, b))
     if not (_LAST and _LAST[0] is bench and alike(_LAST[1], question)):

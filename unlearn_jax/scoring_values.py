@@ -13,6 +13,8 @@ from unlearn_jax.metrics import (
     mean_draws,
 )
 
+CLUSTERLESS = ("rest", "validation", "test")  # splits whose examples are resampled one by one, alike for all requests
+
 
 class Scorer:
     """Blocks and draws of one level, made once and shared by every figure.
@@ -45,8 +47,8 @@ class Scorer:
             at = self.columns(split, request)
             blocks.append(table[self.level.request_of == request][:, at])
             cluster = self.setup.bench.cluster[self.setup.shown[at]]
-            clusters.append(at if split in ("rest", "test") else cluster)
-        return Values(blocks, outcome.role, clusters, shared=split in ("rest", "test"))
+            clusters.append(at if split in CLUSTERLESS else cluster)
+        return Values(blocks, outcome.role, clusters, shared=split in CLUSTERLESS)
 
     def draws(self, outcome, split: str, what: str, requests: list[int]) -> Draws:
         """Draws of the mean of a population's values on a split."""

@@ -45,7 +45,7 @@ def estimate(runs: dict[str, Path]) -> Found:
     register()
     figures, tables = [], []
     for name in ("poison", "copies"):
-        rows, drops = [], recorded(runs[name], "heldout_accuracy_drop", "test")
+        rows, drops = [], recorded(runs[name], "heldout_accuracy_drop", "validation")
         price = recorded(runs[name], "price_accuracy", "test", "oracle")
         for share in SHARES:
             level = read_level(runs[name], COPIES, share)

@@ -97,7 +97,7 @@ def _gains(line: Line) -> list[Told]:
 
 def _lost(line: Line) -> list[Told]:
     """What the second panel shows, the defaults first."""
-    return [line.find(entry, "heldout_accuracy_drop", "test") for entry in (line.usual, line.says)]
+    return [line.find(entry, "heldout_accuracy_drop", "validation") for entry in (line.usual, line.says)]
 
 
 def _row(axes, line: Line, y: float, panel, limits) -> None:

@@ -138,7 +138,7 @@ def _seen_cells(line: Line) -> list[str]:
         _setting(line.rule, "defaults"),
         f"{line.allowed} of {len(line.sweep.whole)}",
         "" if line.rule is line.usual else cell(line.gain),
-        cell(find("heldout_accuracy_drop", "test")),
+        cell(find("heldout_accuracy_drop", "validation")),
         cell(find("retained_accuracy_drop", "rest")),
         cell(find("request_margin_gap", "forget")),
         number(cost),

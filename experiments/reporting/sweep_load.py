@@ -62,6 +62,11 @@ def told_of(entry: dict | None, key: str) -> Told:
     return Told(*(math.nan if value is None else float(value) for value in values)) if len(values) == 3 else Told()
 
 
+def _split_of(row: dict) -> str:
+    """The split of a figure; held-out figures of runs that had no validation split were of their test split."""
+    return "validation" if row["metric"].startswith("heldout_") else row["split"]
+
+
 def read_sweep(folder: Path) -> Sweep:
     """Read the folder; raises `InputError` where it is missing, unfinished or damaged."""
     folder = Path(folder)
@@ -78,7 +83,7 @@ def read_sweep(folder: Path) -> Sweep:
         number = lambda text: float(text) if text else math.nan
         with (folder / "summary.csv").open(newline="", encoding="utf-8") as file:
             figures = {
-                (r["setting"], r["metric"], r["split"]): Told(*(number(r[k]) for k in ("mean", "ci_low", "ci_high")))
+                (r["setting"], r["metric"], _split_of(r)): Told(*(number(r[k]) for k in ("mean", "ci_low", "ci_high")))
                 for r in csv.DictReader(file)
                 if r["budget"] == last
             }

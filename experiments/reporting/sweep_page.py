@@ -17,8 +17,8 @@ from .words import minus
 
 SHOWN = 60  # settings of the table, best first
 COLUMNS = (  # metric, split, heading
-    ("heldout_margin_error", "test", "held-out margin error, nats"),
-    ("heldout_accuracy_drop", "test", "held-out accuracy lost, points"),
+    ("heldout_margin_error", "validation", "held-out margin error, nats"),
+    ("heldout_accuracy_drop", "validation", "held-out accuracy lost, points"),
     ("retained_accuracy_drop", "rest", "retained accuracy lost, points"),
     ("request_margin_gap", "forget", "request surer than expected, nats"),
     ("attack_auc", "forget", "attack AUC"),

@@ -46,6 +46,30 @@ def near(copies):
     return make_bench(DATA, TARGETS, copies=copies, level="near", seed=SEED)
 
 
+# --- held-out examples ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("tests", "classes"), [(12, 3), (7, 2), (1, 1)])
+def test_half_of_the_held_out_examples_of_each_class_are_validation_and_no_price_is_measured_on_them(tests, classes):
+    data = source(tests=tests, classes=classes)
+    bench = make_bench(data, choose_targets(data, "random", 4, 2, SEED), copies=1, level="exact", seed=SEED)
+    rows = request_rows(bench, 0, copies=1)
+    assert not np.intersect1d(rows.validation, rows.test).size
+    both = np.sort(np.concatenate([rows.validation, rows.test]))
+    np.testing.assert_array_equal(bench.inputs[both], data.test.inputs)
+    for label in range(classes):
+        counts = [(bench.labels[part] == label).sum() for part in (rows.validation, rows.test)]
+        assert abs(counts[0] - counts[1]) <= 1
+    assert not np.intersect1d(both, rows.everything).size
+
+
+def test_which_held_out_examples_are_validation_depends_on_the_seed_alone():
+    labels = np.arange(40) % 4
+    first, again, other = (splits.held_out_origins(labels, seed) for seed in (0, 0, 1))
+    np.testing.assert_array_equal(first, again)
+    assert (first != other).any() and (first == 4).sum() == (other == 4).sum() == 20
+
+
 # --- targets ------------------------------------------------------------------------------------------------------
 
 
@@ -212,9 +236,9 @@ def test_more_skipped_requests_than_there_are_targets_for_are_refused(kind, size
 
 def test_layout_says_where_every_row_comes_from():
     bench = near(2)
-    assert [int((bench.origin == k).sum()) for k in range(4)] == [90, 16, 12, 16]
+    assert [int((bench.origin == k).sum()) for k in range(5)] == [90, 16, 6, 16, 6]
     np.testing.assert_array_equal(bench.inputs[bench.origin == 0], DATA.train.inputs)
-    np.testing.assert_array_equal(bench.inputs[bench.origin == 2], DATA.test.inputs)
+    np.testing.assert_array_equal(bench.inputs[np.isin(bench.origin, (2, 4))], DATA.test.inputs)
     flat = np.concatenate(TARGETS)
     for row in np.flatnonzero((bench.origin == 1) | (bench.origin == 3)):
         target = flat[bench.cluster[row]]
@@ -224,7 +248,7 @@ def test_layout_says_where_every_row_comes_from():
         assert bench.copy[target] == 0
     assert {*bench.copy[bench.origin == 1]} == {1, 2} and {*bench.copy[bench.origin == 3]} == {0, 1}
     elsewhere = np.setdiff1d(np.flatnonzero(bench.origin == 0), flat)
-    tests = np.flatnonzero(bench.origin == 2)
+    tests = np.flatnonzero(np.isin(bench.origin, (2, 4)))
     for column in (bench.request, bench.cluster, bench.copy):
         assert (column[elsewhere] == -1).all() and (column[tests] == -1).all()
     assert bench.requests == 2

@@ -37,7 +37,7 @@ def job(requested=toy.REQUESTED, members=MEMBERS):
     kept = np.setdiff1d(np.concatenate([toy.KEPT, toy.REQUESTED]), requested).astype(np.int32)
     one = RequestRows(
         np.asarray(requested, np.int32), EMPTY, np.intersect1d(kept, PLANTED).astype(np.int32),
-        np.setdiff1d(kept, PLANTED).astype(np.int32), toy.UNUSED, EMPTY, 1.0,
+        np.setdiff1d(kept, PLANTED).astype(np.int32), toy.UNUSED, EMPTY, EMPTY, 1.0,
     )  # fmt: skip
     problem = toy.problem()
     training = prepare("retrain", problem)

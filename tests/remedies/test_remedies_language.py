@@ -45,7 +45,7 @@ GIVEN = {"grad_diff": {"epochs": [3], "batch": [2], "lr": [0.1]}, "sisa": {"shar
 def evidence(method, remedy, original):
     """What a remedy is given of the statements."""
     batch, problem = statements.batch(range(6)), statements.PROBLEM
-    one = RequestRows(ASKED, EMPTY, KEPT[:1], KEPT[1:], EMPTY, EMPTY, 1.0)
+    one = RequestRows(ASKED, EMPTY, KEPT[:1], KEPT[1:], EMPTY, EMPTY, EMPTY, 1.0)
     job = Job(
         problem, Stored(batch.inputs, batch.targets), [one] * MEMBERS, prepare("retrain", problem),
         Options(chunk=MEMBERS), 0, 6, "small", 0.0,

@@ -1,7 +1,7 @@
 """What is asked to be forgotten, what stays, and where each example stands among the stored ones.
 
-One array holds everything a study touches: training images, copies of every target, test images, held-out draws
-similar to the targets. Populations differ only in the rows that they train on, so along the copies and gamma axes
+One array holds everything a study touches: training images, copies of every target, held-out images (validation and
+test), held-out draws similar to the targets. Populations differ only in the rows that they train on, so along the copies and gamma axes
 the array, and with it every compiled program, stays the same.
 """
 
@@ -16,7 +16,8 @@ from unlearn_jax.data.duplicates import Pairs, leader_groups, near_pairs
 from unlearn_jax.data.kinds import KINDS, Made
 from unlearn_jax.errors import InputError
 
-SPLITS = ("forget", "forget_copies", "similar", "rest", "test", "test_similar")
+SPLITS = ("forget", "forget_copies", "similar", "rest", "validation", "test", "test_similar")
+VALIDATION = 0.5  # of the held-out examples: what a practitioner may look at; prices are measured on the others
 
 
 class Bench(NamedTuple):
@@ -25,7 +26,7 @@ class Bench(NamedTuple):
     inputs: np.ndarray  # (n, ...)
     targets: np.ndarray  # (n, ...) int32
     dataset_id: np.ndarray  # (n,) id within the data set, of the source for copies
-    origin: np.ndarray  # (n,) 0 train, 1 copy, 2 test, 3 held-out draw similar to a target
+    origin: np.ndarray  # (n,) 0 train, 1 copy, 2 test, 3 held-out draw similar to a target, 4 validation
     request: np.ndarray  # (n,) request whose target, copy or draw this is
     cluster: np.ndarray  # (n,) number of the target over all requests
     copy: np.ndarray  # (n,) 0 target, 1..m its copies, draw number for held-out draws
@@ -46,7 +47,8 @@ class RequestRows(NamedTuple):
     forget_copies: np.ndarray  # copies that are requested too
     similar: np.ndarray  # copies that stay
     rest: np.ndarray  # every other training row
-    test: np.ndarray
+    validation: np.ndarray  # held out, for whatever may be looked at before or while unlearning
+    test: np.ndarray  # held out, for prices alone
     test_similar: np.ndarray
     gamma: float  # realised identified fraction
 
@@ -103,7 +105,7 @@ def make_bench(
         [
             _block(train, dataset.kind, 0, *place),
             similar(found, numbers, 1),
-            _block(test, dataset.kind, 2, tests, tests, tests),
+            _block(test, dataset.kind, held_out_origins(test.classes, seed), tests, tests, tests),
             similar(fresh, drawn, 3),
         ]
     )
@@ -115,8 +117,19 @@ def _of_sources(train: Split, rows: np.ndarray, made: Made) -> Split:
     return Split(made.inputs, made.targets, *(np.repeat(c[rows], each) for c in (train.ids, train.classes)), made.texts)
 
 
-def _block(part: Split, kind: str, origin: int, request: np.ndarray, cluster: np.ndarray, copy: np.ndarray) -> Bench:
-    """Stored examples of one origin."""
+def held_out_origins(labels: np.ndarray, seed: int) -> np.ndarray:
+    """(n,) origin of each held-out example, 4 = validation or 2 = test: `VALIDATION` of each class, drawn by the seed."""
+    drawn = np.random.default_rng([seed, 5]).permutation(len(labels))
+    place, origin = drawn[np.argsort(labels[drawn], kind="stable")], np.full(len(labels), 2)
+    number = np.arange(1, len(labels) + 1)
+    origin[place[np.floor(VALIDATION * number) > np.floor(VALIDATION * (number - 1))]] = 4
+    return origin
+
+
+def _block(
+    part: Split, kind: str, origin: int | np.ndarray, request: np.ndarray, cluster: np.ndarray, copy: np.ndarray
+) -> Bench:
+    """Stored examples of one origin, or of an origin each."""
     columns = (part.ids, np.full(len(part.ids), origin), request, cluster, copy)
     integers = (column.astype(np.int64) for column in columns)
     targets, labels = part.targets.astype(np.int32), part.classes.astype(np.int32)
@@ -165,6 +178,7 @@ def request_rows(bench: Bench, request: int, *, copies: int, gamma: float | None
         forget_copies=rows(copied & (bench.copy <= named)),
         similar=rows(copied & (bench.copy > named)),
         rest=rows((bench.origin == 0) & ~target),
+        validation=rows(bench.origin == 4),
         test=rows(bench.origin == 2),
         test_similar=rows(mine & (bench.origin == 3)),
         gamma=(named + 1) / (copies + 1),

@@ -49,8 +49,9 @@ class Context(NamedTuple):
     kept: list[np.ndarray]  # rows retained
     requested: list[np.ndarray]  # rows to forget
     everything: list[np.ndarray]  # both
-    clean: list[np.ndarray]  # rows outside the targets' clusters: what the oracle is trained on
-    heldout: list[np.ndarray]  # rows never trained on
+    clean: list[np.ndarray] | None  # rows outside the targets' clusters: what the oracle is trained on; only for
+    # methods with the need "reference"
+    heldout: list[np.ndarray]  # rows never trained on, the validation split: no price is measured on them
     training: tuple[Fold, Plan, dict[str, float]]  # from scratch by the recipe
     train: Callable[..., Variables]  # (role, fold, plan, kept rows by model, *, start, hp) -> trained models
     predict: Callable[[Variables], np.ndarray]  # variables of N members -> logits of every row (N, n, K)

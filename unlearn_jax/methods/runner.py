@@ -127,6 +127,8 @@ def run_method(
     fold, plan, numeric = prepare(name, job.problem, fixed, sizes, scale=job.scale, budget=job.budget)
     spent, start, clock = (0.0, 0.0), treat.start or original, []
     context = context_of(job, treat, clock)
+    if "reference" not in entry.needs:
+        context = context._replace(clean=None)
     static = settings_at(entry, job.scale)[0]
     static |= {k: type(static[k])(v) for k, v in fixed.items() if k in static}
     if entry.begin is not None:
@@ -251,7 +253,7 @@ def context_of(job: Job, treat: Treatment, clock: list[float]) -> Context:
         requested=requested,
         everything=[np.unique(np.concatenate(pair)) for pair in zip(kept, requested)],
         clean=[r.rest for r in job.rows],
-        heldout=[r.test for r in job.rows],
+        heldout=[r.validation for r in job.rows],
         training=job.training,
         train=train,
         predict=logits,

@@ -31,7 +31,7 @@ class Evidence(NamedTuple):
     texts: np.ndarray | None  # (n,) where inputs are made of texts
     kept: list[np.ndarray]
     requested: list[np.ndarray]
-    heldout: list[np.ndarray]  # rows never trained on
+    heldout: list[np.ndarray]  # rows never trained on, the validation split
     original: Variables  # of N members
     run: Callable[[Treatment], Unlearned]  # the method, once
     follow: Callable[[Fold, Plan, Treatment, dict[str, float]], Population]  # a fold of the remedy's own

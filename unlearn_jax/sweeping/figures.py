@@ -89,7 +89,7 @@ def gains(
 
 def _attack_draws(scorer: Scorer, outcome: Outcome, requests: list[int]) -> Draws:
     """Draws of the AUC of an attack by a threshold, over members of all requests."""
-    asked, heldout = (scorer.values(outcome, split, "margin", requests).blocks for split in ("forget", "test"))
+    asked, heldout = (scorer.values(outcome, split, "margin", requests).blocks for split in ("forget", "validation"))
     blocks = [threshold_attack(f, t).auc[:, None] for f, t in zip(asked, heldout)]
     config = scorer.setup.config
     return mean_draws(Values(blocks, outcome.role), seed=config.seed, resamples=config.resamples)
@@ -97,7 +97,7 @@ def _attack_draws(scorer: Scorer, outcome: Outcome, requests: list[int]) -> Draw
 
 def _attack(scorer: Scorer, outcome: Outcome, keys, requests: list[int], recorder) -> None:
     """The attack by a threshold."""
-    if not scorer.has("test", requests):
+    if not scorer.has("validation", requests):
         return
     draws = _attack_draws(scorer, outcome, requests)
     recorder.figure(keys(metric="attack_auc"), combine(lambda x: x, draws, low=0.0, high=1.0))

@@ -125,7 +125,7 @@ def prepared(
     setup = prepare_study(config, watch, store=store, study=room.name_of(config), **options)
     setup = setup._replace(options=setup.options._replace(progress=watch.advance))
     level = level_of(setup, copies_of(config)[-1], gammas_of(config)[0])
-    held = min(len(rows.test) for rows in level.rows)
+    held = min(len(rows.validation) for rows in level.rows)
     if held < LEAST and any(one.sweep.rule == "request" for one in every):
         raise InputError(f"--rule request needs {LEAST} held-out examples, here are {held}: give another --rule.")
     for one in every:

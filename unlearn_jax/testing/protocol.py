@@ -21,9 +21,10 @@ def job(members, *, kept=toy.KEPT, requested=toy.REQUESTED, similar=SIMILAR, hel
     by_member = lambda rows: rows if isinstance(rows, list) else [rows] * members
     sets = [
         RequestRows(
-            np.asarray(asked, np.int32), EMPTY, np.intersect1d(stay, near), np.setdiff1d(stay, near), test, EMPTY, 1.0
+            *(np.asarray(asked, np.int32), EMPTY, np.intersect1d(stay, near), np.setdiff1d(stay, near)),
+            *(unseen, EMPTY, EMPTY, 1.0),
         )
-        for stay, asked, near, test in zip(*map(by_member, (kept, requested, similar, heldout)), strict=True)
+        for stay, asked, near, unseen in zip(*map(by_member, (kept, requested, similar, heldout)), strict=True)
     ]
     problem = toy.problem(model, recipe)
     training = prepare("retrain", problem)
