@@ -169,7 +169,8 @@ def test_a_teacher_is_adapters_too(name, shared, trained):
 
 
 def job(shared):
-    rows = RequestRows(toy.REQUESTED, toy.UNUSED[:0], toy.KEPT[:8], toy.KEPT[8:], toy.UNUSED, toy.UNUSED[:0], toy.UNUSED[:0], 1.0)
+    none = toy.UNUSED[:0]
+    rows = RequestRows(toy.REQUESTED, none, toy.KEPT[:8], toy.KEPT[8:], toy.UNUSED, none, none, 1.0)
     return Job(PROBLEM, toy.stored(texts()), [rows] * MEMBERS, (FOLD, PLAN, HP), WIDE, 0, 50, "small", 0.0, shared)
 
 

@@ -1,8 +1,8 @@
 """What is asked to be forgotten, what stays, and where each example stands among the stored ones.
 
 One array holds everything a study touches: training images, copies of every target, held-out images (validation and
-test), held-out draws similar to the targets. Populations differ only in the rows that they train on, so along the copies and gamma axes
-the array, and with it every compiled program, stays the same.
+test), held-out draws similar to the targets. Populations differ only in the rows that they train on, so along the
+copies and gamma axes the array, and with it every compiled program, stays the same.
 """
 
 from __future__ import annotations
@@ -118,7 +118,7 @@ def _of_sources(train: Split, rows: np.ndarray, made: Made) -> Split:
 
 
 def held_out_origins(labels: np.ndarray, seed: int) -> np.ndarray:
-    """(n,) origin of each held-out example, 4 = validation or 2 = test: `VALIDATION` of each class, drawn by the seed."""
+    """(n,) origin of each held-out example, 4 = validation, 2 = test: a `VALIDATION` share of each class, at random."""
     drawn = np.random.default_rng([seed, 5]).permutation(len(labels))
     place, origin = drawn[np.argsort(labels[drawn], kind="stable")], np.full(len(labels), 2)
     number = np.arange(1, len(labels) + 1)

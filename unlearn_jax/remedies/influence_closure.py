@@ -16,7 +16,8 @@ import numpy as np
 from unlearn_jax.influence import batch_of, ekfac_fit, ekfac_influence
 from unlearn_jax.models import count_parameters
 from unlearn_jax.remedies.common import Evidence, Remedied, Remedy, by_request, costing, mean_size, moved, without
-from unlearn_jax.remedies.search import MOST_FITTED, one_of
+from unlearn_jax.remedies.likeness import MOST_FITTED, one_of
+from unlearn_jax.remedies.search import MANY
 
 PER_ROW = 2.0  # gradient evaluations: one for the curvature, one for the score
 
@@ -73,7 +74,7 @@ REMEDY = Remedy(
     rule="the method, on the request and the retained samples that carry its influence",
     apply=apply,
     numeric={},
-    static={"share": 0.5, "k": 8, "at_least": 0.3, "models": 1},
+    static={"share": 0.5, "k": MANY, "at_least": 0.3, "models": 1},
     methods=without("nothing", "reference"),
     shares=("share",),
 )

@@ -4,10 +4,10 @@ After Allouah et al. 2025 (arXiv 2507.15112), who forget a distribution by delet
 under it and least under the retained one; known from its abstract. Ours estimates both by kernel densities in the
 search's similarity, ``exp((cosine - 1) / h)`` averaged over requested or over retained samples of the same class,
 with h = ``width`` times the median distance of requested samples to their ``k``-th nearest retained one. Candidates
-are the ``k`` nearest retained samples of each requested one; those whose ratio is above ``ratio`` are taken. No
-candidate counts as retained: copies of a target that stay would speak for one another, and the more there are, the
-smaller their ratio (with 4 near copies of digits, recall fell from .85 to .11 when they did). Settings by precision
-and recall on other targets than those reported (digits, ``--skip-requests 4``).
+are the ``k`` nearest retained samples of each requested one; those whose ratio is above ``ratio`` are taken. A ``k``
+of 0 is the largest of 8, 16, 32 and 64 at which half of the candidates are. No candidate counts as retained: copies of
+a target that stay would speak for one another, and the more there are, the smaller their ratio (with 4 near copies of
+digits, recall fell from .85 to .11 when they did). Settings by precision and recall on other targets than those reported (digits, ``--skip-requests 4``).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from __future__ import annotations
 import numpy as np
 
 from unlearn_jax.remedies.common import Evidence, Remedied, Remedy, by_request, costing, moved, without
-from unlearn_jax.remedies.search import SIMILARITIES, search_cost, similarity
+from unlearn_jax.remedies.search import SIMILARITIES, search_cost, similarity, sizes_of
 
 
 def apply(evidence: Evidence, settings: dict) -> Remedied:
@@ -32,21 +32,29 @@ def likelier(evidence: Evidence, member: int, settings: dict) -> np.ndarray:
     among = lambda a, b: (labels[a][:, None] == labels[b][None]) | alike
     cosine = similarity(evidence, member, settings["similarity"], asked, kept)
     cosine = np.where(among(asked, kept), cosine, -np.inf)
-    k = min(settings["k"], len(kept))
-    nearest = np.argsort(-cosine, axis=1, kind="stable")[:, :k]
+    order = np.argsort(-cosine, axis=1, kind="stable")
+    found = None
+    for k in sizes_of(settings["k"], cosine):
+        pool, taken = _above(evidence, member, settings, asked, kept, cosine, order[:, :k], among)
+        if found is None or 2 * len(taken) >= len(pool):
+            found = taken
+    return np.sort(found).astype(np.int32)
+
+
+def _above(evidence, member, settings: dict, asked, kept, cosine, nearest, among) -> tuple[np.ndarray, np.ndarray]:
+    """Candidates and those of them whose ratio is above the least, from the nearest columns of each requested row."""
     last = np.take_along_axis(cosine, nearest[:, -1:], axis=1)
     width = settings["width"] * max(
         float(np.median(1.0 - last[np.isfinite(last)])) if np.isfinite(last).any() else 1, 1e-6
     )
     pool = np.unique(nearest[np.isfinite(np.take_along_axis(cosine, nearest, axis=1))])
     if not len(pool):
-        return pool.astype(np.int32)
+        return pool, pool
     rows = np.concatenate([asked, kept])
     back = similarity(evidence, member, settings["similarity"], kept[pool], rows)
     back = np.where(among(kept[pool], rows), back, -np.inf)
     back[:, len(asked) + pool] = -np.inf  # candidates, itself among them, count as neither
-    found = kept[pool[ratios(back[:, : len(asked)], back[:, len(asked) :], width) > settings["ratio"]]]
-    return np.sort(found).astype(np.int32)
+    return pool, kept[pool[ratios(back[:, : len(asked)], back[:, len(asked) :], width) > settings["ratio"]]]
 
 
 def ratios(to_asked: np.ndarray, to_kept: np.ndarray, width: float) -> np.ndarray:
@@ -71,7 +79,7 @@ REMEDY = Remedy(
     rule="the method, on the request and the retained samples likelier under it than under what is retained",
     apply=apply,
     numeric={"width": 0.1, "ratio": 8.0},
-    static={"similarity": "auto", "k": 8, "same_class": True},
+    static={"similarity": "auto", "k": 0, "same_class": True},
     methods=without("nothing", "reference"),
     choices={"similarity": SIMILARITIES},
 )
