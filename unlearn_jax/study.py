@@ -81,6 +81,7 @@ def _run_study(
             checkpoint.check_writable(store, "--store")
             checkpoint.check_writable(out, "--out")
             held.enter_context(checkpoint.locked(out))
+            checkpoint.sweep(out)
 
         hosts.told(claim)
         return _run(setup, out, about, content, began, watch, manifest.get("levels_done", []))

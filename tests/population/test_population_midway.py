@@ -1,6 +1,7 @@
 """A chunk in training: kept by the clock or when asked to stop, gone on with bit for bit, taken away after."""
 
 import errno
+import os
 import signal
 from pathlib import Path
 
@@ -217,3 +218,13 @@ def test_a_chunk_that_ends_while_the_run_is_asked_to_stop_is_stored(tmp_path, ch
     with pytest.raises(stopping.Stopped), stopping.listening():
         toy.train(8, options=kept_in(tmp_path, progress=ask))
     assert len(chunks_trained) == 1 and len([path for path in tmp_path.iterdir() if path.is_dir()]) == 1
+
+
+def test_old_files_of_others_beside_the_states_stay(tmp_path):
+    place, carry = midway.Place(tmp_path, f"{'a' * 32}.{'b' * 16}", 1.0, 4), {"x": jnp.zeros((4, 2))}
+    for name in ("notes", "draft-3", f"{'c' * 32}.{'d' * 16}-7"):
+        (tmp_path / "midway" / name).mkdir(parents=True)
+        os.utime(tmp_path / "midway" / name, (0, 0))
+    midway._keep(place, carry, 5, 1.5)
+    left = sorted(path.name for path in (tmp_path / "midway").iterdir())
+    assert left == [f"{place.name}-5", "draft-3", "notes"]
