@@ -228,3 +228,17 @@ def test_old_files_of_others_beside_the_states_stay(tmp_path):
     midway._keep(place, carry, 5, 1.5)
     left = sorted(path.name for path in (tmp_path / "midway").iterdir())
     assert left == [f"{place.name}-5", "draft-3", "notes"]
+
+
+def test_a_folder_that_another_run_takes_away_just_then_is_made_again(tmp_path, monkeypatch):
+    place, save, tries = midway.Place(tmp_path, "a.b", 1.0, 4), checkpoint.save_tree, []
+
+    def taken_away(folder, name, tree):
+        tries.append(name)
+        if len(tries) == 1:
+            raise FileNotFoundError(2, "No such file or directory")
+        save(folder, name, tree)
+
+    monkeypatch.setattr(checkpoint, "save_tree", taken_away)
+    midway._keep(place, {"x": jnp.zeros((4, 2))}, 5, 1.5)
+    assert len(tries) == 2 and (tmp_path / "midway" / "a.b-5").is_dir()

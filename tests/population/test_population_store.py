@@ -470,3 +470,49 @@ def test_what_a_killed_run_wrote_into_its_lock_gives_way(tmp_path):
     with checkpoint.locked(tmp_path):
         assert (tmp_path / ".lock").read_text() == f" (process {os.getpid()} on {platform.node()})"
     assert list(tmp_path.iterdir()) == []
+
+
+# --- many starts at once ---------------------------------------------------------------------------------------------
+
+STARTERS = """
+import os, sys, time, warnings
+from pathlib import Path
+from unlearn_jax.population import checkpoint
+warnings.simplefilter("ignore")  # JAX has not begun, so that forking does no harm
+
+def start(name):
+    for number in range(50):
+        out, store = (Path(sys.argv[1]) / str(number) / folder for folder in (name, "populations"))
+        for folder in (out, store):  # as a study asks before it prepares
+            checkpoint.check_writable(folder, keep=False)
+        for folder in (store, out):  # and when it begins
+            checkpoint.check_writable(folder)
+        with checkpoint.locked(out):
+            (out / "manifest.json").write_text("{}")
+
+begin, children = time.time() + 0.2, []
+for number in range(24):
+    children.append(os.fork())
+    if not children[-1]:
+        time.sleep(max(0, begin - time.time()))
+        start(str(number))
+        os._exit(0)
+sys.exit(sum(os.waitpid(child, 0)[1] != 0 for child in children))
+"""
+
+
+def test_starts_at_once_below_one_new_folder_all_succeed(tmp_path):
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
+    command = [sys.executable, "-c", STARTERS, str(tmp_path / "runs")]
+    done = subprocess.run(command, env=environment, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert len(list(tmp_path.rglob("manifest.json"))) == 24 * 50
+
+
+def test_a_folder_that_could_not_be_made_is_refused_before_it_is_made(tmp_path):
+    (tmp_path / "file").write_text("")
+    (tmp_path / "nowhere").symlink_to(tmp_path / "gone")
+    for below in ("file", "file/below/that", "x" * 300, "nowhere", "nul\0byte"):
+        with pytest.raises(InputError, match="cannot write to .* give another --store folder"):
+            checkpoint.check_writable(tmp_path / below, "--store", keep=False)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "nowhere"]

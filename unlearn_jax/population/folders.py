@@ -19,9 +19,9 @@ from pathlib import Path
 from unlearn_jax.errors import InputError
 
 ABANDONED = 48 * 3600.0  # seconds after which what is half-written is nobody's, whatever machine wrote it
-# a chunk, the state of one in training, or a note, as `mine` marks them, with what Orbax adds
+# a chunk, the state of one in training, a note or what was measured, as `mine` marks them, with what Orbax adds
 STAGED = re.compile(
-    r"\.[0-9a-f]{32}(?:\.[0-9a-f]{16}-\d+|\.json)?-(?P<host>.*)-(?P<process>[1-9]\d*)(?P<orbax>\.orbax-checkpoint-tmp.*)?"
+    r"\.(?:[0-9a-f]{32}(?:\.[0-9a-f]{16}-\d+|\.json)?|ways\.json)-(?P<host>.*)-(?P<process>[1-9]\d*)(?P<orbax>\.orbax-checkpoint-tmp.*)?"
 )
 PROBE = re.compile(r"\.probe-(?P<host>.*)-(?P<process>[1-9]\d*)")  # an empty file that earlier versions made
 HOLDER = re.compile(rb" \(process \d+ on [^\n]*\)")  # what a lock says

@@ -143,10 +143,16 @@ def _keep(place: Place, carry: PyTree, done: int, seconds: float) -> None:
 def _written(place: Place, name: str, kept: PyTree) -> str:
     """Write a state in the place of older ones; '' or why it could not be."""
     older = _states(place)
-    try:
-        checkpoint.save_tree(_folder(place), name, kept)
-    except OSError as error:
-        return error.strerror or str(error)
+    for _ in range(3):
+        try:
+            checkpoint.save_tree(_folder(place), name, kept)
+            break
+        except FileNotFoundError:  # another run found the folder empty and took it away just then
+            continue
+        except OSError as error:
+            return error.strerror or str(error)
+    else:
+        return "the folder was taken away"
     states = [path for path in _folder(place).iterdir() if STATE.fullmatch(path.name)]
     long_ago = [path for path in states if time.time() - path.stat().st_mtime > ABANDONED]
     for path in [*older, *long_ago]:
