@@ -135,7 +135,7 @@ def _run(setup: Setup, out: Path, about: dict, content: str, began: float, watch
     recorder = Recorder(out) if hosts.is_first() else None  # the others have nothing to record
     try:
         compiling, similarity, notes = _run_levels(setup, recorder, out, watch, manifest)
-        hosts.told(lambda: recorder.finish())
+        files = hosts.told(lambda: recorder.finish())
     except BaseException as error:
         if recorder is not None:
             _give_up(recorder, out, manifest, error)
@@ -148,6 +148,7 @@ def _run(setup: Setup, out: Path, about: dict, content: str, began: float, watch
         "compile_seconds": compiling,
         "similarity": similarity,
         "notes": notes,
+        "files": files,
     }
     hosts.told(lambda: write_json(out / "manifest.json", manifest))
     return out

@@ -6,7 +6,7 @@ import math
 import re
 from html import escape
 
-from .load import Run
+from .load import Run, number_told
 from .summary import ANEW, GIVEN, Cell, Entry, Summary
 
 CONTROLS = ("do_nothing",)
@@ -52,7 +52,7 @@ def asked_of(run: Run, level: int) -> str:
 def targets_of(run: Run) -> str:
     """The 30 targets."""
     config = run.manifest["config"]
-    number, requests = config.get("num_targets") or run.num_targets, config.get("requests") or 1
+    number, requests = number_told(config, run.sizes), config.get("requests") or 1
     named = f"the {number} targets" if number else "the targets"
     return f"{named} of a request" if requests > 1 else named
 

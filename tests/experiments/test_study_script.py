@@ -158,6 +158,10 @@ def test_two_steps_from_the_command_to_the_report(study, tmp_path):
     assert (code, errors) == (0, "")
     run = tmp_path / "runs" / "first"
     manifest = json.loads((run / "manifest.json").read_text())
+    assert {name: one["rows"] for name, one in manifest["files"].items()} == {
+        "results.parquet": parquet.read_metadata(run / "results.parquet").num_rows,
+        "summary.csv": (run / "summary.csv").read_text().count("\n") - 1,
+    }
     assert manifest["status"] == "complete"
     assert manifest["command"].startswith("python experiments/study.py --out runs/first --train-size 60")
     assert "<html" in (run / "report.html").read_text()

@@ -242,3 +242,17 @@ def test_a_folder_that_another_run_takes_away_just_then_is_made_again(tmp_path, 
     monkeypatch.setattr(checkpoint, "save_tree", taken_away)
     midway._keep(place, {"x": jnp.zeros((4, 2))}, 5, 1.5)
     assert len(tries) == 2 and (tmp_path / "midway" / "a.b-5").is_dir()
+
+
+def test_a_state_under_the_name_of_another_is_not_gone_on_with(tmp_path):
+    places = [midway.Place(tmp_path, name, 1.0, 4) for name in ("a.b", "c.d")]
+    for value, place in enumerate(places):
+        midway._keep(place, {"x": jnp.full((4, 2), value)}, 5, 1.5)
+    one, other = (tmp_path / "midway" / f"{place.name}-5" for place in places)
+    one.rename(tmp_path / "aside")
+    other.rename(one)
+    with pytest.warns(UserWarning, match="cannot be read"):
+        assert midway._found(places[0], {"x": jnp.zeros((4, 2))})[1] == 0
+    (tmp_path / "aside").rename(tmp_path / "midway" / "a.b-7")  # or under another number of updates
+    with pytest.warns(UserWarning, match="cannot be read"):
+        assert midway._found(places[0], {"x": jnp.zeros((4, 2))})[1] == 0

@@ -177,6 +177,36 @@ def test_a_flipped_bit_is_noticed(tmp_path):
             assert checkpoint.load_chunk(tmp_path, "a" * 64) is None
 
 
+def exchange(one, other):
+    """Swap two folders."""
+    aside = one.with_name("aside")
+    one.rename(aside)
+    other.rename(one)
+    aside.rename(other)
+
+
+def test_exchanged_members_are_noticed_and_trained_again(filled, whole, chunks_trained):
+    exchange(*chunk_folders(filled))
+    with pytest.warns(UserWarning, match="cannot be read .* training them again") as told:
+        again = toy.train(options=kept_in(filled))
+    assert len(chunks_trained) == 2 and len(told) == 2
+    toy.same(again.variables, whole.variables)
+    chunks_trained.clear()
+    toy.same(toy.train(options=kept_in(filled)).variables, whole.variables)  # and are whole again
+    assert chunks_trained == []
+
+
+def test_members_of_an_earlier_version_whose_checksum_does_not_say_who_they_are_are_trained_again(tmp_path):
+    from orbax.checkpoint import v1 as ocp
+
+    tree = {"w": np.full((2, 3), 1.0, np.float32)}
+    sealed = np.frombuffer(bytes.fromhex(checkpoint.digest_of(jax.tree.leaves(tree))), np.uint8)
+    save = ocp.save if hasattr(ocp, "save") else ocp.save_pytree
+    save((tmp_path / ("a" * 32)).resolve(), {"tree": tree, "checksum": sealed})
+    with pytest.warns(UserWarning, match="an earlier version .* training them again"):
+        assert checkpoint.load_chunk(tmp_path, "a" * 64) is None
+
+
 def test_other_starting_weights_are_trained(tmp_path, whole, chunks_trained):
     fold, plan, hp = toy.method("do_nothing")
     for scale, trained in ((1.0, 1), (2.0, 2), (1.0, 2)):

@@ -41,9 +41,9 @@ def digest_of(*parts) -> str:
     return state.hexdigest()
 
 
-def _checksum(tree: PyTree) -> bytes:
-    """32 bytes that change with any bit of any leaf."""
-    return bytes.fromhex(digest_of(jax.tree.leaves(tree)))
+def _checksum(name: str, tree: PyTree) -> bytes:
+    """32 bytes that change with any bit of any leaf, and with the name, which is a digest of what made them."""
+    return bytes.fromhex(digest_of(name, jax.tree.leaves(tree)))
 
 
 def save_chunk(store: Path, digest: str, tree: PyTree, note: dict) -> None:
@@ -63,7 +63,10 @@ def save_tree(folder: Path, name: str, tree: PyTree) -> None:
     from orbax.checkpoint import v1 as ocp
 
     tree = jax.tree.map(np.asarray, tree)
-    whole = {"tree": tree, "checksum": np.frombuffer(_checksum(tree), np.uint8)}  # Orbax does not notice a flipped bit
+    whole = {
+        "tree": tree,
+        "checksum": np.frombuffer(_checksum(name, tree), np.uint8),
+    }  # Orbax does not notice a flipped bit
     sweep(folder)
     staged = folder / f".{name}-{mine()}"
     try:
@@ -161,6 +164,9 @@ def _read(target: Path) -> PyTree:
     with _quiet(), _read_alone(ocp):
         load = ocp.load if hasattr(ocp, "load") else ocp.load_pytree
         whole = jax.tree.map(np.asarray, load(target.resolve()))
-    if whole["checksum"].tobytes() != _checksum(whole["tree"]):
-        raise ValueError("they are not what was written")
-    return whole["tree"]
+    tree, sealed = whole["tree"], whole["checksum"].tobytes()
+    if sealed == _checksum(target.name, tree):
+        return tree
+    if sealed == bytes.fromhex(digest_of(jax.tree.leaves(tree))):
+        raise ValueError("an earlier version wrote them, whose checksum does not say which members they are")
+    raise ValueError("they are not what was written under this name")
