@@ -12,7 +12,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from unlearn_jax import plugins
+from unlearn_jax import plugins, stopping
 from unlearn_jax.disk import write_whole
 from unlearn_jax.errors import InputError
 from unlearn_jax.metrics import Estimate
@@ -61,6 +61,7 @@ class Recorder:
         self._add(self.values, row | {"member": -1, "value": estimate.value})
 
     def _add(self, rows: list[dict], row: dict) -> None:
+        stopping.look()
         rows.append(row)
         self._waiting.append(json.dumps(row).encode() + b"\n")
         if len(self._waiting) >= WAITING:
