@@ -2,8 +2,8 @@
 
 A signal raises `Stopped` where it comes, which is safe because files are written whole or not at all; within `held` it
 waits until the work in hand is put away. Where Python ignores exceptions (callbacks of the garbage collector, of which
-JAX has one, and of weak references, ``__del__``), what was raised is lost: it is raised again as soon as the main thread
-is out of there, and again where a run looks (`look`).
+JAX has one, and of weak references, ``__del__``), what was raised is lost: it is raised again as soon as the main
+thread is out of there, and again where a run looks (`look`).
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ def listening(tell: Callable[[int], None] = lambda signum: None) -> Iterator[Non
 
 
 def _raise_soon() -> None:
-    """Raise `Stopped` in the main thread at its next call or return, by Python's hook for profilers, if that is free."""
+    """Raise `Stopped` in the main thread at its next call or return, by Python's hook for profilers if it is free."""
     if threading.current_thread() is threading.main_thread() and sys.getprofile() is None:
         sys.setprofile(_again)
 
