@@ -172,6 +172,10 @@ class Look:
             self._kept[outcome.name] = variables
         serve = [np.flatnonzero(self.level.request_of == r) for r in range(len(self._columns))]
         logits = [self._answers(model, take_members(variables, mine), r) for r, mine in enumerate(serve)]
+        lost = ~np.isfinite(outcome.scores.margin).all(axis=1)  # to finite margins too (`divergence`)
+        for mine, splits in zip(serve, logits):
+            for found in splits.values():
+                found[lost[mine]] = np.nan
         measured = self._measured(outcome, variables) if own else {}
         self.panels.append(Panel(outcome.name, outcome.setting, outcome.role, logits, measured))
         if outcome.name == "original":
