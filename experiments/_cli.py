@@ -99,10 +99,22 @@ def guarded(run: Callable[[], object], kept: str = "what is trained is kept, the
         print(f"error: the disk is full{where}; what is stored is kept: free space, run the same command.",
               file=sys.stderr)  # fmt: skip
         return 2
+    except RuntimeError as error:
+        _alone(error)
+        raise
     except KeyboardInterrupt as stopped:
         print(f"stopped; {kept}.", file=sys.stderr)
         return 128 + getattr(stopped, "signum", signal.SIGINT)
     return 0
+
+
+def _alone(error: RuntimeError) -> None:
+    """End the process with one sentence where another one of its run is gone: JAX would wait for it, and then abort."""
+    from unlearn_jax import hosts
+
+    if hosts.is_gone(error):
+        print("error:", hosts.GONE, file=sys.stderr, flush=True)
+        os._exit(1)
 
 
 def _told(signum: int) -> None:

@@ -30,7 +30,7 @@ from reporting.load import read_manifest
 
 from unlearn_jax.config import StudyConfig
 from unlearn_jax.errors import InputError
-from unlearn_jax.records import write_json
+from unlearn_jax.records import check_seals, write_json
 from unlearn_jax.tuning import ALLOWED, RULES, choose_settings, grouped, regret
 
 
@@ -64,6 +64,7 @@ def read_rows(runs: list[Path]) -> tuple[list[dict[str, str]], dict]:
         if asked and (differ := [k for k in mine if mine[k] != asked.get(k)]):
             raise InputError(f"{run} is another study than {runs[0]} ({', '.join(differ)} differ): give runs alike.")
         asked = mine
+        check_seals(run, manifest)
         try:
             with (run / "summary.csv").open(newline="", encoding="utf-8") as file:
                 found = [r for r in csv.DictReader(file) if r["request"] == "all"]

@@ -13,6 +13,7 @@ reach residual(retrain) near .5, .8, .9 at 1, 4, 8 copies and noise around 0 at 
 from __future__ import annotations
 
 import csv
+import json
 import shlex
 import sys
 from dataclasses import dataclass
@@ -23,7 +24,14 @@ from _cli import Hosts, finish, guarded, join, keep_compiled_programs, parsed, r
 from _study_args import StudyArgs
 
 from unlearn_jax.config import run_name
+from unlearn_jax.metrics.residual import why_unidentifiable
 from unlearn_jax.preset_files import with_presets
+
+WHY = {  # by what `why_unidentifiable` says
+    "few": "fewer than 8 members in a request",
+    "lost": "too many members of the original or the oracle diverged",
+    "noise": "the span is within the noise",
+}
 
 
 @dataclass(frozen=True)
@@ -102,6 +110,8 @@ def headline(out: Path) -> str:
         r["method"] += f"+{r['remedy']}" if r["remedy"] else ""
     rows = [r for r in pooled if r["reference"] == "oracle"]
     lost = {(r["copies"], r["gamma"], r["method"], r["setting"]): r for r in pooled if r["metric"] == "n_diverged"}
+    config = json.loads((out / "manifest.json").read_text(encoding="utf-8"))["config"]
+    each = config["members"] // config["requests"]
     keyed = {
         (r["copies"], r["gamma"], r["method"], r["setting"], r["metric"]): r for r in rows if r["split"] == "forget"
     }
@@ -115,11 +125,17 @@ def headline(out: Path) -> str:
             lines.append(f"{copies:>6} {float(gamma):>5.2f}  {name:<32} {_interval(row):<22} {_interval(other)}{note}")
     for (copies, gamma, *_, metric), row in keyed.items():
         if metric == "identifiable" and float(row["mean"]) == 0:
-            span = float(keyed[copies, gamma, "original", "", "influence_span"]["ci_low"])
-            band = float(keyed[copies, gamma, "oracle", "", "null_band"]["mean"])
-            why = "fewer than 8 members in a request" if span >= 3 * band else "the span is within the noise"
+            span = keyed[copies, gamma, "original", "", "influence_span"]
+            band = keyed[copies, gamma, "oracle", "", "null_band"]
+            gone = sum(float(lost[copies, gamma, name, ""]["mean"]) for name in ("original", "oracle"))
+            why = WHY[why_unidentifiable(each, int(gone), _number(span["ci_low"]), _number(band["mean"]))]
             lines.append(f"copies {copies}, gamma {float(gamma):.2f}: not identifiable, {why}")
     return "\n".join([*lines, f"run folder: {out}"])
+
+
+def _number(text: str) -> float:
+    """A cell; NaN where it is empty."""
+    return float(text or "nan")
 
 
 def _interval(row: dict) -> str:

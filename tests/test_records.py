@@ -191,3 +191,11 @@ def test_environment_names_versions_device_and_commit():
     assert {"python", "jax", "flax", "optax", "numpy"} <= set(found["versions"])
     assert found["device"].startswith("cpu") and found["devices"] == 4
     assert isinstance(found["git_commit"], str)
+
+
+def test_nothing_is_written_through_a_link(tmp_path):
+    (tmp_path / "thesis.tex").write_text("years of work")
+    (tmp_path / ".table.csv-part").symlink_to(tmp_path / "thesis.tex")
+    write_whole(tmp_path / "table.csv", lambda p: p.write_text("new"))
+    assert (tmp_path / "thesis.tex").read_text() == "years of work"
+    assert (tmp_path / "table.csv").read_text() == "new" and not (tmp_path / "table.csv").is_symlink()

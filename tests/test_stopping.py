@@ -1,10 +1,14 @@
 """Signals: the first one raises where nothing is lost, the second one is the system's."""
 
+import gc
 import signal
+import sys
+import weakref
 
 import pytest
 
 from unlearn_jax import stopping
+from unlearn_jax.records import Recorder
 
 
 @pytest.fixture(autouse=True)
@@ -63,3 +67,112 @@ def test_an_ignored_signal_stays_ignored():
         assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+# --- where exceptions are ignored ------------------------------------------------------------------------------------
+
+
+def in_garbage_collection(come):
+    def callback(phase, info):
+        if phase == "start":
+            gc.callbacks.remove(callback)
+            come()
+
+    gc.callbacks.append(callback)
+    gc.collect()
+
+
+def in_del(come):
+    class Left:
+        def __del__(self):
+            come()
+
+    Left()
+
+
+def in_weak_reference(come):
+    class Left:
+        pass
+
+    left = Left()
+    reference = weakref.ref(left, lambda _: come())
+    del left
+    assert reference() is None
+
+
+def in_several(come):
+    """A collection whose callbacks are Python too, so that what is raised again can be lost again."""
+    more = [lambda phase, info: len(phase)] * 3
+    gc.callbacks.extend(more)
+    try:
+        in_garbage_collection(come)
+    finally:
+        for one in more:
+            gc.callbacks.remove(one)
+
+
+IGNORED = (in_garbage_collection, in_del, in_weak_reference, in_several)
+
+
+@pytest.mark.parametrize("where", IGNORED)
+@pytest.mark.parametrize("signum", stopping.SIGNALS)
+def test_a_signal_that_comes_where_exceptions_are_ignored_is_raised_outside(where, signum):
+    hook, profile, steps = sys.unraisablehook, sys.getprofile(), []
+    with pytest.raises(stopping.Stopped) as stopped, stopping.listening():
+        where(lambda: signal.raise_signal(signum))
+        for step in range(1000):
+            steps.append(str(step))
+    assert stopped.value.signum == signum and len(steps) < 1000
+    assert sys.unraisablehook is hook and sys.getprofile() is profile
+
+
+@pytest.mark.parametrize("where", IGNORED)
+def test_a_signal_that_was_lost_is_still_seen_where_the_run_looks(where, monkeypatch):
+    seen = []
+    with pytest.raises(stopping.Stopped), stopping.listening():
+        monkeypatch.setattr(sys, "unraisablehook", lambda _: None)  # somebody else's
+        where(lambda: signal.raise_signal(signal.SIGTERM))
+        seen.append("lost")
+        with stopping.held():
+            stopping.look()  # not here
+            seen.append("held")
+        seen.append("not here")
+    assert seen == ["lost", "held"]
+    monkeypatch.undo()
+    with pytest.raises(stopping.Stopped), stopping.listening():
+        monkeypatch.setattr(sys, "unraisablehook", lambda _: None)
+        where(lambda: signal.raise_signal(signal.SIGTERM))
+        stopping.look()
+        seen.append("not here either")
+    assert seen == ["lost", "held"]
+
+
+def test_other_exceptions_that_are_ignored_are_told_as_before(monkeypatch):
+    told = []
+    monkeypatch.setattr(sys, "unraisablehook", told.append)
+    with stopping.listening():
+        in_del(lambda: 1 / 0)
+        stopping.look()
+    assert [one.exc_type for one in told] == [ZeroDivisionError]
+
+
+def test_a_run_that_ends_before_it_could_be_raised_leaves_nothing_behind():
+    def last():
+        with stopping.listening():
+            in_del(lambda: signal.raise_signal(signal.SIGTERM))
+
+    with pytest.raises(stopping.Stopped):
+        last()
+    for step in range(100):
+        str(step)
+    assert sys.getprofile() is None and not stopping.asked()
+    assert [signal.getsignal(one) for one in stopping.SIGNALS] == [signal.default_int_handler] * 2
+
+
+def test_records_and_pages_are_places_where_a_run_looks(tmp_path, monkeypatch):
+    recorder = Recorder(tmp_path)
+    with pytest.raises(stopping.Stopped), stopping.listening():
+        monkeypatch.setattr(sys, "unraisablehook", lambda _: None)
+        in_del(lambda: signal.raise_signal(signal.SIGTERM))
+        recorder.figure({"method": "scrub"}, 1.0)
+    recorder.close()

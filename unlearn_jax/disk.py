@@ -82,6 +82,8 @@ def write_whole(path: Path, write: Callable[[Path], object], mark: str = "part")
     ``mark`` ends the temporary name; where several processes may write the same file, it tells them apart.
     """
     temporary = path.with_name(f".{path.name}-{mark}")
+    if temporary.is_symlink():  # what it points to is not ours
+        temporary.unlink()
     try:
         write(temporary)
         os.replace(temporary, path)

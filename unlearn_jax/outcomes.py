@@ -10,6 +10,7 @@ import numpy as np
 
 from unlearn_jax import config as configs
 from unlearn_jax.data.splits import RequestRows, detected_groups, reference_rows, request_rows
+from unlearn_jax.divergence import marked
 from unlearn_jax.methods import METHODS, prepare
 from unlearn_jax.methods.runner import Job, run_method
 from unlearn_jax.population import checkpoint
@@ -101,7 +102,7 @@ def references(
             options = setup.options._replace(label=role)
             start = join_shared({}, setup.shared)
             population = run_population(fold, plan, setup.stored, tables, keys, start, hp=hp, options=options)
-            scores = scored(setup, population)
+            scores = scored(setup, population, level=level)
             if visit is not None:
                 visit(Outcome(role, role, "", population, scores, (0.0, plan.grad_evals_retain)), setup.problem.model)
             memory[known] = population if role == "original" else population._replace(variables={}), scores
@@ -158,7 +159,8 @@ def methods(setup: Setup, level: Level, original: Outcome, watch: Watch, visit: 
         given = settings.get(name, {})
         watch.stage(name, config.members * max(1, int(np.prod([len(v) for v in given.values()]))))
         found = run_method(name, job, original.population.variables, given)
-        scores, population = scored(setup, found.population, found.model), found.population
+        scores = scored(setup, found.population, found.model, level=level, original=original)
+        population = found.population
         for number, point in enumerate(found.points):
             own = slice(number * config.members, (number + 1) * config.members)
             part = jax.tree.map(lambda table, own=own: table[own], scores)
@@ -176,7 +178,8 @@ def methods(setup: Setup, level: Level, original: Outcome, watch: Watch, visit: 
         watch.stage(f"{name}+{remedy}", config.members)
         for point, done in runs:
             found, label = done.unlearned, f"{name}+{remedy}"
-            scores, role = scored(setup, found.population, found.model), role_of(name, remedy)
+            scores = scored(setup, found.population, found.model, level=level, original=original)
+            role = role_of(name, remedy)
             outcome = Outcome(
                 label, role, setting_name(point), found.population, scores, found.grad_evals, allowed, done.found
             )
@@ -186,12 +189,20 @@ def methods(setup: Setup, level: Level, original: Outcome, watch: Watch, visit: 
     return outcomes
 
 
-def scored(setup: Setup, population: Population, model: Model | None = None) -> Evaluation:
-    """A population's scores on the shown rows."""
+def scored(
+    setup: Setup, population: Population, model: Model | None = None, *, level: Level, original: Outcome | None = None
+) -> Evaluation:
+    """A population's scores on the shown rows, NaN for members that have diverged (`divergence`).
+
+    Without the originals, members are held against the others of their population.
+    """
     data = Stored(setup.stored.inputs[setup.shown], setup.stored.targets[setup.shown])
     options, problem = setup.options, setup.problem
     width = chunk_width(setup.config.members, options)
     model = model or problem.model
     decoder = setup.decoder if model is problem.model else None
     how = {"width": width, "axis": options.axis, "data_devices": options.data_devices}
-    return evaluate(model, problem.task, population.variables, data, decoder=decoder, **how)
+    found = evaluate(model, problem.task, population.variables, data, decoder=decoder, **how)
+    targets = [np.searchsorted(setup.shown, rows.forget) for rows in level.rows]
+    forget = [targets[level.request_of[i % len(level.request_of)]] for i in range(len(found.margin))]
+    return marked(found, found.margin if original is None else original.scores.margin, forget)

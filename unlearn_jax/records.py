@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 import json
 import os
@@ -11,8 +12,9 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from unlearn_jax import plugins
+from unlearn_jax import plugins, stopping
 from unlearn_jax.disk import write_whole
+from unlearn_jax.errors import InputError
 from unlearn_jax.metrics import Estimate
 
 KEYS = (
@@ -59,6 +61,7 @@ class Recorder:
         self._add(self.values, row | {"member": -1, "value": estimate.value})
 
     def _add(self, rows: list[dict], row: dict) -> None:
+        stopping.look()
         rows.append(row)
         self._waiting.append(json.dumps(row).encode() + b"\n")
         if len(self._waiting) >= WAITING:
@@ -91,8 +94,8 @@ class Recorder:
             with self._file:
                 self.flush()
 
-    def finish(self) -> None:
-        """Write ``results.parquet`` and ``summary.csv``, each whole or not at all."""
+    def finish(self) -> dict[str, dict]:
+        """Write ``results.parquet`` and ``summary.csv``, each whole or not at all; their `seals` for the manifest."""
         import pyarrow as pa
         import pyarrow.parquet as pq
 
@@ -106,6 +109,7 @@ class Recorder:
         table = pa.Table.from_pylist(self.values, schema=schema)
         write_whole(self.folder / "results.parquet", lambda path: pq.write_table(table, path))
         write_whole(self.folder / "summary.csv", self._write_summary)
+        return seals(self.folder, {"results.parquet": len(self.values), "summary.csv": len(self.summaries)})
 
     def _write_summary(self, path: Path) -> None:
         with path.open("w", newline="", encoding="utf-8") as file:
@@ -141,6 +145,44 @@ def _row(keys: dict[str, Any]) -> dict[str, Any]:
 def write_json(path: Path, content: dict) -> None:
     """Write JSON whole or not at all."""
     write_whole(path, lambda p: p.write_text(json.dumps(content, indent=1, default=str), encoding="utf-8"))
+
+
+def seals(folder: Path, rows: dict[str, int]) -> dict[str, dict]:
+    """What a manifest says of tables, by file name: their number of rows and the SHA-256 of the file."""
+    return {name: {"rows": count, "sha256": _digest(folder / name)} for name, count in rows.items()}
+
+
+def check_seals(folder: Path, manifest: dict, *, again: str = "run experiments/study.py again") -> None:
+    """Make sure that the tables of a run are those that its manifest speaks of; one without ``files`` is older.
+
+    Args:
+        folder: of the run.
+        manifest: what it says.
+        again: what the user is to do.
+
+    Raises:
+        InputError: a table that is missing, cut off or changed since.
+    """
+    told = manifest.get("files") or {}
+    for name, seal in told.items() if isinstance(told, dict) else ():
+        try:
+            same = _digest(folder / name) == seal["sha256"]
+        except OSError as error:
+            raise InputError(f"cannot read {folder / name} ({error.strerror}): {again}.") from error
+        except (KeyError, TypeError):
+            same = False
+        if not same:
+            rows = seal.get("rows") if isinstance(seal, dict) else None
+            raise InputError(
+                f"{folder / name} is not the file that the run wrote, which had {rows} rows (cut off, or changed "
+                f"since): {again}."
+            )
+
+
+def _digest(path: Path) -> str:
+    """SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def environment() -> dict[str, Any]:

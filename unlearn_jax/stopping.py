@@ -1,13 +1,16 @@
 """Being asked to stop, by SIGTERM or Ctrl-C: the first time where nothing is lost, the second time at once.
 
 A signal raises `Stopped` where it comes, which is safe because files are written whole or not at all; within `held` it
-waits until the work in hand is put away.
+waits until the work in hand is put away. Where Python ignores exceptions (callbacks of the garbage collector, of which
+JAX has one, and of weak references, ``__del__``), what was raised is lost: it is raised again as soon as the main
+thread is out of there, and again where a run looks (`look`).
 """
 
 from __future__ import annotations
 
 import contextlib
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 
@@ -37,7 +40,7 @@ def listening(tell: Callable[[int], None] = lambda signum: None) -> Iterator[Non
         yield
         return
     _ASKED.clear()
-    before = {one: signal.getsignal(one) for one in SIGNALS}
+    before, hook = {one: signal.getsignal(one) for one in SIGNALS}, sys.unraisablehook
 
     def come(signum: int, frame) -> None:
         for one in SIGNALS:
@@ -50,12 +53,39 @@ def listening(tell: Callable[[int], None] = lambda signum: None) -> Iterator[Non
     for one, known in before.items():
         if known is not signal.SIG_IGN:
             signal.signal(one, come)
+
+    def ignored(what) -> None:
+        if isinstance(what.exc_value, Stopped):
+            _raise_soon()
+        else:
+            hook(what)
+
+    sys.unraisablehook = ignored
     try:
         yield
+        look()
     finally:
+        if sys.getprofile() is _again:
+            sys.setprofile(None)
+        if sys.unraisablehook is ignored:
+            sys.unraisablehook = hook
         for one, known in before.items():
             signal.signal(one, signal.SIG_DFL if known is None else known)
         _ASKED.clear()
+
+
+def _raise_soon() -> None:
+    """Raise `Stopped` in the main thread at its next call or return, by Python's hook for profilers if it is free."""
+    if threading.current_thread() is threading.main_thread() and sys.getprofile() is None:
+        sys.setprofile(_again)
+
+
+def _again(frame, event: str, arg) -> None:
+    """Raise `Stopped`, but not in this module, which is on its way out of where exceptions are ignored."""
+    if frame.f_code.co_filename == __file__:
+        return
+    sys.setprofile(None)
+    look()
 
 
 @contextlib.contextmanager
@@ -79,3 +109,9 @@ def obey() -> None:
     """Raise `Stopped` if a signal has come."""
     if _ASKED:
         raise Stopped(_ASKED[0])
+
+
+def look() -> None:
+    """Raise `Stopped` if a signal has come and nothing is held; called where long work can end without loss."""
+    if not _HELD:
+        obey()

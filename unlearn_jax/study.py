@@ -81,6 +81,7 @@ def _run_study(
             checkpoint.check_writable(store, "--store")
             checkpoint.check_writable(out, "--out")
             held.enter_context(checkpoint.locked(out))
+            checkpoint.sweep(out)
 
         hosts.told(claim)
         return _run(setup, out, about, content, began, watch, manifest.get("levels_done", []))
@@ -135,7 +136,7 @@ def _run(setup: Setup, out: Path, about: dict, content: str, began: float, watch
     recorder = Recorder(out) if hosts.is_first() else None  # the others have nothing to record
     try:
         compiling, similarity, notes = _run_levels(setup, recorder, out, watch, manifest)
-        hosts.told(lambda: recorder.finish())
+        files = hosts.told(lambda: recorder.finish())
     except BaseException as error:
         if recorder is not None:
             _give_up(recorder, out, manifest, error)
@@ -148,6 +149,7 @@ def _run(setup: Setup, out: Path, about: dict, content: str, began: float, watch
         "compile_seconds": compiling,
         "similarity": similarity,
         "notes": notes,
+        "files": files,
     }
     hosts.told(lambda: write_json(out / "manifest.json", manifest))
     return out

@@ -145,6 +145,7 @@ def populations(level: Level) -> list[str]:
 def recorded(run: Path, metric: str, split: str = "", reference: str = "") -> dict[tuple, Estimate]:
     """A figure that the study itself recorded, by (copies, gamma, METHOD[+REMEDY][@SETTING]); requests pooled."""
     found, number = {}, lambda text: float(text) if text else float("nan")
+    read_config(run)  # refuses tables that are not those of the run
     with (run / "summary.csv").open(newline="", encoding="utf-8") as file:
         for r in csv.DictReader(file):
             if (r["request"], r["metric"], r["split"], r["reference"]) == ("all", metric, split, reference):

@@ -12,6 +12,7 @@ from zipfile import BadZipFile
 import numpy as np
 
 from unlearn_jax.errors import InputError
+from unlearn_jax.records import check_seals
 
 REFERENCES = ("oracle", "retrain")
 FIRST = ("retrain", "placebo", "dedup", "null", "oracle", "original")  # order of the populations, methods after them
@@ -104,9 +105,12 @@ def read_audit(folder: Path) -> Audit:
                 raise ValueError(f"audit.json holds no {name}")
         if not manifest["members"] or not all(isinstance(n, int) for n in manifest["members"].values()):
             raise ValueError("audit.json holds no members")
+        check_seals(folder, manifest, again=AGAIN)
         figures = _figures(folder / "audit.csv")
         ranks = _ranks(folder / "ranking.csv")
         curves = _curves(folder / "curves.npz")
+    except InputError:
+        raise
     except (OSError, ValueError, KeyError, EOFError, IndexError, TypeError, BadZipFile, csv.Error) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise InputError(f"the audit in {folder} is damaged ({reason}): {AGAIN}.") from error

@@ -87,12 +87,17 @@ def _of_run(run: Run) -> dict[str, str]:
     return {
         "study": study_of(manifest), "dataset": facts["dataset"], "model": facts["model"], "benchmark": named,
         "benchmark_digest": str(benchmark.get("digest", ""))[:12], "targets": facts["targets"],
-        "num_targets": _text(config.get("num_targets")), "requests": _text(config.get("requests")),
+        "num_targets": _targets(run), "requests": _text(config.get("requests")),
         "similarity": facts["similarity"], "seed": _text(config.get("seed")), "members": _text(config.get("members")),
         "device": str(manifest["device"]), "versions": versions, "commit": str(manifest.get("git_commit") or ""),
         "date": str(manifest.get("finished") or "")[:10],
         "command": public_command(command_of(manifest), _presets(manifest)[0]),
     }  # fmt: skip
+
+
+def _targets(run: Run) -> str:
+    """Targets of a request as found, on average where requests differ in size; else what was asked for."""
+    return _number(sum(run.sizes) / len(run.sizes)) if run.sizes else _text(config_of(run.manifest).get("num_targets"))
 
 
 def _of_line(line: Line, run: Run, source: str) -> dict[str, str]:

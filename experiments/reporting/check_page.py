@@ -15,6 +15,7 @@ from .figures import _figure as sheet_of
 from .figures import styled
 from .frame import definitions, document, facts_strip, inline
 from .influence_load import FAULTS
+from .load import number_told
 from .sections import _figure as figure
 from .sections import section
 from .style import WIDE, colour, small
@@ -75,7 +76,7 @@ def _facts(told: dict[str, Any]) -> dict[str, Any]:
     return {
         "Presets": told["presets"]["name"],
         "Data": asked["benchmark"] or told["dataset"],
-        "Targets": f"{asked['num_targets']} {asked['targets']}",
+        "Targets": f"{number_told(asked, told.get('target_counts'))} {asked['targets']}".strip(),
         "Copies": told["copies"],
         "Members": asked["members"],
         "Requests": asked["requests"] if asked["requests"] > 1 else None,

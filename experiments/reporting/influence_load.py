@@ -12,6 +12,7 @@ from zipfile import BadZipFile
 import numpy as np
 
 from unlearn_jax.errors import InputError
+from unlearn_jax.records import check_seals
 
 from .load import as_pictures
 
@@ -89,6 +90,7 @@ def read_attribution(folder: Path) -> Attribution:
         manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
         if manifest.get("kind") != "attribution":
             raise ValueError("its manifest is of another kind of run")
+        check_seals(folder, manifest, again=AGAIN)
         for name, parts in MANIFEST.items():
             if not isinstance(manifest[name], dict) or not set(parts) <= set(manifest[name]):
                 raise ValueError(f"its manifest holds no whole {name}")
@@ -102,6 +104,8 @@ def read_attribution(folder: Path) -> Attribution:
             if set(columns) != set(TABLES[name]):
                 raise ValueError(f"{name}.parquet lacks columns")
         gallery = _gallery(folder / "gallery.npz")
+    except InputError:
+        raise
     except FAULTS + (pa.ArrowException,) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise InputError(f"the run in {folder} cannot be read ({reason}): {AGAIN}.") from error

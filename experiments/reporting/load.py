@@ -10,6 +10,7 @@ from zipfile import BadZipFile
 import numpy as np
 
 from unlearn_jax.errors import InputError
+from unlearn_jax.records import check_seals
 
 from .summary import REFERENCES, Summary, read_summary, summarise
 from .unfinished import progress, rows_so_far
@@ -28,6 +29,7 @@ class Run(NamedTuple):
     gallery: dict[str, np.ndarray] | None  # images or texts by cluster, labels, class_names
     answers: dict[str, list[dict[str, int]]]  # population -> for each cluster of the gallery, members by answer
     unfinished: str = ""  # how far the run is, where it is not complete
+    sizes: tuple[int, ...] = ()  # targets of each request as stored, () where unknown
 
 
 def read_run(path: Path) -> Run:
@@ -39,20 +41,34 @@ def read_run(path: Path) -> Run:
         for name in REQUIRED:
             if not (path / name).is_file():
                 raise InputError(f"the run in {path} has no {name}: run experiments/study.py again to complete it.")
+        check_seals(path, manifest)
         summary = read_summary(path / "summary.csv")
     else:
         rows, members = rows_so_far(path, manifest)
         summary = summarise(rows, path / "records.jsonl")
     try:
         level = summary.levels[-1]
-        margins, num_targets = _read_margins(path, level, summary.gamma[level], members)
+        margins, sizes = _read_margins(path, level, summary.gamma[level], members)
         gallery = _read_gallery(path / "gallery.npz")
         given = path / "answers.json"
         answers = json.loads(given.read_text(encoding="utf-8")) if given.is_file() else {}
     except (OSError, ValueError, KeyError, EOFError, IndexError, TypeError, BadZipFile) as error:
         reason = " ".join(str(error).split())
         raise InputError(f"the run in {path} is damaged ({reason}): run experiments/study.py again.") from error
-    return Run(path, manifest, summary, margins, num_targets, gallery, answers, progress(manifest))
+    return Run(path, manifest, summary, margins, sum(sizes), gallery, answers, progress(manifest), sizes)
+
+
+def number_told(config: dict[str, Any], sizes) -> str:
+    """Targets of a request in words: 30; 98 to 105 where requests differ in size; '' where nothing says how many.
+
+    Args:
+        config: of the study; what it asks for counts where the sizes are not known, unless it asks for whole classes.
+        sizes: targets of each request, as found.
+    """
+    if sizes:
+        return f"{min(sizes)}" if min(sizes) == max(sizes) else f"{min(sizes)} to {max(sizes)}"
+    asked = "" if config.get("targets") == "whole_class" else config.get("num_targets")
+    return f"{asked}" if asked else ""
 
 
 def read_manifest(path: Path) -> dict[str, Any]:
@@ -73,8 +89,8 @@ def read_manifest(path: Path) -> dict[str, Any]:
 
 def _read_margins(
     path: Path, level: int, gamma: float, members: list[dict] | None
-) -> tuple[dict[str, np.ndarray], int]:
-    """Margins of the targets under each member of each reference, flattened; and the number of targets.
+) -> tuple[dict[str, np.ndarray], tuple[int, ...]]:
+    """Margins of the targets under each member of each reference, flattened; and the number of targets by request.
 
     ``members`` are rows of single members where results.parquet is not there yet.
     """
@@ -105,7 +121,7 @@ def _read_margins(
         ]:
             margins[name] = np.concatenate(parts)
     margins = {name: values.astype(np.float64) for name, values in margins.items() if values.size}
-    return margins, len({row for rows in targets.values() for row in rows})
+    return margins, tuple(len(set(rows)) for rows in targets.values())
 
 
 def _members_by_request(path: Path, level: int, members: list[dict] | None) -> dict[tuple[str, str], list[int]]:

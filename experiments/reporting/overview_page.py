@@ -10,6 +10,7 @@ from pathlib import Path
 from . import overview_figures as figures
 from . import overview_words as words
 from .frame import definitions, document, facts_strip, inline
+from .load import number_told
 from .overview_load import Line, Sweeps
 from .sections import _figure as figure
 from .sections import section
@@ -72,7 +73,7 @@ def _facts(told: Sweeps) -> dict[str, str | None]:
         "Settings tried": f"{tried}",
         "Drawn": drawn + (", and the defaults" if asked["defaults"] else ""),
         "Seeds": str(asked["seeds"]),
-        "Targets": f"{config['num_targets']} {config['targets']}",
+        "Targets": f"{number_told(config, _first(told).get('target_counts'))} {config['targets']}".strip(),
         "Copies": str(_first(told)["copies"]),
         "Requests": str(config["requests"]) if config["requests"] > 1 else None,
         "Cost": f"as much as {spent / one:.0f} networks trained from scratch" if one else None,

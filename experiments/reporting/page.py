@@ -10,7 +10,7 @@ from .frame import definitions, document, facts_strip
 from .frontier import frontier_section
 from .glossary import GLOSSARY
 from .language import language_table
-from .load import Run
+from .load import Run, number_told
 from .sections import (
     MAX_PICTURES,
     at,
@@ -59,7 +59,7 @@ def _facts(run: Run) -> str:
     summary, config = run.summary, run.manifest["config"]
     requests, members = config.get("requests") or 1, config.get("members")
     each = lambda value: f"{value} a request" if requests > 1 else str(value)
-    number = config.get("num_targets") or run.num_targets
+    number = number_told(config, run.sizes)
     facts = {
         "Data": summary.facts["dataset"],
         "Model": summary.facts["model"],

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from unlearn_jax.errors import InputError
+from unlearn_jax.records import check_seals
 
 from .influence_load import FAULTS
 
@@ -78,6 +79,7 @@ def read_sweep(folder: Path) -> Sweep:
             raise ValueError("its sweep.json is of another kind of run")
         if told.get("status") != "complete" or not set(ENTRIES) <= set(told):
             raise ValueError("it is not finished")
+        check_seals(folder, told, again=AGAIN)
         budget = told["config"]["budget"]
         last = f"{budget:g}" if budget else ""
         number = lambda text: float(text) if text else math.nan
@@ -87,6 +89,8 @@ def read_sweep(folder: Path) -> Sweep:
                 for r in csv.DictReader(file)
                 if r["budget"] == last
             }
+    except InputError:
+        raise
     except FAULTS as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise InputError(f"the sweep in {folder} cannot be read ({reason}): {AGAIN}.") from error

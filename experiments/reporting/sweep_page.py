@@ -9,6 +9,7 @@ from pathlib import Path
 from . import sweep_figures as figures
 from . import sweep_words as words
 from .frame import definitions, document, facts_strip, inline
+from .load import number_told
 from .provenance import BELOW
 from .sections import _figure as figure
 from .sections import section
@@ -64,7 +65,7 @@ def _facts(sweep: Sweep) -> dict[str, str]:
         "Settings": f"{len(told['settings'])}" + (f", {len(sweep.whole)} whole" if len(told["rungs"]) > 1 else ""),
         "Seeds": str(asked["seeds"]),
         "Drawn": asked["draw"],
-        "Targets": f"{config['num_targets']} {config['targets']}",
+        "Targets": f"{number_told(config, told.get('target_counts'))} {config['targets']}".strip(),
         "Copies": str(told["copies"]),
         "Requests": str(config["requests"]) if config["requests"] > 1 else None,
         "Cost": f"as much as {trainings:.0f} networks trained from scratch",

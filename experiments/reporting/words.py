@@ -6,10 +6,17 @@ import math
 import re
 from html import escape
 
-from .load import Run
+from unlearn_jax.metrics.residual import why_unidentifiable
+
+from .load import Run, number_told
 from .summary import ANEW, GIVEN, Cell, Entry, Summary
 
 CONTROLS = ("do_nothing",)
+UNREADABLE = {  # by what `why_unidentifiable` says
+    "few": "there are too few members (fewer than 8 in a request)",
+    "lost": "too many members of the original or the oracle diverged",
+    "noise": "the original and the oracle differ too little on the targets",
+}
 
 
 def percent(cell: Cell) -> str:
@@ -52,7 +59,7 @@ def asked_of(run: Run, level: int) -> str:
 def targets_of(run: Run) -> str:
     """The 30 targets."""
     config = run.manifest["config"]
-    number, requests = config.get("num_targets") or run.num_targets, config.get("requests") or 1
+    number, requests = number_told(config, run.sizes), config.get("requests") or 1
     named = f"the {number} targets" if number else "the targets"
     return f"{named} of a request" if requests > 1 else named
 
@@ -79,10 +86,15 @@ def headline(run: Run) -> str:
 
 def _why(run: Run, level: int) -> str:
     """Why residuals of a level cannot be read."""
-    span, band = run.summary.span(level), run.summary.find(level, "oracle", "null_band", reference="oracle")
-    if math.isfinite(span.mean) and span.low >= 3 * band.mean:
-        return "there are too few members (fewer than 8 in a request)"
-    return "the original and the oracle differ too little on the targets"
+    summary, config = run.summary, run.manifest["config"]
+    lost = [summary.find(level, name, "n_diverged").mean for name in ("original", "oracle")]
+    why = why_unidentifiable(
+        (config.get("members") or 0) // (config.get("requests") or 1),
+        sum(int(count) for count in lost if math.isfinite(count)),
+        summary.span(level).low,
+        summary.find(level, "oracle", "null_band", reference="oracle").mean,
+    )
+    return UNREADABLE[why]
 
 
 def findings(run: Run) -> list[tuple[str, str]]:

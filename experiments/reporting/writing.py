@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
+from unlearn_jax import stopping
 from unlearn_jax.errors import InputError, choose
 
 from . import columns as figures_of
@@ -235,6 +236,7 @@ def table_text(runs: list[Path], kind: str, columns: str = "", levels: str = "",
 
 def replace(out: Path, write: Callable) -> Path:
     """Write through a temporary file beside ``out``, so that nothing half-written is ever seen there."""
+    stopping.look()
     temporary = None
     try:
         with tempfile.NamedTemporaryFile(dir=out.parent, prefix=f".{out.name}.", delete=False) as file:

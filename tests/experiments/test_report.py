@@ -15,8 +15,10 @@ EXPERIMENTS = Path(__file__).resolve().parents[2] / "experiments"
 sys.path.insert(0, str(EXPERIMENTS))
 
 import report  # noqa: E402
+from reporting import board_rows, columns  # noqa: E402
 from reporting import sections as report_sections  # noqa: E402
 from reporting import words as report_words  # noqa: E402
+from reporting.load import number_told  # noqa: E402
 
 from unlearn_jax.errors import InputError  # noqa: E402
 
@@ -307,6 +309,32 @@ def test_several_requests_are_told_by_their_own_numbers(tmp_path, unsaved):
     text = report.write_report(run).read_text()
     assert "Deleting the 30 targets of a request" in text
     assert "30 a request atypical" in text and "32 (8 a request)" in text
+
+
+def test_as_many_targets_are_told_of_as_there_were(tmp_path, unsaved):
+    run = fake_run(tmp_path / "run", levels=(4,))  # its index has 30
+    manifest = json.loads((run / "manifest.json").read_text())
+    manifest["config"] |= {"num_targets": 7, "targets": "whole_class"}
+    (run / "manifest.json").write_text(json.dumps(manifest))
+    text = report.write_report(run).read_text()
+    assert "Deleting the 30 targets" in text and not re.search(r"\b7 (targets|atypical|whole)", text)
+    rows = board_rows.rows_of_run(columns.read_named([run])[0])
+    assert {row["num_targets"] for row in rows} == {"30"}
+
+
+@pytest.mark.parametrize(
+    ("config", "sizes", "told"),
+    [
+        ({"num_targets": 30, "targets": "whole_class"}, (120,), "120"),
+        ({"num_targets": 30, "targets": "whole_class"}, (98, 105, 101), "98 to 105"),
+        ({"num_targets": 30, "targets": "whole_class"}, None, ""),
+        ({"num_targets": 30, "targets": "person"}, (36,), "36"),
+        ({"num_targets": 30, "targets": "random"}, None, "30"),
+        ({}, (), ""),
+    ],
+)
+def test_the_number_of_targets_in_words(config, sizes, told):
+    assert number_told(config, sizes) == told
 
 
 def test_reused_population_is_reported(tmp_path, unsaved):

@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -26,6 +27,7 @@ def started(folder, *words):
     """One process of a study in a folder, on two devices."""
     folder.mkdir(exist_ok=True)
     environment = os.environ | {"PYTHONPATH": str(ROOT), "XLA_FLAGS": QUICK, "JAX_NUM_CPU_DEVICES": "2"}
+    environment.pop("TF_CPP_MIN_LOG_LEVEL", None)  # which JAX has set here
     command = [sys.executable, str(ROOT / "experiments" / "study.py"), *TINY, *words]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
     return subprocess.Popen(command, cwd=folder, env=environment, **pipes)
@@ -120,3 +122,33 @@ def test_bad_input_is_one_sentence_of_every_process(tmp_path):
     (tmp_path / "run").write_text("mine")
     codes, said = ended(*two(tmp_path))
     assert codes == [2, 2] and all("'run' is a file: give another --out folder." in text for text in said)
+
+
+@pytest.mark.parametrize("victim", (0, 1))
+def test_when_one_process_is_killed_the_other_ends_with_one_sentence(tmp_path, victim):
+    both = two(tmp_path, "--steps", "4000", "--members", "8")
+    waited_for(tmp_path / "store", 1, both)
+    both[victim].kill()
+    said = both[1 - victim].communicate(timeout=150)[0].strip().splitlines()
+    both[victim].communicate()
+    told = [line for line in said if line and not line.startswith("[Gloo] Rank")]  # how it found the others
+    assert both[1 - victim].returncode == 1, said
+    assert len(told) == 1 and told[0].startswith("error: another process of this run has ended"), said
+
+
+def listening(process):
+    """Addresses at which a process and those that it started listen."""
+    told = subprocess.run(["ss", "-ltnpH"], capture_output=True, text=True, check=True).stdout
+    return {line.split()[3] for line in told.splitlines() if f"pid={process.pid}," in line}
+
+
+@pytest.mark.skipif(shutil.which("ss") is None, reason="no ss to look at sockets")
+def test_process_0_listens_on_the_address_that_is_named(tmp_path):
+    both = two(tmp_path, "--steps", "4000", "--members", "8")
+    waited_for(tmp_path / "store", 1, both)
+    port = both[0].args[both[0].args.index("--coordinator") + 1].rpartition(":")[2]
+    found = [address for address in listening(both[0]) if address.endswith(f":{port}")]
+    for process in both:
+        process.kill()
+        process.communicate()
+    assert found and all("127.0.0.1" in address for address in found)

@@ -158,6 +158,10 @@ def test_two_steps_from_the_command_to_the_report(study, tmp_path):
     assert (code, errors) == (0, "")
     run = tmp_path / "runs" / "first"
     manifest = json.loads((run / "manifest.json").read_text())
+    assert {name: one["rows"] for name, one in manifest["files"].items()} == {
+        "results.parquet": parquet.read_metadata(run / "results.parquet").num_rows,
+        "summary.csv": (run / "summary.csv").read_text().count("\n") - 1,
+    }
     assert manifest["status"] == "complete"
     assert manifest["command"].startswith("python experiments/study.py --out runs/first --train-size 60")
     assert "<html" in (run / "report.html").read_text()
@@ -175,7 +179,7 @@ def test_two_steps_from_the_command_to_the_report(study, tmp_path):
     assert len(untouched) == 4 and all(" 1.00 [1.00, 1.00]" in line for line in untouched)
     for m, gamma in ((0, "1.00"), (1, "0.50")):
         (line,) = [line for line in lines if line.startswith(f"copies {m}, gamma {gamma}: not identifiable, ")]
-        assert line.endswith(("the span is within the noise", "fewer than 8 members in a request"))
+        assert line.endswith("fewer than 8 members in a request")
     assert script.headline(run) == "\n".join(lines[:-1]).replace("runs/first", str(run))
 
     code, output, errors = study("--out", "runs/first", *TINY, "--methods", "do_nothing", "--json", "--no-report")
@@ -183,6 +187,15 @@ def test_two_steps_from_the_command_to_the_report(study, tmp_path):
     assert (code, errors, told["run"], told["page"]) == (0, "", "runs/first", None)
     kept = [row for row in told["rows"] if (row["metric"], row["method"]) == ("residual_influence", "do_nothing")]
     assert [(row["copies"], row["mean"]) for row in kept if row["request"] == "all"] == [(0, 1.0), (1, 1.0)]
+
+
+@pytest.mark.parametrize("members", (1, 2))
+def test_few_members_are_told_of_as_the_reason(study, tmp_path, members):
+    words = [*TINY, "--copies", "1", "--methods", "none", "--members", str(members)]
+    code, output, errors = study("--out", "run", *words)
+    assert (code, errors) == (0, "")
+    assert "not identifiable, fewer than 8 members in a request" in output
+    assert "there are too few members (fewer than 8 in a request)" in (tmp_path / "run" / "report.html").read_text()
 
 
 def test_the_run_folder_is_named_after_the_configuration(study, tmp_path, monkeypatch):

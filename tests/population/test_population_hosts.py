@@ -147,3 +147,29 @@ def test_one_process_waits_for_nobody():
     hosts.meet()
     hosts.agree("a", "thing")
     assert hosts.told(lambda: (1, 2)) == (1, 2) and hosts.given({"x": 1}, None) == {"x": 1}
+
+
+@pytest.mark.parametrize(
+    ("asked", "found"),
+    [
+        ("127.0.0.1:1234", "127.0.0.1:1234"),
+        ("[::1]:1234", "[::1]:1234"),
+        ("192.0.2.7:1234", None),  # of another host
+        ("nowhere.invalid:1234", None),
+        ("node7:1234", None),  # which this host knows as its loopback address
+    ],
+)
+def test_process_0_listens_where_it_is_named_if_that_is_an_address_of_its_host(asked, found, monkeypatch):
+    look = socket.getaddrinfo
+    monkeypatch.setattr(socket, "getaddrinfo", lambda h, *a, **k: look("127.0.0.1" if h == "node7" else h, *a, **k))
+    if asked[1] == ":" and not socket.has_ipv6:
+        pytest.skip("no IPv6")
+    assert hosts.bind_address(asked) == found
+
+
+def test_only_what_tells_of_another_process_is_taken_for_its_end(monkeypatch):
+    gone = jax.errors.JaxRuntimeError("UNAVAILABLE: Connection reset by peer")
+    assert not hosts.is_gone(gone)  # one process alone
+    monkeypatch.setattr(hosts, "several", lambda: True)
+    assert hosts.is_gone(gone) and not hosts.is_gone(jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: out of memory"))
+    assert not hosts.is_gone(RuntimeError("UNAVAILABLE"))

@@ -1,6 +1,7 @@
 """A chunk in training: kept by the clock or when asked to stop, gone on with bit for bit, taken away after."""
 
 import errno
+import os
 import signal
 from pathlib import Path
 
@@ -217,3 +218,41 @@ def test_a_chunk_that_ends_while_the_run_is_asked_to_stop_is_stored(tmp_path, ch
     with pytest.raises(stopping.Stopped), stopping.listening():
         toy.train(8, options=kept_in(tmp_path, progress=ask))
     assert len(chunks_trained) == 1 and len([path for path in tmp_path.iterdir() if path.is_dir()]) == 1
+
+
+def test_old_files_of_others_beside_the_states_stay(tmp_path):
+    place, carry = midway.Place(tmp_path, f"{'a' * 32}.{'b' * 16}", 1.0, 4), {"x": jnp.zeros((4, 2))}
+    for name in ("notes", "draft-3", f"{'c' * 32}.{'d' * 16}-7"):
+        (tmp_path / "midway" / name).mkdir(parents=True)
+        os.utime(tmp_path / "midway" / name, (0, 0))
+    midway._keep(place, carry, 5, 1.5)
+    left = sorted(path.name for path in (tmp_path / "midway").iterdir())
+    assert left == [f"{place.name}-5", "draft-3", "notes"]
+
+
+def test_a_folder_that_another_run_takes_away_just_then_is_made_again(tmp_path, monkeypatch):
+    place, save, tries = midway.Place(tmp_path, "a.b", 1.0, 4), checkpoint.save_tree, []
+
+    def taken_away(folder, name, tree):
+        tries.append(name)
+        if len(tries) == 1:
+            raise FileNotFoundError(2, "No such file or directory")
+        save(folder, name, tree)
+
+    monkeypatch.setattr(checkpoint, "save_tree", taken_away)
+    midway._keep(place, {"x": jnp.zeros((4, 2))}, 5, 1.5)
+    assert len(tries) == 2 and (tmp_path / "midway" / "a.b-5").is_dir()
+
+
+def test_a_state_under_the_name_of_another_is_not_gone_on_with(tmp_path):
+    places = [midway.Place(tmp_path, name, 1.0, 4) for name in ("a.b", "c.d")]
+    for value, place in enumerate(places):
+        midway._keep(place, {"x": jnp.full((4, 2), value)}, 5, 1.5)
+    one, other = (tmp_path / "midway" / f"{place.name}-5" for place in places)
+    one.rename(tmp_path / "aside")
+    other.rename(one)
+    with pytest.warns(UserWarning, match="cannot be read"):
+        assert midway._found(places[0], {"x": jnp.zeros((4, 2))})[1] == 0
+    (tmp_path / "aside").rename(tmp_path / "midway" / "a.b-7")  # or under another number of updates
+    with pytest.warns(UserWarning, match="cannot be read"):
+        assert midway._found(places[0], {"x": jnp.zeros((4, 2))})[1] == 0

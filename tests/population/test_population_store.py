@@ -1,5 +1,6 @@
 import json
 import os
+import platform
 import re
 import signal
 import subprocess
@@ -13,12 +14,14 @@ import numpy as np
 import pytest
 import toy
 
+from unlearn_jax.config import StudyConfig
 from unlearn_jax.errors import InputError
 from unlearn_jax.methods import prepare
 from unlearn_jax.models import build_model
-from unlearn_jax.population import checkpoint, run
+from unlearn_jax.population import checkpoint, folders, run
 from unlearn_jax.population.members import make_tables, member_keys
 from unlearn_jax.population.run import Options
+from unlearn_jax.study import run_study
 
 HP = toy.method()[2]
 
@@ -174,6 +177,36 @@ def test_a_flipped_bit_is_noticed(tmp_path):
             assert checkpoint.load_chunk(tmp_path, "a" * 64) is None
 
 
+def exchange(one, other):
+    """Swap two folders."""
+    aside = one.with_name("aside")
+    one.rename(aside)
+    other.rename(one)
+    aside.rename(other)
+
+
+def test_exchanged_members_are_noticed_and_trained_again(filled, whole, chunks_trained):
+    exchange(*chunk_folders(filled))
+    with pytest.warns(UserWarning, match="cannot be read .* training them again") as told:
+        again = toy.train(options=kept_in(filled))
+    assert len(chunks_trained) == 2 and len(told) == 2
+    toy.same(again.variables, whole.variables)
+    chunks_trained.clear()
+    toy.same(toy.train(options=kept_in(filled)).variables, whole.variables)  # and are whole again
+    assert chunks_trained == []
+
+
+def test_members_of_an_earlier_version_whose_checksum_does_not_say_who_they_are_are_trained_again(tmp_path):
+    from orbax.checkpoint import v1 as ocp
+
+    tree = {"w": np.full((2, 3), 1.0, np.float32)}
+    sealed = np.frombuffer(bytes.fromhex(checkpoint.digest_of(jax.tree.leaves(tree))), np.uint8)
+    save = ocp.save if hasattr(ocp, "save") else ocp.save_pytree
+    save((tmp_path / ("a" * 32)).resolve(), {"tree": tree, "checksum": sealed})
+    with pytest.warns(UserWarning, match="an earlier version .* training them again"):
+        assert checkpoint.load_chunk(tmp_path, "a" * 64) is None
+
+
 def test_other_starting_weights_are_trained(tmp_path, whole, chunks_trained):
     fold, plan, hp = toy.method("do_nothing")
     for scale, trained in ((1.0, 1), (2.0, 2), (1.0, 2)):
@@ -275,18 +308,18 @@ def test_a_spoilt_chunk_gives_way(tmp_path):
 def test_what_a_dead_process_left_is_swept_away_and_what_a_live_one_writes_is_not(tmp_path):
     dead = subprocess.Popen([sys.executable, "-c", ""])
     dead.wait()
-    host = checkpoint.platform.node()
+    host = platform.node()
     for process in (dead.pid, os.getppid()):
         (tmp_path / f".{'b' * 32}-{host}-{process}").mkdir()
     checkpoint.save_chunk(tmp_path, "a" * 64, chunk(1.0), {})
     assert [p.name for p in tmp_path.iterdir() if p.name.startswith(".")] == [f".{'b' * 32}-{host}-{os.getppid()}"]
 
 
-def test_what_a_dead_process_was_asking_with_is_swept_away(tmp_path):
+def test_what_a_dead_process_of_an_earlier_version_was_asking_with_is_swept_away(tmp_path):
     dead = subprocess.Popen([sys.executable, "-c", ""])
     dead.wait()
-    (tmp_path / f".probe-{checkpoint.platform.node()}-{dead.pid}").write_text("")
-    checkpoint.check_writable(tmp_path)
+    (tmp_path / f".probe-{platform.node()}-{dead.pid}").write_text("")
+    checkpoint.sweep(tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -301,7 +334,7 @@ def test_two_runs_do_not_share_a_folder(tmp_path):
 
 def test_the_one_who_is_refused_is_told_by_whom(tmp_path):
     with checkpoint.locked(tmp_path):
-        said = re.escape(f"'{tmp_path}' (process {os.getpid()} on {checkpoint.platform.node()}): wait for its end")
+        said = re.escape(f"'{tmp_path}' (process {os.getpid()} on {platform.node()}): wait for its end")
         with pytest.raises(InputError, match=said), checkpoint.locked(tmp_path):
             pass
         with pytest.raises(InputError, match=said), checkpoint.locked(tmp_path):  # and is again
@@ -309,7 +342,7 @@ def test_the_one_who_is_refused_is_told_by_whom(tmp_path):
 
 
 def test_a_lock_that_was_taken_away_meanwhile_holds_nothing(tmp_path, monkeypatch):
-    still, seen = checkpoint._still, []
+    still, seen = folders._still, []
 
     def taken_away(file, path):
         if not seen:  # by the run that ended just after this one opened the file
@@ -317,7 +350,7 @@ def test_a_lock_that_was_taken_away_meanwhile_holds_nothing(tmp_path, monkeypatc
         seen.append(still(file, path))
         return seen[-1]
 
-    monkeypatch.setattr(checkpoint, "_still", taken_away)
+    monkeypatch.setattr(folders, "_still", taken_away)
     with checkpoint.locked(tmp_path):
         assert seen == [False, True]
         with pytest.raises(InputError, match="another run"), checkpoint.locked(tmp_path):
@@ -376,3 +409,140 @@ def test_a_probe_leaves_nothing(tmp_path):
     assert list(tmp_path.iterdir()) == []
     checkpoint.check_writable(tmp_path / "a" / "b")
     assert (tmp_path / "a" / "b").is_dir() and list((tmp_path / "a" / "b").iterdir()) == []
+
+
+# --- what is not ours ------------------------------------------------------------------------------------------------
+
+LONG_AGO = 400_000_000  # 1982
+OWN = (".backup-2024-01", ".my-notes-7", f".{'b' * 31}-host-7", f".{'b' * 32}-seven", f".{'b' * 32}.txt-host-7",
+       ".probe-2024-01", ".orbax-settings-3", "-a-1")  # fmt: skip
+
+
+@pytest.fixture
+def own_files(tmp_path):
+    """Old files and folders of a user whose names look a little like ours."""
+    for name in OWN:
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "thesis.tex").write_text("years of work")
+        (tmp_path / f"{name}0").write_text("years of work")
+        os.utime(tmp_path / f"{name}0", (LONG_AGO, LONG_AGO))
+        os.utime(tmp_path / name, (LONG_AGO, LONG_AGO))
+    return sorted(path.name for path in tmp_path.iterdir())
+
+
+def test_what_a_user_named_alike_is_never_swept_away(tmp_path, own_files):
+    checkpoint.check_writable(tmp_path)
+    checkpoint.save_chunk(tmp_path, "a" * 64, chunk(1.0), {})
+    with checkpoint.locked(tmp_path):
+        pass
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([*own_files, "a" * 32, f"{'a' * 32}.json"])
+
+
+def test_what_runs_leave_half_written_is_swept_away(tmp_path):
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    names = ("b" * 32, f"{'b' * 32}.{'c' * 16}-120", f"{'b' * 32}.json", "probe")
+    own, other = f"{platform.node()}-{dead.pid}", "far-away-2-77"
+    for name in names:
+        for mark in (own, other):
+            path = tmp_path / f".{name}-{mark}"
+            path.write_text("") if name.endswith(("json", "probe")) else path.mkdir()
+            if mark == other:
+                os.utime(path, (LONG_AGO, LONG_AGO))
+    (tmp_path / f".{'b' * 32}-{own}.orbax-checkpoint-tmp").mkdir()
+    checkpoint.save_chunk(tmp_path, "a" * 64, chunk(1.0), {})
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a" * 32, f"{'a' * 32}.json"]
+
+
+def test_a_refused_run_deletes_nothing(tmp_path):
+    (tmp_path / f".{'b' * 32}-elsewhere-7").mkdir()
+    os.utime(tmp_path / f".{'b' * 32}-elsewhere-7", (LONG_AGO, LONG_AGO))
+    before = sorted(path.name for path in tmp_path.rglob("*"))
+    with pytest.raises(InputError):
+        run_study(StudyConfig(dataset=str(tmp_path / "missing.npz")), tmp_path, store=tmp_path)
+    assert sorted(path.name for path in tmp_path.rglob("*")) == before
+
+
+def test_saving_leaves_alone_what_another_process_is_writing(tmp_path):
+    other = tmp_path / f".{'a' * 32}-{platform.node()}-{os.getpid()}0"
+    other.mkdir()
+    checkpoint.sweep, sweep = lambda folder: None, checkpoint.sweep  # the process need not exist
+    try:
+        checkpoint.save_chunk(tmp_path, "a" * 64, chunk(1.0), {})
+    finally:
+        checkpoint.sweep = sweep
+    assert other.is_dir()
+
+
+@pytest.mark.parametrize("link", (os.symlink, os.link))
+def test_a_lock_that_is_a_link_harms_nothing(tmp_path, link):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "thesis.tex").write_text("years of work")
+    link(tmp_path / "thesis.tex", tmp_path / "run" / ".lock")
+    try:
+        with checkpoint.locked(tmp_path / "run"):
+            pass
+    except InputError as error:
+        assert ".lock" in str(error)
+    assert (tmp_path / "thesis.tex").read_text() == "years of work"
+
+
+@pytest.mark.parametrize("content", ("", "mine\n"))
+def test_a_lock_that_is_a_file_of_the_user_stays_and_serves(tmp_path, content):
+    (tmp_path / ".lock").write_text(content)
+    with checkpoint.locked(tmp_path), pytest.raises(InputError, match="another run"), checkpoint.locked(tmp_path):
+        pass
+    assert (tmp_path / ".lock").read_text() == content
+
+
+def test_what_a_killed_run_wrote_into_its_lock_gives_way(tmp_path):
+    (tmp_path / ".lock").write_text(" (process 7 on elsewhere.example)")
+    with checkpoint.locked(tmp_path):
+        assert (tmp_path / ".lock").read_text() == f" (process {os.getpid()} on {platform.node()})"
+    assert list(tmp_path.iterdir()) == []
+
+
+# --- many starts at once ---------------------------------------------------------------------------------------------
+
+STARTERS = """
+import os, sys, time, warnings
+from pathlib import Path
+from unlearn_jax.population import checkpoint
+warnings.simplefilter("ignore")  # JAX has not begun, so that forking does no harm
+
+def start(name):
+    for number in range(50):
+        out, store = (Path(sys.argv[1]) / str(number) / folder for folder in (name, "populations"))
+        for folder in (out, store):  # as a study asks before it prepares
+            checkpoint.check_writable(folder, keep=False)
+        for folder in (store, out):  # and when it begins
+            checkpoint.check_writable(folder)
+        with checkpoint.locked(out):
+            (out / "manifest.json").write_text("{}")
+
+begin, children = time.time() + 0.2, []
+for number in range(24):
+    children.append(os.fork())
+    if not children[-1]:
+        time.sleep(max(0, begin - time.time()))
+        start(str(number))
+        os._exit(0)
+sys.exit(sum(os.waitpid(child, 0)[1] != 0 for child in children))
+"""
+
+
+def test_starts_at_once_below_one_new_folder_all_succeed(tmp_path):
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
+    command = [sys.executable, "-c", STARTERS, str(tmp_path / "runs")]
+    done = subprocess.run(command, env=environment, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert len(list(tmp_path.rglob("manifest.json"))) == 24 * 50
+
+
+def test_a_folder_that_could_not_be_made_is_refused_before_it_is_made(tmp_path):
+    (tmp_path / "file").write_text("")
+    (tmp_path / "nowhere").symlink_to(tmp_path / "gone")
+    for below in ("file", "file/below/that", "x" * 300, "nowhere", "nul\0byte"):
+        with pytest.raises(InputError, match="cannot write to .* give another --store folder"):
+            checkpoint.check_writable(tmp_path / below, "--store", keep=False)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "nowhere"]

@@ -134,6 +134,8 @@ ABOUT = {
         ({"train_size": 500}, {}, "train_size 500, here none.*is not known$"),
         ({"train_size": 500}, {"train_size": 500}, ""),
         ({"model": "convnet", "dataset": "mnist"}, {}, "dataset mnist, here digits, model convnet, here mlp.$"),
+        ({"targets": "whole_class"}, {"targets": "whole_class", "skip_requests": 1}, "^1 of the 1 classes are among"),
+        ({"targets": "whole_class"}, {"targets": "whole_class", "skip_requests": 2}, ""),
         ({"targets": None}, {}, "do not say which targets"),
     ],
 )

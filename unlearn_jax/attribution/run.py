@@ -29,7 +29,7 @@ from unlearn_jax.attribution.tables import (
 from unlearn_jax.attribution.tracks import Track, exact_track, network_track, regression_inputs
 from unlearn_jax.errors import InputError
 from unlearn_jax.population import checkpoint
-from unlearn_jax.records import environment, write_json, write_whole
+from unlearn_jax.records import environment, seals, write_json, write_whole
 from unlearn_jax.setup import SILENT, Watch
 
 TRACKS = {"exact": exact_track, "network": network_track}
@@ -188,5 +188,8 @@ def _written(out: Path, tables: dict, summary: list[dict], gallery: dict, manife
 
     write_whole(out / "gallery.npz", save)
     write_whole(out / "summary.csv", lines)
-    write_json(out / "manifest.json", manifest)
+    files = seals(
+        out, {"summary.csv": len(summary)} | {f"{n}.parquet": len(rows) for n, rows in tables.items() if rows}
+    )
+    write_json(out / "manifest.json", manifest | {"files": files})
     return out

@@ -10,7 +10,7 @@ import numpy as np
 
 from unlearn_jax.metrics import Draws, Estimate
 from unlearn_jax.metrics.bands import NullBand
-from unlearn_jax.records import write_json, write_whole
+from unlearn_jax.records import seals, write_json, write_whole
 
 FACTS = ("dataset", "model", "targets", "similarity", "copies", "gamma")
 NO_BAND = NullBand(np.nan, np.nan, np.nan, 0)
@@ -117,5 +117,6 @@ def write_audit(
     write_whole(folder / "ranking.csv", ranking)
     write_whole(folder / "audit.parquet", parquet)
     write_whole(folder / "curves.npz", arrays)
-    write_json(folder / "audit.json", manifest)
+    rows_of = {"audit.csv": len(rows), "ranking.csv": sum(len(r.methods) for r in ranked), "audit.parquet": len(rows)}
+    write_json(folder / "audit.json", manifest | {"files": seals(folder, rows_of)})
     return folder

@@ -25,6 +25,7 @@ from unlearn_jax.metrics.representation import weight_distance
 from unlearn_jax.outcomes import NULLS, Level, Outcome, level_of, methods, references
 from unlearn_jax.population.evaluate import evaluate, predict
 from unlearn_jax.population.run import Stored, chunk_width
+from unlearn_jax.records import check_seals
 from unlearn_jax.scoring import REFERENCES, recipe_model
 from unlearn_jax.setup import SILENT, Setup, Watch, absent_references, axes_of, prepare_study
 from unlearn_jax.trees import join_shared, split_shared, take_members
@@ -56,6 +57,7 @@ def read_config(run: Path) -> tuple[StudyConfig, dict]:
         raise InputError(f"'{run}' has a manifest.json that no study of this version wrote: run it again.") from None
     if status != "complete":
         raise InputError(f"the run in '{run}' is not complete: run its experiments/study.py command again first.")
+    check_seals(run, manifest)
     return config, manifest
 
 
@@ -170,6 +172,10 @@ class Look:
             self._kept[outcome.name] = variables
         serve = [np.flatnonzero(self.level.request_of == r) for r in range(len(self._columns))]
         logits = [self._answers(model, take_members(variables, mine), r) for r, mine in enumerate(serve)]
+        lost = ~np.isfinite(outcome.scores.margin).all(axis=1)  # to finite margins too (`divergence`)
+        for mine, splits in zip(serve, logits):
+            for found in splits.values():
+                found[lost[mine]] = np.nan
         measured = self._measured(outcome, variables) if own else {}
         self.panels.append(Panel(outcome.name, outcome.setting, outcome.role, logits, measured))
         if outcome.name == "original":

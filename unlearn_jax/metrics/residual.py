@@ -191,6 +191,26 @@ def identifiability(original, oracle, *, seed: int = 0, resamples: int = RESAMPL
     return Identifiability(span, band, band / span.value if span.value else float("nan"), enough)
 
 
+def why_unidentifiable(members: int, lost: int, low: float, band: float) -> str:
+    """The first reason that keeps residuals from being identifiable: ``few`` members, ``lost`` ones, or ``noise``.
+
+    Args:
+        members: of the request that has the fewest, as asked for; 0 = not known.
+        lost: of the originals and of the oracle, those that diverged.
+        low: lower end of the interval of `influence_span`, nats; NaN where it has none.
+        band: null band, nats; likewise.
+
+    Example:
+        >>> why_unidentifiable(2, 0, float("nan"), float("nan")), why_unidentifiable(16, 0, 0.1, 0.5)
+        ('few', 'noise')
+    """
+    if 0 < members < LEAST_MEMBERS:
+        return "few"
+    if low < 3.0 * band:
+        return "noise"
+    return "lost" if lost else "few"
+
+
 def check_targets(populations: list) -> None:
     """Raise `InputError` unless the populations agree on requests and targets (draws were checked when made)."""
     shapes = [[b.shape[1] for b in as_values(p).blocks] for p in populations if not isinstance(p, Draws)]

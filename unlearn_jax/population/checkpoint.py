@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import glob
 import hashlib
 import json
 import logging
-import os
-import platform
 import shutil
-import time
 import warnings
 from pathlib import Path
 
@@ -17,10 +15,12 @@ import jax
 import numpy as np
 
 from unlearn_jax import disk
-from unlearn_jax.errors import InputError
+from unlearn_jax.population.folders import check_writable, locked, mine, sweep
 from unlearn_jax.types import PyTree
 
-ABANDONED = 48 * 3600.0  # seconds after which what is half-written is nobody's, whatever machine wrote it
+__all__ = [
+    "check_writable", "digest_of", "load_chunk", "load_tree", "locked", "save_chunk", "save_tree", "sweep",
+]  # fmt: skip
 
 
 def digest_of(*parts) -> str:
@@ -41,76 +41,9 @@ def digest_of(*parts) -> str:
     return state.hexdigest()
 
 
-def _checksum(tree: PyTree) -> bytes:
-    """32 bytes that change with any bit of any leaf."""
-    return bytes.fromhex(digest_of(jax.tree.leaves(tree)))
-
-
-def check_writable(folder: Path, option: str = "--out", *, keep: bool = True) -> Path:
-    """Make ``folder`` and prove that a file can be written there; without ``keep``, take away again what was made.
-
-    Raises:
-        InputError: it cannot; names ``option``, by which the user gives another folder.
-    """
-    made = [part for part in (folder, *folder.parents) if not part.exists()]
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        sweep(folder)
-        probe = folder / f".probe-{_mine()}"
-        probe.write_text("")
-        probe.unlink()
-    except OSError as error:
-        raise InputError(f"cannot write to '{folder}' ({error.strerror}): give another {option} folder.") from error
-    finally:
-        for part in made if not keep else ():
-            with contextlib.suppress(OSError):
-                part.rmdir()
-    return folder
-
-
-@contextlib.contextmanager
-def locked(folder: Path):
-    """Hold ``folder`` for this process while the block runs; a killed process lets go of it by itself.
-
-    Raises:
-        InputError: another process holds it.
-    """
-    try:
-        import fcntl
-    except ImportError:  # no such locks on this platform
-        yield
-        return
-    path = folder / ".lock"
-    with contextlib.ExitStack() as opened:
-        while True:
-            file = opened.enter_context(path.open("a+"))
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                file.seek(0)
-                raise InputError(
-                    f"another run is writing to '{folder}'{file.read(200)}: wait for its end, or give another --out "
-                    "folder."
-                ) from None
-            except OSError as error:
-                warnings.warn(f"'{folder}' cannot be locked ({error.strerror}): start one run at a time.", stacklevel=3)
-            if _still(file, path):  # else the last one to hold it has taken it away meanwhile
-                break
-        file.truncate(0)
-        file.write(f" (process {os.getpid()} on {platform.node()})")
-        file.flush()
-        try:
-            yield
-        finally:
-            path.unlink(missing_ok=True)
-
-
-def _still(file, path: Path) -> bool:
-    """Whether an open file is the one at ``path``."""
-    try:
-        return os.path.samestat(os.fstat(file.fileno()), path.stat())
-    except FileNotFoundError:
-        return False
+def _checksum(name: str, tree: PyTree) -> bytes:
+    """32 bytes that change with any bit of any leaf, and with the name, which is a digest of what made them."""
+    return bytes.fromhex(digest_of(name, jax.tree.leaves(tree)))
 
 
 def save_chunk(store: Path, digest: str, tree: PyTree, note: dict) -> None:
@@ -122,7 +55,7 @@ def save_chunk(store: Path, digest: str, tree: PyTree, note: dict) -> None:
     save_tree(store, digest[:32], tree)
     note = note | {"bytes": sum(leaf.nbytes for leaf in jax.tree.leaves(tree))}
     text = json.dumps(note, indent=1, default=str)
-    disk.write_whole(store / f"{digest[:32]}.json", lambda path: path.write_text(text, encoding="utf-8"), _mine())
+    disk.write_whole(store / f"{digest[:32]}.json", lambda path: path.write_text(text, encoding="utf-8"), mine())
 
 
 def save_tree(folder: Path, name: str, tree: PyTree) -> None:
@@ -130,9 +63,12 @@ def save_tree(folder: Path, name: str, tree: PyTree) -> None:
     from orbax.checkpoint import v1 as ocp
 
     tree = jax.tree.map(np.asarray, tree)
-    whole = {"tree": tree, "checksum": np.frombuffer(_checksum(tree), np.uint8)}  # Orbax does not notice a flipped bit
+    whole = {
+        "tree": tree,
+        "checksum": np.frombuffer(_checksum(name, tree), np.uint8),
+    }  # Orbax does not notice a flipped bit
     sweep(folder)
-    staged = folder / f".{name}-{_mine()}"
+    staged = folder / f".{name}-{mine()}"
     try:
         with _quiet():
             save = ocp.save if hasattr(ocp, "save") else ocp.save_pytree
@@ -141,7 +77,7 @@ def save_tree(folder: Path, name: str, tree: PyTree) -> None:
     except Exception as error:
         raise (disk.full(folder) if disk.is_full(error) else error) from error
     finally:
-        for left in folder.glob(f"{staged.name}*"):
+        for left in (staged, *folder.glob(f"{glob.escape(staged.name)}.orbax*")):
             shutil.rmtree(left, ignore_errors=True)
 
 
@@ -159,11 +95,6 @@ def _quiet():
         log.setLevel(level)
 
 
-def _mine() -> str:
-    """How what this process has half-written is marked."""
-    return f"{platform.node()}-{os.getpid()}"
-
-
 def _place(staged: Path, target: Path) -> None:
     """Move a folder to its place; one that is there already stays if it can be read."""
     with contextlib.suppress(OSError):
@@ -175,29 +106,6 @@ def _place(staged: Path, target: Path) -> None:
         shutil.rmtree(target, ignore_errors=True)
         with contextlib.suppress(OSError):  # another process was quicker
             staged.rename(target)
-
-
-def sweep(folder: Path) -> None:
-    """Take away what processes that are gone left half-written: of this machine, or untouched for long."""
-    for left in folder.glob(".*"):
-        *_, host, number = left.name.split(".orbax")[0].rsplit("-", 2) if left.name.count("-") >= 2 else ("", "")
-        if not number.isdigit():
-            continue
-        gone = left.name.split(".orbax")[0].endswith(f"-{platform.node()}-{number}") and not _alive(int(number))
-        with contextlib.suppress(OSError):
-            if gone or time.time() - left.stat().st_mtime > ABANDONED:
-                shutil.rmtree(left) if left.is_dir() else left.unlink()
-
-
-def _alive(process: int) -> bool:
-    """Whether a process of this machine exists."""
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        return True
-    return True
 
 
 def _save_alone(path: Path, tree: PyTree) -> None:
@@ -256,6 +164,9 @@ def _read(target: Path) -> PyTree:
     with _quiet(), _read_alone(ocp):
         load = ocp.load if hasattr(ocp, "load") else ocp.load_pytree
         whole = jax.tree.map(np.asarray, load(target.resolve()))
-    if whole["checksum"].tobytes() != _checksum(whole["tree"]):
-        raise ValueError("they are not what was written")
-    return whole["tree"]
+    tree, sealed = whole["tree"], whole["checksum"].tobytes()
+    if sealed == _checksum(target.name, tree):
+        return tree
+    if sealed == bytes.fromhex(digest_of(jax.tree.leaves(tree))):
+        raise ValueError("an earlier version wrote them, whose checksum does not say which members they are")
+    raise ValueError("they are not what was written under this name")

@@ -20,6 +20,7 @@ from unlearn_jax import disk, hosts
 from unlearn_jax.errors import InputError
 from unlearn_jax.platforms import made_for
 from unlearn_jax.population import checkpoint
+from unlearn_jax.population.folders import mine
 from unlearn_jax.population.members import make_tables, member_keys
 from unlearn_jax.population.plans import Plan
 from unlearn_jax.population.program import Fold, Stored
@@ -135,4 +136,4 @@ def _remember(path: Path | None, key: str, found: dict) -> None:
     if path is not None:
         path.parent.mkdir(parents=True, exist_ok=True)
         text = json.dumps(_known(path) | {key: found}, indent=1)
-        disk.write_whole(path, lambda part: part.write_text(text, encoding="utf-8"))
+        disk.write_whole(path, lambda part: part.write_text(text, encoding="utf-8"), mine())

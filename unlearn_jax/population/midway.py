@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import re
 import shutil
 import time
 import warnings
@@ -24,6 +25,7 @@ from unlearn_jax.population import checkpoint
 from unlearn_jax.types import PyTree
 
 ABANDONED = 30 * 24 * 3600.0  # seconds after which nobody goes on with a state
+STATE = re.compile(r"[0-9a-f]{32}\.[0-9a-f]{16}-\d+")  # a chunk's name and the updates done
 LONGEST = 5.0  # seconds that a segment should take at most, so that a run that is asked to stop does so soon
 SHORTEST, GROWTH = 2.5, 32  # seconds that it is to take at least, for a call costs up to an update beside its own
 # (temporaries are touched for the first time); times as many updates as the one before at most
@@ -126,7 +128,7 @@ def _folder(place: Place) -> Path:
 
 def _states(place: Place) -> list[Path]:
     """What is kept of a chunk, the latest first."""
-    found = _folder(place).glob(f"{place.name}-*")
+    found = [path for path in _folder(place).glob(f"{place.name}-*") if path.name.rpartition("-")[2].isdecimal()]
     return sorted(found, key=lambda path: int(path.name.rsplit("-", 1)[1]), reverse=True)
 
 
@@ -141,11 +143,18 @@ def _keep(place: Place, carry: PyTree, done: int, seconds: float) -> None:
 def _written(place: Place, name: str, kept: PyTree) -> str:
     """Write a state in the place of older ones; '' or why it could not be."""
     older = _states(place)
-    try:
-        checkpoint.save_tree(_folder(place), name, kept)
-    except OSError as error:
-        return error.strerror or str(error)
-    long_ago = [path for path in _folder(place).iterdir() if time.time() - path.stat().st_mtime > ABANDONED]
+    for _ in range(3):
+        try:
+            checkpoint.save_tree(_folder(place), name, kept)
+            break
+        except FileNotFoundError:  # another run found the folder empty and took it away just then
+            continue
+        except OSError as error:
+            return error.strerror or str(error)
+    else:
+        return "the folder was taken away"
+    states = [path for path in _folder(place).iterdir() if STATE.fullmatch(path.name)]
+    long_ago = [path for path in states if time.time() - path.stat().st_mtime > ABANDONED]
     for path in [*older, *long_ago]:
         if path.name != name:
             shutil.rmtree(path, ignore_errors=True)

@@ -99,6 +99,7 @@ def run_check(
         "scale": scale_of(found.config),
         "copies": level.copies,
         "gamma": float(level.rows[0].gamma),
+        "target_counts": [len(rows.forget) for rows in level.rows],
         "notes": [*setup.notes, *found.notes],
     }
     with checkpoint.locked(out):
@@ -168,21 +169,22 @@ def cautions(about: dict[str, Any], config: StudyConfig) -> list[str]:
         return found
     if set(differ) & set(SAME):
         return [*found, "whether they were made on some of these targets is not known"]
-    count, (first, last) = config.num_targets, _span(about)
+    whole = config.targets == "whole_class"
+    count, (first, last) = 1 if whole else config.num_targets, _span(about)
     own = (config.skip_requests * count, (config.skip_requests + config.requests) * count)
     common = min(last, own[1]) - max(first, own[0])
     if common > 0:
         skip = 0 if first >= config.requests * count else math.ceil(last / count)
         found.append(
-            f"{common} of the {own[1] - own[0]} targets are among those that the presets were made on, so figures are "
-            f"too good: give --skip-requests {skip}"
+            f"{common} of the {own[1] - own[0]} {'classes' if whole else 'targets'} are among those that the presets "
+            f"were made on, so figures are too good: give --skip-requests {skip}"
         )
     return found
 
 
 def _span(about: dict[str, Any]) -> tuple[int, int]:
     """First and last but one place, in the order of targets, of those that presets were made on."""
-    count = about["num_targets"]
+    count = 1 if about["targets"] == "whole_class" else about["num_targets"]
     return about["skip_requests"] * count, (about["skip_requests"] + about["requests"]) * count
 
 

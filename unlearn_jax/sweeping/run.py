@@ -171,6 +171,7 @@ def sweep_one(
         "scale": scale_of(config),
         "copies": level.copies,
         "gamma": float(level.rows[0].gamma),
+        "target_counts": [len(rows.forget) for rows in level.rows],
         "recipe": setup.problem.recipe._asdict(),
         "axes": [axis._asdict() for axis in asked.axes],
         "notes": list(setup.notes),
@@ -192,7 +193,7 @@ def _run(asked: Asked, setup: Setup, level: Level, trained: list[Outcome], out: 
         oracle = trained[1] if sweep.oracle else None
         trials = Trials(sweep, setup, level, points, trained[0], oracle, recorder, watch)
         rungs, ran = _rungs(trials)
-        recorder.finish()
+        files = recorder.finish()
     finally:
         recorder.close()
     usual, names = defaults_of(sweep.method, setup.config), [axis.name for axis in asked.axes]
@@ -214,6 +215,7 @@ def _run(asked: Asked, setup: Setup, level: Level, trained: list[Outcome], out: 
         },
         "identifiable": identifiable(setup, level, trained[0], oracle),
         "choices": choices,
+        "files": files,
     }
 
 

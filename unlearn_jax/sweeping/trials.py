@@ -71,7 +71,7 @@ def run_points(
     (method,) = configs.applicable(config)
     if remedy := remedy_of(config):
         watch.stage(f"{method}+{remedy}", config.members * len(points))
-        return [_with_remedy(setup, job, original, method, remedy, point) for point in points]
+        return [_with_remedy(setup, level, job, original, method, remedy, point) for point in points]
     found: list[Outcome | None] = [None] * len(points)
     for static, numbers in programs_of(method, points):
         given, length = shortened(method, static, job.scale, share)
@@ -80,7 +80,7 @@ def run_points(
         done = run_method(
             method, job, original.population.variables, {k: [v] for k, v in given.items()}, points=numeric
         )
-        scores = scored(setup, done.population, done.model)
+        scores = scored(setup, done.population, done.model, level=level, original=original)
         population = done.population._replace(variables={})
         role = method if "protocol" in METHODS[method].needs else "original"
         allowed = length or (f"{config.budget:g}" if config.budget else "")
@@ -93,12 +93,15 @@ def run_points(
     return found
 
 
-def _with_remedy(setup: Setup, job: Job, original: Outcome, method: str, remedy: str, point: dict) -> Outcome:
+def _with_remedy(
+    setup: Setup, level: Level, job: Job, original: Outcome, method: str, remedy: str, point: dict
+) -> Outcome:
     """One setting of a method and the remedy around it."""
     mine = {k.partition(".")[2]: [v] for k, v in point.items() if "." in k}
     given = {k: [v] for k, v in point.items() if "." not in k}
     ((_, done),) = remedied(setup, job, method, remedy, given, mine, original.population.variables)
     found, allowed = done.unlearned, f"{job.budget:g}" if job.budget else ""
-    scores, population = scored(setup, found.population, found.model), found.population._replace(variables={})
+    scores = scored(setup, found.population, found.model, level=level, original=original)
+    population = found.population._replace(variables={})
     name, role = f"{method}+{remedy}", role_of(method, remedy)
     return Outcome(name, role, setting_name(point), population, scores, found.grad_evals, allowed, done.found)
