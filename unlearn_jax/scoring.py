@@ -9,7 +9,7 @@ import numpy as np
 from unlearn_jax.data.splits import SPLITS
 from unlearn_jax.methods import METHODS, REFERENCES
 from unlearn_jax.metrics import Estimate, Values, combine, mean_draws, price, ranks, residual_influence
-from unlearn_jax.scoring_frontier import frontier_figures, heldout_figures
+from unlearn_jax.scoring_frontier import frontier_figures, heldout_figures, passes_gate
 from unlearn_jax.scoring_language import answer_tables, language_figures
 from unlearn_jax.scoring_values import Scorer
 
@@ -158,8 +158,12 @@ def _residuals(scorer, base, outcome, named, requests, recorder) -> None:
 
 
 def _ranking(scorer, base, named, requests, recorder) -> None:
-    """Rank of every method of practice by residual distance, with what the shared draws leave open."""
-    ranked = [o for o in scorer.outcomes if o.name not in REFERENCES and _of_practice(o.name)]
+    """Rank of every method of practice that keeps the accuracy on rest, by residual distance; and whether it does."""
+    passing = {id(o): passes_gate(scorer, o, named["oracle"], requests) for o in scorer.outcomes}
+    for outcome in scorer.outcomes:
+        keys = _keys(base, outcome, split="rest", metric="passes_gate", reference="oracle")
+        recorder.figure(keys, float(passing[id(outcome)]), len(outcome.scores.margin))
+    ranked = [o for o in scorer.outcomes if o.name not in REFERENCES and _of_practice(o.name) and passing[id(o)]]
     if len(ranked) > 1:
         found = ranks([scorer.distance(o, named, requests) for o in ranked])
         for outcome, rank in zip(ranked, found):

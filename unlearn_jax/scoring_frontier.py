@@ -17,6 +17,7 @@ from unlearn_jax.metrics.frontier import drawn
 from unlearn_jax.metrics.heldout import expected_margins, margin_error_draws
 
 GOAL_COST, GOAL_DISTANCE, GOAL_PRICE = 0.1, 0.2, 0.3  # of a training, of retrain's distance, points
+GATE = 0.95  # of the oracle's accuracy on rest: below it a model is wrecked, however near the oracle its margins are
 
 
 def frontier_figures(scorer, keys, named: dict, practised: list, requests: list[int], recorder) -> None:
@@ -41,13 +42,21 @@ def frontier_figures(scorer, keys, named: dict, practised: list, requests: list[
             keys(outcome, metric="largest_price", reference="oracle"), combine(lambda x: x, prices[id(outcome)])
         )
         _goal(scorer, keys, outcome, named, dict(zip(splits, each)), requests, recorder)
-    told = [o for o in practised if id(o) in prices]
+    told = [o for o in practised if id(o) in prices and passes_gate(scorer, o, named["oracle"], requests)]
     if told:
         found = frontier([scorer.distance(o, named, requests) for o in told], [prices[id(o)] for o in told])
         for outcome, on, share in zip(told, found.on, found.share):
             members = len(outcome.scores.margin)
             recorder.figure(keys(outcome, metric="on_frontier", reference="oracle"), float(on), members)
             recorder.figure(keys(outcome, metric="frontier_share", reference="oracle"), float(share), members)
+
+
+def passes_gate(scorer, outcome, oracle, requests: list[int]) -> bool:
+    """Whether a population keeps `GATE` of the oracle's accuracy on rest: else it has no rank and no place."""
+    if not scorer.has("rest", requests):
+        return True
+    own, theirs = (scorer.draws(o, "rest", "correct", requests).value for o in (outcome, oracle))
+    return bool(own >= GATE * theirs)
 
 
 def _largest(*each):

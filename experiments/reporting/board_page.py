@@ -7,6 +7,8 @@ from html import escape
 from pathlib import Path
 from typing import NamedTuple
 
+from unlearn_jax.scoring_frontier import GATE
+
 from .board_rows import value
 from .columns import COLUMNS
 from .frame import definitions, document
@@ -25,7 +27,8 @@ WORDS = (
     ("Residual", "influence of the targets that is left, signed: 1 = untouched, 0 = gone, below 0 = over-forgotten."),
     ("Distance", "the same per target and unsigned, so that scrambling cannot fool it. Rows are sorted by it. Bars: "
      "95% intervals over clusters and members; the lines are the oracle (0) and the original (1). Rows whose interval "
-     "holds both say nothing (single models that blew up, say), and come last."),
+     "holds both say nothing (single models that blew up, say), and rows that lose more than 5 points on rest are "
+     "wrecked: both come last."),
     ("Price", "accuracy of the oracle, which never saw the targets' clusters, less accuracy of the row, in points; "
      "positive = worse."),
     ("Cost", "gradient evaluations as a share of one training from scratch."),
@@ -52,13 +55,18 @@ def studies_of(rows: list[dict[str, str]]) -> list[Study]:
     groups: dict[tuple[str, str, str], list[dict[str, str]]] = {}
     for row in rows:
         groups.setdefault((row["study"], row["copies"], row["gamma"]), []).append(row)
-    order = lambda row: (math.isnan(value(row, "distance")), unclear(row), value(row, "distance"))
+    order = lambda row: (math.isnan(value(row, "distance")), unclear(row) or wrecked(row), value(row, "distance"))
     return [Study(sorted(group, key=order)) for group in groups.values()]
 
 
 def unclear(row: dict[str, str]) -> bool:
     """Whether the interval of the distance holds both ends of the scale, so that it says nothing."""
     return value(row, "distance_low") <= 0.0 and value(row, "distance_high") >= 1.0
+
+
+def wrecked(row: dict[str, str]) -> bool:
+    """Whether more accuracy is lost on rest than the gate allows (of an oracle that has all of rest right)."""
+    return row["kind"] != "reference" and value(row, "price_rest") > 100 * (1 - GATE)
 
 
 def render_board(rows: list[dict[str, str]]) -> str:
@@ -153,6 +161,7 @@ def _row(row: dict[str, str], made: int) -> str:
     tone = f"var(--{row['method']})" if row["kind"] == "reference" and row["method"] in COLOURS else "var(--method)"
     notes = [row["kind"], f"{value(row, 'diverged'):g} members diverged" * (value(row, "diverged") > 0)]
     notes += ["says nothing: anything from 0 to 1"] * unclear(row)
+    notes += [f"wrecked: {value(row, 'price_rest'):.0f} points lost on rest"] * wrecked(row)
     tags = "".join(f'<span class="tag">{escape(note)}</span>' for note in notes if note)
     link = f' <a class="made" href="#made-{made}">{made}</a>' if made else ""
     always = row["kind"] == "reference" and row["method"] in ALWAYS
@@ -172,7 +181,7 @@ def _row(row: dict[str, str], made: int) -> str:
         _figure(row, "cost"),
     ]
     name = escape(label.lower(), quote=True)
-    return f'<tr{kind} data-name="{name}"{" data-unclear" * unclear(row)}>{"".join(cells)}</tr>'
+    return f'<tr{kind} data-name="{name}"{" data-unclear" * (unclear(row) or wrecked(row))}>{"".join(cells)}</tr>'
 
 
 def _figure(row: dict[str, str], name: str, bar: bool = False) -> str:

@@ -68,7 +68,8 @@ class Line(NamedTuple):
     @property
     def label(self) -> str:
         """The population's name, with what sets it apart from methods of practice."""
-        kind = self.entry.kind
+        kinds = [self.entry.kind, "wrecked" * self.summary.wrecked(self.level, self.entry)]
+        kind = ", ".join(filter(None, kinds))
         return self.summary.label(self.entry) + (f" ({kind})" if kind else "")
 
     @property

@@ -83,7 +83,7 @@ def _on_goal(summary: Summary, level: int, entries: list[Entry]) -> str:
         "points, and a tenth of the cost of one training"
     )
     mine = [e for e in entries if not anchor(e) and not e.kind and e.method not in CONTROLS]
-    mine = [e for e in mine if missed(summary, level, e) is not None]
+    mine = [e for e in mine if missed(summary, level, e) is not None and not summary.wrecked(level, e)]
     met = [e for e in mine if not missed(summary, level, e)]
     if met:
         return f"{goal}. It is met by {', '.join(code(summary, e) for e in met)}."

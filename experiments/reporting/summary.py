@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from unlearn_jax.errors import InputError
+from unlearn_jax.scoring_frontier import GATE
 
 REFERENCES = ("original", "retrain", "placebo", "dedup", "oracle")
 GIVEN = {"oracle_matching": "upper bound", "datamodel_matching": "uses retrained models"}  # not methods of practice
@@ -58,9 +59,10 @@ class Summary(NamedTuple):
     shares: dict[int, dict[float, dict[str, Cell]]]  # level with several gammas -> gamma -> reference -> residual
 
     def entries(self, level: int) -> list[Entry]:
-        """Entries of a level, ascending in residual distance, unmeasured ones last."""
+        """Entries of a level, ascending in residual distance, wrecked and then unmeasured ones last."""
         found = [entry for at, entry in self.cells if at == level]
-        return sorted(found, key=lambda e: _nan_last(self.distance(level, e).mean))
+        distance = lambda e: self.distance(level, e).mean
+        return sorted(found, key=lambda e: (math.isnan(distance(e)), self.wrecked(level, e), _nan_last(distance(e))))
 
     def reference(self, level: int, name: str) -> Entry | None:
         """The entry of a reference population, None where the run has none."""
@@ -89,6 +91,11 @@ class Summary(NamedTuple):
     def distance(self, level: int, entry: Entry | str) -> Cell:
         """Residual distance against the oracle."""
         return self._against_oracle(level, entry, "residual_distance")
+
+    def wrecked(self, level: int, entry: Entry) -> bool:
+        """Whether a population keeps less than `GATE` of the oracle's accuracy on rest, so that it has no rank."""
+        own, theirs = (self.find(level, one, "accuracy", "rest").mean for one in (entry, "oracle"))
+        return not entry.is_reference and own < GATE * theirs
 
     def _against_oracle(self, level: int, entry: Entry | str, metric: str) -> Cell:
         """The stored figure; for the two ends of the scale, where none is stored, their defined values."""

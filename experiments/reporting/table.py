@@ -79,6 +79,8 @@ def name_cell(summary: Summary, entry: Entry) -> str:
     """The head of a population's row: its colour, name and kind."""
     tone = f"var(--{entry.method})" if entry.is_reference and entry.method in COLOURS else "var(--method)"
     kind_of = "reference" if entry.is_reference else entry.kind
+    wrecked = "wrecked: rest" if any(summary.wrecked(at, entry) for at, one in summary.cells if one == entry) else ""
+    kind_of = ", ".join(filter(None, [kind_of, wrecked]))
     tag = f'<span class="tag">{kind_of}</span>' if kind_of else ""
     label = escape(summary.label(entry)).replace("_", "_<wbr>")
     return f'<th class="name" scope="row"><span class="dot" style="background:{tone}"></span>{label}{tag}</th>'

@@ -7,6 +7,7 @@ import re
 from html import escape
 
 from unlearn_jax.metrics.residual import why_unidentifiable
+from unlearn_jax.scoring_frontier import GATE
 
 from .load import Run, number_told
 from .summary import ANEW, GIVEN, Cell, Entry, Summary
@@ -194,7 +195,9 @@ def _methods(summary: Summary, level: int) -> list[str]:
         if not e.is_reference and e.method not in CONTROLS and math.isfinite(summary.distance(level, e).mean)
     ]
     others = [*_apart(summary, level, entries)]
-    entries = [e for e in entries if not e.kind]
+    wrecked = [e for e in entries if summary.wrecked(level, e)]
+    others += _wrecked(summary, level, wrecked)
+    entries = [e for e in entries if not e.kind and e not in wrecked]
     if not entries:
         return others
     best, worst = entries[0], entries[-1]
@@ -206,6 +209,18 @@ def _methods(summary: Summary, level: int) -> list[str]:
     if bad:
         sentences.append(f"Some members diverged (NaN) under {', '.join(bad)}; read these rows with care.")
     return sentences + others
+
+
+def _wrecked(summary: Summary, level: int, entries: list[Entry]) -> list[str]:
+    """Methods that are left out of the order because they ruin the model, with what they keep."""
+    if not entries:
+        return []
+    rest = lambda e: 100 * summary.find(level, e, "accuracy", "rest").mean
+    named = ", ".join(f"{code(summary, e)} ({rest(e):.1f}% right on rest)" for e in entries)
+    return [
+        f"Not ranked, because less than {100 * GATE:.0f}% of the oracle's accuracy on rest "
+        f"({rest('oracle'):.1f}%) is left, so that no distance speaks for them: {named}."
+    ]
 
 
 def _apart(summary: Summary, level: int, entries: list[Entry]) -> list[str]:

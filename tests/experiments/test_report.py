@@ -285,6 +285,26 @@ def test_an_upper_bound_is_told_apart_from_the_methods(tmp_path, unsaved):
     assert "came closest" not in text and "and so apart" in text
 
 
+@pytest.mark.parametrize(("rest", "wrecked"), [(0.306, True), (0.949, True), (0.951, False)])
+def test_a_method_that_ruins_the_model_is_marked_and_never_called_nearest(tmp_path, unsaved, rest, wrecked):
+    methods = METHODS | {"woodfisher": (0.0, 0.0, 40.0, 100 - 100 * rest, 60.0)}
+    rows = fake_rows((4,), methods)
+    accuracy = next(r for r in rows if r["metric"] == "accuracy" and r["split"] == "test")
+    for name in ("oracle", "retrain", *methods):
+        held = rest if name == "woodfisher" else 1.0
+        rows.append(accuracy | {"method": name, "split": "rest", **dict.fromkeys(NUMBERS[:5], held)})
+    run = fake_run(tmp_path / "run", levels=(4,), methods=methods)
+    write_rows(run, rows)
+    text = report.write_report(run).read_text()
+    assert ("<code>woodfisher</code> came closest to the oracle" in text) is not wrecked
+    assert ("<code>neggrad_plus</code> came closest to the oracle" in text) is wrecked
+    assert (f"{100 * rest:.1f}% right on rest" in text) is wrecked
+    order = list(table(text))
+    place = next(i for i, name in enumerate(order) if name.startswith("woodfisher"))
+    assert (text.count('<span class="tag">wrecked') == 1) is wrecked
+    assert (place == len(order) - 1) is wrecked
+
+
 def test_claims_shrink_with_the_evidence(tmp_path, unsaved):
     run = fake_run(tmp_path / "run", levels=(4,))
     edit(

@@ -7,7 +7,8 @@ with h = ``width`` times the median distance of requested samples to their ``k``
 are the ``k`` nearest retained samples of each requested one; those whose ratio is above ``ratio`` are taken. A ``k``
 of 0 is the largest of 8, 16, 32 and 64 at which half of the candidates are. No candidate counts as retained: copies of
 a target that stay would speak for one another, and the more there are, the smaller their ratio (with 4 near copies of
-digits, recall fell from .85 to .11 when they did). Settings by precision and recall on other targets than those reported (digits, ``--skip-requests 4``).
+digits, recall fell from .85 to .11 when they did). Settings by precision and recall on other targets than those
+reported (digits, ``--skip-requests 4``).
 """
 
 from __future__ import annotations
