@@ -161,7 +161,7 @@ def _ranking(scorer, base, named, requests, recorder) -> None:
     """Rank of every method of practice that keeps the accuracy on rest, by residual distance; and whether it does."""
     passing = {id(o): passes_gate(scorer, o, named["oracle"], requests) for o in scorer.outcomes}
     for outcome in scorer.outcomes:
-        keys = _keys(base, outcome, split="rest", metric="passes_gate", reference="oracle")
+        keys = _keys(base, outcome, metric="passes_gate", reference="oracle")
         recorder.figure(keys, float(passing[id(outcome)]), len(outcome.scores.margin))
     ranked = [o for o in scorer.outcomes if o.name not in REFERENCES and _of_practice(o.name) and passing[id(o)]]
     if len(ranked) > 1:

@@ -56,7 +56,10 @@ def values_of(method: str, name: str, text: str) -> list:
         return [choose(f"value of {method}.{name}", text, entry.choices[name])]
     if kind not in (int, float):
         return [kind(text)]
-    value, least = numbers(text, said, kind)[0], 1 if kind is int and name not in MAY_BE_ZERO else 0
+    value, least = (
+        numbers(text, said, kind)[0],
+        1 if kind is int and name not in MAY_BE_ZERO and entry.static[name] else 0,
+    )
     if not least <= value < math.inf:
         raise InputError(f"--{said} is {value}: give {least} or more.")
     if (name in SHARES or (remedy and name in entry.shares)) and value > 1:

@@ -61,8 +61,8 @@ def test_settings_are_read_in_their_own_type_and_checked_before_anything_runs():
     found = settings_of(config)
     assert found["expand"] == {"k": [4, 8], "rule": ["mutual"]} and found["perturb"] == {"radius": [0.1, 1.0]}
     for text, said in {
-        "expand.rule=magic": "unknown value of expand.rule 'magic': choose one of mutual, nearest, standout",
-        "expand.k=0": "expand.k is 0: give 1 or more",
+        "expand.rule=magic": "unknown value of expand.rule 'magic': choose one of auto, carriers, mutual, nearest",
+        "expand.k=-1": "expand.k is -1: give 0 or more",
         "expand.size=3": "remedy 'expand' has no setting 'size'",
         "weight.width=1": "--hp names 'weight', which this study does not run: add it to --remedies",
     }.items():

@@ -29,25 +29,26 @@ BESIDE = {"epochs": [3], "batch": [16], "lr": [0.01]}
 STEPS = {"steps": 6, "batch": 16}
 PLAIN = (3 * 10.0, 3 * 16.0)  # a batch holds the request, 16 retained stand beside it
 EXPANDED = (6 * 16.0, 6 * 16.0)  # 20 requested are two batches
+LOOKS = {"similarity": "inputs"}  # by what examples look like, of which the hand knows the copies
 ROWS = {
-    "expand": Row("grad_diff", BESIDE, {}, True, EXPANDED),
-    "weight": Row("grad_diff", BESIDE, {}, True, EXPANDED),
+    "expand": Row("grad_diff", BESIDE, LOOKS, True, EXPANDED),
+    "weight": Row("grad_diff", BESIDE, LOOKS, True, EXPANDED),
     "dedup_first": Row("grad_diff", BESIDE, {"representative": "requested"}, True, EXPANDED),
     "influence_closure": Row("grad_diff", BESIDE, {"k": 1}, False, (EXPANDED[0] + 2 * F, EXPANDED[1] + 2 * R)),
-    "likelihood_ratio": Row("grad_diff", BESIDE, {"k": 4}, True, EXPANDED),
+    "likelihood_ratio": Row("grad_diff", BESIDE, LOOKS | {"k": 4}, True, EXPANDED),
     "local_teacher": Row(
-        "do_nothing", {}, STEPS | {"neighbours": 5, "teacher_share": 0.5}, True,
+        "do_nothing", {}, LOOKS | STEPS | {"neighbours": 5, "teacher_share": 0.5}, True,
         (6 * 16 * (1 + FORWARD), 6 * 16 * (1 + FORWARD) + 0.5 * 20 * 16),
     ),  # fmt: skip
     "tilt": Row(
-        "do_nothing", {}, STEPS, True,
+        "do_nothing", {}, LOOKS | STEPS, True,
         (6 * 16 * (1 + FORWARD) + F * FORWARD, 6 * 16 * (1 + FORWARD) + R * FORWARD),
     ),  # fmt: skip
     "stand_in": Row(
-        "do_nothing", {}, {"share": 0.5, "total": 1.0, "calibrate": 0, "batch": 16}, True,
+        "do_nothing", {}, LOOKS | {"share": 0.5, "total": 1.0, "calibrate": 0, "batch": 16}, True,
         (3 * 16 * (1 + FORWARD), 3 * 16 * (1 + FORWARD) + 0.5 * 20 * 16),  # half on the stand-in, three updates remain
     ),  # fmt: skip
-    "project": Row("grad_diff", BESIDE, {}, True, (EXPANDED[0] * (1 + FORWARD), EXPANDED[1] * (2 + FORWARD))),
+    "project": Row("grad_diff", BESIDE, LOOKS, True, (EXPANDED[0] * (1 + FORWARD), EXPANDED[1] * (2 + FORWARD))),
     "perturb": Row("grad_diff", BESIDE, {"radius": 0.3}, None, PLAIN),
     "paraphrase": Row("grad_diff", BESIDE, {}, None, PLAIN),
     "corrective": Row("grad_diff", BESIDE, {"batch": 16}, None, (PLAIN[0] + F, PLAIN[1] + R)),

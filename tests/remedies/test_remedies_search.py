@@ -165,6 +165,12 @@ def test_the_effective_number_of_equal_weights_is_their_number_and_does_not_depe
     assert ((effective_number(weights) >= 1) & (effective_number(weights) <= 7)).all()
 
 
+def test_settings_that_a_rule_does_not_have_are_refused_rather_than_ignored(evidence):
+    with pytest.raises(InputError, match="rule 'carriers' has no k"):
+        found_neighbours(evidence, 0, remedy_settings("expand", {"rule": "carriers", "k": 4}))
+    assert rule_of(evidence, remedy_settings("expand", {"at_least": 0.5})) == "standout"
+
+
 def test_unknown_names_are_refused(evidence):
     with pytest.raises(InputError, match="unknown rule 'magic'"):
         found_neighbours(evidence, 0, SETTINGS | {"rule": "magic"})

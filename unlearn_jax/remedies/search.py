@@ -42,10 +42,10 @@ def found_neighbours(evidence: Evidence, member: int, settings: dict) -> np.ndar
     have the requested row among their own ``k`` nearest; ``standout`` those that are nearer to it than to any sample
     that is neither requested nor a candidate of the same row, by ``margin`` or more (a ratio test, as for matching key
     points). A ``k`` of 0 adapts to each requested row, see `_largest`; ``nearest`` then takes `FEWEST`. ``auto`` is
-    carriers for images where no similarity is named, else standout.
+    carriers for images where neither similarity nor ``k`` nor ``at_least`` is given, else standout.
 
     Raises:
-        InputError: no retained row is as near as an ``at_least`` that was given.
+        InputError: no retained row is as near as an ``at_least`` that was given; settings that do not go together.
     """
     rule = rule_of(evidence, settings)
     asked, kept = np.asarray(evidence.requested[member]), np.asarray(evidence.kept[member])
@@ -74,9 +74,13 @@ def found_neighbours(evidence: Evidence, member: int, settings: dict) -> np.ndar
 
 def rule_of(evidence: Evidence, settings: dict) -> str:
     """The rule that is meant."""
-    if choose("rule", settings["rule"], RULES) != "auto":
-        return settings["rule"]
-    return "carriers" if evidence.kind == "image" and settings["similarity"] == "auto" else "standout"
+    rule, by_likeness = settings["rule"], [name for name in ("k", "at_least") if settings[name]]
+    if choose("rule", rule, RULES) == "carriers" and by_likeness:
+        raise InputError(f"rule 'carriers' has no {by_likeness[0]}: leave it out, or take the rule standout.")
+    if rule != "auto":
+        return rule
+    plain = evidence.kind == "image" and settings["similarity"] == "auto" and not by_likeness
+    return "carriers" if plain else "standout"
 
 
 def carriers(evidence: Evidence, member: int, settings: dict, asked: np.ndarray, kept: np.ndarray) -> np.ndarray:
