@@ -1,7 +1,9 @@
 """What a remedy is given and gives back. A remedy wraps any method: it decides whom and how the method treats.
 
 Nothing here tells a remedy who belongs to a cluster, how copies were made, or what an oracle says: it sees the stored
-examples, who is kept and who is requested, examples that nobody was trained on, and the original models.
+examples, who is kept and who is requested, validation examples that nobody was trained on, and the original models.
+Two things that can be asked for were shaped on image copies all the same, and say so: the similarity ``aligned`` and
+the remedy ``paraphrase``, whose poses are those by which near copies are made. No default takes them.
 """
 
 from __future__ import annotations
