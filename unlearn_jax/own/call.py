@@ -68,6 +68,7 @@ def unlearn(
     budget: float = 0.0,
     options: Options = DEFAULTS,
     details: bool = False,
+    settings: dict[str, Any] | None = None,
     **hp: Any,
 ) -> Any:
     """Unlearn examples from a trained classifier: no study, nothing on disk.
@@ -91,7 +92,8 @@ def unlearn(
         budget: gradient evaluations that the method may use; 0 = its own length.
         options: how a population is run.
         details: whether to return a `Report`.
-        hp: settings of the method that differ from its defaults.
+        settings: settings of the method that differ from its defaults.
+        hp: the same by name; a setting called as one of the arguments above (rmu's scale) goes into ``settings``.
 
     Returns:
         The unlearned weights in the form in which they were given (an NNX module where ``params`` are none), which stay
@@ -116,7 +118,7 @@ def unlearn(
     found = read(model, params, members=members, init=init)
     pairs = {"forget": forget, "retain": retain, "validation": validation, "heldout": heldout}
     parts = {name: part_of(pair, name) for name, pair in pairs.items() if pair is not None}
-    task = _checked(found, method, parts, scale, recipe, hp)
+    task = _checked(found, method, parts, scale, recipe, _joined(settings or {}, hp))
     unlearned = _run(task, keys_of(key, found.members), budget, options)
     before, after = (
         _right(found, task.problem, variables, parts.get("validation"), options)
@@ -185,6 +187,13 @@ def _checked(found: Read, method: str, parts: dict[str, Part], scale: str, recip
     problem = Problem(found.model, classification(), example, classes, recipe or Recipe())
     scale = scale_for(METHODS[name], scale, one(found.variables)["params"], example)
     return _Task(name, found, problem, request, scale, hp)
+
+
+def _joined(settings: dict[str, Any], hp: dict[str, Any]) -> dict[str, Any]:
+    """All settings that were given."""
+    for name in settings.keys() & hp.keys():
+        raise InputError(f"{name} is given twice: give it in settings or by name.")
+    return settings | hp
 
 
 def _check_settings(name: str, hp: dict[str, Any]) -> None:

@@ -155,7 +155,7 @@ def shapes(model: Model, variables: Any, inputs: jax.ShapeDtypeStruct) -> Output
     except InputError:
         raise
     except (FlaxError, TypeError, ValueError, KeyError, AttributeError) as wrong:
-        said = " ".join(str(wrong).split())[:200]
+        said = " ".join(str(wrong).split("(http")[0].split())[:200].rstrip(" .")
         raise InputError(
             f"the model cannot be applied to inputs {inputs.dtype} {inputs.shape} with these params ({said}): "
             f"give params and all other collections of the trained model, and inputs as it was trained on."

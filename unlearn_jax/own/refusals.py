@@ -101,6 +101,11 @@ def scale_for(entry: Entry, asked: str, params: Any, inputs: Any) -> str:
     Raises:
         InputError: an unknown scale, or one that was asked for and at which the method has no defaults.
     """
+    if not isinstance(asked, str):
+        raise InputError(
+            f"scale is {asked!r}: give one of {', '.join(SCALES)}, or settings={{'scale': {asked!r}}} for a setting "
+            f"of the method."
+        )
     if not asked:
         own = scale_of(params, inputs)
         return own if has_scale(entry, own) else "small_conv"
