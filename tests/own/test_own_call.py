@@ -61,6 +61,7 @@ def test_one_key_serves_a_population_by_number():
     assert nets.gap(many, nets.stacked(alone)) < 1e-5
     old = unlearn(nets.forward, each[0], key=jax.random.PRNGKey(3), **setting)
     toy.same(old, unlearn(nets.forward, each[0], key=key, **setting))
+    toy.same(old, unlearn(nets.forward, each[0], key=3, **setting))
     assert nets.gap(old, unlearn(nets.forward, each[0], key=jax.random.key(4), **setting)) > 1e-3
 
 
@@ -88,6 +89,12 @@ def test_retraining_by_the_recipe_is_free_of_the_original_and_learns():
     toy.same(report.params, call(params=nets.drawn(PLAIN, 1), method="retrain", recipe=recipe))
     assert report.accuracy_after > 0.8 and report.settings == {"lr": 0.03, "weight_decay": 0.01}
     assert report.grad_evals == (0.0, 60 * 40)
+
+
+@pytest.mark.parametrize("method", ["scrub", "ssd"])
+def test_a_request_of_one_example_is_a_request(method):
+    report = call(forget=(nets.X[:1], nets.Y[:1]), method=method, details=True)
+    assert all(np.isfinite(x).all() for x in jax.tree.leaves(report.params)) and report.grad_evals[0] > 0
 
 
 def test_details_tell_accuracy_settings_scale_and_cost():
@@ -154,6 +161,7 @@ NORMED = nets.drawn(nets.Averaging())
 NO_LANGUAGE = next(n for n, e in METHODS.items() if needs_of(e) == ["retain"] and not has_scale(e, "language"))
 WRONG = {
     "a pair": ({"forget": nets.X}, "forget is of type ndarray: give a pair"),
+    "texts": ({"forget": (["one text", "another"], [0, 1])}, "forget is no pair of arrays of numbers"),
     "one-hot labels": ({"forget": (nets.X, np.eye(3)[nets.Y])}, "labels of forget are float64"),
     "too few labels": ({"retain": (nets.X, nets.Y[:5])}, "retain has inputs .* and 5 labels"),
     "no example": ({"forget": (nets.X[:0], nets.Y[:0])}, "forget has no example"),

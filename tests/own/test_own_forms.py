@@ -5,6 +5,7 @@ import nets
 import numpy as np
 import pytest
 import toy
+from flax import linen as nn
 from flax import nnx
 from flax.core import freeze
 
@@ -110,6 +111,9 @@ def test_features_are_the_inputs_of_the_dense_layer_that_gives_the_logits():
     last = own["params"]["last"]
     assert outputs.features.shape == (60, 6)
     assert np.allclose(outputs.features @ last["kernel"] + last["bias"][None], outputs.logits, atol=1e-5)
+    one_by_one = nn.Sequential([nn.Dense(5), nn.relu, nn.Dense(3)])
+    found = read(one_by_one, one_by_one.init(jax.random.key(0), nets.X))
+    assert found.model.apply(jax.tree.map(lambda x: x[0], found.variables), nets.X)[0].features.shape == (60, 5)
     told = read(nets.Featured(), nets.drawn(nets.Featured()))
     outputs, _ = told.model.apply(jax.tree.map(lambda x: x[0], told.variables), nets.X)
     last = told.variables["params"]["last"]
@@ -120,6 +124,64 @@ def test_a_model_without_features_runs_what_needs_none_and_says_so_of_what_does(
     unlearn(nets.forward, nets.listed(), **nets.SETS, method="scrub", epochs=1)
     with pytest.raises(InputError, match=r"^duck reads the features .* return \(logits, features\)"):
         unlearn(nets.forward, nets.listed(), **nets.SETS, method="duck")
+
+
+@pytest.mark.parametrize("name", ["key", "rngs"])
+def test_a_function_is_told_its_mode_and_given_a_key(name):
+    module = nets.Averaging(0.5)
+
+    def apply(variables, x, *, train=False, **given):
+        seen.append((train, sorted(given)))
+        rngs = given.get("rngs") or ({"dropout": given["key"]} if given.get("key") is not None else {})
+        return module.apply(variables, x, use_running_average=True, rngs=rngs)
+
+    parameters = {"key": lambda v, x, *, train=False, key=None: apply(v, x, train=train, key=key)}
+    parameters["rngs"] = lambda v, x, *, train=False, rngs=None: apply(v, x, train=train, rngs=rngs)
+    seen: list = []
+    unlearn(parameters[name], nets.drawn(nets.Averaging()), **nets.SETS, method="finetune", epochs=1)
+    assert (True, [name]) in seen and (False, [name]) in seen
+
+
+def test_a_function_of_params_and_state_is_given_both():
+    given = {"params": {"w": np.ones((4, 3), np.float32)}, "state": {"shift": np.full((1, 3), 2.0, np.float32)}}
+    new = unlearn(
+        lambda v, x: x @ v["params"]["w"] + v["state"]["shift"], given, **nets.SETS, method="finetune", epochs=1
+    )
+    assert np.array_equal(new["state"]["shift"], given["state"]["shift"])
+    assert nets.gap(new["params"], given["params"]) > 1e-3
+
+
+class Told(nets.Nnx):
+    def __call__(self, x, *, deterministic, rngs=None):
+        x = nnx.relu(self.norm(self.first(x)))
+        return self.last(nnx.Dropout(0.5)(x, deterministic=deterministic, rngs=rngs))
+
+
+def test_an_nnx_module_may_take_its_mode_and_streams_as_arguments():
+    run = lambda seed: unlearn(Told(nnx.Rngs(0)), **nets.SETS, method="finetune", epochs=1, batch=40, key=seed)
+    one, same, other = (nnx.to_pure_dict(nnx.state(run(seed), nnx.Param)) for seed in (0, 0, 1))
+    assert nets.gap(one, same) == 0.0 and nets.gap(one, other) > 1e-4
+
+
+class Half(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+        x = nn.tanh(nn.Dense(6, dtype="bfloat16", param_dtype="bfloat16")(x))
+        return nn.Dense(3, dtype="bfloat16", param_dtype="bfloat16")(x).astype("float32")
+
+
+def test_half_precision_stays_half_precision_and_gathers_small_steps():
+    given = Half().init(jax.random.key(0), nets.X)
+    toy.same(unlearn(Half(), given, **nets.SETS, method="do_nothing"), given)
+    new, many = (unlearn(Half(), given, **nets.SETS, method="finetune", lr=1e-3, epochs=n) for n in (1, 30))
+    assert {x.dtype for x in jax.tree.leaves(many)} == {np.dtype(jax.numpy.bfloat16)}
+    assert nets.gap(many, given) > nets.gap(new, given)  # steps below the resolution of a weight are not lost
+
+
+def test_weights_of_double_precision_are_taken_as_jax_takes_them():
+    weights = np.random.default_rng(0).normal(size=(4, 3))
+    new = unlearn(lambda w, x: x @ w, weights, **nets.SETS, method="finetune", epochs=1)
+    assert new.dtype == np.float32 and nets.gap(new, weights) > 1e-3
 
 
 def test_init_gives_new_weights_where_the_model_cannot():

@@ -58,7 +58,7 @@ def unlearn(
     forget: tuple,
     retain: tuple | None = None,
     method: str = "scrub",
-    key: Array | None = None,
+    key: Array | int | None = None,
     validation: tuple | None = None,
     heldout: tuple | None = None,
     members: int = 0,
@@ -81,7 +81,7 @@ def unlearn(
         forget: (inputs (n, ...), labels (n,) class numbers) to be forgotten.
         retain: the same of what stays in the training set; methods that read none do without.
         method: a name of `METHODS`; `unlearnable` tells which can run, and docs/howto/own_model.md what each needs.
-        key: random key, or (N,) keys of a population, whose member i else has ``fold_in(key, i)``; none = key(0).
+        key: random key or its seed; of a population also (N,) keys, else member i has ``fold_in(key, i)``; none = 0.
         validation: examples that were never trained on, to compare accuracy before and after.
         heldout: the same for methods that look at held-out examples; none = ``validation``.
         members: number of models on the leading axis of every array of ``params``, all unlearned in one program.
@@ -147,13 +147,15 @@ def classes_of(found: Read, example: jax.ShapeDtypeStruct) -> int:
     return logits.shape[1]
 
 
-def keys_of(key: Array | None, members: int) -> Array:
+def keys_of(key: Array | int | None, members: int) -> Array:
     """A typed key for each model.
 
     Raises:
         InputError: as many keys as there are not models.
     """
-    key = jax.random.key(0) if key is None else jnp.asarray(key)
+    if key is None or isinstance(key, (int, np.integer)):
+        key = jax.random.key(int(key or 0))
+    key = jnp.asarray(key)
     if not jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
         key = jax.random.wrap_key_data(key)
     if not key.ndim:

@@ -40,7 +40,12 @@ def part_of(pair: Any, name: str) -> Part:
     """
     if not isinstance(pair, (tuple, list)) or len(pair) != 2:
         raise InputError(f"{name} is of type {type(pair).__name__}: give a pair (inputs, labels).")
-    inputs, labels = jnp.asarray(pair[0]), np.asarray(pair[1])
+    try:
+        inputs, labels = jnp.asarray(pair[0]), np.asarray(pair[1])
+    except (TypeError, ValueError):
+        raise InputError(
+            f"{name} is no pair of arrays of numbers: give (inputs, labels) as the model takes them."
+        ) from None
     if labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer):
         raise InputError(
             f"labels of {name} are {labels.dtype} {labels.shape}: give the number of its class for each example."

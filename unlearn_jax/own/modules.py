@@ -94,7 +94,8 @@ def _model(structure: _Structure) -> Model:
         nnx.replace_by_pure_dict(state, variables["state"])
         module = nnx.merge(graph, params, _filled(streams, key), state)
         module.train() if train else module.eval()
-        outputs = answered(module(inputs, **how.given(train, key)))
+        drawn = {} if key is None or not how.key else {how.key: nnx.Rngs(key) if how.key == "rngs" else key}
+        outputs = answered(module(inputs, **how.given(train) | drawn))
         return outputs, nnx.to_pure_dict(nnx.split(module, *KINDS)[3]) if train else variables["state"]
 
     def start(key, inputs):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -54,14 +55,14 @@ def read(model: Any, params: Any = None, *, members: int = 0, init: Callable | N
         InputError: no such model or weights; arrays without a leading axis of that length.
     """
     model = modules.owner(model)
-    if isinstance(params, list) and not (callable(model) and not isinstance(model, (nn.Module, nnx.Module, Model))):
+    if isinstance(params, list) and isinstance(model, (nn.Module, nnx.Module, Model)):
         return _listed(model, params, members, init)
     if isinstance(members, bool) or not isinstance(members, (int, np.integer)) or members < 0:
         raise InputError(f"members is {members!r}: give the number of models on the leading axis, or leave it out.")
     if isinstance(model, nnx.Module):
         made, form = modules.read_nnx(model, params, members, init)
     else:
-        form = _form(params)
+        form = _form(params, isinstance(model, Model))
         if isinstance(model, Model):
             made = model
         elif isinstance(model, nn.Module):
@@ -90,15 +91,17 @@ def _is_whole(params: Any) -> bool:
     return isinstance(params, (dict, FrozenDict)) and "params" in params
 
 
-def _form(params: Any) -> Form:
-    """Weights that are a dictionary or any other tree."""
+def _form(params: Any, library: bool) -> Form:
+    """Weights that are a dictionary or any other tree, or, with ``library``, the variables of a `Model`."""
     if not jax.tree.leaves(params):
         raise InputError("params hold no array: give the trained weights as the second argument.")
     again = freeze if isinstance(params, FrozenDict) else lambda tree: tree
     plain = params.unfreeze() if isinstance(params, FrozenDict) else params
+    if library:
+        if not (_is_whole(plain) and "state" in plain):
+            raise InputError("params of a Model are not its variables: give {'params': ..., 'state': ...}.")
+        return Form(plain["params"], plain["state"], lambda p, s: again({"params": p, "state": s}))
     if _is_whole(plain):
-        if set(plain) == {"params", "state"}:  # of a `Model`
-            return Form(plain["params"], plain["state"], lambda p, s: {"params": p, "state": s})
         state = {name: part for name, part in plain.items() if name not in ("params", ASIDE)}
         aside = {name: part for name, part in plain.items() if name == ASIDE}
         order = list(plain)
@@ -123,14 +126,35 @@ def _stacked(model: Model, form: Form, members: int) -> Read:
     for path, leaf in jax.tree_util.tree_leaves_with_path({"params": form.params}):
         if not jnp.issubdtype(leaf.dtype, jnp.floating):
             raise InputError(f"params hold {leaf.dtype} at {_at(path)}, which cannot be trained: give floating arrays.")
-    if not members:
-        variables = jax.tree.map(lambda x: np.asarray(x)[None], variables)
+    plain = lambda x: np.asarray(x, jax.dtypes.canonicalize_dtype(x.dtype))
+    variables = jax.tree.map(lambda x: plain(x) if members else plain(x)[None], variables)
+    dtypes = jax.tree.map(lambda x: x.dtype, variables["params"])
+    if any(dtype.itemsize < 4 for dtype in jax.tree.leaves(dtypes)):  # small steps would be lost in few bits
+        model = half_precision(model, jax.tree.structure(dtypes), tuple(jax.tree.leaves(dtypes)))
+        variables["params"] = jax.tree.map(lambda x: x.astype(np.float32), variables["params"])
 
     def restore(found: Variables) -> Any:
-        take = (lambda x: jnp.asarray(x)) if members else (lambda x: jnp.asarray(np.asarray(x)[0]))
-        return form.back(*(jax.tree.map(take, found[part]) for part in ("params", "state")))
+        take = lambda x: jnp.asarray(x if members else np.asarray(x)[0])
+        own = jax.tree.map(lambda x, dtype: take(x).astype(dtype), found["params"], dtypes)
+        return form.back(own, jax.tree.map(take, found["state"]))
 
     return Read(model, variables, members, restore)
+
+
+@functools.lru_cache(maxsize=32)
+def half_precision(model: Model, structure: Any, dtypes: tuple) -> Model:
+    """The model with params in float32, which it is given in the dtypes that it was trained in."""
+    cast = lambda params, kinds: jax.tree.map(lambda x, kind: x.astype(kind), params, kinds)
+
+    def init(key, inputs):
+        drawn = model.init(key, inputs)
+        return drawn | {"params": jax.tree.map(lambda x: x.astype(jnp.float32), drawn["params"])}
+
+    def apply(variables, inputs, key=None, train=False):
+        own = cast(variables["params"], jax.tree.unflatten(structure, dtypes))
+        return model.apply(variables | {"params": own}, inputs, key=key, train=train)
+
+    return Model(init, apply)
 
 
 def _at(path: tuple) -> str:
