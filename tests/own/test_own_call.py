@@ -158,7 +158,7 @@ class Masked(nets.Plain):
 
 INT = {"params": {"last": {"kernel": np.zeros((4, 3), np.int32)}}}
 NORMED = nets.drawn(nets.Averaging())
-NO_LANGUAGE = next(n for n, e in METHODS.items() if needs_of(e) == ["retain"] and not has_scale(e, "language"))
+NO_LANGUAGE = next(n for n, e in METHODS.items() if not has_scale(e, "language") and needs_of(e) == ["retain"])
 WRONG = {
     "a pair": ({"forget": nets.X}, "forget is of type ndarray: give a pair"),
     "texts": ({"forget": (["one text", "another"], [0, 1])}, "forget is no pair of arrays of numbers"),

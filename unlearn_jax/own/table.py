@@ -5,6 +5,7 @@ python -m unlearn_jax.own.table
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import jax
@@ -38,10 +39,17 @@ def needs_of(entry: Entry) -> list[str] | None:
         return None
     needs = [need for need in ("retain", "heldout", "head", "class") if need in entry.needs]
     needs += ["recipe"] * asks_for_recipe(entry) + ["pixels"] * (entry.name in MOVES_PIXELS)
-    lacked: list[str] = []
-    while (what := _lacks(entry.name, lacked)) is not None:
-        lacked.append(what)
+    lacked = _lacked(entry.name)
     return [need for need in WORDS if need in (*needs, *lacked)]
+
+
+@functools.cache
+def _lacked(name: str) -> list[str]:
+    """All that a method asks for of a perceptron that offers nothing."""
+    lacked: list[str] = []
+    while (what := _lacks(name, lacked)) is not None:
+        lacked.append(what)
+    return lacked
 
 
 def _lacks(name: str, granted: list[str]) -> str | None:
