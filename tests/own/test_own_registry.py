@@ -46,9 +46,15 @@ def test_a_bare_function_without_anything_else_names_what_each_method_wants_for(
 
 
 @pytest.mark.filterwarnings("ignore:.*lowered validation accuracy")
-@pytest.mark.parametrize("net", NETS)
-@pytest.mark.parametrize("name", [n if n in QUICK else pytest.param(n, marks=pytest.mark.slow) for n in METHODS])
-def test_a_method_runs_or_says_why_not(name, net):
+@pytest.mark.parametrize(
+    ("net", "name"),
+    [
+        pytest.param(net, name, marks=[] if name in QUICK and net != "plain" else [pytest.mark.slow])
+        for net in NETS
+        for name in METHODS
+    ],
+)
+def test_a_method_runs_or_says_why_not(net, name):
     given = nets.drawn(NETS[net])
     if needs_of(METHODS[name]) is None or "head" in METHODS[name].needs:
         with pytest.raises(InputError, match=name):

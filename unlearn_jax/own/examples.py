@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from typing import Any, NamedTuple
 
 import jax
@@ -84,7 +83,7 @@ def rows_of(request: Request) -> RequestRows:
     none = np.zeros(0, np.int32)
     known = {"forget": request.forget, "rest": request.retain, "gamma": 1.0}
     known |= dict.fromkeys(HELD_OUT, request.heldout)
-    return RequestRows(**{name: known.get(name, none) for name in inspect.signature(RequestRows).parameters})
+    return RequestRows(**{name: known.get(name, none) for name in RequestRows._fields})
 
 
 def check_classes(part: Part, classes: int, name: str) -> None:
