@@ -34,6 +34,9 @@ hp = {name: np.full(2, value) for name, value in hp.items()}
 found = run.run_population(fold, plan, data, make_tables([np.arange(6)] * 2), member_keys(0, "a", 2), {}, hp=hp)
 margin = evaluate(model, classification(), found.variables, data, width=2).margin
 assert np.isfinite(found.loss[:, [0, 32]]).all() and np.isfinite(margin).all()
+linear, x, y = (lambda w, x: x.reshape(len(x), -1) @ w), np.ones((6, 2, 2, 1), np.float32), np.arange(6) % 3
+new = unlearn_jax.unlearn(linear, np.ones((4, 3)), forget=(x[:2], y[:2]), retain=(x[2:] + 1, y[2:]), epochs=3)
+assert np.isfinite(new).all()
 print("trained", found.loss.shape)
 """
 

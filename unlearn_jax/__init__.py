@@ -8,6 +8,9 @@ from unlearn_jax.data import DATASETS, from_arrays, load_dataset
 from unlearn_jax.errors import InputError
 from unlearn_jax.methods import METHODS
 from unlearn_jax.models import MODELS, build_model
+from unlearn_jax.own.auditing import audit
+from unlearn_jax.own.call import unlearn
+from unlearn_jax.own.listing import unlearnable
 from unlearn_jax.study import run_study
 from unlearn_jax.types import Batch, Batches, Method, Model, Outputs, Population, Task
 
@@ -25,8 +28,11 @@ __all__ = [
     "Population",
     "StudyConfig",
     "Task",
+    "audit",
     "build_model",
     "from_arrays",
     "load_dataset",
     "run_study",
+    "unlearn",
+    "unlearnable",
 ]

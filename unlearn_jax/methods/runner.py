@@ -19,7 +19,7 @@ from unlearn_jax.population.plans import Plan, Sizes
 from unlearn_jax.population.program import Fold, Stored
 from unlearn_jax.population.run import Options, chunk_width, run_population
 from unlearn_jax.trees import join_shared, split_shared, take_members
-from unlearn_jax.types import Model, Population, Variables
+from unlearn_jax.types import Array, Model, Population, Variables
 
 
 class Job(NamedTuple):
@@ -51,6 +51,7 @@ class Treatment(NamedTuple):
     # requested and retained example of its batches
     together: list[np.ndarray] | None = None  # (n,) group of each stored example; a protocol that splits data keeps
     # groups whole; none = no groups
+    keys: Array | None = None  # (N,) keys of the members; none = by the job's seed and the role
 
 
 class Unlearned(NamedTuple):
@@ -135,13 +136,14 @@ def run_method(
         start, spent = entry.begin(context, static, start)
     fold, numeric = (wrapped(fold, treat.wrap), numeric | treat.hp) if treat.wrap else (fold, numeric)
     repeat = np.tile(np.arange(members), len(points))
+    keys = member_keys(job.seed, treat.role, members) if treat.keys is None else treat.keys
     hp = {k: np.repeat([p.get(k, v) for p in points], members) for k, v in numeric.items()}
     population = run_population(
         fold,
         plan,
         job.stored,
         _tables(job, treat, repeat),
-        member_keys(job.seed, treat.role, members)[repeat],
+        keys[repeat],
         join_shared(take_members(split_shared(start)[0], repeat), job.shared),
         hp=hp,
         options=job.options._replace(label=treat.role),
