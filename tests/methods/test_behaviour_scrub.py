@@ -21,8 +21,12 @@ from unlearn_jax.types import Batch
 
 MAX, MIN = scrub.MAX, scrub.MIN
 NONE = {"weight_decay": 0.0}
-SMALL = scrub.ENTRY.static | {"forget_batch": 4, "batch": 16}  # 3 max and 3 min updates an epoch on the toy
-UNDECAYED = (("weight_decay", 0.0), ("lr", 0.02), ("forget_batch", 4), ("batch", 16), ("epochs", 10))
+SMALL = scrub.ENTRY.static | {
+    "forget_batch": 4,
+    "pieces": 0,
+    "batch": 16,
+}  # 3 max and 3 min updates an epoch on the toy
+UNDECAYED = (("weight_decay", 0.0), ("lr", 0.02), ("forget_batch", 4), ("pieces", 0), ("batch", 16), ("epochs", 10))
 
 
 @pytest.fixture(scope="module")
@@ -187,7 +191,7 @@ def test_scrub_trains_the_student_and_keeps_the_teacher(teacher):
 
 # --- SCRUB+R -------------------------------------------------------------------------------------------------------
 
-REWIND = METHODS["scrub_r"].static | {"forget_batch": 4, "batch": 16, "epochs": 4, "max_epochs": 2}
+REWIND = METHODS["scrub_r"].static | {"forget_batch": 4, "pieces": 0, "batch": 16, "epochs": 4, "max_epochs": 2}
 
 
 def test_scrub_r_keeps_a_copy_after_each_epoch_and_costs_what_scrub_costs():

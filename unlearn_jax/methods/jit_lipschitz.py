@@ -57,13 +57,13 @@ ENTRY = Entry(
     build=build,
     plan=plan,
     numeric={"lr": 0.1, "noise": 0.1, "weight_decay": 0.0},
-    static={"epochs": 10, "batch": 128, "draws": 8, "optimizer": "sgd", "momentum": 0.0},
+    static={"epochs": 10, "batch": 128, "pieces": 1, "draws": 8, "optimizer": "sgd", "momentum": 0.0},
     batch_stats="none",
     presets={
         "small": TUNED,
         "small_conv": ({"lr": 3e-3}, TUNED[1]),
         "cifar": (
-            {"lr": 0.04, "noise": 0.01, "epochs": 1, "draws": 25},
+            {"pieces": 0, "lr": 0.04, "noise": 0.01, "epochs": 1, "draws": 25},
             "the authors' code for random samples: one pass, 25 noises of .01, SGD at 3e-4 on sums over 128",
         ),
     },

@@ -48,17 +48,20 @@ ENTRY = Entry(
     build=build,
     plan=functools.partial(epochs_over_retained, forget_cost=1.0),
     batch_stats="none",
-    numeric={"lr": 3e-4, "alpha": 0.8, "bound": math.inf},
+    numeric={"lr": 3e-4, "alpha": 0.8, "bound": 1.0},
     static={"epochs": 10, "batch": 128, "optimizer": "adam", "momentum": 0.9},
     presets={
         "small": TUNED,
         "small_transformer": ({"lr": 3e-3}, TUNED[1]),
         "small_text": ({"lr": 1e-5}, TUNED[1]),
         "cifar": (
-            {"lr": 0.01, "alpha": 0.95, "optimizer": "sgd"},
-            "10 epochs of SGD at .01, alpha .95, in the SCRUB comparison",
+            {"lr": 0.01, "alpha": 0.95, "optimizer": "sgd", "bound": math.inf},
+            "10 epochs of SGD at .01, alpha .95, unbounded, in the SCRUB comparison",
         ),
-        "language": (LANGUAGE[0] | {"alpha": 0.95}, LANGUAGE[1] + "; alpha as published"),
+        "language": (
+            LANGUAGE[0] | {"alpha": 0.95, "bound": math.inf},
+            LANGUAGE[1] + "; alpha and no bound as published",
+        ),
     },
     reads=BOTH,
 )

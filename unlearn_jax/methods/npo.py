@@ -44,13 +44,17 @@ ENTRY = Entry(
     build=build,
     plan=beside_plan(forget_cost=1.0 + FORWARD),
     numeric={"lr": 3e-4, "beta": 0.1, "retain_weight": 1.0},
-    static={"epochs": 10, "batch": 128, "optimizer": "adam", "momentum": 0.9},
+    static={"epochs": 10, "batch": 128, "pieces": 12, "optimizer": "adam", "momentum": 0.9},
     presets={
         "small": TUNED,
-        "small_transformer": ({"lr": 1e-4}, TUNED[1]),
-        "small_text": ({"lr": 3e-4}, TUNED[1]),
-        "cifar": ({"lr": 1e-4}, "ours, not tuned: the paper is on text; a third of the small scale's rate"),
-        "language": (LANGUAGE[0], LANGUAGE[1] + "; beta .1 and weight 1 as there"),
+        "small_conv": ({"pieces": 1, "lr": 3e-4}, TUNED[1]),
+        "small_transformer": ({"pieces": 1, "lr": 1e-4}, TUNED[1]),
+        "small_text": ({"pieces": 1, "lr": 3e-4}, TUNED[1]),
+        "cifar": (
+            {"pieces": 0, "lr": 1e-4},
+            "ours, not tuned: the paper is on text; a third of the small scale's rate",
+        ),
+        "language": (LANGUAGE[0] | {"pieces": 0}, LANGUAGE[1] + "; beta .1 and weight 1 as there"),
     },
     reads=BOTH,
 )

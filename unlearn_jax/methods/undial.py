@@ -41,14 +41,19 @@ ENTRY = Entry(
     build=build,
     plan=functools.partial(epochs_over_request, forget_cost=1.0 + FORWARD),
     numeric={"lr": 3e-4, "beta": 10.0},
-    static={"epochs": 10, "batch": 128, "optimizer": "adam", "momentum": 0.9},
+    static={"epochs": 10, "batch": 128, "pieces": 12, "optimizer": "adam", "momentum": 0.9},
     batch_stats="none",
     presets={
         "small": TUNED,
-        "small_transformer": ({"lr": 1e-4}, TUNED[1]),
-        "cifar": ({"lr": 1e-4}, "ours, not tuned: the paper is on text; a third of the small scale's rate"),
+        "small_text": ({"pieces": 1, "lr": 3e-4}, TUNED[1]),
+        "small_conv": ({"pieces": 1, "lr": 3e-4}, TUNED[1]),
+        "small_transformer": ({"pieces": 1, "lr": 1e-4}, TUNED[1]),
+        "cifar": (
+            {"pieces": 0, "lr": 1e-4},
+            "ours, not tuned: the paper is on text; a third of the small scale's rate",
+        ),
         "language": (
-            LANGUAGE[0] | {"lr": 1e-4},
+            LANGUAGE[0] | {"pieces": 0, "lr": 1e-4},
             "public language benchmarks: 10 epochs of Adam at 1e-4, batches of 32; beta 10 as there",
         ),
     },
