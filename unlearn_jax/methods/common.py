@@ -84,6 +84,7 @@ class Entry(NamedTuple):
     # (context, static, original, unlearned variables) -> the final variables, gradient evaluations spent on F and R
     model: Callable[[Problem, dict], Model] | None = None  # the model that the result is evaluated with, if another
     reads: frozenset = frozenset({"classes"})  # kinds of answers that it is defined for: classes, language
+    unfit: dict[str, str] = {}  # by kind of answers, why no setting that was tried keeps the model; asked for, it runs
     check: Callable[[Sizes, dict, dict], None] | None = None
     # (sizes, static, numeric) -> raises `InputError` where the method can do nothing of use with them
     stretched: tuple[str, ...] = ()  # static settings in the unit of the length, which a budget scales as it does that

@@ -55,7 +55,7 @@ ENTRY = Entry(
     needs=frozenset({"forget", "retain", "teacher"}),
     build=build,
     plan=beside_plan(forget_cost=2.0 * (1.0 + FORWARD)),  # both answers
-    numeric={"lr": 3e-4, "beta": 0.1, "retain_weight": 1.0},
+    numeric={"lr": 3e-5, "beta": 0.1, "retain_weight": 1.0},
     static={"epochs": 10, "batch": 128, "pieces": 12, "optimizer": "adam", "momentum": 0.9, "winner": "refusal"},
     presets={
         "small": TUNED,

@@ -36,7 +36,7 @@ ENTRY = Entry(
     build=build,
     plan=epochs_over_request,
     batch_stats="none",
-    numeric={"lr": 3e-4, "bound": 1.0},
+    numeric={"lr": 2e-5, "bound": 1.0},
     static={"epochs": 10, "batch": 128, "pieces": 12, "optimizer": "adam", "momentum": 0.0},
     presets={
         "small": TUNED,

@@ -86,7 +86,7 @@ ENTRY = Entry(
     needs=frozenset({"forget", "retain"}),
     build=build,
     plan=plan,
-    numeric={"lr": 3e-3, "eps": 0.1, "dual": 100.0, "dual_lr": 5.0},
+    numeric={"lr": 1e-4, "eps": 0.1, "dual": 100.0, "dual_lr": 5.0},
     static={"epochs": 10, "warmup": 5, "batch": 128, "pieces": 12, "optimizer": "adam", "momentum": 0.9},
     presets={
         "small": TUNED,

@@ -87,7 +87,7 @@ ENTRY = Entry(
     needs=frozenset({"forget", "retain", "teacher"}),
     build=build,
     plan=beside_plan(retain_cost=1.0 + FORWARD),
-    numeric={"lr": 3e-3, "scale": 2.0, "retain_weight": 1.0},
+    numeric={"lr": 1e-4, "scale": 2.0, "retain_weight": 1.0},
     static={"epochs": 10, "batch": 128, "pieces": 12, "optimizer": "adam", "momentum": 0.9, "layer": "middle"},
     batch_stats="none",
     presets={

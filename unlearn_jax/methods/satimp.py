@@ -31,7 +31,7 @@ ENTRY = Entry(
     needs=frozenset({"forget", "retain"}),
     build=build,
     plan=beside_plan(),
-    numeric={"lr": 3e-3, "beta1": 5.0, "beta2": 1.0, "forget_weight": 0.1, "retain_weight": 1.0},
+    numeric={"lr": 0.01, "beta1": 5.0, "beta2": 1.0, "forget_weight": 0.1, "retain_weight": 1.0},
     static={"epochs": 10, "batch": 128, "pieces": 12, "optimizer": "adam", "momentum": 0.9},
     presets={
         "small": TUNED,

@@ -119,7 +119,7 @@ ENTRY = Entry(
     needs=frozenset({"forget", "retain", "teacher"}),
     build=build,
     plan=plan,
-    numeric={"lr": 8e-3, "alpha": 0.5, "gamma": 1.0, "temperature": 2.0, "bound": 1.0, "weight_decay": 5e-4},
+    numeric={"lr": 4e-3, "alpha": 0.5, "gamma": 1.0, "temperature": 2.0, "bound": 1.0, "weight_decay": 5e-4},
     static={
         "epochs": 10,
         "max_epochs": 3,

@@ -34,7 +34,7 @@ ENTRY = Entry(
     needs=frozenset({"forget", "retain"}),
     build=build,
     plan=beside_plan(),
-    numeric={"lr": 5e-3, "beta": 4.5, "delta": 0.0, "forget_weight": 0.125, "retain_weight": 1.0},
+    numeric={"lr": 0.01, "beta": 4.5, "delta": 0.0, "forget_weight": 0.125, "retain_weight": 1.0},
     static={"epochs": 10, "batch": 128, "pieces": 12, "optimizer": "adam", "momentum": 0.9},
     presets={
         "small": TUNED,
