@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -51,15 +52,15 @@ def effects(config: StudyConfig, *, store: Path | None = None) -> Iterator[Effec
     Raises:
         InputError: as of `prepare_study`.
     """
-    setup = prepare_study(config, SILENT, store=store)
+    setup = prepare_study(dataclasses.replace(config, methods="none", hp=(), remedies=""), SILENT, store=store)
     level = level_of(setup, max(configs.copies_of(setup.config)), None)
     (original, oracle), _ = references(setup, level, {}, SILENT, {}, roles=("original", "oracle"))
     columns = {split: np.searchsorted(setup.shown, getattr(level.rows[0], split)) for split in ("forget", "rest")}
     columns["rest"] = columns["rest"][np.isin(level.rows[0].rest, setup.shown)]
     margins = [one.scores.margin[:, columns["forget"]] for one in (original, oracle)]
-    for name, why in configs.left_out(setup.config).items():
+    for name, why in configs.left_out(config).items():
         yield Effect(name, len(columns["forget"]), *[np.nan] * 5, np.zeros(0), why)
-    for name in configs.applicable(setup.config):
+    for name in configs.applicable(config):
         if name in ("retrain", "do_nothing"):
             continue
         try:

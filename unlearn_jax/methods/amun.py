@@ -4,9 +4,9 @@ Ebrahimpour-Boroojeny et al. 2025 (arXiv 2503.00917). For each requested example
 looked for under the original: gradient steps away from the label within a Euclidean ``radius``, which is doubled until
 the prediction changes; there it takes the original's own (wrong) label. Fitting it lowers the confidence on the request
 along the boundary that the model already has. The examples are found once, then descent runs ``epochs`` times over the
-union of retained and adversarial examples, each once an epoch, the rate falling tenfold every ``fall`` epochs.
-There are two, by the authors' names: ``variant=amun`` also keeps the request with its true labels, which is the paper's
-rule, and ``variant=advonly`` leaves it out. Differences: at most ``radii`` radii are tried, and an example that crosses
+union of retained and adversarial examples, each once an epoch, the rate falling tenfold every ``fall`` epochs. There
+are two, by the authors' names: ``variant=amun`` also keeps the request with its true labels, which is the paper's rule,
+and ``variant=advonly`` leaves it out. Differences: at most ``radii`` radii are tried, and an example that crosses
 within none does not count; images are not clipped to [0, 1]; a batch has one slot at least for the request, so small
 ones are shown more than once an epoch. Batch statistics in training mode on the retained batch, evaluation mode on the
 others.
@@ -21,6 +21,7 @@ import numpy as np
 from unlearn_jax.errors import choose
 from unlearn_jax.methods.attacks import crossing, keep, recall, room
 from unlearn_jax.methods.common import (
+    EARLIER,
     TUNED,
     Entry,
     Problem,
@@ -107,7 +108,7 @@ ENTRY = Entry(
     },
     presets={
         "small": TUNED,
-        "small_conv": ({"lr": 0.03}, TUNED[1]),
+        "small_conv": ({"lr": 0.03}, EARLIER),
         "cifar": (
             {"lr": 0.01, "radius": 0.04, "attack_steps": 50, "radii": 7, "fall": 1},
             "the authors' README: 10 epochs at .01, falling every epoch; 50 steps a radius from .04 up",

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from unlearn_jax.methods.common import (
+    EARLIER,
     LANGUAGE,
     TUNED,
     Entry,
@@ -71,7 +72,7 @@ ENTRY = Entry(
     batch_stats="none",
     presets={
         "small": TUNED,
-        "small_conv": ({"lr": 1e-4}, TUNED[1]),
+        "small_conv": ({"lr": 1e-4}, EARLIER),
         "cifar": ({"pieces": 0, "lr": 1e-5}, "the public code: 10 epochs of SGD at 1e-5 with momentum .9"),
         "language": (LANGUAGE[0] | {"pieces": 0}, LANGUAGE[1]),
     },

@@ -15,6 +15,7 @@ import numpy as np
 
 from unlearn_jax.methods.attacks import keep, recall, room
 from unlearn_jax.methods.common import (
+    EARLIER,
     TUNED,
     Entry,
     Problem,
@@ -92,12 +93,12 @@ ENTRY = Entry(
     needs=frozenset({"forget"}),
     build=build,
     plan=plan,
-    numeric={"lr": 4e-4, "epsilon": 0.1, "weight_decay": 0.0},
+    numeric={"lr": 2e-4, "epsilon": 0.1, "weight_decay": 0.0},
     static={"epochs": 10, "batch": 128, "pieces": 1, "optimizer": "sgd", "momentum": 0.9, "slots": 0},
     batch_stats="none",
     presets={
         "small": TUNED,
-        "small_conv": ({"lr": 1e-4}, TUNED[1]),
+        "small_conv": ({"lr": 1e-4}, EARLIER),
         "cifar": ({"pieces": 0, "lr": 1e-5}, "the public code: 10 epochs of SGD at 1e-5 with momentum .9, steps of .1"),
     },
     notes="retain-free; images only",

@@ -19,7 +19,7 @@ import numpy as np
 
 from unlearn_jax.methods.common import (
     BOTH,
-    TUNED,
+    EARLIER,
     Entry,
     Problem,
     Recipe,
@@ -89,7 +89,7 @@ ENTRY = Entry(
     static={"epochs": 10, "batch": 128, "optimizer": "sgd", "momentum": 0.9},
     presets={
         "small": ({}, "the rule above for noise, then for lr"),
-        "small_transformer": ({"lr": 3e-3, "optimizer": "adam"}, TUNED[1]),
+        "small_transformer": ({"lr": 3e-3, "optimizer": "adam"}, EARLIER),
         "cifar": (
             {"lr": 7e-4, "noise": 0.6, "epochs": 4, "batch": 64},
             "the entry's: noises .6 and .005, here of each kernel's spread, 4 epochs at 7e-4 in batches of 64",

@@ -98,6 +98,7 @@ TUNED = (  # where the defaults at small scale come from, unless an entry says o
     {},
     "the rule above",
 )
+EARLIER = "the earlier rule above"  # of scales at which the rule has not been run
 BOTH = frozenset({"classes", "language"})  # of `Entry.reads`
 NEEDS = {
     "forget": "reads the requested examples",

@@ -15,7 +15,7 @@ from __future__ import annotations
 import jax
 
 from unlearn_jax.errors import choose
-from unlearn_jax.methods.common import BOTH, LANGUAGE, TUNED, Entry, Problem, weighted_mean
+from unlearn_jax.methods.common import BOTH, EARLIER, LANGUAGE, TUNED, Entry, Problem, weighted_mean
 from unlearn_jax.methods.npo import repulsion
 from unlearn_jax.methods.parts import frozen
 from unlearn_jax.methods.random_label import wrong_answers
@@ -59,9 +59,9 @@ ENTRY = Entry(
     static={"epochs": 10, "batch": 128, "pieces": 12, "optimizer": "adam", "momentum": 0.9, "winner": "refusal"},
     presets={
         "small": TUNED,
-        "small_text": ({"pieces": 1, "lr": 3e-4}, TUNED[1]),
-        "small_conv": ({"pieces": 1, "lr": 3e-4}, TUNED[1]),
-        "small_transformer": ({"pieces": 1, "lr": 3e-4}, TUNED[1]),
+        "small_text": ({"pieces": 1, "lr": 3e-4}, EARLIER),
+        "small_conv": ({"pieces": 1, "lr": 3e-4}, EARLIER),
+        "small_transformer": ({"pieces": 1, "lr": 3e-4}, EARLIER),
         "cifar": (
             {"pieces": 0, "lr": 1e-4},
             "ours, not tuned: the papers are on text; a third of the small scale's rate",

@@ -16,6 +16,7 @@ import numpy as np
 
 from unlearn_jax.methods.common import (
     BOTH,
+    EARLIER,
     LANGUAGE,
     TUNED,
     Entry,
@@ -90,9 +91,9 @@ ENTRY = Entry(
     static={"epochs": 10, "warmup": 5, "batch": 128, "pieces": 12, "optimizer": "adam", "momentum": 0.9},
     presets={
         "small": TUNED,
-        "small_text": ({"pieces": 1, "lr": 3e-3}, TUNED[1]),
-        "small_conv": ({"pieces": 1, "lr": 3e-3}, TUNED[1]),
-        "small_transformer": ({"pieces": 1, "lr": 3e-3}, TUNED[1]),
+        "small_text": ({"pieces": 1, "lr": 3e-3}, EARLIER),
+        "small_conv": ({"pieces": 1, "lr": 3e-3}, EARLIER),
+        "small_transformer": ({"pieces": 1, "lr": 3e-3}, EARLIER),
         "cifar": (
             {"pieces": 0, "lr": 1e-4},
             "ours, not tuned: the paper is on text; a rate of Adam that larger networks bear",

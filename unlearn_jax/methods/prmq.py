@@ -17,7 +17,17 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from unlearn_jax.methods.common import BOTH, TUNED, Entry, Problem, Recipe, descent, gradient_method, weighted_mean
+from unlearn_jax.methods.common import (
+    BOTH,
+    EARLIER,
+    TUNED,
+    Entry,
+    Problem,
+    Recipe,
+    descent,
+    gradient_method,
+    weighted_mean,
+)
 from unlearn_jax.methods.parts import fresh, frozen
 from unlearn_jax.methods.salun import top_share
 from unlearn_jax.methods.sequences import answer_mean
@@ -112,7 +122,7 @@ ENTRY = Entry(
     static={"epochs": 10, "batch": 128, "optimizer": "sgd", "momentum": 0.9},
     presets={
         "small": TUNED,
-        "small_conv": ({"lr": 5e-3}, TUNED[1]),
+        "small_conv": ({"lr": 5e-3}, EARLIER),
         "small_transformer": (
             {"lr": 3e-3, "optimizer": "adam"},
             "Adam at the highest of the rates tried: none kept 98%, this one 34%",

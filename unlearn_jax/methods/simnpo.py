@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import jax
 
-from unlearn_jax.methods.common import BOTH, LANGUAGE, TUNED, Entry, Problem, weighted_mean
+from unlearn_jax.methods.common import BOTH, EARLIER, LANGUAGE, TUNED, Entry, Problem, weighted_mean
 from unlearn_jax.methods.sequences import beside_plan, beside_retained, logits_of
 from unlearn_jax.types import Method
 
@@ -38,9 +38,9 @@ ENTRY = Entry(
     static={"epochs": 10, "batch": 128, "pieces": 12, "optimizer": "adam", "momentum": 0.9},
     presets={
         "small": TUNED,
-        "small_text": ({"pieces": 1, "lr": 5e-3}, TUNED[1]),
-        "small_conv": ({"pieces": 1, "lr": 5e-3}, TUNED[1]),
-        "small_transformer": ({"pieces": 1, "lr": 3e-3}, TUNED[1]),
+        "small_text": ({"pieces": 1, "lr": 5e-3}, EARLIER),
+        "small_conv": ({"pieces": 1, "lr": 5e-3}, EARLIER),
+        "small_transformer": ({"pieces": 1, "lr": 3e-3}, EARLIER),
         "cifar": (
             {"pieces": 0, "lr": 1e-4},
             "ours, not tuned: the paper is on text; a rate of Adam that larger networks bear",

@@ -11,7 +11,17 @@ from __future__ import annotations
 
 import jax
 
-from unlearn_jax.methods.common import BOTH, LANGUAGE, TUNED, Entry, Problem, descent, gradient_method, mean_loss
+from unlearn_jax.methods.common import (
+    BOTH,
+    EARLIER,
+    LANGUAGE,
+    TUNED,
+    Entry,
+    Problem,
+    descent,
+    gradient_method,
+    mean_loss,
+)
 from unlearn_jax.population.plans import epochs_over_request
 from unlearn_jax.types import Method
 
@@ -43,9 +53,9 @@ ENTRY = Entry(
     batch_stats="none",
     presets={
         "small": TUNED,
-        "small_text": ({"pieces": 1, "lr": 3e-4}, TUNED[1]),
-        "small_conv": ({"pieces": 1, "lr": 3e-4}, TUNED[1]),
-        "small_transformer": ({"pieces": 1, "lr": 3e-4}, TUNED[1]),
+        "small_text": ({"pieces": 1, "lr": 3e-4}, EARLIER),
+        "small_conv": ({"pieces": 1, "lr": 3e-4}, EARLIER),
+        "small_transformer": ({"pieces": 1, "lr": 3e-4}, EARLIER),
         "cifar": (
             {"pieces": 0, "lr": 1e-5, "alpha": 1.0},
             "the paper's rate for image models, 1e-5, with Adam; alpha, searched there, not tuned",
