@@ -20,7 +20,7 @@ IN_BATCHES = ON_F | {"pieces": 0}
 PUBLISHED = {"optimizer": "sgd", "lr": 0.05}
 SCRUB = {"epochs": 4, "max_epochs": 2, "forget_batch": 4, "pieces": 0, "batch": 16, "lr": 0.02}
 SCRUB_COST = (2 * 10 * (1 + 1 / 3), 4 * 3 * 16 * (1 + 1 / 3))  # student forward and backward, teacher forward
-SCRUB_OTHER = {"lr": 0.01, "alpha": 0.1, "gamma": 0.3, "temperature": 4.0, "weight_decay": 0.5}
+SCRUB_OTHER = {"lr": 0.01, "alpha": 0.1, "gamma": 0.3, "temperature": 4.0, "bound": 0.05, "weight_decay": 0.5}
 BESIDE = {
     "epochs": 18,
     "batch": 16,
@@ -74,9 +74,9 @@ ROWS = {
     "eu_k": Row(STREAMS | {"lr": 0.01}, {"lr": 0.03} | DECAY, 18, 0, 18 * 16),
     "cf_k": Row(STREAMS | {"lr": 0.05, "k": 2}, {"lr": 0.03} | DECAY, 18, 0, 18 * 16),
     "boundary_shrink": Row(
-        ON_F | {"lr": 0.03}, {"lr": 0.01, "epsilon": 3.0} | DECAY, 3 + 18, 10 * (1 + FORWARD) + 6 * 10, 0
+        IN_BATCHES | {"lr": 0.03}, {"lr": 0.01, "epsilon": 3.0} | DECAY, 3 + 18, 10 * (1 + FORWARD) + 6 * 10, 0
     ),
-    "boundary_expand": Row(ON_F | {"lr": 0.03}, {"lr": 0.01} | DECAY, 18, 18 * 4, 0),
+    "boundary_expand": Row(IN_BATCHES | {"lr": 0.03}, {"lr": 0.01} | DECAY, 18, 18 * 4, 0),
     "unsir": Row(
         {"epochs": 2, "batch": 16, "noises": 10, "noise_steps": 8, "lr": 0.05, "optimizer": "sgd"},
         {"lr": 0.1, "noise_lr": 0.5, "penalty": 1.0, "repair": 0.2},
@@ -84,9 +84,9 @@ ROWS = {
         (8 + 6) * 10,  # as many noise images as a request batch has slots
         12 * 16,
     ),
-    "delete": Row(ON_F | {"lr": 0.03}, {"lr": 0.01} | DECAY, 18, 18 * 4 * (1 + FORWARD), 0),
+    "delete": Row(IN_BATCHES | {"lr": 0.03}, {"lr": 0.01} | DECAY, 18, 18 * 4 * (1 + FORWARD), 0),
     "jit_lipschitz": Row(
-        ON_F | PUBLISHED | {"lr": 0.1, "draws": 3}, {"lr": 0.01, "noise": 1.0} | DECAY, 18, 18 * 4 * (1 + 3), 0
+        IN_BATCHES | PUBLISHED | {"lr": 0.1, "draws": 3}, {"lr": 0.01, "noise": 1.0} | DECAY, 18, 18 * 4 * (1 + 3), 0
     ),
     "l2ul": Row(
         {"epochs": 6, "batch": 4, "images": 2, "attack_steps": 3, "micro": 2, "lr": 0.02, "pull": 0.01},
@@ -204,10 +204,10 @@ ROWS = {
         9 * 16 * (1 + FORWARD) + 9 * 16 * (2 + FORWARD),
     ),
     "amun": Row(
-        STREAMS | {"lr": 0.2, "radius": 0.5, "attack_steps": 3, "radii": 4},
+        STREAMS | {"lr": 0.2, "radius": 0.5, "attack_steps": 3, "radii": 4, "variant": "advonly"},
         {"lr": 0.1, "radius": 2.0} | DECAY,
         3 + 18,
-        10 * (3 * 4 + FORWARD) + 6 * 2 * 10,  # twice: 4 of 10 requested beside each of 3 batches
+        10 * (3 * 4 + FORWARD) + 6 * 10,  # 4 of 10 requested beside each of 3 batches
         18 * 16,
     ),
     "grad_diff": Row(BESIDE, {"lr": 3e-3} | WEIGHTS | {"bound": 0.05}, 18, 18 * 10, 18 * 16),
