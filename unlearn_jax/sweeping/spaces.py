@@ -1,8 +1,8 @@
 """What ``--hp auto`` sweeps: for every method the rate, around its own, and the one other number that matters most.
 
 A range is in multiples of the method's own value at the study's scale, even in the logarithm, or between two numbers
-where the setting is a share. Settings that fix shapes or code have a list. The defaults forget too much rather than too
-little (docs/methods.md), so ranges go further down than up.
+where the setting is a share. Settings that fix shapes or code have a list. Of all scales but small the defaults forget
+too much rather than too little (docs/methods.md), so ranges go further down than up.
 """
 
 from __future__ import annotations
