@@ -53,7 +53,7 @@ ENTRY = Entry(
     needs=frozenset({"retain"}),
     build=build,
     plan=plan,
-    numeric={"lr": 0.05, "weight_decay": 5e-4},
+    numeric={"lr": 0.1, "weight_decay": 5e-4},
     static={"epochs": 10, "batch": 128, "optimizer": "sgd", "momentum": 0.9},
     presets={
         "small": TUNED,

@@ -65,7 +65,7 @@ ENTRY = Entry(
     needs=frozenset({"forget", "retain"}),
     build=build,
     plan=plan,
-    numeric={"lr": 0.01, "weight": 0.5, "radius": 0.5, "bound": 1.0, "weight_decay": 0.0},
+    numeric={"lr": 1e-3, "weight": 0.5, "radius": 0.5, "bound": 1.0, "weight_decay": 0.0},
     static={"epochs": 10, "batch": 128, "draws": 2, "optimizer": "adam", "momentum": 0.9},
     presets={
         "small": TUNED,
