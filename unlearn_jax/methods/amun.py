@@ -22,7 +22,6 @@ from unlearn_jax.errors import choose
 from unlearn_jax.methods.attacks import crossing, keep, recall, room
 from unlearn_jax.methods.common import (
     EARLIER,
-    TUNED,
     Entry,
     Problem,
     Recipe,
@@ -107,7 +106,7 @@ ENTRY = Entry(
         "slots": 0,
     },
     presets={
-        "small": TUNED,
+        "small": ({}, EARLIER),
         "small_conv": ({"lr": 0.03}, EARLIER),
         "cifar": (
             {"lr": 0.01, "radius": 0.04, "attack_steps": 50, "radii": 7, "fall": 1},

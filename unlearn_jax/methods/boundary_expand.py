@@ -13,7 +13,6 @@ import jax.numpy as jnp
 from unlearn_jax.methods.common import (
     EARLIER,
     LANGUAGE,
-    TUNED,
     Entry,
     Problem,
     Recipe,
@@ -71,7 +70,7 @@ ENTRY = Entry(
     static={"epochs": 10, "batch": 128, "pieces": 1, "optimizer": "sgd", "momentum": 0.9},
     batch_stats="none",
     presets={
-        "small": TUNED,
+        "small": ({}, EARLIER),
         "small_conv": ({"lr": 1e-4}, EARLIER),
         "cifar": ({"pieces": 0, "lr": 1e-5}, "the public code: 10 epochs of SGD at 1e-5 with momentum .9"),
         "language": (LANGUAGE[0] | {"pieces": 0}, LANGUAGE[1]),

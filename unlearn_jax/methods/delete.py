@@ -17,7 +17,6 @@ from unlearn_jax.methods.common import (
     BOTH,
     EARLIER,
     LANGUAGE,
-    TUNED,
     Entry,
     Problem,
     descent,
@@ -59,7 +58,7 @@ ENTRY = Entry(
     static={"epochs": 10, "batch": 128, "pieces": 1, "optimizer": "sgd", "momentum": 0.9},
     batch_stats="none",
     presets={
-        "small": TUNED,
+        "small": ({}, EARLIER),
         "small_conv": ({"lr": 1.5e-4}, EARLIER),
         "small_transformer": ({"lr": 1e-4, "optimizer": "adam"}, EARLIER),
         "small_text": ({"lr": 3e-4, "optimizer": "adam"}, EARLIER),

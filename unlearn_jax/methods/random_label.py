@@ -20,7 +20,6 @@ from unlearn_jax.methods.common import (
     BOTH,
     EARLIER,
     LANGUAGE,
-    TUNED,
     Entry,
     Problem,
     Recipe,
@@ -115,7 +114,7 @@ ENTRY = Entry(
         "allow_true": False,
     },  # fmt: skip
     presets={
-        "small": TUNED,
+        "small": ({}, EARLIER),
         "small_conv": ({"lr": 0.02}, EARLIER),
         "small_transformer": ({"lr": 3e-3, "optimizer": "adam"}, EARLIER),
         "small_text": ({"lr": 1e-3, "optimizer": "adam"}, EARLIER),

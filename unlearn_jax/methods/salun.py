@@ -19,7 +19,6 @@ from unlearn_jax.methods.common import (
     BOTH,
     EARLIER,
     LANGUAGE,
-    TUNED,
     Entry,
     Problem,
     Recipe,
@@ -106,7 +105,7 @@ ENTRY = Entry(
     numeric={"lr": 0.1, "keep": 0.5, "retain_weight": 1.0, "weight_decay": 5e-4},
     static=random_label.ENTRY.static | {"redraw": True, "allow_true": True},
     presets={
-        "small": TUNED,
+        "small": ({}, EARLIER),
         "small_conv": ({"lr": 0.01}, EARLIER),
         "small_transformer": ({"lr": 3e-3, "optimizer": "adam"}, EARLIER),
         "small_text": ({"lr": 3e-3, "optimizer": "adam"}, EARLIER),
