@@ -113,7 +113,7 @@ def page() -> str:
         "request that kept 98% accuracy on retained digits, rest and similar together (random targets, 4 near copies "
         "of each, seed 7, 8 members): small_conv with `--model convnet`; small_transformer on retained statements of "
         "`facts` in the same way (4 members), by Adam throughout and at rates of 1e-4 to 3e-3, the lowest of which "
-        "stands where no margin fell (`finetune`, `satimp`); small_text, of the methods that it changes, on Reuters R8 "
+        "stands where no margin fell (`finetune`, `satimp`); small_text, where it differs, on Reuters R8 "
         "by TF-IDF; and at small those methods whose rates have not been chosen anew, which keep 95% of what remains at "
         "the three sizes all the same. That rule favours forgetting too much over too little, and another network bears less: at small, "
         "the convnet kept 77% with `scrub` as it was, 40% with `boundary_expand`. Run together at small_conv, all but "
