@@ -5,15 +5,12 @@ import json
 import tomllib
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from unlearn_jax.checks import check
 from unlearn_jax.config import StudyConfig, applicable, scale_of, settings_of
 from unlearn_jax.data.benchmarks import BENCHMARKS
-from unlearn_jax.methods import settings_at
 from unlearn_jax.preset_files import METHODS, SHIPPED, read_presets, with_presets
-from unlearn_jax.sweeping.spaces import space_of
 
 NAMES = sorted(path.stem for path in SHIPPED.glob("*.json"))
 ROOT = Path(__file__).resolve().parents[1]
@@ -49,15 +46,16 @@ def test_a_file_says_how_it_was_made(name):
 @pytest.mark.parametrize("name", NAMES)
 def test_what_it_says_of_a_method_fits_its_settings(name):
     content = json.loads((SHIPPED / f"{name}.json").read_text())
-    scale = scale_of(StudyConfig(benchmark=name))
     for method, own in content["methods"].items():
-        told, spans = content["about"]["methods"][method], {span.name: span for span in space_of(method)}
-        assert told["kept_defaults"] == (own == {}) and bool(told["why"])
-        assert set(own) in (set(), set(spans)) and told.get("allowed", 0) <= told.get("candidates", 0)
+        told, static = content["about"]["methods"][method], METHODS[method].static
+        pinned = set(told.get("pinned", ()))  # not swept: as they were when the others were chosen
+        assert told["kept_defaults"] == (own == {}) and bool(told["why"]) and pinned <= set(own)
+        assert told.get("allowed", 0) <= told.get("candidates", 0)
         if told["why"] == "clearly better":
             assert 0 < told["gain"][1] <= told["gain"][0] <= told["gain"][2] and told["allowed"]
-        static, numeric = settings_at(METHODS[method], scale)
-        for setting, value in own.items():
-            span, usual = spans[setting], (static | numeric)[setting]
-            low, high = (end * (usual if span.times else 1.0) for end in (span.low, span.high))
-            assert value in span.values or low * 0.999 <= value <= high * 1.001 or np.isclose(value, usual)
+        if own:
+            chosen = dict(word.split("=") for word in told["chosen"].split(","))
+            swept = {name: value for name, value in own.items() if name not in pinned}
+            assert {k: float(v) for k, v in chosen.items()} == pytest.approx({k: float(v) for k, v in swept.items()})
+        for name in pinned:
+            assert name in static or name in METHODS[method].numeric

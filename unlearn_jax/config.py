@@ -138,8 +138,12 @@ def applicable(config: StudyConfig) -> list[str]:
 def left_out(config: StudyConfig) -> dict[str, str]:
     """A sentence for each method that the data, the targets, no class, or the scale, without defaults, leave out."""
     found, scale, config = {}, scale_of(config), resolved(config)
+    named = {name.strip() for name in config.methods.split(",")}
     for name in select(config.methods, answers_of(config)):
-        if answers_of(config) not in METHODS[name].reads:
+        if name not in named and answers_of(config) in METHODS[name].unfit:
+            why = METHODS[name].unfit[answers_of(config)]
+            found[name] = f"{name} does not fit {answers_of(config)} and was not run, ask for it by name: {why}"
+        elif answers_of(config) not in METHODS[name].reads:
             found[name] = f"{name} is not defined for {answers_of(config)} and was not run"
         elif kind_of(config) == "text" and name in MOVES_PIXELS:
             found[name] = f"{name} perturbs pixels, which texts have none of, and was not run"

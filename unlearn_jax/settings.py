@@ -19,6 +19,8 @@ MAY_BE_ZERO = (
     "attack_steps",
     "warmup",
     "skip",
+    "pieces",
+    "settle",
 )  # of a method
 SHARES = ("retain_share", "tail", "adjacent")
 

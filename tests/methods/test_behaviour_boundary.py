@@ -27,6 +27,7 @@ from steps import (
     update,
 )
 
+from unlearn_jax.errors import InputError
 from unlearn_jax.methods import METHODS, amun, attacks, boundary_shrink, l2ul
 from unlearn_jax.methods.common import Recipe
 from unlearn_jax.population.plans import Sizes
@@ -266,9 +267,9 @@ def built(teacher, some, radius, static=LADDER):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("with_request", [False, True])
-def test_amun_fits_the_union_of_retained_and_crossed_examples(with_request, teacher, student):
-    some, static = batch(toy.KEPT[8:28]), (*LADDER, ("request", with_request))
+@pytest.mark.parametrize("variant", ["amun", "advonly"])
+def test_amun_fits_the_union_of_retained_and_crossed_examples(variant, teacher, student):
+    some, static = batch(toy.KEPT[8:28]), (*LADDER, ("variant", variant))
     state = built(teacher, some, 0.3, static)
     toy.same(state.params, teacher["params"])
     found, _ = crossed_by_numpy(teacher["params"], some, 0.3, 10, 2)
@@ -280,7 +281,7 @@ def test_amun_fits_the_union_of_retained_and_crossed_examples(with_request, teac
     after, loss = update("amun", state._replace(params=student), given, static=static, radius=1e-6, **PLAIN)
     fitted = some._replace(inputs=found[order][crossed], targets=labels[order][crossed])
     parts = [(8, loss_gradient(student, given.retain)), (crossed.sum(), loss_gradient(student, fitted))]
-    parts += [(15, loss_gradient(student, given.forget))] * with_request
+    parts += [(15, loss_gradient(student, given.forget))] * (variant == "amun")
     total = sum(n for n, _ in parts)
     assert float(loss) == pytest.approx(sum(n * part[0] for n, part in parts) / total, rel=1e-3)
     followed(student, after.params, combined(*((n / total, part[1]) for n, part in parts)), tolerance=1e-3)
@@ -288,12 +289,18 @@ def test_amun_fits_the_union_of_retained_and_crossed_examples(with_request, teac
 
 def test_amun_leaves_out_what_does_not_cross(teacher, student):
     some = batch(toy.KEPT[8:28])
-    state = built(teacher, some, 1e-6)._replace(params=student)
+    static = (*LADDER, ("variant", "advonly"))
+    state = built(teacher, some, 1e-6, static)._replace(params=student)
     kept, slope = loss_gradient(student, both().retain)
-    after, loss = update("amun", state, both(some, phase=amun.FIT), static=LADDER, **PLAIN)
+    after, loss = update("amun", state, both(some, phase=amun.FIT), static=static, **PLAIN)
     wrong = logits(teacher["params"], some).argmax(axis=1) != np.asarray(some.targets)
     assert not wrong.any() and float(loss) == pytest.approx(kept, rel=1e-4)
     followed(student, after.params, slope)
+
+
+def test_an_unknown_variant_of_amun_is_refused():
+    with pytest.raises(InputError, match="unknown variant 'paper': choose one of advonly, amun"):
+        amun.plan(Sizes(30, 1200), METHODS["amun"].static | {"variant": "paper"}, Recipe())
 
 
 def test_amun_shows_the_request_once_an_epoch_and_lets_the_rate_fall():

@@ -1,5 +1,7 @@
 """Methods in the geometry of features and weights: DUCK, SFRon and RFE; by NumPy."""
 
+import types
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,7 +9,7 @@ import pytest
 import toy
 from steps import batch, begin, finish, flat, followed, losses, moved, outputs, padded, slope, update, whole
 
-from unlearn_jax.methods import duck, rfe, sfron
+from unlearn_jax.methods import METHODS, duck, rfe, sfron
 from unlearn_jax.methods.common import Recipe
 
 # --- DUCK ----------------------------------------------------------------------------------------------------------
@@ -33,7 +35,7 @@ def test_the_nearest_wrong_centroid_is_numpys():
 
 def test_duck_pulls_features_to_centroids_of_the_original(learned):
     student = learned | {"dense0": jax.tree.map(lambda x: jnp.asarray(np.roll(x, 5, axis=-1)), learned["dense0"])}
-    state = begin("duck", whole(learned))
+    state = begin("duck", whole(learned) | asked(0.0))
     for some in (batch(toy.KEPT[:9], weight=np.arange(9) < 8), batch(toy.KEPT[8:17])):
         state, _ = update("duck", state, padded(duck.GATHER, retain=some))
     kept, labels = outputs(learned, batch(toy.KEPT[:17]))[1], np.asarray(toy.stored().targets)[:17]
@@ -53,6 +55,46 @@ def test_duck_pulls_features_to_centroids_of_the_original(learned):
     later = 1.0 - np.diagonal(cosine(outputs(now.params, forget)[1], goal))
     assert later.mean() < away.mean()
     toy.same(after.extra, state.extra)
+    late, loss = update("duck", state._replace(params=student), padded(duck.SETTLE), forget_weight=10.0)
+    held = losses(student, retain, temperature=2.0).mean()
+    assert float(loss) == pytest.approx(away.mean() + held, rel=1e-4)  # a tenth, and 1 whatever retain_weight is
+    step = np.abs(flat(moved(late.params, student)))
+    assert step.max() == pytest.approx(METHODS["duck"].numeric["settle_lr"], rel=1e-2)  # Adam's first
+
+
+def asked(stop):
+    """What DUCK keeps of a member's request, and the accuracy on it below which its first phase ends."""
+    some = batch(toy.REQUESTED[:6])
+    inputs = {"inputs": some.inputs, "targets": some.targets, "weight": jnp.asarray(np.arange(6) < 5, jnp.float32)}
+    return {"request": inputs, "stop": jnp.float32(stop)}
+
+
+def test_duck_stops_once_accuracy_on_the_request_is_below_that_of_held_out_examples(learned):
+    right = (
+        outputs(learned, batch(toy.REQUESTED[:5]))[0].argmax(axis=1)
+        == np.asarray(toy.stored().targets)[toy.REQUESTED[:5]]
+    ).mean()
+    for stop, stopped in ((right, False), (right + 0.1, True)):
+        state, _ = update("duck", begin("duck", whole(learned) | asked(stop)), padded(duck.LOOK))
+        after, _ = update("duck", state, padded(duck.FIT))
+        assert (flat(moved(after.params, learned)) == 0).all() == stopped
+        settled, _ = update("duck", after, padded(duck.SETTLE))  # the second phase runs in any case
+        assert np.abs(flat(moved(settled.params, after.params))).max() > 0
+
+
+def test_duck_is_told_the_originals_accuracy_on_held_out_examples_or_a_hundredth_for_a_whole_class():
+    targets = np.array([0, 0, 0, 1, 1, 1, 1, 0])
+    guesses = np.array([[0, 0, 0, 1, 0, 1, 1, 0], [0, 0, 0, 1, 1, 1, 1, 0]])
+    context = types.SimpleNamespace(
+        stored=types.SimpleNamespace(inputs=np.zeros((8, 2)), targets=targets),
+        kept=[np.array([2, 3]), np.array([3])],
+        requested=[np.array([0, 1]), np.array([0, 1, 2])],
+        heldout=[np.array([4, 5]), np.array([4, 5])],
+        predict=lambda variables: np.eye(2)[guesses],
+    )
+    found, cost = duck.begin(context, {}, {"params": 1})
+    np.testing.assert_allclose(found["stop"], [0.5, 0.01])
+    assert cost == (0.0, pytest.approx(2 / 3)) and found["params"] == 1
 
 
 # --- SFRon ---------------------------------------------------------------------------------------------------------
@@ -92,7 +134,7 @@ def test_sfron_ascends_on_salient_weights_with_fading_examples(weighed, learned)
     np.testing.assert_allclose(flat(state.extra["forget"]) / 5, of_forget, rtol=1e-3, atol=1e-6)
     np.testing.assert_allclose(flat(state.extra["retain"]) / 8, of_retain, rtol=1e-3, atol=1e-6)
     threshold, given, rate = 2.0, padded(sfron.ASCEND, rate=0.5), 0.5
-    rule = {"alpha": 0.6, "fade": 0.7, "threshold": threshold, "clip": 1e6} | STILL
+    rule = {"alpha": 0.6, "fade": 0.7, "threshold": threshold, "clip": 1e6, "bound": np.inf} | STILL
     after, _ = update("sfron", state, given, **rule)
     way = rate * 0.6 * rate * ascent(learned, 0.7)  # the cosine scales the ascent's weight and the rate of the update
     found = flat(moved(after.params, learned))
@@ -105,6 +147,20 @@ def test_sfron_ascends_on_salient_weights_with_fading_examples(weighed, learned)
         size = np.linalg.norm(found[clear]) / rate
         short, _ = update("sfron", state, given, **(rule | {"clip": np.float32(clip * size)}))
         np.testing.assert_allclose(flat(moved(short.params, learned)), min(clip, 1.0) * found, rtol=1e-2, atol=1e-6)
+
+
+def test_sfron_pushes_no_example_whose_loss_is_above_the_bound(weighed, learned):
+    state, _, _ = weighed
+    rule = {"alpha": 0.6, "fade": 0.0, "threshold": 0.0, "clip": 1e6} | STILL
+    lost, given = losses(learned, padded().forget), padded(sfron.ASCEND)
+    border = np.sort(lost)[1:3].mean()
+    bound = float(border / np.log(toy.CLASSES))
+    after, _ = update("sfron", state, given, bound=bound, **rule)
+    each = np.stack([flat(slope(learned, batch([row]))) for row in toy.REQUESTED[:5]])
+    way = (each * (lost < border)[:, None]).sum(axis=0) / 5
+    np.testing.assert_allclose(flat(moved(after.params, learned)), 0.6 * way, rtol=2e-3, atol=1e-6)
+    none, _ = update("sfron", state, given, bound=0.0, **rule)
+    toy.same(none.params, learned)
 
 
 def test_sfrons_ascent_and_repair_share_one_momentum(weighed, learned):

@@ -21,8 +21,20 @@ from unlearn_jax.types import Batch
 
 MAX, MIN = scrub.MAX, scrub.MIN
 NONE = {"weight_decay": 0.0}
-SMALL = scrub.ENTRY.static | {"forget_batch": 4, "batch": 16}  # 3 max and 3 min updates an epoch on the toy
-UNDECAYED = (("weight_decay", 0.0), ("lr", 0.02), ("forget_batch", 4), ("batch", 16), ("epochs", 10))
+SMALL = scrub.ENTRY.static | {
+    "forget_batch": 4,
+    "pieces": 0,
+    "batch": 16,
+}  # 3 max and 3 min updates an epoch on the toy
+UNDECAYED = (
+    ("weight_decay", 0.0),
+    ("bound", np.inf),
+    ("lr", 0.02),
+    ("forget_batch", 4),
+    ("pieces", 0),
+    ("batch", 16),
+    ("epochs", 10),
+)
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +96,7 @@ def test_the_distillation_term_equals_its_closed_form():
 
 def test_scrubs_losses_are_the_published_ones(away, teacher):
     own, given = away.params, both()
-    _, high = update("scrub", away, both(phase=MAX), temperature=3.0)
+    _, high = update("scrub", away, both(phase=MAX), temperature=3.0, bound=np.inf)
     some = given.forget
     assert float(high) == pytest.approx(
         -divergence(logits(teacher["params"], some), logits(own, some), 3.0).mean(), rel=1e-4
@@ -95,14 +107,31 @@ def test_scrubs_losses_are_the_published_ones(away, teacher):
     assert float(low) == pytest.approx(0.7 * losses(own, some).mean() + 0.3 * soft, rel=1e-4)
 
 
+def test_a_max_update_pushes_no_example_whose_loss_is_above_the_bound(away, teacher):
+    some = both().forget
+    lost = losses(away.params, some)
+    border = np.sort(lost)[1:3].mean()
+    bound = float(border / np.log(toy.CLASSES))
+    apart = divergence(logits(teacher["params"], some), logits(away.params, some), 2.0)
+    _, value = update("scrub", away, both(phase=MAX), bound=bound, temperature=2.0)
+    assert float(value) == pytest.approx(-(apart * (lost < border)).mean(), rel=1e-4)
+    still, value = update("scrub", away, both(phase=MAX), bound=0.0, weight_decay=0.0)
+    toy.same(still.params, away.params)
+    assert float(value) == 0.0
+
+
 def test_a_max_update_moves_away_from_the_teacher_and_ignores_retained_data(away, teacher):
-    after, _ = update("scrub", away, both(phase=MAX), lr=1e-3, weight_decay=0.0)
-    other, _ = update("scrub", away, both(phase=MAX, retain=batch(toy.UNUSED[:8], 1.0)), lr=1e-3, weight_decay=0.0)
+    after, _ = update("scrub", away, both(phase=MAX), lr=1e-3, bound=np.inf, weight_decay=0.0)
+    other, _ = update(
+        "scrub", away, both(phase=MAX, retain=batch(toy.UNUSED[:8], 1.0)), lr=1e-3, bound=np.inf, weight_decay=0.0
+    )
     toy.same(other, after)
     some = both().forget
     gaps = [divergence(logits(teacher["params"], some), logits(s.params, some), 2.0).mean() for s in (away, after)]
     assert gaps[1] > gaps[0]
-    moved, _ = update("scrub", away, both(phase=MAX, forget=batch(toy.REQUESTED[5:])), lr=1e-3, weight_decay=0.0)
+    moved, _ = update(
+        "scrub", away, both(phase=MAX, forget=batch(toy.REQUESTED[5:])), lr=1e-3, bound=np.inf, weight_decay=0.0
+    )
     assert difference(moved.params, after.params) > 0
 
 
@@ -187,7 +216,7 @@ def test_scrub_trains_the_student_and_keeps_the_teacher(teacher):
 
 # --- SCRUB+R -------------------------------------------------------------------------------------------------------
 
-REWIND = METHODS["scrub_r"].static | {"forget_batch": 4, "batch": 16, "epochs": 4, "max_epochs": 2}
+REWIND = METHODS["scrub_r"].static | {"forget_batch": 4, "pieces": 0, "batch": 16, "epochs": 4, "max_epochs": 2}
 
 
 def test_scrub_r_keeps_a_copy_after_each_epoch_and_costs_what_scrub_costs():
@@ -217,7 +246,7 @@ def labelled(counts, dead=0):
     return {"inputs": inputs, "targets": jnp.asarray(targets, jnp.int32), "weight": jnp.asarray(weight, jnp.float32)}
 
 
-THREE = (("epochs", 3),)
+THREE = (("epochs", 3), ("max_epochs", 1))
 
 
 def rewinding(variables, unseen=(5, 3, 2)):
@@ -235,6 +264,31 @@ def test_scrub_r_returns_the_epoch_whose_error_is_nearest_the_last_models_on_uns
         state, _ = update("scrub_r", state, both(phase=scrub_r.KEEP), static=THREE)
     assert int(state["epoch"]) == 3
     toy.same(finish("scrub_r", state, static=THREE), {"params": constant(chosen), "state": {}})
+
+
+def test_scrub_r_does_not_return_to_an_epoch_before_the_last_max_pass(teacher):
+    static = (("epochs", 3), ("max_epochs", 3))
+    given = {"request": labelled([5, 3, 2], 9), "unseen": labelled((2, 2, 6), 5)}
+    state = begin("scrub_r", teacher | given, static=static)
+    for label in range(3):  # the first epoch's error is the nearest
+        state = state | {"trained": state["trained"]._replace(params=constant(label))}
+        state, _ = update("scrub_r", state, both(phase=scrub_r.KEEP), static=static)
+    toy.same(finish("scrub_r", state, static=static), {"params": constant(2), "state": {}})
+
+
+def test_scrub_r_measures_hard_targets_on_hard_held_out_examples():
+    rng = np.random.default_rng(0)
+    targets = np.arange(120) % 2
+    side = np.where(targets == 1, 1.0, -1.0) * np.where(np.arange(120) % 6 < 2, 0.05, 2.0)  # a third near the border
+    inputs = np.stack([side, 0.01 * rng.normal(size=120)], axis=1)
+    problem = types.SimpleNamespace(example=jax.ShapeDtypeStruct((1, 2), jnp.float32))
+    stored = types.SimpleNamespace(inputs=inputs, targets=targets)
+    context = types.SimpleNamespace(seed=0, stored=stored, problem=problem)
+    for hard in (True, False):
+        rows = np.flatnonzero((np.abs(side) < 1) == hard)[:6]
+        found = scrub_r.alike(context, rows, np.arange(60, 120))
+        assert len(set(found)) == 6 and ((np.abs(side[found]) < 1) == hard).all()
+        np.testing.assert_array_equal(np.sort(targets[found]), np.sort(targets[rows]))
 
 
 @pytest.mark.parametrize("phase", [scrub.MAX, scrub.MIN])
@@ -256,7 +310,8 @@ def test_scrub_r_looks_at_as_many_held_out_examples_of_each_class_as_were_reques
     stored = types.SimpleNamespace(inputs=np.arange(60.0)[:, None], targets=targets)
     heldout = [np.r_[5:20, 25:40, 59], np.r_[5:20, 25:40]]
     requested = [np.array([0, 1, 20, 40, 41]), np.array([2])]
-    context = types.SimpleNamespace(seed=0, stored=stored, requested=requested, heldout=heldout)
+    problem = types.SimpleNamespace(example=jax.ShapeDtypeStruct((1, 1), jnp.float32))
+    context = types.SimpleNamespace(seed=0, stored=stored, requested=requested, heldout=heldout, problem=problem)
     found, cost = scrub_r.begin(context, {}, {"params": 1})
     assert cost == (0.0, 0.0) and found["params"] == 1
     for i, counts in enumerate(([2, 1, 1], [1, 0, 0])):  # the third class has one held-out example only

@@ -27,7 +27,11 @@ from oneshot import (
 )
 from steps import flat
 
+from unlearn_jax.config import StudyConfig
+from unlearn_jax.errors import InputError
 from unlearn_jax.methods import METHODS, fisher, ssd
+from unlearn_jax.population.plans import Sizes
+from unlearn_jax.setup import prepare_study
 
 # --- SSD -----------------------------------------------------------------------------------------------------------
 
@@ -89,8 +93,37 @@ def test_dampening_is_bounded_and_leaves_weights_without_importance():
 def test_no_weight_matters_more_to_the_request_than_all_data_by_more_than_their_ratio(name):
     after = run(name, static={"micro": 4}, alpha=(40 + 10) / 10 + 1e-3, scale=0.1)  # of the first member
     toy.same(toy.member(after, 0), toy.member(start(), 0))
-    useful = METHODS[name].numeric["alpha"]
-    assert useful <= 10 and useful < (30 + 1200) / 30  # a default that can do something
+
+
+@pytest.mark.parametrize("name", ["ssd", "lfssd"])
+def test_an_alpha_at_which_nothing_can_move_is_refused_and_the_default_never_is(name):
+    entry = METHODS[name]
+    for asked, kept in ((30, 1170), (150, 1050), (120, 1080), (1, 10)):
+        sizes = Sizes(asked, kept)
+        entry.check(sizes, entry.static, entry.numeric)
+        most = (asked + kept) / asked
+        found = float(ssd.threshold(entry.numeric, asked, asked + kept))
+        assert 1.0 < found < most
+        entry.check(sizes, entry.static, entry.numeric | {"alpha": 0.99 * most})
+        with pytest.raises(InputError, match="no weight can matter more to") as caught:
+            entry.check(sizes, entry.static, entry.numeric | {"alpha": most})
+        assert "\n" not in str(caught.value)
+    for level in (-0.1, 1.0):
+        with pytest.raises(InputError, match="give 0 or more and less than 1"):
+            entry.check(Sizes(30, 1170), entry.static, entry.numeric | {"level": level})
+    entry.check(Sizes(0, 0), entry.static, entry.numeric | {"alpha": 1e9})  # sizes that are not known
+
+
+def test_a_study_refuses_such_an_alpha_before_anything_is_trained():
+    config = StudyConfig(methods="ssd", hp=("ssd.alpha=1200",), copies="0", targets="random", members=2)
+    with pytest.raises(InputError, match="no weight can matter more to 30 of 1,200 examples than 40 times"):
+        prepare_study(config)
+
+
+def test_ssds_alpha_goes_from_one_to_the_bound_by_the_level():
+    for level, expected in ((0.0, 1.0), (0.25, 1.0 + 0.25 * 39.0), (1.0, 40.0)):
+        assert float(ssd.threshold({"alpha": 0.0, "level": level}, 30.0, 1200.0)) == pytest.approx(expected)
+    assert float(ssd.threshold({"alpha": 7.0, "level": 0.5}, 30.0, 1200.0)) == 7.0
 
 
 def test_ssd_without_a_request_changes_nothing():

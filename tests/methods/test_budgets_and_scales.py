@@ -262,7 +262,7 @@ def test_a_budget_beyond_all_measure_is_refused_at_once(name):
 
 def test_slots_beyond_the_last_example_of_a_pass_cost_nothing():
     static = METHODS["scrub"].static | {"forget_batch": 32}
-    plan = planned("scrub", Sizes(33, 1200), settings=[("forget_batch", 32)])
+    plan = planned("scrub", Sizes(33, 1200), settings=[("forget_batch", 32), ("pieces", 0)])
     max_steps = plan.forget_cost > 0
     assert plan.forget_batch * max_steps.sum() == 64 * static["max_epochs"]  # slots
     assert plan.grad_evals_forget == pytest.approx(33 * static["max_epochs"] * plan.forget_cost.max())

@@ -28,13 +28,13 @@ def test_every_preset_says_where_it_comes_from_and_changes_only_settings_that_ex
 
 def test_settings_are_written_as_they_are_given():
     text = settings(METHODS["scrub"])
-    assert text.startswith("lr 0.008, alpha 0.5, gamma 1,") and "decay 5+8+9, optimizer adam" in text
+    assert text.startswith("lr 0.004, alpha 0.5, gamma 1,") and "decay 5+8+9, optimizer adam" in text
 
 
 def test_a_scale_says_what_it_changes_or_that_there_is_none():
     rows = {row.split("`")[1]: [cell.strip() for cell in row.split("|")] for row in presets_table().splitlines()[2:]}
     assert rows["retrain"][3:8] == ["the same"] * 5 and rows["rurk"][7] == "none"
-    assert rows["scrub"][3] == "lr 0.004" and rows["cf_k"][3] == "the same"  # without a preset for such networks
+    assert rows["salun"][3] == "lr 0.01" and rows["cf_k"][3] == "the same"  # without a preset for such networks
     assert "optimizer sgd" in rows["scrub"][6] and "batch 128" not in rows["scrub"][6]  # as at small scale
     assert all(row[8].startswith("small: ") for row in rows.values())
     assert "bounded by `retrain`" in METHODS["datamodel_matching"].notes

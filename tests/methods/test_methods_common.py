@@ -16,11 +16,17 @@ from unlearn_jax.testing import Case as Row  # costs are by hand, for 10 request
 
 STREAMS = {"epochs": 6, "batch": 16}  # 3 batches of 16 show 40 retained examples
 ON_F = {"epochs": 6, "batch": 4}  # 3 batches of 4 show 10 requested examples
+IN_BATCHES = ON_F | {"pieces": 0}
 PUBLISHED = {"optimizer": "sgd", "lr": 0.05}
-SCRUB = {"epochs": 4, "max_epochs": 2, "forget_batch": 4, "batch": 16, "lr": 0.02}
+SCRUB = {"epochs": 4, "max_epochs": 2, "forget_batch": 4, "pieces": 0, "batch": 16, "lr": 0.02}
 SCRUB_COST = (2 * 10 * (1 + 1 / 3), 4 * 3 * 16 * (1 + 1 / 3))  # student forward and backward, teacher forward
-SCRUB_OTHER = {"lr": 0.01, "alpha": 0.1, "gamma": 0.3, "temperature": 4.0, "weight_decay": 0.5}
-BESIDE = {"epochs": 18, "batch": 16, "lr": 0.01}  # a batch holds the request, and 16 retained stand beside it
+SCRUB_OTHER = {"lr": 0.01, "alpha": 0.1, "gamma": 0.3, "temperature": 4.0, "bound": 0.05, "weight_decay": 0.5}
+BESIDE = {
+    "epochs": 18,
+    "batch": 16,
+    "pieces": 0,
+    "lr": 0.01,
+}  # a batch holds the request, and 16 retained stand beside it
 WEIGHTS = {"forget_weight": 0.5, "retain_weight": 0.3}
 OWN = ("sees_forget",)  # their own originals are trained on everything
 FORWARD, DECAY = 1 / 3, {"weight_decay": 0.1}
@@ -29,7 +35,7 @@ ROWS = {
     "retrain": Row({}, {"lr": 0.03, "weight_decay": 0.3}, 20, 0, 20 * 16),
     "finetune": Row(STREAMS | {"lr": 0.01}, {"lr": 0.03} | DECAY, 18, 0, 18 * 16),
     "gradient_ascent": Row(
-        {"epochs": 5, "batch": 4, "lr": 0.01, "bound": np.inf}, {"lr": 0.02, "bound": 0.05}, 15, 15 * 4, 0
+        {"epochs": 5, "batch": 4, "pieces": 0, "lr": 0.01, "bound": np.inf}, {"lr": 0.02, "bound": 0.05}, 15, 15 * 4, 0
     ),
     "neggrad_plus": Row(
         STREAMS | PUBLISHED | {"alpha": 0.7, "bound": 3.0},
@@ -68,9 +74,9 @@ ROWS = {
     "eu_k": Row(STREAMS | {"lr": 0.01}, {"lr": 0.03} | DECAY, 18, 0, 18 * 16),
     "cf_k": Row(STREAMS | {"lr": 0.05, "k": 2}, {"lr": 0.03} | DECAY, 18, 0, 18 * 16),
     "boundary_shrink": Row(
-        ON_F | {"lr": 0.03}, {"lr": 0.01, "epsilon": 3.0} | DECAY, 3 + 18, 10 * (1 + FORWARD) + 6 * 10, 0
+        IN_BATCHES | {"lr": 0.03}, {"lr": 0.01, "epsilon": 3.0} | DECAY, 3 + 18, 10 * (1 + FORWARD) + 6 * 10, 0
     ),
-    "boundary_expand": Row(ON_F | {"lr": 0.03}, {"lr": 0.01} | DECAY, 18, 18 * 4, 0),
+    "boundary_expand": Row(IN_BATCHES | {"lr": 0.03}, {"lr": 0.01} | DECAY, 18, 18 * 4, 0),
     "unsir": Row(
         {"epochs": 2, "batch": 16, "noises": 10, "noise_steps": 8, "lr": 0.05, "optimizer": "sgd"},
         {"lr": 0.1, "noise_lr": 0.5, "penalty": 1.0, "repair": 0.2},
@@ -78,9 +84,9 @@ ROWS = {
         (8 + 6) * 10,  # as many noise images as a request batch has slots
         12 * 16,
     ),
-    "delete": Row(ON_F | {"lr": 0.03}, {"lr": 0.01} | DECAY, 18, 18 * 4 * (1 + FORWARD), 0),
+    "delete": Row(IN_BATCHES | {"lr": 0.03}, {"lr": 0.01} | DECAY, 18, 18 * 4 * (1 + FORWARD), 0),
     "jit_lipschitz": Row(
-        ON_F | PUBLISHED | {"lr": 0.1, "draws": 3}, {"lr": 0.01, "noise": 1.0} | DECAY, 18, 18 * 4 * (1 + 3), 0
+        IN_BATCHES | PUBLISHED | {"lr": 0.1, "draws": 3}, {"lr": 0.01, "noise": 1.0} | DECAY, 18, 18 * 4 * (1 + 3), 0
     ),
     "l2ul": Row(
         {"epochs": 6, "batch": 4, "images": 2, "attack_steps": 3, "micro": 2, "lr": 0.02, "pull": 0.01},
@@ -89,8 +95,8 @@ ROWS = {
         10 * (1 + 2 * 3) + 6 * 10 * (1 + 2),
         0,
     ),
-    "ssd": Row({"batch": 16, "micro": 8, "alpha": 1.5}, {"alpha": 1.0, "scale": 0.3}, 1 + 3, 10, 40),
-    "lfssd": Row({"batch": 16, "micro": 8, "alpha": 1.0}, {"alpha": 2.0, "scale": 0.3}, 1 + 3, 10, 40),
+    "ssd": Row({"batch": 16, "micro": 8, "level": 0.12}, {"alpha": 1.0, "level": 0.0, "scale": 0.3}, 1 + 3, 10, 40),
+    "lfssd": Row({"batch": 16, "micro": 8, "level": 0.0}, {"alpha": 2.0, "level": 0.2, "scale": 0.3}, 1 + 3, 10, 40),
     "fisher": Row(
         {"batch": 16, "micro": 8, "alpha": 1e-5}, {"alpha": 1e-4, "clamp": 10.0, "power": 0.5}, 3, 0, 40 * 7 / 3
     ),
@@ -170,15 +176,15 @@ ROWS = {
     "sisa": Row({"shards": 2, "slices": 2}, {}, 0, 0, 0),
     "langevin": Row({"epochs": 6, "batch": 16}, {}, 18, 0, 18 * 16, OWN),
     "duck": Row(
-        {"epochs": 5, "batch": 16, "lr": 0.02},
-        {"lr": 0.01, "forget_weight": 0.5, "retain_weight": 0.5, "temperature": 1.0} | DECAY,
-        3 + 15,
-        15 * 10 * (1 + FORWARD),
-        40 * FORWARD + 5 * 40,
+        {"epochs": 5, "settle": 2, "batch": 16, "lr": 0.02},
+        {"lr": 0.01, "settle_lr": 1e-3, "forget_weight": 0.5, "retain_weight": 0.5, "temperature": 1.0} | DECAY,
+        3 + 5 * (3 + 1) + 2 * 3,  # after each epoch a look at the request
+        15 * 10 * (1 + FORWARD) + 5 * 10 * FORWARD + 6 * 10 * (1 + FORWARD),
+        40 * FORWARD + (5 + 2) * 40,
     ),
     "sfron": Row(
         {"rounds": 4, "inner": 2, "batch": 16, "micro": 8, "alpha": 30.0, "threshold": 0.1},
-        {"lr": 0.02, "alpha": 3.0, "slow": 0.5, "fade": 3.0, "threshold": 3.0, "clip": 0.5} | DECAY,
+        {"lr": 0.02, "alpha": 3.0, "slow": 0.5, "fade": 3.0, "threshold": 3.0, "clip": 0.5, "bound": 0.05} | DECAY,
         1 + 3 + 4 * (1 + 2 + 1),
         10 + 4 * 10,
         40 + 2 * 40 + 2 * 16,  # eight repairs: two passes and two full batches
@@ -198,7 +204,7 @@ ROWS = {
         9 * 16 * (1 + FORWARD) + 9 * 16 * (2 + FORWARD),
     ),
     "amun": Row(
-        STREAMS | {"lr": 0.2, "radius": 0.5, "attack_steps": 3, "radii": 4},
+        STREAMS | {"lr": 0.2, "radius": 0.5, "attack_steps": 3, "radii": 4, "variant": "advonly"},
         {"lr": 0.1, "radius": 2.0} | DECAY,
         3 + 18,
         10 * (3 * 4 + FORWARD) + 6 * 10,  # 4 of 10 requested beside each of 3 batches
@@ -222,11 +228,11 @@ ROWS = {
         18 * 10,
         18 * 16 * (1 + FORWARD),
     ),
-    "undial": Row(ON_F | {"lr": 0.01}, {"lr": 3e-3, "beta": 1.0}, 18, 18 * 4 * (1 + FORWARD), 0),
+    "undial": Row(IN_BATCHES | {"lr": 0.01}, {"lr": 3e-3, "beta": 1.0}, 18, 18 * 4 * (1 + FORWARD), 0),
     "wga": Row(BESIDE, {"lr": 3e-3, "beta": 3.0, "retain_weight": 0.3}, 18, 18 * 10, 18 * 16),
     "satimp": Row(BESIDE, {"lr": 3e-3, "beta1": 1.0, "beta2": 3.0} | WEIGHTS, 18, 18 * 10, 18 * 16),
-    "ceu": Row(ON_F | {"lr": 0.01}, {"lr": 3e-3}, 18, 18 * 4, 0),
-    "task_vector": Row(ON_F | {"lr": 0.01}, {"lr": 3e-3, "alpha": 0.5}, 18, 18 * 4, 0),
+    "ceu": Row(IN_BATCHES | {"lr": 0.01}, {"lr": 3e-3}, 18, 18 * 4, 0),
+    "task_vector": Row(IN_BATCHES | {"lr": 0.01}, {"lr": 3e-3, "alpha": 0.5}, 18, 18 * 4, 0),
     "pdu": Row(
         BESIDE | {"warmup": 6, "eps": 0.05},
         {"lr": 3e-3, "eps": 0.5, "dual": 10.0, "dual_lr": 50.0},

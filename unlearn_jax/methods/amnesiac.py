@@ -20,7 +20,7 @@ from unlearn_jax.data.augment import augmentation
 from unlearn_jax.methods import retrain
 from unlearn_jax.methods.common import (
     BOTH,
-    TUNED,
+    EARLIER,
     Context,
     Entry,
     Problem,
@@ -98,9 +98,9 @@ ENTRY = Entry(
     numeric={"lr": 0.1, "weight_decay": 5e-4},
     static={"epochs": 5, "batch": 128, "optimizer": "sgd", "momentum": 0.9},
     presets={
-        "small": TUNED,
-        "small_conv": ({"lr": 0.03}, TUNED[1]),
-        "small_transformer": ({"lr": 3e-3, "optimizer": "adam"}, TUNED[1]),
+        "small": ({}, EARLIER),
+        "small_conv": ({"lr": 0.03}, EARLIER),
+        "small_transformer": ({"lr": 3e-3, "optimizer": "adam"}, EARLIER),
         "cifar": ({"lr": 0.01}, "ours: the paper repairs for a few epochs at the training rate"),
         "language": (
             {"lr": 1e-3, "weight_decay": 0.0, "batch": 32, "optimizer": "adam"},

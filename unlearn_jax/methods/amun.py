@@ -4,12 +4,12 @@ Ebrahimpour-Boroojeny et al. 2025 (arXiv 2503.00917). For each requested example
 looked for under the original: gradient steps away from the label within a Euclidean ``radius``, which is doubled until
 the prediction changes; there it takes the original's own (wrong) label. Fitting it lowers the confidence on the request
 along the boundary that the model already has. The examples are found once, then descent runs ``epochs`` times over the
-union of retained and adversarial examples, each once an epoch, the rate falling tenfold every ``fall`` epochs.
-``request=false`` is the authors' one-file script (`advonly`); ``request=true`` also keeps the request with its true
-labels, as the paper does where retained data are at hand. Variants: at most ``radii`` radii are tried, and an example
-that crosses within none does not count; images are not clipped to [0, 1]; a batch has one slot at least for the
-request, so small ones are shown more than once an epoch. Batch statistics in training mode on the retained batch,
-evaluation mode on the others.
+union of retained and adversarial examples, each once an epoch, the rate falling tenfold every ``fall`` epochs. There
+are two, by the authors' names: ``variant=amun`` also keeps the request with its true labels, which is the paper's rule,
+and ``variant=advonly`` leaves it out. Differences: at most ``radii`` radii are tried, and an example that crosses
+within none does not count; images are not clipped to [0, 1]; a batch has one slot at least for the request, so small
+ones are shown more than once an epoch. Batch statistics in training mode on the retained batch, evaluation mode on the
+others.
 """
 
 from __future__ import annotations
@@ -18,9 +18,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from unlearn_jax.errors import choose
 from unlearn_jax.methods.attacks import crossing, keep, recall, room
 from unlearn_jax.methods.common import (
-    TUNED,
+    EARLIER,
     Entry,
     Problem,
     Recipe,
@@ -34,6 +35,11 @@ from unlearn_jax.population.plans import FORWARD, Plan, Sizes, passes, phased_pl
 from unlearn_jax.types import Method
 
 BUILD, FIT = 0, 1
+
+
+def keeps_request(static: dict) -> bool:
+    """Whether the request is fitted as well, which `advonly` does not."""
+    return choose("variant", static["variant"], ("amun", "advonly")) == "amun"
 
 
 def build(problem: Problem, static: dict, hp: dict) -> Method:
@@ -54,7 +60,7 @@ def build(problem: Problem, static: dict, hp: dict) -> Method:
         student, batch = {"params": params, "state": trained.state}, batches.forget
         images, labels = recall(trained.extra, batch)
         crossed = jnp.where(labels != batch.targets, batch.weight, 0.0)
-        beside = [batch._replace(inputs=images, targets=labels, weight=crossed)] + [batch] * static["request"]
+        beside = [batch._replace(inputs=images, targets=labels, weight=crossed)] + [batch] * keeps_request(static)
         held, state = mean_loss(problem, student, batches.retain, key, train=True)
         parts = [(held, batches.retain.weight.sum())]
         parts += [(mean_loss(problem, student, b, None, train=False)[0], b.weight.sum()) for b in beside]
@@ -73,7 +79,7 @@ def plan(sizes: Sizes, static: dict, recipe: Recipe) -> Plan:
         np.repeat([BUILD, FIT], [scan, static["epochs"] * whole]),
         forget_batch=batch,
         retain_batch=static["batch"],
-        forget_cost=(static["radii"] * static["attack_steps"] + FORWARD, 1.0 + static["request"]),
+        forget_cost=(static["radii"] * static["attack_steps"] + FORWARD, 1.0 + keeps_request(static)),
         retain_cost=(0.0, 1.0),
         forget_pass=scan,
         rate=np.concatenate([np.ones(scan), rate]),
@@ -94,19 +100,19 @@ ENTRY = Entry(
         "attack_steps": 10,
         "radii": 5,
         "fall": 5,
-        "request": False,
+        "variant": "amun",
         "optimizer": "sgd",
         "momentum": 0.9,
         "slots": 0,
     },
     presets={
-        "small": TUNED,
-        "small_conv": ({"lr": 0.03}, TUNED[1]),
+        "small": ({}, EARLIER),
+        "small_conv": ({"lr": 0.03}, EARLIER),
         "cifar": (
             {"lr": 0.01, "radius": 0.04, "attack_steps": 50, "radii": 7, "fall": 1},
             "the authors' README: 10 epochs at .01, falling every epoch; 50 steps a radius from .04 up",
         ),
     },
-    notes="images only",
+    notes="images only; variant=advonly leaves the request out",
     stretched=("fall",),
 )

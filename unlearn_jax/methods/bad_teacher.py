@@ -13,7 +13,7 @@ import math
 
 import jax
 
-from unlearn_jax.methods.common import BOTH, LANGUAGE, TUNED, Entry, Problem, Recipe, descent, gradient_method
+from unlearn_jax.methods.common import BOTH, EARLIER, LANGUAGE, Entry, Problem, Recipe, descent, gradient_method
 from unlearn_jax.methods.parts import distillation, fresh, frozen
 from unlearn_jax.population.plans import FORWARD, Plan, Sizes, passes, uniform_plan
 from unlearn_jax.types import Method
@@ -61,10 +61,10 @@ ENTRY = Entry(
     numeric={"lr": 0.01, "temperature": 1.0, "weight_decay": 0.0},
     static={"epochs": 10, "batch": 128, "retain_share": 0.3, "optimizer": "adam", "momentum": 0.9},
     presets={
-        "small": TUNED,
-        "small_conv": ({"lr": 3e-3}, TUNED[1]),
-        "small_transformer": ({"lr": 3e-3}, TUNED[1]),
-        "small_text": ({"lr": 3e-3}, TUNED[1]),
+        "small": ({}, EARLIER),
+        "small_conv": ({"lr": 3e-3}, EARLIER),
+        "small_transformer": ({"lr": 3e-3}, EARLIER),
+        "small_text": ({"lr": 3e-3}, EARLIER),
         "cifar": ({"lr": 1e-4, "epochs": 1, "batch": 256}, "the paper's setting: one epoch of Adam at 1e-4"),
         "language": LANGUAGE,
     },

@@ -11,8 +11,8 @@ import jax
 import jax.numpy as jnp
 
 from unlearn_jax.methods.common import (
+    EARLIER,
     LANGUAGE,
-    TUNED,
     Entry,
     Problem,
     Recipe,
@@ -67,13 +67,13 @@ ENTRY = Entry(
     build=build,
     plan=plan,
     numeric={"lr": 1e-3, "weight_decay": 0.0},
-    static={"epochs": 10, "batch": 128, "optimizer": "sgd", "momentum": 0.9},
+    static={"epochs": 10, "batch": 128, "pieces": 1, "optimizer": "sgd", "momentum": 0.9},
     batch_stats="none",
     presets={
-        "small": TUNED,
-        "small_conv": ({"lr": 1e-4}, TUNED[1]),
-        "cifar": ({"lr": 1e-5}, "the public code: 10 epochs of SGD at 1e-5 with momentum .9"),
-        "language": LANGUAGE,
+        "small": ({}, EARLIER),
+        "small_conv": ({"lr": 1e-4}, EARLIER),
+        "cifar": ({"pieces": 0, "lr": 1e-5}, "the public code: 10 epochs of SGD at 1e-5 with momentum .9"),
+        "language": (LANGUAGE[0] | {"pieces": 0}, LANGUAGE[1]),
     },
     notes="retain-free",
 )

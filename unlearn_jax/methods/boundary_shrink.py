@@ -15,6 +15,7 @@ import numpy as np
 
 from unlearn_jax.methods.attacks import keep, recall, room
 from unlearn_jax.methods.common import (
+    EARLIER,
     TUNED,
     Entry,
     Problem,
@@ -26,7 +27,7 @@ from unlearn_jax.methods.common import (
     phased_method,
 )
 from unlearn_jax.methods.parts import frozen, pixels
-from unlearn_jax.population.plans import FORWARD, Plan, Sizes, passes, phased_plan, request_batch
+from unlearn_jax.population.plans import FORWARD, Plan, Sizes, passes, phased_plan, request_batch, request_batches
 from unlearn_jax.types import Array, Batch, Method, Variables
 
 BUILD, FIT = 0, 1
@@ -72,10 +73,11 @@ def build(problem: Problem, static: dict, hp: dict) -> Method:
 
 def plan(sizes: Sizes, static: dict, recipe: Recipe) -> Plan:
     """A pass over the request for its labels, then ``epochs`` passes."""
-    batch = request_batch(sizes, static["batch"])
+    split = sizes, static["batch"], static["pieces"]
+    batch = request_batch(*split)
     scan = passes(sizes.forget, batch)
     return phased_plan(
-        np.repeat([BUILD, FIT], [scan, static["epochs"] * scan]),
+        np.repeat([BUILD, FIT], [scan, static["epochs"] * request_batches(*split)]),
         forget_batch=batch,
         retain_batch=0,
         forget_cost=(1.0 + FORWARD, 1.0),
@@ -91,13 +93,13 @@ ENTRY = Entry(
     needs=frozenset({"forget"}),
     build=build,
     plan=plan,
-    numeric={"lr": 4e-4, "epsilon": 0.1, "weight_decay": 0.0},
-    static={"epochs": 10, "batch": 128, "optimizer": "sgd", "momentum": 0.9, "slots": 0},
+    numeric={"lr": 2e-4, "epsilon": 0.1, "weight_decay": 0.0},
+    static={"epochs": 10, "batch": 128, "pieces": 1, "optimizer": "sgd", "momentum": 0.9, "slots": 0},
     batch_stats="none",
     presets={
         "small": TUNED,
-        "small_conv": ({"lr": 1e-4}, TUNED[1]),
-        "cifar": ({"lr": 1e-5}, "the public code: 10 epochs of SGD at 1e-5 with momentum .9, steps of .1"),
+        "small_conv": ({"lr": 1e-4}, EARLIER),
+        "cifar": ({"pieces": 0, "lr": 1e-5}, "the public code: 10 epochs of SGD at 1e-5 with momentum .9, steps of .1"),
     },
     notes="retain-free; images only",
 )

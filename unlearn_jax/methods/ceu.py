@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from unlearn_jax.errors import InputError
-from unlearn_jax.methods.common import BOTH, LANGUAGE, TUNED, Entry, Problem, descent, gradient_method
+from unlearn_jax.methods.common import BOTH, EARLIER, LANGUAGE, TUNED, Entry, Problem, descent, gradient_method
 from unlearn_jax.methods.delete import without_true_class
 from unlearn_jax.methods.sequences import answer_mean, logits_of, soft_cross_entropy
 from unlearn_jax.population.plans import epochs_over_request
@@ -55,14 +55,19 @@ ENTRY = Entry(
     needs=frozenset({"forget"}),
     build=build,
     plan=epochs_over_request,
-    numeric={"lr": 3e-4},
-    static={"epochs": 10, "batch": 128, "optimizer": "adam", "momentum": 0.9, "skip": 0},
+    numeric={"lr": 3e-5},
+    static={"epochs": 10, "batch": 128, "pieces": 12, "optimizer": "adam", "momentum": 0.9, "skip": 0},
     batch_stats="none",
     presets={
         "small": TUNED,
-        "small_transformer": ({"lr": 1e-4}, TUNED[1]),
-        "cifar": ({"lr": 1e-4}, "ours, not tuned: the paper is on text; a third of the small scale's rate"),
-        "language": (LANGUAGE[0], LANGUAGE[1] + "; no token skipped, as answers here are a few tokens"),
+        "small_text": ({"pieces": 1, "lr": 3e-4}, EARLIER),
+        "small_conv": ({"pieces": 1, "lr": 3e-4}, EARLIER),
+        "small_transformer": ({"pieces": 1, "lr": 1e-4}, EARLIER),
+        "cifar": (
+            {"pieces": 0, "lr": 1e-4},
+            "ours, not tuned: the paper is on text; a third of the small scale's rate",
+        ),
+        "language": (LANGUAGE[0] | {"pieces": 0}, LANGUAGE[1] + "; no token skipped, as answers here are a few tokens"),
     },
     notes="retain-free",
     reads=BOTH,

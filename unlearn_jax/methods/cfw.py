@@ -19,7 +19,7 @@ import numpy as np
 
 from unlearn_jax.methods.common import (
     BOTH,
-    TUNED,
+    EARLIER,
     Entry,
     Problem,
     Recipe,
@@ -85,11 +85,13 @@ ENTRY = Entry(
     needs=frozenset({"retain"}),
     build=build,
     plan=plan,
-    numeric={"lr": 0.002, "noise": 1.2, "last_noise": 0.005, "class_weight": 1.0, "weight_decay": 5e-4},
+    numeric={"lr": 0.02, "noise": 1.2, "last_noise": 0.005, "class_weight": 1.0, "weight_decay": 5e-4},
     static={"epochs": 10, "batch": 128, "optimizer": "sgd", "momentum": 0.9},
     presets={
-        "small": ({}, "the rule above for noise, then for lr"),
-        "small_transformer": ({"lr": 3e-3, "optimizer": "adam"}, TUNED[1]),
+        "small": ({}, "the rule above for lr; noise by the earlier one"),
+        "small_conv": ({"lr": 2e-3}, EARLIER),
+        "small_text": ({"lr": 2e-3}, EARLIER),
+        "small_transformer": ({"lr": 3e-3, "optimizer": "adam"}, EARLIER),
         "cifar": (
             {"lr": 7e-4, "noise": 0.6, "epochs": 4, "batch": 64},
             "the entry's: noises .6 and .005, here of each kernel's spread, 4 epochs at 7e-4 in batches of 64",

@@ -85,6 +85,9 @@ class Entry(NamedTuple):
     # (context, static, original, unlearned variables) -> the final variables, gradient evaluations spent on F and R
     model: Callable[[Problem, dict], Model] | None = None  # the model that the result is evaluated with, if another
     reads: frozenset = frozenset({"classes"})  # kinds of answers that it is defined for: classes, language
+    unfit: dict[str, str] = {}  # by kind of answers, why no setting that was tried keeps the model; asked for, it runs
+    check: Callable[[Sizes, dict, dict], None] | None = None
+    # (sizes, static, numeric) -> raises `InputError` where the method can do nothing of use with them
     stretched: tuple[str, ...] = ()  # static settings in the unit of the length, which a budget scales as it does that
 
 
@@ -96,6 +99,7 @@ TUNED = (  # where the defaults at small scale come from, unless an entry says o
     {},
     "the rule above",
 )
+EARLIER = "the earlier rule above"  # of scales at which the rule has not been run
 BOTH = frozenset({"classes", "language"})  # of `Entry.reads`
 NEEDS = {
     "forget": "reads the requested examples",
@@ -265,7 +269,9 @@ def bounded_loss(problem: Problem, logits: Array, batch: Batch, bound: Array | f
     published, unbounded ascent.
     """
     losses = problem.task.loss(logits, batch)
-    live = jax.lax.stop_gradient(losses) < bound * jnp.log(float(problem.num_classes))
-    return weighted_mean(losses, jnp.where(live, batch.weight, 0.0)) * weighted_mean(
-        live.astype(jnp.float32), batch.weight
-    )
+    return weighted_mean(unforgotten(problem, losses, bound) * losses, batch.weight)
+
+
+def unforgotten(problem: Problem, losses: Array, bound: Array | float) -> Array:
+    """1 for losses below ``bound`` x ln K, 0 for others; (B,) -> (B,) float32, without a gradient."""
+    return (jax.lax.stop_gradient(losses) < bound * jnp.log(float(problem.num_classes))).astype(jnp.float32)

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from unlearn_jax.methods.common import TUNED, Entry, Problem, Recipe, descent, gradient_method, retained_loss
+from unlearn_jax.methods.common import EARLIER, TUNED, Entry, Problem, Recipe, descent, gradient_method, retained_loss
 from unlearn_jax.methods.parts import convolutions
 from unlearn_jax.population.plans import Plan, Sizes, cosine, epochs_over_retained, passes
 from unlearn_jax.types import Array, Method, PyTree
@@ -53,10 +53,11 @@ ENTRY = Entry(
     needs=frozenset({"retain"}),
     build=build,
     plan=plan,
-    numeric={"lr": 0.005, "weight_decay": 5e-4},
+    numeric={"lr": 0.1, "weight_decay": 5e-4},
     static={"epochs": 10, "batch": 128, "optimizer": "sgd", "momentum": 0.9},
     presets={
         "small": TUNED,
+        **dict.fromkeys(("small_conv", "small_text", "small_transformer"), ({"lr": 5e-3}, EARLIER)),
         "cifar": ({"lr": 1e-3, "epochs": 3, "batch": 64}, "the entry's: 3 epochs at 1e-3 in batches of 64"),
     },
     notes="square dense kernels where there is no convolution",

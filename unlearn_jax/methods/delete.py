@@ -13,7 +13,16 @@ import functools
 import jax
 import jax.numpy as jnp
 
-from unlearn_jax.methods.common import BOTH, LANGUAGE, TUNED, Entry, Problem, descent, gradient_method, weighted_mean
+from unlearn_jax.methods.common import (
+    BOTH,
+    EARLIER,
+    LANGUAGE,
+    Entry,
+    Problem,
+    descent,
+    gradient_method,
+    weighted_mean,
+)
 from unlearn_jax.methods.parts import divergence, frozen
 from unlearn_jax.population.plans import FORWARD, epochs_over_request
 from unlearn_jax.tasks import over_answer
@@ -46,15 +55,15 @@ ENTRY = Entry(
     build=build,
     plan=functools.partial(epochs_over_request, forget_cost=1.0 + FORWARD),
     numeric={"lr": 3e-4, "weight_decay": 0.0},
-    static={"epochs": 10, "batch": 128, "optimizer": "sgd", "momentum": 0.9},
+    static={"epochs": 10, "batch": 128, "pieces": 1, "optimizer": "sgd", "momentum": 0.9},
     batch_stats="none",
     presets={
-        "small": TUNED,
-        "small_conv": ({"lr": 1.5e-4}, TUNED[1]),
-        "small_transformer": ({"lr": 1e-4, "optimizer": "adam"}, TUNED[1]),
-        "small_text": ({"lr": 3e-4, "optimizer": "adam"}, TUNED[1]),
-        "cifar": ({"lr": 0.01}, "the paper's: 10 epochs of SGD at .01, momentum .9"),
-        "language": LANGUAGE,
+        "small": ({}, EARLIER),
+        "small_conv": ({"lr": 1.5e-4}, EARLIER),
+        "small_transformer": ({"lr": 1e-4, "optimizer": "adam"}, EARLIER),
+        "small_text": ({"lr": 3e-4, "optimizer": "adam"}, EARLIER),
+        "cifar": ({"pieces": 0, "lr": 0.01}, "the paper's: 10 epochs of SGD at .01, momentum .9"),
+        "language": (LANGUAGE[0] | {"pieces": 0}, LANGUAGE[1]),
     },
     notes="retain-free",
     reads=BOTH,

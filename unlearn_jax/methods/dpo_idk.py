@@ -15,7 +15,7 @@ from __future__ import annotations
 import jax
 
 from unlearn_jax.errors import choose
-from unlearn_jax.methods.common import BOTH, LANGUAGE, TUNED, Entry, Problem, weighted_mean
+from unlearn_jax.methods.common import BOTH, EARLIER, LANGUAGE, TUNED, Entry, Problem, weighted_mean
 from unlearn_jax.methods.npo import repulsion
 from unlearn_jax.methods.parts import frozen
 from unlearn_jax.methods.random_label import wrong_answers
@@ -55,13 +55,18 @@ ENTRY = Entry(
     needs=frozenset({"forget", "retain", "teacher"}),
     build=build,
     plan=beside_plan(forget_cost=2.0 * (1.0 + FORWARD)),  # both answers
-    numeric={"lr": 3e-4, "beta": 0.1, "retain_weight": 1.0},
-    static={"epochs": 10, "batch": 128, "optimizer": "adam", "momentum": 0.9, "winner": "refusal"},
+    numeric={"lr": 3e-5, "beta": 0.1, "retain_weight": 1.0},
+    static={"epochs": 10, "batch": 128, "pieces": 12, "optimizer": "adam", "momentum": 0.9, "winner": "refusal"},
     presets={
         "small": TUNED,
-        "small_transformer": ({"lr": 3e-4}, TUNED[1]),
-        "cifar": ({"lr": 1e-4}, "ours, not tuned: the papers are on text; a third of the small scale's rate"),
-        "language": (LANGUAGE[0], LANGUAGE[1] + "; beta .1 and weight 1 as there"),
+        "small_text": ({"pieces": 1, "lr": 3e-4}, EARLIER),
+        "small_conv": ({"pieces": 1, "lr": 3e-4}, EARLIER),
+        "small_transformer": ({"pieces": 1, "lr": 3e-4}, EARLIER),
+        "cifar": (
+            {"pieces": 0, "lr": 1e-4},
+            "ours, not tuned: the papers are on text; a third of the small scale's rate",
+        ),
+        "language": (LANGUAGE[0] | {"pieces": 0}, LANGUAGE[1] + "; beta .1 and weight 1 as there"),
     },
     notes="of classes, another class is preferred, as in AltPO",
     reads=BOTH,

@@ -13,7 +13,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from unlearn_jax.methods.common import BOTH, TUNED, Entry, Problem, retained_descent
+from unlearn_jax.methods.common import BOTH, EARLIER, TUNED, Entry, Problem, retained_descent
 from unlearn_jax.methods.parts import depth_order, fresh, last_groups
 from unlearn_jax.population.plans import epochs_over_retained
 from unlearn_jax.types import Method
@@ -50,11 +50,13 @@ ENTRY = Entry(
     needs=frozenset({"retain"}),
     build=build,
     plan=epochs_over_retained,
-    numeric={"lr": 3e-4, "weight_decay": 5e-4},
+    numeric={"lr": 0.01, "weight_decay": 5e-4},
     static={"epochs": 20, "batch": 128, "k": 1, "optimizer": "sgd", "momentum": 0.9},
     batch_stats="none",
     presets={
         "small": TUNED,
+        "small_conv": ({"lr": 3e-4}, EARLIER),
+        "small_text": ({"lr": 3e-4}, EARLIER),
         "small_transformer": (
             {"lr": 1e-3, "k": 2, "optimizer": "adam"},
             "ours, not tuned: a training rate; two groups, as the last one of a decoder is a norm",

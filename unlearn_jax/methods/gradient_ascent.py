@@ -1,18 +1,28 @@
 """Gradient ascent (NegGrad): climb the loss of the request.
 
 Golatkar et al. 2020 (arXiv 1911.04933), Thudi et al. 2022. The rule is unbounded: the loss has no maximum, so the
-number of steps decides everything. Default variant ``bound=1``: an example stops counting when its loss passes
-ln K, where the model is as wrong as chance; ``bound=inf`` is the published rule. On a memorised request the gradient
-is so small that SGD does nothing up to a rate of .1 on digits and destroys the model at 1, so the default follows
-Adam; ``optimizer=sgd`` is the published one. Batch statistics in evaluation mode, so that passes over the request alone
-do not overwrite them.
+number of steps decides everything. Default variant ``bound=1``: an example stops counting when its loss passes ln K,
+where the model is as wrong as chance; ``bound=inf`` is the published rule. ``pieces`` as of `grad_diff`. On a memorised
+request the gradient is so small that SGD does nothing up to a rate of .1 on digits and destroys the model at 1, so the
+default follows Adam; ``optimizer=sgd`` is the published one. Batch statistics in evaluation mode, so that passes over
+the request alone do not overwrite them.
 """
 
 from __future__ import annotations
 
 import math
 
-from unlearn_jax.methods.common import BOTH, LANGUAGE, TUNED, Entry, Problem, bounded_loss, descent, gradient_method
+from unlearn_jax.methods.common import (
+    BOTH,
+    EARLIER,
+    LANGUAGE,
+    TUNED,
+    Entry,
+    Problem,
+    bounded_loss,
+    descent,
+    gradient_method,
+)
 from unlearn_jax.population.plans import epochs_over_request
 from unlearn_jax.types import Method
 
@@ -36,18 +46,26 @@ ENTRY = Entry(
     build=build,
     plan=epochs_over_request,
     batch_stats="none",
-    numeric={"lr": 3e-4, "bound": 1.0},
-    static={"epochs": 10, "batch": 128, "optimizer": "adam", "momentum": 0.0},
+    numeric={"lr": 2e-5, "bound": 1.0},
+    static={"epochs": 10, "batch": 128, "pieces": 12, "optimizer": "adam", "momentum": 0.0},
     presets={
         "small": TUNED,
-        "small_conv": ({"lr": 1e-4}, TUNED[1]),
-        "small_transformer": ({"lr": 1e-4}, TUNED[1]),
-        "small_text": ({"lr": 3e-4}, TUNED[1]),
+        "small_conv": ({"pieces": 1, "lr": 1e-4}, EARLIER),
+        "small_transformer": ({"pieces": 1, "lr": 1e-4}, EARLIER),
+        "small_text": ({"pieces": 1, "lr": 3e-4}, EARLIER),
         "cifar": (
-            {"lr": 1e-4, "epochs": 5, "batch": 256, "optimizer": "sgd", "momentum": 0.9, "bound": math.inf},
+            {
+                "pieces": 0,
+                "lr": 1e-4,
+                "epochs": 5,
+                "batch": 256,
+                "optimizer": "sgd",
+                "momentum": 0.9,
+                "bound": math.inf,
+            },
             "5 epochs of SGD at 1e-4 in batches of 256, unbounded, in the SalUn comparison, which searches the rate",
         ),
-        "language": LANGUAGE,
+        "language": (LANGUAGE[0] | {"pieces": 0}, LANGUAGE[1]),
     },
     reads=BOTH,
 )

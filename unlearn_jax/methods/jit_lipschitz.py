@@ -12,7 +12,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from unlearn_jax.methods.common import TUNED, Entry, Problem, Recipe, descent, gradient_method, weighted_mean
+from unlearn_jax.methods.common import EARLIER, TUNED, Entry, Problem, Recipe, descent, gradient_method, weighted_mean
 from unlearn_jax.methods.parts import pixels
 from unlearn_jax.population.plans import Plan, Sizes, epochs_over_request
 from unlearn_jax.types import Array, Batch, Method, Variables
@@ -56,14 +56,14 @@ ENTRY = Entry(
     needs=frozenset({"forget"}),
     build=build,
     plan=plan,
-    numeric={"lr": 0.1, "noise": 0.1, "weight_decay": 0.0},
-    static={"epochs": 10, "batch": 128, "draws": 8, "optimizer": "sgd", "momentum": 0.0},
+    numeric={"lr": 0.01, "noise": 0.1, "weight_decay": 0.0},
+    static={"epochs": 10, "batch": 128, "pieces": 1, "draws": 8, "optimizer": "sgd", "momentum": 0.0},
     batch_stats="none",
     presets={
         "small": TUNED,
-        "small_conv": ({"lr": 3e-3}, TUNED[1]),
+        "small_conv": ({"lr": 3e-3}, EARLIER),
         "cifar": (
-            {"lr": 0.04, "noise": 0.01, "epochs": 1, "draws": 25},
+            {"pieces": 0, "lr": 0.04, "noise": 0.01, "epochs": 1, "draws": 25},
             "the authors' code for random samples: one pass, 25 noises of .01, SGD at 3e-4 on sums over 128",
         ),
     },

@@ -104,8 +104,8 @@ ENTRY = Entry(
     presets={
         "small": ({}, "the rule above for lr; warm_lr is .9 of it, as published"),
         "small_transformer": (
-            {"lr": 0.01, "warm_lr": 1e-3, "optimizer": "adam"},
-            "Adam at the highest of the rates tried: none kept 98%, this one 74%",
+            {"lr": 0.01, "warm_lr": 1e-3, "epochs": 10, "optimizer": "adam"},
+            "Adam at the highest of the rates tried: 5 epochs of each kind kept 70% of rest of facts, 10 keep 98%",
         ),
         "cifar": (
             {"lr": 1e-3, "warm_lr": 9e-4, "epochs": 3, "batch": 64},

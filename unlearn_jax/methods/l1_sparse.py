@@ -9,7 +9,17 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from unlearn_jax.methods.common import BOTH, LANGUAGE, TUNED, Entry, Problem, descent, gradient_method, mean_loss
+from unlearn_jax.methods.common import (
+    BOTH,
+    EARLIER,
+    LANGUAGE,
+    TUNED,
+    Entry,
+    Problem,
+    descent,
+    gradient_method,
+    mean_loss,
+)
 from unlearn_jax.population.plans import epochs_over_retained
 from unlearn_jax.types import Method
 
@@ -34,12 +44,13 @@ ENTRY = Entry(
     needs=frozenset({"retain"}),
     build=build,
     plan=epochs_over_retained,
-    numeric={"lr": 0.01, "alpha": 0.02, "weight_decay": 5e-4},
+    numeric={"lr": 0.01, "alpha": 1e-3, "weight_decay": 5e-4},
     static={"epochs": 10, "batch": 128, "tail": 0.0, "optimizer": "sgd", "momentum": 0.9},
     presets={
         "small": TUNED,
-        "small_transformer": ({"lr": 1e-3, "optimizer": "adam"}, TUNED[1]),
-        "small_text": ({"lr": 1e-4, "optimizer": "adam"}, TUNED[1]),
+        "small_conv": ({"alpha": 0.02}, EARLIER),
+        "small_transformer": ({"alpha": 0.02, "lr": 1e-3, "optimizer": "adam"}, EARLIER),
+        "small_text": ({"alpha": 0.02, "lr": 1e-4, "optimizer": "adam"}, EARLIER),
         "cifar": (
             {"lr": 0.01, "alpha": 5e-4, "batch": 256},
             "10 epochs of SGD at .01 by batches of 256, alpha 5e-4; the public default alpha .2 collapses the model",

@@ -139,7 +139,7 @@ ENTRY = Entry(
     needs=frozenset({"forget", "teacher"}),
     build=build,
     plan=plan,
-    numeric={"lr": 3e-3, "radius": 1.0, "pull": 1.0, "bound": 1.0, "weight_decay": 0.0},
+    numeric={"lr": 1e-3, "radius": 1.0, "pull": 1.0, "bound": 1.0, "weight_decay": 0.0},
     static={
         "epochs": 10,
         "batch": 128,

@@ -3,7 +3,7 @@
 Foster et al. 2024 (arXiv 2402.10695, loss-free SSD). As SSD, with importance = mean over examples of the absolute
 gradient of the squared norm of the logits, which needs no label; of language, its mean over the positions where a
 token of the answer is due. These importances differ less between request and training data than squared gradients of
-the loss do, hence the smaller ``alpha``; SSD's bound N / n_F holds as well.
+the loss do, hence the smaller ``level``; SSD's bound N / n_F holds as well.
 Batch statistics in evaluation mode and unchanged.
 """
 
@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from unlearn_jax.methods.common import BOTH, TUNED, Entry, Problem
-from unlearn_jax.methods.ssd import importance_fold, plan
+from unlearn_jax.methods.ssd import check, importance_fold, plan
 from unlearn_jax.tasks import over_answer
 from unlearn_jax.types import Method
 
@@ -38,14 +38,15 @@ ENTRY = Entry(
     needs=frozenset({"forget", "retain"}),
     build=build,
     plan=plan,
-    numeric={"alpha": 1.5, "scale": 1.0},
+    numeric={"alpha": 0.0, "level": 0.012, "scale": 1.0},
     static={"batch": 128, "micro": 0},
     batch_stats="none",
     presets={
         "small": TUNED,
-        "cifar": ({"alpha": 10.0}, "alpha and lambda of SSD"),
+        "cifar": ({}, "ours: as for small images"),
         "language": ({}, "ours: as for small images"),
     },
-    notes="label-free; one shot",
+    notes="label-free; one shot; alpha by the size of the request",
+    check=check,
     reads=BOTH,
 )

@@ -20,6 +20,7 @@ import numpy as np
 
 from unlearn_jax.methods.common import (
     BOTH,
+    EARLIER,
     TUNED,
     Entry,
     Problem,
@@ -123,12 +124,13 @@ ENTRY = Entry(
     needs=frozenset({"forget", "retain"}),
     build=build,
     plan=plan,
-    numeric={"lr": 0.002, "share": 0.3, "slow": 0.1, "weight_decay": 5e-4},
+    numeric={"lr": 0.02, "share": 0.3, "slow": 0.1, "weight_decay": 5e-4},
     static={"epochs": 10, "batch": 128, "optimizer": "sgd", "momentum": 0.9},
     presets={
         "small": TUNED,
-        "small_conv": ({"lr": 5e-3}, TUNED[1]),
-        "small_transformer": ({"lr": 3e-3, "optimizer": "adam"}, TUNED[1]),
+        "small_conv": ({"lr": 5e-3}, EARLIER),
+        "small_text": ({"lr": 2e-3}, EARLIER),
+        "small_transformer": ({"lr": 3e-3, "optimizer": "adam"}, EARLIER),
         "cifar": ({"lr": 1e-3, "epochs": 5, "batch": 64}, "the entry's: 5 epochs at 1e-3 in batches of 64"),
         "language": (
             {"lr": 1e-3, "epochs": 10, "batch": 32, "optimizer": "adam", "weight_decay": 0.0},

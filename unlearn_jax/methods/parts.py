@@ -7,10 +7,11 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 from unlearn_jax.errors import InputError
-from unlearn_jax.methods.common import Problem, weighted_mean
+from unlearn_jax.methods.common import Context, Problem, weighted_mean
 from unlearn_jax.platforms import platform
 from unlearn_jax.tasks import over_answer
 from unlearn_jax.trees import tree_add
@@ -46,6 +47,15 @@ def pixels(inputs: Array) -> Array:
 def fresh(problem: Problem, key: Array) -> Variables:
     """A new initialisation of the problem's model."""
     return problem.model.init(key, jnp.zeros(problem.example.shape, problem.example.dtype))
+
+
+def gathered(context: Context, rows: list[np.ndarray]) -> dict[str, np.ndarray]:
+    """Inputs, targets and weights of each member's rows, (N, M, ...) padded with weight 0 to one length."""
+    longest = max(1, *map(len, rows))
+    table = np.stack([np.pad(r, (0, longest - len(r))) for r in rows]).astype(np.int32)
+    weight = np.stack([np.arange(longest) < len(r) for r in rows]).astype(np.float32)
+    inputs, targets = (np.asarray(x)[table] for x in (context.stored.inputs, context.stored.targets))
+    return {"inputs": inputs, "targets": targets, "weight": weight}
 
 
 def normal_like(key: Array, tree: PyTree) -> PyTree:

@@ -16,6 +16,7 @@ import numpy as np
 
 from unlearn_jax.methods.common import (
     BOTH,
+    EARLIER,
     LANGUAGE,
     TUNED,
     Entry,
@@ -28,7 +29,7 @@ from unlearn_jax.methods.common import (
     phased_method,
 )
 from unlearn_jax.methods.sequences import answer_mean, logits_of
-from unlearn_jax.population.plans import Plan, Sizes, passes, phased_plan, request_batch
+from unlearn_jax.population.plans import Plan, Sizes, phased_plan, request_batch, request_batches
 from unlearn_jax.types import Array, Method
 
 WARM, DUAL = 0, 1
@@ -68,8 +69,8 @@ def build(problem: Problem, static: dict, hp: dict) -> Method:
 
 def plan(sizes: Sizes, static: dict, recipe: Recipe) -> Plan:
     """``epochs`` passes over the request with retained batches beside them; in the first ``warmup`` the dual rests."""
-    batch = request_batch(sizes, static["batch"])
-    whole, warm = passes(sizes.forget, batch), min(static["warmup"], static["epochs"])
+    split = sizes, static["batch"], static["pieces"]
+    batch, whole, warm = request_batch(*split), request_batches(*split), min(static["warmup"], static["epochs"])
     return phased_plan(
         np.repeat([WARM, DUAL], [warm * whole, (static["epochs"] - warm) * whole]),
         forget_batch=batch,
@@ -86,14 +87,19 @@ ENTRY = Entry(
     needs=frozenset({"forget", "retain"}),
     build=build,
     plan=plan,
-    numeric={"lr": 3e-3, "eps": 0.1, "dual": 100.0, "dual_lr": 5.0},
-    static={"epochs": 10, "warmup": 5, "batch": 128, "optimizer": "adam", "momentum": 0.9},
+    numeric={"lr": 1e-4, "eps": 0.1, "dual": 100.0, "dual_lr": 5.0},
+    static={"epochs": 10, "warmup": 5, "batch": 128, "pieces": 12, "optimizer": "adam", "momentum": 0.9},
     presets={
         "small": TUNED,
-        "small_transformer": ({"lr": 3e-3}, TUNED[1]),
-        "cifar": ({"lr": 1e-4}, "ours, not tuned: the paper is on text; a rate of Adam that larger networks bear"),
+        "small_text": ({"pieces": 1, "lr": 3e-3}, EARLIER),
+        "small_conv": ({"pieces": 1, "lr": 3e-3}, EARLIER),
+        "small_transformer": ({"pieces": 1, "lr": 3e-3}, EARLIER),
+        "cifar": (
+            {"pieces": 0, "lr": 1e-4},
+            "ours, not tuned: the paper is on text; a rate of Adam that larger networks bear",
+        ),
         "language": (
-            LANGUAGE[0] | {"eps": 0.3},
+            LANGUAGE[0] | {"pieces": 0, "eps": 0.3},
             LANGUAGE[1] + "; eps .3, dual 100 with steps of 5 after 5 epochs as in the authors' runs on TOFU",
         ),
     },

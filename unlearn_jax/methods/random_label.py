@@ -18,8 +18,8 @@ import numpy as np
 
 from unlearn_jax.methods.common import (
     BOTH,
+    EARLIER,
     LANGUAGE,
-    TUNED,
     Entry,
     Problem,
     Recipe,
@@ -114,10 +114,10 @@ ENTRY = Entry(
         "allow_true": False,
     },  # fmt: skip
     presets={
-        "small": TUNED,
-        "small_conv": ({"lr": 0.02}, TUNED[1]),
-        "small_transformer": ({"lr": 3e-3, "optimizer": "adam"}, TUNED[1]),
-        "small_text": ({"lr": 1e-3, "optimizer": "adam"}, TUNED[1]),
+        "small": ({}, EARLIER),
+        "small_conv": ({"lr": 0.02}, EARLIER),
+        "small_transformer": ({"lr": 3e-3, "optimizer": "adam"}, EARLIER),
+        "small_text": ({"lr": 1e-3, "optimizer": "adam"}, EARLIER),
         "cifar": (
             {"lr": 0.1, "batch": 256, "redraw": True, "allow_true": True},
             "the RUM comparison's: 10 epochs of SGD at .1 in batches of 256, labels as in SalUn's code",

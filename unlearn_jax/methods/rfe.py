@@ -132,7 +132,7 @@ ENTRY = Entry(
     build=build,
     plan=plan,
     numeric={
-        "lr": 4e-4,
+        "lr": 1e-4,
         "tolerance": 0.05,
         "multiplier": 1.0,
         "dual_lr": 0.05,

@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 
 from unlearn_jax.errors import choose
-from unlearn_jax.methods.common import BOTH, LANGUAGE, TUNED, Entry, Problem, Trained
+from unlearn_jax.methods.common import BOTH, EARLIER, LANGUAGE, TUNED, Entry, Problem, Trained
 from unlearn_jax.methods.parts import frozen
 from unlearn_jax.methods.sequences import answer_mean, beside_plan, beside_retained
 from unlearn_jax.population.plans import FORWARD
@@ -87,14 +87,22 @@ ENTRY = Entry(
     needs=frozenset({"forget", "retain", "teacher"}),
     build=build,
     plan=beside_plan(retain_cost=1.0 + FORWARD),
-    numeric={"lr": 3e-3, "scale": 2.0, "retain_weight": 1.0},
-    static={"epochs": 10, "batch": 128, "optimizer": "adam", "momentum": 0.9, "layer": "middle"},
+    numeric={"lr": 1e-4, "scale": 2.0, "retain_weight": 1.0},
+    static={"epochs": 10, "batch": 128, "pieces": 12, "optimizer": "adam", "momentum": 0.9, "layer": "middle"},
     batch_stats="none",
     presets={
         "small": TUNED,
-        "small_transformer": ({"lr": 1e-3}, TUNED[1]),
-        "cifar": ({"lr": 1e-4}, "ours, not tuned: the paper is on text; a rate of Adam that larger networks bear"),
-        "language": (LANGUAGE[0], LANGUAGE[1] + "; scale 2 and weight 1 as there (the paper: 6.5 and 1,200)"),
+        "small_text": ({"pieces": 1, "lr": 3e-3}, EARLIER),
+        "small_conv": ({"pieces": 1, "lr": 3e-3}, EARLIER),
+        "small_transformer": ({"pieces": 1, "lr": 1e-3}, EARLIER),
+        "cifar": (
+            {"pieces": 0, "lr": 1e-4},
+            "ours, not tuned: the paper is on text; a rate of Adam that larger networks bear",
+        ),
+        "language": (
+            LANGUAGE[0] | {"pieces": 0},
+            LANGUAGE[1] + "; scale 2 and weight 1 as there (the paper: 6.5 and 1,200)",
+        ),
     },
     notes="of classifiers, the features are steered",
     reads=BOTH,

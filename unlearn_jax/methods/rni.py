@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from unlearn_jax.methods.common import (
+    EARLIER,
     Entry,
     Problem,
     Recipe,
@@ -102,10 +103,13 @@ ENTRY = Entry(
     needs=frozenset({"retain"}),
     build=build,
     plan=plan,
-    numeric={"lr": 0.002, "noise": 0.04, "noise_share": 0.7, "weight_decay": 5e-4},
+    numeric={"lr": 5e-3, "noise": 0.04, "noise_share": 0.7, "weight_decay": 5e-4},
     static={"epochs": 9, "batch": 128, "tensors": 2, "optimizer": "sgd", "momentum": 0.9},
     presets={
         "small": ({}, "the rule above; 2 of an mlp's 6 tensors, as 9 are a third of ResNet-18's"),
+        "small_conv": ({"lr": 2e-3}, EARLIER),
+        "small_text": ({"lr": 2e-3}, EARLIER),
+        "small_transformer": ({"lr": 2e-3}, EARLIER),
         "cifar": (
             {"lr": 2e-4, "tensors": 9, "batch": 64},
             "the entry's: noise .04 on 6 of 9 tensors, 9 epochs at 2e-4, the last at 1e-3, in batches of 64",

@@ -93,6 +93,8 @@ def check_methods(
         for one in rows:
             sizes = sizes_of([one], problem.num_classes)
             fold, _, numeric = prepare(name, problem, fixed, sizes, scale=scale, budget=budget)
+            if METHODS[name].check is not None:
+                METHODS[name].check(sizes, settings_at(METHODS[name], scale)[0] | fixed, numeric)
         fold.build(numeric, {})
         if METHODS[name].begin is None:
             jax.eval_shape(functools.partial(begin, fold, numeric), shared or {}, original)

@@ -11,7 +11,17 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from unlearn_jax.methods.common import TUNED, Entry, Problem, Recipe, bounded_loss, descent, gradient_method, mean_loss
+from unlearn_jax.methods.common import (
+    EARLIER,
+    TUNED,
+    Entry,
+    Problem,
+    Recipe,
+    bounded_loss,
+    descent,
+    gradient_method,
+    mean_loss,
+)
 from unlearn_jax.methods.parts import pixels
 from unlearn_jax.population.plans import Plan, Sizes, epochs_over_retained
 from unlearn_jax.types import Array, Method
@@ -55,11 +65,11 @@ ENTRY = Entry(
     needs=frozenset({"forget", "retain"}),
     build=build,
     plan=plan,
-    numeric={"lr": 0.01, "weight": 0.5, "radius": 0.5, "bound": 1.0, "weight_decay": 0.0},
+    numeric={"lr": 1e-3, "weight": 0.5, "radius": 0.5, "bound": 1.0, "weight_decay": 0.0},
     static={"epochs": 10, "batch": 128, "draws": 2, "optimizer": "adam", "momentum": 0.9},
     presets={
         "small": TUNED,
-        "small_conv": ({"lr": 3e-3}, TUNED[1]),
+        "small_conv": ({"lr": 3e-3}, EARLIER),
         "cifar": ({"lr": 3e-4, "radius": 0.03 * 3072**0.5}, "ours: a gentle rate, perturbations of .03 a pixel value"),
     },
     notes="variant from the abstract; images only",

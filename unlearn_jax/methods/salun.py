@@ -17,8 +17,8 @@ import numpy as np
 from unlearn_jax.methods import random_label
 from unlearn_jax.methods.common import (
     BOTH,
+    EARLIER,
     LANGUAGE,
-    TUNED,
     Entry,
     Problem,
     Recipe,
@@ -105,10 +105,10 @@ ENTRY = Entry(
     numeric={"lr": 0.1, "keep": 0.5, "retain_weight": 1.0, "weight_decay": 5e-4},
     static=random_label.ENTRY.static | {"redraw": True, "allow_true": True},
     presets={
-        "small": TUNED,
-        "small_conv": ({"lr": 0.01}, TUNED[1]),
-        "small_transformer": ({"lr": 3e-3, "optimizer": "adam"}, TUNED[1]),
-        "small_text": ({"lr": 3e-3, "optimizer": "adam"}, TUNED[1]),
+        "small": ({}, EARLIER),
+        "small_conv": ({"lr": 0.01}, EARLIER),
+        "small_transformer": ({"lr": 3e-3, "optimizer": "adam"}, EARLIER),
+        "small_text": ({"lr": 3e-3, "optimizer": "adam"}, EARLIER),
         "cifar": (
             {"lr": 0.013, "batch": 256},
             "the paper's ResNet-18 on CIFAR-10: 10 epochs of SGD at .013 in batches of 256, half of the weights",

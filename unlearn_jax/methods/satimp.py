@@ -9,7 +9,7 @@ over examples. Batch statistics in evaluation mode on the request, in training m
 
 from __future__ import annotations
 
-from unlearn_jax.methods.common import BOTH, LANGUAGE, TUNED, Entry, Problem
+from unlearn_jax.methods.common import BOTH, EARLIER, LANGUAGE, TUNED, Entry, Problem
 from unlearn_jax.methods.sequences import beside_plan, beside_retained, logits_of, weighted_likelihood
 from unlearn_jax.types import Method
 
@@ -31,14 +31,19 @@ ENTRY = Entry(
     needs=frozenset({"forget", "retain"}),
     build=build,
     plan=beside_plan(),
-    numeric={"lr": 3e-3, "beta1": 5.0, "beta2": 1.0, "forget_weight": 0.1, "retain_weight": 1.0},
-    static={"epochs": 10, "batch": 128, "optimizer": "adam", "momentum": 0.9},
+    numeric={"lr": 0.01, "beta1": 5.0, "beta2": 1.0, "forget_weight": 0.1, "retain_weight": 1.0},
+    static={"epochs": 10, "batch": 128, "pieces": 12, "optimizer": "adam", "momentum": 0.9},
     presets={
         "small": TUNED,
-        "small_transformer": ({"lr": 1e-4}, TUNED[1]),
-        "cifar": ({"lr": 1e-4}, "ours, not tuned: the paper is on text; a rate of Adam that larger networks bear"),
+        "small_text": ({"pieces": 1, "lr": 3e-3}, EARLIER),
+        "small_conv": ({"pieces": 1, "lr": 3e-3}, EARLIER),
+        "small_transformer": ({"pieces": 1, "lr": 1e-4}, EARLIER),
+        "cifar": (
+            {"pieces": 0, "lr": 1e-4},
+            "ours, not tuned: the paper is on text; a rate of Adam that larger networks bear",
+        ),
         "language": (
-            LANGUAGE[0] | {"epochs": 5},
+            LANGUAGE[0] | {"pieces": 0, "epochs": 5},
             "public language benchmarks: 5 epochs of Adam at 1e-5, batches of 32; betas 5 and 1, weights .1 and 1",
         ),
     },

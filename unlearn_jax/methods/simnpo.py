@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import jax
 
-from unlearn_jax.methods.common import BOTH, LANGUAGE, TUNED, Entry, Problem, weighted_mean
+from unlearn_jax.methods.common import BOTH, EARLIER, LANGUAGE, TUNED, Entry, Problem, weighted_mean
 from unlearn_jax.methods.sequences import beside_plan, beside_retained, logits_of
 from unlearn_jax.types import Method
 
@@ -34,13 +34,18 @@ ENTRY = Entry(
     needs=frozenset({"forget", "retain"}),
     build=build,
     plan=beside_plan(),
-    numeric={"lr": 5e-3, "beta": 4.5, "delta": 0.0, "forget_weight": 0.125, "retain_weight": 1.0},
-    static={"epochs": 10, "batch": 128, "optimizer": "adam", "momentum": 0.9},
+    numeric={"lr": 0.01, "beta": 4.5, "delta": 0.0, "forget_weight": 0.125, "retain_weight": 1.0},
+    static={"epochs": 10, "batch": 128, "pieces": 12, "optimizer": "adam", "momentum": 0.9},
     presets={
         "small": TUNED,
-        "small_transformer": ({"lr": 3e-3}, TUNED[1]),
-        "cifar": ({"lr": 1e-4}, "ours, not tuned: the paper is on text; a rate of Adam that larger networks bear"),
-        "language": (LANGUAGE[0], LANGUAGE[1] + "; beta 4.5, delta 0 and weights .125 and 1 as there"),
+        "small_text": ({"pieces": 1, "lr": 5e-3}, EARLIER),
+        "small_conv": ({"pieces": 1, "lr": 5e-3}, EARLIER),
+        "small_transformer": ({"pieces": 1, "lr": 3e-3}, EARLIER),
+        "cifar": (
+            {"pieces": 0, "lr": 1e-4},
+            "ours, not tuned: the paper is on text; a rate of Adam that larger networks bear",
+        ),
+        "language": (LANGUAGE[0] | {"pieces": 0}, LANGUAGE[1] + "; beta 4.5, delta 0 and weights .125 and 1 as there"),
     },
     reads=BOTH,
 )

@@ -4,8 +4,10 @@ Foster et al. 2024 (arXiv 2308.07707). Importance I = mean over examples of the 
 loss (the public code squares batch means, which depends on batch size and order). Where I_F > alpha I_D, a weight is
 multiplied by min(lambda I_D / I_F, 1); D is all training data, the request included. No training. As the request is a
 part of D, N I_D >= n_F I_F: no weight can have I_F / I_D above N / n_F, so an ``alpha`` of that size or more changes
-nothing, whatever the model (30 of 1,200: 40), and near copies that stay bring the ratios down further. Batch statistics
-in evaluation mode and unchanged.
+nothing, whatever the model (30 of 1,200: 40; a tenth of the data: 10, which is the published alpha, for squares of
+batch means), and near copies that stay bring the ratios down further. An ``alpha`` of 0, the default, therefore stands
+for ``1 + level (N / n_F - 1)``: at a ``level`` of 0 every weight that matters more to the request than to all data is
+dampened, at 1 none. Larger ones of N / n_F or more are refused. Batch statistics in evaluation mode and unchanged.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from unlearn_jax.errors import InputError
 from unlearn_jax.methods.common import BOTH, TUNED, Entry, Problem, Recipe, phased_method
 from unlearn_jax.methods.parts import loss_gradient, sum_over_examples, summed_loss, zeros_like
 from unlearn_jax.population.plans import Plan, Sizes, passes, phased_plan
@@ -44,6 +47,24 @@ def dampened(params: PyTree, forget: PyTree, full: PyTree, alpha: Array | float,
     return jax.tree.map(one, params, forget, full)
 
 
+def threshold(hp: dict, count_forget: Array | float, count_all: Array | float) -> Array | float:
+    """alpha: as given, or where it is 0 by the size of the request; see above."""
+    return jnp.where(hp["alpha"] > 0, hp["alpha"], 1.0 + hp["level"] * (count_all / count_forget - 1.0))
+
+
+def check(sizes: Sizes, static: dict, hp: dict) -> None:
+    """Raise `InputError` for an ``alpha`` at which no weight of any model can change, and a level outside [0, 1)."""
+    most = (sizes.forget + sizes.retain) / max(sizes.forget, 1)
+    if sizes.forget and hp["alpha"] >= most:
+        raise InputError(
+            f"alpha is {hp['alpha']:g} and no weight can matter more to {sizes.forget:,} of "
+            f"{sizes.forget + sizes.retain:,} examples than {most:.4g} times what it matters to all: "
+            "give less, or 0 for an alpha by the size of the request."
+        )
+    if hp["alpha"] == 0 and not 0 <= hp["level"] < 1:
+        raise InputError(f"level is {hp['level']:g}: give 0 or more and less than 1.")
+
+
 def importance_fold(problem: Problem, static: dict, hp: dict, one: Callable[[Variables, Batch], PyTree]) -> Method:
     """Sum ``one(variables, example)`` over both sets, then dampen."""
 
@@ -61,7 +82,8 @@ def importance_fold(problem: Problem, static: dict, hp: dict, one: Callable[[Var
         of_forget, of_all = jnp.maximum(state.counts[0], 1.0), jnp.maximum(state.counts.sum(), 1.0)
         forget = jax.tree.map(lambda x: x / of_forget, state.forget)
         full = jax.tree.map(lambda f, r: (f + r) / of_all, state.forget, state.retain)
-        return state.variables | {"params": dampened(state.variables["params"], forget, full, hp["alpha"], hp["scale"])}
+        alpha = threshold(hp, of_forget, of_all)
+        return state.variables | {"params": dampened(state.variables["params"], forget, full, alpha, hp["scale"])}
 
     branches = [
         lambda key, state, batches: gather("forget", state, batches.forget),
@@ -101,15 +123,15 @@ ENTRY = Entry(
     needs=frozenset({"forget", "retain"}),
     build=build,
     plan=plan,
-    numeric={"alpha": 8.0, "scale": 1.0},
+    numeric={"alpha": 0.0, "level": 0.25, "scale": 1.0},
     static={"batch": 128, "micro": 0},
     batch_stats="none",
     presets={
         "small": TUNED,
-        "small_transformer": ({"alpha": 3}, TUNED[1]),
-        "cifar": ({"alpha": 10.0}, "the paper's ResNet-18: alpha 10, lambda 1 (5 for a ViT)"),
+        "cifar": ({}, "ours, as small: the paper's alpha of 10 is for squares of batch means; lambda 1 as published"),
         "language": ({}, "as for images; no published setting"),
     },
-    notes="per-example squared gradients; one shot; an alpha of N / n_F or more changes nothing",
+    notes="per-example squared gradients; one shot; alpha by the size of the request",
+    check=check,
     reads=BOTH,
 )

@@ -11,7 +11,17 @@ from __future__ import annotations
 
 import jax
 
-from unlearn_jax.methods.common import BOTH, LANGUAGE, TUNED, Entry, Problem, descent, gradient_method, mean_loss
+from unlearn_jax.methods.common import (
+    BOTH,
+    EARLIER,
+    LANGUAGE,
+    TUNED,
+    Entry,
+    Problem,
+    descent,
+    gradient_method,
+    mean_loss,
+)
 from unlearn_jax.population.plans import epochs_over_request
 from unlearn_jax.types import Method
 
@@ -39,16 +49,18 @@ ENTRY = Entry(
     build=build,
     plan=epochs_over_request,
     numeric={"lr": 3e-4, "alpha": 1.0},
-    static={"epochs": 10, "batch": 128, "optimizer": "adam", "momentum": 0.9},
+    static={"epochs": 10, "batch": 128, "pieces": 12, "optimizer": "adam", "momentum": 0.9},
     batch_stats="none",
     presets={
         "small": TUNED,
-        "small_transformer": ({"lr": 3e-4}, TUNED[1]),
+        "small_text": ({"pieces": 1, "lr": 3e-4}, EARLIER),
+        "small_conv": ({"pieces": 1, "lr": 3e-4}, EARLIER),
+        "small_transformer": ({"pieces": 1, "lr": 3e-4}, EARLIER),
         "cifar": (
-            {"lr": 1e-5, "alpha": 1.0},
+            {"pieces": 0, "lr": 1e-5, "alpha": 1.0},
             "the paper's rate for image models, 1e-5, with Adam; alpha, searched there, not tuned",
         ),
-        "language": (LANGUAGE[0], LANGUAGE[1] + "; alpha 1, the most that the paper tries"),
+        "language": (LANGUAGE[0] | {"pieces": 0}, LANGUAGE[1] + "; alpha 1, the most that the paper tries"),
     },
     notes="retain-free",
     reads=BOTH,

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import jax
 
 from unlearn_jax.errors import choose
-from unlearn_jax.methods.common import BOTH, TUNED, Entry, Problem, Recipe, phased_method
+from unlearn_jax.methods.common import BOTH, EARLIER, TUNED, Entry, Problem, Recipe, phased_method
 from unlearn_jax.methods.parts import loss_gradient, summed_loss, zeros_like
 from unlearn_jax.methods.random_label import wrong_answers
 from unlearn_jax.population.plans import Plan, Sizes, passes, uniform_plan
@@ -72,12 +72,12 @@ ENTRY = Entry(
     needs=frozenset({"forget"}),
     build=build,
     plan=plan,
-    numeric={"tau": 3e-4},
+    numeric={"tau": 1e-4},
     static={"batch": 128, "change": "relabel"},
     batch_stats="none",
     presets={
         "small": TUNED,
-        "small_transformer": ({"tau": 1e-3}, TUNED[1]),
+        "small_transformer": ({"tau": 1e-3}, EARLIER),
         "cifar": ({"tau": 1e-4}, "ours: the paper searches tau by trial"),
         "language": ({"tau": 1e-4, "batch": 32}, "ours: the paper searches tau by trial"),
     },

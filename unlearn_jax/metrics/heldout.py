@@ -81,22 +81,41 @@ def expected_margins(heldout, labels, margins, request, request_labels) -> np.nd
     Raises:
         InputError: arrays of other lengths.
     """
-    heldout, request = (x if hasattr(x, "toarray") else np.asarray(x) for x in (heldout, request))
     labels, margins = np.asarray(labels), np.asarray(margins, np.float64)
+    heldout, request = (x if hasattr(x, "toarray") else np.asarray(x) for x in (heldout, request))
     if not heldout.shape[0] == len(labels) == len(margins) or request.shape[0] != len(request_labels):
         raise InputError("embeddings, labels and margins are of different lengths: give one row for each example.")
     known = np.flatnonzero(np.isfinite(margins))
     known = known[:: max(1, -(-len(known) // MOST))]
-    classes = np.unique(labels[known])
-    if len(known) < LEAST or len(classes) < 2:
-        return np.full(len(request), np.nan)
     heldout, labels, margins = heldout[known], labels[known], margins[known]
+    clear, asked = clearness(heldout, labels, request, request_labels)
+    if np.isnan(clear).any():
+        return np.full(len(request), np.nan)
+    slope = np.cov(clear, margins)[0, 1] / max(clear.var(ddof=1), 1e-12)
+    return margins.mean() + slope * (asked - clear.mean())
+
+
+def clearness(heldout, labels, request, request_labels) -> tuple[np.ndarray, np.ndarray]:
+    """How clearly a ridge classifier that held-out examples alone have made speaks for each example's label.
+
+    Args:
+        heldout: (h, d) embedding of held-out examples, an array or a sparse matrix.
+        labels: (h,) their classes.
+        request: (q, d) embedding of the request.
+        request_labels: (q,) its classes.
+
+    Returns:
+        Score of the label less the best other one, (h,) of held-out examples, each by the others alone, and (q,) of the
+        request; NaN where held-out examples are fewer than `LEAST` or of one class.
+    """
+    labels = np.asarray(labels)
+    classes = np.unique(labels)
+    if len(labels) < LEAST or len(classes) < 2:
+        return np.full(len(labels), np.nan), np.full(request.shape[0], np.nan)
     kernel, between = _kernels(heldout.astype(np.float64), request.astype(np.float64))
     left_out, weights = _ridge(kernel, (labels[:, None] == classes).astype(np.float64))
     scores = between @ weights
-    clear, asked = _clearness(left_out, labels, classes), _clearness(scores, np.asarray(request_labels), classes)
-    slope = np.cov(clear, margins)[0, 1] / max(clear.var(ddof=1), 1e-12)
-    return margins.mean() + slope * (asked - clear.mean())
+    return _clearness(left_out, labels, classes), _clearness(scores, np.asarray(request_labels), classes)
 
 
 def _kernels(heldout, request) -> tuple[np.ndarray, np.ndarray]:

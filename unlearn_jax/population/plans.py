@@ -137,9 +137,24 @@ def passes(size: int, batch: int) -> int:
     return max(1, -(-size // batch))
 
 
-def request_batch(sizes: Sizes, batch: int) -> int:
-    """Slots of a forget batch: ``batch``, or the largest request where it is smaller."""
-    return min(batch, max(sizes.forget, 1))
+def request_batch(sizes: Sizes, batch: int, pieces: int = 0) -> int:
+    """Slots of a forget batch: ``batch``, or the largest request, or the ``pieces``-th part of it, where smaller."""
+    return min(batch, passes(sizes.forget, max(pieces, 1)))
+
+
+def request_batches(sizes: Sizes, batch: int, pieces: int = 0) -> int:
+    """Batches of `request_batch` in a pass over the request: with ``pieces`` never more, whatever its size.
+
+    A request of more than ``pieces`` times ``batch`` examples is not shown whole by one pass; the stream flows on.
+
+    Example:
+        >>> [request_batches(Sizes(count, 1000), 128, 4) for count in (2, 30, 150, 6000)]
+        [2, 4, 4, 4]
+        >>> request_batches(Sizes(6000, 1000), 128)
+        47
+    """
+    whole = passes(sizes.forget, request_batch(sizes, batch, pieces))
+    return min(whole, pieces) if pieces else whole
 
 
 def epochs_over_retained(
@@ -170,11 +185,15 @@ def epochs_over_request(
     retain_cost: float = 0.0,
     rate: np.ndarray | None = None,
 ) -> Plan:
-    """``static["epochs"]`` passes over the request by ``static["batch"]``; retained batches beside if they cost."""
-    batch = request_batch(sizes, static["batch"])
+    """``static["epochs"]`` passes over the request by ``static["batch"]``; retained batches beside if they cost.
+
+    Where there are ``static["pieces"]``, a pass has at most as many batches, whatever the size of the request.
+    """
+    split = sizes, static["batch"], static.get("pieces", 0)
+    batch = request_batch(*split)
     retain = static["batch"] if retain_cost else 0
     costs = {"forget_cost": forget_cost, "retain_cost": retain_cost}
-    steps = static["epochs"] * passes(sizes.forget, batch)
+    steps = static["epochs"] * request_batches(*split)
     return uniform_plan(steps, forget_batch=batch, retain_batch=retain, rate=rate, **costs)
 
 

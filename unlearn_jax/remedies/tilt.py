@@ -1,11 +1,15 @@
 """Tilt: after the method, give the request the original's probabilities without the true class, tilted to its like.
 
-After TREW (Ebrahimpour-Boroojeny et al. 2026), known from its abstract: probabilities of neighbouring classes reveal
-what was unlearned, and a target reweighted by the similarity of classes does not. Ours, on request and found
-neighbours: ``q(c) ~ p(c) exp(strength S(y, c))`` for c other than the true class y, p the original's, S the cosine of
-the classes' mean logits on retained samples under the original, less the mean over classes. A ``strength`` of 0 is
-DELETE's target (arXiv 2503.23751). The method runs on request and found, then its students are distilled to q on both
-and to themselves on retained batches (`distil`).
+After TREW (Ebrahimpour-Boroojeny et al. 2026, arXiv 2506.20893, in earlier versions TRW): probabilities of neighbouring
+classes reveal what was unlearned, and a target reweighted by the similarity of classes does not. What could be read is
+the abstract and the public reviews of an earlier version. By them the published target sets the forgotten class to 0
+and multiplies the others by exp(beta S), the projection of the original's distribution on those of a given mean
+similarity; beta is 10, and S comes from the last layer's weights, by cosines after principal components and a sharp
+softmax, for a whole class at once. Ours, on request and found neighbours: ``q(c) ~ p(c) exp(strength S(y, c))`` for c
+other than the true class y, p the original's, S the cosine of the classes' mean logits on retained samples under the
+original, less the mean over classes, neither projected nor sharpened, which is why ``strength`` is 1 and not 10. A
+``strength`` of 0 is DELETE's target (arXiv 2503.23751). The method runs on request and found, then its students are
+distilled to q on both and to themselves on retained batches (`distil`).
 """
 
 from __future__ import annotations
@@ -53,7 +57,7 @@ def class_likeness(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
 REMEDY = Remedy(
     name="tilt",
-    paper="Ebrahimpour-Boroojeny et al. 2026 (TREW)",
+    paper="Ebrahimpour-Boroojeny et al. 2026, arXiv 2506.20893 (TREW)",
     rule="after the method, the original's other classes reweighted by their likeness, on request and neighbours",
     apply=apply,
     numeric=NUMERIC | {"strength": 1.0},

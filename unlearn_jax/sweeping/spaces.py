@@ -1,8 +1,8 @@
 """What ``--hp auto`` sweeps: for every method the rate, around its own, and the one other number that matters most.
 
 A range is in multiples of the method's own value at the study's scale, even in the logarithm, or between two numbers
-where the setting is a share. Settings that fix shapes or code have a list. The defaults forget too much rather than too
-little (docs/methods.md), so ranges go further down than up.
+where the setting is a share. Settings that fix shapes or code have a list. Of all scales but small the defaults forget
+too much rather than too little (docs/methods.md), so ranges go further down than up.
 """
 
 from __future__ import annotations
@@ -57,8 +57,8 @@ SPACES: dict[str, tuple[Span, ...]] = {
     "delete": (RATE,),
     "jit_lipschitz": _rate_and("noise", 0.3, 3.0),
     "l2ul": _rate_and("pull", 0.1, 10.0),
-    "ssd": (Span("alpha", 0.3, 10.0), Span("scale", 0.3, 3.0)),
-    "lfssd": (Span("alpha", 0.3, 10.0), Span("scale", 0.3, 3.0)),
+    "ssd": (Span("level", 0.1, 3.0), Span("scale", 0.3, 3.0)),
+    "lfssd": (Span("level", 0.1, 10.0), Span("scale", 0.3, 3.0)),
     "fisher": (Span("alpha"),),
     "influence": (Span("rate", 0.1, 3.0), Span("damping", 0.1, 1e3)),
     "woodfisher": (Span("alpha"), Span("damping", 0.1, 100.0)),
