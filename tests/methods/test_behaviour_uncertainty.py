@@ -37,7 +37,7 @@ def test_the_temperature_follows_the_accuracy_above_that_on_unseen_data(unseen, 
     some = some._replace(targets=jnp.asarray(np.where(np.arange(6) < 3, guess, (guess + 1) % 3), jnp.int32))
     state, _ = update("lotus", state, both(some, phase=lotus.LOOK), static=SGD)
     assert (float(state.extra.right), float(state.extra.count)) == (3.0, 5.0)
-    state, above = update("lotus", state, both(phase=lotus.SET), static=SGD, alpha=7.0)
+    state, above = update("lotus", state, both(phase=lotus.LEAD), static=SGD, alpha=7.0)
     assert float(above) == pytest.approx(0.6 - unseen, abs=1e-6) and float(state.extra.count) == 0.0
     assert bool(state.extra.ended) == ends
     if not ends:
@@ -45,7 +45,7 @@ def test_the_temperature_follows_the_accuracy_above_that_on_unseen_data(unseen, 
     after, _ = update("lotus", state, both(phase=lotus.FIT), static=SGD, lr=0.1)
     assert (difference(after.params, teacher["params"]) == 0.0) == ends
     again = after._replace(extra=after.extra._replace(right=jnp.float32(5.0), count=jnp.float32(5.0)))
-    again, _ = update("lotus", again, both(phase=lotus.SET), static=SGD)
+    again, _ = update("lotus", again, both(phase=lotus.LEAD), static=SGD)
     assert bool(again.extra.ended) == ends  # for good
 
 
@@ -92,5 +92,5 @@ def test_the_reference_is_held_out_accuracy_and_0_for_a_class_that_goes_as_a_who
 def test_an_epoch_looks_at_the_whole_request_before_it_fits_the_mixture():
     static = METHODS["lotus"].static | {"epochs": 2, "batch": 16, "retain_share": 1.0}
     plan = lotus.plan(toy.SIZES, static, Recipe())
-    np.testing.assert_array_equal(plan.phase, ([lotus.LOOK] * 4 + [lotus.SET] + [lotus.FIT] * 4) * 2)
+    np.testing.assert_array_equal(plan.phase, ([lotus.LOOK] * 4 + [lotus.LEAD] + [lotus.FIT] * 4) * 2)
     assert plan.forget_batch == 3 and plan.forget_pass == 4

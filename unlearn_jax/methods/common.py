@@ -97,7 +97,7 @@ TUNED = (  # where the defaults at small scale come from, unless an entry says o
 )
 CHOSEN = (  # the same of methods whose defaults were chosen by a held-out-like margin
     {},
-    "by held-out margins on other targets: see the text above",
+    "by held-out margins on other targets, see the text above",
 )
 BOTH = frozenset({"classes", "language"})  # of `Entry.reads`
 NEEDS = {

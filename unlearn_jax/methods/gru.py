@@ -81,7 +81,7 @@ ENTRY = Entry(
     needs=frozenset({"forget", "retain", "teacher"}),
     build=build,
     plan=beside_plan(forget_cost=1.0 + FORWARD),
-    numeric={"lr": 3e-4, "beta": 0.1, "smooth": 0.8},
+    numeric={"lr": 0.0003, "beta": 0.1, "smooth": 0.8},
     static={"epochs": 10, "batch": 128, "optimizer": "adam", "momentum": 0.9, "lose": "npo"},
     presets={
         "small": CHOSEN,

@@ -34,10 +34,10 @@ from unlearn_jax.methods.common import (
 )
 from unlearn_jax.methods.parts import frozen
 from unlearn_jax.population.plans import FORWARD, Plan, Sizes, passes, phased_plan
-from unlearn_jax.trees import tree_select
+from unlearn_jax.trees import tree_select, wide
 from unlearn_jax.types import Array, Method, Variables
 
-LOOK, SET, FIT = 0, 1, 2
+LOOK, LEAD, FIT = 0, 1, 2
 
 
 class Epoch(NamedTuple):
@@ -60,6 +60,7 @@ def gumbel_softmax(key: Array, logits: Array, temperature: Array | float) -> Arr
 
 def cross_entropy(target: Array, logits: Array, weight: Array) -> Array:
     """Weighted mean of -sum target log softmax(logits); (B, K), (B, K), (B,) -> ()."""
+    target, logits = (x.astype(wide(x.dtype)) for x in (target, logits))
     return weighted_mean(-jnp.sum(target * jax.nn.log_softmax(logits, axis=-1), axis=-1), weight)
 
 
@@ -76,11 +77,10 @@ def build(problem: Problem, static: dict, hp: dict) -> Method:
         batch, epoch = batches.forget, trained.extra
         logits = problem.model.apply({"params": trained.params, "state": trained.state}, batch.inputs)[0].logits
         right = epoch.right + jnp.sum(task.correct(logits, batch) * batch.weight)
-        return trained._replace(extra=epoch._replace(right=right, count=epoch.count + batch.weight.sum())), jnp.float32(
-            0
-        )
+        epoch = epoch._replace(right=right, count=epoch.count + batch.weight.sum())
+        return trained._replace(extra=epoch), jnp.float32(0.0)
 
-    def set_(key, trained, batches):
+    def lead(key, trained, batches):
         epoch, none = trained.extra, jnp.float32(0.0)
         above = epoch.right / jnp.maximum(epoch.count, 1.0) - epoch.reference
         ended = epoch.ended | (above <= -hp["patience"])
@@ -110,7 +110,7 @@ def build(problem: Problem, static: dict, hp: dict) -> Method:
         kept = tree_select(trained.extra.ended, trained[:3], moved[:3])
         return Trained(*kept, trained.extra), value
 
-    return phased_method(init, [look, set_, fit])
+    return phased_method(init, [look, lead, fit])
 
 
 def begin(context: Context, static: dict, start: Variables) -> tuple[Variables, tuple[float, float]]:
@@ -130,7 +130,7 @@ def plan(sizes: Sizes, static: dict, recipe: Recipe) -> Plan:
     mixture = bad_teacher.plan(sizes, static | {"epochs": 1}, recipe)
     scan = passes(sizes.forget, mixture.forget_batch)
     return phased_plan(
-        np.tile([LOOK] * scan + [SET] + [FIT] * mixture.steps, static["epochs"]),
+        np.tile([LOOK] * scan + [LEAD] + [FIT] * mixture.steps, static["epochs"]),
         forget_batch=mixture.forget_batch,
         retain_batch=mixture.retain_batch,
         forget_cost=(FORWARD, 0.0, 1.0 + FORWARD),
@@ -146,7 +146,7 @@ ENTRY = Entry(
     needs=frozenset({"forget", "retain", "teacher", "heldout"}),
     build=build,
     plan=plan,
-    numeric={"lr": 0.01, "alpha": 8.0, "patience": 0.01, "weight_decay": 5e-4},
+    numeric={"lr": 0.001, "alpha": 8.0, "patience": 0.01, "weight_decay": 5e-4},
     static={"epochs": 10, "batch": 128, "retain_share": 0.3, "optimizer": "adam", "momentum": 0.9},
     presets={
         "small": CHOSEN,

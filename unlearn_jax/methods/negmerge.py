@@ -20,12 +20,13 @@ from unlearn_jax.methods.common import (
     LANGUAGE,
     Entry,
     Problem,
+    Recipe,
     Trained,
     descent,
     follow,
     mean_loss,
 )
-from unlearn_jax.population.plans import epochs_over_request
+from unlearn_jax.population.plans import Plan, Sizes, epochs_over_request
 from unlearn_jax.types import Array, Method
 
 
@@ -68,7 +69,7 @@ def build(problem: Problem, static: dict, hp: dict) -> Method:
     return Method(init, update, end)
 
 
-def plan(sizes, static, recipe):
+def plan(sizes: Sizes, static: dict, recipe: Recipe) -> Plan:
     """``epochs`` passes over the request; all copies are fitted to each batch."""
     share = 0.5 if static["half"] else 1.0
     return epochs_over_request(sizes, static, forget_cost=share * static["models"])
@@ -81,7 +82,7 @@ ENTRY = Entry(
     needs=frozenset({"forget"}),
     build=build,
     plan=plan,
-    numeric={"lr": 3e-4, "spread": 10.0, "alpha": 1.0},
+    numeric={"lr": 0.003, "spread": 10.0, "alpha": 1.0},
     static={"epochs": 10, "batch": 128, "models": 5, "half": True, "optimizer": "adam", "momentum": 0.9},
     batch_stats="none",
     presets={

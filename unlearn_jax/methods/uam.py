@@ -66,7 +66,7 @@ ENTRY = Entry(
     needs=frozenset({"forget", "retain"}),
     build=build,
     plan=functools.partial(epochs_over_retained, forget_cost=1.0),
-    numeric={"lr": 0.01, "rho": 1.0, "gamma": 1.0, "weight_decay": 5e-4},
+    numeric={"lr": 0.01, "rho": 0.3, "gamma": 1.0, "weight_decay": 5e-4},
     static={"epochs": 10, "batch": 128, "optimizer": "sgd", "momentum": 0.9},
     batch_stats="both",
     presets={
