@@ -104,9 +104,9 @@ def page() -> str:
         "96.9%, `warnecke_first` 97.4%, `rni` and `influence` 97.8%. Choose rates anew for another model."
     )
     chosen = (
-        "Defaults marked *by held-out margins on other targets* are, of a grid of three to nine, the value at which the "
+        "Defaults marked *by held-out margins on other targets* are, of a grid of three to nine, those at which the "
         "mean margin on the request is nearest to what held-out images as near to the training data have under the "
-        "original, whatever side it is on, and held-out margins stay nearest the original's: the smallest "
+        "original, on either side, while held-out margins stay near the original's: the smallest "
         "`sqrt(g^2 + (e / 4)^2)` of `request_margin_gap` g and `heldout_margin_error` e ([sweeps](sweeps.md)), mean "
         "over requests of 30 and 150 images, of those that keep 98% accuracy on retained data there and where a "
         "whole class is asked for (random targets with 4, 2 and no near copies, seed 7, 8 members). Neither retraining "

@@ -6,8 +6,8 @@ another, drawn anew at every showing; slopes per unit of the pixels' range [0, 1
 loss has no least value: the paper stops once the other classes' slopes, which fall first, have come back, that is,
 once their norm over the request is above the least norm so far and above ``recovery`` times that at the start. Here
 the norm is looked at after each pass, over the classes drawn in it, and a member that has stopped stays. Adam for the
-paper's SGD, whose steps grow with a loss that has no bound; the paper's variant with weights is left out. Second derivatives: a network of relus has them almost
-everywhere. Batch statistics in evaluation mode and unchanged.
+paper's SGD, whose steps grow with a loss that has no bound; the paper's variant with weights is left out. Second
+derivatives: a network of relus has them almost everywhere. Batch statistics in evaluation mode and unchanged.
 """
 
 from __future__ import annotations
