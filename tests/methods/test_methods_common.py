@@ -256,8 +256,8 @@ ROWS = {
         18 * 16,
     ),
     "gauss_newton": Row(
-        {"batch": 16, "rounds": 2, "steps": 2, "damping": 1.0, "rate": 1.0},
-        {"damping": 2.0, "rate": 0.5},
+        {"batch": 16, "rounds": 2, "steps": 2, "damping": 1.0, "rate": 1.0, "kl": 0.1},
+        {"damping": 2.0, "rate": 0.01, "kl": 0.01},
         2 * (1 + 2 * (3 + 1) + 1),
         2 * 10,
         2 * 2 * 40 * 2,

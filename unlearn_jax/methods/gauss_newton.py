@@ -6,8 +6,10 @@ matrix of the mean retained loss at the current weights, which for cross-entropy
 and g the request's gradient; ``rounds`` times, everything taken anew at each. Variants: the paper approximates G_R by
 Kronecker factors, which a network of billions of weights needs; here it is exact and solved with by conjugate
 gradients, ``steps`` passes over the retained data a round. g is the sum over the request divided by the number of
-retained examples, so that a single round at rate 1 is `influence` and the step grows with the request; the paper's
-is on means, with a free step length. Batch statistics in evaluation mode and unchanged.
+retained examples, so that a single round at rate 1 is `influence` and the step grows with the request; the paper's is
+on means, with a free step length. As the loss has no bound, a step is shortened to a (damped) divergence of at most
+``kl`` nats a retained example; at ``kl`` inf it is taken as it is, and a whole class then ruins the network. Batch
+statistics in evaluation mode and unchanged.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from unlearn_jax.methods.common import BOTH, CHOSEN, Entry, Problem, Recipe, pha
 from unlearn_jax.methods.newton import newton_fold, newton_plan
 from unlearn_jax.methods.parts import loss_gradient
 from unlearn_jax.population.plans import Plan, Sizes, phased_plan
+from unlearn_jax.trees import tree_add, tree_dot
 from unlearn_jax.types import Method
 
 SOLVER = {"solver": "cg", "curvature": "ggn"}
@@ -31,7 +34,11 @@ def build(problem: Problem, static: dict, hp: dict) -> Method:
     fold = newton_fold(problem, SOLVER, hp | {"scale": 1.0}, change)
 
     def move(key, state, batches):
-        return fold.init(key, fold.finish(state)), jnp.float32(0.0)
+        found, before = fold.finish(state), state.variables["params"]
+        step = tree_add(found["params"], before, -1.0)
+        spent = 0.5 * tree_dot(step, state.change) * hp["rate"] / jnp.maximum(state.retained, 1.0)
+        factor = jnp.where(spent > hp["kl"], jnp.sqrt(hp["kl"] / jnp.maximum(spent, 1e-30)), 1.0)
+        return fold.init(key, found | {"params": tree_add(before, step, factor)}), spent
 
     return phased_method(fold.init, [fold.update] * 3 + [move], lambda state: state.variables)
 
@@ -57,8 +64,8 @@ ENTRY = Entry(
     needs=frozenset({"forget", "retain"}),
     build=build,
     plan=plan,
-    numeric={"damping": 1e-2, "rate": 1.0},
-    static={"rounds": 4, "batch": 128, "steps": 10},
+    numeric={"damping": 3e-3, "rate": 1.0, "kl": 0.01},
+    static={"rounds": 3, "batch": 128, "steps": 8},
     batch_stats="none",
     presets={
         "small": CHOSEN,
