@@ -34,6 +34,11 @@ where it is not the original training, `--budget` leaves it out. `--budget B` gi
 (`epochs`, `rounds` or `steps`) the greatest at which its own plan costs at most B, and stretches with it what counts in
 the same unit (`scrub`'s `max_epochs` and `decay`). **Batch statistics**: whose batches move the
 running statistics of a model with batch normalisation.
+
+**Not here**, as their rules could not be had in full: REM (redirection for erasing memory, arXiv 2505.17730), of which
+the idea and the losses can be read but not how many channels are added where, how many masks there are and how much of
+the new channels each leaves on; and NEDS (arXiv 2603.12275), of which the abstract can, which names a distribution
+shaped over a fact's neighbours in a knowledge graph and no loss.
 """
 
 

@@ -103,7 +103,7 @@ ENTRY = Entry(
     build=build,
     plan=plan,
     numeric={
-        "lr": 5e-3,
+        "lr": 1e-2,
         "weight_decay": 0.0,
         "epsilon": 1.0,
         "delta": 1e-5,
