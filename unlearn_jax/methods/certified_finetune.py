@@ -28,6 +28,7 @@ from unlearn_jax.methods.common import (
     BOTH,
     CHOSEN,
     LANGUAGE,
+    UNTRIED,
     Entry,
     Problem,
     Recipe,
@@ -115,6 +116,9 @@ ENTRY = Entry(
     static={"epochs": 10, "noisy_steps": 100, "batch": 128, "centre": "fresh", "optimizer": "adam", "momentum": 0.9},
     presets={
         "small": CHOSEN,
+        "small_conv": ({"lr": 5e-3}, UNTRIED),
+        "small_transformer": ({"lr": 3e-3}, UNTRIED),
+        "small_text": ({"lr": 5e-3}, UNTRIED),
         "cifar": (
             {"lr": 1e-3, "epochs": 20},
             "the authors' on features of CIFAR-10: clips .1 and 10, rate 1e-3, decay 50",

@@ -99,6 +99,7 @@ CHOSEN = (  # the same of methods whose defaults were chosen by a held-out-like 
     {},
     "by held-out margins on other targets, see the text above",
 )
+UNTRIED = "ours, neither tuned nor measured there: milder than the small scale's"
 BOTH = frozenset({"classes", "language"})  # of `Entry.reads`
 NEEDS = {
     "forget": "reads the requested examples",

@@ -19,6 +19,7 @@ from unlearn_jax.methods.common import (
     BOTH,
     CHOSEN,
     LANGUAGE,
+    UNTRIED,
     Entry,
     Problem,
     Trained,
@@ -85,6 +86,7 @@ ENTRY = Entry(
     static={"epochs": 10, "batch": 128, "optimizer": "adam", "momentum": 0.9, "lose": "npo"},
     presets={
         "small": CHOSEN,
+        "small_transformer": ({"lr": 1e-4}, UNTRIED),
         "cifar": ({"lr": 1e-4}, "ours, not tuned: the paper is on text; a third of the small scale's rate"),
         "language": (LANGUAGE[0], LANGUAGE[1] + "; beta .1 and smoothing .8 as there"),
     },

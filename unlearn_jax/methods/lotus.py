@@ -22,6 +22,7 @@ from unlearn_jax.errors import InputError
 from unlearn_jax.methods import bad_teacher
 from unlearn_jax.methods.common import (
     CHOSEN,
+    UNTRIED,
     Context,
     Entry,
     Problem,
@@ -150,6 +151,9 @@ ENTRY = Entry(
     static={"epochs": 10, "batch": 128, "retain_share": 0.3, "optimizer": "adam", "momentum": 0.9},
     presets={
         "small": CHOSEN,
+        "small_conv": ({"lr": 5e-4}, UNTRIED),
+        "small_transformer": ({"lr": 3e-4}, UNTRIED),
+        "small_text": ({"lr": 3e-4}, UNTRIED),
         "cifar": (
             {"lr": 1e-4, "alpha": 8.0},
             "the authors' code for ResNet-18 on CIFAR-10: 10 epochs at 1e-4, alpha 8; batches of 128",

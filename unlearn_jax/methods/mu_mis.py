@@ -20,6 +20,7 @@ import numpy as np
 
 from unlearn_jax.methods.common import (
     CHOSEN,
+    UNTRIED,
     Entry,
     Problem,
     Recipe,
@@ -122,6 +123,10 @@ ENTRY = Entry(
     numeric={"lr": 0.001, "recovery": 1.0},
     static={"epochs": 50, "batch": 128, "optimizer": "adam", "momentum": 0.9},
     batch_stats="none",
-    presets={"small": CHOSEN, "cifar": ({"lr": 1e-4}, "ours, not tuned: the paper's rates could not be had")},
+    presets={
+        "small": CHOSEN,
+        "small_conv": ({"lr": 3e-4}, UNTRIED),
+        "cifar": ({"lr": 1e-4}, "ours, not tuned: the paper's rates could not be had"),
+    },
     notes="retain-free; images only",
 )

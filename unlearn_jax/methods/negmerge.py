@@ -18,6 +18,7 @@ from unlearn_jax.methods.common import (
     BOTH,
     CHOSEN,
     LANGUAGE,
+    UNTRIED,
     Entry,
     Problem,
     Recipe,
@@ -87,6 +88,9 @@ ENTRY = Entry(
     batch_stats="none",
     presets={
         "small": CHOSEN,
+        "small_conv": ({"lr": 1e-3}, UNTRIED),
+        "small_transformer": ({"lr": 3e-4}, UNTRIED),
+        "small_text": ({"lr": 1e-3}, UNTRIED),
         "cifar": ({"lr": 1e-5}, "as task_vector's: 1e-5 with Adam; alpha, searched by the authors, not tuned"),
         "language": (LANGUAGE[0], LANGUAGE[1] + "; the highest of five rates, the lowest a tenth of it"),
     },

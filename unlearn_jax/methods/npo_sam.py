@@ -17,6 +17,7 @@ from unlearn_jax.methods.common import (
     BOTH,
     CHOSEN,
     LANGUAGE,
+    UNTRIED,
     Entry,
     Problem,
     Trained,
@@ -75,6 +76,7 @@ ENTRY = Entry(
     static={"epochs": 10, "batch": 128, "optimizer": "adam", "momentum": 0.9},
     presets={
         "small": CHOSEN,
+        "small_transformer": ({"lr": 1e-4}, UNTRIED),
         "cifar": ({"lr": 1e-4}, "ours, not tuned: the paper is on text; half of the small scale's rate"),
         "language": (LANGUAGE[0], LANGUAGE[1] + "; beta .1 and weight 1 as there, rho .01 as in the authors' code"),
     },

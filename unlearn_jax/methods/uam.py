@@ -21,6 +21,7 @@ from unlearn_jax.methods.common import (
     BOTH,
     CHOSEN,
     LANGUAGE,
+    UNTRIED,
     Entry,
     Problem,
     Trained,
@@ -71,6 +72,9 @@ ENTRY = Entry(
     batch_stats="both",
     presets={
         "small": CHOSEN,
+        "small_conv": ({"lr": 3e-3}, UNTRIED),
+        "small_transformer": ({"lr": 3e-4, "rho": 0.1, "optimizer": "adam"}, UNTRIED),
+        "small_text": ({"lr": 1e-3, "rho": 0.1, "optimizer": "adam"}, UNTRIED),
         "cifar": ({"epochs": 5}, "the authors' library: 5 epochs of SGD at .01, momentum .9, decay 5e-4; rho ours"),
         "language": LANGUAGE,
     },
