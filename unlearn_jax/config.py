@@ -21,7 +21,15 @@ from unlearn_jax.remedies import REMEDIES, remedy_settings, select_remedies
 from unlearn_jax.settings import numbers, values_of
 from unlearn_jax.study_config import StudyConfig
 
-MOVES_PIXELS = ("amun", "boundary_shrink", "jit_lipschitz", "l2ul", "rurk", "unsir")  # methods that perturb inputs
+MOVES_PIXELS = (
+    "amun",
+    "boundary_shrink",
+    "jit_lipschitz",
+    "l2ul",
+    "mu_mis",
+    "rurk",
+    "unsir",
+)  # methods that perturb inputs
 LATER = (
     "skip_requests",
     "benchmark",

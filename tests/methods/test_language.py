@@ -50,6 +50,7 @@ def unlearned(name, kept=(2, 3, 4, 5), **settings):
 EVERYWHERE = {  # methods that change all weights whatever they read, and why
     "retrain": "draws all weights anew",
     "brief_retrain": "draws all weights anew",
+    "certified_finetune": "begins around a new initialisation, with noise on all weights",
     "do_nothing": "changes nothing",
     "sisa": "trains an ensemble anew before",
     "langevin": "adds noise to all weights",
@@ -65,6 +66,8 @@ OWN = {
     "influence": {"steps": 3},
     "warnecke_second": {"steps": 3},
     "sfron": {"rounds": 2},
+    "gauss_newton": {"rounds": 2, "steps": 2, "damping": 1.0},
+    "negmerge": {"half": False},  # of two statements
 }
 
 

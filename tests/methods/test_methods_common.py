@@ -240,6 +240,59 @@ ROWS = {
         18 * 10,
         18 * 16,
     ),
+    "mu_mis": Row(
+        {"epochs": 5, "batch": 4, "lr": 0.03, "recovery": 100.0, "optimizer": "adam"},
+        {"lr": 0.01, "recovery": 0.01},
+        3 + 5 * (3 + 1),
+        10 * 2 + 5 * 10 * 4,
+        0,
+    ),
+    "lotus": Row(  # all here have less of the request right than of what is unseen: above 1 takes an alpha below 0
+        {"epochs": 4, "batch": 16, "retain_share": 1.0, "lr": 0.05, "alpha": -10.0, "patience": 2.0},
+        {"lr": 0.01, "alpha": 1.0, "patience": 0.01} | DECAY,
+        4 * (4 + 1 + 4),
+        4 * (10 * FORWARD + 10 * (1 + FORWARD)),  # of 50 examples in 4 batches, each of 3 requested and 10 retained
+        4 * 4 * 10 * (1 + FORWARD),
+    ),
+    "uam": Row(
+        STREAMS | {"lr": 0.1, "rho": 6.0, "gamma": 1.0},
+        {"lr": 0.03, "rho": 0.1, "gamma": 0.0} | DECAY,
+        18,
+        18 * 10,
+        18 * 16,
+    ),
+    "gauss_newton": Row(
+        {"batch": 16, "rounds": 2, "steps": 2, "damping": 1.0, "rate": 1.0, "kl": 0.1},
+        {"damping": 2.0, "rate": 0.01, "kl": 0.01},
+        2 * (1 + 2 * (3 + 1) + 1),
+        2 * 10,
+        2 * 2 * 40 * 2,
+    ),
+    "certified_finetune": Row(
+        {"epochs": 4, "noisy_steps": 8, "batch": 16, "lr": 0.02, "epsilon": 100.0, "noisy_lr": 0.01, "decay": 1.0},
+        {
+            "lr": 0.01,
+            "epsilon": 10.0,
+            "delta": 0.1,
+            "weight_clip": 1.0,
+            "gradient_clip": 1.0,
+            "noisy_lr": 0.1,
+            "decay": 5.0,
+        }
+        | DECAY,
+        8 + 12,
+        0,
+        20 * 16,
+    ),
+    "npo_sam": Row(
+        BESIDE,
+        {"lr": 3e-3, "beta": 1.0, "rho": 1.0, "retain_weight": 0.3},
+        18,
+        18 * 10 * (2 + FORWARD),
+        18 * 16,
+    ),
+    "gru": Row(BESIDE, {"lr": 3e-3, "beta": 1.0, "smooth": 0.1}, 18, 18 * 10 * (1 + FORWARD), 18 * 16),
+    "negmerge": Row(ON_F | {"lr": 0.01, "models": 3}, {"lr": 3e-3, "spread": 100.0, "alpha": 0.5}, 18, 18 * 4 * 1.5, 0),
     "oracle_matching": Row(STREAMS | {"lr": 0.02}, {"lr": 0.01, "forget_weight": 0.2} | DECAY, 18, 18 * 10, 18 * 16),
     "datamodel_matching": Row(
         STREAMS | {"lr": 0.02, "models": 8}, {"lr": 0.01, "forget_weight": 0.2} | DECAY, 18, 18 * 10, 18 * 16

@@ -15,6 +15,7 @@ from unlearn_jax.methods import (
     boundary_expand,
     boundary_shrink,
     brief_retrain,
+    certified_finetune,
     certified_removal,
     ceu,
     cf_k,
@@ -29,8 +30,10 @@ from unlearn_jax.methods import (
     fcs,
     finetune,
     fisher,
+    gauss_newton,
     grad_diff,
     gradient_ascent,
+    gru,
     influence,
     jit_lipschitz,
     kde,
@@ -39,9 +42,13 @@ from unlearn_jax.methods import (
     l2ul,
     langevin,
     lfssd,
+    lotus,
     msg,
+    mu_mis,
     neggrad_plus,
+    negmerge,
     npo,
+    npo_sam,
     oracle_matching,
     pdu,
     prmq,
@@ -60,6 +67,7 @@ from unlearn_jax.methods import (
     sisa,
     ssd,
     task_vector,
+    uam,
     undial,
     unsir,
     warnecke_first,
@@ -83,19 +91,20 @@ SCALES = (*SMALL, "cifar", "language")
 _MODULES = (
     # controls, and the baselines that most papers compare with
     do_nothing, retrain, finetune, gradient_ascent, neggrad_plus, random_label, scrub, scrub_r, salun, bad_teacher,
-    l1_sparse, eu_k, cf_k, boundary_shrink, boundary_expand, unsir, delete, jit_lipschitz, l2ul,
+    l1_sparse, eu_k, cf_k, boundary_shrink, boundary_expand, unsir, delete, jit_lipschitz, l2ul, mu_mis, lotus, uam,
     # one shot: statistics, then an act
-    ssd, lfssd, fisher, influence, woodfisher, warnecke_first, warnecke_second, certified_removal,
+    ssd, lfssd, fisher, influence, woodfisher, warnecke_first, warnecke_second, certified_removal, gauss_newton,
     # the NeurIPS 2023 challenge
     fcs, msg, cfw, prmq, ct, kde, rni,
     # training anew
-    brief_retrain,
+    brief_retrain, certified_finetune,
     # protocols
     amnesiac, sisa, langevin,
     # similarity and geometry inside the method
     duck, sfron, rurk, rfe, amun,
     # made for language models, on answers of any length
     grad_diff, kl_retain, npo, simnpo, dpo_idk, rmu, undial, wga, satimp, ceu, task_vector, pdu,
+    npo_sam, gru, negmerge,
     # given the outputs of other retrained models: the upper bound, and an imitation of retraining
     oracle_matching, datamodel_matching,
 )  # fmt: skip
