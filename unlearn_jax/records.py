@@ -179,6 +179,14 @@ def check_seals(folder: Path, manifest: dict, *, again: str = "run experiments/s
             )
 
 
+def levels_done(manifest: dict) -> list[tuple[int, float]]:
+    """(copies, gamma) of the levels that a manifest says are done; nothing where it says something else."""
+    told = manifest.get("levels_done")
+    number = lambda value: isinstance(value, int | float) and not isinstance(value, bool)
+    sound = lambda one: isinstance(one, list | tuple) and len(one) == 2 and all(map(number, one))
+    return [tuple(one) for one in told if sound(one)] if isinstance(told, list | tuple) else []
+
+
 def _digest(path: Path) -> str:
     """SHA-256 of a file."""
     with path.open("rb") as file:

@@ -12,6 +12,7 @@ import numpy as np
 
 from unlearn_jax import config as configs
 from unlearn_jax import disk
+from unlearn_jax.archives import read_json
 from unlearn_jax.config import StudyConfig
 from unlearn_jax.population import checkpoint
 from unlearn_jax.remedied import remedies_of
@@ -71,7 +72,7 @@ def stored(store: Path, name: str) -> tuple[float, float]:
     own = others = 0.0
     for path in store.glob("*.json") if store.is_dir() else ():
         try:
-            note = json.loads(path.read_text(encoding="utf-8"))
+            note = read_json(path)
             count, study = float(note.get("bytes", 0)), note.get("study")
         except (OSError, ValueError, TypeError, AttributeError):
             continue
