@@ -193,6 +193,18 @@ def _digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def replace_bytes(path: Path, old: bytes, new: bytes) -> None:
+    """Put bytes in the place of the first such ones of a file that are as many or more, filled up with spaces.
+
+    The file takes no more room, so that it can be done where there is none.
+    """
+    with path.open("r+b") as file:
+        at = file.read().find(old)
+        if at >= 0 and len(new) <= len(old):
+            file.seek(at)
+            file.write(new.ljust(len(old)))
+
+
 def environment() -> dict[str, Any]:
     """Versions, device and git commit of this process, for the manifest."""
     import platform
