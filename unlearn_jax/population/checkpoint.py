@@ -75,14 +75,14 @@ def save_tree(folder: Path, name: str, tree: PyTree) -> None:
     }  # Orbax does not notice a flipped bit
     sweep(folder)
     staged = folder / f".{name}-{mine()}"
-    hook = sys.excepthook
-    sys.excepthook = functools.partial(_but_closed_loops, hook)
+    hook = sys.unraisablehook
+    sys.unraisablehook = functools.partial(_but_closed_loops, hook)
     try:
         with _quiet():
             save = ocp.save if hasattr(ocp, "save") else ocp.save_pytree
             (save if jax.process_count() == 1 else _save_alone)(staged.resolve(), whole)
         _place(staged, folder / name)
-        sys.excepthook = hook
+        sys.unraisablehook = hook
     except Exception as error:  # the hook stays: threads of Orbax are still at it, most of them for a moment
         time.sleep(SETTLING)
         raise (disk.full(folder) if disk.is_full(error) else error) from error
@@ -91,10 +91,10 @@ def save_tree(folder: Path, name: str, tree: PyTree) -> None:
             shutil.rmtree(left, ignore_errors=True)
 
 
-def _but_closed_loops(hook, kind, error, trace) -> None:
-    """Tell of what nobody caught, but of threads that still write when Orbax has given up, which say nothing new."""
-    if not (kind is RuntimeError and str(error) == "Event loop is closed"):
-        hook(kind, error, trace)
+def _but_closed_loops(hook, what) -> None:
+    """Tell of exceptions that are ignored, but of threads that still write when Orbax has given up: nothing new."""
+    if not (what.exc_type is RuntimeError and str(what.exc_value) == "Event loop is closed"):
+        hook(what)
 
 
 @contextlib.contextmanager
