@@ -7,7 +7,6 @@ seen only there, with the same script and ``--coordinator`` (docs/scaling.md).
 
 from __future__ import annotations
 
-import json
 import os
 import socket
 import subprocess
@@ -18,6 +17,8 @@ from typing import NamedTuple
 
 import _bench_populations as populations
 from _cli import cores
+
+from unlearn_jax.archives import read_json
 
 MEMBERS = 8  # where no other number is asked for
 
@@ -85,7 +86,7 @@ def _measured(name: str, layout: Layout, platform: str, args) -> tuple[dict, dic
             str(told),
         ]
         _together(command, layout, platform)
-        where = json.loads(told.read_text(encoding="utf-8"))
+        where = read_json(told)
     (row,) = where.pop("rows")
     used = {"processes": layout.processes, "devices": layout.processes * layout.devices}
     return where, row | used | {"data_devices": layout.data_devices}

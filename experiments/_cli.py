@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import json
 import math
 import os
@@ -23,6 +24,13 @@ __all__ = [
     "Hosts", "cores", "finish", "guarded", "join", "json_of", "keep_compiled_programs", "parsed", "print_json",
     "rows_of", "use_every_core", "watched",
 ]  # fmt: skip
+
+
+# what is wrong with a path: no such thing (any more), a folder for a file or the reverse, too long, not allowed
+AMISS = {
+    errno.ENOENT, errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.ENOTEMPTY, errno.ENAMETOOLONG, errno.EACCES,
+    errno.EPERM, errno.EROFS, errno.ELOOP,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -93,11 +101,21 @@ def guarded(run: Callable[[], object], kept: str = "what is trained is kept, the
     except BrokenPipeError:
         unread()
     except OSError as error:
+        if error.errno in AMISS and error.filename:
+            where = str(error.filename)
+            where = where if len(where) < 90 else f"{where[:40]}...{where[-40:]}"
+            print(f"error: '{where}' cannot be used ({error.strerror}): give another name, or put right what is there.",
+                  file=sys.stderr)  # fmt: skip
+            return 2
         if not disk.is_full(error):
             raise
         where = f" (writing to '{error.filename}')" if error.filename else ""
         print(f"error: the disk is full{where}; what is stored is kept: free space, run the same command.",
               file=sys.stderr)  # fmt: skip
+        return 2
+    except MemoryError as error:
+        said = " ".join(str(error).split()).rstrip(".") or "no more is to be had"
+        print(f"error: there is not enough memory ({said}): ask for less, or for fewer at once.", file=sys.stderr)
         return 2
     except RuntimeError as error:
         _alone(error)

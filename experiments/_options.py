@@ -137,7 +137,7 @@ def _shown(kind: Any, name: str, usual: Any) -> Any:
         return Annotated[kind, tyro.conf.arg(help_behavior_hint="(default: yes)")]
     several = typing.get_origin(plain) in (list, tuple)
     inner = next(one for one in typing.get_args(plain) or (plain,) if one is not type(None))
-    if not several and inner is not plain:
+    if not several and (inner is not plain or inner is Path):
         kind = Annotated[kind, _optional(inner)]
     value = VALUES[inner]
     if tyro.conf.Positional in marks:
@@ -155,10 +155,17 @@ def _optional(kind: type) -> PrimitiveConstructorSpec:
     return PrimitiveConstructorSpec(
         nargs=1,
         metavar=VALUES[kind],
-        instance_from_str=lambda words: kind(words[0]),
+        instance_from_str=lambda words: _one(kind, words[0]),
         is_instance=lambda value: value is None or isinstance(value, kind),
         str_from_instance=lambda value: [str(value)],
     )
+
+
+def _one(kind: type[T], word: str) -> T:
+    """A word as a value; an empty one names no file, where `Path` would take it for the folder that one is in."""
+    if kind is Path and (not word.strip() or "\0" in word):
+        raise ValueError("a path is empty: give a name, or leave the option out")
+    return kind(word)
 
 
 @functools.cache

@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import json as jsons
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +31,8 @@ import _bench_populations as populations
 import _bench_spread
 import tyro
 from _cli import Hosts, guarded, join, parsed, print_json, use_every_core
+
+from unlearn_jax.archives import read_json
 
 SPEEDS = ("per_second", "seconds")  # of a row: what is compared with an earlier run
 
@@ -150,7 +151,7 @@ def earlier(path: Path | None) -> list[dict]:
     if path is None or not path.exists():
         return []
     try:
-        rows = jsons.loads(path.read_text(encoding="utf-8"))["rows"]
+        rows = read_json(path)["rows"]
         return [dict(row) for row in rows]
     except (OSError, ValueError, KeyError, TypeError):
         raise InputError(f"'{path}' is no table of this script: give another --save file.") from None
@@ -174,7 +175,7 @@ def checked(args: Args) -> list[int]:
     from unlearn_jax.errors import InputError, choose
     from unlearn_jax.models.layers import DTYPES
     from unlearn_jax.population.checkpoint import check_writable
-    from unlearn_jax.settings import numbers
+    from unlearn_jax.settings import check_size, numbers
 
     if not names(args.cases):
         raise InputError(f"--cases is empty: give some of {', '.join(populations.CASES)}.")
@@ -190,6 +191,9 @@ def checked(args: Args) -> list[int]:
     for name in ("steps", "chunk", "batch"):
         if getattr(args, name) < 0:
             raise InputError(f"--{name} is {getattr(args, name)}: give at least 0.")
+        check_size(f"--{name}", getattr(args, name))
+    for size in sizes:
+        check_size("--members", size)
     if args.quiet and not (args.json or args.save):
         raise InputError("--quiet leaves nothing to read: add --json, or --save FILE.")
     if args.save:

@@ -15,7 +15,6 @@ compiles. With the defaults' own settings in the file every difference should be
 
 from __future__ import annotations
 
-import json as jsons
 import shlex
 import sys
 from dataclasses import dataclass
@@ -25,6 +24,7 @@ import tyro
 from _cli import finish, guarded, keep_compiled_programs, parsed, use_every_core, watched
 from _study_args import Run, StudyArgs
 
+from unlearn_jax.archives import read_json
 from unlearn_jax.study_config import Methods
 
 
@@ -68,7 +68,7 @@ def run(args: Args) -> None:
 
         return write_check_page(out)
 
-    told = lambda: {"run": out, "check": jsons.loads((out / "check.json").read_text("utf-8"))}
+    told = lambda: {"run": out, "check": read_json(out / "check.json")}
     finish(how.json, lambda: headline(out), told, draw if how.page else None)
 
 
@@ -76,7 +76,7 @@ def headline(out: Path) -> str:
     """A line for each method, what they come to, and what to beware of, from ``check.json``."""
     from reporting.check_words import cautions, findings, lines
 
-    told = jsons.loads((out / "check.json").read_text(encoding="utf-8"))
+    told = read_json(out / "check.json")
     return "\n".join([*lines(told), *findings(told), *cautions(told), f"run folder: {out}"])
 
 

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import csv
 import dataclasses
-import json as jsons
 import shlex
 import sys
 from dataclasses import dataclass
@@ -28,6 +27,7 @@ import tyro
 from _cli import guarded, parsed, print_json
 from reporting.load import read_manifest
 
+from unlearn_jax.archives import read_json
 from unlearn_jax.config import StudyConfig
 from unlearn_jax.errors import InputError
 from unlearn_jax.records import check_seals, write_json
@@ -154,7 +154,7 @@ def run(args: Args) -> None:
         raise InputError("no run is given: name one or more folders that experiments/study.py wrote.")
     text, written = write_choices(args.runs, args.out, args.rule)
     if args.json:
-        told, apart = (jsons.loads(path.read_text(encoding="utf-8")) for path in written)
+        told, apart = (read_json(path) for path in written)
         print_json({"chosen": written[0], "regret": written[1], **told, "apart": apart})
     else:
         print(text)

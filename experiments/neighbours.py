@@ -14,7 +14,6 @@ should have a training neighbour at .98, and 310 at .95.
 
 from __future__ import annotations
 
-import json as jsons
 import shlex
 import sys
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from pathlib import Path
 import tyro
 from _cli import finish, guarded, keep_compiled_programs, parsed, watched
 
+from unlearn_jax.archives import read_json
 from unlearn_jax.mining.config import MiningConfig
 
 
@@ -67,7 +67,7 @@ def run(args: Args) -> None:
 
         return write_neighbours_page(out)
 
-    told = lambda: {"run": out, "found": jsons.loads((out / "neighbours.json").read_text("utf-8"))}
+    told = lambda: {"run": out, "found": read_json(out / "neighbours.json")}
     finish(args.json, lambda: headline(out), told, draw if args.page else None)
 
 
@@ -75,7 +75,7 @@ def headline(out: Path) -> str:
     """What was found, in a few lines, from ``neighbours.json``."""
     from reporting.neighbours_words import findings
 
-    told = jsons.loads((out / "neighbours.json").read_text(encoding="utf-8"))
+    told = read_json(out / "neighbours.json")
     return "\n".join([*findings(told), f"run folder: {out}"])
 
 

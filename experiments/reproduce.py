@@ -15,7 +15,6 @@ Cost: minutes each on 2 CPU cores, `headline` a quarter of an hour; no download.
 
 from __future__ import annotations
 
-import json as jsons
 import shlex
 import sys
 from dataclasses import dataclass
@@ -29,6 +28,7 @@ from _cli import guarded, keep_compiled_programs, parsed, print_json, use_every_
 from claims import CLAIMS, words
 from claims.claim import Claim, changed, run_claim, sized
 
+from unlearn_jax.archives import read_json
 from unlearn_jax.audits.replay import read_config
 from unlearn_jax.config import StudyConfig, resolved
 from unlearn_jax.errors import InputError, choose
@@ -104,7 +104,7 @@ def read(args: Args, name: str) -> dict | None:
     if not path.is_file():
         return None
     try:
-        return jsons.loads(path.read_text(encoding="utf-8"))
+        return read_json(path)
     except (OSError, ValueError):
         raise InputError(f"'{path}' cannot be read: run the claim again.") from None
 

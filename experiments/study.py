@@ -13,7 +13,6 @@ reach residual(retrain) near .5, .8, .9 at 1, 4, 8 copies and noise around 0 at 
 from __future__ import annotations
 
 import csv
-import json
 import shlex
 import sys
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ import tyro
 from _cli import Hosts, finish, guarded, join, keep_compiled_programs, parsed, rows_of, use_every_core, watched
 from _study_args import StudyArgs
 
+from unlearn_jax.archives import read_json
 from unlearn_jax.config import run_name
 from unlearn_jax.metrics.residual import why_unidentifiable
 from unlearn_jax.preset_files import with_presets
@@ -110,7 +110,7 @@ def headline(out: Path) -> str:
         r["method"] += f"+{r['remedy']}" if r["remedy"] else ""
     rows = [r for r in pooled if r["reference"] == "oracle"]
     lost = {(r["copies"], r["gamma"], r["method"], r["setting"]): r for r in pooled if r["metric"] == "n_diverged"}
-    config = json.loads((out / "manifest.json").read_text(encoding="utf-8"))["config"]
+    config = read_json(out / "manifest.json")["config"]
     each = config["members"] // config["requests"]
     keyed = {
         (r["copies"], r["gamma"], r["method"], r["setting"], r["metric"]): r for r in rows if r["split"] == "forget"

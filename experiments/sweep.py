@@ -17,7 +17,6 @@ regret near .2. A sweep of every method takes 10 to 20 minutes on digits, most o
 
 from __future__ import annotations
 
-import json as jsons
 import shlex
 import sys
 from dataclasses import dataclass
@@ -27,6 +26,7 @@ import tyro
 from _cli import finish, guarded, keep_compiled_programs, parsed, use_every_core, watched
 from _study_args import Run, StudyArgs
 
+from unlearn_jax.archives import read_json
 from unlearn_jax.sweeping.config import SweepConfig, sweep_name
 
 
@@ -81,13 +81,13 @@ def run(args: Args) -> None:
             print("drawing the pages of all methods, about a second each", file=sys.stderr, flush=True)
         return (write_sweeps_page if several else write_sweep_page)(out)
 
-    told = lambda: {"run": out, name: jsons.loads((out / f"{name}.json").read_text("utf-8"))}
+    told = lambda: {"run": out, name: read_json(out / f"{name}.json")}
     finish(how.json, lambda: lines(out), told, draw if how.page else None)
 
 
 def headline(out: Path) -> str:
     """What every rule chose, a line each, what the sweep cost, and where the preset is."""
-    told = jsons.loads((out / "sweep.json").read_text(encoding="utf-8"))
+    told = read_json(out / "sweep.json")
     cost, rungs = told["cost"], told["rungs"]
     trainings = lambda evals: f"{evals / cost['one_training']:.0f}"
     heads = f"{'held-out error':>14} {'points lost':>11} {'surer by':>9} {'distance':>9} regret"
@@ -119,7 +119,7 @@ def unclear(told: dict) -> list[str]:
 
 def overview(out: Path) -> str:
     """What the preset file says of every method, a line each, and where it is."""
-    told = jsons.loads((out / "sweeps.json").read_text(encoding="utf-8"))
+    told = read_json(out / "sweeps.json")
     number = lambda x: f"{x:.2f}" if isinstance(x, float) else ""
     lines = [f"{'method':<20} {'chosen':<36} {'allowed':>8} {'defaults':>9} {'distance':>9} {'best':>6}  preset"]
     for name, one in told["methods"].items():

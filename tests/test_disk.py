@@ -3,8 +3,10 @@
 import dataclasses
 import errno
 import json
+import os
 import shutil
 import subprocess
+import sys
 from collections import namedtuple
 from pathlib import Path
 
@@ -15,6 +17,7 @@ from unlearn_jax import disk, room, stopping, study
 from unlearn_jax.config import StudyConfig
 from unlearn_jax.errors import InputError
 from unlearn_jax.population import checkpoint
+from unlearn_jax.records import replace_bytes
 from unlearn_jax.setup import prepare_study
 from unlearn_jax.study import run_study
 
@@ -152,6 +155,40 @@ def test_a_disk_that_fills_up_stops_the_run_and_leaves_whole_files(tmp_path, mon
     assert sorted(path.name for path in (tmp_path / "populations").iterdir() if path.is_dir()) == sorted(saved)
 
 
+def test_records_and_gallery_are_in_the_estimate(setup, tmp_path, monkeypatch):
+    run_study(CONFIG, tmp_path / "run")
+    tables = ("records.jsonl", "summary.csv", "results.parquet")
+    real = sum((tmp_path / "run" / name).stat().st_size for name in tables)
+    assert 0.7 * real < room.records_of(setup) < 2 * real
+    pictures = (tmp_path / "run" / "gallery.npz").stat().st_size
+    assert 0.3 * pictures < room.gallery_of(setup) < pictures  # which has names and headers too
+    asked, (_, margins) = [], room.needed(setup)
+    monkeypatch.setattr(disk, "check_room", lambda *given: asked.append(given) or "")
+    room.check_study(setup, tmp_path / "run", tmp_path / "store")
+    assert asked[1][2] == asked[1][3] == margins + room.records_of(setup) + room.gallery_of(setup)
+
+
+@pytest.mark.parametrize("at", ("gallery", "margins"))
+def test_a_disk_that_is_full_to_the_last_byte_still_says_that_the_run_stopped(tmp_path, monkeypatch, at):
+    full, write = [], study.write_json
+
+    def fail(*_, **__):
+        full.append(at)
+        raise FULL
+
+    def no_room(path, content):
+        if full:
+            raise FULL
+        write(path, content)
+
+    monkeypatch.setattr(study, f"write_{at}", fail)
+    monkeypatch.setattr(study, "write_json", no_room)
+    with pytest.raises(OSError, match="No space left"):
+        run_study(dataclasses.replace(CONFIG, methods="none", copies="1", hp=()), tmp_path / "run")
+    before = json.loads((tmp_path / "run" / "manifest.json").read_text())
+    assert full == [at] and before["status"] == "stopped" and before["asked"]["members"] == 4
+
+
 @pytest.fixture
 def small_disk(tmp_path):
     """A file system of one megabyte."""
@@ -175,3 +212,35 @@ def test_a_disk_that_is_really_full(small_disk):
     np.testing.assert_array_equal(
         checkpoint.load_chunk(small_disk, "a" * 64)["x"], np.random.default_rng(0).normal(size=1000)
     )
+
+
+WRITER = """
+import gc, sys
+import numpy as np
+from pathlib import Path
+from unlearn_jax.population import checkpoint
+from unlearn_jax.records import replace_bytes
+try:
+    checkpoint.save_chunk(Path(sys.argv[1]), "b" * 64, {str(i): np.random.normal(size=300_000) for i in range(4)}, {})
+except OSError as error:
+    print(error.strerror)
+gc.collect()
+"""
+
+
+@pytest.mark.slow
+def test_nothing_is_said_of_closed_loops_before_the_sentence(small_disk):
+    command = [sys.executable, "-c", WRITER, str(small_disk)]
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1]), "XLA_FLAGS": ""}
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+    assert (done.stdout.strip(), done.stderr.strip()) == ("No space left on device", "")
+
+
+def test_bytes_are_replaced_where_they_are(tmp_path):
+    path = tmp_path / "a"
+    path.write_bytes(b"one two three")
+    replace_bytes(path, b"two", b"2")
+    assert path.read_bytes() == b"one 2   three"
+    replace_bytes(path, b"three", b"too long")
+    replace_bytes(path, b"four", b"4")
+    assert path.read_bytes() == b"one 2   three"

@@ -29,7 +29,7 @@ from unlearn_jax.methods import METHODS, SCALES, settings_at
 from unlearn_jax.models import model_options, reads
 from unlearn_jax.pretrained import check_rank
 from unlearn_jax.remedied import check_remedies
-from unlearn_jax.settings import check_seed
+from unlearn_jax.settings import MOST, MOST_DRAWS, check_seed, check_size
 
 
 def check(config: StudyConfig) -> None:
@@ -58,6 +58,21 @@ def check(config: StudyConfig) -> None:
         value = getattr(config, name) or 0
         if value < 0 or not math.isfinite(value):
             raise InputError(f"--{name.replace('_', '-')} is {value}: give 0 (the preset) or more.")
+    for name in (
+        "train_size",
+        "test_size",
+        "steps",
+        "batch",
+        "vocabulary",
+        "context",
+        "members",
+        "num_targets",
+        "lora",
+    ):
+        check_size(f"--{name.replace('_', '-')}", getattr(config, name) or 0)
+    check_size("--resamples", config.resamples, MOST_DRAWS)
+    if (config.lr or 0) > MOST:
+        raise InputError(f"--lr is {config.lr:g}: give no more than float32 holds ({MOST:.3g}).")
     if config.scale:
         choose("scale", config.scale, SCALES)
     named = [name.strip() for name in config.methods.split(",")]

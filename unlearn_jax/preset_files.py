@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from unlearn_jax import hosts
+from unlearn_jax.archives import read_json
 from unlearn_jax.config import StudyConfig, applicable
 from unlearn_jax.disk import write_whole
 from unlearn_jax.errors import InputError
@@ -46,7 +47,7 @@ def read_presets(source: str) -> Presets:
     if not path.is_file() and (SHIPPED / f"{source}.json").is_file():
         path = SHIPPED / f"{source}.json"
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = read_json(path)
     except FileNotFoundError as error:
         known = ", ".join(sorted(p.stem for p in SHIPPED.glob("*.json")))
         offer = f"one of {known}, or a file" if known else "a file"
@@ -117,8 +118,13 @@ def _word(source: str, method: str, name: str, value) -> str:
         text = _text(value)
         remedy_settings(method, {name: text}) if method in REMEDIES else check_setting(method, name)
         entry = (REMEDIES if method in REMEDIES else METHODS)[method]
-        whole = isinstance(entry.static.get(name), tuple)
-        if text is None or isinstance(value, list) != whole or len(values_of(method, name, text)) != 1:
+        whole, flag = isinstance(entry.static.get(name), tuple), isinstance(entry.static.get(name), bool)
+        if (
+            text is None
+            or (isinstance(value, bool) and not flag)
+            or isinstance(value, list) != whole
+            or len(values_of(method, name, text)) != 1
+        ):
             raise InputError(f"{method}.{name} is {json.dumps(value)}, which it cannot be")
     except InputError as error:
         raise InputError(f"the presets '{source}' are wrong: {str(error).rstrip('.')}; mend the file.") from error

@@ -179,10 +179,30 @@ def check_seals(folder: Path, manifest: dict, *, again: str = "run experiments/s
             )
 
 
+def levels_done(manifest: dict) -> list[tuple[int, float]]:
+    """(copies, gamma) of the levels that a manifest says are done; nothing where it says something else."""
+    told = manifest.get("levels_done")
+    number = lambda value: isinstance(value, int | float) and not isinstance(value, bool)
+    sound = lambda one: isinstance(one, list | tuple) and len(one) == 2 and all(map(number, one))
+    return [tuple(one) for one in told if sound(one)] if isinstance(told, list | tuple) else []
+
+
 def _digest(path: Path) -> str:
     """SHA-256 of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def replace_bytes(path: Path, old: bytes, new: bytes) -> None:
+    """Put bytes in the place of the first such ones of a file that are as many or more, filled up with spaces.
+
+    The file takes no more room, so that it can be done where there is none.
+    """
+    with path.open("r+b") as file:
+        at = file.read().find(old)
+        if at >= 0 and len(new) <= len(old):
+            file.seek(at)
+            file.write(new.ljust(len(old)))
 
 
 def environment() -> dict[str, Any]:

@@ -12,12 +12,17 @@ import numpy as np
 
 from unlearn_jax import config as configs
 from unlearn_jax import disk
+from unlearn_jax.archives import read_json
+from unlearn_jax.artifacts import shown_targets
 from unlearn_jax.config import StudyConfig
+from unlearn_jax.data.splits import SPLITS
 from unlearn_jax.population import checkpoint
 from unlearn_jax.remedied import remedies_of
 from unlearn_jax.scoring import REFERENCES
 from unlearn_jax.setup import Setup, axes_of
 from unlearn_jax.trees import split_shared
+
+LINE, FIGURES = 370.0, 115  # bytes of a row in all tables; rows of a population for each request
 
 
 def name_of(config: StudyConfig) -> str:
@@ -35,6 +40,7 @@ def check_study(setup: Setup, out: Path, store: Path) -> str:
         InputError: it is sure not to fit.
     """
     weights, scores = needed(setup)
+    scores += records_of(setup) + gallery_of(setup)
     own, others = stored(store, name_of(setup.config))
     most = max(0.0, weights - own)
     sure = max(0.0, most - others)
@@ -60,6 +66,31 @@ def needed(setup: Setup) -> tuple[float, float]:
     return float(weight * config.members * populations), 4.0 * len(setup.shown) * config.members * scored
 
 
+def records_of(setup: Setup) -> float:
+    """Bytes of the tables that a study leaves: a line for each member and figure, and for each figure of all together.
+
+    By the lengths that rows have: 325 bytes in ``records.jsonl``, an eighth of that in the other tables.
+    """
+    config = setup.config
+    levels, given = len(axes_of(config)), configs.settings_of(config)
+    several = lambda name: math.prod(len(v) for v in given.get(name, {}).values())
+    each = sum(several(name) for name in configs.applicable(config) if name != "retrain")
+    each += sum(several(name) * several(remedy) for name, remedy in remedies_of(config))
+    populations = (each + len(REFERENCES)) * levels
+    single = 2 * len(SPLITS) * config.members
+    pooled = FIGURES * (1 + config.requests * (config.requests > 1))
+    return LINE * populations * (single + pooled)
+
+
+def gallery_of(setup: Setup) -> float:
+    """Bytes of the pictures, or texts, of some targets with their copies."""
+    bench = setup.bench
+    if bench.kind != "image":
+        return 0.0
+    shown = len(shown_targets(bench)) * (1 + min(8, max(configs.copies_of(setup.config))))
+    return float(shown * math.prod(bench.inputs.shape[1:]) * bench.inputs.dtype.itemsize)
+
+
 def weight_of(setup: Setup) -> int:
     """Bytes of one member's weights."""
     one = jax.eval_shape(setup.problem.model.init, jax.random.key(0), setup.problem.example)
@@ -71,7 +102,7 @@ def stored(store: Path, name: str) -> tuple[float, float]:
     own = others = 0.0
     for path in store.glob("*.json") if store.is_dir() else ():
         try:
-            note = json.loads(path.read_text(encoding="utf-8"))
+            note = read_json(path)
             count, study = float(note.get("bytes", 0)), note.get("study")
         except (OSError, ValueError, TypeError, AttributeError):
             continue

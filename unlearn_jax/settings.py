@@ -25,6 +25,11 @@ MAY_BE_ZERO = (
 SHARES = ("retain_share", "tail", "adjacent")
 
 
+MOST_COUNT = 10_000_000
+MOST_DRAWS = 1_000_000  # of intervals and bands, each a row of memory
+MOST = 3.4028234663852886e38  # of float32
+
+
 def numbers(text: str, name: str, kind=int) -> list:
     """The different comma-separated numbers in ``text``; `InputError` where one is not a number."""
     try:
@@ -44,6 +49,10 @@ def values_of(method: str, name: str, text: str) -> list:
         values = numbers(text, said, float)
         if any(math.isnan(value) for value in values):
             raise InputError(f"--{said} has nan: give numbers.")
+        said_so = "inf" in text.lower()  # digits without end are infinite too
+        for value in values:
+            if value < 0 or (value > MOST and not (said_so and value == math.inf)):
+                raise InputError(f"--{said} is {value:g}: give 0 or more, and no more than float32 holds ({MOST:.3g}).")
         return values
     kind = type(entry.static[name])
     if remedy and "," in text:
@@ -64,9 +73,18 @@ def values_of(method: str, name: str, text: str) -> list:
     )
     if not least <= value < math.inf:
         raise InputError(f"--{said} is {value}: give {least} or more.")
+    if kind is int:
+        check_size(f"--{said}", value)
     if (name in SHARES or (remedy and name in entry.shares)) and value > 1:
         raise InputError(f"--{said} is {value}: it is a share, give at most 1.")
     return [value]
+
+
+def check_size(option: str, value: int, most: int = 0) -> None:
+    """Raise `InputError` for a count beyond reason: of updates, draws, members or examples."""
+    most = most or MOST_COUNT
+    if value > most:
+        raise InputError(f"{option} is {value:.4g}: give at most {most:,}.")
 
 
 def check_seed(seed: int) -> None:

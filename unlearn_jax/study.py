@@ -15,6 +15,7 @@ from pathlib import Path
 
 from unlearn_jax import cards, disk, hosts, room, scoring, stopping
 from unlearn_jax import config as configs
+from unlearn_jax.archives import read_json
 from unlearn_jax.artifacts import measure_similarity, write_answers, write_gallery, write_margins
 from unlearn_jax.carriers import carried
 from unlearn_jax.checks import check
@@ -25,7 +26,7 @@ from unlearn_jax.outcomes import Level, level_of, methods, references
 from unlearn_jax.population import checkpoint
 from unlearn_jax.preset_files import with_presets
 from unlearn_jax.pretrained import said
-from unlearn_jax.records import Recorder, environment, write_json
+from unlearn_jax.records import Recorder, environment, levels_done, replace_bytes, write_json
 from unlearn_jax.remedied import left_out_remedies
 from unlearn_jax.setup import SILENT, Setup, Watch, absent_references, axes_of, prepare_study
 
@@ -84,7 +85,7 @@ def _run_study(
             checkpoint.sweep(out)
 
         hosts.told(claim)
-        return _run(setup, out, about, content, began, watch, manifest.get("levels_done", []))
+        return _run(setup, out, about, content, began, watch, [list(one) for one in levels_done(manifest)])
 
 
 def _first_look(out: Path, store: Path, config: StudyConfig) -> dict:
@@ -132,9 +133,9 @@ def _run(setup: Setup, out: Path, about: dict, content: str, began: float, watch
         **environment(),
     }
     hosts.told(lambda: write_json(out / "manifest.json", manifest))
-    hosts.told(lambda: write_gallery(setup, out / "gallery.npz"))
     recorder = Recorder(out) if hosts.is_first() else None  # the others have nothing to record
     try:
+        hosts.told(lambda: write_gallery(setup, out / "gallery.npz"))
         compiling, similarity, notes = _run_levels(setup, recorder, out, watch, manifest)
         files = hosts.told(lambda: recorder.finish())
     except BaseException as error:
@@ -160,8 +161,12 @@ def _give_up(recorder: Recorder, out: Path, manifest: dict, error: BaseException
     asked = isinstance(error, KeyboardInterrupt) or disk.is_full(error)
     with contextlib.suppress(OSError):  # of a full disk; what happened first is what is told
         recorder.close()
-    with contextlib.suppress(OSError):
-        write_json(out / "manifest.json", manifest | {"status": "stopped" if asked else "failed"})
+    told = manifest | {"status": "stopped" if asked else "failed"}
+    try:
+        write_json(out / "manifest.json", told)
+    except OSError:  # no room for another file: as many letters take the place of those that are there
+        with contextlib.suppress(OSError):
+            replace_bytes(out / "manifest.json", b'"status": "running"', f'"status": "{told["status"]}"'.encode())
 
 
 def _refuse_other(out: Path, config: StudyConfig) -> dict:
@@ -175,7 +180,7 @@ def _refuse_other(out: Path, config: StudyConfig) -> dict:
     if not (out / "manifest.json").exists():
         return {}
     try:
-        manifest = json.loads((out / "manifest.json").read_text(encoding="utf-8"))
+        manifest = read_json(out / "manifest.json")
         default, now = (json.loads(json.dumps(dataclasses.asdict(one))) for one in (StudyConfig(), config))
         asked = default | manifest["asked"]  # fields that came later
         differ = [key for key in now if asked.get(key) != now[key]]

@@ -134,6 +134,8 @@ def changed(words: tuple[str, ...]) -> dict[str, Any]:
         name, equals, value = word.partition("=")
         if not (equals and value) or name not in FREE:
             raise InputError(f"--change '{word}' is not understood: write NAME=VALUE with one of {', '.join(FREE)}.")
+        if name in found:
+            raise InputError(f"--change names {name} twice: give one value.")
         usual = getattr(StudyConfig(), name)
         kind = str if isinstance(usual, str) else float if isinstance(usual, float) else int
         try:

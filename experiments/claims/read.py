@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from unlearn_jax.archives import read_array
 from unlearn_jax.audits.replay import read_config
 from unlearn_jax.errors import InputError
 from unlearn_jax.methods import METHODS
@@ -56,7 +57,7 @@ def read_level(run: Path, copies: int | None = None, gamma: float | None = None,
         named = f"copies={wanted[0]}" + ("" if wanted[1] is None else f",gamma={wanted[1]:.3f}")
         folder = folder / named
     index = pq.read_table(folder / "index.parquet").to_pydict()
-    margins = {p.name[: -len(".npy")]: np.load(p).astype(np.float64) for p in sorted(folder.glob("*.npy"))}
+    margins = {p.name[: -len(".npy")]: read_array(p).astype(np.float64) for p in sorted(folder.glob("*.npy"))}
     seed = config.seed + SALT * salt
     return Level(margins, {k: np.asarray(v) for k, v in index.items()}, config.requests, seed, config.resamples, run)
 

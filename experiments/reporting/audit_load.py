@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 import math
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,6 +10,7 @@ from zipfile import BadZipFile
 
 import numpy as np
 
+from unlearn_jax.archives import read_arrays, read_json
 from unlearn_jax.errors import InputError
 from unlearn_jax.records import check_seals
 
@@ -99,7 +99,7 @@ def read_audit(folder: Path) -> Audit:
         if not (folder / name).is_file():
             raise InputError(f"the audit in {folder} has no {name}, so it is half-written: {AGAIN}.")
     try:
-        manifest = json.loads((folder / "audit.json").read_text(encoding="utf-8"))
+        manifest = read_json(folder / "audit.json")
         for name, kind in (("facts", dict), ("members", dict), ("examples", dict)):
             if not isinstance(manifest[name], kind):
                 raise ValueError(f"audit.json holds no {name}")
@@ -152,8 +152,7 @@ def _ranks(path: Path) -> dict[Key, Ranks]:
 
 def _curves(path: Path) -> dict[str, np.ndarray]:
     """What is drawn, as float64."""
-    with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
-        curves = {name: np.asarray(stored[name], np.float64) for name in stored.files}
+    curves = {name: np.asarray(part, np.float64) for name, part in read_arrays(path).items()}
     points = {"roc": curves["fpr"].shape[-1]}
     for name, values in curves.items():
         kind = name.partition("/")[0]

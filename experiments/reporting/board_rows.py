@@ -33,6 +33,7 @@ NUMBERS = {name for name in HEADER if name.partition("_low")[0].partition("_high
 NUMBERS |= {"copies", "gamma", "members", "requests", "num_targets", "diverged", "null_band"}
 KEYS = ("study", "copies", "gamma", "method", "remedy", "setting", "budget")  # of one row
 FREE = {"methods", "remedies", "hp", "presets", "copies", "gamma", "budget", "resamples", "benchmark"}  # of one study
+PATHS = {"--dataset", "--presets", "--tokenizer"}  # options that name data or a file, which may be a path
 PLACES = {"--out", "--store", "--data-dir"}  # options that say where things lie, with a value
 SILENT = {"--quiet", "--no-quiet", "--report", "--no-report", "--json", "--no-json"}
 
@@ -152,18 +153,30 @@ def public_command(command: str, presets: str = "") -> str:
     """A command without where things lie and what is printed; of files of one's own, and of ``presets``, the names."""
     words, found, skip = shlex.split(command), [], False
     for word in words:
-        name = word.partition("=")[0]
+        name, equals, value = word.partition("=")
         if skip or name in SILENT:
             skip = False
         elif name in PLACES:
             skip = "=" not in word
         elif presets and (name == "--presets" or found[-1:] == ["--presets"]):
             found += [f"--presets={presets}" if "=" in word else word if name == "--presets" else presets]
-        elif word.startswith(("/", "~", "\\")) or word[1:3] == ":\\":
-            found.append(word.replace("\\", "/").rsplit("/", 1)[-1])
+        elif name.startswith("--") and equals and (name in PATHS or _is_path(value)):
+            found.append(f"{name}={_named(value)}")
+        elif _is_path(word) or found[-1:] and found[-1] in PATHS:
+            found.append(_named(word))
         else:
             found.append(word)
     return shlex.join(found)
+
+
+def _is_path(word: str) -> bool:
+    """Whether a word says where something lies on a machine."""
+    return word.startswith(("/", "~", "\\", "./", "../", "file:")) or word[1:3] in (":\\", ":/")
+
+
+def _named(word: str) -> str:
+    """The last part of a path."""
+    return word.replace("\\", "/").rstrip("/").rsplit("/", 1)[-1] or "."
 
 
 def added(rows: list[dict[str, str]], more: list[dict[str, str]]) -> Added:

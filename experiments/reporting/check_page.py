@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from html import escape
 from pathlib import Path
 from typing import Any
 
+from unlearn_jax.archives import read_json
 from unlearn_jax.errors import InputError
 from unlearn_jax.sweeping.changes import DISTANCE, GROUPS, TEST, VERDICTS, label_of
 
@@ -33,7 +33,7 @@ def read_check(folder: Path) -> dict[str, Any]:
     if not path.is_file():
         raise InputError(f"there is no check at {folder}: give the folder that experiments/check_presets.py wrote.")
     try:
-        told = json.loads(path.read_text(encoding="utf-8"))
+        told = read_json(path)
         if told["kind"] != "check" or told["status"] != "complete" or not set(ENTRIES) <= set(told):
             raise ValueError("it is not finished")
     except FAULTS as error:

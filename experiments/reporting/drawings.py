@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import functools
-import json
 import math
 from collections.abc import Callable
 from pathlib import Path
 
+from unlearn_jax.archives import read_json
 from unlearn_jax.errors import InputError
 
 from . import (
@@ -57,7 +57,7 @@ def kind_of_run(folder: Path) -> str:
         if (folder / name).is_file():
             return kind
     try:
-        manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+        manifest = read_json(folder / "manifest.json")
     except (OSError, ValueError):
         return "study"
     return "influence" if isinstance(manifest, dict) and manifest.get("kind") == "attribution" else "study"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 import math
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,6 +10,7 @@ from zipfile import BadZipFile
 
 import numpy as np
 
+from unlearn_jax.archives import read_arrays, read_json
 from unlearn_jax.errors import InputError
 from unlearn_jax.records import check_seals
 
@@ -87,7 +87,7 @@ def read_attribution(folder: Path) -> Attribution:
     if not (folder / "manifest.json").is_file():
         raise InputError(f"there is no finished run at {folder}: give the folder that experiments/influence.py wrote.")
     try:
-        manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+        manifest = read_json(folder / "manifest.json")
         if manifest.get("kind") != "attribution":
             raise ValueError("its manifest is of another kind of run")
         check_seals(folder, manifest, again=AGAIN)
@@ -125,8 +125,7 @@ def _summary(path: Path) -> dict[tuple[str, str, str, str], Told]:
 
 def _gallery(path: Path) -> dict[str, np.ndarray]:
     """The helpful examples, pictures as uint8."""
-    with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
-        held = {name: as_pictures(stored[name]) if name.startswith("images") else stored[name] for name in stored.files}
+    held = {n: as_pictures(part) if n.startswith("images") else part for n, part in read_arrays(path).items()}
     kind = "images" if "images" in held else "texts"
     shape = held["rows"].shape
     sound = len(shape) == 2 and all(held[name].shape == shape for name in ("scores", "own", "labels"))

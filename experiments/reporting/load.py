@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any, NamedTuple
 from zipfile import BadZipFile
 
 import numpy as np
 
+from unlearn_jax.archives import read_array, read_arrays, read_json
 from unlearn_jax.errors import InputError
 from unlearn_jax.records import check_seals
 
 from .summary import REFERENCES, Summary, read_summary, summarise
 from .unfinished import progress, rows_so_far
 
+MOST_PIXELS = 100_000_000  # values of all pictures of a page
+FORMS = {  # of what pages read of a manifest
+    "versions": (dict,), "benchmark": (dict,), "presets": (dict,), "similarity": (dict,), "notes": (list, str),
+    "command": (str,), "recipe": (dict,),
+}  # fmt: skip
 REQUIRED = ("manifest.json", "summary.csv", "results.parquet", "margins/index.parquet")
 
 
@@ -51,7 +56,7 @@ def read_run(path: Path) -> Run:
         margins, sizes = _read_margins(path, level, summary.gamma[level], members)
         gallery = _read_gallery(path / "gallery.npz")
         given = path / "answers.json"
-        answers = json.loads(given.read_text(encoding="utf-8")) if given.is_file() else {}
+        answers = read_json(given) if given.is_file() else {}
     except (OSError, ValueError, KeyError, EOFError, IndexError, TypeError, BadZipFile) as error:
         reason = " ".join(str(error).split())
         raise InputError(f"the run in {path} is damaged ({reason}): run experiments/study.py again.") from error
@@ -74,7 +79,7 @@ def number_told(config: dict[str, Any], sizes) -> str:
 def read_manifest(path: Path) -> dict[str, Any]:
     """The manifest of a run."""
     try:
-        manifest = json.loads((path / "manifest.json").read_text(encoding="utf-8"))
+        manifest = read_json(path / "manifest.json")
     except FileNotFoundError as error:
         raise InputError(f"{path} has no manifest.json: give a run folder that experiments/study.py wrote.") from error
     except (OSError, ValueError) as error:
@@ -83,6 +88,9 @@ def read_manifest(path: Path) -> dict[str, Any]:
         raise InputError(
             f"{path}/manifest.json was written by no study: give the folder that experiments/study.py wrote."
         )
+    for name, kinds in FORMS.items():
+        if not isinstance(manifest.get(name) or kinds[0](), kinds):
+            raise InputError(f"{path}/manifest.json has {name} of another form than a study writes: run it again.")
     config = manifest.get("config")
     return {**manifest, "config": config if isinstance(config, dict) else {}}
 
@@ -111,7 +119,7 @@ def _read_margins(
         file = folder / f"{name}.npy"
         if not file.is_file():
             continue
-        values = np.load(file, allow_pickle=False)
+        values = read_array(file)
         if len(targets) == 1:
             margins[name] = values[:, next(iter(targets.values()))].ravel()
         elif parts := [
@@ -144,8 +152,7 @@ def _read_gallery(path: Path) -> dict[str, np.ndarray] | None:
     """Pictures of some clusters as uint8, or their texts, None where the run stored none."""
     if not path.is_file():
         return None
-    with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
-        gallery = {name: stored[name] for name in stored.files}
+    gallery = read_arrays(path)
     if "texts" in gallery:
         return gallery
     images = gallery["images"]
@@ -156,7 +163,13 @@ def _read_gallery(path: Path) -> dict[str, np.ndarray] | None:
 
 
 def as_pictures(images: np.ndarray) -> np.ndarray:
-    """Images as uint8; floats are in [0, 1]."""
+    """Images as uint8; floats are in [0, 1].
+
+    Raises:
+        ValueError: more of them than a page can show.
+    """
+    if images.size > MOST_PIXELS:
+        raise ValueError(f"{images.size:,} values of pictures are more than a page can show")
     if images.dtype == np.uint8:
         return images
     return np.round(np.clip(np.nan_to_num(images), 0, 1) * 255).astype(np.uint8)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from unlearn_jax.archives import read_arrays, read_json
 from unlearn_jax.errors import InputError
 
 from .influence_load import FAULTS
@@ -41,7 +41,7 @@ def read_search(folder: Path) -> Search:
             f"there is no finished search at {folder}: give the folder that experiments/neighbours.py wrote."
         )
     try:
-        told = json.loads((folder / "neighbours.json").read_text(encoding="utf-8"))
+        told = read_json(folder / "neighbours.json")
         if told.get("kind") != "neighbours" or not set(ENTRIES) <= set(told):
             raise ValueError("its neighbours.json is of another kind of run, or not whole")
         measure = told["embedding"]["measure"]
@@ -60,8 +60,7 @@ def read_search(folder: Path) -> Search:
 
 def _gallery(path: Path) -> dict[str, np.ndarray]:
     """The samples shown, pictures as uint8."""
-    with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
-        held = {name: as_pictures(stored[name]) if name == "images" else stored[name] for name in stored.files}
+    held = {name: as_pictures(part) if name == "images" else part for name, part in read_arrays(path).items()}
     shown = held.get("images", held.get("texts"))
     sound = shown is not None and set(COLUMNS) | {"class_names"} <= set(held)
     if not sound or any(len(held[name]) != len(shown) for name in COLUMNS):

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import math
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from unlearn_jax.archives import read_json
 from unlearn_jax.errors import InputError
 
 from .influence_load import FAULTS
@@ -97,7 +97,7 @@ def read_sweeps(folder: Path) -> Sweeps:
     if not (folder / "sweeps.json").is_file():
         raise InputError(f"there are no sweeps at {folder}: give the folder that experiments/sweep.py wrote.")
     try:
-        told = json.loads((folder / "sweeps.json").read_text(encoding="utf-8"))
+        told = read_json(folder / "sweeps.json")
         if told.get("kind") != "sweeps" or "rule" not in told["asked"]["sweep"]:
             raise ValueError("its sweeps.json is of another kind of run")
         done = told.get("status") == "complete"
@@ -117,7 +117,7 @@ def read_sweeps(folder: Path) -> Sweeps:
 
 def progress(folder: Path) -> str:
     """How far a folder of sweeps is, as a sentence; '' for one that is complete."""
-    told = json.loads((folder / "sweeps.json").read_text(encoding="utf-8"))
+    told = read_json(folder / "sweeps.json")
     done = sum(_status(folder / name) == "complete" for name in _names(folder, told))
     return "" if told.get("status") == "complete" else f"Unfinished: {_how_far(told, done)}; {GOES_ON}."
 
@@ -159,7 +159,7 @@ def _so_far(folder: Path, told: dict) -> list[Line]:
 def _status(folder: Path) -> str:
     """How far a sweep is; '' where it has not begun."""
     path = folder / "sweep.json"
-    return json.loads(path.read_text(encoding="utf-8")).get("status", "") if path.is_file() else ""
+    return read_json(path).get("status", "") if path.is_file() else ""
 
 
 def _line(name: str, sweep: Sweep, kept: bool, why: str) -> Line:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import csv
-import json
 import math
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from unlearn_jax.archives import read_json
 from unlearn_jax.errors import InputError
 from unlearn_jax.records import check_seals
 
@@ -74,7 +74,7 @@ def read_sweep(folder: Path) -> Sweep:
     if not (folder / "sweep.json").is_file():
         raise InputError(f"there is no sweep at {folder}: give the folder that experiments/sweep.py wrote.")
     try:
-        told = json.loads((folder / "sweep.json").read_text(encoding="utf-8"))
+        told = read_json(folder / "sweep.json")
         if told.get("kind") != "sweep":
             raise ValueError("its sweep.json is of another kind of run")
         if told.get("status") != "complete" or not set(ENTRIES) <= set(told):

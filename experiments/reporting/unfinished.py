@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
+from unlearn_jax.archives import parse_json
 from unlearn_jax.errors import InputError
+from unlearn_jax.records import levels_done
 
 GOES_ON = "the same experiments/study.py command goes on where it stopped"
 
@@ -17,10 +18,10 @@ def rows_so_far(path: Path, manifest: dict[str, Any]) -> tuple[list[dict], list[
     Raises:
         InputError: none is done.
     """
-    done, rows = {tuple(point) for point in manifest.get("levels_done") or ()}, []
+    done, rows = set(levels_done(manifest)), []
     try:
         lines = (path / "records.jsonl").read_bytes().splitlines(keepends=True)
-        rows = [json.loads(line) for line in lines if line.endswith(b"\n")]  # the last one may be in writing
+        rows = [parse_json(line) for line in lines if line.endswith(b"\n")]  # the last one may be in writing
         rows = [row for row in rows if (row["copies"], row["gamma"]) in done]
     except FileNotFoundError:
         pass
@@ -38,10 +39,11 @@ def progress(manifest: dict[str, Any]) -> str:
 
 def _how_far(manifest: dict[str, Any]) -> str:
     """2 of 4 levels are done (copies 0, 1); running or killed at copies 4, scrub, since 2026-01-01T10:00:00."""
-    done = [copies for copies, _ in manifest.get("levels_done") or ()]
+    done = [copies for copies, _ in levels_done(manifest)]
     words = {"running": "running or killed", "stopped": "stopped", "failed": "failed"}
     told = f"{len(done)} of {manifest.get('levels', '?')} levels are done"
     told += f" (copies {', '.join(map(str, dict.fromkeys(done)))})" if done else ""
-    at, status = manifest.get("at") or {}, manifest.get("status")
+    at, status = manifest.get("at"), manifest.get("status")
+    at = at if isinstance(at, dict) and {"copies", "population", "since"} <= set(at) else {}
     told += f"; {words.get(status, f'status {status!r}')}"
     return told + (f" at copies {at['copies']}, {at['population']}, since {at['since']}" if at else "")

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 from unlearn_jax import stopping
+from unlearn_jax.archives import read_json
 from unlearn_jax.errors import InputError, choose
 
 from . import columns as figures_of
@@ -135,7 +135,7 @@ def write_claim_page(folder: Path) -> Path:
     Raises `InputError` where the record is missing or damaged, or the page cannot be written.
     """
     try:
-        page = render_claim(json.loads((Path(folder) / "claim.json").read_text(encoding="utf-8")))
+        page = render_claim(read_json(Path(folder) / "claim.json"))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"the claim in {folder} cannot be read: run experiments/reproduce.py again.") from error
     return replace(Path(folder) / "claim.html", lambda file: file.write(page.encode("utf-8")))

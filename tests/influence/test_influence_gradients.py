@@ -282,13 +282,16 @@ def margin_rows(w, x, y):
     return (f[:, :, None] * (own - others)[:, None, :]).reshape(len(x), -1)
 
 
-def test_gram_in_double_precision(double):
+@pytest.mark.parametrize("inputs", ("float64", "float32"))  # of a data set that was made for other models
+def test_gram_in_double_precision(double, inputs):
     x, y = regression()
+    x = x.astype(inputs)
     w, _ = fit(x, y, CLASSES, 0.1)
     p = softmax(np.concatenate([x, np.ones((len(x), 1))], axis=1) @ w)
     s = p - np.eye(CLASSES)[y]
     found = gram(linear(), TASK, variables_of(w), batch_of(x, y), batch_of(x[:9], y[:9]))
     assert found.dtype == jnp.float64
+    x = x.astype(np.float64)
     close(found, (x @ x[:9].T + 1) * (s @ s[:9].T), 1e-13)
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from unlearn_jax.config import StudyConfig
 from unlearn_jax.errors import InputError, choose
-from unlearn_jax.settings import check_seed
+from unlearn_jax.settings import check_seed, check_size
 
 TRACKS = ("exact", "network")
 
@@ -64,6 +64,7 @@ def checked(config: AttributionConfig) -> AttributionConfig:
     for name, low in (least | {"steps": 0}).items():
         if getattr(config, name) < low:
             raise InputError(f"--{name.replace('_', '-')} is {getattr(config, name)}: give at least {low}.")
+        check_size(f"--{name.replace('_', '-')}", getattr(config, name))
     check_seed(config.seed)
     if not tracks_of(config):
         raise InputError(f"--tracks is empty: give {' or '.join(TRACKS)}.")

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from unlearn_jax.archives import read_json
 from unlearn_jax.artifacts import words_of
 from unlearn_jax.attribution.config import AttributionConfig, checked, tracks_of
 from unlearn_jax.attribution.estimators import ESTIMATORS, chosen, newton_effects
@@ -103,7 +104,7 @@ def _refuse_other(out: Path, config: AttributionConfig) -> None:
     if not (out / "manifest.json").exists():
         return
     try:
-        known = json.loads((out / "manifest.json").read_text(encoding="utf-8"))["config"]
+        known = read_json(out / "manifest.json")["config"]
     except (OSError, ValueError, KeyError, TypeError):
         known = {}
     if known != json.loads(json.dumps(dataclasses.asdict(config))):

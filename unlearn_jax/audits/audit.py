@@ -26,7 +26,7 @@ from unlearn_jax.metrics.residual import LEAST_MEMBERS
 from unlearn_jax.population.checkpoint import check_writable
 from unlearn_jax.records import environment
 from unlearn_jax.scoring import REFERENCES
-from unlearn_jax.settings import check_seed
+from unlearn_jax.settings import MOST_DRAWS, check_seed, check_size
 from unlearn_jax.setup import SILENT, Watch
 
 DEFAULT = Precision()
@@ -132,6 +132,7 @@ def _check(how: Precision) -> None:
     for name, least in LEAST.items():
         if getattr(how, name) < least:
             raise InputError(f"--{name} is {getattr(how, name)}: give at least {least}.")
+        check_size(f"--{name}", getattr(how, name), MOST_DRAWS)
     check_seed(how.seed)
 
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from zipfile import BadZipFile
 
 import numpy as np
 
+from unlearn_jax.archives import read_arrays
 from unlearn_jax.audits.panels import SPLITS, Ground, Panel, Panels
 from unlearn_jax.errors import InputError
 from unlearn_jax.outcomes import NULLS
@@ -60,12 +60,13 @@ def read_logits(files: dict[str, Path]) -> Panels:
 def _arrays(name: str, path: Path) -> dict[str, np.ndarray]:
     """The arrays of one file."""
     try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
-            arrays = {key: stored[key] for key in stored.files}
+        arrays = read_arrays(path)
     except FileNotFoundError:
         raise InputError(f"there is no file '{path}' for {name}: {ASK}.") from None
-    except (OSError, ValueError, EOFError, BadZipFile):
-        raise InputError(f"'{path}' is no .npz archive of plain arrays: write it with numpy.savez.") from None
+    except OSError as error:
+        raise InputError(f"cannot read '{path}' for {name} ({error.strerror}): {ASK}.") from None
+    except ValueError as error:
+        raise InputError(f"'{path}' is no .npz archive of plain arrays ({error}): write it with numpy.savez.") from None
     if "logits" not in arrays:
         raise InputError(f"'{path}' has no array 'logits': store (members, examples, classes) under that name.")
     return arrays
@@ -74,8 +75,10 @@ def _arrays(name: str, path: Path) -> dict[str, np.ndarray]:
 def _checked_logits(name: str, logits: np.ndarray) -> np.ndarray:
     """Logits as (members, examples, classes) float32."""
     logits = logits[None] if logits.ndim == 2 else logits
-    if logits.ndim != 3 or 0 in logits.shape or logits.shape[2] < 2 or not np.issubdtype(logits.dtype, np.number):
-        raise InputError(f"logits of {name} are {logits.dtype} {logits.shape}: give (members, examples, classes).")
+    if logits.ndim != 3 or 0 in logits.shape or logits.shape[2] < 2 or logits.dtype.kind not in "fiu":
+        raise InputError(
+            f"logits of {name} are {logits.dtype} {logits.shape}: give real numbers (members, examples, classes)."
+        )
     if np.isnan(logits).any(axis=(1, 2)).all():
         raise InputError(f"every member of {name} has a logit that is no number: leave this population out.")
     return logits.astype(np.float32)

@@ -7,13 +7,13 @@ relearning.
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from unlearn_jax.archives import read_json
 from unlearn_jax.audits import probing
 from unlearn_jax.audits.panels import SPLITS, Ground, Panel, Panels
 from unlearn_jax.audits.relearning import Relearning, relearned
@@ -48,7 +48,7 @@ def read_config(run: Path) -> tuple[StudyConfig, dict]:
         InputError: no run folder, a run that is not finished, or a manifest that no study wrote.
     """
     try:
-        manifest = json.loads((run / "manifest.json").read_text(encoding="utf-8"))
+        manifest = read_json(run / "manifest.json")
         asked = {k: tuple(v) if isinstance(v, list) else v for k, v in manifest["asked"].items()}
         config, status = StudyConfig(**asked), manifest["status"]
     except FileNotFoundError:

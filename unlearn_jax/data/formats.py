@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import io
-import json
 import math
 from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 
+from unlearn_jax.archives import parse_json
 from unlearn_jax.data.stock import STOCK
 from unlearn_jax.errors import InputError
 
@@ -98,14 +98,17 @@ def _parse_pages(files: Files) -> Raw:
         rows = []
         for file in pages:
             try:
-                page = np.asarray(Image.open(io.BytesIO(files[file])))
-            except (OSError, SyntaxError) as error:
+                opened = Image.open(io.BytesIO(files[file]))
+                if opened.width != 1024:  # said before it is unpacked
+                    raise ValueError(f"it is {opened.width} pixels wide, not 1024")
+                page = np.asarray(opened)
+            except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
                 raise InputError(f"{file} is not a whole PNG image ({error}): get it afresh.") from error
             if page.ndim != 3 or page.shape[1:] != (1024, 3):
                 raise InputError(f"{file} has shape {page.shape}, not (n, 1024, 3): get it afresh.")
             rows.append(page.reshape(-1, 32, 32, 3))
         try:
-            labels = np.asarray(json.loads(files[listed]))
+            labels = np.asarray(parse_json(files[listed]))
         except ValueError as error:
             raise InputError(f"{listed} is not a JSON list of labels ({error}): get it afresh.") from error
         parts.append(RawSplit(np.concatenate(rows), {"label": labels}))

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from unlearn_jax.archives import read_arrays
 from unlearn_jax.data.arrays import Dataset, from_arrays
 from unlearn_jax.errors import InputError
 
@@ -26,11 +27,10 @@ def from_npz(path: str | Path) -> Dataset:
     """
     path = Path(path)
     try:
-        with np.load(path, allow_pickle=False) as file:
-            held = {name: file[name] for name in file.files}
+        held = read_arrays(path)
     except FileNotFoundError:
         raise InputError(f"there is no file '{path}': give the path of a .npz file.") from None
-    except Exception as error:
+    except (OSError, ValueError) as error:
         raise InputError(f"'{path}' cannot be read as .npz ({error}): save it with numpy.savez.") from error
     missing = [name for name in ARRAYS if name not in held]
     if missing:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from unlearn_jax.archives import read_arrays
 from unlearn_jax.data.formats import LAYOUTS, Files, Raw, RawSplit
 from unlearn_jax.data.stock import STOCK, Stock
 from unlearn_jax.errors import InputError, choose
@@ -116,9 +117,8 @@ def _from_npz(name: str, path: Path) -> Raw:
     if len(STOCK[name].labels) > 1:
         raise InputError(f"{path} cannot hold the two labels of '{name}': give {source_help(name)}.")
     try:
-        with np.load(path, allow_pickle=False) as stored:
-            arrays = {key: stored[key] for key in stored.files}
-    except Exception as error:  # a damaged zip fails in many ways
+        arrays = read_arrays(path)
+    except (OSError, ValueError) as error:
         raise InputError(f"{path} is not a readable .npz of plain arrays ({error}): save it again.") from error
     parts = []
     for split in ("train", "test"):

@@ -6,7 +6,6 @@ Nothing here downloads or prepares: `unlearn_jax.data.prepare` does, when asked.
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import shlex
 import tempfile
@@ -16,6 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from unlearn_jax.archives import read_json
 from unlearn_jax.data.arrays import Dataset, Split, pixel_stats
 from unlearn_jax.data.stock import STOCK, Stock
 from unlearn_jax.errors import InputError, choose
@@ -76,7 +76,7 @@ def prepared(name: str, data_dir: str | os.PathLike | None = None) -> Found | No
         return None
     path = max(versions)[1]
     try:
-        info = json.loads(path.read_text())
+        info = read_json(path)
         sizes = {split["name"]: sum(map(int, split["shardLengths"])) for split in info["splits"]}
         sizes = {split: sizes[split] for split in ("train", "test")}
         return Found(path.parent, info.get("fileFormat", "tfrecord"), sizes)

@@ -125,7 +125,7 @@ def _recorded(scalar, variables, example, taps, select):
         if name in seen:
             raise InputError(f"layer '{name}' is used more than once: its factors are not those of one product.")
         given = args[0] if args else next(iter(kwargs.values()))
-        seen[name] = (_patches(layer, given, out.shape), out)
+        seen[name] = (_patches(layer, given, out), out)
         return out + taps[name] if name in taps else out
 
     with nn.intercept_methods(tap):
@@ -143,12 +143,15 @@ def _held(variables: Variables, name: str):
     return found.get("kernel") if isinstance(found, dict) else None
 
 
-def _patches(layer, x: Array, shape: tuple) -> Array:
-    """A layer's input as rows that its kernel, reshaped to (I, O), multiplies; a trailing 1 for the bias."""
+def _patches(layer, x: Array, out: Array) -> Array:
+    """A layer's input as rows that its kernel, reshaped to (I, O), multiplies; a trailing 1 for the bias.
+
+    In float64 where the layer's output is, as of a float64 model that is given float32 data.
+    """
     if not isinstance(layer, nn.Dense):
         x = _convolved(layer, x)
-    x = lax.stop_gradient(x.astype(wide(x.dtype)))
-    x = x.reshape(*shape[:-1], -1)
+    x = lax.stop_gradient(x.astype(wide(jnp.promote_types(x.dtype, out.dtype))))
+    x = x.reshape(*out.shape[:-1], -1)
     return jnp.concatenate([x, jnp.ones((*x.shape[:-1], 1), x.dtype)], axis=-1) if layer.use_bias else x
 
 

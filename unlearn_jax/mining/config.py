@@ -9,7 +9,7 @@ from unlearn_jax.checks import check
 from unlearn_jax.config import StudyConfig, dedup_threshold_of, kind_of
 from unlearn_jax.data.minhash import bands, unit_and_size
 from unlearn_jax.errors import InputError, choose
-from unlearn_jax.settings import check_seed
+from unlearn_jax.settings import check_seed, check_size
 
 MOST_NEIGHBOURS = 1000
 LAYERS = ("last", "all")
@@ -137,6 +137,8 @@ def checked(config: MiningConfig, embedding_file: Path | None = None) -> MiningC
     ):
         if getattr(config, option) < least:
             raise InputError(f"--{option.replace('_', '-')} is {getattr(config, option)}: give at least {least}.")
+        check_size(f"--{option.replace('_', '-')}", getattr(config, option))
+    check_size("--steps", config.steps)
     check_seed(config.seed)
     if config.k > MOST_NEIGHBOURS:
         raise InputError(f"--k is {config.k}: give at most {MOST_NEIGHBOURS}.")

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import time
 from pathlib import Path
 
 import numpy as np
 
+from unlearn_jax.archives import read_json
 from unlearn_jax.data import load_dataset
 from unlearn_jax.data.arrays import Dataset, subset
 from unlearn_jax.data.kinds import KINDS
@@ -155,7 +155,7 @@ def _refuse_other(out: Path) -> None:
         raise InputError(f"'{out}' holds another kind of run: give another --out folder.")
     if (out / "neighbours.json").exists():
         try:
-            known = json.loads((out / "neighbours.json").read_text(encoding="utf-8"))["kind"] == KIND
+            known = read_json(out / "neighbours.json")["kind"] == KIND
         except (OSError, ValueError, KeyError, TypeError):
             known = False
         if not known:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
 
+from unlearn_jax.archives import read_array
 from unlearn_jax.data.arrays import Dataset
 from unlearn_jax.data.nearest import unit_rows
 from unlearn_jax.errors import InputError
 from unlearn_jax.mining.embeddings import Rows
+
+ID = re.compile(r"-?[0-9]{1,18}")  # what 64 bits surely hold
 
 
 def read_ids(path: Path, dataset: Dataset) -> np.ndarray:
@@ -28,8 +32,10 @@ def read_ids(path: Path, dataset: Dataset) -> np.ndarray:
         text = line.partition("#")[0].strip()
         if not text:
             continue
-        if not text.lstrip("-").isdecimal():
-            raise InputError(f"line {number} of --ids '{path}' is '{text[:40]}': give one whole number a line.")
+        if not ID.fullmatch(text):
+            raise InputError(
+                f"line {number} of --ids '{path}' is '{text[:40]}': give one whole number a line, of 64 bits."
+            )
         value = int(text)
         if value in first:
             raise InputError(f"id {value} is in lines {first[value]} and {number} of --ids '{path}': name it once.")
@@ -57,14 +63,14 @@ def read_embedding(path: Path, dataset: Dataset) -> Rows:
         InputError: no such file, no .npy file of numbers, another number of rows, values that are not finite.
     """
     try:
-        held = np.load(path, allow_pickle=False)
+        held = read_array(path)
     except FileNotFoundError:
         raise InputError(f"there is no file '{path}': give a .npy file as --embedding-file.") from None
-    except Exception as error:
+    except (OSError, ValueError) as error:
         raise InputError(f"'{path}' cannot be read as .npy ({error}): save it with numpy.save.") from None
     train, test = len(dataset.train.ids), len(dataset.test.ids)
-    if not isinstance(held, np.ndarray) or held.ndim != 2 or held.dtype.kind not in "fiu" or held.shape[1] < 1:
-        shape = f"{held.dtype} of shape {held.shape}" if isinstance(held, np.ndarray) else "an archive"
+    if held.ndim != 2 or held.dtype.kind not in "fiu" or held.shape[1] < 1:
+        shape = f"{held.dtype} of shape {held.shape}"
         raise InputError(f"'{path}' holds {shape}: save one row of numbers for each sample, (n, d).")
     if len(held) not in (train, train + test):
         raise InputError(

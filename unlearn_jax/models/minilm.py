@@ -157,7 +157,12 @@ def load_minilm(folder: str | Path) -> PyTree:
         from safetensors.numpy import load_file
     except ImportError:
         raise InputError("reading MiniLM needs the package safetensors: pip install 'unlearn_jax[text]'.") from None
-    return params_of(load_file(_file(folder, "model.safetensors")))
+    path = _file(folder, "model.safetensors")
+    try:
+        tensors = load_file(path)
+    except Exception as error:  # safetensors has errors of its own
+        raise InputError(f"'{path}' is damaged ({_said(error)}): get the files of all-MiniLM-L6-v2 afresh.") from None
+    return params_of(tensors)
 
 
 def params_of(tensors: Mapping[str, np.ndarray]) -> PyTree:
@@ -201,7 +206,11 @@ def tokenize(folder: str | Path, texts: Sequence[str], length: int = 256) -> tup
         from tokenizers import Tokenizer
     except ImportError:
         raise InputError("reading MiniLM needs the package tokenizers: pip install 'unlearn_jax[text]'.") from None
-    tokenizer = Tokenizer.from_file(str(_file(folder, "tokenizer.json")))
+    path = _file(folder, "tokenizer.json")
+    try:
+        tokenizer = Tokenizer.from_file(str(path))
+    except Exception as error:  # tokenizers raises nothing narrower
+        raise InputError(f"'{path}' is damaged ({_said(error)}): get the files of all-MiniLM-L6-v2 afresh.") from None
     tokenizer.no_padding()  # the file says: all to 128
     tokenizer.no_truncation()
     ids = [found.ids for found in tokenizer.encode_batch(list(texts))]
@@ -261,6 +270,11 @@ def _features(**sizes: int):
         return model.apply({"params": params | {"head": unused}, "state": {}}, tokens)[0].features
 
     return run
+
+
+def _said(error: Exception) -> str:
+    """What an error says, in one short line."""
+    return " ".join(str(error).split())[:120] or type(error).__name__
 
 
 def _file(folder: str | Path, name: str) -> Path:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import glob
 import hashlib
 import json
 import logging
 import shutil
+import sys
+import time
 import warnings
 from pathlib import Path
 
@@ -21,6 +24,9 @@ from unlearn_jax.types import PyTree
 __all__ = [
     "check_writable", "digest_of", "load_chunk", "load_tree", "locked", "save_chunk", "save_tree", "sweep",
 ]  # fmt: skip
+
+
+SETTLING = 0.5  # seconds that threads are given after a write that failed
 
 
 def digest_of(*parts) -> str:
@@ -69,16 +75,26 @@ def save_tree(folder: Path, name: str, tree: PyTree) -> None:
     }  # Orbax does not notice a flipped bit
     sweep(folder)
     staged = folder / f".{name}-{mine()}"
+    hook = sys.unraisablehook
+    sys.unraisablehook = functools.partial(_but_closed_loops, hook)
     try:
         with _quiet():
             save = ocp.save if hasattr(ocp, "save") else ocp.save_pytree
             (save if jax.process_count() == 1 else _save_alone)(staged.resolve(), whole)
         _place(staged, folder / name)
-    except Exception as error:
+        sys.unraisablehook = hook
+    except Exception as error:  # the hook stays: threads of Orbax are still at it, most of them for a moment
+        time.sleep(SETTLING)
         raise (disk.full(folder) if disk.is_full(error) else error) from error
     finally:
         for left in (staged, *folder.glob(f"{glob.escape(staged.name)}.orbax*")):
             shutil.rmtree(left, ignore_errors=True)
+
+
+def _but_closed_loops(hook, what) -> None:
+    """Tell of exceptions that are ignored, but of threads that still write when Orbax has given up: nothing new."""
+    if not (what.exc_type is RuntimeError and str(what.exc_value) == "Event loop is closed"):
+        hook(what)
 
 
 @contextlib.contextmanager

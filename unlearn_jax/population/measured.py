@@ -17,6 +17,7 @@ import jax
 import numpy as np
 
 from unlearn_jax import disk, hosts
+from unlearn_jax.archives import read_json
 from unlearn_jax.errors import InputError
 from unlearn_jax.platforms import made_for
 from unlearn_jax.population import checkpoint
@@ -124,7 +125,7 @@ def _text(model: Model, example: jax.ShapeDtypeStruct, conv: str = "") -> str:
 def _known(path: Path | None) -> dict:
     """What was measured before; nothing where the file is not there or cannot be read."""
     try:
-        found = json.loads(path.read_text(encoding="utf-8")) if path is not None and path.exists() else {}
+        found = read_json(path) if path is not None and path.exists() else {}
     except (OSError, ValueError):
         return {}
     fit = lambda one: isinstance(one, dict) and one.get("axis") in ("vmap", "map") and one.get("conv") in CONVS

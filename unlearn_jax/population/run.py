@@ -33,7 +33,13 @@ SEGMENTS = 20  # calls of the compiled loop per chunk, for progress
 
 
 class Options(NamedTuple):
-    """How a population is run; nothing here changes what a member becomes beyond rounding."""
+    """How a population is run.
+
+    Nothing here changes what is computed, but ``chunk``, ``axis``, ``conv`` and the devices change the order of sums,
+    and so the last bits of a member after an update. Training multiplies that: after hundreds of updates a single
+    member's margins differ by tenths of a nat (docs/scaling.md), as with another seed, while the population's mean
+    hardly moves. The same settings on the same devices give the same bits.
+    """
 
     chunk: int = 0  # members per program; 0 = by backend
     axis: str = "vmap"  # vmap | map

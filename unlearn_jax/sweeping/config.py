@@ -14,6 +14,7 @@ from unlearn_jax.config import StudyConfig, dataset_name, resolved, scale_of
 from unlearn_jax.errors import InputError, choose
 from unlearn_jax.methods import METHODS, length_of, settings_at
 from unlearn_jax.remedies import remedy_settings, select_remedies
+from unlearn_jax.settings import check_size
 from unlearn_jax.sweeping.halving import rung_shares
 from unlearn_jax.sweeping.sampling import Axis, draw_settings, parse_space
 from unlearn_jax.sweeping.spaces import expanded
@@ -90,12 +91,14 @@ def remedy_of(study: StudyConfig) -> str:
 
 def _check_halving(sweep: SweepConfig, study: StudyConfig) -> None:
     """Raise `InputError` where the method's length cannot be cut as asked."""
+    if sweep.rungs < 1:
+        raise InputError(f"--rungs is {sweep.rungs}: give at least 1.")
+    for name in ("rungs", "halving", "draws"):
+        check_size(f"--{name}", getattr(sweep, name))
     if not sweep.halving:
         return
     if sweep.halving < 2:
         raise InputError(f"--halving is {sweep.halving}: give 2 or more, or 0 for none.")
-    if sweep.rungs < 1:
-        raise InputError(f"--rungs is {sweep.rungs}: give at least 1.")
     if remedy_of(study):
         raise InputError("--halving cuts the length of a method alone: leave it out with --remedies.")
     if length_of(METHODS[sweep.method]) is None:

@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from unlearn_jax.archives import read_json
 from unlearn_jax.checks import check
 from unlearn_jax.config import StudyConfig, applicable, left_out, resolved
 from unlearn_jax.data.arrays import dataset_digest
@@ -156,7 +157,7 @@ def _own(sweep: SweepConfig, study: StudyConfig, name: str) -> tuple[SweepConfig
 def _read(folder: Path, asked: Asked) -> dict | None:
     """What a complete sweep says, of the same settings; None where it has to run."""
     try:
-        told = json.loads((folder / "sweep.json").read_text(encoding="utf-8"))
+        told = read_json(folder / "sweep.json")
     except (OSError, ValueError):
         return None
     axes = json.loads(json.dumps([axis._asdict() for axis in asked.axes]))

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
+from unlearn_jax.archives import read_json
 from unlearn_jax.errors import InputError
 
 
@@ -50,7 +50,7 @@ def refuse_other(out: Path, asked: dict, name: str = "sweep.json", what: str = "
     if not out.exists() or not any(p for p in out.iterdir() if p.name == name or not p.name.startswith(".")):
         return
     try:
-        other = json.loads((out / name).read_text(encoding="utf-8"))["asked"]
+        other = read_json(out / name)["asked"]
     except (OSError, ValueError, KeyError, TypeError):
         raise InputError(f"'{out}' holds something else than a {what}: give another --out folder.") from None
     if other != asked:
@@ -60,7 +60,7 @@ def refuse_other(out: Path, asked: dict, name: str = "sweep.json", what: str = "
 def refuse_other_data(path: Path, digest: str) -> None:
     """Raise `InputError` where a record of an earlier call says that it was made of other data under the same name."""
     try:
-        before = json.loads(path.read_text(encoding="utf-8")).get("dataset_digest", digest)
+        before = read_json(path).get("dataset_digest", digest)
     except FileNotFoundError:
         return
     if before != digest:
