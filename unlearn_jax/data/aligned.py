@@ -4,9 +4,9 @@ Block means of pixels tell copies apart that were merely moved: a shift of one p
 digit further from it than other digits are. Registration before comparing is the usual remedy (tangent distance, Simard
 et al. 1993, is its linear form); here the poses are tried one by one.
 
-Near copies of a study are made by such poses (`similar`: shifts of .10, turns of 10 degrees, the same interpolation), so
-what this finds among them says nothing of a search in practice: recall falls from near 1 to a fifth on far copies. It
-is a choice (``--hp expand.similarity=aligned``), and no default.
+Near copies of a study are made by such poses (`similar`: shifts of .10, turns of 10 degrees, the same interpolation),
+so what this finds among them says nothing of a search in practice: recall falls from near 1 to a fifth on far copies.
+It is a choice (``--hp expand.similarity=aligned``), and no default.
 """
 
 from __future__ import annotations
