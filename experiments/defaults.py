@@ -20,7 +20,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from _cli import guarded, keep_compiled_programs, parsed, use_every_core
+from _cli import guarded, keep_compiled_programs, parsed, print_json, use_every_core
 
 from unlearn_jax.errors import InputError
 
@@ -49,6 +49,8 @@ class Args:
     """what all randomness follows from; the reported studies have 0"""
     store: Path = Path("runs/populations")
     """folder of trained members"""
+    json: bool = False
+    """print one JSON object, {"effects": [...]}, in place of lines"""
 
 
 def study(args: Args, size: str):
@@ -83,15 +85,20 @@ def run(args: Args) -> None:
 
     use_every_core()
     keep_compiled_programs(Path("runs") / "compiled")
+    every = []
+    say = (lambda *_, **__: None) if args.json else print
     for size in args.sizes:
         found = []
         for one in effects(study(args, size), store=args.store):
-            print(line(size, one), flush=True)
+            say(line(size, one), flush=True)
+            every.append({"size": size} | {k: v for k, v in one._asdict().items() if k != "shift"})
             found += [one] if not one.refused and METHODS[one.method].static.get("pieces", 0) > 1 else []
         if len(found) > 1:
-            print(f"{size:>6} correlation over targets of what these do to margins")
+            say(f"{size:>6} correlation over targets of what these do to margins")
             for one, row in zip(found, alike(found)):
-                print(f"{size:>6} {one.method:<20} " + " ".join(f"{value:5.2f}" for value in row))
+                say(f"{size:>6} {one.method:<20} " + " ".join(f"{value:5.2f}" for value in row))
+    if args.json:
+        print_json({"effects": every})
 
 
 if __name__ == "__main__":

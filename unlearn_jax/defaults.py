@@ -13,7 +13,7 @@ from unlearn_jax import config as configs
 from unlearn_jax.config import StudyConfig
 from unlearn_jax.errors import InputError
 from unlearn_jax.methods.runner import check_methods, run_method
-from unlearn_jax.outcomes import Level, job_of, level_of, references, scored
+from unlearn_jax.outcomes import Level, Outcome, job_of, level_of, references, scored
 from unlearn_jax.population.evaluate import Evaluation
 from unlearn_jax.setup import SILENT, Setup, prepare_study
 
@@ -64,19 +64,19 @@ def effects(config: StudyConfig, *, store: Path | None = None) -> Iterator[Effec
         if name in ("retrain", "do_nothing"):
             continue
         try:
-            scores = _scores(setup, level, name, original.population.variables)
+            scores = _scores(setup, level, name, original)
         except InputError as error:
             yield Effect(name, len(columns["forget"]), *[np.nan] * 5, np.zeros(0), str(error))
             continue
         yield _effect(name, scores, columns, *margins)
 
 
-def _scores(setup: Setup, level: Level, name: str, start) -> Evaluation:
+def _scores(setup: Setup, level: Level, name: str, original: Outcome) -> Evaluation:
     """A method's scores, from the originals."""
     job = job_of(setup, level)
     check_methods(setup.problem, level.rows, {name: {}}, job.scale, 0.0, setup.shared)
-    found = run_method(name, job, start, {})
-    return scored(setup, found.population, found.model)
+    found = run_method(name, job, original.population.variables, {})
+    return scored(setup, found.population, found.model, level=level, original=original)
 
 
 def _effect(name: str, scores: Evaluation, columns: dict, original: np.ndarray, oracle: np.ndarray) -> Effect:

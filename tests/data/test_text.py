@@ -44,7 +44,9 @@ def test_what_an_oracle_is_given_does_not_depend_on_the_targets_texts(name):
         rows[row] = (rows[row][0], f"unheard words {row} alter every weight wheat wheat wheat")
     before, after = (bench(Features(name), data=data) for data in (DATA, from_corpus(corpus(rows))))
     kept = reference_rows("oracle", before, request_rows(before, 0, copies=3), 0, 0)
-    outside = np.concatenate([np.setdiff1d(kept, np.concatenate(TARGETS)), np.flatnonzero(before.origin == 2)])
+    outside = np.concatenate(
+        [np.setdiff1d(kept, np.concatenate(TARGETS)), np.flatnonzero(np.isin(before.origin, (2, 4)))]
+    )
     assert len(outside) == 56 + 30
     np.testing.assert_array_equal(before.inputs[outside], after.inputs[outside])
     target = TARGETS[0][0]

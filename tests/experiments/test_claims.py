@@ -175,7 +175,7 @@ def test_ssd_partial(tmp_path, kept, said):
     figures = []
     for share in ssd_partial.SHARES:
         figures += prices([*names, "retrain"], 4, share)
-        drop = {"metric": "heldout_accuracy_drop", "reference": ""}
+        drop = {"metric": "heldout_accuracy_drop", "split": "validation", "reference": ""}
         figures += prices(names[:1], 4, share, value=3.0, **drop) + prices(names[1:], 4, share, value=0.5, **drop)
     _, named, verdict = put("ssd_partial", tmp_path, dict.fromkeys(("poison", "copies"), (levels, figures)))
     assert named["poison, 20% identified: residual of SSD, alpha=2"].value == pytest.approx(kept[1] / 10, abs=0.01)

@@ -38,7 +38,7 @@ def test_the_records_have_every_split_of_language_and_its_measured_similarity(ru
     with (run / "summary.csv").open() as file:
         rows = list(csv.DictReader(file))
     found = {row["split"] for row in rows if row["metric"] == "accuracy"}
-    assert found == {"forget", "similar", "rest", "test", "test_similar"}
+    assert found == {"forget", "similar", "rest", "validation", "test", "test_similar"}
     manifest = json.loads((run / "manifest.json").read_text())
     assert manifest["config"]["model"] == "decoder" and manifest["config"]["targets"] == "random"
     measured = manifest["similarity"]["2"]

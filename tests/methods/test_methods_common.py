@@ -212,7 +212,7 @@ ROWS = {
     ),
     "grad_diff": Row(BESIDE, {"lr": 3e-3} | WEIGHTS | {"bound": 0.05}, 18, 18 * 10, 18 * 16),
     "kl_retain": Row(BESIDE, {"lr": 3e-3} | WEIGHTS | {"bound": 0.05}, 18, 18 * 10, 18 * 16 * (1 + FORWARD)),
-    "npo": Row(BESIDE, {"lr": 3e-3, "beta": 1.0, "retain_weight": 0.3}, 18, 18 * 10 * (1 + FORWARD), 18 * 16),
+    "npo": Row(BESIDE, {"lr": 3e-3, "beta": 0.1, "retain_weight": 0.3}, 18, 18 * 10 * (1 + FORWARD), 18 * 16),
     "simnpo": Row(BESIDE, {"lr": 3e-3, "beta": 1.0, "delta": 0.5} | WEIGHTS, 18, 18 * 10, 18 * 16),
     "dpo_idk": Row(
         BESIDE,

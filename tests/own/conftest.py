@@ -4,7 +4,7 @@ import toy
 from unlearn_jax.population import run as runner
 
 
-@pytest.fixture(scope="package", autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def quick(request):
     """Programs that compile soon, unless the slow tests were asked for as well (``-m ""``)."""
     with (

@@ -122,8 +122,8 @@ def test_features_are_the_inputs_of_the_dense_layer_that_gives_the_logits():
 
 def test_a_model_without_features_runs_what_needs_none_and_says_so_of_what_does():
     unlearn(nets.forward, nets.listed(), **nets.SETS, method="scrub", epochs=1)
-    with pytest.raises(InputError, match=r"^duck reads the features .* return \(logits, features\)"):
-        unlearn(nets.forward, nets.listed(), **nets.SETS, method="duck")
+    with pytest.raises(InputError, match=r"^rmu reads the features .* return \(logits, features\)"):
+        unlearn(nets.forward, nets.listed(), **nets.SETS, method="rmu")
 
 
 @pytest.mark.parametrize("name", ["key", "rngs"])

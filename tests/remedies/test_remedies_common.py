@@ -25,7 +25,7 @@ class Row(NamedTuple):
     cost: tuple[float, float]
 
 
-BESIDE = {"epochs": [3], "batch": [16], "lr": [0.01]}
+BESIDE = {"epochs": [3], "batch": [16], "pieces": [0], "lr": [0.01]}
 STEPS = {"steps": 6, "batch": 16}
 PLAIN = (3 * 10.0, 3 * 16.0)  # a batch holds the request, 16 retained stand beside it
 EXPANDED = (6 * 16.0, 6 * 16.0)  # 20 requested are two batches

@@ -150,7 +150,8 @@ def _patches(layer, x: Array, out: Array) -> Array:
     """
     if not isinstance(layer, nn.Dense):
         x = _convolved(layer, x)
-    x = lax.stop_gradient(x.astype(wide(jnp.promote_types(x.dtype, out.dtype))))
+    double = out.dtype == jnp.float64
+    x = lax.stop_gradient(x.astype(out.dtype if double else wide(x.dtype)))
     x = x.reshape(*out.shape[:-1], -1)
     return jnp.concatenate([x, jnp.ones((*x.shape[:-1], 1), x.dtype)], axis=-1) if layer.use_bias else x
 

@@ -83,7 +83,7 @@ ENTRY = Entry(
     build=build,
     plan=beside_plan(forget_cost=1.0 + FORWARD),
     numeric={"lr": 0.0003, "beta": 0.1, "smooth": 0.8},
-    static={"epochs": 10, "batch": 128, "optimizer": "adam", "momentum": 0.9, "lose": "npo"},
+    static={"epochs": 10, "batch": 128, "pieces": 0, "optimizer": "adam", "momentum": 0.9, "lose": "npo"},
     presets={
         "small": CHOSEN,
         "small_transformer": ({"lr": 1e-4}, UNTRIED),

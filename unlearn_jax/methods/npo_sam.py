@@ -73,7 +73,7 @@ ENTRY = Entry(
     build=build,
     plan=beside_plan(forget_cost=2.0 + FORWARD),
     numeric={"lr": 2e-4, "beta": 0.1, "rho": 0.01, "retain_weight": 1.0},
-    static={"epochs": 10, "batch": 128, "optimizer": "adam", "momentum": 0.9},
+    static={"epochs": 10, "batch": 128, "pieces": 0, "optimizer": "adam", "momentum": 0.9},
     presets={
         "small": CHOSEN,
         "small_transformer": ({"lr": 1e-4}, UNTRIED),

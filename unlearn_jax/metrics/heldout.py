@@ -90,7 +90,7 @@ def expected_margins(heldout, labels, margins, request, request_labels) -> np.nd
     heldout, labels, margins = heldout[known], labels[known], margins[known]
     clear, asked = clearness(heldout, labels, request, request_labels)
     if np.isnan(clear).any():
-        return np.full(len(request), np.nan)
+        return np.full(request.shape[0], np.nan)
     slope = np.cov(clear, margins)[0, 1] / max(clear.var(ddof=1), 1e-12)
     return margins.mean() + slope * (asked - clear.mean())
 

@@ -49,8 +49,8 @@ def unlearnable(
         >>> x, y = np.zeros((6, 4), np.float32), np.arange(6) % 3
         >>> linear = lambda w, x: x @ w
         >>> found = unlearnable(linear, np.zeros((4, 3), np.float32), forget=(x[:2], y[:2]), retain=(x[2:], y[2:]))
-        >>> found["scrub"], found["duck"][:40]
-        ('', 'duck reads the features before the last ')
+        >>> found["scrub"], found["rmu"][:39]
+        ('', 'rmu reads the features before the last ')
     """
     found = read(model, params, members=members, init=init)
     pairs = {"forget": forget, "retain": retain, "validation": validation, "heldout": heldout}

@@ -57,6 +57,9 @@ SPACES: dict[str, tuple[Span, ...]] = {
     "delete": (RATE,),
     "jit_lipschitz": _rate_and("noise", 0.3, 3.0),
     "l2ul": _rate_and("pull", 0.1, 10.0),
+    "mu_mis": _rate_and("recovery", 0.1, 10.0),
+    "lotus": _rate_and("alpha", 0.3, 3.0),
+    "uam": _rate_and("rho", 0.1, 10.0),
     "ssd": (Span("level", 0.1, 3.0), Span("scale", 0.3, 3.0)),
     "lfssd": (Span("level", 0.1, 10.0), Span("scale", 0.3, 3.0)),
     "fisher": (Span("alpha"),),
@@ -65,6 +68,8 @@ SPACES: dict[str, tuple[Span, ...]] = {
     "warnecke_first": (Span("tau"),),
     "warnecke_second": (Span("rate", 0.1, 3.0), Span("damping", 1.0, 30.0)),
     "certified_removal": (Span("l2", 0.1, 100.0), Span("sigma", 0.01, 3.0)),
+    "gauss_newton": (Span("kl", 0.1, 30.0), Span("damping", 0.1, 100.0)),
+    "certified_finetune": (RATE,),
     "fcs": _rate_and("repel_lr", 0.03, 3.0),
     "msg": _rate_and("share", 0.1, 0.9, False),
     "cfw": _rate_and("noise", 0.1, 2.0),
@@ -93,6 +98,9 @@ SPACES: dict[str, tuple[Span, ...]] = {
     "ceu": (RATE,),
     "task_vector": _rate_and("alpha", 0.1, 3.0),
     "pdu": _rate_and("eps", 0.1, 10.0),
+    "npo_sam": _rate_and("rho", 0.1, 10.0),
+    "gru": _rate_and("beta", 0.3, 30.0),
+    "negmerge": _rate_and("alpha", 0.1, 3.0),
     "oracle_matching": (RATE, FORGET),
     "datamodel_matching": (RATE, FORGET),
 }
@@ -117,7 +125,7 @@ def space_words(method: str, scale: str, counted: bool) -> dict[str, str]:
 
     Example:
         >>> space_words("scrub", "small", False)
-        {'lr': 'lr=log:0.0002667:0.024', 'alpha': 'alpha=log:0.05:5'}
+        {'lr': 'lr=log:0.0001333:0.012', 'alpha': 'alpha=log:0.05:5'}
     """
     found = {}
     for span, count in zip(space_of(method), COUNTS):
