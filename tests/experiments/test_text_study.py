@@ -64,6 +64,7 @@ def test_a_study_of_vectors_has_every_split_and_every_measure_of_similarity(vect
         "similar",
         "rest",
         "test",
+        "validation",
         "test_similar",
     }
     assert {r["dataset"] for r in rows} == {"mine.tsv"}
