@@ -58,8 +58,40 @@ def test_sizes_are_studies_of_their_own(monkeypatch, capsys, tmp_path):
     assert [one.copies for one in asked] == ["4", "2", "0"] and [one.skip_requests for one in asked] == [4, 4, 0]
 
 
-@pytest.mark.parametrize("size", ["0", "many", "-3"])
-def test_a_size_that_is_none_is_refused(size, monkeypatch, capsys, tmp_path):
+@pytest.mark.parametrize("words", [("--sizes=0",), ("--sizes=many",), ("--sizes=-3",), ("--members=0",)])
+def test_sizes_and_members_that_are_none_are_refused(words, monkeypatch, capsys, tmp_path):
     monkeypatch.chdir(tmp_path)
-    code, told, asked = ran(monkeypatch, capsys, f"--sizes={size}")
+    code, told, asked = ran(monkeypatch, capsys, *words)
     assert code == 2 and not asked and len(told.err.strip().splitlines()) >= 1
+
+
+def test_it_says_which_setting_the_rule_takes_and_at_which_size_none_does(monkeypatch, capsys, tmp_path):
+    import unlearn_jax.sweeping as sweeping
+    from unlearn_jax.sweeping import Seen
+
+    near, far, wrecked = Seen("lr=0.1", 99.0, 0.4, 0.5), Seen("lr=0.3", 99.0, 0.4, -2.0), Seen("lr=1", 40.0, 9.0, -9.0)
+    asked = []
+
+    def seen_at(config, grids, *, store):
+        asked.append((config, grids))
+        whole = config.targets == "whole_class"
+        yield "scrub", [one._replace(gap=np.nan) if whole else one for one in (far, near, wrecked)]
+        yield "npo", [wrecked, wrecked]
+        yield "fisher", "fisher does not run here" if not whole else [near]
+
+    monkeypatch.setattr(sweeping, "seen_at", seen_at)
+    monkeypatch.chdir(tmp_path)
+    words = ("--choose", "--methods", "scrub,npo,fisher", "--hp", "scrub.lr=.3,.1,1", "npo.lr=.1,1")
+    code, told, _ = ran(monkeypatch, capsys, *words)
+    chosen = {line.split()[1]: line.split()[2:] for line in told.out.splitlines() if line.startswith("chosen")}
+    assert not code and chosen["scrub"] == ["lr=0.1"] and chosen["npo"][0] == "none"
+    assert chosen["fisher"][-1] == "here"
+    assert [config.targets for config, _ in asked] == ["random", "random", "whole_class"]
+    assert asked[0][1]["scrub"] == [{"lr": 0.3}, {"lr": 0.1}, {"lr": 1.0}] and len(asked[0][1]["fisher"]) == 4
+
+
+@pytest.mark.parametrize("words", [("--hp", "scrub.lr=.1"), ("--choose", "--methods", "npo", "--hp", "scrub.lr=.1")])
+def test_settings_that_nothing_would_try_are_refused(words, monkeypatch, capsys, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    code, told, asked = ran(monkeypatch, capsys, *words)
+    assert code == 2 and "--hp" in told.err and not asked

@@ -1,8 +1,24 @@
 """Sweeps over methods' hyperparameters: settings, halving, choices that never look at the oracle, and their price."""
 
+from unlearn_jax.sweeping.by_size import Seen, best, points_of, seen_at
 from unlearn_jax.sweeping.checking import check_name, run_check
 from unlearn_jax.sweeping.config import SweepConfig, sweep_name
 from unlearn_jax.sweeping.run import run_sweep
+from unlearn_jax.sweeping.sampling import draw_settings, parse_space
 from unlearn_jax.sweeping.several import are_several, run_sweeps
 
-__all__ = ["SweepConfig", "are_several", "check_name", "run_check", "run_sweep", "run_sweeps", "sweep_name"]
+__all__ = [
+    "Seen",
+    "SweepConfig",
+    "are_several",
+    "best",
+    "check_name",
+    "draw_settings",
+    "parse_space",
+    "points_of",
+    "run_check",
+    "run_sweep",
+    "run_sweeps",
+    "seen_at",
+    "sweep_name",
+]
