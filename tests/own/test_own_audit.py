@@ -93,3 +93,11 @@ def test_what_cannot_be_audited_is_refused():
         audit(PLAIN, EACH[0], retrained=jax.tree.map(lambda x: x[..., :2], EACH[1]), **nets.ALL)
     with pytest.raises(InputError, match="validation has no example"):
         audit(PLAIN, EACH[0], forget=nets.FORGET, validation=(nets.X[:0], nets.Y[:0]))
+
+
+def test_printed_it_is_a_line_for_each_figure_with_the_band_where_there_is_one():
+    found = audit(PLAIN, EACH, **nets.ALL, retrained=EACH)
+    lines = dict(line.split(None, 1) for line in str(found).splitlines())
+    assert list(lines) == list(found)
+    assert "null" in lines["margin_forget_gap"] and "null" not in lines["margin_forget"]
+    assert float(lines["margin_forget"].split()[0]) == pytest.approx(found["margin_forget"].value, abs=5e-4)

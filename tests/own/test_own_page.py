@@ -19,7 +19,7 @@ def plain():
 
 def test_the_example_and_the_comparison_run_as_they_stand(plain, capsys):
     exec(compile("\n".join(BLOCKS[:2]), "own_model.md", "exec"), {"__name__": "page"})
-    found = dict(line.split(" ", 1) for line in capsys.readouterr().out.splitlines())
+    found = dict(line.split(None, 1) for line in capsys.readouterr().out.splitlines())
     assert float(found["accuracy_retain"].split()[0]) > 0.95 and float(found["accuracy_validation"].split()[0]) > 0.9
     assert "null" in found["margin_forget_gap"] and len(BLOCKS) == 3
 

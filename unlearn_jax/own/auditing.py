@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 import jax
@@ -29,6 +30,19 @@ class Finding(NamedTuple):
     null_low: float = float("nan")
     null_high: float = float("nan")
 
+    def __str__(self) -> str:
+        """The figure, its interval and, where it has one, its null band."""
+        band = "" if math.isnan(self.null_low) else f", null [{self.null_low:.3f}, {self.null_high:.3f}]"
+        return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]{band}"
+
+
+class Findings(dict):
+    """`Finding` by name; printed, a line for each."""
+
+    def __str__(self) -> str:
+        width = max(map(len, self), default=0)
+        return "\n".join(f"{name:<{width}} {found}" for name, found in self.items())
+
 
 def audit(
     model: Any,
@@ -41,7 +55,7 @@ def audit(
     members: int = 0,
     seed: int = 0,
     options: Options = DEFAULTS,
-) -> dict[str, Finding]:
+) -> Findings:
     """What can be told of a model, or a population, without a study.
 
     Args:
@@ -57,7 +71,7 @@ def audit(
         options: how many models are evaluated side by side.
 
     Returns:
-        By name: ``accuracy_forget``, ``accuracy_retain``, ``accuracy_validation`` (shares); ``margin_forget`` (mean
+        A `Finding` by name; to print them is to see a table. ``accuracy_forget``, ``accuracy_retain``, ``accuracy_validation`` (shares); ``margin_forget`` (mean
         log-odds of the true label, nats); ``attack_auc``, P(margin on forget > margin on validation): .5 = a threshold
         cannot tell them apart, which a model that never saw ``forget`` shows only where both are equally hard. With
         ``retrained`` also ``accuracy_..._gap``, ``margin_forget_gap`` and ``attack_auc_gap``, minus those of the
@@ -134,7 +148,7 @@ def _views(parts: dict[str, Part], logits: dict[str, dict]) -> dict[str, list]:
     return views_of(Panels([Ground(labels, clusters, {})], populations, {}, {}))
 
 
-def _figures(views: dict[str, list], how: Any) -> dict[str, Finding]:
+def _figures(views: dict[str, list], how: Any) -> Findings:
     """Every figure, by name."""
     from unlearn_jax.audits.battery import OWN, PAIRS
     from unlearn_jax.audits.engine import member_draws, plain
@@ -143,7 +157,7 @@ def _figures(views: dict[str, list], how: Any) -> dict[str, Finding]:
     view, names = views["unlearned"][0], {split: name for name, split in SPLITS.items()}
     wanted = [(metric, split) for metric, splits in (("accuracy", names), ("margin", ("forget",))) for split in splits]
     specs = [spec for spec in OWN if (spec.metric, spec.split) in wanted and view.has(spec.split)]
-    found: dict[str, Finding] = {}
+    found = Findings()
     for spec in specs:
         draws = member_draws([spec.values(view)], "original", None, how)
         found[f"{spec.metric}_{names[spec.split]}"] = Finding(*plain(draws, spec.low, spec.high)[:3])
