@@ -71,13 +71,13 @@ def audit(
         options: how many models are evaluated side by side.
 
     Returns:
-        A `Finding` by name; to print them is to see a table. ``accuracy_forget``, ``accuracy_retain``, ``accuracy_validation`` (shares); ``margin_forget`` (mean
-        log-odds of the true label, nats); ``attack_auc``, P(margin on forget > margin on validation): .5 = a threshold
-        cannot tell them apart, which a model that never saw ``forget`` shows only where both are equally hard. With
-        ``retrained`` also ``accuracy_..._gap``, ``margin_forget_gap`` and ``attack_auc_gap``, minus those of the
-        retrained models, and distances to them, ``energy_distance``, ``rank_effect`` (.5 = alike) and
-        ``js_divergence``, see docs/audits.md. Intervals are over models and examples; of a single model over examples
-        alone. What too few models cannot show is NaN.
+        A `Finding` by name; to print them is to see a table. ``accuracy_forget``, ``accuracy_retain``,
+        ``accuracy_validation`` (shares); ``margin_forget`` (mean log-odds of the true label, nats); ``attack_auc``,
+        P(margin on forget > margin on validation): .5 = a threshold cannot tell them apart, which a model that never
+        saw ``forget`` shows only where both are equally hard. With ``retrained`` also ``accuracy_..._gap``,
+        ``margin_forget_gap`` and ``attack_auc_gap``, minus those of the retrained models, and distances to them,
+        ``energy_distance``, ``rank_effect`` (.5 = alike) and ``js_divergence``, see docs/audits.md. Intervals are
+        over models and examples; of a single model over examples alone. What too few models cannot show is NaN.
 
     Raises:
         InputError: as of `unlearn`; retrained models of another kind.
