@@ -21,6 +21,7 @@ from unlearn_jax.methods import retrain
 from unlearn_jax.methods.common import (
     BOTH,
     EARLIER,
+    TUNED,
     Context,
     Entry,
     Problem,
@@ -98,7 +99,7 @@ ENTRY = Entry(
     numeric={"lr": 0.1, "weight_decay": 5e-4},
     static={"epochs": 5, "batch": 128, "optimizer": "sgd", "momentum": 0.9},
     presets={
-        "small": ({}, EARLIER),
+        "small": TUNED,
         "small_conv": ({"lr": 0.03}, EARLIER),
         "small_transformer": ({"lr": 3e-3, "optimizer": "adam"}, EARLIER),
         "cifar": ({"lr": 0.01}, "ours: the paper repairs for a few epochs at the training rate"),

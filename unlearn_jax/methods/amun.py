@@ -22,6 +22,7 @@ from unlearn_jax.errors import choose
 from unlearn_jax.methods.attacks import crossing, keep, recall, room
 from unlearn_jax.methods.common import (
     EARLIER,
+    TUNED,
     Entry,
     Problem,
     Recipe,
@@ -93,7 +94,7 @@ ENTRY = Entry(
     needs=frozenset({"forget", "retain"}),
     build=build,
     plan=plan,
-    numeric={"lr": 0.1, "radius": 0.1, "weight_decay": 5e-4},
+    numeric={"lr": 0.01, "radius": 0.1, "weight_decay": 5e-4},
     static={
         "epochs": 10,
         "batch": 128,
@@ -106,7 +107,7 @@ ENTRY = Entry(
         "slots": 0,
     },
     presets={
-        "small": ({}, EARLIER),
+        "small": TUNED,
         "small_conv": ({"lr": 0.03}, EARLIER),
         "cifar": (
             {"lr": 0.01, "radius": 0.04, "attack_steps": 50, "radii": 7, "fall": 1},

@@ -13,7 +13,7 @@ import math
 
 import jax
 
-from unlearn_jax.methods.common import BOTH, EARLIER, LANGUAGE, Entry, Problem, Recipe, descent, gradient_method
+from unlearn_jax.methods.common import BOTH, EARLIER, LANGUAGE, TUNED, Entry, Problem, Recipe, descent, gradient_method
 from unlearn_jax.methods.parts import distillation, fresh, frozen
 from unlearn_jax.population.plans import FORWARD, Plan, Sizes, passes, uniform_plan
 from unlearn_jax.types import Method
@@ -58,10 +58,10 @@ ENTRY = Entry(
     needs=frozenset({"forget", "retain", "teacher"}),
     build=build,
     plan=plan,
-    numeric={"lr": 0.01, "temperature": 1.0, "weight_decay": 0.0},
+    numeric={"lr": 3e-5, "temperature": 1.0, "weight_decay": 0.0},
     static={"epochs": 10, "batch": 128, "retain_share": 0.3, "optimizer": "adam", "momentum": 0.9},
     presets={
-        "small": ({}, EARLIER),
+        "small": TUNED,
         "small_conv": ({"lr": 3e-3}, EARLIER),
         "small_transformer": ({"lr": 3e-3}, EARLIER),
         "small_text": ({"lr": 3e-3}, EARLIER),

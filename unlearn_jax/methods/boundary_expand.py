@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from unlearn_jax.methods.common import (
     EARLIER,
     LANGUAGE,
+    TUNED,
     Entry,
     Problem,
     Recipe,
@@ -66,11 +67,11 @@ ENTRY = Entry(
     needs=frozenset({"forget"}),
     build=build,
     plan=plan,
-    numeric={"lr": 1e-3, "weight_decay": 0.0},
+    numeric={"lr": 3e-4, "weight_decay": 0.0},
     static={"epochs": 10, "batch": 128, "pieces": 1, "optimizer": "sgd", "momentum": 0.9},
     batch_stats="none",
     presets={
-        "small": ({}, EARLIER),
+        "small": TUNED,
         "small_conv": ({"lr": 1e-4}, EARLIER),
         "cifar": ({"pieces": 0, "lr": 1e-5}, "the public code: 10 epochs of SGD at 1e-5 with momentum .9"),
         "language": (LANGUAGE[0] | {"pieces": 0}, LANGUAGE[1]),

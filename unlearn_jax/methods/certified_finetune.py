@@ -26,8 +26,8 @@ import numpy as np
 from unlearn_jax.errors import choose
 from unlearn_jax.methods.common import (
     BOTH,
-    CHOSEN,
     LANGUAGE,
+    TUNED,
     UNTRIED,
     Entry,
     Problem,
@@ -115,7 +115,7 @@ ENTRY = Entry(
     },
     static={"epochs": 10, "noisy_steps": 100, "batch": 128, "centre": "fresh", "optimizer": "adam", "momentum": 0.9},
     presets={
-        "small": CHOSEN,
+        "small": TUNED,
         "small_conv": ({"lr": 5e-3}, UNTRIED),
         "small_transformer": ({"lr": 3e-3}, UNTRIED),
         "small_text": ({"lr": 5e-3}, UNTRIED),

@@ -100,10 +100,6 @@ TUNED = (  # where the defaults at small scale come from, unless an entry says o
     "the rule above",
 )
 EARLIER = "the earlier rule above"  # of scales at which the rule has not been run
-CHOSEN = (  # the same of methods whose defaults were chosen by a held-out-like margin
-    {},
-    "by held-out margins on other targets, see the text above",
-)
 UNTRIED = "ours, neither tuned nor measured there: milder than the small scale's"
 BOTH = frozenset({"classes", "language"})  # of `Entry.reads`
 NEEDS = {

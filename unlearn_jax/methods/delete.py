@@ -17,6 +17,7 @@ from unlearn_jax.methods.common import (
     BOTH,
     EARLIER,
     LANGUAGE,
+    TUNED,
     Entry,
     Problem,
     descent,
@@ -58,7 +59,7 @@ ENTRY = Entry(
     static={"epochs": 10, "batch": 128, "pieces": 1, "optimizer": "sgd", "momentum": 0.9},
     batch_stats="none",
     presets={
-        "small": ({}, EARLIER),
+        "small": TUNED,
         "small_conv": ({"lr": 1.5e-4}, EARLIER),
         "small_transformer": ({"lr": 1e-4, "optimizer": "adam"}, EARLIER),
         "small_text": ({"lr": 3e-4, "optimizer": "adam"}, EARLIER),

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from unlearn_jax.methods.common import (
-    EARLIER,
+    TUNED,
     Entry,
     Problem,
     Recipe,
@@ -88,10 +88,10 @@ ENTRY = Entry(
     needs=frozenset({"forget", "retain"}),
     build=build,
     plan=plan,
-    numeric={"lr": 0.01, "flatten_lr": 0.01, "repel_lr": 3e-3, "weight_decay": 1e-2},
+    numeric={"lr": 0.03, "flatten_lr": 1e-3, "repel_lr": 1e-4, "weight_decay": 1e-2},
     static={"rounds": 8, "batch": 128},
     presets={
-        "small": ({}, EARLIER),
+        "small": TUNED,
         "cifar": (
             {"lr": 4e-3, "flatten_lr": 5e-3, "repel_lr": 3e-4, "batch": 256},
             "the entry's: 5e-3, 3e-4 along a cosine, and 1e-3 x batch / 64",

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from unlearn_jax.methods.common import EARLIER, Entry, Problem, Recipe, phased_method
+from unlearn_jax.methods.common import EARLIER, TUNED, Entry, Problem, Recipe, phased_method
 from unlearn_jax.methods.parts import last_groups, normal_like, sum_over_examples, summed_loss, zeros_like
 from unlearn_jax.population.plans import Plan, Sizes, passes, uniform_plan
 from unlearn_jax.trees import tree_add
@@ -104,7 +104,7 @@ ENTRY = Entry(
     static={"batch": 128, "micro": 0},
     batch_stats="none",
     presets={
-        "small": ({}, EARLIER),
+        "small": TUNED,
         "small_conv": ({"alpha": 3e-7}, EARLIER),
         "cifar": ({"alpha": 1e-7}, "between the comparisons' 1e-6 and the authors' advice of 1e-9"),
     },

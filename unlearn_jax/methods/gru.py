@@ -17,8 +17,8 @@ import jax.numpy as jnp
 from unlearn_jax.errors import choose
 from unlearn_jax.methods.common import (
     BOTH,
-    CHOSEN,
     LANGUAGE,
+    TUNED,
     UNTRIED,
     Entry,
     Problem,
@@ -85,7 +85,7 @@ ENTRY = Entry(
     numeric={"lr": 0.0003, "beta": 0.1, "smooth": 0.8},
     static={"epochs": 10, "batch": 128, "pieces": 1, "optimizer": "adam", "momentum": 0.9, "lose": "npo"},
     presets={
-        "small": CHOSEN,
+        "small": TUNED,
         "small_transformer": ({"lr": 1e-4}, UNTRIED),
         "cifar": (
             {"pieces": 0, "lr": 1e-4},

@@ -21,7 +21,7 @@ import numpy as np
 from unlearn_jax.errors import InputError
 from unlearn_jax.methods import bad_teacher
 from unlearn_jax.methods.common import (
-    CHOSEN,
+    TUNED,
     UNTRIED,
     Context,
     Entry,
@@ -150,7 +150,7 @@ ENTRY = Entry(
     numeric={"lr": 0.001, "alpha": 8.0, "patience": 0.01, "weight_decay": 5e-4},
     static={"epochs": 10, "batch": 128, "retain_share": 0.3, "optimizer": "adam", "momentum": 0.9},
     presets={
-        "small": CHOSEN,
+        "small": TUNED,
         "small_conv": ({"lr": 5e-4}, UNTRIED),
         "small_transformer": ({"lr": 3e-4}, UNTRIED),
         "small_text": ({"lr": 3e-4}, UNTRIED),

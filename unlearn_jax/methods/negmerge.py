@@ -16,8 +16,8 @@ import jax.numpy as jnp
 
 from unlearn_jax.methods.common import (
     BOTH,
-    CHOSEN,
     LANGUAGE,
+    TUNED,
     UNTRIED,
     Entry,
     Problem,
@@ -87,7 +87,7 @@ ENTRY = Entry(
     static={"epochs": 10, "batch": 128, "models": 5, "half": True, "optimizer": "adam", "momentum": 0.9},
     batch_stats="none",
     presets={
-        "small": CHOSEN,
+        "small": TUNED,
         "small_conv": ({"lr": 1e-3}, UNTRIED),
         "small_transformer": ({"lr": 3e-4}, UNTRIED),
         "small_text": ({"lr": 1e-3}, UNTRIED),

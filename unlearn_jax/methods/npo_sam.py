@@ -15,8 +15,8 @@ import jax
 
 from unlearn_jax.methods.common import (
     BOTH,
-    CHOSEN,
     LANGUAGE,
+    TUNED,
     UNTRIED,
     Entry,
     Problem,
@@ -75,7 +75,7 @@ ENTRY = Entry(
     numeric={"lr": 2e-4, "beta": 0.1, "rho": 0.01, "retain_weight": 1.0},
     static={"epochs": 10, "batch": 128, "pieces": 1, "optimizer": "adam", "momentum": 0.9},
     presets={
-        "small": CHOSEN,
+        "small": TUNED,
         "small_transformer": ({"lr": 1e-4}, UNTRIED),
         "cifar": ({"pieces": 0, "lr": 1e-4}, "ours, not tuned: the paper is on text; half of the small scale's rate"),
         "language": (

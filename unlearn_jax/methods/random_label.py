@@ -20,6 +20,7 @@ from unlearn_jax.methods.common import (
     BOTH,
     EARLIER,
     LANGUAGE,
+    TUNED,
     Entry,
     Problem,
     Recipe,
@@ -104,7 +105,7 @@ ENTRY = Entry(
     needs=frozenset({"forget", "retain"}),
     build=build,
     plan=plan,
-    numeric={"lr": 0.03, "retain_weight": 1.0, "weight_decay": 5e-4},
+    numeric={"lr": 1e-4, "retain_weight": 1.0, "weight_decay": 5e-4},
     static={
         "epochs": 10,
         "batch": 128,
@@ -114,7 +115,7 @@ ENTRY = Entry(
         "allow_true": False,
     },  # fmt: skip
     presets={
-        "small": ({}, EARLIER),
+        "small": TUNED,
         "small_conv": ({"lr": 0.02}, EARLIER),
         "small_transformer": ({"lr": 3e-3, "optimizer": "adam"}, EARLIER),
         "small_text": ({"lr": 1e-3, "optimizer": "adam"}, EARLIER),

@@ -27,7 +27,7 @@ from jax import lax
 
 from unlearn_jax.methods.common import (
     BOTH,
-    EARLIER,
+    TUNED,
     Entry,
     Problem,
     Recipe,
@@ -133,7 +133,7 @@ ENTRY = Entry(
     build=build,
     plan=plan,
     numeric={
-        "lr": 0.01,
+        "lr": 3e-3,
         "alpha": 1e4,
         "slow": 1.0,
         "fade": 0.5,
@@ -144,9 +144,9 @@ ENTRY = Entry(
     },
     static={"rounds": 20, "inner": 5, "batch": 128, "micro": 0, "optimizer": "sgd", "momentum": 0.9},
     presets={
-        "small": ({}, EARLIER),
+        "small": TUNED,
         "cifar": (
-            {"alpha": 25.0, "rounds": 300, "bound": math.inf},
+            {"lr": 0.01, "alpha": 25.0, "rounds": 300, "bound": math.inf},
             "the authors' code on CIFAR-10: 1,500 repairs, an ascent every fifth, unbounded",
         ),
         "language": (

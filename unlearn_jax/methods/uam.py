@@ -19,8 +19,8 @@ import jax.numpy as jnp
 
 from unlearn_jax.methods.common import (
     BOTH,
-    CHOSEN,
     LANGUAGE,
+    TUNED,
     UNTRIED,
     Entry,
     Problem,
@@ -71,7 +71,7 @@ ENTRY = Entry(
     static={"epochs": 10, "batch": 128, "optimizer": "sgd", "momentum": 0.9},
     batch_stats="both",
     presets={
-        "small": CHOSEN,
+        "small": TUNED,
         "small_conv": ({"lr": 3e-3}, UNTRIED),
         "small_transformer": ({"lr": 3e-4, "rho": 0.1, "optimizer": "adam"}, UNTRIED),
         "small_text": ({"lr": 1e-3, "rho": 0.1, "optimizer": "adam"}, UNTRIED),
