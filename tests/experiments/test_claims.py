@@ -231,15 +231,20 @@ def test_klom_bias(tmp_path):
 def test_headline(tmp_path):
     names = CLAIMS["headline"].studies()["vision-copies"].methods.split(",")
     made = {}
-    for number, (name, (_, copies)) in enumerate(part("headline").SETS.items()):
+    for number, (name, (_, copies, _)) in enumerate(part("headline").SETS.items()):
         main = OLD | NONE | {"retrain": 8.0, "placebo": 8.0} | dict.fromkeys(names, 5.0)
         ours = OLD | NONE | {"brief_retrain": 7.0, "brief_retrain+expand": 1.0 if number else 9.0}
         for study, level in ((name, main), (f"{name}-remedy", ours)):
-            rows = prices(level, copies) + prices(level, copies, split="rest")
+            lost = 9.0 if name == "text-natural" else 1.0
+            rest = prices(level, copies, split="rest", value=lost)
+            rows = prices(level, copies) + [r | {"ci_low": lost - 0.5, "ci_high": lost + 0.5} for r in rest]
             rows += prices(level, copies, metric="cost_share", split="", reference="", value=0.1)
             made[study] = ({(copies, None): level}, rows)
     found, named, verdict = put("headline", tmp_path, made)
-    assert len(found.tables) == 4 and [len(t.rows) for t in found.tables] == [12] * 4
+    assert [len(t.rows) for t in found.tables] == [12] * 5
+    assert CLAIMS["headline"].studies()["vision-copies-far"].similarity == "far"
+    assert named["vision-copies-far: points that brief_retrain+expand loses on rest"].verdict == "agrees"
+    assert named["text-natural: points that brief_retrain+expand loses on rest"].verdict == "disagrees"
     assert named["facts-paraphrase: brief_retrain+expand less retraining"].value == pytest.approx(-0.7, abs=0.01)
     assert named["vision-copies: brief_retrain+expand less retraining"].verdict == "disagrees"
     assert verdict == "disagrees"
