@@ -102,6 +102,7 @@ ENTRY = Entry(
         "small": TUNED,
         "small_conv": ({"lr": 0.03}, EARLIER),
         "small_transformer": ({"lr": 3e-3, "optimizer": "adam"}, EARLIER),
+        "small_text": TUNED,
         "cifar": ({"lr": 0.01}, "ours: the paper repairs for a few epochs at the training rate"),
         "language": (
             {"lr": 1e-3, "weight_decay": 0.0, "batch": 32, "optimizer": "adam"},

@@ -13,7 +13,18 @@ import math
 
 import jax
 
-from unlearn_jax.methods.common import BOTH, EARLIER, LANGUAGE, TUNED, Entry, Problem, Recipe, descent, gradient_method
+from unlearn_jax.methods.common import (
+    BOTH,
+    EARLIER,
+    LANGUAGE,
+    RULE,
+    TUNED,
+    Entry,
+    Problem,
+    Recipe,
+    descent,
+    gradient_method,
+)
 from unlearn_jax.methods.parts import distillation, fresh, frozen
 from unlearn_jax.population.plans import FORWARD, Plan, Sizes, passes, uniform_plan
 from unlearn_jax.types import Method
@@ -64,7 +75,7 @@ ENTRY = Entry(
         "small": TUNED,
         "small_conv": ({"lr": 3e-3}, EARLIER),
         "small_transformer": ({"lr": 3e-3}, EARLIER),
-        "small_text": ({"lr": 3e-3}, EARLIER),
+        "small_text": ({"lr": 3e-4}, RULE),
         "cifar": ({"lr": 1e-4, "epochs": 1, "batch": 256}, "the paper's setting: one epoch of Adam at 1e-4"),
         "language": LANGUAGE,
     },

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from unlearn_jax.methods.common import (
     EARLIER,
     LANGUAGE,
+    RULE,
     TUNED,
     Entry,
     Problem,
@@ -73,6 +74,7 @@ ENTRY = Entry(
     presets={
         "small": TUNED,
         "small_conv": ({"lr": 1e-4}, EARLIER),
+        "small_text": ({"lr": 3e-3}, RULE),
         "cifar": ({"pieces": 0, "lr": 1e-5}, "the public code: 10 epochs of SGD at 1e-5 with momentum .9"),
         "language": (LANGUAGE[0] | {"pieces": 0}, LANGUAGE[1]),
     },

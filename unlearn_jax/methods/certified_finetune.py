@@ -27,6 +27,7 @@ from unlearn_jax.errors import choose
 from unlearn_jax.methods.common import (
     BOTH,
     LANGUAGE,
+    RULE,
     TUNED,
     UNTRIED,
     Entry,
@@ -118,7 +119,7 @@ ENTRY = Entry(
         "small": TUNED,
         "small_conv": ({"lr": 5e-3}, UNTRIED),
         "small_transformer": ({"lr": 3e-3}, UNTRIED),
-        "small_text": ({"lr": 5e-3}, UNTRIED),
+        "small_text": ({"lr": 1e-3}, RULE),
         "cifar": (
             {"lr": 1e-3, "epochs": 20},
             "the authors' on features of CIFAR-10: clips .1 and 10, rate 1e-3, decay 50",

@@ -21,7 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from unlearn_jax.errors import InputError
-from unlearn_jax.methods.common import Entry, Problem, Recipe, phased_method
+from unlearn_jax.methods.common import RULE, Entry, Problem, Recipe, phased_method
 from unlearn_jax.methods.parts import solve as solved
 from unlearn_jax.population.plans import FORWARD, Plan, Sizes, passes, phased_plan
 from unlearn_jax.types import Array, Batch, Method, Variables
@@ -172,6 +172,7 @@ ENTRY = Entry(
     batch_stats="none",
     presets={
         "small": ({}, "ours: noise small against the sum of a thousand losses"),
+        "small_text": ({"l2": 3e-4}, RULE),
         "cifar": ({"l2": 2e-4, "sigma": 10.0}, "the paper's SVHN features: l2 2e-4, sigma 10"),
     },
     notes="certifies a head given the features, which still know the request; K heads compose to K epsilon at K delta",

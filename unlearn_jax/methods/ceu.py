@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from unlearn_jax.errors import InputError
-from unlearn_jax.methods.common import BOTH, EARLIER, LANGUAGE, TUNED, Entry, Problem, descent, gradient_method
+from unlearn_jax.methods.common import BOTH, EARLIER, LANGUAGE, RULE, TUNED, Entry, Problem, descent, gradient_method
 from unlearn_jax.methods.delete import without_true_class
 from unlearn_jax.methods.sequences import answer_mean, logits_of, soft_cross_entropy
 from unlearn_jax.population.plans import epochs_over_request
@@ -60,7 +60,7 @@ ENTRY = Entry(
     batch_stats="none",
     presets={
         "small": TUNED,
-        "small_text": ({"pieces": 1, "lr": 3e-4}, EARLIER),
+        "small_text": ({"pieces": 1, "lr": 4e-4}, RULE),
         "small_conv": ({"pieces": 1, "lr": 3e-4}, EARLIER),
         "small_transformer": ({"pieces": 1, "lr": 1e-4}, EARLIER),
         "cifar": (

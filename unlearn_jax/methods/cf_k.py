@@ -6,7 +6,7 @@ mode, so that all before them stays bit-identical.
 
 from __future__ import annotations
 
-from unlearn_jax.methods.common import BOTH, LANGUAGE, TUNED, Entry
+from unlearn_jax.methods.common import BOTH, LANGUAGE, RULE, TUNED, Entry
 from unlearn_jax.methods.eu_k import last_layers_fold
 from unlearn_jax.population.plans import epochs_over_retained
 
@@ -26,6 +26,7 @@ ENTRY = Entry(
             {"lr": 1e-3, "k": 2, "optimizer": "adam"},
             "ours, not tuned: a training rate; two groups, as the last one of a decoder is a norm",
         ),
+        "small_text": ({"lr": 0.03}, RULE),
         "cifar": ({"lr": 0.01, "batch": 256}, "as for fine-tuning in the SalUn comparison"),
         "language": (LANGUAGE[0] | {"k": 2}, LANGUAGE[1] + "; k 2, the last block and the norm behind it"),
     },

@@ -20,6 +20,7 @@ import numpy as np
 from unlearn_jax.methods.common import (
     BOTH,
     EARLIER,
+    RULE,
     Entry,
     Problem,
     Recipe,
@@ -90,7 +91,7 @@ ENTRY = Entry(
     presets={
         "small": ({}, "the rule above for lr; noise by the earlier one"),
         "small_conv": ({"lr": 2e-3}, EARLIER),
-        "small_text": ({"lr": 2e-3}, EARLIER),
+        "small_text": ({"lr": 6e-3}, RULE),
         "small_transformer": ({"lr": 3e-3, "optimizer": "adam"}, EARLIER),
         "cifar": (
             {"lr": 7e-4, "noise": 0.6, "epochs": 4, "batch": 64},

@@ -95,11 +95,9 @@ LANGUAGE = (  # of iterative methods at language scale
     {"lr": 1e-5, "epochs": 10, "batch": 32, "optimizer": "adam"},
     "the usual setting of public language benchmarks: 10 epochs of Adam at 1e-5, batches of 32",
 )
-TUNED = (  # where the defaults at small scale come from, unless an entry says otherwise
-    {},
-    "the rule above",
-)
+RULE = "the rule above"  # where defaults at the scales small and small_text come from, mostly
 EARLIER = "the earlier rule above"  # of scales at which the rule has not been run
+TUNED = ({}, RULE)
 UNTRIED = "ours, neither tuned nor measured there: milder than the small scale's"
 BOTH = frozenset({"classes", "language"})  # of `Entry.reads`
 NEEDS = {

@@ -12,7 +12,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from unlearn_jax.methods.common import EARLIER, TUNED, Entry, Problem, Recipe, descent, gradient_method, retained_loss
+from unlearn_jax.methods.common import (
+    EARLIER,
+    RULE,
+    TUNED,
+    Entry,
+    Problem,
+    Recipe,
+    descent,
+    gradient_method,
+    retained_loss,
+)
 from unlearn_jax.methods.parts import convolutions
 from unlearn_jax.population.plans import Plan, Sizes, cosine, epochs_over_retained, passes
 from unlearn_jax.types import Array, Method, PyTree
@@ -57,7 +67,8 @@ ENTRY = Entry(
     static={"epochs": 10, "batch": 128, "optimizer": "sgd", "momentum": 0.9},
     presets={
         "small": TUNED,
-        **dict.fromkeys(("small_conv", "small_text", "small_transformer"), ({"lr": 5e-3}, EARLIER)),
+        **dict.fromkeys(("small_conv", "small_transformer"), ({"lr": 5e-3}, EARLIER)),
+        "small_text": ({"lr": 5e-3}, RULE),
         "cifar": ({"lr": 1e-3, "epochs": 3, "batch": 64}, "the entry's: 3 epochs at 1e-3 in batches of 64"),
     },
     notes="square dense kernels where there is no convolution",

@@ -15,7 +15,7 @@ from __future__ import annotations
 import jax
 
 from unlearn_jax.errors import choose
-from unlearn_jax.methods.common import BOTH, EARLIER, LANGUAGE, TUNED, Entry, Problem, weighted_mean
+from unlearn_jax.methods.common import BOTH, EARLIER, LANGUAGE, RULE, TUNED, Entry, Problem, weighted_mean
 from unlearn_jax.methods.npo import repulsion
 from unlearn_jax.methods.parts import frozen
 from unlearn_jax.methods.random_label import wrong_answers
@@ -59,7 +59,7 @@ ENTRY = Entry(
     static={"epochs": 10, "batch": 128, "pieces": 12, "optimizer": "adam", "momentum": 0.9, "winner": "refusal"},
     presets={
         "small": TUNED,
-        "small_text": ({"pieces": 1, "lr": 3e-4}, EARLIER),
+        "small_text": ({"pieces": 1, "lr": 5e-4}, RULE),
         "small_conv": ({"pieces": 1, "lr": 3e-4}, EARLIER),
         "small_transformer": ({"pieces": 1, "lr": 3e-4}, EARLIER),
         "cifar": (

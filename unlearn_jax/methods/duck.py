@@ -22,6 +22,7 @@ from jax import lax
 
 from unlearn_jax.methods.common import (
     LANGUAGE,
+    RULE,
     Context,
     Entry,
     Problem,
@@ -151,6 +152,7 @@ ENTRY = Entry(
     static={"epochs": 10, "settle": 2, "batch": 128, "optimizer": "adam", "momentum": 0.9},
     presets={
         "small": ({}, "the authors' README and code, in batches of 128: theirs are of 1,024"),
+        "small_text": ({"lr": 3e-4}, RULE),
         "cifar": (
             {"batch": 1024},
             "the authors' README: 10 epochs of Adam at 1e-3 in batches of 1,024, weights 1 and 1.4, temperature 2",

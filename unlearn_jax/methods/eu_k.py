@@ -13,7 +13,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from unlearn_jax.methods.common import BOTH, EARLIER, TUNED, Entry, Problem, retained_descent
+from unlearn_jax.methods.common import BOTH, EARLIER, RULE, TUNED, Entry, Problem, retained_descent
 from unlearn_jax.methods.parts import depth_order, fresh, last_groups
 from unlearn_jax.population.plans import epochs_over_retained
 from unlearn_jax.types import Method
@@ -56,7 +56,7 @@ ENTRY = Entry(
     presets={
         "small": TUNED,
         "small_conv": ({"lr": 3e-4}, EARLIER),
-        "small_text": ({"lr": 3e-4}, EARLIER),
+        "small_text": ({"lr": 2e-3}, RULE),
         "small_transformer": (
             {"lr": 1e-3, "k": 2, "optimizer": "adam"},
             "ours, not tuned: a training rate; two groups, as the last one of a decoder is a norm",

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from unlearn_jax.methods.common import (
+    RULE,
     TUNED,
     Entry,
     Problem,
@@ -92,6 +93,7 @@ ENTRY = Entry(
     static={"rounds": 8, "batch": 128},
     presets={
         "small": TUNED,
+        "small_text": ({"lr": 0.1}, RULE),
         "cifar": (
             {"lr": 4e-3, "flatten_lr": 5e-3, "repel_lr": 3e-4, "batch": 256},
             "the entry's: 5e-3, 3e-4 along a cosine, and 1e-3 x batch / 64",

@@ -6,7 +6,7 @@ The baseline of Golatkar et al. 2020 (arXiv 1911.04933) and of most papers since
 
 from __future__ import annotations
 
-from unlearn_jax.methods.common import BOTH, EARLIER, LANGUAGE, Entry, retained_descent
+from unlearn_jax.methods.common import BOTH, EARLIER, LANGUAGE, RULE, Entry, retained_descent
 from unlearn_jax.population.plans import epochs_over_retained
 
 ENTRY = Entry(
@@ -21,7 +21,7 @@ ENTRY = Entry(
     presets={
         "small": ({}, "a third of what the rule above gives the perceptron, since .3 diverges on Fashion-MNIST"),
         "small_transformer": ({"lr": 1e-4, "optimizer": "adam"}, EARLIER),
-        "small_text": ({"lr": 3e-4, "optimizer": "adam"}, EARLIER),
+        "small_text": ({"lr": 9e-4, "optimizer": "adam"}, RULE),
         "cifar": ({"lr": 0.01, "batch": 256}, "10 epochs of SGD at .01 in batches of 256, as in the SalUn comparison"),
         "language": LANGUAGE,
     },

@@ -106,6 +106,7 @@ ENTRY = Entry(
     presets={
         "small": TUNED,
         "small_conv": ({"alpha": 3e-7}, EARLIER),
+        "small_text": TUNED,
         "cifar": ({"alpha": 1e-7}, "between the comparisons' 1e-6 and the authors' advice of 1e-9"),
     },
     notes="one shot; exact expectation over the labels",

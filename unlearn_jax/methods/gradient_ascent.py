@@ -16,6 +16,7 @@ from unlearn_jax.methods.common import (
     BOTH,
     EARLIER,
     LANGUAGE,
+    RULE,
     TUNED,
     Entry,
     Problem,
@@ -52,7 +53,7 @@ ENTRY = Entry(
         "small": TUNED,
         "small_conv": ({"pieces": 1, "lr": 1e-4}, EARLIER),
         "small_transformer": ({"pieces": 1, "lr": 1e-4}, EARLIER),
-        "small_text": ({"pieces": 1, "lr": 3e-4}, EARLIER),
+        "small_text": ({"pieces": 1, "lr": 3e-4}, RULE),
         "cifar": (
             {
                 "pieces": 0,

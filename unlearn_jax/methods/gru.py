@@ -87,6 +87,7 @@ ENTRY = Entry(
     presets={
         "small": TUNED,
         "small_transformer": ({"lr": 1e-4}, UNTRIED),
+        "small_text": TUNED,
         "cifar": (
             {"pieces": 0, "lr": 1e-4},
             "ours, not tuned: the paper is on text; a third of the small scale's rate",

@@ -11,7 +11,7 @@ damping. Batch statistics in evaluation mode and unchanged.
 
 from __future__ import annotations
 
-from unlearn_jax.methods.common import BOTH, TUNED, Entry, Problem
+from unlearn_jax.methods.common import BOTH, RULE, TUNED, Entry, Problem
 from unlearn_jax.methods.newton import newton_fold, newton_plan
 from unlearn_jax.methods.parts import loss_gradient
 from unlearn_jax.types import Method
@@ -38,6 +38,7 @@ ENTRY = Entry(
             {"steps": 20, "damping": 1},
             "ours, not tuned: 20 passes by conjugate gradients, as a hundred take minutes",
         ),
+        "small_text": ({"damping": 1e-3}, RULE),
         "cifar": ({"damping": 1e-2, "steps": 20}, "ours: damping by which few iterations converge"),
         "language": ({"damping": 1e-2, "steps": 20, "batch": 32}, "ours: as for larger image networks"),
     },

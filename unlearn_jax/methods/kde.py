@@ -18,6 +18,7 @@ import numpy as np
 
 from unlearn_jax.methods.common import (
     BOTH,
+    TUNED,
     Entry,
     Problem,
     Recipe,
@@ -107,6 +108,7 @@ ENTRY = Entry(
             {"lr": 0.01, "warm_lr": 1e-3, "epochs": 10, "optimizer": "adam"},
             "Adam at the highest of the rates tried: 5 epochs of each kind kept 70% of rest of facts, 10 keep 98%",
         ),
+        "small_text": TUNED,
         "cifar": (
             {"lr": 1e-3, "warm_lr": 9e-4, "epochs": 3, "batch": 64},
             "the entry's: 3 epochs at 9e-4 and 3 at 1e-3, temperature 5, batches of 64",

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 
-from unlearn_jax.methods.common import BOTH, EARLIER, LANGUAGE, TUNED, Entry, Problem, bounded_loss
+from unlearn_jax.methods.common import BOTH, EARLIER, LANGUAGE, RULE, TUNED, Entry, Problem, bounded_loss
 from unlearn_jax.methods.parts import distillation, frozen
 from unlearn_jax.methods.sequences import beside_plan, beside_retained, logits_of
 from unlearn_jax.population.plans import FORWARD
@@ -45,7 +45,7 @@ ENTRY = Entry(
     static={"epochs": 10, "batch": 128, "pieces": 12, "optimizer": "adam", "momentum": 0.9},
     presets={
         "small": TUNED,
-        "small_text": ({"retain_weight": 1.0, "pieces": 1, "lr": 3e-4}, EARLIER),
+        "small_text": ({"retain_weight": 1.0, "pieces": 1, "lr": 2e-3}, RULE),
         "small_conv": ({"retain_weight": 1.0, "pieces": 1, "lr": 3e-4}, EARLIER),
         "small_transformer": ({"retain_weight": 1.0, "pieces": 1, "lr": 1e-4}, EARLIER),
         "cifar": (

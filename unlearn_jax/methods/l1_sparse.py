@@ -13,6 +13,7 @@ from unlearn_jax.methods.common import (
     BOTH,
     EARLIER,
     LANGUAGE,
+    RULE,
     TUNED,
     Entry,
     Problem,
@@ -50,7 +51,7 @@ ENTRY = Entry(
         "small": TUNED,
         "small_conv": ({"alpha": 0.02}, EARLIER),
         "small_transformer": ({"alpha": 0.02, "lr": 1e-3, "optimizer": "adam"}, EARLIER),
-        "small_text": ({"alpha": 0.02, "lr": 1e-4, "optimizer": "adam"}, EARLIER),
+        "small_text": ({"alpha": 0.02, "lr": 3e-4, "optimizer": "adam"}, RULE),
         "cifar": (
             {"lr": 0.01, "alpha": 5e-4, "batch": 256},
             "10 epochs of SGD at .01 by batches of 256, alpha 5e-4; the public default alpha .2 collapses the model",

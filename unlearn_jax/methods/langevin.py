@@ -18,6 +18,7 @@ import optax
 from unlearn_jax.data.augment import augmentation
 from unlearn_jax.methods.common import (
     BOTH,
+    TUNED,
     Context,
     Entry,
     Problem,
@@ -92,6 +93,7 @@ ENTRY = Entry(
     static={"epochs": 10, "batch": 128, "lr": 0.1, "noise": 1e-3, "l2": 1e-4, "radius": 100.0},
     presets={
         "small": ({}, "ours: large steps of little noise, so that the original learns; not tuned"),
+        "small_text": TUNED,
         "cifar": ({"lr": 0.05}, "ours: half the rate of the small scale; not tuned"),
     },
     notes="compared with originals of the usual recipe; no certificate for networks",

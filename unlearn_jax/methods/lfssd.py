@@ -43,6 +43,7 @@ ENTRY = Entry(
     batch_stats="none",
     presets={
         "small": TUNED,
+        "small_text": TUNED,
         "cifar": ({}, "ours: as for small images"),
         "language": ({}, "ours: as for small images"),
     },

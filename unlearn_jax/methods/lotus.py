@@ -21,6 +21,7 @@ import numpy as np
 from unlearn_jax.errors import InputError
 from unlearn_jax.methods import bad_teacher
 from unlearn_jax.methods.common import (
+    RULE,
     TUNED,
     UNTRIED,
     Context,
@@ -153,7 +154,7 @@ ENTRY = Entry(
         "small": TUNED,
         "small_conv": ({"lr": 5e-4}, UNTRIED),
         "small_transformer": ({"lr": 3e-4}, UNTRIED),
-        "small_text": ({"lr": 3e-4}, UNTRIED),
+        "small_text": ({"lr": 3e-4}, RULE),
         "cifar": (
             {"lr": 1e-4, "alpha": 8.0},
             "the authors' code for ResNet-18 on CIFAR-10: 10 epochs at 1e-4, alpha 8; batches of 128",

@@ -21,6 +21,7 @@ import numpy as np
 from unlearn_jax.methods.common import (
     BOTH,
     EARLIER,
+    RULE,
     TUNED,
     Entry,
     Problem,
@@ -129,7 +130,7 @@ ENTRY = Entry(
     presets={
         "small": TUNED,
         "small_conv": ({"lr": 5e-3}, EARLIER),
-        "small_text": ({"lr": 2e-3}, EARLIER),
+        "small_text": ({"lr": 2e-4}, RULE),
         "small_transformer": ({"lr": 3e-3, "optimizer": "adam"}, EARLIER),
         "cifar": ({"lr": 1e-3, "epochs": 5, "batch": 64}, "the entry's: 5 epochs at 1e-3 in batches of 64"),
         "language": (

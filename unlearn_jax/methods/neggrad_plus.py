@@ -17,6 +17,7 @@ from unlearn_jax.methods.common import (
     BOTH,
     EARLIER,
     LANGUAGE,
+    RULE,
     TUNED,
     Entry,
     Problem,
@@ -55,7 +56,7 @@ ENTRY = Entry(
     presets={
         "small": TUNED,
         "small_transformer": ({"lr": 3e-3}, EARLIER),
-        "small_text": ({"lr": 1e-5}, EARLIER),
+        "small_text": ({"lr": 1e-4, "alpha": 0.5}, RULE),
         "cifar": (
             {"lr": 0.01, "alpha": 0.95, "optimizer": "sgd", "bound": math.inf},
             "10 epochs of SGD at .01, alpha .95, unbounded, in the SCRUB comparison",

@@ -90,7 +90,7 @@ ENTRY = Entry(
         "small": TUNED,
         "small_conv": ({"lr": 1e-3}, UNTRIED),
         "small_transformer": ({"lr": 3e-4}, UNTRIED),
-        "small_text": ({"lr": 1e-3}, UNTRIED),
+        "small_text": TUNED,
         "cifar": ({"lr": 1e-5}, "as task_vector's: 1e-5 with Adam; alpha, searched by the authors, not tuned"),
         "language": (LANGUAGE[0], LANGUAGE[1] + "; the highest of five rates, the lowest a tenth of it"),
     },

@@ -16,6 +16,7 @@ import jax
 from unlearn_jax.methods.common import (
     BOTH,
     LANGUAGE,
+    RULE,
     TUNED,
     UNTRIED,
     Entry,
@@ -77,6 +78,7 @@ ENTRY = Entry(
     presets={
         "small": TUNED,
         "small_transformer": ({"lr": 1e-4}, UNTRIED),
+        "small_text": ({"lr": 6e-4}, RULE),
         "cifar": ({"pieces": 0, "lr": 1e-4}, "ours, not tuned: the paper is on text; half of the small scale's rate"),
         "language": (
             LANGUAGE[0] | {"pieces": 0},

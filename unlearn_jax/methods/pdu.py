@@ -18,6 +18,7 @@ from unlearn_jax.methods.common import (
     BOTH,
     EARLIER,
     LANGUAGE,
+    RULE,
     TUNED,
     Entry,
     Problem,
@@ -91,7 +92,7 @@ ENTRY = Entry(
     static={"epochs": 10, "warmup": 5, "batch": 128, "pieces": 12, "optimizer": "adam", "momentum": 0.9},
     presets={
         "small": TUNED,
-        "small_text": ({"pieces": 1, "lr": 3e-3}, EARLIER),
+        "small_text": ({"pieces": 1, "lr": 5e-4}, RULE),
         "small_conv": ({"pieces": 1, "lr": 3e-3}, EARLIER),
         "small_transformer": ({"pieces": 1, "lr": 3e-3}, EARLIER),
         "cifar": (

@@ -20,6 +20,7 @@ import jax.numpy as jnp
 from unlearn_jax.methods.common import (
     BOTH,
     EARLIER,
+    RULE,
     TUNED,
     Entry,
     Problem,
@@ -123,7 +124,7 @@ ENTRY = Entry(
     presets={
         "small": TUNED,
         "small_conv": ({"lr": 5e-3}, EARLIER),
-        "small_text": ({"lr": 0.02}, EARLIER),
+        "small_text": ({"lr": 0.02}, RULE),
         "small_transformer": (
             {"lr": 3e-3, "prune": 0.5, "epochs": 20, "optimizer": "adam"},
             "Adam at the highest of the rates tried; of rest of facts 99% pruned keep 23%, 50% in 20 epochs all",

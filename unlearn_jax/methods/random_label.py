@@ -20,6 +20,7 @@ from unlearn_jax.methods.common import (
     BOTH,
     EARLIER,
     LANGUAGE,
+    RULE,
     TUNED,
     Entry,
     Problem,
@@ -118,7 +119,7 @@ ENTRY = Entry(
         "small": TUNED,
         "small_conv": ({"lr": 0.02}, EARLIER),
         "small_transformer": ({"lr": 3e-3, "optimizer": "adam"}, EARLIER),
-        "small_text": ({"lr": 1e-3, "optimizer": "adam"}, EARLIER),
+        "small_text": ({"lr": 2e-4, "optimizer": "adam"}, RULE),
         "cifar": (
             {"lr": 0.1, "batch": 256, "redraw": True, "allow_true": True},
             "the RUM comparison's: 10 epochs of SGD at .1 in batches of 256, labels as in SalUn's code",

@@ -142,6 +142,10 @@ ENTRY = Entry(
     },  # fmt: skip
     static={"steps": 100, "batch": 128, "adjacent": 0.2, "optimizer": "adam", "momentum": 0.9},
     batch_stats="none",
-    presets={"small": TUNED, "cifar": ({"lr": 3e-4}, "100 steps, tolerance .05, rho 1, dual rate .05, W2 weight 1")},
+    presets={
+        "small": TUNED,
+        "small_text": TUNED,
+        "cifar": ({"lr": 3e-4}, "100 steps, tolerance .05, rho 1, dual rate .05, W2 weight 1"),
+    },
     notes="split by batch; Gaussian feature distance",
 )

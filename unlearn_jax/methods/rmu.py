@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 
 from unlearn_jax.errors import choose
-from unlearn_jax.methods.common import BOTH, EARLIER, LANGUAGE, TUNED, Entry, Problem, Trained
+from unlearn_jax.methods.common import BOTH, EARLIER, LANGUAGE, RULE, TUNED, Entry, Problem, Trained
 from unlearn_jax.methods.parts import frozen
 from unlearn_jax.methods.sequences import answer_mean, beside_plan, beside_retained
 from unlearn_jax.population.plans import FORWARD
@@ -92,7 +92,7 @@ ENTRY = Entry(
     batch_stats="none",
     presets={
         "small": TUNED,
-        "small_text": ({"pieces": 1, "lr": 3e-3}, EARLIER),
+        "small_text": ({"pieces": 1, "lr": 9e-4}, RULE),
         "small_conv": ({"pieces": 1, "lr": 3e-3}, EARLIER),
         "small_transformer": ({"pieces": 1, "lr": 1e-3}, EARLIER),
         "cifar": (

@@ -19,6 +19,7 @@ import numpy as np
 
 from unlearn_jax.methods.common import (
     EARLIER,
+    RULE,
     Entry,
     Problem,
     Recipe,
@@ -108,7 +109,7 @@ ENTRY = Entry(
     presets={
         "small": ({}, "the rule above; 2 of an mlp's 6 tensors, as 9 are a third of ResNet-18's"),
         "small_conv": ({"lr": 2e-3}, EARLIER),
-        "small_text": ({"lr": 2e-3}, EARLIER),
+        "small_text": ({"lr": 4e-3}, RULE),
         "small_transformer": ({"lr": 2e-3}, EARLIER),
         "cifar": (
             {"lr": 2e-4, "tensors": 9, "batch": 64},

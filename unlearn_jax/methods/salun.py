@@ -19,6 +19,7 @@ from unlearn_jax.methods.common import (
     BOTH,
     EARLIER,
     LANGUAGE,
+    RULE,
     TUNED,
     Entry,
     Problem,
@@ -109,7 +110,7 @@ ENTRY = Entry(
         "small": TUNED,
         "small_conv": ({"lr": 0.01}, EARLIER),
         "small_transformer": ({"lr": 3e-3, "optimizer": "adam"}, EARLIER),
-        "small_text": ({"lr": 3e-3, "optimizer": "adam"}, EARLIER),
+        "small_text": ({"lr": 3e-4, "optimizer": "adam"}, RULE),
         "cifar": (
             {"lr": 0.013, "batch": 256},
             "the paper's ResNet-18 on CIFAR-10: 10 epochs of SGD at .013 in batches of 256, half of the weights",

@@ -27,6 +27,7 @@ from jax import lax
 from unlearn_jax.methods.common import (
     BOTH,
     EARLIER,
+    RULE,
     TUNED,
     Entry,
     Problem,
@@ -136,7 +137,7 @@ ENTRY = Entry(
         "small": TUNED,
         "small_conv": ({"lr": 4e-3}, EARLIER),
         "small_transformer": ({"lr": 3e-3}, EARLIER),
-        "small_text": ({"lr": 3e-4}, EARLIER),
+        "small_text": ({"lr": 0.01}, RULE),
         "cifar": (PUBLISHED_LARGE, "the paper's large-scale setting on CIFAR-10, all of it"),
         "language": (
             {"lr": 1e-5, "batch": 32, "weight_decay": 0.0},

@@ -18,7 +18,7 @@ import numpy as np
 
 from unlearn_jax.errors import InputError
 from unlearn_jax.methods import scrub
-from unlearn_jax.methods.common import EARLIER, Context, Problem, Recipe, phased_method, weighted_mean
+from unlearn_jax.methods.common import EARLIER, RULE, Context, Problem, Recipe, phased_method, weighted_mean
 from unlearn_jax.methods.common import finish as finished
 from unlearn_jax.methods.parts import gathered
 from unlearn_jax.metrics.heldout import clearness
@@ -120,7 +120,7 @@ ENTRY = scrub.ENTRY._replace(
     build=build,
     plan=plan,
     numeric=scrub.ENTRY.numeric | {"lr": 2e-3},
-    presets=scrub.ENTRY.presets | {"small_conv": ({"lr": 1e-3}, EARLIER)},
+    presets=scrub.ENTRY.presets | {"small_conv": ({"lr": 1e-3}, EARLIER), "small_text": ({"lr": 3e-4}, RULE)},
     notes="keeps one copy of the weights an epoch; looks at held-out labels to choose",
     begin=begin,
     reads=frozenset({"classes"}),

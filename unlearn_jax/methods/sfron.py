@@ -27,6 +27,7 @@ from jax import lax
 
 from unlearn_jax.methods.common import (
     BOTH,
+    RULE,
     TUNED,
     Entry,
     Problem,
@@ -145,6 +146,7 @@ ENTRY = Entry(
     static={"rounds": 20, "inner": 5, "batch": 128, "micro": 0, "optimizer": "sgd", "momentum": 0.9},
     presets={
         "small": TUNED,
+        "small_text": ({"lr": 0.1}, RULE),
         "cifar": (
             {"lr": 0.01, "alpha": 25.0, "rounds": 300, "bound": math.inf},
             "the authors' code on CIFAR-10: 1,500 repairs, an ascent every fifth, unbounded",

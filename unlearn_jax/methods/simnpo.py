@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import jax
 
-from unlearn_jax.methods.common import BOTH, EARLIER, LANGUAGE, TUNED, Entry, Problem, weighted_mean
+from unlearn_jax.methods.common import BOTH, EARLIER, LANGUAGE, RULE, TUNED, Entry, Problem, weighted_mean
 from unlearn_jax.methods.sequences import beside_plan, beside_retained, logits_of
 from unlearn_jax.types import Method
 
@@ -38,7 +38,7 @@ ENTRY = Entry(
     static={"epochs": 10, "batch": 128, "pieces": 12, "optimizer": "adam", "momentum": 0.9},
     presets={
         "small": TUNED,
-        "small_text": ({"pieces": 1, "lr": 5e-3}, EARLIER),
+        "small_text": ({"pieces": 1, "lr": 1.5e-3, "forget_weight": 3.0}, RULE),
         "small_conv": ({"pieces": 1, "lr": 5e-3}, EARLIER),
         "small_transformer": ({"pieces": 1, "lr": 3e-3}, EARLIER),
         "cifar": (

@@ -128,6 +128,7 @@ ENTRY = Entry(
     batch_stats="none",
     presets={
         "small": TUNED,
+        "small_text": TUNED,
         "cifar": ({}, "ours, as small: the paper's alpha of 10 is for squares of batch means; lambda 1 as published"),
         "language": ({}, "as for images; no published setting"),
     },

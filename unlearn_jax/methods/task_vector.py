@@ -15,6 +15,7 @@ from unlearn_jax.methods.common import (
     BOTH,
     EARLIER,
     LANGUAGE,
+    RULE,
     TUNED,
     Entry,
     Problem,
@@ -53,7 +54,7 @@ ENTRY = Entry(
     batch_stats="none",
     presets={
         "small": TUNED,
-        "small_text": ({"pieces": 1, "lr": 3e-4}, EARLIER),
+        "small_text": ({"pieces": 1, "lr": 9e-4}, RULE),
         "small_conv": ({"pieces": 1, "lr": 3e-4}, EARLIER),
         "small_transformer": ({"pieces": 1, "lr": 3e-4}, EARLIER),
         "cifar": (

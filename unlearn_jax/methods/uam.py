@@ -20,6 +20,7 @@ import jax.numpy as jnp
 from unlearn_jax.methods.common import (
     BOTH,
     LANGUAGE,
+    RULE,
     TUNED,
     UNTRIED,
     Entry,
@@ -74,7 +75,7 @@ ENTRY = Entry(
         "small": TUNED,
         "small_conv": ({"lr": 3e-3}, UNTRIED),
         "small_transformer": ({"lr": 3e-4, "rho": 0.1, "optimizer": "adam"}, UNTRIED),
-        "small_text": ({"lr": 1e-3, "rho": 0.1, "optimizer": "adam"}, UNTRIED),
+        "small_text": ({"lr": 3e-4, "rho": 0.1, "optimizer": "adam"}, RULE),
         "cifar": ({"epochs": 5}, "the authors' library: 5 epochs of SGD at .01, momentum .9, decay 5e-4; rho ours"),
         "language": LANGUAGE,
     },

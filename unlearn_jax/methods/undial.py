@@ -15,7 +15,7 @@ import functools
 import jax
 import jax.numpy as jnp
 
-from unlearn_jax.methods.common import BOTH, EARLIER, LANGUAGE, TUNED, Entry, Problem, descent, gradient_method
+from unlearn_jax.methods.common import BOTH, EARLIER, LANGUAGE, RULE, TUNED, Entry, Problem, descent, gradient_method
 from unlearn_jax.methods.parts import frozen
 from unlearn_jax.methods.sequences import answer_mean, logits_of, soft_cross_entropy
 from unlearn_jax.population.plans import FORWARD, epochs_over_request
@@ -47,7 +47,7 @@ ENTRY = Entry(
     batch_stats="none",
     presets={
         "small": TUNED,
-        "small_text": ({"beta": 10.0, "pieces": 1, "lr": 3e-4}, EARLIER),
+        "small_text": ({"beta": 10.0, "pieces": 1, "lr": 5e-4}, RULE),
         "small_conv": ({"beta": 10.0, "pieces": 1, "lr": 3e-4}, EARLIER),
         "small_transformer": ({"beta": 10.0, "pieces": 1, "lr": 1e-4}, EARLIER),
         "cifar": (

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import jax
 
 from unlearn_jax.errors import choose
-from unlearn_jax.methods.common import BOTH, EARLIER, TUNED, Entry, Problem, Recipe, phased_method
+from unlearn_jax.methods.common import BOTH, EARLIER, RULE, TUNED, Entry, Problem, Recipe, phased_method
 from unlearn_jax.methods.parts import loss_gradient, summed_loss, zeros_like
 from unlearn_jax.methods.random_label import wrong_answers
 from unlearn_jax.population.plans import Plan, Sizes, passes, uniform_plan
@@ -78,6 +78,7 @@ ENTRY = Entry(
     presets={
         "small": TUNED,
         "small_transformer": ({"tau": 1e-3}, EARLIER),
+        "small_text": ({"tau": 3e-4}, RULE),
         "cifar": ({"tau": 1e-4}, "ours: the paper searches tau by trial"),
         "language": ({"tau": 1e-4, "batch": 32}, "ours: the paper searches tau by trial"),
     },

@@ -9,7 +9,7 @@ retained batch.
 
 from __future__ import annotations
 
-from unlearn_jax.methods.common import BOTH, EARLIER, LANGUAGE, TUNED, Entry, Problem
+from unlearn_jax.methods.common import BOTH, EARLIER, LANGUAGE, RULE, TUNED, Entry, Problem
 from unlearn_jax.methods.sequences import beside_plan, beside_retained, logits_of, weighted_likelihood
 from unlearn_jax.types import Method
 
@@ -35,7 +35,7 @@ ENTRY = Entry(
     static={"epochs": 10, "batch": 128, "pieces": 12, "optimizer": "adam", "momentum": 0.9},
     presets={
         "small": TUNED,
-        "small_text": ({"pieces": 1, "lr": 3e-3}, EARLIER),
+        "small_text": ({"pieces": 1}, RULE),
         "small_conv": ({"pieces": 1, "lr": 3e-3}, EARLIER),
         "small_transformer": ({"pieces": 1, "lr": 3e-3}, EARLIER),
         "cifar": (
