@@ -12,7 +12,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from unlearn_jax.methods.common import BOTH, TUNED, Entry, Problem
+from unlearn_jax.methods.common import BOTH, RULE, TUNED, Entry, Problem
 from unlearn_jax.methods.ssd import check, importance_fold, plan
 from unlearn_jax.tasks import over_answer
 from unlearn_jax.types import Method
@@ -38,12 +38,12 @@ ENTRY = Entry(
     needs=frozenset({"forget", "retain"}),
     build=build,
     plan=plan,
-    numeric={"alpha": 0.0, "level": 0.012, "scale": 1.0},
+    numeric={"alpha": 0.0, "level": 0.036, "scale": 1.0},
     static={"batch": 128, "micro": 0},
     batch_stats="none",
     presets={
         "small": TUNED,
-        "small_text": TUNED,
+        "small_text": ({"level": 0.012}, RULE),
         "cifar": ({}, "ours: as for small images"),
         "language": ({}, "ours: as for small images"),
     },
