@@ -90,7 +90,7 @@ ENTRY = Entry(
     static={"epochs": 10, "batch": 128, "optimizer": "sgd", "momentum": 0.9},
     presets={
         "small": ({}, "the rule above for lr; noise by the earlier one"),
-        "small_conv": ({"lr": 2e-3}, EARLIER),
+        "small_conv": ({"lr": 0.01, "noise": 0.6}, RULE),
         "small_text": ({"lr": 6e-3}, RULE),
         "small_transformer": ({"lr": 3e-3, "optimizer": "adam"}, EARLIER),
         "cifar": (

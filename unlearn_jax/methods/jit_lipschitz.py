@@ -12,7 +12,16 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from unlearn_jax.methods.common import EARLIER, TUNED, Entry, Problem, Recipe, descent, gradient_method, weighted_mean
+from unlearn_jax.methods.common import (
+    RULE,
+    TUNED,
+    Entry,
+    Problem,
+    Recipe,
+    descent,
+    gradient_method,
+    weighted_mean,
+)
 from unlearn_jax.methods.parts import pixels
 from unlearn_jax.population.plans import Plan, Sizes, epochs_over_request
 from unlearn_jax.types import Array, Batch, Method, Variables
@@ -61,7 +70,7 @@ ENTRY = Entry(
     batch_stats="none",
     presets={
         "small": TUNED,
-        "small_conv": ({"lr": 3e-3}, EARLIER),
+        "small_conv": ({"lr": 3e-4}, RULE),
         "cifar": (
             {"pieces": 0, "lr": 0.04, "noise": 0.01, "epochs": 1, "draws": 25},
             "the authors' code for random samples: one pass, 25 noises of .01, SGD at 3e-4 on sums over 128",

@@ -43,6 +43,7 @@ ENTRY = Entry(
     batch_stats="none",
     presets={
         "small": TUNED,
+        "small_conv": ({"level": 0.1}, RULE),
         "small_text": ({"level": 0.012}, RULE),
         "cifar": ({}, "ours: as for small images"),
         "language": ({}, "ours: as for small images"),

@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from unlearn_jax.errors import InputError
-from unlearn_jax.methods.common import BOTH, TUNED, Entry, Problem, Recipe, phased_method
+from unlearn_jax.methods.common import BOTH, RULE, TUNED, Entry, Problem, Recipe, phased_method
 from unlearn_jax.methods.parts import loss_gradient, sum_over_examples, summed_loss, zeros_like
 from unlearn_jax.population.plans import Plan, Sizes, passes, phased_plan
 from unlearn_jax.trees import tree_add
@@ -128,6 +128,7 @@ ENTRY = Entry(
     batch_stats="none",
     presets={
         "small": TUNED,
+        "small_conv": ({"level": 0.5}, RULE),
         "small_text": TUNED,
         "cifar": ({}, "ours, as small: the paper's alpha of 10 is for squares of batch means; lambda 1 as published"),
         "language": ({}, "as for images; no published setting"),

@@ -18,6 +18,7 @@ import numpy as np
 import optax
 
 from unlearn_jax.methods.common import (
+    RULE,
     Entry,
     Problem,
     Recipe,
@@ -101,6 +102,7 @@ ENTRY = Entry(
     static={"epochs": 1, "batch": 128, "noises": 20, "noise_steps": 40, "optimizer": "adam", "momentum": 0.9},
     presets={
         "small": ({}, "the authors' notebook, with fewer noises"),
+        "small_conv": ({"lr": 3e-3}, RULE),
         "cifar": (
             {"noises": 256, "batch": 256},
             "the authors' notebook: Adam, impair at .02, repair at .01, a pass each; 40 steps of noise at .1",

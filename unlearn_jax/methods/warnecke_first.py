@@ -78,6 +78,7 @@ ENTRY = Entry(
     presets={
         "small": TUNED,
         "small_transformer": ({"tau": 1e-3}, EARLIER),
+        "small_conv": ({"tau": 3e-5}, RULE),
         "small_text": ({"tau": 3e-4}, RULE),
         "cifar": ({"tau": 1e-4}, "ours: the paper searches tau by trial"),
         "language": ({"tau": 1e-4, "batch": 32}, "ours: the paper searches tau by trial"),

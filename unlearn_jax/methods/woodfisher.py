@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
 
-from unlearn_jax.methods.common import BOTH, EARLIER, RULE, TUNED, Entry, Problem, Recipe, phased_method
+from unlearn_jax.methods.common import BOTH, RULE, TUNED, Entry, Problem, Recipe, phased_method
 from unlearn_jax.methods.parts import loss_gradient, solve, summed_loss, zeros_like
 from unlearn_jax.population.plans import Plan, Sizes, passes, phased_plan
 from unlearn_jax.trees import tree_add
@@ -113,7 +113,7 @@ ENTRY = Entry(
     batch_stats="none",
     presets={
         "small": TUNED,
-        "small_conv": ({"alpha": 0.5}, EARLIER),
+        "small_conv": ({"alpha": 0.1}, RULE),
         "small_transformer": ({"alpha": 0.03}, "of .03, .1 and .3 on facts the one that keeps 98% of what is retained"),
         "small_text": ({"alpha": 0.05}, RULE),
         "cifar": ({"alpha": 0.2, "damping": 1.0}, "the comparison's code, which takes 1,000 samples"),
