@@ -9,7 +9,7 @@ ones).
 from __future__ import annotations
 
 from unlearn_jax.errors import choose
-from unlearn_jax.methods.common import BOTH, EARLIER, RULE, TUNED, Entry, Problem, Recipe
+from unlearn_jax.methods.common import BOTH, RULE, TUNED, Entry, Problem, Recipe
 from unlearn_jax.methods.newton import newton_fold, newton_plan
 from unlearn_jax.methods.warnecke_first import CHANGES, gradient_change
 from unlearn_jax.population.plans import Plan, Sizes
@@ -40,7 +40,7 @@ ENTRY = Entry(
     batch_stats="none",
     presets={
         "small": TUNED,
-        "small_conv": ({"damping": 4.0}, EARLIER),
+        "small_conv": ({"damping": 4.0, "rate": 0.1}, RULE),
         "small_transformer": ({"steps": 20, "damping": 1.0}, "ours, not tuned: 20 passes, as a hundred take minutes"),
         "small_text": ({"rate": 6.0}, RULE),
         "cifar": ({"damping": 1.0, "scale": 50.0, "steps": 200}, "ours: the paper searches damping and scale by trial"),
