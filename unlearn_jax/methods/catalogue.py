@@ -132,7 +132,8 @@ def page() -> str:
         "asked for (`woodfisher` kept 57%, `unsir` 70%, `jit_lipschitz` 38%, `warnecke_first` 84%, `warnecke_second` "
         "43%, `ssd` 90%, `lfssd` 93%, `cfw` 93%; 4 members) were chosen anew by the rule above; the others kept 96% "
         "and more there (`sisa`, `langevin`, `brief_retrain` and those that are given outputs of retrained models were "
-        "not run). Choose rates anew for another model."
+        "not run). On facts the rule above chose `woodfisher`, `ssd`, `kde` and `prmq` (one size, 4 to 8 members), "
+        "which had lost what remains. Choose rates anew for another model."
     )
     return f"{opening}\n{methods_table()}\n\n{defaults}\n\n{presets_table()}\n"
 
