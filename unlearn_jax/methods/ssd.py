@@ -129,7 +129,7 @@ ENTRY = Entry(
     presets={
         "small": TUNED,
         "small_conv": ({"level": 0.5}, RULE),
-        "small_transformer": ({"level": 1.0}, RULE),
+        "small_transformer": ({"level": 0.8}, RULE),
         "small_text": TUNED,
         "cifar": ({}, "ours, as small: the paper's alpha of 10 is for squares of batch means; lambda 1 as published"),
         "language": ({}, "as for images; no published setting"),
