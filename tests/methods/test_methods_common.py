@@ -183,7 +183,7 @@ ROWS = {
         40 * FORWARD + (5 + 2) * 40,
     ),
     "sfron": Row(
-        {"rounds": 4, "inner": 2, "batch": 16, "micro": 8, "alpha": 30.0, "threshold": 0.1},
+        {"rounds": 4, "inner": 2, "batch": 16, "micro": 8, "lr": 0.01, "alpha": 30.0, "threshold": 0.1},
         {"lr": 0.02, "alpha": 3.0, "slow": 0.5, "fade": 3.0, "threshold": 3.0, "clip": 0.5, "bound": 0.05} | DECAY,
         1 + 3 + 4 * (1 + 2 + 1),
         10 + 4 * 10,

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from unlearn_jax.config import StudyConfig
-from unlearn_jax.methods import METHODS
+from unlearn_jax.methods import METHODS, settings_at
 from unlearn_jax.outcomes import level_of, references
 from unlearn_jax.setup import SILENT, prepare_study
-from unlearn_jax.sweeping.by_size import KEPT, Seen, best, points_of, seen_at
+from unlearn_jax.sweeping.by_size import FACTORS, KEPT, Seen, best, points_of, seen_at
 
 NAN = float("nan")
 
@@ -39,9 +39,10 @@ def test_points_are_multiples_of_the_default_at_the_studys_scale():
         for point in points_of(name, StudyConfig(dataset="bulletins")):
             (key,) = point
             assert key in METHODS[name].numeric or key in METHODS[name].static
-    small, text = (points_of("finetune", StudyConfig(dataset=d)) for d in ("digits", "bulletins"))
-    assert [p["lr"] for p in small] == [0.01, 0.03, 0.1, 0.3]
-    assert [p["lr"] for p in text] == [3e-5, 9e-5, 3e-4, 9e-4]
+    for scale, dataset in (("small", "digits"), ("small_text", "bulletins")):
+        usual = settings_at(METHODS["finetune"], scale)[1]["lr"]
+        found = [p["lr"] for p in points_of("finetune", StudyConfig(dataset=dataset))]
+        np.testing.assert_allclose(found, [usual * factor for factor in FACTORS], rtol=0.05)
     assert points_of("retrain", StudyConfig()) == []
 
 

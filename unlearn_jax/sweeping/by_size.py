@@ -113,7 +113,7 @@ def best(sizes: list[list[Seen]]) -> int | None:
 
     Example:
         >>> near, far = Seen("lr=1", 99.0, 0.0, 0.5), Seen("lr=2", 99.0, 0.0, -2.0)
-        >>> best([[near, far], [near._replace(gap=float("nan")), far]])
+        >>> best([[near, far], [one._replace(gap=float("nan")) for one in (near, far)]])
         0
     """
     told = [size for size in sizes if not all(np.isnan(one.gap) for one in size)]  # of a whole class there is no score
