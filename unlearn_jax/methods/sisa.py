@@ -25,6 +25,7 @@ from unlearn_jax.errors import InputError
 from unlearn_jax.methods import do_nothing, retrain
 from unlearn_jax.methods.common import (
     BOTH,
+    RULE,
     Context,
     Entry,
     Problem,
@@ -153,6 +154,7 @@ ENTRY = Entry(
     static={"shards": 4, "slices": 2},
     presets={
         "small": ({}, "ours: slices of 150 of 1,200 examples"),
+        "small_text": ({"shards": 2}, RULE),
         "cifar": ({"shards": 5, "slices": 1}, "within the paper's range of shards"),
         "language": ({"shards": 5, "slices": 1}, "within the paper's range of shards"),
     },
