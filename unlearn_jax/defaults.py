@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -11,11 +10,9 @@ import numpy as np
 
 from unlearn_jax import config as configs
 from unlearn_jax.config import StudyConfig
-from unlearn_jax.errors import InputError
-from unlearn_jax.methods.runner import check_methods, run_method
-from unlearn_jax.outcomes import Level, Outcome, job_of, level_of, references, scored
 from unlearn_jax.population.evaluate import Evaluation
-from unlearn_jax.setup import SILENT, Setup, prepare_study
+from unlearn_jax.scoring_values import Scorer
+from unlearn_jax.sweeping.by_size import prepared_at, ran
 
 LEAST = 95.0  # percent of the remaining examples that a method at its defaults has to keep
 
@@ -52,31 +49,16 @@ def effects(config: StudyConfig, *, store: Path | None = None) -> Iterator[Effec
     Raises:
         InputError: as of `prepare_study`.
     """
-    setup = prepare_study(dataclasses.replace(config, methods="none", hp=(), remedies=""), SILENT, store=store)
-    level = level_of(setup, max(configs.copies_of(setup.config)), None)
-    (original, oracle), _ = references(setup, level, {}, SILENT, {}, roles=("original", "oracle"))
-    columns = {split: np.searchsorted(setup.shown, getattr(level.rows[0], split)) for split in ("forget", "rest")}
-    columns["rest"] = columns["rest"][np.isin(level.rows[0].rest, setup.shown)]
+    setup, level, (original, oracle) = prepared_at(config, ("original", "oracle"), store)
+    scorer = Scorer(setup, level, [])
+    columns = {split: scorer.columns(split, 0) for split in ("forget", "rest")}
     margins = [one.scores.margin[:, columns["forget"]] for one in (original, oracle)]
-    for name, why in configs.left_out(config).items():
-        yield Effect(name, len(columns["forget"]), *[np.nan] * 5, np.zeros(0), why)
+    refused = lambda name, why: Effect(name, len(columns["forget"]), *[np.nan] * 5, np.zeros(0), why)
+    yield from (refused(name, why) for name, why in configs.left_out(config).items())
     for name in configs.applicable(config):
-        if name in ("retrain", "do_nothing"):
-            continue
-        try:
-            scores = _scores(setup, level, name, original)
-        except InputError as error:
-            yield Effect(name, len(columns["forget"]), *[np.nan] * 5, np.zeros(0), str(error))
-            continue
-        yield _effect(name, scores, columns, *margins)
-
-
-def _scores(setup: Setup, level: Level, name: str, original: Outcome) -> Evaluation:
-    """A method's scores, from the originals."""
-    job = job_of(setup, level)
-    check_methods(setup.problem, level.rows, {name: {}}, job.scale, 0.0, setup.shared)
-    found = run_method(name, job, original.population.variables, {})
-    return scored(setup, found.population, found.model, level=level, original=original)
+        if name not in ("retrain", "do_nothing"):
+            found = ran(setup, level, original, name, [{}])
+            yield refused(name, found) if isinstance(found, str) else _effect(name, found[0].scores, columns, *margins)
 
 
 def _effect(name: str, scores: Evaluation, columns: dict, original: np.ndarray, oracle: np.ndarray) -> Effect:

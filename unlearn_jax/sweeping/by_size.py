@@ -77,21 +77,28 @@ def seen_at(config: StudyConfig, grids: dict[str, list[dict]], *, store: Path | 
     Raises:
         InputError: as of `prepare_study`.
     """
-    setup = prepare_study(dataclasses.replace(config, methods="none", hp=(), remedies=""), SILENT, store=store)
-    level = level_of(setup, max(configs.copies_of(setup.config)), None)
-    (original,), _ = references(setup, level, {}, SILENT, {}, roles=("original",))
+    setup, level, (original,) = prepared_at(config, ("original",), store)
     refused = configs.left_out(dataclasses.replace(config, methods=",".join(grids), hp=()))
     for name, points in grids.items():
-        ready = setup._replace(config=dataclasses.replace(setup.config, methods=name))
-        try:
-            if name in refused:
-                raise InputError(refused[name])
-            check_points(ready, level, name, points)
-            found = run_points(ready, level, original, points, 1.0, SILENT)
-        except InputError as error:
-            yield name, str(error)
-            continue
-        yield name, _seen(setup, level, original, found, points)
+        found = refused.get(name) or ran(setup, level, original, name, points)
+        yield name, found if isinstance(found, str) else _seen(setup, level, original, found, points)
+
+
+def prepared_at(config: StudyConfig, roles: tuple[str, ...], store: Path | None) -> tuple[Setup, Level, list[Outcome]]:
+    """A study of one request at its largest number of copies, and its reference populations of these roles."""
+    setup = prepare_study(dataclasses.replace(config, methods="none", hp=(), remedies=""), SILENT, store=store)
+    level = level_of(setup, max(configs.copies_of(setup.config)), None)
+    return setup, level, references(setup, level, {}, SILENT, {}, roles=roles)[0]
+
+
+def ran(setup: Setup, level: Level, original: Outcome, name: str, points: list[dict]) -> list[Outcome] | str:
+    """What settings of a method come to, in order; or the sentence that says why it does not run here."""
+    ready = setup._replace(config=dataclasses.replace(setup.config, methods=name))
+    try:
+        check_points(ready, level, name, points)
+        return run_points(ready, level, original, points, 1.0, SILENT)
+    except InputError as error:
+        return str(error)
 
 
 def _seen(setup: Setup, level: Level, original: Outcome, found: list[Outcome], points: list[dict]) -> list[Seen]:
@@ -122,4 +129,4 @@ def best(sizes: list[list[Seen]]) -> int | None:
     return min(allowed, key=score, default=None)
 
 
-__all__ = ["FACTORS", "KEPT", "Seen", "best", "points_of", "seen_at"]
+__all__ = ["FACTORS", "KEPT", "Seen", "best", "points_of", "prepared_at", "ran", "seen_at"]
