@@ -64,23 +64,19 @@ class Args:
 
 
 def study(args: Args, size: str):
-    """The configuration at one size of the request."""
+    """The configuration at one size of the request, checked."""
+    from unlearn_jax.checks import check
     from unlearn_jax.config import StudyConfig
 
     shared = {name: getattr(args, name) for name in ("dataset", "methods", "model", "members", "seed")}
     if size == "class":
-        return checked(StudyConfig(targets="whole_class", copies="0", **shared))
-    if not size.isdigit() or not int(size):
+        config = StudyConfig(targets="whole_class", copies="0", **shared)
+    elif not size.isdigit() or not int(size):
         raise InputError(f"--sizes has '{size}': give numbers of targets, or class.")
-    copies = COPIES.get(int(size), "1") if args.dataset == "digits" else "4"
-    asked = {"targets": args.targets, "num_targets": int(size), "skip_requests": args.skip_requests}
-    return checked(StudyConfig(copies=copies, **asked, **shared))
-
-
-def checked(config):
-    """The configuration, or `InputError`."""
-    from unlearn_jax.checks import check
-
+    else:
+        copies = COPIES.get(int(size), "1") if args.dataset == "digits" else "4"
+        asked = {"targets": args.targets, "num_targets": int(size), "skip_requests": args.skip_requests}
+        config = StudyConfig(copies=copies, **asked, **shared)
     check(config)
     return config
 
