@@ -18,7 +18,7 @@ from unlearn_jax.errors import InputError
 from unlearn_jax.metrics import Values, mean_draws
 from unlearn_jax.metrics.summary import combine
 from unlearn_jax.population import run as runner
-from unlearn_jax.scoring import REFERENCES
+from unlearn_jax.roles import REFERENCES
 from unlearn_jax.study import run_study
 
 MEMBERS, TARGETS, COPIES, REQUESTS = 8, 4, (0, 2), 2

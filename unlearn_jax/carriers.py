@@ -13,16 +13,13 @@ import numpy as np
 
 from unlearn_jax.errors import InputError
 from unlearn_jax.influence import batch_of, ekfac_fit, ekfac_influence
-from unlearn_jax.influence.taps import tappable
+from unlearn_jax.influence.layers import DAMPING, MOST_ROWS, SMALL, last_layer
 from unlearn_jax.metrics import Values
 from unlearn_jax.models import count_parameters
 from unlearn_jax.trees import take_members
 from unlearn_jax.types import Batch, Variables
 
 MEMBERS = 8  # of the originals, over all requests
-MOST_ROWS = 5000  # rest rows that the curvature is fitted to, a fixed random subset
-SMALL = 300_000  # weights up to which every layer counts; of larger networks the last alone
-DAMPING = 0.1  # share of each layer's mean eigenvalue (Grosse et al. 2023)
 
 
 def carried(setup, level, original) -> tuple[Values, Values] | str:
@@ -107,9 +104,3 @@ def _scores(problem, variables: Variables, fitted: Batch, asked: Batch, targets:
     given = dict(fit=fit, quantity="margin", relative_damping=DAMPING)
     scores = np.asarray(ekfac_influence(model, task, variables, asked, queries, **given), np.float64)
     return scores * float(np.mean(fitted.weight))  # n of the rows that are trained on, not of absent ones beside them
-
-
-def last_layer(model, variables: Variables, batch: Batch):
-    """Predicate of the last layer that can be tapped: the head or, where that is the embedding, the one before."""
-    found = tappable(model, variables, batch)
-    return (lambda name: name == found[-1]) if found else None

@@ -19,13 +19,10 @@ from unlearn_jax.population.members import make_tables, member_keys, setting_nam
 from unlearn_jax.population.plans import Plan
 from unlearn_jax.population.run import Stored, chunk_width, run_population
 from unlearn_jax.remedied import remedied, remedies_of, role_of
-from unlearn_jax.scoring import REFERENCES
+from unlearn_jax.roles import LIKE, REFERENCES
 from unlearn_jax.setup import Setup, Watch
 from unlearn_jax.trees import join_shared, take_members
 from unlearn_jax.types import Model, Population
-
-LIKE = {"null": "oracle", "null_b": "oracle", "null_c": "oracle", "retrain_b": "retrain", "retrain_c": "retrain"}
-NULLS = tuple(LIKE)  # roles of further reference populations and their kinds, for null bands; never scored by a study
 
 
 class Outcome(NamedTuple):

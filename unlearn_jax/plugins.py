@@ -33,7 +33,7 @@ class Registry(dict):
         noun: what an entry is called in messages.
         group: of entry points.
         fault: (name, what a package offers) -> what is wrong with it, '' for nothing.
-        reserved: () -> names that no package may give, because they mean something else.
+        reserved: names that no package may give, because they mean something else; `reserve` adds to them.
 
     Raises:
         InputError: on ``[name]``, for what a package offers and cannot be used, with the package's name.
@@ -45,10 +45,10 @@ class Registry(dict):
         noun: str,
         group: str,
         fault: Callable[[str, object], str],
-        reserved: Callable[[], Iterable[str]] = tuple,
+        reserved: Iterable[str] = (),
     ):
         super().__init__(entries)
-        self.noun, self.group, self.fault, self.reserved = noun, group, fault, reserved
+        self.noun, self.group, self.fault, self.reserved = noun, group, fault, [lambda: reserved]
         REGISTRIES.append(self)
 
     def __missing__(self, name):
@@ -61,6 +61,10 @@ class Registry(dict):
 
     def __contains__(self, name) -> bool:
         return super().__contains__(name) or (name in self._offered() and not self.refused(name))
+
+    def reserve(self, names: Callable[[], Iterable[str]]) -> None:
+        """No package may give an entry one of the names that ``names`` returns when it is asked."""
+        self.reserved.append(names)
 
     def get(self, name, default=None):
         """The entry, or ``default``."""
@@ -95,7 +99,7 @@ class Registry(dict):
             return f"{said}, which is there already: give it another name, or uninstall the package."
         if points and not (name.isascii() and name.isidentifier()):
             return f"{said}: rename it in letters, digits and underscores."
-        if points and name in self.reserved():
+        if points and any(name in names() for names in self.reserved):
             return f"{said}, a name that means something else here: give it another one, or uninstall the package."
         return f"{said}: uninstall all of them but one." if len(points) > 1 else ""
 

@@ -18,7 +18,7 @@ from unlearn_jax.config import StudyConfig
 from unlearn_jax.data.splits import SPLITS
 from unlearn_jax.population import checkpoint
 from unlearn_jax.remedied import remedies_of
-from unlearn_jax.scoring import REFERENCES
+from unlearn_jax.roles import REFERENCES
 from unlearn_jax.setup import Setup, axes_of
 from unlearn_jax.trees import split_shared
 

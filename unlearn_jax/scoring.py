@@ -7,8 +7,9 @@ from functools import partial
 import numpy as np
 
 from unlearn_jax.data.splits import SPLITS
-from unlearn_jax.methods import METHODS, REFERENCES
+from unlearn_jax.methods import METHODS
 from unlearn_jax.metrics import Estimate, Values, combine, mean_draws, price, ranks, residual_influence
+from unlearn_jax.roles import REFERENCES
 from unlearn_jax.scoring_frontier import frontier_figures, heldout_figures, passes_gate
 from unlearn_jax.scoring_language import answer_tables, language_figures
 from unlearn_jax.scoring_values import Scorer
@@ -21,7 +22,7 @@ def level_keys(setup, level) -> dict:
     """The record keys that all figures of a level have."""
     return {
         "dataset": setup.dataset.name,
-        "model": recipe_model(setup),
+        "model": setup.model_name,
         "targets": setup.config.targets,
         "similarity": setup.config.similarity,
         "copies": level.copies,
@@ -46,13 +47,6 @@ def score_level(setup, level, outcomes, extra: dict, recorder, carriers: tuple[V
     if carriers is not None:
         _carried(scorer, base | {"request": "all"}, carriers, recorder)
     return [_diverged_note(o, level.copies) for o in outcomes if _diverged(o)]
-
-
-def recipe_model(setup) -> str:
-    """Registry name of the study's model."""
-    from unlearn_jax.config import recipe_of
-
-    return recipe_of(setup.config)[0]
 
 
 def _diverged(outcome) -> int:

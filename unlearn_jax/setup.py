@@ -77,6 +77,7 @@ class Setup(NamedTuple):
     decoder: Cached | None = None  # language: the model that answers token by token
     shared: Variables = {}  # what all members share, the base under LoRA
     base: dict = {}  # what the manifest says of it
+    model_name: str = ""  # a key of the models' registry
 
 
 def prepare_study(config: StudyConfig, watch: Watch = SILENT, **options) -> Setup:
@@ -128,7 +129,8 @@ def prepare_study(config: StudyConfig, watch: Watch = SILENT, **options) -> Setu
     shown = np.sort(np.concatenate([plain, np.flatnonzero((bench.origin != 0) | (bench.request >= 0))]))
     stored, training = Stored(jnp.asarray(bench.inputs), jnp.asarray(bench.targets)), prepare("retrain", problem)
     decoder = decoder_of(config, dataset)
-    return Setup(config, dataset, bench, problem, stored, shown, training, setting, notes, decoder, shared, base)
+    name = configs.recipe_of(config)[0]
+    return Setup(config, dataset, bench, problem, stored, shown, training, setting, notes, decoder, shared, base, name)
 
 
 def _read(config: StudyConfig, dataset: Dataset, store, without: list[np.ndarray]) -> Dataset:

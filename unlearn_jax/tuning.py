@@ -16,7 +16,7 @@ import numpy as np
 from unlearn_jax.errors import InputError, choose
 from unlearn_jax.methods import METHODS
 from unlearn_jax.remedies import REMEDIES
-from unlearn_jax.scoring import REFERENCES
+from unlearn_jax.roles import REFERENCES
 
 ALLOWED = 0.5  # points of held-out accuracy
 WEIGHT = 0.25  # of a nat of held-out margin against one of the request's

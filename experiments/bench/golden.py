@@ -1,7 +1,7 @@
-"""Whether a change of the code changed a figure: eight runs recorded before it, and held against the same runs after it.
+"""Whether a change of the code changed a figure: eight runs recorded before it, held against the same after it.
 
     python experiments/bench/golden.py record GOLDEN            # with the code as it is
-    python experiments/bench/golden.py check GOLDEN             # after a change: members are read back from GOLDEN/store
+    python experiments/bench/golden.py check GOLDEN             # after a change; members are read from GOLDEN/store
     python experiments/bench/golden.py check GOLDEN --fresh     # the same, everything trained anew
 
 `record` runs a default study, every method, facts, mined documents with a remedy, an audit, a sweep, an influence run
@@ -106,7 +106,7 @@ def differences(old: Path, new: Path) -> Iterator[str]:
         keys = [key for key in mine.keys() | theirs.keys() if not same(mine.get(key), theirs.get(key))]
         if keys:
             key = min(keys)
-            yield f"{name}: {len(keys)} of {len(mine)} entries differ, such as {key}: {mine.get(key)}, {theirs.get(key)}"
+            yield f"{name}: {len(keys)} of {len(mine)} entries differ ({key}: {mine.get(key)}, {theirs.get(key)})"
 
 
 def content(path: Path) -> dict:

@@ -15,7 +15,7 @@ from unlearn_jax.errors import InputError
 from unlearn_jax.methods import METHODS
 from unlearn_jax.metrics import Draws, Estimate, Values, combine, distance_draws, mean_draws
 from unlearn_jax.remedied import role_of
-from unlearn_jax.scoring import REFERENCES
+from unlearn_jax.roles import REFERENCES
 from unlearn_jax.setup import axes_of
 
 ALONE = ("rest", "test")  # splits whose examples are each their own cluster, the same ones for all requests

@@ -3,7 +3,7 @@
 import numpy as np
 
 from unlearn_jax.audits.panels import Ground, Panel, Panels
-from unlearn_jax.outcomes import NULLS
+from unlearn_jax.roles import NULLS
 
 MEMBERS, CLASSES = 16, 4
 SIZES = {"forget": 10, "similar": 20, "rest": 40, "test": 40}

@@ -14,8 +14,8 @@ from unlearn_jax.audits import replay as replays
 from unlearn_jax.config import StudyConfig
 from unlearn_jax.errors import InputError
 from unlearn_jax.metrics import margin
-from unlearn_jax.outcomes import NULLS
 from unlearn_jax.population import run as runner
+from unlearn_jax.roles import NULLS
 from unlearn_jax.study import run_study
 
 MEMBERS, TARGETS = 8, 4

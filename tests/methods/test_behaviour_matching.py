@@ -12,7 +12,7 @@ from steps import batch, begin, finish, outputs, padded, update, whole
 from unlearn_jax.errors import InputError
 from unlearn_jax.methods import METHODS
 from unlearn_jax.methods.datamodel_matching import removal_effect
-from unlearn_jax.scoring import REFERENCES
+from unlearn_jax.roles import REFERENCES
 
 
 @pytest.mark.parametrize("target", ["oracle", "retrain"])

@@ -12,9 +12,10 @@ from unlearn_jax import DATASETS, from_arrays
 from unlearn_jax.data import load_dataset
 from unlearn_jax.errors import InputError
 from unlearn_jax.mining import EMBEDDINGS, MiningConfig, run_mining
-from unlearn_jax.mining.config import checked, threshold_of
+from unlearn_jax.mining.config import threshold_of
 from unlearn_jax.mining.embeddings import Asked
 from unlearn_jax.mining.targets import read_embedding, read_ids
+from unlearn_jax.mining.validate import checked
 
 SIZE = 60
 

@@ -13,7 +13,7 @@ from unlearn_jax.audits.battery import OWN, PAIRS
 from unlearn_jax.audits.composites import COMPOSITES, composite_figures
 from unlearn_jax.audits.curves import drawn
 from unlearn_jax.audits.engine import Precision
-from unlearn_jax.audits.figures import NULLS, Bench, own_figures, pair_figures, residual_figures
+from unlearn_jax.audits.figures import Bench, own_figures, pair_figures, residual_figures
 from unlearn_jax.audits.measured import cost_figures, matched_figures, measured_own, study_figures
 from unlearn_jax.audits.own import read_logits
 from unlearn_jax.audits.panels import Panels
@@ -25,7 +25,7 @@ from unlearn_jax.methods import METHODS
 from unlearn_jax.metrics.residual import LEAST_MEMBERS
 from unlearn_jax.population.checkpoint import check_writable
 from unlearn_jax.records import environment
-from unlearn_jax.scoring import REFERENCES
+from unlearn_jax.roles import NULLS, REFERENCES
 from unlearn_jax.settings import MOST_DRAWS, check_seed, check_size
 from unlearn_jax.setup import SILENT, Watch
 

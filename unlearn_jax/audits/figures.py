@@ -11,7 +11,7 @@ from unlearn_jax.audits.records import NO_BAND, Figure
 from unlearn_jax.audits.views import View
 from unlearn_jax.metrics import Draws, Values, distance_draws, identifiability, mean_draws
 from unlearn_jax.metrics.bands import NullBand, t_estimate
-from unlearn_jax.outcomes import LIKE, NULLS
+from unlearn_jax.roles import LIKE, NULLS
 
 SHARED = ("rest", "test")  # splits of which requests have the same examples
 

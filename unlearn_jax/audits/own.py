@@ -9,7 +9,7 @@ import numpy as np
 from unlearn_jax.archives import read_arrays
 from unlearn_jax.audits.panels import SPLITS, Ground, Panel, Panels
 from unlearn_jax.errors import InputError
-from unlearn_jax.outcomes import NULLS
+from unlearn_jax.roles import NULLS
 
 REFERENCES = ("retrain", "oracle")
 ASK = "give --logits original=a.npz retrain=b.npz unlearned=c.npz"

@@ -22,11 +22,11 @@ from unlearn_jax.data.kinds import KINDS, Made
 from unlearn_jax.errors import InputError
 from unlearn_jax.metrics.entangling import gradient_coupling
 from unlearn_jax.metrics.representation import weight_distance
-from unlearn_jax.outcomes import NULLS, Level, Outcome, level_of, methods, references
+from unlearn_jax.outcomes import Level, Outcome, level_of, methods, references
 from unlearn_jax.population.evaluate import evaluate, predict
 from unlearn_jax.population.run import Stored, chunk_width
 from unlearn_jax.records import check_seals
-from unlearn_jax.scoring import REFERENCES, recipe_model
+from unlearn_jax.roles import NULLS, REFERENCES
 from unlearn_jax.setup import SILENT, Setup, Watch, absent_references, axes_of, prepare_study
 from unlearn_jax.trees import join_shared, split_shared, take_members
 from unlearn_jax.types import Model, Variables
@@ -95,7 +95,7 @@ def replayed(
     outcomes += methods(setup, level, original, watch, look.visit)
     facts = {
         "dataset": setup.dataset.name,
-        "model": recipe_model(setup),
+        "model": setup.model_name,
         "targets": config.targets,
         "similarity": config.similarity,
         "copies": copies,

@@ -80,6 +80,7 @@ from unlearn_jax.methods.lengths import LENGTHS, LONGEST, at_length, length_of, 
 from unlearn_jax.plugins import Registry, named
 from unlearn_jax.population.plans import Plan, Sizes
 from unlearn_jax.population.program import Fold
+from unlearn_jax.roles import INNER, REFERENCES
 
 NO_SIZES = Sizes(0, 0)
 CORE_LANGUAGE = (
@@ -108,7 +109,6 @@ _MODULES = (
     # given the outputs of other retrained models: the upper bound, and an imitation of retraining
     oracle_matching, datamodel_matching,
 )  # fmt: skip
-REFERENCES = ("original", "retrain", "oracle", "placebo", "dedup")  # the populations that all are held against
 GROUPS = ("core", "all", "none")
 
 
@@ -119,19 +119,12 @@ def _undeclared(entry: Entry) -> str:
     return ""
 
 
-def _taken() -> set[str]:
-    """Names that mean something else where a method is named."""
-    from unlearn_jax.remedies import REMEDIES
-
-    return {*GROUPS, *REFERENCES, "oracle_b", "pilot", "base", *iter(REMEDIES)}
-
-
 METHODS: Registry = Registry(
     {module.ENTRY.name: module.ENTRY for module in _MODULES},
     "method",
     "unlearn_jax.methods",
     named(Entry, _undeclared),
-    _taken,
+    (*GROUPS, *REFERENCES, *INNER),
 )
 """Name -> `Entry`; what you put in is run like what is built in."""
 
@@ -268,7 +261,7 @@ def _check_setting(entry: Entry, key: str) -> None:
 
 
 __all__ = [
-    "CORE", "CORE_LANGUAGE", "LENGTHS", "LONGEST", "METHODS", "NO_SIZES", "REFERENCES", "SCALES", "SMALL", "Entry",
+    "CORE", "CORE_LANGUAGE", "LENGTHS", "LONGEST", "METHODS", "NO_SIZES", "SCALES", "SMALL", "Entry",
     "Problem", "at_length", "check_setting", "has_scale", "length_of", "plan_of", "prepare", "prepare_entry", "select",
     "settings_at", "within_budget",
 ]  # fmt: skip

@@ -15,10 +15,11 @@ from unlearn_jax.data.kinds import KINDS
 from unlearn_jax.data.nearest import SLACK
 from unlearn_jax.errors import InputError
 from unlearn_jax.mining import groups as grouping
-from unlearn_jax.mining.config import MiningConfig, checked, embedding_of, threshold_of
+from unlearn_jax.mining.config import MiningConfig, embedding_of, threshold_of
 from unlearn_jax.mining.embeddings import EMBEDDINGS, Asked, Found, by_cosine
 from unlearn_jax.mining.gallery import gallery
 from unlearn_jax.mining.targets import read_embedding, read_ids
+from unlearn_jax.mining.validate import checked
 from unlearn_jax.population import checkpoint
 from unlearn_jax.population.run import Options
 from unlearn_jax.records import environment, write_json, write_whole

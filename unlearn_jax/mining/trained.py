@@ -9,12 +9,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from unlearn_jax import config as configs
-from unlearn_jax.carriers import DAMPING, MOST_ROWS, last_layer
 from unlearn_jax.data.arrays import Dataset
 from unlearn_jax.data.kinds import KINDS
 from unlearn_jax.data.nearest import unit_rows
 from unlearn_jax.errors import InputError
 from unlearn_jax.influence import batch_of, ekfac_fit
+from unlearn_jax.influence.layers import DAMPING, MOST_ROWS, last_layer
 from unlearn_jax.influence.rows import ekfac_rows
 from unlearn_jax.methods import Problem, prepare
 from unlearn_jax.mining.config import MiningConfig, study_of

@@ -43,9 +43,11 @@ REMEDIES: Registry = Registry(
     "remedy",
     "unlearn_jax.remedies",
     named(Remedy),
-    lambda: {"all", "none", *METHODS.names()},
+    ("all", "none"),
 )
 """Name -> `Remedy`; what you put in is run like what is built in."""
+REMEDIES.reserve(METHODS.names)
+METHODS.reserve(lambda: list(REMEDIES))
 
 
 def select_remedies(names: str) -> list[str]:

@@ -50,7 +50,7 @@ def carry(theirs: np.ndarray, own: float, settings: dict) -> np.ndarray:
 
 def influence_on(evidence: Evidence, member: int, rows: np.ndarray, queries: np.ndarray) -> np.ndarray:
     """(rows, queries) EK-FAC influence on margins under a member's original; positive = holds the margin up."""
-    from unlearn_jax.carriers import DAMPING, SMALL, last_layer
+    from unlearn_jax.influence.layers import DAMPING, SMALL, last_layer
 
     model, task = evidence.problem.model, evidence.problem.task
     variables = one_of(evidence, member)

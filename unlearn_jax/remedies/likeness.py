@@ -123,7 +123,7 @@ def _feature_rows(evidence: Evidence, member: int, rows: np.ndarray) -> np.ndarr
 
 def influence_rows(evidence: Evidence, member: int, rows: np.ndarray, power: float = 0.0) -> np.ndarray:
     """Rows whose inner products are EK-FAC influence by the last layer, their norms raised to ``power``; (n, D)."""
-    from unlearn_jax.carriers import DAMPING, last_layer
+    from unlearn_jax.influence.layers import DAMPING, last_layer
 
     problem, variables = evidence.problem, one_of(evidence, member)
     batch = lambda at: batch_of(*(x[jnp.asarray(at)] for x in evidence.stored), np.ones(len(at), np.float32))
