@@ -86,7 +86,7 @@ def _network(x: np.ndarray, y: np.ndarray):
     import jax
     import jax.numpy as jnp
 
-    from unlearn_jax.methods.common import Problem, Recipe
+    from unlearn_jax.methods.support.common import Problem, Recipe
     from unlearn_jax.models import build_model
     from unlearn_jax.population.run import Stored
     from unlearn_jax.tasks import classification

@@ -23,7 +23,7 @@ class Case(NamedTuple):
 
 def cases() -> list[Case]:
     """The search by blocks on the device, and the same in NumPy."""
-    from unlearn_jax.data.nearest import top_k, unit_rows
+    from unlearn_jax.data.similarity.nearest import top_k, unit_rows
 
     rows = unit_rows(np.random.default_rng(0).normal(size=(SIZE, WIDTH)))
     few = rows[:2048]

@@ -62,7 +62,7 @@ def build(case: Case, dtype: str, steps: int, batch: int) -> Built:
     import jax.numpy as jnp
 
     from unlearn_jax.methods import Problem
-    from unlearn_jax.methods.common import Recipe
+    from unlearn_jax.methods.support.common import Recipe
     from unlearn_jax.models import build_model, flops_per_example
     from unlearn_jax.population.run import Stored
     from unlearn_jax.tasks import classification, free_text
@@ -88,10 +88,10 @@ def build(case: Case, dtype: str, steps: int, batch: int) -> Built:
 def population(built: Built, members: int, chunk: int, axis: str, data_devices: int):
     """``train(seed) -> Population`` of so many members, the axis as a study chooses it."""
     from unlearn_jax.methods import prepare
-    from unlearn_jax.population.measured import fastest
+    from unlearn_jax.population.autotune import fastest
     from unlearn_jax.population.members import make_tables, member_keys
     from unlearn_jax.population.run import Options, run_population
-    from unlearn_jax.setup import checked_options
+    from unlearn_jax.studies.setup import checked_options
 
     fold, plan, hp = prepare("retrain", built.problem)
     options = checked_options(Options(chunk=chunk, axis=axis, data_devices=data_devices), built.problem)
@@ -145,14 +145,14 @@ def peak(dtype: str) -> float:
     import jax
     import jax.numpy as jnp
 
-    from unlearn_jax import hosts
     from unlearn_jax.population.sharding import member_mesh, member_shardings
+    from unlearn_jax.runtime import multihost
 
     devices, side = jax.device_count(), SIDE.get(jax.default_backend(), 2048)
     split, _ = member_shardings(member_mesh(devices))
     pair = np.ones((devices, side, side), jnp.dtype(dtype))
     many = jax.jit(jax.vmap(jnp.dot), in_shardings=split, out_shardings=split)
-    pair = hosts.placed(pair, split)
+    pair = multihost.placed(pair, split)
     return devices * 2.0 * side**3 / _median(lambda seed: jax.block_until_ready(many(pair, pair)), REPEATS)
 
 

@@ -18,7 +18,7 @@ from typing import NamedTuple
 import _bench_populations as populations
 from _cli import cores
 
-from unlearn_jax.archives import read_json
+from unlearn_jax.runtime.archives import read_json
 
 MEMBERS = 8  # where no other number is asked for
 

@@ -17,8 +17,8 @@ from typing import Any
 from _options import parsed, unread
 from _progress import watched
 
-from unlearn_jax import disk, stopping
 from unlearn_jax.errors import InputError
+from unlearn_jax.runtime import disk, signals
 
 __all__ = [
     "Hosts", "cores", "finish", "guarded", "join", "json_of", "keep_compiled_programs", "parsed", "print_json",
@@ -49,12 +49,12 @@ def join(asked: Hosts) -> None:
     """Meet the other processes, if there are any; call before JAX starts.
 
     Raises:
-        InputError: numbers without a coordinator; see `unlearn_jax.hosts.start`.
+        InputError: numbers without a coordinator; see `unlearn_jax.runtime.multihost.start`.
     """
-    from unlearn_jax import hosts
+    from unlearn_jax.runtime import multihost
 
     if asked.coordinator:
-        hosts.start(asked.coordinator, asked.num_processes, asked.process_id)
+        multihost.start(asked.coordinator, asked.num_processes, asked.process_id)
     elif asked.num_processes is not None or asked.process_id is not None:
         raise InputError("--num-processes and --process-id need --coordinator: give HOST:PORT of process 0.")
 
@@ -93,7 +93,7 @@ def guarded(run: Callable[[], object], kept: str = "what is trained is kept, the
     which it does as soon as the updates in hand are kept. A second signal ends the process at once.
     """
     try:
-        with stopping.listening(_told):
+        with signals.listening(_told):
             run()
     except InputError as error:
         print("error:", *str(error).split(), file=sys.stderr)  # a cause may span lines
@@ -128,10 +128,10 @@ def guarded(run: Callable[[], object], kept: str = "what is trained is kept, the
 
 def _alone(error: RuntimeError) -> None:
     """End the process with one sentence where another one of its run is gone: JAX would wait for it, and then abort."""
-    from unlearn_jax import hosts
+    from unlearn_jax.runtime import multihost
 
-    if hosts.is_gone(error):
-        print("error:", hosts.GONE, file=sys.stderr, flush=True)
+    if multihost.is_gone(error):
+        print("error:", multihost.GONE, file=sys.stderr, flush=True)
         os._exit(1)
 
 

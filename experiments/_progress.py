@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # JAX is imported where the block begins
-    from unlearn_jax.setup import Watch
+    from unlearn_jax.studies.setup import Watch
 
 EVERY = 60.0  # seconds after which a stage that is not done yet gets a line of its own in a log
 
@@ -21,7 +21,7 @@ EVERY = 60.0  # seconds after which a stage that is not done yet gets a line of 
 @contextmanager
 def watched(quiet: bool, unit: str = "members") -> Iterator[Watch]:
     """A study's `Watch` that tells members (or what else) done, examples a second and time left."""
-    from unlearn_jax.setup import Watch
+    from unlearn_jax.studies.setup import Watch
 
     if quiet:
         yield Watch()

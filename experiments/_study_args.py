@@ -8,8 +8,8 @@ from pathlib import Path
 
 import tyro
 
-from unlearn_jax.config import StudyConfig
-from unlearn_jax.study_config import Clusters, Data, Methods, Precision, Training
+from unlearn_jax.studies.config import Clusters, Data, Methods, Precision, Training
+from unlearn_jax.studies.resolve import StudyConfig
 
 
 @dataclass(frozen=True)

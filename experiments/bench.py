@@ -32,7 +32,7 @@ import _bench_spread
 import tyro
 from _cli import Hosts, guarded, join, parsed, print_json, use_every_core
 
-from unlearn_jax.archives import read_json
+from unlearn_jax.runtime.archives import read_json
 
 SPEEDS = ("per_second", "seconds")  # of a row: what is compared with an earlier run
 
@@ -57,7 +57,7 @@ class Args:
     """vmap, map, auto or measured"""
     data_devices: int = 1
     """devices that hold one member together"""
-    hosts: tyro.conf.OmitArgPrefixes[Hosts] = Hosts()
+    multihost: tyro.conf.OmitArgPrefixes[Hosts] = Hosts()
     loop: bool = True
     """measure the loop of separate trainings as well; not by several processes"""
     spread: bool = False
@@ -78,7 +78,7 @@ class Args:
 
 def run(args: Args) -> None:
     """Measure, print a table, compare with the last one."""
-    from unlearn_jax.records import write_json
+    from unlearn_jax.results.recorder import write_json
 
     sizes, before = checked(args), earlier(args.save)
     shown = io.StringIO() if args.quiet else sys.stderr if args.json else sys.stdout
@@ -94,8 +94,8 @@ def run(args: Args) -> None:
 
 def here(args: Args, sizes: list[int]) -> tuple[dict, list[dict]]:
     """Device and versions, and the rows that this process measures; of several processes only the first goes on."""
-    from unlearn_jax import hosts
-    from unlearn_jax.records import environment
+    from unlearn_jax.results.recorder import environment
+    from unlearn_jax.runtime import multihost
 
     join(args.hosts)
     if args.influence:
@@ -109,7 +109,7 @@ def here(args: Args, sizes: list[int]) -> tuple[dict, list[dict]]:
     print(f"{where['device']}, {where['devices']} JAX devices, {versions}", end="")
     print(f"; median of {(asked if others else populations).REPEATS}")
     rows = asked.measure() if others else trained(args, sizes)
-    if not hosts.is_first():
+    if not multihost.is_first():
         raise SystemExit(0)
     return where, rows
 
@@ -175,7 +175,7 @@ def checked(args: Args) -> list[int]:
     from unlearn_jax.errors import InputError, choose
     from unlearn_jax.models.layers import DTYPES
     from unlearn_jax.population.checkpoint import check_writable
-    from unlearn_jax.settings import check_size, numbers
+    from unlearn_jax.studies.hyperparameters import check_size, numbers
 
     if not names(args.cases):
         raise InputError(f"--cases is empty: give some of {', '.join(populations.CASES)}.")

@@ -56,7 +56,7 @@ def run(args: Args) -> None:
         lines = [f"{name:<{width}}  {about}" for name, about in listed.items()]
         print_json(listed) if args.json else print("\n".join(lines))
         return
-    from unlearn_jax.cards import card_of
+    from unlearn_jax.studies.datasheet import card_of
 
     benchmark_named(args.name)
     changed = {name: getattr(args, name) for name in ("dataset", "similarity", "targets", "seed")}

@@ -24,8 +24,8 @@ import tyro
 from _cli import finish, guarded, keep_compiled_programs, parsed, use_every_core, watched
 from _study_args import Run, StudyArgs
 
-from unlearn_jax.archives import read_json
-from unlearn_jax.study_config import Methods
+from unlearn_jax.runtime.archives import read_json
+from unlearn_jax.studies.config import Methods
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Args(StudyArgs):
 
 def run(args: Args) -> None:
     """Run the check, draw its page, and print the headline."""
-    from unlearn_jax.sweeping import check_name, run_check
+    from unlearn_jax.sweeps import check_name, run_check
 
     use_every_core()
     keep_compiled_programs(Path("runs") / "compiled")

@@ -27,11 +27,11 @@ import tyro
 from _cli import guarded, parsed, print_json
 from reporting.load import read_manifest
 
-from unlearn_jax.archives import read_json
-from unlearn_jax.config import StudyConfig
 from unlearn_jax.errors import InputError
-from unlearn_jax.records import check_seals, write_json
-from unlearn_jax.tuning import ALLOWED, RULES, choose_settings, grouped, regret
+from unlearn_jax.results.recorder import check_seals, write_json
+from unlearn_jax.runtime.archives import read_json
+from unlearn_jax.studies.resolve import StudyConfig
+from unlearn_jax.sweeps.rules import ALLOWED, RULES, choose_settings, grouped, regret
 
 
 @dataclass(frozen=True)

@@ -65,8 +65,8 @@ class Args:
 
 def study(args: Args, size: str):
     """The configuration at one size of the request, checked."""
-    from unlearn_jax.checks import check
-    from unlearn_jax.config import StudyConfig
+    from unlearn_jax.studies.resolve import StudyConfig
+    from unlearn_jax.studies.validate import check
 
     shared = {name: getattr(args, name) for name in ("dataset", "methods", "model", "members", "seed")}
     if size == "class":
@@ -94,9 +94,9 @@ def line(size: str, one) -> str:
 
 def grids(args: Args) -> dict[str, list[dict]]:
     """Settings to try, by method."""
-    from unlearn_jax.config import applicable
     from unlearn_jax.methods import METHODS
-    from unlearn_jax.sweeping import draw_settings, parse_space, points_of
+    from unlearn_jax.studies.resolve import applicable
+    from unlearn_jax.sweeps import draw_settings, parse_space, points_of
 
     found = {}
     for name in applicable(study(args, args.sizes[0])):
@@ -112,7 +112,7 @@ def grids(args: Args) -> dict[str, list[dict]]:
 
 def chosen(args: Args, say) -> list[dict]:
     """Every setting at every size, and which the rule takes."""
-    from unlearn_jax.sweeping import best, seen_at
+    from unlearn_jax.sweeps import best, seen_at
 
     told, refused, asked = {}, {}, grids(args)
     for size in args.sizes:
@@ -141,8 +141,8 @@ def _rows(seen: list) -> list[dict]:
 
 def run(args: Args) -> None:
     """Run and print."""
-    from unlearn_jax.defaults import alike, effects
     from unlearn_jax.methods import METHODS
+    from unlearn_jax.sweeps.defaults import alike, effects
 
     use_every_core()
     keep_compiled_programs(Path("runs") / "compiled")

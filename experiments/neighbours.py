@@ -22,8 +22,8 @@ from pathlib import Path
 import tyro
 from _cli import finish, guarded, keep_compiled_programs, parsed, watched
 
-from unlearn_jax.archives import read_json
 from unlearn_jax.mining.config import MiningConfig
+from unlearn_jax.runtime.archives import read_json
 
 
 @dataclass(frozen=True)

@@ -24,8 +24,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 import tyro
 from _cli import guarded, parsed, print_json, watched
 
-from unlearn_jax.data.prepare import Prepared, prepare
-from unlearn_jax.data.stock import STOCK
+from unlearn_jax.data.sources.prepare import Prepared, prepare
+from unlearn_jax.data.sources.stock import STOCK
 
 
 @dataclass(frozen=True)

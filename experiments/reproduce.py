@@ -28,11 +28,11 @@ from _cli import guarded, keep_compiled_programs, parsed, print_json, use_every_
 from claims import CLAIMS, words
 from claims.claim import Claim, changed, run_claim, sized
 
-from unlearn_jax.archives import read_json
 from unlearn_jax.audits.replay import read_config
-from unlearn_jax.config import StudyConfig, resolved
 from unlearn_jax.errors import InputError, choose
-from unlearn_jax.records import write_json
+from unlearn_jax.results.recorder import write_json
+from unlearn_jax.runtime.archives import read_json
+from unlearn_jax.studies.resolve import StudyConfig, resolved
 
 
 @dataclass(frozen=True)
@@ -121,7 +121,7 @@ def reproduced(args: Args, claim: Claim, changes: dict) -> dict:
     """Run a claim, write its record and its page, and return the record with the path of the page."""
     from reporting.writing import write_claim_page
 
-    from unlearn_jax.study import run_study
+    from unlearn_jax.studies.run import run_study
 
     folder, command = folder_of(args, claim.name), command_of(args, claim.name)
     store = args.store or args.out.parent / "populations"

@@ -22,10 +22,10 @@ import tyro
 from _cli import Hosts, finish, guarded, join, keep_compiled_programs, parsed, rows_of, use_every_core, watched
 from _study_args import StudyArgs
 
-from unlearn_jax.archives import read_json
-from unlearn_jax.config import run_name
 from unlearn_jax.metrics.residual import why_unidentifiable
-from unlearn_jax.preset_files import with_presets
+from unlearn_jax.runtime.archives import read_json
+from unlearn_jax.studies.presets import with_presets
+from unlearn_jax.studies.resolve import run_name
 
 WHY = {  # by what `why_unidentifiable` says
     "few": "fewer than 8 members in a request",
@@ -68,13 +68,13 @@ class Args(StudyArgs):
     """Measure what deleting a sample leaves behind when similar samples stay."""
 
     run: tyro.conf.OmitArgPrefixes[Run] = Run()
-    hosts: tyro.conf.OmitArgPrefixes[Hosts] = Hosts()
+    multihost: tyro.conf.OmitArgPrefixes[Hosts] = Hosts()
 
 
 def run(args: Args) -> None:
     """Run the study, draw the report, and print the headline."""
-    from unlearn_jax import hosts
-    from unlearn_jax.study import run_study
+    from unlearn_jax.runtime import multihost
+    from unlearn_jax.studies.run import run_study
 
     join(args.hosts)
     use_every_core()
@@ -82,12 +82,12 @@ def run(args: Args) -> None:
     study, how = args.study, args.run
     out = how.out or Path("runs") / run_name(with_presets(study)[0])
     command = shlex.join(["python", "experiments/study.py", *sys.argv[1:]])
-    with watched(how.quiet or not hosts.is_first()) as watch:
+    with watched(how.quiet or not multihost.is_first()) as watch:
         run_study(
             study, out, store=how.store, watch=watch, command=command, data_dir=how.data_dir, chunk=how.chunk,
             axis=how.axis, data_devices=how.data_devices, loop=how.loop, save_every=how.save_every,
         )  # fmt: skip
-    hosts.told(lambda: tell(out, how.report, how.json))  # the others stay until it is drawn
+    multihost.told(lambda: tell(out, how.report, how.json))  # the others stay until it is drawn
 
 
 def tell(out: Path, report: bool, as_json: bool) -> None:

@@ -26,8 +26,8 @@ import tyro
 from _cli import finish, guarded, keep_compiled_programs, parsed, use_every_core, watched
 from _study_args import Run, StudyArgs
 
-from unlearn_jax.archives import read_json
-from unlearn_jax.sweeping.config import SweepConfig, sweep_name
+from unlearn_jax.runtime.archives import read_json
+from unlearn_jax.sweeps.config import SweepConfig, sweep_name
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class Args(StudyArgs, First):
 
 def run(args: Args) -> None:
     """Run the sweep, draw its page, and print the headline."""
-    from unlearn_jax.sweeping import are_several, run_sweep, run_sweeps
+    from unlearn_jax.sweeps import are_several, run_sweep, run_sweeps
 
     use_every_core()
     keep_compiled_programs(Path("runs") / "compiled")

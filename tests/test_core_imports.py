@@ -21,7 +21,7 @@ import unlearn_jax.metrics
 import unlearn_jax.models
 import unlearn_jax.population.run as run
 from unlearn_jax.methods import Problem, prepare
-from unlearn_jax.methods.common import Recipe
+from unlearn_jax.methods.support.common import Recipe
 from unlearn_jax.population.evaluate import evaluate
 from unlearn_jax.population.members import make_tables, member_keys
 from unlearn_jax.tasks import classification

@@ -3,7 +3,6 @@
 The public names; parts that a script does not use are not imported (no command line, plotting or data set tools).
 """
 
-from unlearn_jax.config import StudyConfig
 from unlearn_jax.data import DATASETS, from_arrays, load_dataset
 from unlearn_jax.errors import InputError
 from unlearn_jax.methods import METHODS
@@ -11,7 +10,8 @@ from unlearn_jax.models import MODELS, build_model
 from unlearn_jax.own.auditing import audit
 from unlearn_jax.own.call import unlearn
 from unlearn_jax.own.listing import unlearnable
-from unlearn_jax.study import run_study
+from unlearn_jax.studies.resolve import StudyConfig
+from unlearn_jax.studies.run import run_study
 from unlearn_jax.types import Batch, Batches, Method, Model, Outputs, Population, Task
 
 __version__ = "0.1.0"

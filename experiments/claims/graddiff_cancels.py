@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from unlearn_jax.config import StudyConfig
 from unlearn_jax.metrics import combine
+from unlearn_jax.studies.resolve import StudyConfig
 
 from .claim import Claim, Found, told
 from .read import Level, draws, read_level

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from unlearn_jax.config import StudyConfig
+from unlearn_jax.evaluation.frontier import GATE
 from unlearn_jax.metrics import Estimate, combine
-from unlearn_jax.scoring_frontier import GATE
+from unlearn_jax.studies.resolve import StudyConfig
 
 from .claim import Claim, Found, Table, cell, told
 from .read import distance, itself, populations, read_level, recorded, residual

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from unlearn_jax.config import StudyConfig
 from unlearn_jax.errors import InputError
 from unlearn_jax.metrics import NullBand, energy_distance, klom, split_band
+from unlearn_jax.studies.resolve import StudyConfig
 
 from .claim import Claim, Figure, Found, Table
 from .read import first_request, read_level

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from unlearn_jax.config import StudyConfig
 from unlearn_jax.metrics import Draws, Estimate, combine
+from unlearn_jax.studies.resolve import StudyConfig
 
 from .claim import Claim, Found, Table, cell, told
 from .read import distance, itself, known_first, populations, read_level, recorded, residual

@@ -7,7 +7,7 @@ import os
 import numpy as np
 
 from unlearn_jax.data import DATASETS, Dataset, Split
-from unlearn_jax.data.embedded import digits
+from unlearn_jax.data.sources.embedded import digits
 from unlearn_jax.data.targets import distance_to_class
 
 NAME, POISONED, LABEL, SIDE = "digits_poisoned", 20, 0, 3

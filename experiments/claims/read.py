@@ -9,14 +9,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from unlearn_jax.archives import read_array
 from unlearn_jax.audits.replay import read_config
 from unlearn_jax.errors import InputError
 from unlearn_jax.methods import METHODS
 from unlearn_jax.metrics import Draws, Estimate, Values, combine, distance_draws, mean_draws
-from unlearn_jax.remedied import role_of
 from unlearn_jax.roles import REFERENCES
-from unlearn_jax.setup import axes_of
+from unlearn_jax.runtime.archives import read_array
+from unlearn_jax.studies.remedies import role_of
+from unlearn_jax.studies.setup import axes_of
 
 ALONE = ("rest", "test")  # splits whose examples are each their own cluster, the same ones for all requests
 SALT = 1000  # between the seeds of draws of studies on other targets

@@ -7,7 +7,7 @@ from html import escape
 from pathlib import Path
 from typing import NamedTuple
 
-from unlearn_jax.scoring_frontier import GATE
+from unlearn_jax.evaluation.frontier import GATE
 
 from .board_rows import value
 from .columns import COLUMNS

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from unlearn_jax.errors import InputError
-from unlearn_jax.preset_files import SHIPPED, read_presets
+from unlearn_jax.studies.presets import SHIPPED, read_presets
 
 from .columns import COLUMNS, Line, Named, levels_of, lines_of
 from .compare_load import config_of

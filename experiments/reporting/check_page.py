@@ -6,9 +6,9 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from unlearn_jax.archives import read_json
 from unlearn_jax.errors import InputError
-from unlearn_jax.sweeping.changes import DISTANCE, GROUPS, TEST, VERDICTS, label_of
+from unlearn_jax.runtime.archives import read_json
+from unlearn_jax.sweeps.changes import DISTANCE, GROUPS, TEST, VERDICTS, label_of
 
 from . import check_words as words
 from .figures import _figure as sheet_of

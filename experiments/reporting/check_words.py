@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from unlearn_jax.sweeping.changes import DISTANCE, GROUPS, REST, TEST, label_of
+from unlearn_jax.sweeps.changes import DISTANCE, GROUPS, REST, TEST, label_of
 
 FIGURES = {  # figure -> what it is called, decimals, what falling and rising are called
     DISTANCE: ("residual distance", 2, "nearer", "farther"),

@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from unlearn_jax.config import StudyConfig
 from unlearn_jax.errors import InputError
+from unlearn_jax.studies.resolve import StudyConfig
 
 from .columns import Named, read_named
 from .drawings import KINDS, kind_of_run, level_of

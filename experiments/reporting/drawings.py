@@ -7,8 +7,8 @@ import math
 from collections.abc import Callable
 from pathlib import Path
 
-from unlearn_jax.archives import read_json
 from unlearn_jax.errors import InputError
+from unlearn_jax.runtime.archives import read_json
 
 from . import (
     audit_page,

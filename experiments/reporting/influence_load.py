@@ -10,9 +10,9 @@ from zipfile import BadZipFile
 
 import numpy as np
 
-from unlearn_jax.archives import read_arrays, read_json
 from unlearn_jax.errors import InputError
-from unlearn_jax.records import check_seals
+from unlearn_jax.results.recorder import check_seals
+from unlearn_jax.runtime.archives import read_arrays, read_json
 
 from .load import as_pictures
 

@@ -8,9 +8,9 @@ from zipfile import BadZipFile
 
 import numpy as np
 
-from unlearn_jax.archives import read_array, read_arrays, read_json
 from unlearn_jax.errors import InputError
-from unlearn_jax.records import check_seals
+from unlearn_jax.results.recorder import check_seals
+from unlearn_jax.runtime.archives import read_array, read_arrays, read_json
 
 from .summary import REFERENCES, Summary, read_summary, summarise
 from .unfinished import progress, rows_so_far

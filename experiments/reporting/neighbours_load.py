@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from unlearn_jax.archives import read_arrays, read_json
 from unlearn_jax.errors import InputError
+from unlearn_jax.runtime.archives import read_arrays, read_json
 
 from .influence_load import FAULTS
 from .load import as_pictures

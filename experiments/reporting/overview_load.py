@@ -6,8 +6,8 @@ import math
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from unlearn_jax.archives import read_json
 from unlearn_jax.errors import InputError
+from unlearn_jax.runtime.archives import read_json
 
 from .influence_load import FAULTS
 from .sweep_load import AGAIN, Sweep, Told, read_sweep, told_of
@@ -145,7 +145,7 @@ def _complete(folder: Path, methods: dict[str, dict]) -> list[Line]:
 
 def _so_far(folder: Path, told: dict) -> list[Line]:
     """The lines of the sweeps that are complete, decided as they will be."""
-    from unlearn_jax.sweeping.several import decide
+    from unlearn_jax.sweeps.several import decide
 
     found = []
     for name in _names(folder, told):
@@ -164,7 +164,7 @@ def _status(folder: Path) -> str:
 
 def _line(name: str, sweep: Sweep, kept: bool, why: str) -> Line:
     """A method's settings by what they are."""
-    from unlearn_jax.sweeping.several import defaults_in
+    from unlearn_jax.sweeps.several import defaults_in
 
     settings, choices = {one["setting"]: one for one in sweep.whole}, sweep.told["choices"]
     usual, rule = defaults_in(sweep.told), settings[choices[sweep.rule]["setting"]]
@@ -174,8 +174,8 @@ def _line(name: str, sweep: Sweep, kept: bool, why: str) -> Line:
 
 def _overall(lines: list[Line]) -> list[dict]:
     """What is said of all sweeps together, of a folder that does not say it itself."""
-    from unlearn_jax.sweeping.overall import compare_defaults, compare_rules
-    from unlearn_jax.sweeping.several import decide
+    from unlearn_jax.sweeps.overall import compare_defaults, compare_rules
+    from unlearn_jax.sweeps.several import decide
 
     found = {line.name: line.sweep.told for line in lines if line.sweep}
     decided = {name: decide(told) for name, told in found.items()}

@@ -7,7 +7,7 @@ from html import escape
 
 import numpy as np
 
-from unlearn_jax import stopping
+from unlearn_jax.runtime import signals
 
 from . import figures
 from .load import Run
@@ -30,7 +30,7 @@ def section(name: str, heading: str, body: str) -> str:
 
 def _figure(draw, prefix: str, label: str, caption: str, made: str = "") -> str:
     """A figure in a wide and a narrow drawing, of which the page shows one; ``made`` links to how it was made."""
-    stopping.look()
+    signals.look()
     wide = inline_svg(draw(WIDE), f"{prefix}-w", label)
     narrow = inline_svg(draw(NARROW), f"{prefix}-n", label)
     return (

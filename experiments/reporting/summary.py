@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from unlearn_jax.errors import InputError
-from unlearn_jax.scoring_frontier import GATE
+from unlearn_jax.evaluation.frontier import GATE
 
 REFERENCES = ("original", "retrain", "placebo", "dedup", "oracle")
 GIVEN = {"oracle_matching": "upper bound", "datamodel_matching": "uses retrained models"}  # not methods of practice

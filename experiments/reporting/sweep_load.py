@@ -7,9 +7,9 @@ import math
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from unlearn_jax.archives import read_json
 from unlearn_jax.errors import InputError
-from unlearn_jax.records import check_seals
+from unlearn_jax.results.recorder import check_seals
+from unlearn_jax.runtime.archives import read_json
 
 from .influence_load import FAULTS
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from unlearn_jax.archives import parse_json
 from unlearn_jax.errors import InputError
-from unlearn_jax.records import levels_done
+from unlearn_jax.results.recorder import levels_done
+from unlearn_jax.runtime.archives import parse_json
 
 GOES_ON = "the same experiments/study.py command goes on where it stopped"
 

@@ -6,8 +6,8 @@ import math
 import re
 from html import escape
 
+from unlearn_jax.evaluation.frontier import GATE
 from unlearn_jax.metrics.residual import why_unidentifiable
-from unlearn_jax.scoring_frontier import GATE
 
 from .load import Run, number_told
 from .summary import ANEW, GIVEN, Cell, Entry, Summary

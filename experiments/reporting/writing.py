@@ -8,9 +8,9 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from unlearn_jax import stopping
-from unlearn_jax.archives import read_json
 from unlearn_jax.errors import InputError, choose
+from unlearn_jax.runtime import signals
+from unlearn_jax.runtime.archives import read_json
 
 from . import columns as figures_of
 from . import paper, tables
@@ -236,7 +236,7 @@ def table_text(runs: list[Path], kind: str, columns: str = "", levels: str = "",
 
 def replace(out: Path, write: Callable) -> Path:
     """Write through a temporary file beside ``out``, so that nothing half-written is ever seen there."""
-    stopping.look()
+    signals.look()
     temporary = None
     try:
         with tempfile.NamedTemporaryFile(dir=out.parent, prefix=f".{out.name}.", delete=False) as file:

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from unlearn_jax.audits.panels import Ground, Panel, Panels
+from unlearn_jax.evaluation.panels import Ground, Panel, Panels
 from unlearn_jax.roles import NULLS
 
 MEMBERS, CLASSES = 16, 4

@@ -9,12 +9,12 @@ from panels import MEMBERS, synthetic
 from pyarrow import parquet
 
 from unlearn_jax.audits.audit import _notes, audited, of_practice
-from unlearn_jax.audits.curves import drawn
-from unlearn_jax.audits.engine import Precision
-from unlearn_jax.audits.figures import Bench
-from unlearn_jax.audits.ranking import rankings
-from unlearn_jax.audits.records import COLUMNS, write_audit
-from unlearn_jax.audits.views import View, views_of
+from unlearn_jax.evaluation.curves import drawn
+from unlearn_jax.evaluation.engine import Precision
+from unlearn_jax.evaluation.figures import Bench
+from unlearn_jax.evaluation.ranking import rankings
+from unlearn_jax.evaluation.records import COLUMNS, write_audit
+from unlearn_jax.evaluation.views import View, views_of
 from unlearn_jax.metrics import (
     forgetting_epsilon,
     klom,

@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 from pyarrow import parquet
 
-from unlearn_jax import carriers
 from unlearn_jax.audits import Precision, audit_study
 from unlearn_jax.audits import replay as replays
-from unlearn_jax.config import StudyConfig
 from unlearn_jax.errors import InputError
 from unlearn_jax.metrics import margin
 from unlearn_jax.population import run as runner
 from unlearn_jax.roles import NULLS
-from unlearn_jax.study import run_study
+from unlearn_jax.studies import influence_share
+from unlearn_jax.studies.resolve import StudyConfig
+from unlearn_jax.studies.run import run_study
 
 MEMBERS, TARGETS = 8, 4
 CONFIG = StudyConfig(  # small in every way
@@ -41,7 +41,7 @@ def study(tmp_path_factory):
     folder = tmp_path_factory.mktemp("audit")
     run, trained, seen = folder / "run", [], []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(carriers, "MEMBERS", 1)
+        patch.setattr(influence_share, "MEMBERS", 1)
         run_study(CONFIG, run, store=folder / "populations")
     keep, look = runner.checkpoint.save_chunk, replays.replayed
     with pytest.MonkeyPatch.context() as patch:

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 import scipy.ndimage
 
-from unlearn_jax.data.aligned import ANGLE, SHIFT, STEPS, aligned_cosine, posed
-from unlearn_jax.data.similar import pixel_embedding
+from unlearn_jax.data.similarity.aligned import ANGLE, SHIFT, STEPS, aligned_cosine, posed
+from unlearn_jax.data.similarity.copies import pixel_embedding
 
 
 def images(count, seed=0, side=8):

@@ -4,11 +4,11 @@ from collections import Counter
 
 import numpy as np
 
-from unlearn_jax.data.bulletins import FACTS, KNOWN, reports
-from unlearn_jax.data.bulletins_words import TOPICS
-from unlearn_jax.data.corpora import bulletins
-from unlearn_jax.data.nearest import top_k
-from unlearn_jax.data.text import from_corpus, text_embedding
+from unlearn_jax.data.similarity.nearest import top_k
+from unlearn_jax.data.sources.bulletins import FACTS, KNOWN, reports
+from unlearn_jax.data.sources.bulletins_words import TOPICS
+from unlearn_jax.data.sources.corpora import bulletins
+from unlearn_jax.data.text.documents import from_corpus, text_embedding
 
 TEXTS, LABELS, TESTS, TEST_LABELS, NAMES = reports()
 

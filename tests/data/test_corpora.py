@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from unlearn_jax.data import corpora
-from unlearn_jax.data.corpora import (
+from unlearn_jax.data.sources import corpora
+from unlearn_jax.data.sources.corpora import (
     from_table,
     from_tfds,
     load_corpus,
@@ -23,7 +23,7 @@ from unlearn_jax.data.corpora import (
     reuters_r52,
     wordnet_glosses,
 )
-from unlearn_jax.data.tfds import import_tfds
+from unlearn_jax.data.sources.tfds import import_tfds
 from unlearn_jax.errors import InputError
 
 ROWS = [(f"class {i % 3}", f"Document {i}, with a comma and a “quote”.") for i in range(30)]

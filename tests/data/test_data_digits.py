@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from unlearn_jax.data import DATASETS, dataset_digest, load_dataset
-from unlearn_jax.data.corpora import CORPORA
-from unlearn_jax.data.embedded import digits
+from unlearn_jax.data.sources.corpora import CORPORA
+from unlearn_jax.data.sources.embedded import digits
 from unlearn_jax.errors import InputError
 
 COUNTS = [178, 182, 177, 183, 181, 182, 181, 179, 174, 180]
@@ -48,7 +48,7 @@ def test_unknown_name_lists_the_valid_ones():
 
 def test_importing_the_sources_is_light():
     code = (
-        "import sys, unlearn_jax.data, unlearn_jax.data.prepare\n"
+        "import sys, unlearn_jax.data, unlearn_jax.data.sources.prepare\n"
         "heavy = {'matplotlib', 'scipy', 'sklearn', 'tensorflow_datasets', 'PIL', 'tyro'} & set(sys.modules)\n"
         "sys.exit(f'imported {heavy}' if heavy else 0)"
     )

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from test_data_raw import cifar10_files, cifar100_files, idx_files, page_files, tiny, to_folder, to_tar
 
-from unlearn_jax.data import load_dataset, prepare, tfds
+from unlearn_jax.data import load_dataset
+from unlearn_jax.data.sources import prepare, tfds
 from unlearn_jax.errors import InputError
 
 SCRIPT = Path(__file__).parents[2] / "experiments" / "prepare_data.py"

@@ -7,7 +7,7 @@ import tarfile
 import numpy as np
 import pytest
 
-from unlearn_jax.data.raw import read_source
+from unlearn_jax.data.sources.raw import read_source
 from unlearn_jax.errors import InputError
 
 

@@ -5,7 +5,8 @@ import pytest
 
 from unlearn_jax.data import load_dataset, subset
 from unlearn_jax.data.arrays import dataset_digest
-from unlearn_jax.data.facts import (
+from unlearn_jax.data.kinds import KINDS
+from unlearn_jax.data.sources.facts import (
     MOST_WORDS,
     NOT_ANSWER,
     PADDING,
@@ -15,10 +16,9 @@ from unlearn_jax.data.facts import (
     value_tokens,
     word_counts,
 )
-from unlearn_jax.data.facts_words import ATTRIBUTES, REFUSAL
-from unlearn_jax.data.kinds import KINDS
+from unlearn_jax.data.sources.facts_words import ATTRIBUTES, REFUSAL
+from unlearn_jax.data.sources.statements import LEVELS, restated, text_of
 from unlearn_jax.data.splits import make_bench, reference_rows, request_rows
-from unlearn_jax.data.statements import LEVELS, restated, text_of
 from unlearn_jax.data.targets import choose_targets
 from unlearn_jax.errors import InputError
 

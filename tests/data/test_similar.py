@@ -3,9 +3,8 @@
 import numpy as np
 import pytest
 
-from unlearn_jax.data import duplicates
-from unlearn_jax.data.duplicates import leader_groups, near_duplicate_groups, near_pairs
-from unlearn_jax.data.similar import (
+from unlearn_jax.data.similarity import duplicates
+from unlearn_jax.data.similarity.copies import (
     FRESH,
     LEVELS,
     cosine,
@@ -13,6 +12,7 @@ from unlearn_jax.data.similar import (
     make_copies,
     pixel_embedding,
 )
+from unlearn_jax.data.similarity.duplicates import leader_groups, near_duplicate_groups, near_pairs
 from unlearn_jax.errors import InputError
 
 IDS = np.asarray([11, 5, 700_000])

@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from unlearn_jax.data import from_arrays, splits
-from unlearn_jax.data.duplicates import near_duplicate_groups
-from unlearn_jax.data.neighbours import Mined
-from unlearn_jax.data.similar import pixel_embedding
+from unlearn_jax.data.similarity.copies import pixel_embedding
+from unlearn_jax.data.similarity.duplicates import near_duplicate_groups
+from unlearn_jax.data.similarity.mined import Mined
 from unlearn_jax.data.splits import (
     detected_groups,
     is_whole_class,

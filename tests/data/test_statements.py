@@ -3,8 +3,18 @@
 import numpy as np
 import pytest
 
-from unlearn_jax.data.facts_words import ATTRIBUTES, FORMS, LEADS, MIDDLES, TRAINED
-from unlearn_jax.data.statements import LEVELS, POOL, TOLD, Statements, held_out, make_world, restated, text_of, told
+from unlearn_jax.data.sources.facts_words import ATTRIBUTES, FORMS, LEADS, MIDDLES, TRAINED
+from unlearn_jax.data.sources.statements import (
+    LEVELS,
+    POOL,
+    TOLD,
+    Statements,
+    held_out,
+    make_world,
+    restated,
+    text_of,
+    told,
+)
 
 WORLD = make_world()
 TRAIN, TEST = told(WORLD)

@@ -6,14 +6,15 @@ import documents
 import numpy as np
 import pytest
 
-from unlearn_jax.data import arrays, readers
+from unlearn_jax.data import arrays
 from unlearn_jax.data.arrays import dataset_digest, subset
-from unlearn_jax.data.corpora import Corpus
-from unlearn_jax.data.neighbours import mine, threshold_of
-from unlearn_jax.data.readers import Features, make_reader
+from unlearn_jax.data.similarity.mined import mine, threshold_of
+from unlearn_jax.data.sources.corpora import Corpus
 from unlearn_jax.data.splits import detected_groups, make_bench, reference_rows, request_rows
 from unlearn_jax.data.targets import choose_targets
-from unlearn_jax.data.text import from_corpus, read_texts, text_embedding
+from unlearn_jax.data.text import readers
+from unlearn_jax.data.text.documents import from_corpus, read_texts, text_embedding
+from unlearn_jax.data.text.readers import Features, make_reader
 from unlearn_jax.errors import InputError
 
 ROWS = documents.made_texts(90)

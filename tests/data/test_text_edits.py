@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from unlearn_jax.data.synonyms import _GROUPS, builtin_synonyms, wordnet_synonyms
-from unlearn_jax.data.text_edits import _PLAIN, FRESH, LEVELS, level_of, make_text_copies
-from unlearn_jax.data.text_measures import tfidf_cosine, token_edit_distance
-from unlearn_jax.data.tokenizer import split_words
+from unlearn_jax.data.text.edits import _PLAIN, FRESH, LEVELS, level_of, make_text_copies
+from unlearn_jax.data.text.measures import tfidf_cosine, token_edit_distance
+from unlearn_jax.data.text.synonyms import _GROUPS, builtin_synonyms, wordnet_synonyms
+from unlearn_jax.data.text.tokenizer import split_words
 from unlearn_jax.errors import InputError
 
 TEXTS = [
@@ -69,7 +69,7 @@ def test_a_text_keeps_its_copies_whatever_else_is_asked():
 
 def test_parts_handled_one_after_another_change_nothing(monkeypatch):
     whole = made()
-    monkeypatch.setattr("unlearn_jax.data.text_edits._CELLS", 1)
+    monkeypatch.setattr("unlearn_jax.data.text.edits._CELLS", 1)
     assert made() == whole
 
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from unlearn_jax.data.tokenizer import (
+from unlearn_jax.data.text.tokenizer import (
     BEGIN,
     END,
     PAD,

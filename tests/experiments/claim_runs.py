@@ -8,9 +8,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from unlearn_jax.config import resolved
-from unlearn_jax.records import FIGURES, KEYS
-from unlearn_jax.setup import axes_of
+from unlearn_jax.results.recorder import FIGURES, KEYS
+from unlearn_jax.studies.resolve import resolved
+from unlearn_jax.studies.setup import axes_of
 
 TARGETS, MEMBERS = 12, 16
 SPLITS = {"forget": TARGETS, "rest": 8, "test": 8}

@@ -12,7 +12,7 @@ SERVER = """
 import json, os, runpy, sys, warnings
 warnings.simplefilter("ignore")
 sys.path[:0] = [os.path.dirname(sys.argv[1])]
-import jax, pyarrow.parquet, scipy.stats, sklearn.datasets, tyro, unlearn_jax.study
+import jax, pyarrow.parquet, scipy.stats, sklearn.datasets, tyro, unlearn_jax.studies.run
 from unlearn_jax.population import midway
 midway.SHORTEST = 0.0  # short runs in as many segments as long ones have
 from orbax.checkpoint import v1

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import tyro
 
-from unlearn_jax.config import StudyConfig, settings_of
+from unlearn_jax.studies.resolve import StudyConfig, settings_of
 
 EXPERIMENTS = Path(__file__).resolve().parents[2] / "experiments"
 sys.path.insert(0, str(EXPERIMENTS))

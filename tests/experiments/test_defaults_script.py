@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from unlearn_jax import defaults
-from unlearn_jax.defaults import Effect
+from unlearn_jax.sweeps import defaults
+from unlearn_jax.sweeps.defaults import Effect
 
 SCRIPT = Path(__file__).resolve().parents[2] / "experiments" / "defaults.py"
 
@@ -66,8 +66,8 @@ def test_sizes_and_members_that_are_none_are_refused(words, monkeypatch, capsys,
 
 
 def test_it_says_which_setting_the_rule_takes_and_at_which_size_none_does(monkeypatch, capsys, tmp_path):
-    import unlearn_jax.sweeping as sweeping
-    from unlearn_jax.sweeping import Seen
+    import unlearn_jax.sweeps as sweeping
+    from unlearn_jax.sweeps import Seen
 
     near, far, wrecked = Seen("lr=0.1", 99.0, 0.4, 0.5), Seen("lr=0.3", 99.0, 0.4, -2.0), Seen("lr=1", 40.0, 9.0, -9.0)
     asked = []

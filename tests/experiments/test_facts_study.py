@@ -14,9 +14,9 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "experiments"))
 
 import report
 
-from unlearn_jax.config import StudyConfig
 from unlearn_jax.data import load_dataset
-from unlearn_jax.study import run_study
+from unlearn_jax.studies.resolve import StudyConfig
+from unlearn_jax.studies.run import run_study
 
 FACTS = load_dataset("facts")
 WIDTH = ("width=16", "depth=1", "heads=2")

@@ -78,7 +78,7 @@ def test_settings_say_where_they_come_from(run, tmp_path):
     assert rows_of(run, source="on other targets")["random_label"]["source"] == "default"
     preset = copy(run, tmp_path / "preset", presets={"name": "tuned", "settings": ["scrub.alpha=4"]})
     assert rows_of(preset, source="by hand")["scrub"]["source"] == "preset tuned"
-    from unlearn_jax.preset_files import read_presets
+    from unlearn_jax.studies.presets import read_presets
 
     shipped = {"name": "mine", "settings": ["scrub.alpha=4"], "digest": read_presets("vision-copies-small").digest}
     asked = {"command": "python experiments/study.py --presets runs/mine.json --copies 4"}

@@ -18,11 +18,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 from test_compare_page import change  # noqa: E402
 from test_report import fake_run  # noqa: E402
 
-from unlearn_jax import archives, disk  # noqa: E402
-from unlearn_jax.data.formats import _parse_pages  # noqa: E402
+from unlearn_jax.data.sources.formats import _parse_pages  # noqa: E402
 from unlearn_jax.errors import InputError  # noqa: E402
 from unlearn_jax.models.minilm import load_minilm  # noqa: E402
-from unlearn_jax.records import levels_done  # noqa: E402
+from unlearn_jax.results.recorder import levels_done  # noqa: E402
+from unlearn_jax.runtime import archives, disk  # noqa: E402
 
 BIG, HUGE, LONG = "3000000000", "9" * 23, "x" * 300
 STUDY = ["--train-size", "60", "--test-size", "30", "--num-targets", "2", "--members", "4", "--steps", "2", "--quiet"]
@@ -337,7 +337,7 @@ def test_a_run_folder_that_is_taken_away_meanwhile(script, monkeypatch):
         raise FileNotFoundError(2, "No such file or directory", "run/manifest.json")
 
     monkeypatch.setattr(disk, "write_whole", gone)
-    monkeypatch.setattr("unlearn_jax.study.run_study", gone)
+    monkeypatch.setattr("unlearn_jax.studies.run.run_study", gone)
     found = script("study", *STUDY)
     one_sentence(found)
     assert "'run/manifest.json' cannot be used (No such file or directory)" in found[1]
@@ -347,5 +347,5 @@ def test_too_little_memory_is_one_sentence(script, monkeypatch):
     def much(*_, **__):
         return np.zeros((1 << 60,), np.uint8)
 
-    monkeypatch.setattr("unlearn_jax.study.run_study", much)
+    monkeypatch.setattr("unlearn_jax.studies.run.run_study", much)
     one_sentence(script("study", *STUDY))

@@ -20,12 +20,12 @@ from reporting import overview_words as words  # noqa: E402
 from reporting.overview_page import render_sweeps  # noqa: E402
 from test_compare_page import sound  # noqa: E402
 
-from unlearn_jax.config import StudyConfig, resolved  # noqa: E402
 from unlearn_jax.errors import InputError  # noqa: E402
-from unlearn_jax.sweeping import SweepConfig  # noqa: E402
-from unlearn_jax.sweeping.config import asked_of, defaults_of  # noqa: E402
-from unlearn_jax.sweeping.overall import compare_defaults, compare_rules  # noqa: E402
-from unlearn_jax.sweeping.several import decide  # noqa: E402
+from unlearn_jax.studies.resolve import StudyConfig, resolved  # noqa: E402
+from unlearn_jax.sweeps import SweepConfig  # noqa: E402
+from unlearn_jax.sweeps.config import asked_of, defaults_of  # noqa: E402
+from unlearn_jax.sweeps.overall import compare_defaults, compare_rules  # noqa: E402
+from unlearn_jax.sweeps.several import decide  # noqa: E402
 
 NAMES = "scrub,neggrad_plus,finetune,ssd,random_label,do_nothing"
 SWEEP = SweepConfig(method=NAMES, seeds=4, draw="sobol", draws=2)

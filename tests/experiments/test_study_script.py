@@ -14,7 +14,7 @@ from pyarrow import parquet
 EXPERIMENTS = Path(__file__).resolve().parents[2] / "experiments"
 sys.path.insert(0, str(EXPERIMENTS))
 
-script = importlib.import_module("study")  # the script beside this test tree, not unlearn_jax.study
+script = importlib.import_module("study")  # the script beside this test tree, not unlearn_jax.studies.run
 TINY = ["--train-size", "60", "--test-size", "30", "--num-targets", "2", "--members", "5", "--steps", "2"]
 TINY += ["--similarity", "exact", "--copies", "0,1", "--targets", "random", "--resamples", "20", "--quiet"]
 
@@ -200,7 +200,7 @@ def test_few_members_are_told_of_as_the_reason(study, tmp_path, members):
 
 def test_the_run_folder_is_named_after_the_configuration(study, tmp_path, monkeypatch):
     started = []
-    monkeypatch.setattr("unlearn_jax.study.run_study", lambda config, out, **_: started.append(out))
+    monkeypatch.setattr("unlearn_jax.studies.run.run_study", lambda config, out, **_: started.append(out))
     with pytest.raises(SystemExit):  # no study ran, so there is no summary to print
         runpy_main(monkeypatch, "--copies", "0")
     assert started[0].parent == Path("runs") and started[0].name.startswith("digits-near-atypical-")

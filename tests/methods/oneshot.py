@@ -10,7 +10,7 @@ import toy
 from scipy.special import softmax
 
 from unlearn_jax.methods import METHODS
-from unlearn_jax.methods.common import Problem, Recipe
+from unlearn_jax.methods.support.common import Problem, Recipe
 from unlearn_jax.models import build_model
 from unlearn_jax.population.members import make_tables, member_keys
 from unlearn_jax.population.plans import Sizes

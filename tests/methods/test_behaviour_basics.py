@@ -27,9 +27,9 @@ from steps import (
 )
 
 from unlearn_jax.methods import METHODS, prepare, salun, scrub
-from unlearn_jax.methods.common import Recipe, bounded_loss, weighted_mean
 from unlearn_jax.methods.random_label import TRUE, WRONG, wrong_labels
 from unlearn_jax.methods.retrain import rates
+from unlearn_jax.methods.support.common import Recipe, bounded_loss, weighted_mean
 from unlearn_jax.models import build_model
 from unlearn_jax.types import Batch
 

@@ -28,8 +28,9 @@ from steps import (
 )
 
 from unlearn_jax.errors import InputError
-from unlearn_jax.methods import METHODS, amun, attacks, boundary_shrink, l2ul
-from unlearn_jax.methods.common import Recipe
+from unlearn_jax.methods import METHODS, amun, boundary_shrink, l2ul
+from unlearn_jax.methods.support import attacks
+from unlearn_jax.methods.support.common import Recipe
 from unlearn_jax.population.plans import Sizes
 
 # --- boundary shrink and expand ------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ import pytest
 import toy
 
 from unlearn_jax.methods import METHODS, brief_retrain, prepare
-from unlearn_jax.methods.common import Recipe
+from unlearn_jax.methods.support.common import Recipe
 from unlearn_jax.population.plans import Sizes
 from unlearn_jax.trees import take_members
 

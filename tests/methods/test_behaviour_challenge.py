@@ -25,7 +25,7 @@ from steps import (
 )
 
 from unlearn_jax.methods import METHODS, fcs, msg, settings_at
-from unlearn_jax.methods.common import Recipe
+from unlearn_jax.methods.support.common import Recipe
 from unlearn_jax.types import Batch
 
 # --- FCS -----------------------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ import toy
 from steps import batch, begin, finish, flat, followed, losses, moved, outputs, padded, slope, update, whole
 
 from unlearn_jax.methods import METHODS, duck, rfe, sfron
-from unlearn_jax.methods.common import Recipe
+from unlearn_jax.methods.support.common import Recipe
 
 # --- DUCK ----------------------------------------------------------------------------------------------------------
 

@@ -10,7 +10,8 @@ from steps import PLAIN, SGD, begin, combined, flat, padded, slope, update
 from steps import followed as descended
 
 from unlearn_jax.errors import InputError
-from unlearn_jax.methods import directions, gru
+from unlearn_jax.methods import gru
+from unlearn_jax.methods.support import directions
 from unlearn_jax.trees import tree_dot
 
 # --- steps uphill and projections ----------------------------------------------------------------------------------

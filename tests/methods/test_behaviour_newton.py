@@ -24,13 +24,14 @@ from oneshot import (
 )
 
 from unlearn_jax.errors import InputError
-from unlearn_jax.methods import METHODS, newton, woodfisher
-from unlearn_jax.methods.common import Problem, Recipe
+from unlearn_jax.methods import METHODS, woodfisher
 from unlearn_jax.methods.random_label import wrong_labels
+from unlearn_jax.methods.support import newton
+from unlearn_jax.methods.support.common import Problem, Recipe
 from unlearn_jax.metrics.ridge import leave_out_leverage, retrain_residual, ridge_fit
-from unlearn_jax.population.order import slots
 from unlearn_jax.population.plans import Sizes
 from unlearn_jax.population.run import Stored
+from unlearn_jax.population.shuffle import slots
 from unlearn_jax.types import Model, Outputs, Task
 
 # --- Newton steps --------------------------------------------------------------------------------------------------

@@ -29,7 +29,7 @@ from steps import (
 )
 
 from unlearn_jax.methods import METHODS, jit_lipschitz, rurk, unsir
-from unlearn_jax.methods.common import Recipe, Trained
+from unlearn_jax.methods.support.common import Recipe, Trained
 from unlearn_jax.models import build_model
 
 # --- UNSIR ---------------------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from steps import SGD, begin, combined, flat, padded, slope, update
 
 from unlearn_jax.errors import InputError
 from unlearn_jax.methods import METHODS, certified_finetune
-from unlearn_jax.methods.common import Recipe
+from unlearn_jax.methods.support.common import Recipe
 from unlearn_jax.population.plans import Sizes
 
 HP = {"epsilon": 1.0, "delta": 1e-5, "weight_clip": 0.5, "gradient_clip": 0.3, "noisy_lr": 0.1, "decay": 2.0}

@@ -11,8 +11,8 @@ from oneshot import KEPT, SHAPE, WEIGHTS, K, batch, examples, gauss_newton, prob
 from steps import flat
 
 from unlearn_jax.errors import InputError
-from unlearn_jax.methods import parts
-from unlearn_jax.methods.common import Problem, Recipe
+from unlearn_jax.methods.support import parts
+from unlearn_jax.methods.support.common import Problem, Recipe
 from unlearn_jax.models import build_model
 from unlearn_jax.tasks import classification
 

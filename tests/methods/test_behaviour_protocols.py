@@ -15,7 +15,7 @@ from steps import batch, begin, flat, followed, losses, moved, outputs, padded, 
 
 from unlearn_jax.errors import InputError
 from unlearn_jax.methods import METHODS, amnesiac, langevin, sisa
-from unlearn_jax.methods.common import Recipe
+from unlearn_jax.methods.support.common import Recipe
 from unlearn_jax.population.members import member_keys
 
 # --- amnesiac ------------------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from rules import Rules, gathered, programs, requested, settings, tables
 from steps import flat
 
 from unlearn_jax.methods import METHODS, gauss_newton, negmerge
-from unlearn_jax.methods.common import Recipe
+from unlearn_jax.methods.support.common import Recipe
 from unlearn_jax.types import Batches
 
 # --- Gauss-Newton --------------------------------------------------------------------------------------------------

@@ -11,10 +11,10 @@ from steps import batch, begin, both, difference, divergence, finish, logits, lo
 
 from unlearn_jax.errors import InputError
 from unlearn_jax.methods import METHODS, scrub, scrub_r
-from unlearn_jax.methods.common import Recipe
-from unlearn_jax.population.order import slots
+from unlearn_jax.methods.support.common import Recipe
 from unlearn_jax.population.plans import Sizes
 from unlearn_jax.population.run import Options
+from unlearn_jax.population.shuffle import slots
 from unlearn_jax.types import Batch
 
 # --- SCRUB ---------------------------------------------------------------------------------------------------------

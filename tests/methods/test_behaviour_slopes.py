@@ -10,8 +10,8 @@ import toy
 from steps import SGD, backward, batch, begin, both, flat, moved, update, whole
 
 from unlearn_jax.methods import METHODS, mu_mis
-from unlearn_jax.methods.common import Recipe
 from unlearn_jax.methods.random_label import wrong_labels
+from unlearn_jax.methods.support.common import Recipe
 from unlearn_jax.types import Model, Outputs
 
 

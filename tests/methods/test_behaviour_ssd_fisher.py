@@ -27,11 +27,11 @@ from oneshot import (
 )
 from steps import flat
 
-from unlearn_jax.config import StudyConfig
 from unlearn_jax.errors import InputError
 from unlearn_jax.methods import METHODS, fisher, ssd
 from unlearn_jax.population.plans import Sizes
-from unlearn_jax.setup import prepare_study
+from unlearn_jax.studies.resolve import StudyConfig
+from unlearn_jax.studies.setup import prepare_study
 
 # --- SSD -----------------------------------------------------------------------------------------------------------
 

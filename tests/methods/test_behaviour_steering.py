@@ -13,7 +13,7 @@ from steps import followed as descended
 
 from unlearn_jax.errors import InputError
 from unlearn_jax.methods import METHODS, dpo_idk, prepare, rmu
-from unlearn_jax.methods.common import Problem, Recipe, Trained
+from unlearn_jax.methods.support.common import Problem, Recipe, Trained
 from unlearn_jax.models import build_model
 from unlearn_jax.population.plans import Sizes
 from unlearn_jax.tasks import free_text

@@ -23,7 +23,7 @@ from steps import (
 )
 
 from unlearn_jax.methods import kde, prmq
-from unlearn_jax.methods.common import Recipe
+from unlearn_jax.methods.support.common import Recipe
 from unlearn_jax.models import build_model
 
 LONG = {"epochs": 4, "batch": 16}  # passes of 3 batches

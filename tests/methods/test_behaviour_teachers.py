@@ -22,7 +22,7 @@ from steps import (
 )
 
 from unlearn_jax.methods import METHODS
-from unlearn_jax.methods.common import Recipe
+from unlearn_jax.methods.support.common import Recipe
 
 # --- bad teacher ---------------------------------------------------------------------------------------------------
 

@@ -11,7 +11,7 @@ from steps import followed as descended
 
 from unlearn_jax.errors import InputError
 from unlearn_jax.methods import METHODS, lotus
-from unlearn_jax.methods.common import Recipe
+from unlearn_jax.methods.support.common import Recipe
 from unlearn_jax.testing import protocol
 
 LOGITS = jnp.array([2.0, 0.0, -1.0, 1.0])

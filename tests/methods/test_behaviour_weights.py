@@ -23,8 +23,8 @@ from steps import (
 
 from unlearn_jax.errors import InputError
 from unlearn_jax.methods import METHODS, salun
-from unlearn_jax.methods.common import Recipe
 from unlearn_jax.methods.random_label import wrong_labels
+from unlearn_jax.methods.support.common import Recipe
 from unlearn_jax.models import build_model
 
 # --- SalUn ---------------------------------------------------------------------------------------------------------

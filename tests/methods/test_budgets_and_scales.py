@@ -4,9 +4,6 @@ import numpy as np
 import pytest
 import toy
 
-from unlearn_jax import config as configs
-from unlearn_jax.checks import check
-from unlearn_jax.config import StudyConfig
 from unlearn_jax.errors import InputError
 from unlearn_jax.methods import (
     LENGTHS,
@@ -20,8 +17,11 @@ from unlearn_jax.methods import (
     scrub,
     settings_at,
 )
-from unlearn_jax.methods.common import Recipe
+from unlearn_jax.methods.support.common import Recipe
 from unlearn_jax.population.plans import Sizes
+from unlearn_jax.studies import resolve as configs
+from unlearn_jax.studies.resolve import StudyConfig
+from unlearn_jax.studies.validate import check
 
 STUDY = Sizes(30, 1200, 10)
 LENGTH = {name: next((x for x in LENGTHS if x in entry.static), None) for name, entry in METHODS.items()}

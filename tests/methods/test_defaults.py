@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 import toy
 
-from unlearn_jax import config as configs
-from unlearn_jax.config import StudyConfig
-from unlearn_jax.defaults import Effect, alike, effects
 from unlearn_jax.errors import InputError
 from unlearn_jax.methods import METHODS, SMALL, prepare, settings_at
-from unlearn_jax.methods.common import unforgotten
+from unlearn_jax.methods.support.common import unforgotten
 from unlearn_jax.population.plans import Sizes, request_batch, request_batches
+from unlearn_jax.studies import resolve as configs
+from unlearn_jax.studies.resolve import StudyConfig
+from unlearn_jax.sweeps.defaults import Effect, alike, effects
 
 SPLIT = [name for name, entry in METHODS.items() if "pieces" in entry.static]
 REQUEST_LENGTH = ("gradient_ascent", "grad_diff", "kl_retain", "npo", "simnpo", "undial", "satimp")

@@ -7,13 +7,13 @@ import pytest
 import toy
 from statements import CUES, PROBLEM, SAID, STATEMENTS, VALUES, VOCABULARY, batch
 
-from unlearn_jax import config as configs
-from unlearn_jax.checks import check
-from unlearn_jax.config import StudyConfig
 from unlearn_jax.errors import InputError
 from unlearn_jax.methods import METHODS, prepare, sisa
 from unlearn_jax.methods.random_label import wrong_answers
 from unlearn_jax.population.plans import Sizes
+from unlearn_jax.studies import resolve as configs
+from unlearn_jax.studies.resolve import StudyConfig
+from unlearn_jax.studies.validate import check
 from unlearn_jax.types import Batches
 
 LANGUAGE = [name for name, entry in METHODS.items() if "language" in entry.reads]

@@ -10,10 +10,10 @@ from test_methods_common import NAMES, trial
 
 from unlearn_jax.methods import METHODS
 from unlearn_jax.models import build_model
-from unlearn_jax.platforms import made_for, platform
 from unlearn_jax.population import program as programs
 from unlearn_jax.population.members import member_keys
 from unlearn_jax.population.sharding import member_mesh
+from unlearn_jax.runtime.platform import made_for, platform
 
 MEMBERS = 4
 PLATFORMS = ("tpu", "cuda")

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from unlearn_jax.data.nearest import unit_rows
+from unlearn_jax.data.similarity.nearest import unit_rows
 from unlearn_jax.errors import InputError
 from unlearn_jax.mining.embeddings import Rows, by_cosine
 from unlearn_jax.mining.groups import cluster, ladder, of_test, purity, same_label_share, told

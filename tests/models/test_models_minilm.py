@@ -13,7 +13,7 @@ from scipy.special import erf
 from unlearn_jax.errors import InputError
 from unlearn_jax.models.lora import merge
 from unlearn_jax.models.minilm import embed, load_minilm, minilm, params_of, tokenize
-from unlearn_jax.pretrained import pretrained
+from unlearn_jax.studies.pretrained import pretrained
 
 # The programs run once on a few numbers, so they are compiled with little optimisation.
 QUICK = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}

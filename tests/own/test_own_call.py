@@ -13,7 +13,7 @@ from flax import nnx
 
 from unlearn_jax import METHODS, InputError, unlearn
 from unlearn_jax.methods import has_scale
-from unlearn_jax.methods.common import Recipe
+from unlearn_jax.methods.support.common import Recipe
 from unlearn_jax.own.refusals import scale_of
 from unlearn_jax.own.table import needs_of
 

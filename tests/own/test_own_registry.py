@@ -9,7 +9,7 @@ import pytest
 import toy
 
 from unlearn_jax import METHODS, InputError, unlearn, unlearnable
-from unlearn_jax.methods.common import Recipe
+from unlearn_jax.methods.support.common import Recipe
 from unlearn_jax.own.refusals import NEVER
 from unlearn_jax.own.table import methods_table, needs_of
 

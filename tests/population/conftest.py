@@ -2,7 +2,7 @@ import jax
 import pytest
 import toy
 
-from unlearn_jax.population import midway, run, sharding
+from unlearn_jax.population import resume, run, sharding
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -17,7 +17,7 @@ def quick(request):
 def many_segments():
     """Short runs in as many segments as long ones have."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(midway, "SHORTEST", 0.0)
+        patch.setattr(resume, "SHORTEST", 0.0)
         yield
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from unlearn_jax.data import load_dataset
-from unlearn_jax.data.facts import refusal_tokens, value_tokens
+from unlearn_jax.data.sources.facts import refusal_tokens, value_tokens
 from unlearn_jax.models.decode import cached_decoder, greedy
 from unlearn_jax.models.transformer import decoder
 from unlearn_jax.population.answers import answered, asked_by_token, asked_whole

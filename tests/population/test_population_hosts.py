@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 import toy
 
-from unlearn_jax import hosts
 from unlearn_jax.errors import InputError
 from unlearn_jax.population.evaluate import evaluate
 from unlearn_jax.population.run import Options
+from unlearn_jax.runtime import multihost
 from unlearn_jax.tasks import classification
 
 HERE = Path(__file__).parent
@@ -129,7 +129,7 @@ def test_one_process_decides_and_tells(two):
 def test_processes_that_cannot_meet_are_refused(given, said, monkeypatch):
     monkeypatch.setattr(jax.distributed, "initialize", lambda *_, **__: (_ for _ in ()).throw(ValueError("none")))
     with pytest.raises(InputError, match=said):
-        hosts.start(*given)
+        multihost.start(*given)
 
 
 def test_a_port_that_is_taken_and_a_host_that_is_not_there_are_refused():
@@ -137,16 +137,16 @@ def test_a_port_that_is_taken_and_a_host_that_is_not_there_are_refused():
         taken.bind(("", 0))
         taken.listen()
         with pytest.raises(InputError, match="process 0 cannot listen on port .*: give --coordinator another port"):
-            hosts.start(f"127.0.0.1:{taken.getsockname()[1]}", 2, 0)
+            multihost.start(f"127.0.0.1:{taken.getsockname()[1]}", 2, 0)
     with pytest.raises(InputError, match="process 1 cannot reach process 0 at .*: start process 0 too"):
-        hosts.start(free_address(), 2, 1, patience=0)
+        multihost.start(free_address(), 2, 1, patience=0)
 
 
 def test_one_process_waits_for_nobody():
-    assert hosts.is_first() and not hosts.several()
-    hosts.meet()
-    hosts.agree("a", "thing")
-    assert hosts.told(lambda: (1, 2)) == (1, 2) and hosts.given({"x": 1}, None) == {"x": 1}
+    assert multihost.is_first() and not multihost.several()
+    multihost.meet()
+    multihost.agree("a", "thing")
+    assert multihost.told(lambda: (1, 2)) == (1, 2) and multihost.given({"x": 1}, None) == {"x": 1}
 
 
 @pytest.mark.parametrize(
@@ -164,12 +164,14 @@ def test_process_0_listens_where_it_is_named_if_that_is_an_address_of_its_host(a
     monkeypatch.setattr(socket, "getaddrinfo", lambda h, *a, **k: look("127.0.0.1" if h == "node7" else h, *a, **k))
     if asked[1] == ":" and not socket.has_ipv6:
         pytest.skip("no IPv6")
-    assert hosts.bind_address(asked) == found
+    assert multihost.bind_address(asked) == found
 
 
 def test_only_what_tells_of_another_process_is_taken_for_its_end(monkeypatch):
     gone = jax.errors.JaxRuntimeError("UNAVAILABLE: Connection reset by peer")
-    assert not hosts.is_gone(gone)  # one process alone
-    monkeypatch.setattr(hosts, "several", lambda: True)
-    assert hosts.is_gone(gone) and not hosts.is_gone(jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: out of memory"))
-    assert not hosts.is_gone(RuntimeError("UNAVAILABLE"))
+    assert not multihost.is_gone(gone)  # one process alone
+    monkeypatch.setattr(multihost, "several", lambda: True)
+    assert multihost.is_gone(gone) and not multihost.is_gone(
+        jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: out of memory")
+    )
+    assert not multihost.is_gone(RuntimeError("UNAVAILABLE"))

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 import toy
 
-from unlearn_jax import stopping
 from unlearn_jax.errors import InputError
-from unlearn_jax.population import midway, run, sharding
+from unlearn_jax.population import resume, run, sharding
 from unlearn_jax.population.evaluate import evaluate
 from unlearn_jax.population.run import Options, part_size
+from unlearn_jax.runtime import signals
 from unlearn_jax.tasks import classification
 
 TESTS = Path(__file__).parents[1]
@@ -89,13 +89,13 @@ def test_a_run_stopped_on_four_devices_goes_on_with_three(on, tmp_path, trained,
 
 def test_a_state_kept_midway_by_four_devices_serves_three(on, tmp_path, trained, chunks_trained, monkeypatch):
     with monkeypatch.context() as patch:
-        patch.setattr(stopping, "asked", lambda: 15)
-        with pytest.raises(stopping.Stopped):
+        patch.setattr(signals, "asked", lambda: 15)
+        with pytest.raises(signals.Stopped):
             toy.train(5, options=kept_in(tmp_path, chunk=5))  # eight places on four devices
     (kept,) = (tmp_path / "midway").iterdir()
     on(3)  # six places
-    begun, follow = [], midway._found
-    monkeypatch.setattr(midway, "_found", lambda *args: begun.append(follow(*args)) or begun[-1])
+    begun, follow = [], resume._found
+    monkeypatch.setattr(resume, "_found", lambda *args: begun.append(follow(*args)) or begun[-1])
     found = toy.train(5, options=kept_in(tmp_path, chunk=5))
     assert [str(done) for _, done, _ in begun] == [kept.name.rsplit("-", 1)[1]] != ["0"]
     assert begun[0][0].loss.shape[0] == 6 and not (tmp_path / "midway").exists()
@@ -136,7 +136,7 @@ import toy
 from unlearn_jax.data import load_dataset
 from unlearn_jax.metrics import null_band
 from unlearn_jax.methods import prepare
-from unlearn_jax.methods.common import Problem, Recipe
+from unlearn_jax.methods.support.common import Problem, Recipe
 from unlearn_jax.models import build_model
 from unlearn_jax.population import sharding
 from unlearn_jax.population.evaluate import evaluate

@@ -10,11 +10,11 @@ import toy
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from unlearn_jax.methods.common import retained_descent
+from unlearn_jax.methods.support.common import retained_descent
 from unlearn_jax.population.members import make_tables, member_keys
-from unlearn_jax.population.order import positions, slots
 from unlearn_jax.population.plans import passes, uniform_plan
 from unlearn_jax.population.run import Fold
+from unlearn_jax.population.shuffle import positions, slots
 from unlearn_jax.types import Method
 
 LONGEST, PASSES = 40, 3  # batches in the longest pass that the property test asks for

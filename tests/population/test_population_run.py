@@ -331,7 +331,7 @@ def test_an_unknown_axis_is_refused():
 @pytest.mark.slow
 def test_after_full_training_population_means_agree_within_the_null_band():
     from unlearn_jax.data import load_dataset
-    from unlearn_jax.methods.common import Problem, Recipe
+    from unlearn_jax.methods.support.common import Problem, Recipe
     from unlearn_jax.metrics import null_band
     from unlearn_jax.population.evaluate import evaluate
     from unlearn_jax.population.run import run_population

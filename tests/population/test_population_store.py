@@ -14,14 +14,14 @@ import numpy as np
 import pytest
 import toy
 
-from unlearn_jax.config import StudyConfig
 from unlearn_jax.errors import InputError
 from unlearn_jax.methods import prepare
 from unlearn_jax.models import build_model
 from unlearn_jax.population import checkpoint, folders, run
 from unlearn_jax.population.members import make_tables, member_keys
 from unlearn_jax.population.run import Options
-from unlearn_jax.study import run_study
+from unlearn_jax.studies.resolve import StudyConfig
+from unlearn_jax.studies.run import run_study
 
 HP = toy.method()[2]
 

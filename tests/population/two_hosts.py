@@ -8,10 +8,10 @@ import jax
 import numpy as np
 import toy
 
-from unlearn_jax import hosts
 from unlearn_jax.errors import InputError
 from unlearn_jax.population.evaluate import evaluate
 from unlearn_jax.population.run import Options
+from unlearn_jax.runtime import multihost
 from unlearn_jax.tasks import classification
 
 
@@ -38,7 +38,7 @@ def main(address, index, folder, deep=False):
     """Train what is left of seven members, a method from them, and leave what this process knows."""
     jax.config.update("jax_num_cpu_devices", 4)
     jax.config.update("jax_numpy_dtype_promotion", "strict")
-    hosts.start(address, 2, index, patience=60)
+    multihost.start(address, 2, index, patience=60)
     told, store = [], folder / "store"
     with toy.quick_programs():
         options = Options(chunk=4, store=store, label="toy", progress=lambda *seen: told.append(seen))
@@ -52,13 +52,13 @@ def main(address, index, folder, deep=False):
         scores = evaluate(toy.perceptron(), classification(), tuned.variables, toy.stored(), width=8)
     known = {
         "devices": [jax.device_count(), jax.local_device_count()],
-        "first": hosts.is_first(),
+        "first": multihost.is_first(),
         "told": told,
-        "value": hosts.told(lambda: [index, "said"]),
-        "errors": [said(lambda: hosts.told(refuse)), said(lambda: hosts.told(fill_the_disk))],
-        "agree": [said(lambda: hosts.agree("same", "thing")), said(lambda: hosts.agree(str(index), "thing"))],
+        "value": multihost.told(lambda: [index, "said"]),
+        "errors": [said(lambda: multihost.told(refuse)), said(lambda: multihost.told(fill_the_disk))],
+        "agree": [said(lambda: multihost.agree("same", "thing")), said(lambda: multihost.agree(str(index), "thing"))],
     }
-    raw = hosts.given(np.array([-0.0, np.nan, 1.0]) if index == 0 else None, np.zeros(3))
+    raw = multihost.given(np.array([-0.0, np.nan, 1.0]) if index == 0 else None, np.zeros(3))
     known["bits"] = raw.tobytes().hex()
     (folder / f"known{index}.json").write_text(json.dumps(known))
     leaves = jax.tree.leaves((trained.variables, trained.loss, tuned.variables, tuned.loss, large))

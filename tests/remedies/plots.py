@@ -10,7 +10,7 @@ from unlearn_jax.data.splits import RequestRows
 from unlearn_jax.methods import prepare
 from unlearn_jax.methods.runner import Job
 from unlearn_jax.population.run import Options
-from unlearn_jax.remedied import evidence_of
+from unlearn_jax.studies.remedies import evidence_of
 
 MEMBERS = 4
 PLANTED = np.arange(30, 40)  # retained rows, copies of the requested 40..49 in turn

@@ -5,11 +5,11 @@ import dataclasses
 import numpy as np
 import pytest
 
-from unlearn_jax.config import StudyConfig, settings_of
 from unlearn_jax.errors import InputError
-from unlearn_jax.remedied import check_remedies, left_out_remedies, remedies_of, role_of
-from unlearn_jax.scoring import found_quality
-from unlearn_jax.settings import values_of
+from unlearn_jax.evaluation.scoring import found_quality
+from unlearn_jax.studies.hyperparameters import values_of
+from unlearn_jax.studies.remedies import check_remedies, left_out_remedies, remedies_of, role_of
+from unlearn_jax.studies.resolve import StudyConfig, settings_of
 
 STUDY = StudyConfig(methods="do_nothing,finetune,scrub,sisa", remedies="expand,perturb,cluster_sharding")
 

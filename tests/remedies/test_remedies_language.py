@@ -15,8 +15,8 @@ from unlearn_jax.methods.runner import Job
 from unlearn_jax.population.members import member_keys
 from unlearn_jax.population.program import Stored
 from unlearn_jax.population.run import Options
-from unlearn_jax.remedied import evidence_of
 from unlearn_jax.remedies import REMEDIES, remedy_settings
+from unlearn_jax.studies.remedies import evidence_of
 
 _FOUND = importlib.util.spec_from_file_location("statements", Path(__file__).parents[1] / "methods" / "statements.py")
 statements = importlib.util.module_from_spec(_FOUND)

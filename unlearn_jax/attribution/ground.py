@@ -13,7 +13,7 @@ from unlearn_jax.data.splits import request_rows
 from unlearn_jax.errors import InputError
 from unlearn_jax.influence.exact_logistic import LARGEST
 from unlearn_jax.influence.per_example import batch_of
-from unlearn_jax.setup import SILENT, Setup, Watch, prepare_study
+from unlearn_jax.studies.setup import SILENT, Setup, Watch, prepare_study
 from unlearn_jax.types import Batch
 
 MOST_INPUTS = 800  # values of a sample on the exact track

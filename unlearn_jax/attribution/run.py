@@ -10,8 +10,6 @@ from pathlib import Path
 
 import numpy as np
 
-from unlearn_jax.archives import read_json
-from unlearn_jax.artifacts import words_of
 from unlearn_jax.attribution.config import AttributionConfig, checked, tracks_of
 from unlearn_jax.attribution.estimators import ESTIMATORS, chosen, newton_effects
 from unlearn_jax.attribution.ground import Ground, prepare_ground
@@ -30,8 +28,10 @@ from unlearn_jax.attribution.tables import (
 from unlearn_jax.attribution.tracks import Track, exact_track, network_track, regression_inputs
 from unlearn_jax.errors import InputError
 from unlearn_jax.population import checkpoint
-from unlearn_jax.records import environment, seals, write_json, write_whole
-from unlearn_jax.setup import SILENT, Watch
+from unlearn_jax.results.recorder import environment, seals, write_json, write_whole
+from unlearn_jax.runtime.archives import read_json
+from unlearn_jax.studies.outputs import words_of
+from unlearn_jax.studies.setup import SILENT, Watch
 
 TRACKS = {"exact": exact_track, "network": network_track}
 SHOWN, NEAREST = 6, 8  # targets and examples of each in the gallery

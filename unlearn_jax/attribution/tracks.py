@@ -28,7 +28,7 @@ from unlearn_jax.influence import (
 from unlearn_jax.influence.per_example import batch_of
 from unlearn_jax.models import build_model, count_parameters
 from unlearn_jax.population.run import Stored
-from unlearn_jax.setup import SILENT, Watch
+from unlearn_jax.studies.setup import SILENT, Watch
 from unlearn_jax.tasks import classification
 from unlearn_jax.trees import take_members
 from unlearn_jax.types import Batch, Model, Task, Variables

@@ -9,25 +9,25 @@ from pathlib import Path
 
 import numpy as np
 
-from unlearn_jax.audits.battery import OWN, PAIRS
-from unlearn_jax.audits.composites import COMPOSITES, composite_figures
-from unlearn_jax.audits.curves import drawn
-from unlearn_jax.audits.engine import Precision
-from unlearn_jax.audits.figures import Bench, own_figures, pair_figures, residual_figures
-from unlearn_jax.audits.measured import cost_figures, matched_figures, measured_own, study_figures
 from unlearn_jax.audits.own import read_logits
-from unlearn_jax.audits.panels import Panels
-from unlearn_jax.audits.ranking import Ranking, rankings
-from unlearn_jax.audits.records import Figure, write_audit
-from unlearn_jax.audits.views import views_of
 from unlearn_jax.errors import InputError
+from unlearn_jax.evaluation.battery import OWN, PAIRS
+from unlearn_jax.evaluation.composites import COMPOSITES, composite_figures
+from unlearn_jax.evaluation.curves import drawn
+from unlearn_jax.evaluation.engine import Precision
+from unlearn_jax.evaluation.figures import Bench, own_figures, pair_figures, residual_figures
+from unlearn_jax.evaluation.measured import cost_figures, matched_figures, measured_own, study_figures
+from unlearn_jax.evaluation.panels import Panels
+from unlearn_jax.evaluation.ranking import Ranking, rankings
+from unlearn_jax.evaluation.records import Figure, write_audit
+from unlearn_jax.evaluation.views import views_of
 from unlearn_jax.methods import METHODS
 from unlearn_jax.metrics.residual import LEAST_MEMBERS
 from unlearn_jax.population.checkpoint import check_writable
-from unlearn_jax.records import environment
+from unlearn_jax.results.recorder import environment
 from unlearn_jax.roles import NULLS, REFERENCES
-from unlearn_jax.settings import MOST_DRAWS, check_seed, check_size
-from unlearn_jax.setup import SILENT, Watch
+from unlearn_jax.studies.hyperparameters import MOST_DRAWS, check_seed, check_size
+from unlearn_jax.studies.setup import SILENT, Watch
 
 DEFAULT = Precision()
 LEAST = {"draws": 20, "splits": 20, "resamples": 20}

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
-from unlearn_jax.archives import read_arrays
-from unlearn_jax.audits.panels import SPLITS, Ground, Panel, Panels
 from unlearn_jax.errors import InputError
+from unlearn_jax.evaluation.panels import SPLITS, Ground, Panel, Panels
 from unlearn_jax.roles import NULLS
+from unlearn_jax.runtime.archives import read_arrays
 
 REFERENCES = ("retrain", "oracle")
 ASK = "give --logits original=a.npz retrain=b.npz unlearned=c.npz"

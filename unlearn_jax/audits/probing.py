@@ -10,8 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from unlearn_jax.methods.common import Problem, bind_shared
-from unlearn_jax.methods.parts import attacked, loss_gradient, pixels
+from unlearn_jax.methods.support.common import Problem, bind_shared
+from unlearn_jax.methods.support.parts import attacked, loss_gradient, pixels
 from unlearn_jax.trees import split_shared
 from unlearn_jax.types import Array, Batch, Variables
 

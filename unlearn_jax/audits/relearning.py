@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
-from unlearn_jax.methods.common import Problem, Trained, bind_shared, finish, follow, sgd, weighted_mean
+from unlearn_jax.methods.support.common import Problem, Trained, bind_shared, finish, follow, sgd, weighted_mean
 from unlearn_jax.population.members import make_tables, member_keys
 from unlearn_jax.population.plans import Plan, phased_plan
 from unlearn_jax.population.program import POINTS, Fold, Stored

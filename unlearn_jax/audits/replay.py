@@ -13,21 +13,21 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from unlearn_jax.archives import read_json
 from unlearn_jax.audits import probing
-from unlearn_jax.audits.panels import SPLITS, Ground, Panel, Panels
 from unlearn_jax.audits.relearning import Relearning, relearned
-from unlearn_jax.config import StudyConfig
 from unlearn_jax.data.kinds import KINDS, Made
 from unlearn_jax.errors import InputError
+from unlearn_jax.evaluation.panels import SPLITS, Ground, Panel, Panels
 from unlearn_jax.metrics.entangling import gradient_coupling
 from unlearn_jax.metrics.representation import weight_distance
-from unlearn_jax.outcomes import Level, Outcome, level_of, methods, references
 from unlearn_jax.population.evaluate import evaluate, predict
 from unlearn_jax.population.run import Stored, chunk_width
-from unlearn_jax.records import check_seals
+from unlearn_jax.results.recorder import check_seals
 from unlearn_jax.roles import NULLS, REFERENCES
-from unlearn_jax.setup import SILENT, Setup, Watch, absent_references, axes_of, prepare_study
+from unlearn_jax.runtime.archives import read_json
+from unlearn_jax.studies.populations import Level, Outcome, level_of, methods, references
+from unlearn_jax.studies.resolve import StudyConfig
+from unlearn_jax.studies.setup import SILENT, Setup, Watch, absent_references, axes_of, prepare_study
 from unlearn_jax.trees import join_shared, split_shared, take_members
 from unlearn_jax.types import Model, Variables
 

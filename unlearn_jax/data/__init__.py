@@ -6,16 +6,16 @@ import os
 from functools import partial
 
 from unlearn_jax.data.arrays import Dataset, Split, check_dataset, dataset_digest, from_arrays, subset
-from unlearn_jax.data.corpora import CORPORA
-from unlearn_jax.data.embedded import digits
-from unlearn_jax.data.facts import PEOPLE_OF, facts
-from unlearn_jax.data.own import from_npz
-from unlearn_jax.data.readers import Features
-from unlearn_jax.data.tables import READERS
-from unlearn_jax.data.text import documents, from_corpus, read_texts
-from unlearn_jax.data.tfds import load
+from unlearn_jax.data.sources.corpora import CORPORA
+from unlearn_jax.data.sources.embedded import digits
+from unlearn_jax.data.sources.facts import PEOPLE_OF, facts
+from unlearn_jax.data.sources.own import from_npz
+from unlearn_jax.data.sources.tables import READERS
+from unlearn_jax.data.sources.tfds import load
+from unlearn_jax.data.text.documents import documents, from_corpus, read_texts
+from unlearn_jax.data.text.readers import Features
 from unlearn_jax.errors import InputError
-from unlearn_jax.plugins import Registry, callable_with
+from unlearn_jax.registry import Registry, callable_with
 
 DATASETS: Registry = Registry(
     {
@@ -37,9 +37,9 @@ DATASETS: Registry = Registry(
 def load_dataset(name: str, *, data_dir: str | os.PathLike | None = None) -> Dataset:
     """The checked data set ``name`` (a key of `DATASETS`), read from ``data_dir`` where it is not built in.
 
-    A name that ends in ``.npz`` is a file of the user's own, see `unlearn_jax.data.own.from_npz`; one that ends in
-    .csv, .tsv, .tab, .txt or .parquet is a table of documents, see `unlearn_jax.data.corpora.from_table`. Texts are
-    still to be read, see `read_texts`.
+    A name that ends in ``.npz`` is a file of the user's own, see `unlearn_jax.data.sources.own.from_npz`; one that ends
+    in .csv, .tsv, .tab, .txt or .parquet is a table of documents, see `unlearn_jax.data.sources.corpora.from_table`.
+    Texts are still to be read, see `read_texts`.
 
     Raises `InputError` for an unknown name (listing the valid ones), for data that have not been prepared
     (with the command that does it), for data that fail `check_dataset`, and for data of other kinds than images under a

@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from unlearn_jax.data.arrays import Dataset, dataset_digest
-from unlearn_jax.data.neighbours import NAME as NATURAL
-from unlearn_jax.data.similar import level_of
+from unlearn_jax.data.similarity.copies import level_of
+from unlearn_jax.data.similarity.mined import NAME as NATURAL
 from unlearn_jax.data.splits import Bench
 from unlearn_jax.errors import InputError, choose
 

@@ -10,11 +10,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from unlearn_jax.data import neighbours, similar, text_edits
 from unlearn_jax.data.arrays import Dataset
-from unlearn_jax.data.facts import encoded, word_counts
-from unlearn_jax.data.statements import LEVELS, held_out, restated
-from unlearn_jax.data.text import read_texts, text_copies, text_embedding
+from unlearn_jax.data.similarity import copies as similar
+from unlearn_jax.data.similarity import mined
+from unlearn_jax.data.sources.facts import encoded, word_counts
+from unlearn_jax.data.sources.statements import LEVELS, held_out, restated
+from unlearn_jax.data.text import edits
+from unlearn_jax.data.text.documents import read_texts, text_copies, text_embedding
 from unlearn_jax.errors import choose
 
 FRESH_DRAWS = 2  # held-out similar draws per target
@@ -109,7 +111,7 @@ def _pixels(part: Any, known: Any) -> np.ndarray:
 
 KINDS: dict[str, Kind] = {
     "image": Kind(
-        lambda level: neighbours.check_level(level, similar.LEVELS, similar.level_of),
+        lambda level: mined.check_level(level, similar.LEVELS, similar.level_of),
         _image_copies,
         _image_draws,
         _pixels,
@@ -126,7 +128,7 @@ KINDS: dict[str, Kind] = {
         person=_person_of,
     ),
     "text": Kind(
-        lambda level: neighbours.check_level(level, text_edits.LEVELS, text_edits.level_of),
+        lambda level: mined.check_level(level, edits.LEVELS, edits.level_of),
         _text_copies,
         _text_draws,
         lambda part, known: text_embedding(part.texts, known),

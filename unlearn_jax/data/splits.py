@@ -12,8 +12,8 @@ from typing import NamedTuple
 import numpy as np
 
 from unlearn_jax.data.arrays import Dataset, Split
-from unlearn_jax.data.duplicates import Pairs, leader_groups, near_pairs
 from unlearn_jax.data.kinds import KINDS, Made
+from unlearn_jax.data.similarity.duplicates import Pairs, leader_groups, near_pairs
 from unlearn_jax.errors import InputError
 
 SPLITS = ("forget", "forget_copies", "similar", "rest", "validation", "test", "test_similar")

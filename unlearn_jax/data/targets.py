@@ -6,8 +6,8 @@ import numpy as np
 
 from unlearn_jax.data.arrays import Dataset
 from unlearn_jax.data.kinds import KINDS
-from unlearn_jax.data.nearest import top_k
-from unlearn_jax.data.neighbours import Mined
+from unlearn_jax.data.similarity.mined import Mined
+from unlearn_jax.data.similarity.nearest import top_k
 from unlearn_jax.errors import InputError
 
 AROUND = 20  # nearest examples that say whether one is contested

@@ -159,7 +159,7 @@ def train_subsets(
     """Train a member from scratch on every subset by the problem's recipe.
 
     Args:
-        problem: a `unlearn_jax.methods.common.Problem`; its recipe's steps and batch are those of every member.
+        problem: a `unlearn_jax.methods.support.common.Problem`; its recipe's steps and batch are those of every member.
         data: n examples with ``inputs`` and ``targets``: a `Batch` (its weights play no part) or a `Stored`.
         masks: (M, n) 0 or 1.
         settings: of retraining: ``lr``, ``weight_decay``.
@@ -175,7 +175,7 @@ def train_subsets(
         InputError: masks that do not fit the data, an empty subset, inputs that are not finite.
 
     Example:
-        >>> from unlearn_jax.methods.common import Problem, Recipe
+        >>> from unlearn_jax.methods.support.common import Problem, Recipe
         >>> from unlearn_jax.models import build_model
         >>> from unlearn_jax.tasks import classification
         >>> example = jax.ShapeDtypeStruct((1, 2), jnp.float32)

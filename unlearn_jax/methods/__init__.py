@@ -75,11 +75,11 @@ from unlearn_jax.methods import (
     wga,
     woodfisher,
 )
-from unlearn_jax.methods.common import NEEDS, Entry, Problem, bind_shared
-from unlearn_jax.methods.lengths import LENGTHS, LONGEST, at_length, length_of, plan_of, within_budget
-from unlearn_jax.plugins import Registry, named
+from unlearn_jax.methods.support.common import NEEDS, Entry, Problem, bind_shared
+from unlearn_jax.methods.support.lengths import LENGTHS, LONGEST, at_length, length_of, plan_of, within_budget
 from unlearn_jax.population.plans import Plan, Sizes
 from unlearn_jax.population.program import Fold
+from unlearn_jax.registry import Registry, named
 from unlearn_jax.roles import INNER, REFERENCES
 
 NO_SIZES = Sizes(0, 0)

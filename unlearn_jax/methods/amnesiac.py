@@ -18,7 +18,7 @@ import numpy as np
 
 from unlearn_jax.data.augment import augmentation
 from unlearn_jax.methods import retrain
-from unlearn_jax.methods.common import (
+from unlearn_jax.methods.support.common import (
     BOTH,
     EARLIER,
     TUNED,

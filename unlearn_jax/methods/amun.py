@@ -19,8 +19,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from unlearn_jax.errors import choose
-from unlearn_jax.methods.attacks import crossing, keep, recall, room
-from unlearn_jax.methods.common import (
+from unlearn_jax.methods.support.attacks import crossing, keep, recall, room
+from unlearn_jax.methods.support.common import (
     EARLIER,
     TUNED,
     Entry,

@@ -13,7 +13,7 @@ import math
 
 import jax
 
-from unlearn_jax.methods.common import (
+from unlearn_jax.methods.support.common import (
     BOTH,
     EARLIER,
     LANGUAGE,
@@ -25,7 +25,7 @@ from unlearn_jax.methods.common import (
     descent,
     gradient_method,
 )
-from unlearn_jax.methods.parts import distillation, fresh, frozen
+from unlearn_jax.methods.support.parts import distillation, fresh, frozen
 from unlearn_jax.population.plans import FORWARD, Plan, Sizes, passes, uniform_plan
 from unlearn_jax.types import Method
 

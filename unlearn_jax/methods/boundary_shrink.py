@@ -13,8 +13,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from unlearn_jax.methods.attacks import keep, recall, room
-from unlearn_jax.methods.common import (
+from unlearn_jax.methods.support.attacks import keep, recall, room
+from unlearn_jax.methods.support.common import (
     EARLIER,
     TUNED,
     Entry,
@@ -26,7 +26,7 @@ from unlearn_jax.methods.common import (
     mean_loss,
     phased_method,
 )
-from unlearn_jax.methods.parts import frozen, pixels
+from unlearn_jax.methods.support.parts import frozen, pixels
 from unlearn_jax.population.plans import FORWARD, Plan, Sizes, passes, phased_plan, request_batch, request_batches
 from unlearn_jax.types import Array, Batch, Method, Variables
 

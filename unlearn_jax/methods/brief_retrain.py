@@ -16,8 +16,8 @@ import jax
 import numpy as np
 
 from unlearn_jax.methods import retrain
-from unlearn_jax.methods.common import BOTH, Context, Entry, Problem, Recipe
-from unlearn_jax.methods.parts import depth_order
+from unlearn_jax.methods.support.common import BOTH, Context, Entry, Problem, Recipe
+from unlearn_jax.methods.support.parts import depth_order
 from unlearn_jax.population.plans import FORWARD, Plan, Sizes, uniform_plan
 from unlearn_jax.trees import join_shared, split_shared
 from unlearn_jax.types import Method, Variables

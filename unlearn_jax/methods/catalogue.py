@@ -6,7 +6,7 @@ python -m unlearn_jax.methods.catalogue > docs/methods.md
 from __future__ import annotations
 
 from unlearn_jax.methods import CORE, METHODS, SCALES, has_scale, plan_of
-from unlearn_jax.methods.common import NEEDS, Entry, Recipe
+from unlearn_jax.methods.support.common import NEEDS, Entry, Recipe
 from unlearn_jax.population.plans import Sizes
 
 EXAMPLE = Sizes(forget=30, retain=1200, classes=10)  # a request on digits, for the costs

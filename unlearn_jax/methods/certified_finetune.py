@@ -24,7 +24,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from unlearn_jax.errors import choose
-from unlearn_jax.methods.common import (
+from unlearn_jax.methods.support.common import (
     BOTH,
     LANGUAGE,
     RULE,
@@ -39,8 +39,8 @@ from unlearn_jax.methods.common import (
     phased_method,
     retained_loss,
 )
-from unlearn_jax.methods.directions import within
-from unlearn_jax.methods.parts import fresh, normal_like, zeros_like
+from unlearn_jax.methods.support.directions import within
+from unlearn_jax.methods.support.parts import fresh, normal_like, zeros_like
 from unlearn_jax.population.plans import Plan, Sizes, passes, phased_plan
 from unlearn_jax.trees import tree_add, tree_scale
 from unlearn_jax.types import Array, Method

@@ -21,8 +21,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from unlearn_jax.errors import InputError
-from unlearn_jax.methods.common import RULE, Entry, Problem, Recipe, phased_method
-from unlearn_jax.methods.parts import solve as solved
+from unlearn_jax.methods.support.common import RULE, Entry, Problem, Recipe, phased_method
+from unlearn_jax.methods.support.parts import solve as solved
 from unlearn_jax.population.plans import FORWARD, Plan, Sizes, passes, phased_plan
 from unlearn_jax.types import Array, Batch, Method, Variables
 

@@ -14,9 +14,19 @@ import jax.numpy as jnp
 from jax import lax
 
 from unlearn_jax.errors import InputError
-from unlearn_jax.methods.common import BOTH, EARLIER, LANGUAGE, RULE, TUNED, Entry, Problem, descent, gradient_method
 from unlearn_jax.methods.delete import without_true_class
-from unlearn_jax.methods.sequences import answer_mean, logits_of, soft_cross_entropy
+from unlearn_jax.methods.support.common import (
+    BOTH,
+    EARLIER,
+    LANGUAGE,
+    RULE,
+    TUNED,
+    Entry,
+    Problem,
+    descent,
+    gradient_method,
+)
+from unlearn_jax.methods.support.sequences import answer_mean, logits_of, soft_cross_entropy
 from unlearn_jax.population.plans import epochs_over_request
 from unlearn_jax.tasks import answer_tokens
 from unlearn_jax.types import NOT_ANSWER, Batch, Method

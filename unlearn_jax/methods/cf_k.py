@@ -6,8 +6,8 @@ mode, so that all before them stays bit-identical.
 
 from __future__ import annotations
 
-from unlearn_jax.methods.common import BOTH, LANGUAGE, RULE, TUNED, Entry
 from unlearn_jax.methods.eu_k import last_layers_fold
+from unlearn_jax.methods.support.common import BOTH, LANGUAGE, RULE, TUNED, Entry
 from unlearn_jax.population.plans import epochs_over_retained
 
 ENTRY = Entry(

@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from unlearn_jax.methods.common import (
+from unlearn_jax.methods.support.common import (
     BOTH,
     EARLIER,
     RULE,
@@ -29,7 +29,7 @@ from unlearn_jax.methods.common import (
     mean_loss,
     phased_method,
 )
-from unlearn_jax.methods.parts import convolutions, normal_like
+from unlearn_jax.methods.support.parts import convolutions, normal_like
 from unlearn_jax.population.plans import Plan, Sizes, cosine, passes, phased_plan
 from unlearn_jax.types import Array, Method, PyTree
 

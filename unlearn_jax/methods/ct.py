@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from unlearn_jax.methods.common import (
+from unlearn_jax.methods.support.common import (
     EARLIER,
     RULE,
     TUNED,
@@ -23,7 +23,7 @@ from unlearn_jax.methods.common import (
     gradient_method,
     retained_loss,
 )
-from unlearn_jax.methods.parts import convolutions
+from unlearn_jax.methods.support.parts import convolutions
 from unlearn_jax.population.plans import Plan, Sizes, cosine, epochs_over_retained, passes
 from unlearn_jax.types import Array, Method, PyTree
 

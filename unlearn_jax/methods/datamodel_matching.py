@@ -12,8 +12,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from unlearn_jax.methods.common import LANGUAGE, Context, Entry
 from unlearn_jax.methods.oracle_matching import build, plan
+from unlearn_jax.methods.support.common import LANGUAGE, Context, Entry
 from unlearn_jax.types import Variables
 
 

@@ -13,7 +13,7 @@ import functools
 import jax
 import jax.numpy as jnp
 
-from unlearn_jax.methods.common import (
+from unlearn_jax.methods.support.common import (
     BOTH,
     EARLIER,
     LANGUAGE,
@@ -25,7 +25,7 @@ from unlearn_jax.methods.common import (
     gradient_method,
     weighted_mean,
 )
-from unlearn_jax.methods.parts import divergence, frozen
+from unlearn_jax.methods.support.parts import divergence, frozen
 from unlearn_jax.population.plans import FORWARD, epochs_over_request
 from unlearn_jax.tasks import over_answer
 from unlearn_jax.types import Array, Method

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from unlearn_jax.methods.common import BOTH, Entry, Problem, Recipe, Trained, finish
+from unlearn_jax.methods.support.common import BOTH, Entry, Problem, Recipe, Trained, finish
 from unlearn_jax.population.plans import Plan, Sizes, uniform_plan
 from unlearn_jax.types import Method
 

@@ -15,11 +15,11 @@ from __future__ import annotations
 import jax
 
 from unlearn_jax.errors import choose
-from unlearn_jax.methods.common import BOTH, EARLIER, LANGUAGE, RULE, TUNED, Entry, Problem, weighted_mean
 from unlearn_jax.methods.npo import repulsion
-from unlearn_jax.methods.parts import frozen
 from unlearn_jax.methods.random_label import wrong_answers
-from unlearn_jax.methods.sequences import beside_plan, beside_retained, logits_of, sequence_logprob
+from unlearn_jax.methods.support.common import BOTH, EARLIER, LANGUAGE, RULE, TUNED, Entry, Problem, weighted_mean
+from unlearn_jax.methods.support.parts import frozen
+from unlearn_jax.methods.support.sequences import beside_plan, beside_retained, logits_of, sequence_logprob
 from unlearn_jax.population.plans import FORWARD
 from unlearn_jax.types import Array, Batch, Method
 

@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from unlearn_jax.methods.common import (
+from unlearn_jax.methods.support.common import (
     LANGUAGE,
     RULE,
     Context,
@@ -33,7 +33,7 @@ from unlearn_jax.methods.common import (
     staged,
     weighted_mean,
 )
-from unlearn_jax.methods.parts import frozen, gathered
+from unlearn_jax.methods.support.parts import frozen, gathered
 from unlearn_jax.population.plans import FORWARD, Plan, Sizes, cosine, passes, phased_plan, request_batch
 from unlearn_jax.types import Array, Batch, Method, Variables
 

@@ -13,8 +13,8 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from unlearn_jax.methods.common import BOTH, EARLIER, RULE, TUNED, Entry, Problem, retained_descent
-from unlearn_jax.methods.parts import depth_order, fresh, last_groups
+from unlearn_jax.methods.support.common import BOTH, EARLIER, RULE, TUNED, Entry, Problem, retained_descent
+from unlearn_jax.methods.support.parts import depth_order, fresh, last_groups
 from unlearn_jax.population.plans import epochs_over_retained
 from unlearn_jax.types import Method
 

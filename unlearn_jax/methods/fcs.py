@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from unlearn_jax.methods.common import (
+from unlearn_jax.methods.support.common import (
     RULE,
     TUNED,
     Entry,
@@ -27,7 +27,7 @@ from unlearn_jax.methods.common import (
     staged,
     weighted_mean,
 )
-from unlearn_jax.methods.parts import divergence, frozen
+from unlearn_jax.methods.support.parts import divergence, frozen
 from unlearn_jax.population.plans import FORWARD, Plan, Sizes, cosine, passes, phased_plan, request_batch
 from unlearn_jax.types import Method
 

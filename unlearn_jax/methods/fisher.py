@@ -15,8 +15,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from unlearn_jax.methods.common import EARLIER, TUNED, Entry, Problem, Recipe, phased_method
-from unlearn_jax.methods.parts import last_groups, normal_like, sum_over_examples, summed_loss, zeros_like
+from unlearn_jax.methods.support.common import EARLIER, TUNED, Entry, Problem, Recipe, phased_method
+from unlearn_jax.methods.support.parts import last_groups, normal_like, sum_over_examples, summed_loss, zeros_like
 from unlearn_jax.population.plans import Plan, Sizes, passes, uniform_plan
 from unlearn_jax.trees import tree_add
 from unlearn_jax.types import Array, Batch, Method, PyTree, Variables

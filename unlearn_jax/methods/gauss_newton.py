@@ -17,9 +17,9 @@ from __future__ import annotations
 import jax.numpy as jnp
 import numpy as np
 
-from unlearn_jax.methods.common import BOTH, RULE, TUNED, UNTRIED, Entry, Problem, Recipe, phased_method
-from unlearn_jax.methods.newton import newton_fold, newton_plan
-from unlearn_jax.methods.parts import loss_gradient
+from unlearn_jax.methods.support.common import BOTH, RULE, TUNED, UNTRIED, Entry, Problem, Recipe, phased_method
+from unlearn_jax.methods.support.newton import newton_fold, newton_plan
+from unlearn_jax.methods.support.parts import loss_gradient
 from unlearn_jax.population.plans import Plan, Sizes, phased_plan
 from unlearn_jax.trees import tree_add, tree_dot
 from unlearn_jax.types import Method

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 
-from unlearn_jax.methods.common import (
+from unlearn_jax.methods.support.common import (
     BOTH,
     EARLIER,
     LANGUAGE,

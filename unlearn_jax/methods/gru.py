@@ -15,7 +15,8 @@ import jax
 import jax.numpy as jnp
 
 from unlearn_jax.errors import choose
-from unlearn_jax.methods.common import (
+from unlearn_jax.methods.npo import repulsion
+from unlearn_jax.methods.support.common import (
     BOTH,
     LANGUAGE,
     TUNED,
@@ -29,10 +30,9 @@ from unlearn_jax.methods.common import (
     mean_loss,
     weighted_mean,
 )
-from unlearn_jax.methods.directions import along
-from unlearn_jax.methods.npo import repulsion
-from unlearn_jax.methods.parts import frozen, zeros_like
-from unlearn_jax.methods.sequences import beside_plan, logits_of, sequence_logprob
+from unlearn_jax.methods.support.directions import along
+from unlearn_jax.methods.support.parts import frozen, zeros_like
+from unlearn_jax.methods.support.sequences import beside_plan, logits_of, sequence_logprob
 from unlearn_jax.population.plans import FORWARD
 from unlearn_jax.trees import tree_add, tree_scale
 from unlearn_jax.types import Method, PyTree

@@ -11,9 +11,9 @@ damping. Batch statistics in evaluation mode and unchanged.
 
 from __future__ import annotations
 
-from unlearn_jax.methods.common import BOTH, RULE, TUNED, Entry, Problem
-from unlearn_jax.methods.newton import newton_fold, newton_plan
-from unlearn_jax.methods.parts import loss_gradient
+from unlearn_jax.methods.support.common import BOTH, RULE, TUNED, Entry, Problem
+from unlearn_jax.methods.support.newton import newton_fold, newton_plan
+from unlearn_jax.methods.support.parts import loss_gradient
 from unlearn_jax.types import Method
 
 

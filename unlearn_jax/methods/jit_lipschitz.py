@@ -12,7 +12,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from unlearn_jax.methods.common import (
+from unlearn_jax.methods.support.common import (
     RULE,
     TUNED,
     Entry,
@@ -22,7 +22,7 @@ from unlearn_jax.methods.common import (
     gradient_method,
     weighted_mean,
 )
-from unlearn_jax.methods.parts import pixels
+from unlearn_jax.methods.support.parts import pixels
 from unlearn_jax.population.plans import Plan, Sizes, epochs_over_request
 from unlearn_jax.types import Array, Batch, Method, Variables
 

@@ -16,7 +16,8 @@ from __future__ import annotations
 import jax
 import numpy as np
 
-from unlearn_jax.methods.common import (
+from unlearn_jax.methods.prmq import in_layers
+from unlearn_jax.methods.support.common import (
     BOTH,
     TUNED,
     Entry,
@@ -28,9 +29,8 @@ from unlearn_jax.methods.common import (
     staged,
     weighted_mean,
 )
-from unlearn_jax.methods.parts import depth_order, divergence, fresh, frozen
-from unlearn_jax.methods.prmq import in_layers
-from unlearn_jax.methods.sequences import answer_mean, soft_cross_entropy
+from unlearn_jax.methods.support.parts import depth_order, divergence, fresh, frozen
+from unlearn_jax.methods.support.sequences import answer_mean, soft_cross_entropy
 from unlearn_jax.population.plans import FORWARD, Plan, Sizes, cosine, passes, phased_plan
 from unlearn_jax.types import Array, Method, Variables
 

@@ -13,9 +13,9 @@ from __future__ import annotations
 
 import math
 
-from unlearn_jax.methods.common import BOTH, EARLIER, LANGUAGE, RULE, TUNED, Entry, Problem, bounded_loss
-from unlearn_jax.methods.parts import distillation, frozen
-from unlearn_jax.methods.sequences import beside_plan, beside_retained, logits_of
+from unlearn_jax.methods.support.common import BOTH, EARLIER, LANGUAGE, RULE, TUNED, Entry, Problem, bounded_loss
+from unlearn_jax.methods.support.parts import distillation, frozen
+from unlearn_jax.methods.support.sequences import beside_plan, beside_retained, logits_of
 from unlearn_jax.population.plans import FORWARD
 from unlearn_jax.types import Method
 

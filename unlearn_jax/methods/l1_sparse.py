@@ -9,7 +9,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from unlearn_jax.methods.common import (
+from unlearn_jax.methods.support.common import (
     BOTH,
     EARLIER,
     LANGUAGE,

@@ -19,8 +19,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from unlearn_jax.methods.attacks import keep, recall, room
-from unlearn_jax.methods.common import (
+from unlearn_jax.methods.random_label import wrong_labels
+from unlearn_jax.methods.support.attacks import keep, recall, room
+from unlearn_jax.methods.support.common import (
     TUNED,
     Entry,
     Problem,
@@ -32,8 +33,7 @@ from unlearn_jax.methods.common import (
     mean_loss,
     phased_method,
 )
-from unlearn_jax.methods.parts import attacked, sum_over_examples, zeros_like
-from unlearn_jax.methods.random_label import wrong_labels
+from unlearn_jax.methods.support.parts import attacked, sum_over_examples, zeros_like
 from unlearn_jax.population.plans import Plan, Sizes, passes, phased_plan, request_batch
 from unlearn_jax.trees import tree_add, tree_select
 from unlearn_jax.types import Array, Batch, Method, PyTree, Variables

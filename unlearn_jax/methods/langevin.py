@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import optax
 
 from unlearn_jax.data.augment import augmentation
-from unlearn_jax.methods.common import (
+from unlearn_jax.methods.support.common import (
     BOTH,
     TUNED,
     Context,
@@ -28,7 +28,7 @@ from unlearn_jax.methods.common import (
     mean_loss,
     phased_method,
 )
-from unlearn_jax.methods.parts import fresh, normal_like
+from unlearn_jax.methods.support.parts import fresh, normal_like
 from unlearn_jax.population.plans import epochs_over_retained, uniform_plan
 from unlearn_jax.population.program import Fold
 from unlearn_jax.trees import tree_add, tree_dot, tree_scale

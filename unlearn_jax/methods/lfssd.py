@@ -12,8 +12,8 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from unlearn_jax.methods.common import BOTH, RULE, TUNED, Entry, Problem
 from unlearn_jax.methods.ssd import check, importance_fold, plan
+from unlearn_jax.methods.support.common import BOTH, RULE, TUNED, Entry, Problem
 from unlearn_jax.tasks import over_answer
 from unlearn_jax.types import Method
 

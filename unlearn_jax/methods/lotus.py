@@ -20,7 +20,7 @@ import numpy as np
 
 from unlearn_jax.errors import InputError
 from unlearn_jax.methods import bad_teacher
-from unlearn_jax.methods.common import (
+from unlearn_jax.methods.support.common import (
     RULE,
     TUNED,
     UNTRIED,
@@ -34,7 +34,7 @@ from unlearn_jax.methods.common import (
     phased_method,
     weighted_mean,
 )
-from unlearn_jax.methods.parts import frozen
+from unlearn_jax.methods.support.parts import frozen
 from unlearn_jax.population.plans import FORWARD, Plan, Sizes, passes, phased_plan
 from unlearn_jax.trees import tree_select, wide
 from unlearn_jax.types import Array, Method, Variables

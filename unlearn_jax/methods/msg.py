@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from unlearn_jax.methods.common import (
+from unlearn_jax.methods.support.common import (
     BOTH,
     EARLIER,
     RULE,
@@ -32,7 +32,7 @@ from unlearn_jax.methods.common import (
     mean_loss,
     phased_method,
 )
-from unlearn_jax.methods.parts import convolutions, fresh, loss_gradient, zeros_like
+from unlearn_jax.methods.support.parts import convolutions, fresh, loss_gradient, zeros_like
 from unlearn_jax.population.plans import Plan, Sizes, passes, phased_plan
 from unlearn_jax.trees import tree_add
 from unlearn_jax.types import Array, Method

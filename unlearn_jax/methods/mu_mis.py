@@ -18,7 +18,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from unlearn_jax.methods.common import (
+from unlearn_jax.methods.random_label import wrong_labels
+from unlearn_jax.methods.support.common import (
     TUNED,
     UNTRIED,
     Entry,
@@ -31,8 +32,7 @@ from unlearn_jax.methods.common import (
     phased_method,
     weighted_mean,
 )
-from unlearn_jax.methods.parts import pixels
-from unlearn_jax.methods.random_label import wrong_labels
+from unlearn_jax.methods.support.parts import pixels
 from unlearn_jax.population.plans import Plan, Sizes, passes, phased_plan, request_batch
 from unlearn_jax.trees import tree_select
 from unlearn_jax.types import Array, Batch, Method, Variables

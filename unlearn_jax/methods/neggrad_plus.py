@@ -13,7 +13,7 @@ from __future__ import annotations
 import functools
 import math
 
-from unlearn_jax.methods.common import (
+from unlearn_jax.methods.support.common import (
     BOTH,
     EARLIER,
     LANGUAGE,

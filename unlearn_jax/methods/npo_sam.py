@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import jax
 
-from unlearn_jax.methods.common import (
+from unlearn_jax.methods.npo import repulsion
+from unlearn_jax.methods.support.common import (
     BOTH,
     LANGUAGE,
     RULE,
@@ -28,10 +29,9 @@ from unlearn_jax.methods.common import (
     mean_loss,
     weighted_mean,
 )
-from unlearn_jax.methods.directions import uphill
-from unlearn_jax.methods.npo import repulsion
-from unlearn_jax.methods.parts import frozen
-from unlearn_jax.methods.sequences import beside_plan, logits_of, sequence_logprob
+from unlearn_jax.methods.support.directions import uphill
+from unlearn_jax.methods.support.parts import frozen
+from unlearn_jax.methods.support.sequences import beside_plan, logits_of, sequence_logprob
 from unlearn_jax.population.plans import FORWARD
 from unlearn_jax.trees import tree_add
 from unlearn_jax.types import Method

@@ -14,7 +14,7 @@ import functools
 import jax.numpy as jnp
 
 from unlearn_jax.errors import choose
-from unlearn_jax.methods.common import (
+from unlearn_jax.methods.support.common import (
     LANGUAGE,
     Context,
     Entry,

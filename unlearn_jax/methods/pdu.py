@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from unlearn_jax.methods.common import (
+from unlearn_jax.methods.support.common import (
     BOTH,
     EARLIER,
     LANGUAGE,
@@ -29,7 +29,7 @@ from unlearn_jax.methods.common import (
     mean_loss,
     phased_method,
 )
-from unlearn_jax.methods.sequences import answer_mean, logits_of
+from unlearn_jax.methods.support.sequences import answer_mean, logits_of
 from unlearn_jax.population.plans import Plan, Sizes, phased_plan, request_batch, request_batches
 from unlearn_jax.types import Array, Method
 

@@ -17,7 +17,8 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from unlearn_jax.methods.common import (
+from unlearn_jax.methods.salun import top_share
+from unlearn_jax.methods.support.common import (
     BOTH,
     EARLIER,
     RULE,
@@ -29,9 +30,8 @@ from unlearn_jax.methods.common import (
     gradient_method,
     weighted_mean,
 )
-from unlearn_jax.methods.parts import fresh, frozen
-from unlearn_jax.methods.salun import top_share
-from unlearn_jax.methods.sequences import answer_mean
+from unlearn_jax.methods.support.parts import fresh, frozen
+from unlearn_jax.methods.support.sequences import answer_mean
 from unlearn_jax.population.plans import FORWARD, Plan, Sizes, epochs_over_retained
 from unlearn_jax.types import Array, Batch, Method, PyTree
 

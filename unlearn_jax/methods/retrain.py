@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from unlearn_jax.methods.common import BOTH, Entry, Problem, Recipe, gradient_method, retained_loss
+from unlearn_jax.methods.support.common import BOTH, Entry, Problem, Recipe, gradient_method, retained_loss
 from unlearn_jax.population.plans import Plan, Sizes, uniform_plan
 from unlearn_jax.types import Method
 

@@ -15,7 +15,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from unlearn_jax.methods.common import (
+from unlearn_jax.methods.duck import cosines
+from unlearn_jax.methods.support.common import (
     TUNED,
     Entry,
     Problem,
@@ -27,8 +28,7 @@ from unlearn_jax.methods.common import (
     phased_method,
     weighted_mean,
 )
-from unlearn_jax.methods.duck import cosines
-from unlearn_jax.methods.parts import frozen
+from unlearn_jax.methods.support.parts import frozen
 from unlearn_jax.population.plans import FORWARD, Plan, Sizes, phased_plan, request_batch
 from unlearn_jax.trees import tree_add, tree_dot
 from unlearn_jax.types import Array, Batches, Method, Outputs, PyTree, Variables

@@ -17,9 +17,9 @@ import jax
 import jax.numpy as jnp
 
 from unlearn_jax.errors import choose
-from unlearn_jax.methods.common import BOTH, EARLIER, LANGUAGE, RULE, TUNED, Entry, Problem, Trained
-from unlearn_jax.methods.parts import frozen
-from unlearn_jax.methods.sequences import answer_mean, beside_plan, beside_retained
+from unlearn_jax.methods.support.common import BOTH, EARLIER, LANGUAGE, RULE, TUNED, Entry, Problem, Trained
+from unlearn_jax.methods.support.parts import frozen
+from unlearn_jax.methods.support.sequences import answer_mean, beside_plan, beside_retained
 from unlearn_jax.population.plans import FORWARD
 from unlearn_jax.types import Array, Method, Outputs, PyTree
 

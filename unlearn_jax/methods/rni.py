@@ -17,7 +17,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from unlearn_jax.methods.common import (
+from unlearn_jax.methods.prmq import in_layers
+from unlearn_jax.methods.support.common import (
     EARLIER,
     RULE,
     Entry,
@@ -28,8 +29,7 @@ from unlearn_jax.methods.common import (
     phased_method,
     retained_loss,
 )
-from unlearn_jax.methods.parts import depth_order, fresh, normal_like
-from unlearn_jax.methods.prmq import in_layers
+from unlearn_jax.methods.support.parts import depth_order, fresh, normal_like
 from unlearn_jax.population.plans import Plan, Sizes, passes, phased_plan
 from unlearn_jax.types import Array, Method, PyTree
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from unlearn_jax.data.splits import RequestRows
 from unlearn_jax.methods import METHODS, prepare, settings_at
-from unlearn_jax.methods.common import Context, Entry, Problem
+from unlearn_jax.methods.support.common import Context, Entry, Problem
 from unlearn_jax.population.evaluate import evaluate, predict
 from unlearn_jax.population.members import Tables, grid, make_tables, member_keys
 from unlearn_jax.population.plans import Plan, Sizes

@@ -11,7 +11,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from unlearn_jax.methods.common import (
+from unlearn_jax.methods.support.common import (
     EARLIER,
     TUNED,
     Entry,
@@ -22,7 +22,7 @@ from unlearn_jax.methods.common import (
     gradient_method,
     mean_loss,
 )
-from unlearn_jax.methods.parts import pixels
+from unlearn_jax.methods.support.parts import pixels
 from unlearn_jax.population.plans import Plan, Sizes, epochs_over_retained
 from unlearn_jax.types import Array, Method
 

@@ -15,7 +15,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from unlearn_jax.methods import random_label
-from unlearn_jax.methods.common import (
+from unlearn_jax.methods.random_label import epoch_passes, label_losses
+from unlearn_jax.methods.support.common import (
     BOTH,
     EARLIER,
     LANGUAGE,
@@ -29,8 +30,7 @@ from unlearn_jax.methods.common import (
     gradient_method,
     phased_method,
 )
-from unlearn_jax.methods.parts import loss_gradient, summed_loss, zeros_like
-from unlearn_jax.methods.random_label import epoch_passes, label_losses
+from unlearn_jax.methods.support.parts import loss_gradient, summed_loss, zeros_like
 from unlearn_jax.population.plans import Plan, Sizes, phased_plan, request_batch
 from unlearn_jax.trees import tree_add
 from unlearn_jax.types import Array, Method, PyTree

@@ -24,7 +24,7 @@ import math
 import numpy as np
 from jax import lax
 
-from unlearn_jax.methods.common import (
+from unlearn_jax.methods.support.common import (
     BOTH,
     EARLIER,
     RULE,
@@ -37,7 +37,7 @@ from unlearn_jax.methods.common import (
     unforgotten,
     weighted_mean,
 )
-from unlearn_jax.methods.parts import distillation, frozen
+from unlearn_jax.methods.support.parts import distillation, frozen
 from unlearn_jax.population.plans import FORWARD, Plan, Sizes, passes, phased_plan, request_batch, request_batches
 from unlearn_jax.types import Method
 

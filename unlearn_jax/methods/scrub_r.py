@@ -18,9 +18,9 @@ import numpy as np
 
 from unlearn_jax.errors import InputError
 from unlearn_jax.methods import scrub
-from unlearn_jax.methods.common import EARLIER, RULE, Context, Problem, Recipe, phased_method, weighted_mean
-from unlearn_jax.methods.common import finish as finished
-from unlearn_jax.methods.parts import gathered
+from unlearn_jax.methods.support.common import EARLIER, RULE, Context, Problem, Recipe, phased_method, weighted_mean
+from unlearn_jax.methods.support.common import finish as finished
+from unlearn_jax.methods.support.parts import gathered
 from unlearn_jax.metrics.heldout import clearness
 from unlearn_jax.population.plans import Plan, Sizes
 from unlearn_jax.types import Batch, Method, Variables

@@ -25,7 +25,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from unlearn_jax.methods.common import (
+from unlearn_jax.methods.support.common import (
     BOTH,
     RULE,
     TUNED,
@@ -40,7 +40,7 @@ from unlearn_jax.methods.common import (
     unforgotten,
     weighted_mean,
 )
-from unlearn_jax.methods.parts import loss_gradient, sum_over_examples, zeros_like
+from unlearn_jax.methods.support.parts import loss_gradient, sum_over_examples, zeros_like
 from unlearn_jax.population.plans import Plan, Sizes, cosine, passes, phased_plan, request_batch
 from unlearn_jax.trees import tree_add, tree_dot, tree_scale
 from unlearn_jax.types import Array, Method, PyTree

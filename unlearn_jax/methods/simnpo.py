@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import jax
 
-from unlearn_jax.methods.common import BOTH, EARLIER, LANGUAGE, RULE, TUNED, Entry, Problem, weighted_mean
-from unlearn_jax.methods.sequences import beside_plan, beside_retained, logits_of
+from unlearn_jax.methods.support.common import BOTH, EARLIER, LANGUAGE, RULE, TUNED, Entry, Problem, weighted_mean
+from unlearn_jax.methods.support.sequences import beside_plan, beside_retained, logits_of
 from unlearn_jax.types import Method
 
 

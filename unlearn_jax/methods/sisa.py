@@ -23,7 +23,7 @@ import numpy as np
 from unlearn_jax.data.augment import augmentation
 from unlearn_jax.errors import InputError
 from unlearn_jax.methods import do_nothing, retrain
-from unlearn_jax.methods.common import (
+from unlearn_jax.methods.support.common import (
     BOTH,
     RULE,
     Context,

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import jax
 
-from unlearn_jax.methods.common import (
+from unlearn_jax.methods.support.common import (
     BOTH,
     EARLIER,
     LANGUAGE,

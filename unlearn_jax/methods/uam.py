@@ -17,7 +17,7 @@ import functools
 import jax
 import jax.numpy as jnp
 
-from unlearn_jax.methods.common import (
+from unlearn_jax.methods.support.common import (
     BOTH,
     LANGUAGE,
     RULE,
@@ -31,7 +31,7 @@ from unlearn_jax.methods.common import (
     follow,
     mean_loss,
 )
-from unlearn_jax.methods.directions import along, uphill
+from unlearn_jax.methods.support.directions import along, uphill
 from unlearn_jax.population.plans import epochs_over_retained
 from unlearn_jax.trees import tree_add
 from unlearn_jax.types import Method

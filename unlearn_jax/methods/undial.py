@@ -15,9 +15,19 @@ import functools
 import jax
 import jax.numpy as jnp
 
-from unlearn_jax.methods.common import BOTH, EARLIER, LANGUAGE, RULE, TUNED, Entry, Problem, descent, gradient_method
-from unlearn_jax.methods.parts import frozen
-from unlearn_jax.methods.sequences import answer_mean, logits_of, soft_cross_entropy
+from unlearn_jax.methods.support.common import (
+    BOTH,
+    EARLIER,
+    LANGUAGE,
+    RULE,
+    TUNED,
+    Entry,
+    Problem,
+    descent,
+    gradient_method,
+)
+from unlearn_jax.methods.support.parts import frozen
+from unlearn_jax.methods.support.sequences import answer_mean, logits_of, soft_cross_entropy
 from unlearn_jax.population.plans import FORWARD, epochs_over_request
 from unlearn_jax.types import Method
 

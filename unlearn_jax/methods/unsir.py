@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from unlearn_jax.methods.common import (
+from unlearn_jax.methods.support.common import (
     RULE,
     Entry,
     Problem,

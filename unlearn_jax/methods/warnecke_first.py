@@ -12,9 +12,9 @@ from typing import NamedTuple
 import jax
 
 from unlearn_jax.errors import choose
-from unlearn_jax.methods.common import BOTH, EARLIER, RULE, TUNED, Entry, Problem, Recipe, phased_method
-from unlearn_jax.methods.parts import loss_gradient, summed_loss, zeros_like
 from unlearn_jax.methods.random_label import wrong_answers
+from unlearn_jax.methods.support.common import BOTH, EARLIER, RULE, TUNED, Entry, Problem, Recipe, phased_method
+from unlearn_jax.methods.support.parts import loss_gradient, summed_loss, zeros_like
 from unlearn_jax.population.plans import Plan, Sizes, passes, uniform_plan
 from unlearn_jax.trees import tree_add
 from unlearn_jax.types import Array, Batch, Method, PyTree, Variables

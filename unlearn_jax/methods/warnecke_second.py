@@ -9,8 +9,8 @@ ones).
 from __future__ import annotations
 
 from unlearn_jax.errors import choose
-from unlearn_jax.methods.common import BOTH, RULE, TUNED, Entry, Problem, Recipe
-from unlearn_jax.methods.newton import newton_fold, newton_plan
+from unlearn_jax.methods.support.common import BOTH, RULE, TUNED, Entry, Problem, Recipe
+from unlearn_jax.methods.support.newton import newton_fold, newton_plan
 from unlearn_jax.methods.warnecke_first import CHANGES, gradient_change
 from unlearn_jax.population.plans import Plan, Sizes
 from unlearn_jax.types import Method

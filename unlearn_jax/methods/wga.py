@@ -9,8 +9,8 @@ retained batch.
 
 from __future__ import annotations
 
-from unlearn_jax.methods.common import BOTH, EARLIER, LANGUAGE, RULE, TUNED, Entry, Problem
-from unlearn_jax.methods.sequences import beside_plan, beside_retained, logits_of, weighted_likelihood
+from unlearn_jax.methods.support.common import BOTH, EARLIER, LANGUAGE, RULE, TUNED, Entry, Problem
+from unlearn_jax.methods.support.sequences import beside_plan, beside_retained, logits_of, weighted_likelihood
 from unlearn_jax.types import Method
 
 

@@ -16,8 +16,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
 
-from unlearn_jax.methods.common import BOTH, RULE, TUNED, Entry, Problem, Recipe, phased_method
-from unlearn_jax.methods.parts import loss_gradient, solve, summed_loss, zeros_like
+from unlearn_jax.methods.support.common import BOTH, RULE, TUNED, Entry, Problem, Recipe, phased_method
+from unlearn_jax.methods.support.parts import loss_gradient, solve, summed_loss, zeros_like
 from unlearn_jax.population.plans import Plan, Sizes, passes, phased_plan
 from unlearn_jax.trees import tree_add
 from unlearn_jax.types import Array, Method, PyTree, Variables

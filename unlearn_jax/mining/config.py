@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from unlearn_jax.config import StudyConfig, dedup_threshold_of, kind_of
+from unlearn_jax.studies.resolve import StudyConfig, dedup_threshold_of, kind_of
 
 OWN_FILE = "file"  # the embedding of a run that was given one
 PRESET = {

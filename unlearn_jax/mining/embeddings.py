@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from unlearn_jax.data.arrays import Dataset
-from unlearn_jax.data.facts import decoded, word_counts
-from unlearn_jax.data.minhash import (
+from unlearn_jax.data.similarity.copies import pixel_embedding
+from unlearn_jax.data.similarity.minhash import (
     PERMUTATIONS,
     bands,
     jaccard_index,
@@ -18,14 +18,14 @@ from unlearn_jax.data.minhash import (
     recall_at,
     shingles,
 )
-from unlearn_jax.data.nearest import Nearest, threshold_pairs, top_k, unit_rows
-from unlearn_jax.data.readers import MINILM_CONTEXT, embeddings, minilm_folder
-from unlearn_jax.data.similar import pixel_embedding
-from unlearn_jax.data.text import text_embedding
+from unlearn_jax.data.similarity.nearest import Nearest, threshold_pairs, top_k, unit_rows
+from unlearn_jax.data.sources.facts import decoded, word_counts
+from unlearn_jax.data.text.documents import text_embedding
+from unlearn_jax.data.text.readers import MINILM_CONTEXT, embeddings, minilm_folder
 from unlearn_jax.mining import trained
 from unlearn_jax.mining.config import MiningConfig
 from unlearn_jax.population.run import Options
-from unlearn_jax.setup import SILENT, Watch
+from unlearn_jax.studies.setup import SILENT, Watch
 
 CHUNK = 4096  # images embedded at a time
 

@@ -8,11 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
-from unlearn_jax.archives import read_json
 from unlearn_jax.data import load_dataset
 from unlearn_jax.data.arrays import Dataset, subset
 from unlearn_jax.data.kinds import KINDS
-from unlearn_jax.data.nearest import SLACK
+from unlearn_jax.data.similarity.nearest import SLACK
 from unlearn_jax.errors import InputError
 from unlearn_jax.mining import groups as grouping
 from unlearn_jax.mining.config import MiningConfig, embedding_of, threshold_of
@@ -22,8 +21,9 @@ from unlearn_jax.mining.targets import read_embedding, read_ids
 from unlearn_jax.mining.validate import checked
 from unlearn_jax.population import checkpoint
 from unlearn_jax.population.run import Options
-from unlearn_jax.records import environment, write_json, write_whole
-from unlearn_jax.setup import SILENT, Watch
+from unlearn_jax.results.recorder import environment, write_json, write_whole
+from unlearn_jax.runtime.archives import read_json
+from unlearn_jax.studies.setup import SILENT, Watch
 
 KIND = "neighbours"  # of a manifest
 

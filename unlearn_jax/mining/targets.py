@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
-from unlearn_jax.archives import read_array
 from unlearn_jax.data.arrays import Dataset
-from unlearn_jax.data.nearest import unit_rows
+from unlearn_jax.data.similarity.nearest import unit_rows
 from unlearn_jax.errors import InputError
 from unlearn_jax.mining.embeddings import Rows
+from unlearn_jax.runtime.archives import read_array
 
 ID = re.compile(r"-?[0-9]{1,18}")  # what 64 bits surely hold
 

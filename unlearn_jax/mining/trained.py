@@ -8,10 +8,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from unlearn_jax import config as configs
 from unlearn_jax.data.arrays import Dataset
 from unlearn_jax.data.kinds import KINDS
-from unlearn_jax.data.nearest import unit_rows
+from unlearn_jax.data.similarity.nearest import unit_rows
 from unlearn_jax.errors import InputError
 from unlearn_jax.influence import batch_of, ekfac_fit
 from unlearn_jax.influence.layers import DAMPING, MOST_ROWS, last_layer
@@ -22,8 +21,9 @@ from unlearn_jax.population import checkpoint
 from unlearn_jax.population.evaluate import features
 from unlearn_jax.population.members import make_tables, member_keys
 from unlearn_jax.population.run import Options, Stored, run_population
-from unlearn_jax.problems import problem_of, published_shared
-from unlearn_jax.setup import Watch, checked_options
+from unlearn_jax.studies import resolve as configs
+from unlearn_jax.studies.problems import problem_of, published_shared
+from unlearn_jax.studies.setup import Watch, checked_options
 from unlearn_jax.trees import join_shared, split_shared
 from unlearn_jax.types import Variables
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from unlearn_jax.checks import check
-from unlearn_jax.config import kind_of
-from unlearn_jax.data.minhash import bands, unit_and_size
+from unlearn_jax.data.similarity.minhash import bands, unit_and_size
 from unlearn_jax.errors import InputError, choose
 from unlearn_jax.mining.config import MiningConfig, embedding_of, study_of, threshold_of
 from unlearn_jax.mining.embeddings import EMBEDDINGS
-from unlearn_jax.settings import check_seed, check_size
+from unlearn_jax.studies.hyperparameters import check_seed, check_size
+from unlearn_jax.studies.resolve import kind_of
+from unlearn_jax.studies.validate import check
 
 MOST_NEIGHBOURS = 1000
 LAYERS = ("last", "all")

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from unlearn_jax.errors import InputError, choose
 from unlearn_jax.models import convnet, minilm, mlp, resnet, transformer, vit
 from unlearn_jax.models.adapters import from_linen, from_nnx, standardize
-from unlearn_jax.plugins import Registry, callable_with
+from unlearn_jax.registry import Registry, callable_with
 from unlearn_jax.types import Model, Variables
 
 MODELS: Registry = Registry(

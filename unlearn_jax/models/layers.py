@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from unlearn_jax.errors import InputError, choose
-from unlearn_jax.platforms import platform, preferred_conv
+from unlearn_jax.runtime.platform import platform, preferred_conv
 from unlearn_jax.trees import wide
 
 CONV_IMPLS = ("auto", "conv", "im2col")

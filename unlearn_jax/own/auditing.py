@@ -91,7 +91,7 @@ def audit(
         >>> sorted(found), found["attack_auc"].low < 0.5 < found["attack_auc"].high
         (['accuracy_forget', 'accuracy_validation', 'attack_auc', 'margin_forget'], True)
     """
-    from unlearn_jax.audits.engine import Precision
+    from unlearn_jax.evaluation.engine import Precision
 
     pairs = {"forget": forget, "retain": retain, "validation": validation}
     parts = {name: part_of(pair, name) for name, pair in pairs.items() if pair is not None}
@@ -138,8 +138,8 @@ def _logits(found: Read, parts: dict[str, Part], options: Options) -> dict[str, 
 
 def _views(parts: dict[str, Part], logits: dict[str, dict]) -> dict[str, list]:
     """The populations as audits look at them."""
-    from unlearn_jax.audits.panels import Ground, Panel, Panels
-    from unlearn_jax.audits.views import views_of
+    from unlearn_jax.evaluation.panels import Ground, Panel, Panels
+    from unlearn_jax.evaluation.views import views_of
 
     labels = {SPLITS[name]: part.targets for name, part in parts.items()}
     clusters = {split: np.arange(len(x)) for split, x in labels.items()}
@@ -150,9 +150,9 @@ def _views(parts: dict[str, Part], logits: dict[str, dict]) -> dict[str, list]:
 
 def _figures(views: dict[str, list], how: Any) -> Findings:
     """Every figure, by name."""
-    from unlearn_jax.audits.battery import OWN, PAIRS
-    from unlearn_jax.audits.engine import member_draws, plain
-    from unlearn_jax.audits.figures import Bench, own_figures, pair_figures
+    from unlearn_jax.evaluation.battery import OWN, PAIRS
+    from unlearn_jax.evaluation.engine import member_draws, plain
+    from unlearn_jax.evaluation.figures import Bench, own_figures, pair_figures
 
     view, names = views["unlearned"][0], {split: name for name, split in SPLITS.items()}
     wanted = [(metric, split) for metric, splits in (("accuracy", names), ("margin", ("forget",))) for split in splits]

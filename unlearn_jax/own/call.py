@@ -12,8 +12,8 @@ import numpy as np
 
 from unlearn_jax.errors import InputError
 from unlearn_jax.methods import METHODS, check_setting, prepare, settings_at
-from unlearn_jax.methods.common import Problem, Recipe
 from unlearn_jax.methods.runner import Job, Treatment, Unlearned, kept_rows, run_method
+from unlearn_jax.methods.support.common import Problem, Recipe
 from unlearn_jax.own.calling import ASKS, Missing, shapes
 from unlearn_jax.own.examples import Part, Request, alike, asked_and_kept, check_classes, part_of, request_of, rows_of
 from unlearn_jax.own.reading import Read, one, read

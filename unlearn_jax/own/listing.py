@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from unlearn_jax.errors import InputError
 from unlearn_jax.methods import METHODS, prepare
-from unlearn_jax.methods.common import Problem, Recipe
+from unlearn_jax.methods.support.common import Problem, Recipe
 from unlearn_jax.own.call import classes_of
 from unlearn_jax.own.calling import ASKS, Missing
 from unlearn_jax.own.examples import alike, check_classes, part_of, request_of

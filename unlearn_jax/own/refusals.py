@@ -8,12 +8,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from unlearn_jax.config import MOVES_PIXELS
 from unlearn_jax.errors import InputError, choose
 from unlearn_jax.methods import METHODS, SCALES, has_scale
-from unlearn_jax.methods.common import Entry, Recipe
+from unlearn_jax.methods.support.common import Entry, Recipe
 from unlearn_jax.own.examples import Request
 from unlearn_jax.population.plans import Sizes
+from unlearn_jax.studies.resolve import MOVES_PIXELS
 
 MANY = 1_000_000  # parameters from which a convolutional network takes the settings of CIFAR's residual networks
 NEVER = {  # needs that no argument meets

@@ -11,13 +11,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from unlearn_jax.config import MOVES_PIXELS
 from unlearn_jax.methods import METHODS
-from unlearn_jax.methods.common import Entry, Problem, Recipe
+from unlearn_jax.methods.support.common import Entry, Problem, Recipe
 from unlearn_jax.own.calling import LogitsOnly, Missing
 from unlearn_jax.own.listing import trace
 from unlearn_jax.own.refusals import NEVER, asks_for_recipe
 from unlearn_jax.population.plans import Sizes
+from unlearn_jax.studies.resolve import MOVES_PIXELS
 from unlearn_jax.tasks import classification
 from unlearn_jax.types import Model, Outputs, Variables
 

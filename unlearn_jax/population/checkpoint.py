@@ -17,8 +17,8 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from unlearn_jax import disk
 from unlearn_jax.population.folders import check_writable, locked, mine, sweep
+from unlearn_jax.runtime import disk
 from unlearn_jax.types import PyTree
 
 __all__ = [

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from unlearn_jax import hosts, trees
+from unlearn_jax import trees
 from unlearn_jax.models.decode import Cached
 from unlearn_jax.models.lora import merge
 from unlearn_jax.population.answers import Spoken, answered, asked_by_token, asked_whole
@@ -23,6 +23,7 @@ from unlearn_jax.population.sharding import (
     split_batch,
     weight_shardings,
 )
+from unlearn_jax.runtime import multihost
 from unlearn_jax.types import Batch, Model, Task, Variables
 
 
@@ -78,22 +79,22 @@ def _blocks(model, task, decoder, variables, data: Stored, width: int, axis: str
     mesh = member_mesh(width, data_devices)
     whole = member_shardings(mesh)[1]
     run = _program(model, task, decoder, axis, mesh)
-    shared = hosts.placed(shared, weight_shardings(mesh, shared, members=False))  # once: it may be large
+    shared = multihost.placed(shared, weight_shardings(mesh, shared, members=False))  # once: it may be large
     for start in range(0, members, width):
         rows = np.minimum(np.arange(start, start + width), members - 1)
         live = min(width, members - start)
         chunk = trees.take_members(own, rows)
-        chunk = hosts.placed(chunk, weight_shardings(mesh, chunk))
+        chunk = multihost.placed(chunk, weight_shardings(mesh, chunk))
         for first in range(0, n, block):
             at = np.minimum(np.arange(first, first + block), n - 1)
-            found = run(chunk, (shared, *hosts.placed((data.inputs[at], data.targets[at]), whole)))
+            found = run(chunk, (shared, *multihost.placed((data.inputs[at], data.targets[at]), whole)))
             stop = min(first + block, n)
             yield slice(start, start + live), slice(first, stop), _cut(found, live, stop - first)
 
 
 def _cut(found, members: int, examples: int):
     """The live part of a block's outputs, on the host."""
-    return jax.tree.map(lambda values: values[:members, :examples], hosts.gathered(found))
+    return jax.tree.map(lambda values: values[:members, :examples], multihost.gathered(found))
 
 
 def _collected(blocks, members: int, examples: int):

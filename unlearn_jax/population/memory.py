@@ -8,8 +8,8 @@ from pathlib import Path
 
 import jax
 
-from unlearn_jax import hosts
 from unlearn_jax.errors import InputError
+from unlearn_jax.runtime import multihost
 
 SHARE = 0.9  # of what is free that programs may take; the rest is fragments, and what others ask for meanwhile
 MEMINFO = Path("/proc/meminfo")
@@ -64,7 +64,7 @@ def fitting(width: int, groups: int, make: Callable[[int], tuple], measure: Call
     while True:
         made = make(width)
         needed, free = measure(made), SHARE * free_bytes()
-        share = hosts.largest(needed / max(free, 1.0))
+        share = multihost.largest(needed / max(free, 1.0))
         if share <= 1.0:
             return made, width
         if width == groups:

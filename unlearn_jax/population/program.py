@@ -17,10 +17,8 @@ import numpy as np
 from jax import lax
 from jax.sharding import Mesh
 
-from unlearn_jax.platforms import made_for, platform
 from unlearn_jax.population import checkpoint
 from unlearn_jax.population.members import Tables
-from unlearn_jax.population.order import slots
 from unlearn_jax.population.plans import Plan
 from unlearn_jax.population.sharding import (
     data_size,
@@ -30,6 +28,8 @@ from unlearn_jax.population.sharding import (
     split_batch,
     weight_shardings,
 )
+from unlearn_jax.population.shuffle import slots
+from unlearn_jax.runtime.platform import made_for, platform
 from unlearn_jax.types import Array, Batch, Batches, Method, PyTree
 
 POINTS = 64  # training losses kept per member

@@ -19,14 +19,15 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from unlearn_jax import disk, hosts, stopping, trees
+from unlearn_jax import trees
 from unlearn_jax.errors import InputError
-from unlearn_jax.population import checkpoint, memory, midway
+from unlearn_jax.population import checkpoint, memory, resume
 from unlearn_jax.population import program as programs
 from unlearn_jax.population.members import Tables
 from unlearn_jax.population.plans import Plan
 from unlearn_jax.population.program import Compiled, Fold, Member, Stored, columns, for_many, for_one
 from unlearn_jax.population.sharding import member_groups, member_mesh, member_shardings, weight_shardings
+from unlearn_jax.runtime import disk, multihost, signals
 from unlearn_jax.types import Array, Population, PyTree
 
 SEGMENTS = 20  # calls of the compiled loop per chunk, for progress
@@ -70,7 +71,7 @@ def _train_chunk(program: Compiled, plan: Plan, member, variables, data, steps, 
 
     clock = time.perf_counter()
     carry = program.begin(member, variables, shared)
-    carry, aside = midway.follow(advance, carry, plan.steps, SEGMENTS, place, tick)
+    carry, aside = resume.follow(advance, carry, plan.steps, SEGMENTS, place, tick)
     result, loss = jax.block_until_ready(program.end(carry, member.hp, shared))
     return result, loss, time.perf_counter() - clock + aside
 
@@ -173,13 +174,13 @@ def _read_back(job: _Job, members: int) -> tuple[dict[int, dict], dict[int, str]
         rows = np.arange(start, min(start + size, members))
         part = trees.take_members(job.whole, rows)
         digest = checkpoint.digest_of(named.digest, common, part["member"], part["begin"])
-        hosts.agree(digest, f"program or input of '{options.label}'")
+        multihost.agree(digest, f"program or input of '{options.label}'")
         found = _load(options.store, digest, named.result, len(rows))
         if found is None:
             todo[start] = digest
         else:
             done[start], read = found, read + len(rows)
-            midway.forget(options.store, digest)
+            resume.forget(options.store, digest)
             if options.progress is not None:
                 options.progress(read, 0)  # what is read back counts no examples
     return done, todo, lowering
@@ -187,11 +188,11 @@ def _read_back(job: _Job, members: int) -> tuple[dict[int, dict], dict[int, str]
 
 def _load(store: Path, digest: str, result: PyTree, members: int) -> dict | None:
     """One part from the store, which process 0 alone reads; None where it is not there."""
-    found = checkpoint.load_chunk(store, digest) if hosts.is_first() else None
-    if not hosts.told(lambda: found is not None):
+    found = checkpoint.load_chunk(store, digest) if multihost.is_first() else None
+    if not multihost.told(lambda: found is not None):
         return None
     variables, loss = for_many(result, members)
-    return hosts.given(found, {"variables": variables, "loss": loss, "seconds": np.float64(0)})
+    return multihost.given(found, {"variables": variables, "loss": loss, "seconds": np.float64(0)})
 
 
 def _train(job: _Job, members: int, todo: dict[int, str], done: dict[int, dict]) -> float:
@@ -202,13 +203,13 @@ def _train(job: _Job, members: int, todo: dict[int, str], done: dict[int, dict])
     width = chunk_width(members, options)
     program, width, mesh, compiling = _compiled(job, width)
     everywhere = member_shardings(mesh)[1]
-    base = hosts.placed(job.common[2], weight_shardings(mesh, job.common[2], members=False))
-    common, held = (*hosts.placed(job.common[:2], everywhere), base), None
+    base = multihost.placed(job.common[2], weight_shardings(mesh, job.common[2], members=False))
+    common, held = (*multihost.placed(job.common[:2], everywhere), base), None
     for first in range(0, len(rows), width):
         live = min(width, len(rows) - first)
         at = rows[np.minimum(np.arange(first, first + width), len(rows) - 1)]
         tick, place = _ticker(job, members - len(rows) + first, live), _place(options, todo, size, at[:live])
-        with stopping.held():
+        with signals.held():
             new = trees.take_members(_train_rows(program, job, mesh, common, at, tick, place), slice(live))
             new["seconds"] = new["seconds"] / live  # padding is not a member
             held = new if held is None else trees.join_members([held, new])
@@ -217,7 +218,7 @@ def _train(job: _Job, members: int, todo: dict[int, str], done: dict[int, dict])
                 count = left.pop(start)
                 done[start], held = _cut(held, count)
                 _save(options, todo[start], done[start], start)
-            midway.clear(place)
+            resume.clear(place)
         tick(1.0)
     return compiling
 
@@ -244,23 +245,23 @@ def _compiled(job: _Job, width: int) -> tuple[Compiled, int, Mesh, float]:
     return program, width, mesh, sum(spent)
 
 
-def _place(options: Options, todo: dict[int, str], size: int, at: np.ndarray) -> midway.Place | None:
+def _place(options: Options, todo: dict[int, str], size: int, at: np.ndarray) -> resume.Place | None:
     """Where the state of members ``at`` is kept while they train; the same whatever devices they are on."""
     if options.store is None:
         return None
     parts = [todo[start] for start in dict.fromkeys((at // size * size).tolist())]
-    return midway.Place(options.store, midway.name_of(parts, at), options.save_every, len(at))
+    return resume.Place(options.store, resume.name_of(parts, at), options.save_every, len(at))
 
 
 def _train_rows(program: Compiled, job: _Job, mesh, common: tuple, at: np.ndarray, tick, place) -> dict:
     """Train members ``at`` in one program: variables, losses and seconds, each with a leading axis, on the host."""
     split, chunk = member_shardings(mesh)[0], trees.take_members(job.whole, at)
-    member = hosts.placed(chunk["member"], split)
-    begin = hosts.placed(chunk["begin"], weight_shardings(mesh, chunk["begin"]))
-    hosts.meet()
+    member = multihost.placed(chunk["member"], split)
+    begin = multihost.placed(chunk["begin"], weight_shardings(mesh, chunk["begin"]))
+    multihost.meet()
     tick = job.options.progress and tick
     result, loss, seconds = _train_chunk(program, job.plan, member, begin, *common, tick, place)
-    found = hosts.gathered({"variables": result, "loss": loss})
+    found = multihost.gathered({"variables": result, "loss": loss})
     return found | {"seconds": np.full(len(at), seconds)}
 
 
@@ -275,7 +276,7 @@ def _save(options: Options, digest: str, part: dict, start: int) -> None:
     if options.store is not None:
         note = {"label": options.label, "first_member": start, "study": options.study}
         save = lambda: checkpoint.save_chunk(options.store, digest, part, note)
-        hosts.told(lambda: disk.patiently(save, float(part["seconds"])))
+        multihost.told(lambda: disk.patiently(save, float(part["seconds"])))
 
 
 _FINGERPRINT: list = []  # the examples last asked about and their digest; one entry, so that no old data stay alive

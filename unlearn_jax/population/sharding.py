@@ -17,8 +17,8 @@ from jax import lax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from unlearn_jax.errors import InputError
-from unlearn_jax.hosts import several
-from unlearn_jax.platforms import platform as this_platform
+from unlearn_jax.runtime.multihost import several
+from unlearn_jax.runtime.platform import platform as this_platform
 from unlearn_jax.types import PyTree
 
 WIDE = 1e8  # forward floating-point operations per example above which one member fills an accelerator

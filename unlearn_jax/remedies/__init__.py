@@ -9,7 +9,7 @@ from typing import Any
 
 from unlearn_jax.errors import InputError
 from unlearn_jax.methods import METHODS
-from unlearn_jax.plugins import Registry, named
+from unlearn_jax.registry import Registry, named
 from unlearn_jax.remedies import (
     cluster_sharding,
     corrective,

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from unlearn_jax.methods.common import Entry
+from unlearn_jax.methods.support.common import Entry
 from unlearn_jax.remedies.common import Evidence, Remedied, Remedy, by_request, moved
 from unlearn_jax.remedies.dedup_first import near_groups
 

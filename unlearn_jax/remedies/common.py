@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from unlearn_jax.methods.common import Context, Entry, Problem
 from unlearn_jax.methods.runner import Treatment, Unlearned
+from unlearn_jax.methods.support.common import Context, Entry, Problem
 from unlearn_jax.population.plans import Plan
 from unlearn_jax.population.program import Fold, Stored
 from unlearn_jax.types import Population, Variables

@@ -17,10 +17,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from unlearn_jax.methods.common import Problem, bind_shared, phased_method
-from unlearn_jax.methods.parts import loss_gradient, sum_over_examples, summed_loss, zeros_like
 from unlearn_jax.methods.ssd import FORGET, RETAIN
 from unlearn_jax.methods.ssd import plan as two_passes
+from unlearn_jax.methods.support.common import Problem, bind_shared, phased_method
+from unlearn_jax.methods.support.parts import loss_gradient, sum_over_examples, summed_loss, zeros_like
 from unlearn_jax.population.plans import Sizes
 from unlearn_jax.population.program import Fold
 from unlearn_jax.remedies.common import Evidence, Remedied, Remedy, costing, without

@@ -14,8 +14,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from unlearn_jax.data.duplicates import leader_groups, near_pairs
 from unlearn_jax.data.kinds import KINDS, Made
+from unlearn_jax.data.similarity.duplicates import leader_groups, near_pairs
 from unlearn_jax.errors import InputError
 from unlearn_jax.remedies.common import Evidence, Remedied, Remedy, by_request, moved, without
 

@@ -10,9 +10,9 @@ import numpy as np
 import optax
 
 from unlearn_jax.data.augment import augmentation
-from unlearn_jax.methods.common import Problem, bind_shared, gradient_method, weighted_mean
-from unlearn_jax.methods.parts import distillation, frozen
 from unlearn_jax.methods.runner import Unlearned
+from unlearn_jax.methods.support.common import Problem, bind_shared, gradient_method, weighted_mean
+from unlearn_jax.methods.support.parts import distillation, frozen
 from unlearn_jax.population.plans import FORWARD, Sizes, request_batch, uniform_plan
 from unlearn_jax.population.program import Fold
 from unlearn_jax.remedies.common import Evidence, costing, mean_size, moved

@@ -10,9 +10,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from unlearn_jax.data.aligned import aligned_cosine
 from unlearn_jax.data.kinds import KINDS, Made
-from unlearn_jax.data.nearest import unit_rows
+from unlearn_jax.data.similarity.aligned import aligned_cosine
+from unlearn_jax.data.similarity.nearest import unit_rows
 from unlearn_jax.errors import InputError, choose
 from unlearn_jax.influence import batch_of, ekfac_fit
 from unlearn_jax.influence.rows import ekfac_rows

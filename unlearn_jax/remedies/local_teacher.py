@@ -14,7 +14,7 @@ from __future__ import annotations
 import numpy as np
 
 from unlearn_jax.methods import retrain
-from unlearn_jax.methods.parts import frozen
+from unlearn_jax.methods.support.parts import frozen
 from unlearn_jax.population.plans import Plan, uniform_plan
 from unlearn_jax.remedies.common import Evidence, Remedied, Remedy, by_request, costing, moved, without
 from unlearn_jax.remedies.distil import NUMERIC, STATIC, distilled, numbers_of

@@ -15,8 +15,8 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from unlearn_jax.data.aligned import posed
-from unlearn_jax.methods.parts import pixels
+from unlearn_jax.data.similarity.aligned import posed
+from unlearn_jax.methods.support.parts import pixels
 from unlearn_jax.models.transformer import PADDING
 from unlearn_jax.remedies.common import Evidence, Remedied, Remedy, without
 from unlearn_jax.tasks import answer_start

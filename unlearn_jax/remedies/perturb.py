@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import jax
 
-from unlearn_jax.methods.parts import pixels
 from unlearn_jax.methods.rurk import in_ball
+from unlearn_jax.methods.support.parts import pixels
 from unlearn_jax.remedies.common import Evidence, Remedied, Remedy, without
 from unlearn_jax.types import Method
 

@@ -16,8 +16,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from unlearn_jax.methods.common import Entry, Problem, Recipe, Trained, bind_shared, weighted_mean
 from unlearn_jax.methods.rfe import adjacent_part, without_rise
+from unlearn_jax.methods.support.common import Entry, Problem, Recipe, Trained, bind_shared, weighted_mean
 from unlearn_jax.models import build_model
 from unlearn_jax.population.plans import FORWARD
 from unlearn_jax.remedies.common import Evidence, Remedied, Remedy, costing, moved, without

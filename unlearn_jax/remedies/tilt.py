@@ -17,8 +17,8 @@ from __future__ import annotations
 import jax.numpy as jnp
 import numpy as np
 
-from unlearn_jax.data.nearest import unit_rows
-from unlearn_jax.methods.parts import frozen
+from unlearn_jax.data.similarity.nearest import unit_rows
+from unlearn_jax.methods.support.parts import frozen
 from unlearn_jax.remedies.common import Evidence, Remedied, Remedy, costing, moved, without
 from unlearn_jax.remedies.distil import NUMERIC, STATIC, distilled, numbers_of, scores_cost
 from unlearn_jax.remedies.search import CHOICES, SEARCH, searched

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from unlearn_jax.errors import choose
-from unlearn_jax.methods.common import Entry
+from unlearn_jax.methods.support.common import Entry
 from unlearn_jax.testing.contract import Case, Trial
 from unlearn_jax.testing.rules import RULES
 

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from unlearn_jax.methods import prepare_entry
-from unlearn_jax.methods.common import Entry
+from unlearn_jax.methods.support.common import Entry
 from unlearn_jax.population.members import member_keys
 from unlearn_jax.population.plans import Plan, uniform_plan
 from unlearn_jax.population.program import Fold

@@ -6,7 +6,7 @@ import jax
 import numpy as np
 
 from unlearn_jax.methods import prepare_entry
-from unlearn_jax.methods.common import NEEDS
+from unlearn_jax.methods.support.common import NEEDS
 from unlearn_jax.population.members import make_tables, member_keys
 from unlearn_jax.testing import toy
 from unlearn_jax.testing.contract import CHANCE, FALL, MEMBERS, Rule, Trial, changed, require

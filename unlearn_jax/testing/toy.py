@@ -15,14 +15,14 @@ import numpy as np
 from flax import linen as nn
 
 from unlearn_jax.methods import prepare
-from unlearn_jax.methods.common import Problem, Recipe
+from unlearn_jax.methods.support.common import Problem, Recipe
 from unlearn_jax.models import build_model, from_linen
 from unlearn_jax.models.layers import BatchNorm, head
 from unlearn_jax.population import program as programs
 from unlearn_jax.population.members import make_tables, member_keys
-from unlearn_jax.population.order import slots
 from unlearn_jax.population.plans import Sizes
 from unlearn_jax.population.run import DEFAULTS, Stored, run_population
+from unlearn_jax.population.shuffle import slots
 from unlearn_jax.tasks import classification
 from unlearn_jax.types import Batch, Batches
 

@@ -1,0 +1,71 @@
+"""The page on extending, run as the one script that it is."""
+
+import csv
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import toy
+
+from unlearn_jax import DATASETS, METHODS, MODELS
+from unlearn_jax.errors import InputError
+from unlearn_jax.methods.support.common import Entry
+from unlearn_jax.models import build_model
+from unlearn_jax.remedies import REMEDIES, Remedy
+from unlearn_jax.studies import influence_share
+from unlearn_jax.testing import check_method
+
+PAGE = Path(__file__).parents[2] / "docs" / "extending.md"
+BLOCKS = re.findall(r"```python\n(.*?)```", PAGE.read_text("utf-8"), re.DOTALL)
+pytest_plugins = ["unlearn_jax.testing.fixtures"]
+SMALLER = ("members=8, steps=60, batch=16, resamples=200", "members=4, steps=4, batch=16, resamples=20")
+
+
+@pytest.fixture(scope="module")
+def script(tmp_path_factory):
+    """(names that the page's script leaves, its folder); registries are left as they were."""
+    folder, names = tmp_path_factory.mktemp("extending"), {}
+    registries = METHODS, REMEDIES, MODELS, DATASETS
+    before = [dict(registry) for registry in registries]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setattr(influence_share, "MEMBERS", 1)
+        whole = "\n".join(BLOCKS)
+        assert SMALLER[0] in whole
+        with toy.quick_programs():
+            exec(compile(whole.replace(*SMALLER), PAGE.name, "exec"), names)
+        yield names, folder
+    for registry, kept in zip(registries, before):
+        registry.clear()
+        registry.update(kept)
+
+
+def test_the_page_adds_one_of_each(script):
+    assert len(BLOCKS) == 7 and isinstance(METHODS["doubt"], Entry) and isinstance(REMEDIES["nearby"], Remedy)
+    assert script[0]["sizes"] == [643, 643]
+    for name in ("net", "nnx_net"):
+        model = build_model(name, 3, (6, 6, 1), width=4)
+        images = np.zeros((2, 6, 6, 1), np.float32)
+        assert model.apply(model.init(toy.member_keys(0, "a", 1)[0], images), images)[0].features.shape == (2, 4)
+    data = DATASETS["stripes"]()
+    assert data.train.inputs.shape == (120, 6, 6, 1) and data.num_classes == 3
+
+
+def test_the_study_has_the_method_at_both_settings_with_and_without_the_remedy(script):
+    with (script[1] / "runs/stripes/summary.csv").open() as file:
+        rows = [row for row in csv.DictReader(file) if row["metric"] == "residual_distance"]
+    found = {(row["method"], row["remedy"], row["setting"]) for row in rows if row["method"] == "doubt"}
+    assert found == {("doubt", remedy, f"pull={pull}") for remedy in ("", "nearby") for pull in ("0.5", "1")}
+
+
+def test_the_contract_is_a_fixture_too(script, method_contract):
+    assert method_contract is check_method
+    with pytest.raises(InputError, match="method 'doubt' has no hyperparameter 'tempo'"):
+        method_contract(METHODS["doubt"], {"tempo": 1.0})
+
+
+@pytest.mark.slow
+def test_the_method_keeps_the_contract(script):
+    with toy.quick_programs():
+        script[0]["test_doubt_keeps_the_contract"]()

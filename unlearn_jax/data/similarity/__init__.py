@@ -1,0 +1,1 @@
+"""Similar samples: made copies, mined neighbours, near-duplicates."""

@@ -1,0 +1,272 @@
+"""The nearest rows of an embedding by exact cosine, without the matrix of all cosines, and clusters of linked rows.
+
+Blocks of queries meet blocks of rows on the device; a running top-k is all that is kept of them.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from unlearn_jax.errors import InputError
+from unlearn_jax.types import Array
+
+SLACK = 1e-6  # of float32: a cosine of .9 - SLACK is at least .9
+COLUMNS = 4  # blocks of rows that a block of queries meets at a time
+
+
+class Nearest(NamedTuple):
+    """The k nearest of n rows for each of q queries, nearest first; of equal cosines the lower row number first."""
+
+    rows: np.ndarray  # (q, k) int32 row numbers; -1 where there are fewer
+    cosine: np.ndarray  # (q, k) float32; -inf where there are fewer
+    within: np.ndarray  # (q,) int32: how many of the n rows come into question, the listed ones among them
+
+
+def top_k(
+    embedding,
+    k: int,
+    *,
+    queries=None,
+    at_least: float = -1.0,
+    block: int = 1024,
+    exclude_self: bool | np.ndarray | None = None,
+) -> Nearest:
+    """The k rows of largest cosine for each query; exact up to float32, and the same in every run.
+
+    Args:
+        embedding: (n, d) rows of norm 1, or of zeros, which are near nothing; an array or a SciPy sparse matrix.
+        k: neighbours of each query, at least 1; it may exceed n.
+        queries: (q, d) rows of the same kind; none = the rows of ``embedding`` themselves.
+        at_least: the least cosine of a neighbour.
+        block: queries compared at a time, with `COLUMNS` times as many rows.
+        exclude_self: True leaves out row i for query i; an array (q,) of row numbers leaves out that row of each
+            query (-1: none). By default True where there are no ``queries``.
+
+    Raises:
+        InputError: k or block below 1, no columns or other columns in the queries than in the rows, rows that are
+            not of norm 1 or not finite, row numbers in ``exclude_self`` that are not there.
+
+    Example:
+        >>> import numpy as np
+        >>> rows = np.array([[1.0, 0.0], [0.6, 0.8], [0.0, 1.0]])
+        >>> top_k(rows, 1).rows.tolist()
+        [[1], [2], [1]]
+    """
+    if k < 1 or block < 1:
+        raise InputError(f"{k} nearest rows in blocks of {block} were asked for: give at least 1 of each.")
+    rows = checked_rows(embedding, "embedding")
+    asked = rows if queries is None else checked_rows(queries, "queries")
+    if asked.shape[1] != rows.shape[1]:
+        raise InputError(
+            f"the queries have {asked.shape[1]} columns and the embedding {rows.shape[1]}: embed both alike."
+        )
+    own = _left_out(exclude_self, queries is None, len_of(asked), len_of(rows))
+    width = min(COLUMNS * block, max(len_of(rows), 1))
+    if len_of(rows) == 0 or len_of(asked) == 0:
+        return _padded([], len_of(asked), k)
+    find = _sparse if hasattr(rows, "tocsr") else _dense
+    found = find(rows, asked, own, min(k, len_of(rows)), np.float32(at_least - SLACK), min(block, len_of(asked)), width)
+    return _padded(found, len_of(asked), k)
+
+
+def mutual(nearest: Nearest) -> np.ndarray:
+    """Pairs of rows each of which is among the other's nearest: (pairs, 2) int32, the lower row first, in order.
+
+    Args:
+        nearest: of all n rows among themselves.
+    """
+    edges, size = _edges(nearest), np.int64(len(nearest.rows))
+    back = np.isin(edges[:, 1] * size + edges[:, 0], edges[:, 0] * size + edges[:, 1], assume_unique=True)
+    kept = edges[back & (edges[:, 0] < edges[:, 1])]
+    return kept[np.lexsort((kept[:, 1], kept[:, 0]))].astype(np.int32)
+
+
+def linked(nearest: Nearest) -> np.ndarray:
+    """Pairs of rows at least one of which is among the other's nearest: (pairs, 2) int32, as `mutual` orders them."""
+    edges = np.sort(_edges(nearest), axis=1)
+    return np.unique(edges, axis=0).astype(np.int32) if len(edges) else edges.astype(np.int32)
+
+
+def at_least(nearest: Nearest, threshold: float) -> Nearest:
+    """The lists without neighbours of a lower cosine; ``within`` counts what is left of them."""
+    kept = nearest.cosine >= np.float32(threshold - SLACK)
+    rows, cosine = np.where(kept, nearest.rows, -1), np.where(kept, nearest.cosine, -np.inf)
+    return Nearest(rows.astype(np.int32), cosine.astype(np.float32), kept.sum(axis=1).astype(np.int32))
+
+
+def threshold_pairs(embedding, nearest: Nearest, threshold: float) -> np.ndarray:
+    """All pairs of rows with cosine >= threshold, also those that are on neither one's list.
+
+    A pair can be on no list only where both lists are full: those rows alone are compared again.
+
+    Args:
+        embedding: what ``nearest`` was made of.
+        nearest: `top_k` of all rows among themselves, at a threshold of its own that is no higher.
+        threshold: in (0, 1].
+
+    Returns:
+        (pairs, 2) int32, as `mutual` orders them.
+
+    Raises:
+        InputError: a threshold outside (0, 1], or so low that the pairs would fill the memory.
+    """
+    from unlearn_jax.data.similarity.duplicates import near_pairs
+
+    near = at_least(nearest, threshold)
+    pairs, full = linked(near), np.flatnonzero(near.rows[:, -1] >= 0)
+    more = near_pairs(checked_rows(embedding, "embedding")[full], threshold)
+    first = full[np.repeat(np.arange(len(full)), np.diff(more.start))]
+    both = np.concatenate([pairs, np.stack([first, full[more.later]], axis=1).astype(np.int32)])
+    return np.unique(both, axis=0)
+
+
+def clusters(n: int, pairs: np.ndarray) -> np.ndarray:
+    """Cluster number of each of n rows: connected components of the pairs, numbered by their first row.
+
+    >>> clusters(5, [[0, 3], [3, 4]]).tolist()
+    [0, 1, 2, 0, 0]
+    """
+    from scipy.sparse import coo_matrix
+    from scipy.sparse.csgraph import connected_components
+
+    pairs = np.asarray(pairs, np.int64).reshape(-1, 2)
+    graph = coo_matrix((np.ones(len(pairs), bool), (pairs[:, 0], pairs[:, 1])), shape=(n, n))
+    label = connected_components(graph, directed=False)[1]
+    _, first, label = np.unique(label, return_index=True, return_inverse=True)
+    return np.argsort(np.argsort(first))[label].astype(np.int32)
+
+
+def _edges(nearest: Nearest) -> np.ndarray:
+    """(row, its near row) of every entry, (edges, 2) int64."""
+    count = (nearest.rows >= 0).sum(axis=1)
+    return np.stack([np.repeat(np.arange(len(count)), count), nearest.rows[nearest.rows >= 0]], axis=1).astype(np.int64)
+
+
+def len_of(rows) -> int:
+    """Number of rows of an array or a sparse matrix."""
+    return rows.shape[0]
+
+
+def unit_rows(rows) -> np.ndarray:
+    """Rows divided by their norms: (n, d) of any numbers -> (n, d) float32; rows of zeros stay."""
+    wide = np.asarray(rows, np.float64).reshape(len(rows), -1)
+    norm = np.linalg.norm(wide, axis=1, keepdims=True)
+    return np.divide(wide, norm, out=np.zeros_like(wide), where=norm > 0).astype(np.float32)
+
+
+def checked_rows(rows, name: str):
+    """The rows as float32, a sparse matrix as CSR; `InputError` unless each is of norm 1 or of zeros."""
+    sparse = hasattr(rows, "tocsr")
+    rows = rows.tocsr().astype(np.float32) if sparse else np.asarray(rows)
+    if rows.ndim != 2 or rows.shape[1] < 1:
+        raise InputError(f"the {name} has shape {rows.shape}: give one row of numbers for each example, (n, d).")
+    square = np.asarray(rows.power(2).sum(axis=1)).ravel() if sparse else np.einsum("nd,nd->n", rows, rows)
+    wrong = ~((np.abs(square - 1) < 1e-3) | (square == 0))  # also of NaN
+    if wrong.any():
+        row = int(np.argmax(wrong))
+        raise InputError(f"row {row} of the {name} has norm {square[row] ** 0.5:g}: divide rows by their norms.")
+    return rows if sparse else rows.astype(np.float32, copy=False)
+
+
+def _left_out(exclude: bool | np.ndarray | None, same: bool, count: int, size: int) -> np.ndarray:
+    """Row left out of each query's neighbours, (q,) int32; -1 = none."""
+    if exclude is None or isinstance(exclude, bool | np.bool_):
+        if exclude and not same and count > size:
+            raise InputError(f"there are {count} queries and {size} rows: name the row that is each query's own.")
+        return np.arange(count, dtype=np.int32) if (same if exclude is None else exclude) else np.full(count, -1, "i4")
+    own = np.asarray(exclude)
+    if own.shape != (count,) or own.dtype.kind not in "iu" or (count and (own.min() < -1 or own.max() >= size)):
+        raise InputError(
+            f"exclude_self does not fit: give one row number, -1 to {size - 1}, for each of {count} queries."
+        )
+    return own.astype(np.int32)
+
+
+def _padded(parts: list, count: int, k: int) -> Nearest:
+    """The blocks' results in one, without surplus queries, with k columns."""
+    rows, cosine = np.full((count, k), -1, np.int32), np.full((count, k), -np.inf, np.float32)
+    within, start = np.zeros(count, np.int32), 0
+    for part in parts:
+        own, live = np.asarray(part[0]), min(len(part[0]), count - start)
+        rows[start : start + live, : own.shape[1]] = own[:live]
+        cosine[start : start + live, : own.shape[1]] = np.asarray(part[1])[:live]
+        within[start : start + live] = np.asarray(part[2])[:live]
+        start += live
+    rows[np.isneginf(cosine)] = -1
+    return Nearest(rows, cosine, within)
+
+
+def _blocks(size: int, block: int):
+    """Row numbers of each block, the last one padded with -1."""
+    for first in range(0, size, block):
+        at = np.arange(first, first + block, dtype=np.int32)
+        yield np.where(at < size, at, -1)
+
+
+def _meet(best: Nearest, cosine: Array, columns: Array, own: Array, least: Array) -> Nearest:
+    """A running top-k after a further block of cosines (q, w); columns (w,) are row numbers, -1 = absent.
+
+    `lax.top_k` puts the first of equals first, and earlier rows come first.
+    """
+    fits = (columns >= 0)[None] & (columns[None] != own[:, None]) & (cosine >= least)
+    cosine = jnp.where(fits, cosine, -jnp.inf)
+    found, place = jax.lax.top_k(cosine, min(best.rows.shape[1], cosine.shape[1]))
+    both = jnp.concatenate([best.cosine, found], axis=1)
+    rows = jnp.concatenate([best.rows, columns[place]], axis=1)
+    kept, place = jax.lax.top_k(both, best.rows.shape[1])
+    return Nearest(jnp.take_along_axis(rows, place, axis=1), kept, best.within + fits.sum(axis=1, dtype=jnp.int32))
+
+
+def _nothing(count: int, k: int) -> Nearest:
+    """The running top-k before the first block."""
+    return Nearest(
+        jnp.full((count, k), -1, jnp.int32), jnp.full((count, k), -jnp.inf, jnp.float32), jnp.zeros(count, jnp.int32)
+    )
+
+
+@functools.partial(jax.jit, static_argnames="k")
+def _one_block(rows: Array, numbers: Array, asked: Array, own: Array, least: Array, k: int) -> Nearest:
+    """Nearest of a block of queries among (blocks, w, d) rows, whose numbers are (blocks, w)."""
+
+    def step(best: Nearest, part: tuple) -> tuple:
+        cosine = jnp.matmul(asked, part[0].T, precision="highest")
+        return _meet(best, cosine, part[1], own, least), None
+
+    return jax.lax.scan(step, _nothing(len(asked), k), (rows, numbers))[0]
+
+
+def _dense(rows: np.ndarray, asked: np.ndarray, own: np.ndarray, k: int, least: np.float32, block: int, width: int):
+    """Results of all blocks of queries."""
+    zero, other = ~rows.any(axis=1), ~asked.any(axis=1)
+    numbers = np.stack(list(_blocks(len(rows), width)))
+    held = jnp.asarray(rows[np.maximum(numbers, 0)])
+    numbers = jnp.asarray(np.where(zero[np.maximum(numbers, 0)], -1, numbers))
+    parts = []
+    for at in _blocks(len(asked), block):
+        at = np.maximum(at, 0)
+        limit = np.where(other[at], np.inf, least).astype(np.float32)[:, None]
+        parts.append(_one_block(held, numbers, asked[at], own[at], limit, k))
+    return parts
+
+
+_join = jax.jit(_meet)
+
+
+def _sparse(rows, asked, own: np.ndarray, k: int, least: np.float32, block: int, width: int):
+    """Results of all blocks of queries; SciPy multiplies, the device chooses."""
+    zero, other = (np.asarray(abs(part).sum(axis=1)).ravel() == 0 for part in (rows, asked))
+    columns = [(at, rows[np.maximum(at, 0)].T.tocsr()) for at in _blocks(rows.shape[0], width)]
+    parts = []
+    for at in _blocks(asked.shape[0], block):
+        at, best = np.maximum(at, 0), _nothing(block, k)
+        limit = np.where(other[at], np.inf, least).astype(np.float32)[:, None]
+        for number, part in columns:
+            number = np.where(zero[np.maximum(number, 0)], -1, number)
+            best = _join(best, (asked[at] @ part).toarray(), number, own[at], limit)
+        parts.append(best)
+    return parts

@@ -1,0 +1,1 @@
+"""Texts: tokenizers, featurizers, edits and measures."""

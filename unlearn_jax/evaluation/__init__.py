@@ -1,0 +1,1 @@
+"""What populations score: figures of a level, the battery of metrics, and the populations' views."""

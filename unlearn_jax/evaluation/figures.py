@@ -1,0 +1,177 @@
+"""The battery applied: every figure of every population, raw, as a signed gap, or against a reference."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from unlearn_jax.evaluation import engine
+from unlearn_jax.evaluation.battery import REFERENCES, Own, Pair
+from unlearn_jax.evaluation.engine import Precision, applied, plain
+from unlearn_jax.evaluation.records import NO_BAND, Figure
+from unlearn_jax.evaluation.views import View
+from unlearn_jax.metrics import Draws, Values, distance_draws, identifiability, mean_draws
+from unlearn_jax.metrics.bands import NullBand, t_estimate
+from unlearn_jax.roles import LIKE, NULLS
+
+SHARED = ("rest", "test")  # splits of which requests have the same examples
+
+
+class Bench:
+    """All populations' views, with what several figures share; holds no state but a cache."""
+
+    def __init__(self, views: dict[str, list[View]], how: Precision):
+        self.views, self.how = views, how
+        self.references = [name for name in REFERENCES if name in views]
+        self.kind = "oracle" if "oracle" in views else self.references[0]  # what `null` is another population of
+        self._made: dict = {}
+
+    def alike(self, reference: str) -> list[str]:
+        """The populations of a reference's kind, from which its null bands are made."""
+        own = [name for name, kind in LIKE.items() if kind == reference and name != "null" and name in self.views]
+        return [reference, *(own or [name for name in ("null",) if reference == self.kind and name in self.views])]
+
+    @property
+    def judged(self) -> list[str]:
+        """Labels of the populations that figures are made of; `null` stands for a perfect method."""
+        return [label for label in self.views if label == "null" or label not in NULLS]
+
+    def band(self, figure, tables: dict[str, list], label: str, reference: str, sides: int, key: tuple) -> NullBand:
+        """The null band of a figure of a population against a reference: of populations of their sizes, like it.
+
+        Args:
+            figure: as of `engine.null_band`.
+            tables: by population and request, what the figure is made of.
+            label: of the population.
+            reference: with what it is compared.
+            sides: of the band.
+            key: name of the figure.
+        """
+        sizes = tuple(zip(*([engine.alive(table) for table in tables[name]] for name in (label, reference))))
+
+        def made() -> NullBand:
+            pools = engine.pooled_members([tables[name] for name in self.alike(reference) if name in tables])
+            return engine.null_band(figure, pools, list(sizes), sides, self.how)
+
+        return self.once(("band", *key, reference, sizes), made)
+
+    def once(self, key, make):
+        """The value under a key, made where it is not there."""
+        if key not in self._made:
+            self._made[key] = make()
+        return self._made[key]
+
+    def role(self, label: str) -> str:
+        """Whose member draws a population shares."""
+        return self.views[label][0].panel.role
+
+    def members(self, label: str) -> int:
+        """Fewest members that serve a request."""
+        return min(len(next(iter(view.panel.logits[view.request].values()))) for view in self.views[label])
+
+    def clusters(self, split: str) -> list[np.ndarray]:
+        """Cluster numbers of a split, by request."""
+        return [view.clusters(split) for view in self.views[self.kind]]
+
+
+def own_tables(bench: Bench, spec: Own, label: str) -> list[np.ndarray] | None:
+    """A population's values by request; None where the figure is not there."""
+
+    def made():
+        tables = [spec.values(view) for view in bench.views[label]]
+        return None if any(table is None for table in tables) else tables
+
+    return bench.once((spec.metric, spec.variant, spec.split, label), made)
+
+
+def own_draws(bench: Bench, spec: Own, label: str) -> Draws | None:
+    """Draws of the mean of a population's values."""
+    tables = own_tables(bench, spec, label)
+    if tables is None:
+        return None
+    clusters = bench.clusters(spec.split) if bench.views[label][0].has(spec.split) else None
+    make = lambda: engine.member_draws(tables, bench.role(label), clusters, bench.how, spec.split in SHARED)
+    return bench.once(("draws", spec.metric, spec.variant, spec.split, label), make)
+
+
+def comparable(bench: Bench, specs: tuple[Own, ...], label: str, reference: str) -> bool:
+    """Whether figures of two populations say anything beside each other."""
+    blind = [spec.blind for spec in specs if spec.blind is not None]
+    views = zip(bench.views[label], bench.views[reference])
+    return not any(one(u) and one(r) for u, r in views for one in blind)
+
+
+def own_figures(bench: Bench, spec: Own) -> list[Figure]:
+    """A figure of single models, as it is and minus each reference's."""
+    tables = {label: own_tables(bench, spec, label) for label in bench.views}
+    tables = {label: table for label, table in tables.items() if table is not None}
+    found, none, name = [], own_draws(bench, spec, bench.kind), (spec.metric, spec.variant, spec.split)
+    ideal = none.value if none is not None else np.nan
+    for label in (label for label in bench.judged if label in tables):
+        draws, panel = own_draws(bench, spec, label), bench.views[label][0].panel
+        keys = (panel.name, panel.setting)
+        found.append(Figure(*keys, *name, "", plain(draws, spec.low, spec.high), ideal, NO_BAND, draws))
+        for reference in (reference for reference in bench.references if reference in tables and reference != label):
+            gap = applied(lambda u, r: u - r, draws, own_draws(bench, spec, reference))
+            gap = gap if comparable(bench, (spec,), label, reference) else engine.nothing(gap)
+            band = bench.band(engine.gap_of_means, tables, label, reference, 2, name)
+            width, told = spec.high - spec.low, (*keys, f"{spec.metric}_gap", *name[1:], reference)
+            found.append(Figure(*told, plain(gap, -width, width), 0.0, band, gap))
+    return found
+
+
+def pair_figures(bench: Bench, spec: Pair) -> list[Figure]:
+    """A figure of whole populations against each reference, with its null band."""
+    views = bench.views[bench.kind]
+    if not all(view.has(spec.split) for view in views) or any(name not in bench.views for name in spec.also):
+        return []
+    if views[0].logits(spec.split).shape[-1] < spec.classes:
+        return []
+    tables = {label: [spec.takes(view) for view in bench.views[label]] for label in bench.views}
+    extras, clusters = [tables[name] for name in spec.also], bench.clusters(spec.split)
+    labels, key = [view.labels(spec.split) for view in views], (spec.metric, spec.variant, spec.split)
+
+    def figure(*populations, request: int) -> np.ndarray:
+        return spec.figure(*populations, **({"labels": labels[request]} if spec.labelled else {}))
+
+    def held(u, r, request: int) -> float:
+        return float(np.mean(figure(u, r, *(extra[request] for extra in extras), request=request)))
+
+    found = []
+    for reference in (name for name in bench.references if name in spec.against):
+        for label in (label for label in bench.judged if label != reference):
+            populations = list(zip(tables[label], tables[reference], *extras))
+            roles = [bench.role(name) for name in (label, reference, *spec.also)]
+            draws = engine.pair_draws(figure, populations, roles, clusters, bench.how, spec.split in SHARED)
+            band = bench.band(held, tables, label, reference, spec.sides, key) if spec.banded else NO_BAND
+            ideal = band.centre if spec.ideal is None else spec.ideal
+            panel = bench.views[label][0].panel
+            estimate = t_estimate(draws, low=spec.low, high=spec.high, scale=spec.scale)
+            told = (panel.name, panel.setting, *key, reference)
+            found.append(Figure(*told, estimate, ideal, band, draws, spec.sides))
+    return found
+
+
+def residual_figures(bench: Bench) -> list[Figure]:
+    """The project's own figures, residual influence and residual distance; NaN where they are ratios to noise."""
+    if not {"original", "oracle"} <= set(bench.views):
+        return []
+    clusters, how = bench.clusters("forget"), bench.how
+    setting = {"seed": how.seed, "resamples": how.resamples}
+    values = lambda label: Values([v.margin("forget") for v in bench.views[label]], bench.role(label), clusters)
+    means = lambda label: mean_draws(values(label), **setting)
+    original, oracle, found = values("original"), values("oracle"), []
+    told = bench.once("identifiable", lambda: identifiability(original, oracle, **setting))
+    band = NullBand(-told.band_ratio, told.band_ratio, 0.0, bench.members("oracle"))
+    share = lambda u, full, none: (u - none) / (full - none)
+    for label in bench.judged:
+        if label == "oracle":
+            continue
+        panel = bench.views[label][0].panel
+        signed = applied(share, means(label), means("original"), means("oracle"))
+        distance = distance_draws(values(label), original, oracle, role=bench.role(label), **setting)
+        kinds = (("influence", signed, band, (), 2), ("distance", distance, NO_BAND, (0.0,), 1))
+        for metric, draws, own, bounds, sides in kinds:
+            draws = draws if told.identifiable else engine.nothing(draws)
+            keys = (panel.name, panel.setting, f"residual_{metric}", "", "forget", "oracle")
+            found.append(Figure(*keys, plain(draws, *bounds), 0.0, own, draws, sides))
+    return found

@@ -1,0 +1,134 @@
+"""Figures that ask for weights: features, distances of weights, randomness, and what the study itself is like."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from unlearn_jax.evaluation import engine
+from unlearn_jax.evaluation.battery import Own
+from unlearn_jax.evaluation.engine import plain
+from unlearn_jax.evaluation.figures import Bench
+from unlearn_jax.evaluation.panels import Panels
+from unlearn_jax.evaluation.records import NO_BAND, Figure
+from unlearn_jax.evaluation.views import View
+from unlearn_jax.metrics import Estimate
+from unlearn_jax.metrics.bands import NullBand
+from unlearn_jax.metrics.costs import Cost, cost_share
+from unlearn_jax.metrics.entangling import entanglement, mmd
+from unlearn_jax.metrics.outputs import zrf
+from unlearn_jax.metrics.representation import knn_overlap, linear_cka
+
+MOST = 600  # examples whose features are compared
+NEIGHBOURS = 10
+
+
+def measured_own(panels: Panels) -> tuple[Own, ...]:
+    """Own figures of what was measured: layer-wise distance of weights, randomness of answers."""
+    names = {name for panel in panels.populations for name in panel.measured if name.startswith("weights_from_")}
+    found = []
+    for name in sorted(names):
+        start, _, layer = name.removeprefix("weights_from_").partition("/")
+        found.append(
+            Own("weight_distance", f"{layer} from {start}", "", lambda view, name=name: view.measured(name), 0.0)
+        )
+    untrained = panels.about.get("untrained")
+    if untrained is not None and len(panels.ground) == 1:
+        found.append(Own("zrf", "all", "forget", lambda view: zrf(view.logits("forget"), untrained), 0.0, 1.0))
+    return tuple(found)
+
+
+def matched_figures(bench: Bench) -> list[Figure]:
+    """Likeness of features, member beside member: CKA and overlap of neighbours, on targets and similar samples."""
+    kinds = {  # and how many examples each needs
+        ("linear_cka", "debiased", 4): lambda x, y: linear_cka(x, y, debiased=True),
+        ("knn_overlap", f"k={NEIGHBOURS}", NEIGHBOURS + 1): lambda x, y: knn_overlap(x, y, NEIGHBOURS).mean(axis=-1),
+    }
+    splits = ("forget", "similar", "rest") if bench.views[bench.kind][0].has("similar", "rest") else ("forget", "test")
+    found = []
+    count = sum(len(bench.views[bench.kind][0].labels(split)) for split in splits)
+    for (metric, variant, least), function in kinds.items():
+        for reference in bench.references if count >= least else ():
+            band = _matched_band(bench, function, splits, reference)
+            for label in bench.judged:
+                values = _matched(bench, function, splits, label, reference)
+                if label == reference or values is None:
+                    continue
+                draws = engine.member_draws([values], bench.role(label), None, bench.how)
+                panel = bench.views[label][0].panel
+                keys = (panel.name, panel.setting, metric, variant, "+".join(splits), reference)
+                found.append(Figure(*keys, plain(draws), band.centre, band, draws))
+    return found
+
+
+def _features(view: View, splits) -> np.ndarray | None:
+    """Features of some splits, at most `MOST` examples."""
+    features = view.features(*splits)
+    return None if features is None else features[:, :MOST]
+
+
+def _matched(bench: Bench, function: Callable, splits, label: str, other: str) -> np.ndarray | None:
+    """A likeness of the features of member i of one population and member i of another; (members,)."""
+    pair = [_features(bench.views[name][0], splits) for name in (label, other)]
+    if any(x is None or x.shape[2] != pair[0].shape[2] for x in pair):
+        return None
+    members = min(map(len, pair))
+    x, y = (p[:members] for p in pair)
+    alive = np.isfinite(x).all(axis=(1, 2)) & np.isfinite(y).all(axis=(1, 2))
+    values = np.full(members, np.nan)
+    if alive.any():
+        values[alive] = function(x[alive], y[alive])
+    return values
+
+
+def _matched_band(bench: Bench, function: Callable, splits, reference: str) -> NullBand:
+    """Prediction interval of the mean likeness of two populations that differ in nothing, from pairs of such."""
+    from scipy.special import stdtrit
+
+    names = bench.alike(reference)
+    pairs = [_matched(bench, function, splits, a, b) for i, a in enumerate(names) for b in names[i + 1 :]]
+    pairs = [values[np.isfinite(values)] for values in pairs if values is not None]
+    values = np.concatenate(pairs) if pairs else np.zeros(0)
+    if len(values) < 2:
+        return NO_BAND
+    size = len(pairs[0])
+    half = stdtrit(len(values) - 1.0, 0.975) * values.std(ddof=1) * np.sqrt(1.0 / size + 1.0 / len(values))
+    return NullBand(float(values.mean() - half), float(values.mean() + half), float(values.mean()), size)
+
+
+def study_figures(bench: Bench, panels: Panels) -> list[Figure]:
+    """What the study itself is like: how targets entangle with what stays, in the originals' features and gradients."""
+    found, tables = [], {}
+    for name, values in panels.about.items():
+        if name.startswith("coupling/"):
+            kind, split = name.split("/")[1:] if name.count("/") == 2 else ("total", name.split("/")[1])
+            tables["gradient_coupling", kind, split] = values
+    view = bench.views["original"][0] if "original" in bench.views else None
+    for split in ("similar", "rest", "test"):
+        pair = (view.features("forget"), view.features(split)) if view is not None and view.has(split) else (None, None)
+        if pair[0] is not None and pair[1] is not None:
+            tables["entanglement", "midpoint", split] = entanglement(pair[1][:, :MOST], pair[0])
+            if min(pair[0].shape[1], pair[1].shape[1]) > 1:
+                tables["mmd", "squared, median bandwidth", split] = mmd(pair[1][:, :MOST], pair[0])
+    for (metric, variant, split), values in tables.items():
+        draws = engine.member_draws([np.asarray(values, np.float64)], "original", None, bench.how)
+        found.append(Figure("original", "", metric, variant, split, "", plain(draws), np.nan, NO_BAND, draws))
+    return found
+
+
+def cost_figures(bench: Bench, panels: Panels) -> list[Figure]:
+    """What each population cost beside retraining: gradient evaluations on request and retained data, seconds."""
+    if "retrain" not in panels.costs:
+        return []
+    cost = lambda label: Cost(
+        panels.costs[label]["grad_evals_forget"], panels.costs[label]["grad_evals_retain"],
+        seconds=panels.costs[label]["seconds"], members=bench.members(label),
+    )  # fmt: skip
+    found = []
+    for label in (name for name in bench.judged if name in panels.costs):
+        share, panel = cost_share(cost(label), cost("retrain")), bench.views[label][0].panel
+        for name, value in share._asdict().items():
+            estimate = Estimate(value, *[np.nan] * 4, bench.members(label))
+            found.append(Figure(panel.name, panel.setting, f"cost_{name}", "", "", "", estimate, np.nan))
+    return found

@@ -1,0 +1,90 @@
+"""Answers of one population on one request's examples, turned into what the metrics take; each made once."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from unlearn_jax.evaluation.panels import Ground, Panel, Panels
+from unlearn_jax.metrics.arrays import log_softmax, margin
+
+
+class View:
+    """Arrays (members, examples) of a population on a request, by split; holds no state but a cache."""
+
+    def __init__(self, panel: Panel, ground: Ground, request: int, original: Panel | None = None):
+        self.panel, self.ground, self.request, self.original = panel, ground, request, original
+        self._made: dict = {}
+
+    def _once(self, key, make):
+        """The value under a key, made where it is not there."""
+        if key not in self._made:
+            self._made[key] = make()
+        return self._made[key]
+
+    def has(self, *splits: str) -> bool:
+        """Whether there are examples in every one of the splits."""
+        return all(split in self.ground.labels for split in splits)
+
+    def logits(self, split: str) -> np.ndarray:
+        """(members, n, C) float64."""
+        return self._once(("logits", split), lambda: self.panel.logits[self.request][split].astype(np.float64))
+
+    def labels(self, split: str) -> np.ndarray:
+        """(n,) class numbers."""
+        return self.ground.labels[split]
+
+    def clusters(self, split: str) -> np.ndarray:
+        """(n,) cluster numbers."""
+        return self.ground.clusters[split]
+
+    def margin(self, split: str) -> np.ndarray:
+        """(members, n) log-odds of the true label, nats."""
+        return self._once(("margin", split), lambda: margin(self.logits(split), self.labels(split)))
+
+    def logprob(self, split: str) -> np.ndarray:
+        """(members, n, C) log-probabilities."""
+        return self._once(("logprob", split), lambda: log_softmax(self.logits(split)))
+
+    def sure(self, split: str) -> np.ndarray:
+        """(members, n) probability of the true label."""
+        at = self.labels(split)[None, :, None]
+        return self._once(("sure", split), lambda: np.exp(np.take_along_axis(self.logprob(split), at, axis=-1)[..., 0]))
+
+    def correct(self, split: str) -> np.ndarray:
+        """(members, n) 1. where the true label has the largest logit, NaN for a member with a NaN."""
+
+        def made():
+            logits = self.logits(split)
+            right = (logits.argmax(axis=-1) == self.labels(split)).astype(np.float64)
+            right[np.isnan(logits).any(axis=(1, 2))] = np.nan
+            return right
+
+        return self._once(("correct", split), made)
+
+    def measured(self, name: str) -> np.ndarray | None:
+        """What was measured of the weights of the members that serve this request, None where it was not."""
+        table = self.panel.measured.get(name)
+        return None if table is None else table[self.request :: len(self.panel.logits)]
+
+    def features(self, *splits: str) -> np.ndarray | None:
+        """(members, n, D) penultimate features of the first members, None but for the first request."""
+        table = self.panel.measured.get("features")
+        if table is None or self.request or not self.has(*splits):
+            return None
+        stops = np.cumsum([len(labels) for labels in self.ground.labels.values()])[:-1]
+        parts = dict(zip(self.ground.labels, np.split(table, stops, axis=1)))
+        return np.concatenate([parts[split] for split in splits], axis=1).astype(np.float64)
+
+
+def views_of(panels: Panels) -> dict[str, list[View]]:
+    """By label of a population, its view of each request."""
+    original = panels.find("original")
+    return {
+        panel.label: [View(panel, ground, request, original) for request, ground in enumerate(panels.ground)]
+        for panel in panels.populations
+    }
+
+
+def of_split(views: list[View], quantity: str, split: str) -> list[np.ndarray]:
+    """A quantity of a population on a split, by request."""
+    return [getattr(view, quantity)(split) for view in views]

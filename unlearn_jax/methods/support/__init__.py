@@ -1,0 +1,1 @@
+"""What methods are made of: entries, recipes, folds in parts, attacks, lengths."""

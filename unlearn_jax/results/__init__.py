@@ -1,0 +1,1 @@
+"""Tidy records of a run: one schema, one writer."""

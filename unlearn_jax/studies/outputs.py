@@ -1,0 +1,165 @@
+"""What a study leaves beside its records: margins with their index, pictures, and how similar the copies are."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from unlearn_jax.data.kinds import KINDS, Made
+from unlearn_jax.data.similarity.copies import cosine
+from unlearn_jax.data.sources.facts import decoded
+from unlearn_jax.data.sources.facts_words import ATTRIBUTES
+from unlearn_jax.data.text.measures import tfidf_cosine, token_edit_distance
+from unlearn_jax.data.text.readers import embeddings, minilm_folder
+from unlearn_jax.errors import InputError
+from unlearn_jax.population.evaluate import features
+from unlearn_jax.results.recorder import write_json, write_whole
+from unlearn_jax.studies import resolve as configs
+
+MEASURED = 256  # tokens of a text that MiniLM is given to measure similarity
+
+
+def write_margins(setup, level, outcomes, folder: Path) -> None:
+    """``METHOD.npy`` (members x shown examples) and ``index.parquet`` saying what each column is.
+
+    Of language models also ``METHOD.tokens.npz`` with what is said of each token of the answers, (members, shown
+    examples, tokens): ``logprob``, ``mean`` and ``std`` of the log-probability under the model, ``likeliest`` under
+    teacher forcing, ``greedy``.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    folder.mkdir(parents=True, exist_ok=True)
+    for outcome in outcomes:
+        name = outcome.name + (f"@{outcome.setting}" if outcome.setting else "")
+
+        def save(path: Path, outcome=outcome) -> None:
+            with path.open("wb") as file:
+                np.save(file, outcome.scores.margin)
+
+        write_whole(folder / f"{name}.npy", save)
+        if outcome.scores.spoken is not None:
+            tokens = outcome.scores.spoken._asdict() | {"greedy": outcome.scores.greedy}
+            write_whole(folder / f"{name}.tokens.npz", partial(_save_arrays, arrays=tokens))
+    bench, shown = setup.bench, setup.shown
+    split = np.full(len(bench.targets), "", object)
+    for rows in level.rows:
+        for name in ("validation", "test", "rest"):
+            at = getattr(rows, name)
+            split[at[split[at] == ""]] = name
+    for rows in level.rows:
+        for name in ("forget", "forget_copies", "similar", "test_similar"):
+            split[getattr(rows, name)] = name
+    split[split == ""] = "unused"
+    columns = {
+        "row": np.arange(len(shown)),  # the column of the margins
+        "stored_row": shown,
+        "split": split[shown].astype(str),
+        "request": bench.request[shown],
+        "cluster": bench.cluster[shown],
+        "copy": bench.copy[shown],
+        "target": bench.labels[shown],
+        "dataset_id": bench.dataset_id[shown],
+    }
+    write_whole(folder / "index.parquet", lambda path: pq.write_table(pa.table(columns), path))
+
+
+def _save_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:
+    """Write a compressed .npz under just this name."""
+    with path.open("wb") as file:
+        np.savez_compressed(file, **arrays)
+
+
+def shown_targets(bench, clusters: int = 10) -> np.ndarray:
+    """Rows of the targets that the report shows."""
+    return np.flatnonzero((bench.origin == 0) & (bench.request == 0))[:clusters]
+
+
+def write_answers(setup, outcomes, path: Path) -> None:
+    """What each population answers on the targets that the report shows: for each target in turn, how many members of
+    a population give which answer, {population: [{answer: members}]}."""
+    targets = shown_targets(setup.bench)
+    values = [list(ATTRIBUTES.values())[label].values for label in setup.bench.labels[targets]]
+    column, found = np.searchsorted(setup.shown, targets), {}
+    for outcome in outcomes:
+        mine = np.arange(setup.config.members) % setup.config.requests == 0
+        given = outcome.scores.scores[mine][:, column].argmax(axis=2)
+        counts = [np.unique(one, return_counts=True) for one in given.T]
+        name = outcome.name + (f"[{outcome.setting}]" if outcome.setting else "")
+        found[name] = [{v[n]: int(c) for n, c in zip(*pair)} for v, pair in zip(values, counts)]
+    write_json(path, found)
+
+
+def write_gallery(setup, path: Path, clusters: int = 10, copies: int = 8) -> None:
+    """Pictures, or texts, of some targets with their copies, for the report."""
+    bench = setup.bench
+    targets = shown_targets(bench, clusters)
+    shown = min(copies, max(configs.copies_of(setup.config)))
+    images = []
+    for row in targets:
+        mine = np.flatnonzero((bench.origin == 1) & (bench.cluster == bench.cluster[row]) & (bench.copy <= shown))
+        images.append(np.concatenate([[row], mine]))
+    names, labels = np.asarray(setup.dataset.class_names, dtype=str), bench.labels[targets]
+    if bench.kind == "image":
+        held = {"images": bench.inputs[np.stack(images)], "each_label": bench.labels[np.stack(images)]}
+    else:
+        held = {"texts": np.asarray([words_of(setup, rows) for rows in images], dtype=str)}
+
+    def save(part: Path) -> None:
+        with part.open("wb") as file:
+            np.savez(file, **held, labels=labels, class_names=names)
+
+    write_whole(path, save)
+
+
+def words_of(setup, rows) -> list[str]:
+    """The texts of stored examples, which are of a kind that has words."""
+    bench = setup.bench
+    if bench.texts is not None:
+        return bench.texts[rows].tolist()
+    return decoded(setup.dataset.about, bench.inputs[rows])
+
+
+def measure_similarity(setup, level, original) -> dict:
+    """How like their sources the copies are: cosines of pixels, or of words, and of the original models' features; for
+    texts also the token edit distance, and the cosine by MiniLM where its weights are there."""
+    bench = setup.bench
+    sources = np.concatenate([rows.forget for rows in level.rows])
+    row_of = {int(bench.cluster[row]): row for row in sources}
+    copies = np.concatenate([np.concatenate([rows.forget_copies, rows.similar]) for rows in level.rows])
+    source = np.asarray([row_of[int(c)] for c in bench.cluster[copies]])
+    embed = lambda rows: features(setup.problem.model, original.population.variables, bench.inputs[rows])
+    return likeness(setup, copies, source) | {"embedding": _quantiles(cosine(embed(copies), embed(source)))}
+
+
+def likeness(setup, copies: np.ndarray, source: np.ndarray) -> dict[str, dict[str, float]]:
+    """The measures of `measure_similarity` that need no model, of stored rows and those that they are like."""
+    bench = setup.bench
+    plain = lambda rows: KINDS[bench.kind].embedding(Made(bench.inputs[rows], bench.targets[rows]), slice(None))
+    found = _measured_texts(setup, copies, source) if bench.kind != "image" else {}
+    if bench.kind != "text":
+        found["words" if bench.kind == "facts" else "pixel"] = cosine(plain(copies), plain(source))
+    return {name: _quantiles(values) for name, values in found.items()}
+
+
+def _measured_texts(setup, copies: np.ndarray, source: np.ndarray) -> dict[str, np.ndarray]:
+    """Measures of the words of copies against those of their sources; weights of words as in the rest of the data."""
+    known = np.flatnonzero((setup.bench.origin == 0) & (setup.bench.request < 0))
+    a, b, corpus = (words_of(setup, rows) for rows in (copies, source, known))
+    found = {"edit": token_edit_distance(a, b), "tfidf": tfidf_cosine(a, b, corpus=corpus)}
+    try:
+        folder = minilm_folder()
+    except InputError:  # a measure that not everyone has the weights for
+        return found
+    rows = np.flatnonzero((setup.bench.cluster >= 0) & (setup.bench.origin <= 1))  # of all levels, embedded once
+    vectors, _ = embeddings(folder, words_of(setup, rows), MEASURED, None)
+    one, other = (vectors[np.searchsorted(rows, part)] for part in (copies, source))
+    return found | {"minilm": (one * other).sum(axis=1)}
+
+
+def _quantiles(values: np.ndarray) -> dict[str, float]:
+    """Mean, median and the 5% and 95% quantiles."""
+    q05, q50, q95 = np.quantile(values, [0.05, 0.5, 0.95])
+    return {"mean": float(values.mean()), "q05": float(q05), "q50": float(q50), "q95": float(q95)}

@@ -1,0 +1,205 @@
+"""The populations of one level of a study: references from scratch, methods from the originals, each evaluated."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+from unlearn_jax.data.splits import RequestRows, detected_groups, reference_rows, request_rows
+from unlearn_jax.evaluation.divergence import marked
+from unlearn_jax.methods import METHODS, prepare
+from unlearn_jax.methods.runner import Job, run_method
+from unlearn_jax.population import checkpoint
+from unlearn_jax.population.evaluate import Evaluation, evaluate
+from unlearn_jax.population.members import make_tables, member_keys, setting_name
+from unlearn_jax.population.plans import Plan
+from unlearn_jax.population.run import Stored, chunk_width, run_population
+from unlearn_jax.roles import LIKE, REFERENCES
+from unlearn_jax.studies import resolve as configs
+from unlearn_jax.studies.remedies import remedied, remedies_of, role_of
+from unlearn_jax.studies.setup import Setup, Watch
+from unlearn_jax.trees import join_shared, take_members
+from unlearn_jax.types import Model, Population
+
+
+class Outcome(NamedTuple):
+    """One population of one level with what it scored and cost."""
+
+    name: str
+    role: str  # whose member draws it shares
+    setting: str
+    population: Population
+    scores: Evaluation  # on the shown rows
+    grad_evals: tuple[float, float]  # a member, on the request and on retained data
+    budget: str = ""  # what the method was allowed, '' = its own length
+    found: list[np.ndarray] | None = None  # rows that a remedy took for similar samples, by member
+
+
+class Level(NamedTuple):
+    """One point of the copies and gamma axes."""
+
+    copies: int
+    gamma: float | None
+    rows: list[RequestRows]  # by request
+    request_of: np.ndarray  # (members,) request that each member serves
+
+
+Visit = Callable[[Outcome, Model], None]  # (population with its weights, model that it is evaluated with)
+
+
+def level_of(setup: Setup, copies: int, gamma: float | None) -> Level:
+    """The rows of every request at a point of the axes."""
+    config = setup.config
+    rows = [request_rows(setup.bench, r, copies=copies, gamma=gamma) for r in range(config.requests)]
+    return Level(copies, gamma, rows, np.arange(config.members) % config.requests)
+
+
+def references(
+    setup: Setup,
+    level: Level,
+    memory: dict,
+    watch: Watch,
+    absent,
+    roles: tuple[str, ...] = REFERENCES,
+    visit: Visit | None = None,
+) -> tuple[list[Outcome], dict]:
+    """Train and evaluate the reference populations that there can be; equal rows are trained once per role.
+
+    Args:
+        setup: the study.
+        level: its rows.
+        memory: populations of earlier levels, added to.
+        watch: progress.
+        absent: roles that cannot be trained.
+        roles: what is trained; those of `NULLS` see what their kind sees.
+        visit: called with each population trained or read, before its weights are let go.
+
+    Returns:
+        Outcomes, that of the originals with weights; and the quality of the duplicate detector.
+    """
+    config = setup.config
+    fold, _, numeric = setup.training
+    found = [detected_groups(setup.bench, rows, configs.dedup_threshold_of(config)) for rows in level.rows]
+    outcomes = []
+    for role in (role for role in roles if role not in absent):
+        kept = [
+            reference_rows(LIKE.get(role, role), setup.bench, level.rows[r], i, config.seed, found[r].groups)
+            for i, r in enumerate(level.request_of)
+        ]
+        tables = make_tables(kept, pad_to=int((setup.bench.origin <= 1).sum()))
+        plan = _reference_plan(setup, level, kept)
+        known = checkpoint.digest_of(role, str(plan.steps), tables)
+        watch.stage(role, config.members)
+        if known not in memory:
+            hp = {k: np.full(config.members, v) for k, v in numeric.items()}
+            keys = member_keys(config.seed, role, config.members)
+            options = setup.options._replace(label=role)
+            start = join_shared({}, setup.shared)
+            population = run_population(fold, plan, setup.stored, tables, keys, start, hp=hp, options=options)
+            scores = scored(setup, population, level=level)
+            if visit is not None:
+                visit(Outcome(role, role, "", population, scores, (0.0, plan.grad_evals_retain)), setup.problem.model)
+            memory[known] = population if role == "original" else population._replace(variables={}), scores
+        else:
+            watch.advance(config.members, 0)
+        population, scores = memory[known]
+        outcomes.append(Outcome(role, role, "", population, scores, (0.0, plan.grad_evals_retain)))
+        memory[known] = population._replace(compile_seconds=0.0), scores
+    detector = {
+        "dedup_recall": float(np.mean([d.recall for d in found])),
+        "dedup_precision": float(np.mean([d.precision for d in found])),
+    }
+    return outcomes, detector
+
+
+def _reference_plan(setup: Setup, level: Level, kept: list[np.ndarray]) -> Plan:
+    """The recipe's updates; at equal epochs, as many fewer as the members see fewer examples than the original."""
+    if setup.config.equal == "steps":
+        return setup.training[1]
+    every = [len(r.requested) + len(r.similar) + len(r.rest) for r in level.rows]
+    share = np.mean([len(rows) for rows in kept]) / np.mean([every[r] for r in level.request_of])
+    recipe = setup.problem.recipe
+    return prepare("retrain", setup.problem._replace(recipe=recipe._replace(steps=round(share * recipe.steps))))[1]
+
+
+def job_of(setup: Setup, level: Level) -> Job:
+    """What all methods of a level share."""
+    config = setup.config
+    return Job(
+        problem=setup.problem,
+        stored=setup.stored,
+        rows=[level.rows[r] for r in level.request_of],
+        training=setup.training,
+        options=setup.options,
+        seed=config.seed,
+        longest=int((setup.bench.origin <= 1).sum()),
+        scale=configs.scale_of(config),
+        budget=config.budget,
+        shared=setup.shared,
+    )
+
+
+def methods(setup: Setup, level: Level, original: Outcome, watch: Watch, visit: Visit | None = None) -> list[Outcome]:
+    """Run and evaluate every method from the original population; ``retrain`` is among the references already.
+
+    Arguments as of `references`; the outcomes are without weights.
+    """
+    config, job = setup.config, job_of(setup, level)
+    settings, outcomes = configs.settings_of(config), []
+    allowed = f"{config.budget:g}" if config.budget else ""
+    for name in configs.applicable(config):
+        if name == "retrain":
+            continue
+        given = settings.get(name, {})
+        watch.stage(name, config.members * max(1, int(np.prod([len(v) for v in given.values()]))))
+        found = run_method(name, job, original.population.variables, given)
+        scores = scored(setup, found.population, found.model, level=level, original=original)
+        population = found.population
+        for number, point in enumerate(found.points):
+            own = slice(number * config.members, (number + 1) * config.members)
+            part = jax.tree.map(lambda table, own=own: table[own], scores)
+            role = name if "protocol" in METHODS[name].needs else "original"
+            outcome = Outcome(name, role, setting_name(point), population, part, found.grad_evals, allowed)
+            if visit is not None:
+                weights = take_members(population.variables, own)
+                visit(outcome._replace(population=population._replace(variables=weights)), found.model)
+            outcomes.append(outcome._replace(population=population._replace(variables={})))
+            population = population._replace(compile_seconds=0.0)
+    for name, remedy in remedies_of(config):
+        runs = remedied(
+            setup, job, name, remedy, settings.get(name, {}), settings.get(remedy, {}), original.population.variables
+        )
+        watch.stage(f"{name}+{remedy}", config.members)
+        for point, done in runs:
+            found, label = done.unlearned, f"{name}+{remedy}"
+            scores = scored(setup, found.population, found.model, level=level, original=original)
+            role = role_of(name, remedy)
+            outcome = Outcome(
+                label, role, setting_name(point), found.population, scores, found.grad_evals, allowed, done.found
+            )
+            if visit is not None:
+                visit(outcome, found.model)
+            outcomes.append(outcome._replace(population=found.population._replace(variables={})))
+    return outcomes
+
+
+def scored(
+    setup: Setup, population: Population, model: Model | None = None, *, level: Level, original: Outcome | None = None
+) -> Evaluation:
+    """A population's scores on the shown rows, NaN for members that have diverged (`divergence`).
+
+    Without the originals, members are held against the others of their population.
+    """
+    data = Stored(setup.stored.inputs[setup.shown], setup.stored.targets[setup.shown])
+    options, problem = setup.options, setup.problem
+    width = chunk_width(setup.config.members, options)
+    model = model or problem.model
+    decoder = setup.decoder if model is problem.model else None
+    how = {"width": width, "axis": options.axis, "data_devices": options.data_devices}
+    found = evaluate(model, problem.task, population.variables, data, decoder=decoder, **how)
+    targets = [np.searchsorted(setup.shown, rows.forget) for rows in level.rows]
+    forget = [targets[level.request_of[i % len(level.request_of)]] for i in range(len(found.margin))]
+    return marked(found, found.margin if original is None else original.scores.margin, forget)

@@ -1,0 +1,126 @@
+"""Methods with remedies around them: what a remedy is given of a study, and every setting that is asked for."""
+
+from __future__ import annotations
+
+import functools
+
+import numpy as np
+
+from unlearn_jax.errors import InputError
+from unlearn_jax.methods import METHODS
+from unlearn_jax.methods.runner import Job, context_of, follow, kept_rows, run_method
+from unlearn_jax.population.members import grid
+from unlearn_jax.remedies import REMEDIES, Evidence, Remedied, remedy_settings, select_remedies
+from unlearn_jax.remedies.search import misfit
+from unlearn_jax.studies import resolve as configs
+from unlearn_jax.studies.resolve import StudyConfig
+from unlearn_jax.studies.setup import Setup
+from unlearn_jax.types import Variables
+
+
+def remedied(setup: Setup, job: Job, name: str, remedy: str, given: dict, asked: dict, original: Variables):
+    """Run a method with a remedy at every combination of both's settings.
+
+    Args:
+        setup: the study.
+        job: what is common to the methods of a level.
+        name: of the method.
+        remedy: of the remedy.
+        given: the method's hyperparameters, each a list of values.
+        asked: the remedy's settings, each a list of values.
+        original: variables of N members.
+
+    Yields:
+        (settings that differ from the defaults, what came out).
+    """
+    for point in grid(given):
+        for own in grid(asked):
+            evidence = evidence_of(setup, job, name, remedy, {k: [v] for k, v in point.items()}, original)
+            found = REMEDIES[remedy].apply(evidence, remedy_settings(remedy, own))
+            yield point | {f"{remedy}.{k}": v for k, v in own.items()}, found
+
+
+def evidence_of(setup: Setup, job: Job, name: str, remedy: str, given: dict, original: Variables) -> Evidence:
+    """What a remedy may know: nothing of clusters, of how copies were made, or of references but the originals."""
+    bench, clock = setup.bench, []
+    blind = job._replace(rows=[rows._replace(rest=_all(rows), similar=rows.similar[:0]) for rows in job.rows])
+    scratch = job.training[1].grad_evals_retain
+    return Evidence(
+        name=f"{name}+{remedy}",
+        entry=METHODS[name],
+        problem=job.problem,
+        seed=job.seed,
+        kind=bench.kind,
+        stored=job.stored,
+        labels=bench.labels,
+        texts=bench.texts,
+        kept=kept_rows(job),
+        requested=[rows.requested for rows in job.rows],
+        heldout=[rows.validation for rows in job.rows],
+        original=original,
+        run=lambda treat: run_method(name, blind, original, given, treat),
+        follow=functools.partial(follow, blind),
+        context=lambda treat: context_of(blind, treat, clock),
+        train_cost=scratch,
+        clock=clock,
+    )
+
+
+def _all(rows) -> np.ndarray:
+    """Everything that is kept, in one."""
+    return np.sort(np.concatenate([rows.similar, rows.rest]))
+
+
+def remedies_of(config: StudyConfig) -> list[tuple[str, str]]:
+    """(method, remedy) of every pair that the study runs."""
+    kind = configs.kind_of(config)
+    reads = configs.inputs_of(config)
+    wrapped = [n for n in select_remedies(config.remedies) if kind in REMEDIES[n].kinds and reads in REMEDIES[n].inputs]
+    return [(m, r) for m in configs.applicable(config) for r in wrapped if not REMEDIES[r].methods(METHODS[m])]
+
+
+def left_out_remedies(config: StudyConfig) -> list[str]:
+    """A sentence without full stop for each remedy, or pair, that is asked for and not run."""
+    kind, found = configs.kind_of(config), []
+    for name in select_remedies(config.remedies):
+        if kind not in REMEDIES[name].kinds:
+            found.append(f"{name} is not defined for {kind} data and was not run")
+            continue
+        if configs.inputs_of(config) not in REMEDIES[name].inputs:
+            found.append(f"{name} is not defined for models of {configs.inputs_of(config)} and was not run")
+            continue
+        for method in configs.applicable(config):
+            if said := REMEDIES[name].methods(METHODS[method]):
+                found.append(f"{method}+{name} was not run: {said}")
+    return found
+
+
+def check_remedies(config: StudyConfig) -> None:
+    """Raise `InputError` where no pair of a remedy that is named can be run, or a setting exceeds a request."""
+    for name in (n.strip() for n in config.remedies.split(",") if n.strip() not in ("", "all", "none")):
+        if not any(r == name for _, r in remedies_of(config)):
+            said = "; ".join(s for s in left_out_remedies(config) if name in s) or "no method is run"
+            raise InputError(f"remedy '{name}' has nothing to do: {said}.")
+    for name, asked in configs.settings_of(config).items():
+        for value in asked.get("similarity", ()) if name in REMEDIES else ():
+            if said := misfit(value, configs.kind_of(config), configs.inputs_of(config)):
+                raise InputError(f"--hp {name}.similarity: {said}")
+    for name in select_remedies(config.remedies) if config.targets != "whole_class" else ():
+        if setting := REMEDIES[name].within_request:
+            asked = configs.settings_of(config).get(name, {}).get(setting, [REMEDIES[name].static[setting]])
+            if max(asked) > config.num_targets:
+                raise InputError(
+                    f"{name}.{setting} is {max(asked)} and a request has {config.num_targets}: give at most that."
+                )
+
+
+def role_of(name: str, remedy: str) -> str:
+    """Whose member draws a pair shares: the originals', unless its members are trained anew."""
+    fresh = REMEDIES[remedy].fresh or METHODS[name].needs & {"fresh_init", "protocol"}
+    return f"{name}+{remedy}" if fresh else "original"
+
+
+__all__ = [
+    "Remedied", "check_remedies", "evidence_of", "left_out_remedies", "remedied", "remedies_of",
+    "role_of",
+]  # fmt: skip

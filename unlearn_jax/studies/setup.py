@@ -1,0 +1,276 @@
+"""What comes before a study runs: data, model, targets, the layout of the examples, and what can be refused by then."""
+
+from __future__ import annotations
+
+import functools
+import math
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+
+from unlearn_jax.data import load_dataset
+from unlearn_jax.data.arrays import Dataset, subset
+from unlearn_jax.data.kinds import KINDS
+from unlearn_jax.data.splits import (
+    Bench,
+    RequestRows,
+    make_bench,
+    named_copies,
+    placebo_shortfall,
+    request_rows,
+)
+from unlearn_jax.errors import InputError, choose
+from unlearn_jax.methods import Problem, prepare
+from unlearn_jax.methods.runner import check_methods
+from unlearn_jax.models import flops_per_example
+from unlearn_jax.models.decode import Cached
+from unlearn_jax.population import checkpoint
+from unlearn_jax.population.autotune import fastest
+from unlearn_jax.population.evaluate import evaluate
+from unlearn_jax.population.members import make_tables, member_keys
+from unlearn_jax.population.plans import Plan
+from unlearn_jax.population.run import Fold, Options, Stored, chunk_width, run_population
+from unlearn_jax.population.sharding import check_data_devices, choose_axis
+from unlearn_jax.runtime import multihost
+from unlearn_jax.studies import resolve as configs
+from unlearn_jax.studies.pretrained import study_base
+from unlearn_jax.studies.problems import abstract_shared, decoder_of, problem_of, published_shared, whole_problem
+from unlearn_jax.studies.resolve import StudyConfig
+from unlearn_jax.studies.targets import picker
+from unlearn_jax.trees import join_shared
+from unlearn_jax.types import Variables
+
+REST_SHOWN = 5000  # rest examples evaluated when there are more, a fixed random subset
+PILOT_MEMBERS = 16
+MEASURED = 2048  # examples on which ways of running members are timed
+COPY_BYTES = 16  # of memory that making copies takes at its height, per value of a copy
+
+
+class Watch(NamedTuple):
+    """How a study tells of its progress; the default is silence."""
+
+    stage: Callable[[str, int], None] = lambda label, members: None
+    advance: Callable[[float, int], None] = lambda members_done, examples: None
+    say: Callable[[str], None] = lambda text: None
+    begin: Callable[[str], None] = lambda what: None  # what goes on before the first stage
+
+
+SILENT = Watch()
+
+
+class Setup(NamedTuple):
+    """Everything that stays the same over the axes of a study."""
+
+    config: StudyConfig
+    dataset: Dataset
+    bench: Bench
+    problem: Problem
+    stored: Stored  # all of the bench, on the device
+    shown: np.ndarray  # rows that are evaluated
+    training: tuple[Fold, Plan, dict[str, float]]  # from scratch; one fold for all references, so one program
+    options: Options
+    notes: tuple[str, ...] = ()  # sentences without full stop, on what was left out of the data
+    decoder: Cached | None = None  # language: the model that answers token by token
+    shared: Variables = {}  # what all members share, the base under LoRA
+    base: dict = {}  # what the manifest says of it
+    model_name: str = ""  # a key of the models' registry
+
+
+def prepare_study(config: StudyConfig, watch: Watch = SILENT, **options) -> Setup:
+    """Load the data, choose the targets, lay out the examples and build the model.
+
+    Nothing is written but, where ``store`` is among the options, the pilot members of atypical targets, embeddings of
+    texts and the base of adapters.
+
+    Raises:
+        InputError: missing data, more targets or copies than the data allow, an unknown model or option.
+    """
+    config = configs.resolved(config)
+    check_options(Options(**{"axis": "auto", **{k: v for k, v in options.items() if k != "data_dir"}}))
+    watch.begin("reading data, building networks")
+    dataset = load_dataset(config.dataset, data_dir=options.pop("data_dir", None))
+    if config.train_size or config.test_size:
+        dataset = subset(dataset, config.train_size or None, config.test_size or None, config.seed)
+    options = Options(**{"axis": "auto", **options})
+    pick, notes = picker(config, dataset)
+    targets, mined = pick(np.zeros(len(dataset.train.targets)))
+    _check_copies(config, dataset, targets)
+    read = functools.partial(_read, config, dataset, options.store)
+    known = read([]) if config.targets == "atypical" else read([*targets, *mined])
+    problem, bench = problem_of(config, known, [*targets, *mined]), _layout(config, known, targets, mined)
+    whole = whole_problem(config, known, [*targets, *mined])
+    setting = checked_options(options, whole)
+    abstract = abstract_shared(config, known, whole)
+    _check_methods(config, problem, bench, abstract)  # sizes are the same whoever the targets are: before pilots train
+    if setting.axis == "measured":
+        sample = Stored(*(jnp.asarray(x[:MEASURED]) for x in (known.train.inputs, known.train.targets)))
+        training = prepare("retrain", whole)
+        setting = fastest(whole.model, whole.example, training, sample, config.members, setting, watch.say)
+    shared, base = published_shared(config, known), {}
+    if config.lora and not shared:
+        shared, base = study_base(whole, problem, known, targets, config.seed, setting, watch)
+    if config.targets == "atypical":
+        score = _pilot_score(config, known, problem_of(config, known, []), setting, shared, watch)
+        targets, mined = pick(score)
+        known = read([*targets, *mined])
+        problem, bench = problem_of(config, known, [*targets, *mined]), _layout(config, known, targets, mined)
+    dataset = known
+    _check_placebo(config, bench)
+    notes += getattr(dataset.about, "notes", ())
+    for note in notes:
+        watch.say(note)
+    plain = np.flatnonzero((bench.origin == 0) & (bench.request < 0))
+    if len(plain) > REST_SHOWN:
+        plain = np.sort(np.random.default_rng([config.seed, 4]).choice(plain, REST_SHOWN, replace=False))
+    shown = np.sort(np.concatenate([plain, np.flatnonzero((bench.origin != 0) | (bench.request >= 0))]))
+    stored, training = Stored(jnp.asarray(bench.inputs), jnp.asarray(bench.targets)), prepare("retrain", problem)
+    decoder = decoder_of(config, dataset)
+    name = configs.recipe_of(config)[0]
+    return Setup(config, dataset, bench, problem, stored, shown, training, setting, notes, decoder, shared, base, name)
+
+
+def _read(config: StudyConfig, dataset: Dataset, store, without: list[np.ndarray]) -> Dataset:
+    """The data set with inputs that no training row of ``without`` has a part in but its own."""
+    rows = np.concatenate([np.zeros(0, np.int64), *(np.ravel(part) for part in without)])
+    cache = None if store is None else Path(store) / "embeddings"
+    return KINDS[dataset.kind].read(dataset, configs.features_of(config)._replace(cache=cache), rows)
+
+
+def _layout(config: StudyConfig, dataset: Dataset, targets: list[np.ndarray], mined: list[np.ndarray]) -> Bench:
+    """The stored examples of the study."""
+    found = np.concatenate(mined) if mined else None
+    copies = configs.laid_out_of(config)
+    return make_bench(dataset, targets, copies=copies, level=config.similarity, seed=config.seed, mined=found)
+
+
+def check_options(options: Options) -> None:
+    """Raise `InputError` for options that cannot be followed."""
+    choose("axis", options.axis, ("auto", "vmap", "map", "measured"))
+    choose("loop", options.loop, ("auto", "scan", "host"))
+    if options.chunk < 0:
+        raise InputError(f"--chunk is {options.chunk}: give 0 (by backend) or more.")
+    check_data_devices(options.data_devices)
+    if not 0 <= options.save_every < math.inf:
+        raise InputError(f"--save-every is {options.save_every:g}: give minutes, or 0 for only when asked to stop.")
+
+
+def checked_options(options: Options, problem: Problem) -> Options:
+    """The options, if they can be followed, with the member axis chosen."""
+    check_options(options)
+    if options.axis != "auto":
+        return options
+    flops = flops_per_example(problem.model, problem.example.shape[1:], str(problem.example.dtype))
+    return options._replace(axis=choose_axis(flops, tokens=problem.example.dtype == jnp.int32))
+
+
+def axes_of(config: StudyConfig) -> list[tuple[int, float | None]]:
+    """Points of the copies and gamma axes; shares that name equally many copies are one point."""
+    points = {}
+    for copies in configs.copies_of(config):
+        for gamma in configs.gammas_of(config):
+            points.setdefault((copies, named_copies(copies, gamma)), (copies, gamma))
+    return list(points.values())
+
+
+def _every_request(config: StudyConfig, bench: Bench) -> list[RequestRows]:
+    """Rows of every request at every level."""
+    points, requests = axes_of(config), range(config.requests)
+    return [request_rows(bench, r, copies=copies, gamma=gamma) for copies, gamma in points for r in requests]
+
+
+def _check_methods(config: StudyConfig, problem: Problem, bench: Bench, shared: Variables) -> None:
+    """Raise `InputError` for a method that cannot run as asked."""
+    rows = _every_request(config, bench)
+    given = {name: configs.settings_of(config).get(name, {}) for name in configs.applicable(config)}
+    check_methods(problem, rows, given, configs.scale_of(config), config.budget, shared)
+
+
+def _check_copies(config: StudyConfig, dataset: Dataset, targets: list[np.ndarray]) -> None:
+    """Raise `InputError` for more copies than the data or the memory allow, before any is made."""
+    copies, asked = max(configs.copies_of(config)), max(len(t) for t in targets)
+    others, nouns = len(dataset.train.targets) - asked, KINDS[dataset.kind].nouns
+    if copies * asked > others:
+        raise InputError(
+            f"--copies {copies} makes {copies * asked:,} similar {nouns} of {asked} targets, more than the {others:,} "
+            f"other training {nouns}: give at most {others // asked}."
+        )
+    made = copies * sum(len(t) for t in targets)
+    needed = made * dataset.train.inputs[0].size * COPY_BYTES
+    if needed > _memory():
+        raise InputError(
+            f"{made:,} copies need about {needed / 1e9:.0f} GB of memory and there are {_memory() / 1e9:.0f}: "
+            "give fewer --copies, --num-targets or --requests."
+        )
+
+
+def _memory() -> float:
+    """Bytes of this machine's memory; infinite where it does not say."""
+    try:
+        return float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    except (AttributeError, ValueError, OSError):
+        return math.inf
+
+
+def absent_references(bench: Bench, rows: list[RequestRows]) -> dict[str, str]:
+    """References that cannot be trained at one level, with the reason as a note; {} where all can.
+
+    Args:
+        bench: stored examples.
+        rows: of every request at that level.
+    """
+    for one in rows:
+        if said := placebo_shortfall(bench, one):
+            copies = (len(one.similar) + len(one.forget_copies)) // len(one.forget)
+            return {"placebo": f"placebo was left out at {copies} copies: {said}"}
+    return {}
+
+
+def _check_placebo(config: StudyConfig, bench: Bench) -> None:
+    """Raise `InputError` before anything but pilots is trained where a class is too small for the placebo.
+
+    Not where requests share a class: such a study goes without a placebo, see `absent_references`.
+    """
+    if config.targets in ("class", "whole_class"):
+        return
+    for rows in _every_request(config, bench):
+        if said := placebo_shortfall(bench, rows):
+            raise InputError(f"{said}.")
+
+
+def _pilot_score(
+    config: StudyConfig, dataset: Dataset, problem: Problem, options: Options, shared: Variables, watch: Watch
+) -> np.ndarray:
+    """Minus the mean margin of each training image under pilot members that were not trained on it."""
+    n = len(dataset.train.targets)
+    data = Stored(jnp.asarray(dataset.train.inputs), jnp.asarray(dataset.train.targets))
+    halves = np.argsort(np.random.default_rng([config.seed, 5]).random((PILOT_MEMBERS // 2, n)), axis=1)
+    seen = np.concatenate([halves[:, : n // 2], halves[:, n // 2 : n // 2 * 2]])
+    fold, plan, hp = prepare("retrain", problem)
+    keys = member_keys(config.seed, "pilot", PILOT_MEMBERS)
+    hp = {k: np.full(PILOT_MEMBERS, v) for k, v in hp.items()}
+    watch.stage("pilot", PILOT_MEMBERS)
+    tables = make_tables([np.sort(rows) for rows in seen.astype(np.int32)])
+    if options.store is not None:
+        multihost.told(lambda: checkpoint.check_writable(options.store) and None)
+    told = options._replace(progress=watch.advance, label="pilot")
+    population = run_population(fold, plan, data, tables, keys, join_shared({}, shared), hp=hp, options=told)
+    width = chunk_width(PILOT_MEMBERS, options)
+    margin = evaluate(
+        problem.model,
+        problem.task,
+        population.variables,
+        data,
+        width=width,
+        axis=options.axis,
+        data_devices=options.data_devices,
+    ).margin
+    out = np.ones((PILOT_MEMBERS, n), bool)
+    np.put_along_axis(out, seen, False, axis=1)
+    out &= np.isfinite(margin).all(axis=1)[:, None]
+    if not out.any(axis=0).all():
+        raise InputError("the pilot models diverged: give a lower --lr, or choose --targets distant.")
+    return -np.where(out, margin, 0.0).sum(axis=0) / out.sum(axis=0)

@@ -1,0 +1,74 @@
+"""Who the targets of a study are and, where neighbours are mined, which training examples stand as their copies."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+
+import numpy as np
+
+from unlearn_jax.data.arrays import Dataset
+from unlearn_jax.data.kinds import KINDS
+from unlearn_jax.data.similarity.mined import Mined, mine, threshold_of
+from unlearn_jax.data.targets import choose_targets, contested, embedding_of
+from unlearn_jax.errors import InputError
+from unlearn_jax.studies import resolve as configs
+from unlearn_jax.studies.resolve import StudyConfig
+
+Pick = Callable[[np.ndarray], tuple[list[np.ndarray], list[np.ndarray]]]
+
+
+def picker(config: StudyConfig, dataset: Dataset) -> tuple[Pick, tuple[str, ...]]:
+    """How the targets of a study are chosen, once there is a score of how atypical each training example is.
+
+    Returns:
+        ``score (n,) -> (targets, mined)``, both by request: rows of targets, and (targets, copies) rows of their mined
+        neighbours, [] where copies are made; and notes for the record, sentences without full stop.
+
+    Raises:
+        InputError: neighbours asked for whole classes, or none that are near enough; by the function, more targets than
+            there can be.
+    """
+    copies, notes, more = configs.laid_out_of(config), (), {}
+    chosen = functools.partial(
+        choose_targets, dataset, config.targets, config.num_targets, config.requests, config.seed,
+        skipped=config.skip_requests,
+    )  # fmt: skip
+    least, nouns = threshold_of(config.similarity, configs.natural_cosine_of(config)), KINDS[dataset.kind].nouns
+    if (dataset.kind == "text" or least) and config.targets not in ("class", "whole_class"):
+        count = np.bincount(dataset.train.classes, minlength=dataset.num_classes)
+        more["room"] = np.maximum(count - 1, 0) // (copies + 1)
+        if few := int((more["room"] == 0).sum()):
+            notes = (f"{few} of {dataset.num_classes} classes have too few {nouns} for a placebo and give no targets",)
+    if least is None:
+        if config.targets != "contested":
+            return lambda score: (chosen(score, **more), []), notes
+        score = contested(dataset)
+        return lambda _: (chosen(score, **more), []), notes
+    if config.targets == "whole_class":
+        raise InputError("--similarity natural takes single targets: choose other --targets than whole_class.")
+    mined = mine(embedding_of(dataset), copies, least, config.seed)
+    called = f"{nouns} with {copies} others at cosine {least:g} or more that share none"
+    near = dict(zip(mined.rows.tolist(), mined.near))
+    of_others = contested(dataset, mined) if config.targets == "contested" else None
+
+    def pick(score: np.ndarray) -> tuple[list[np.ndarray], list[np.ndarray]]:
+        score = score if of_others is None else of_others
+        targets = chosen(score, among=(mined.rows, called), **more, **({"mined": mined} if more else {}))
+        return targets, [np.stack([near[row] for row in part.tolist()]) for part in targets]
+
+    return pick, (
+        *notes,
+        f"copies are the nearest training {nouns}: what they and a target share is influence shared with S",
+        *_said_of_labels(dataset, mined),
+    )
+
+
+def _said_of_labels(dataset: Dataset, mined: Mined) -> tuple[str, ...]:
+    """How many neighbours are of another class than the example that they are near to; nothing where none is."""
+    classes = dataset.train.classes
+    same = classes[mined.near] == classes[mined.rows][:, None]
+    if same.all():
+        return ()
+    share = f"{100 * same.mean():.1f}% of those of {len(same):,} possible targets"
+    return (f"neighbours keep their own labels: {share} have their target's",)

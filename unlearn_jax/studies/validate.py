@@ -1,0 +1,120 @@
+"""What can be seen to be wrong with a configuration before any data is read."""
+
+from __future__ import annotations
+
+import math
+
+from unlearn_jax.data.benchmarks import benchmark_named, check_fits
+from unlearn_jax.data.kinds import KINDS
+from unlearn_jax.data.text.readers import READERS
+from unlearn_jax.errors import InputError, choose
+from unlearn_jax.methods import METHODS, SCALES, settings_at
+from unlearn_jax.models import model_options, reads
+from unlearn_jax.studies.hyperparameters import MOST, MOST_DRAWS, check_seed, check_size
+from unlearn_jax.studies.pretrained import check_rank
+from unlearn_jax.studies.remedies import check_remedies
+from unlearn_jax.studies.resolve import (
+    MOVES_PIXELS,
+    TARGETS,
+    StudyConfig,
+    answers_of,
+    copies_of,
+    features_of,
+    gammas_of,
+    inputs_of,
+    kind_of,
+    left_out,
+    model_options_of,
+    recipe_of,
+    resolved,
+    scale_of,
+    settings_of,
+)
+
+
+def check(config: StudyConfig) -> None:
+    """Raise `InputError` for what can be seen to be wrong before any data is read."""
+    config = resolved(config)
+    if config.benchmark:
+        check_fits(benchmark_named(config.benchmark), config.dataset, config.similarity, copies_of(config))
+    KINDS[kind_of(config)].check_level(config.similarity)
+    _check_inputs(config)
+    check_rank(config.lora, recipe_of(config)[0])
+    choose("targets", config.targets, TARGETS)
+    choose("equal", config.equal, ("steps", "epochs"))
+    if config.members < 1:
+        raise InputError(f"--members is {config.members}: give at least 1.")
+    if config.requests < 1 or config.requests > config.members:
+        raise InputError(f"--requests is {config.requests} with {config.members} members: give 1 up to that many.")
+    if config.skip_requests < 0:
+        raise InputError(f"--skip-requests is {config.skip_requests}: give 0 or more.")
+    check_seed(config.seed)
+    if not 0 <= config.dedup_threshold <= 1:
+        raise InputError(f"--dedup-threshold is {config.dedup_threshold:g}: give a cosine in (0, 1], or 0 (preset).")
+    for name in ("num_targets", "resamples"):
+        if getattr(config, name) < 1:
+            raise InputError(f"--{name.replace('_', '-')} is {getattr(config, name)}: give at least 1.")
+    for name in ("train_size", "test_size", "steps", "batch", "lr", "budget", "vocabulary", "context"):
+        value = getattr(config, name) or 0
+        if value < 0 or not math.isfinite(value):
+            raise InputError(f"--{name.replace('_', '-')} is {value}: give 0 (the preset) or more.")
+    for name in (
+        "train_size",
+        "test_size",
+        "steps",
+        "batch",
+        "vocabulary",
+        "context",
+        "members",
+        "num_targets",
+        "lora",
+    ):
+        check_size(f"--{name.replace('_', '-')}", getattr(config, name) or 0)
+    check_size("--resamples", config.resamples, MOST_DRAWS)
+    if (config.lr or 0) > MOST:
+        raise InputError(f"--lr is {config.lr:g}: give no more than float32 holds ({MOST:.3g}).")
+    if config.scale:
+        choose("scale", config.scale, SCALES)
+    named = [name.strip() for name in config.methods.split(",")]
+    if not any(named):
+        raise InputError("--methods is empty: give core, all, none, or names with commas.")
+    for name in left_out(config):
+        if name in named:
+            if answers_of(config) not in METHODS[name].reads:
+                raise InputError(
+                    f"'{name}' is not defined for {answers_of(config)}: leave it out, or ask for --methods all."
+                )
+            if kind_of(config) == "text" and name in MOVES_PIXELS:
+                raise InputError(f"'{name}' perturbs pixels, which texts have none of: leave it out.")
+            settings_at(METHODS[name], scale_of(config))
+            raise InputError(f"'{name}' is for whole classes: ask with --targets whole_class, or leave it out.")
+    if config.dtype:
+        choose("dtype", config.dtype, ("float32", "bfloat16"))
+    copies_of(config), gammas_of(config), settings_of(config), model_options_of(config)
+    check_remedies(config)
+
+
+def _check_inputs(config: StudyConfig) -> None:
+    """Raise `InputError` where the model, the reader and the data do not go together."""
+    text, inputs = kind_of(config) == "text", inputs_of(config)
+    name, recipe = recipe_of(config)
+    choose("features", config.features or "tfidf", READERS)
+    model_options(name)  # the name is one of a model
+    if inputs not in reads(name):
+        asked = f" as {inputs}" if text else ""
+        fit = ", or take --features tokens" if text and name == "encoder" else ""
+        said = f"model '{name}' does not read the data of '{config.dataset}'{asked}"
+        raise InputError(f"{said}: leave --model out{fit}.")
+    if kind_of(config) != "image" and recipe.augment != "none":
+        raise InputError(f"--augment {recipe.augment} is for images: leave it out.")
+    given = [name for name in ("features", "vocabulary", "context", "tokenizer") if getattr(config, name)]
+    if given and not text:
+        raise InputError(f"--{given[0]} is for texts, and '{config.dataset}' has none: leave it out.")
+    features = features_of(config).name
+    for option, readers in (
+        ("vocabulary", ("tfidf", "tokens")),
+        ("context", ("tokens", "wordpiece", "minilm")),
+        ("tokenizer", ("tokens",)),
+    ):
+        if option in given and features not in readers:
+            raise InputError(f"--{option} has no meaning for the features {features}: leave it out.")

@@ -1,0 +1,71 @@
+"""The choice of one setting by every rule, and what each choice costs against the best by the oracle."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from unlearn_jax.sweeps.rules import RULES, choose_settings, regret, standings
+
+
+def select(rows: list[dict], method: str, oracle: bool, remedy: str = "") -> dict[str, dict[str, Any]]:
+    """What every rule chooses among the settings that ran at their whole length.
+
+    Args:
+        rows: of the summary, of those runs.
+        method: that is swept.
+        oracle: whether the rows have the figures of the oracle.
+        remedy: around the method.
+
+    Returns:
+        By rule: ``said`` (what it takes), ``setting``, ``seen`` (its figures), ``allowed`` of ``candidates``; with an
+        oracle also its ``distance``, the allowed setting ``best`` by distance, ``best_distance`` and ``regret``. The
+        rule ``oracle`` looks at the residual distance of allowed settings, ``oracle_any`` of all. Their distances are
+        the smallest of many noisy ones, so a regret is a little too large.
+    """
+    found = {}
+    for rule in RULES:
+        try:
+            (choice,) = choose_settings(rows, rule)
+        except ValueError:  # the figure that the rule needs is not known, of few held-out examples
+            continue
+        found[rule] = {
+            "said": RULES[rule],
+            "setting": choice.setting,
+            "seen": choice.seen,
+            "allowed": choice.allowed,
+            "candidates": choice.candidates,
+        }
+        if oracle:
+            (looked,) = regret(rows, [choice])
+            found[rule] |= {
+                "distance": looked.distance,
+                "best": looked.best,
+                "best_distance": looked.best_distance,
+                "regret": looked.gap,
+            }
+    return found | (_by_oracle(rows, method, remedy) if oracle else {})
+
+
+def _by_oracle(rows: list[dict], method: str, remedy: str) -> dict[str, dict[str, Any]]:
+    """The settings with the smallest residual distance, of those allowed and of all."""
+    own = standings(rows)[method, remedy]
+    distance = {r["setting"]: float(r["mean"]) for r in rows if r["metric"] == "residual_distance"}
+    allowed = sum(one.allowed for one in own.values())
+    said = {
+        "oracle": "the smallest residual distance among allowed settings",
+        "oracle_any": "the smallest residual distance, allowed or not",
+    }
+    found = {}
+    for rule, words in said.items():
+        names = [s for s, one in own.items() if rule == "oracle_any" or one.allowed or not allowed]
+        best = min(names, key=lambda s: (not math.isfinite(distance[s]), distance[s]))
+        found[rule] = {
+            "said": words,
+            "setting": best,
+            "seen": own[best].seen,
+            "allowed": allowed,
+            "candidates": len(own),
+            "distance": distance[best],
+        }
+    return found

@@ -1,0 +1,107 @@
+"""Running settings: all that share a program as one population, from the originals, at a part of the length."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+
+from unlearn_jax.methods import METHODS, at_length, length_of, settings_at
+from unlearn_jax.methods.runner import Job, check_methods, run_method
+from unlearn_jax.population.members import setting_name
+from unlearn_jax.studies import resolve as configs
+from unlearn_jax.studies.populations import Level, Outcome, job_of, scored
+from unlearn_jax.studies.remedies import remedied, role_of
+from unlearn_jax.studies.setup import Setup, Watch
+from unlearn_jax.sweeps.config import remedy_of
+
+
+def programs_of(method: str, points: list[dict]) -> list[tuple[dict[str, Any], list[int]]]:
+    """Static settings, which fix a program, and the numbers of the points that have them."""
+    groups: dict[tuple, list[int]] = {}
+    for number, point in enumerate(points):
+        static = tuple(sorted((k, v) for k, v in point.items() if k in METHODS[method].static))
+        groups.setdefault(static, []).append(number)
+    return [(dict(static), numbers) for static, numbers in groups.items()]
+
+
+def check_points(setup: Setup, level: Level, method: str, points: list[dict]) -> None:
+    """Raise `InputError` for static settings that the method cannot follow, before anything is trained."""
+    config = setup.config
+    for static, _ in programs_of(method, points):
+        given = {method: {name: [value] for name, value in static.items()}}
+        check_methods(setup.problem, level.rows, given, configs.scale_of(config), config.budget, setup.shared)
+
+
+def shortened(method: str, static: dict[str, Any], scale: str, share: float) -> tuple[dict[str, Any], str]:
+    """Static settings at a share of the method's length, with what counts in its unit scaled alike; and the length in
+    words, such as ``epochs=3``.
+
+    Example:
+        >>> shortened("scrub", {"epochs": 12}, "small", 0.25)
+        ({'epochs': 3, 'max_epochs': 1, 'decay': (2, 2, 3)}, 'epochs=3')
+    """
+    entry = METHODS[method]
+    if share == 1.0:
+        return static, ""
+    usual, name = settings_at(entry, scale)[0], length_of(entry)
+    whole = usual | static
+    value = max(1, round(share * whole[name]))
+    short = at_length(entry, whole, value)
+    return {k: v for k, v in short.items() if k in static or v != usual[k]}, f"{name}={value}"
+
+
+def run_points(
+    setup: Setup, level: Level, original: Outcome, points: list[dict], share: float, watch: Watch
+) -> list[Outcome]:
+    """Run and evaluate settings of the study's one method, or, one after another, of it with the remedy around it.
+
+    Args:
+        setup: the study.
+        level: its rows.
+        original: the originals, with weights.
+        points: settings, numeric and static.
+        share: of the method's length.
+        watch: progress.
+
+    Returns:
+        An outcome for each point, in order, without weights; ``budget`` says the length where it is not the method's.
+    """
+    config, job = setup.config, job_of(setup, level)
+    (method,) = configs.applicable(config)
+    if remedy := remedy_of(config):
+        watch.stage(f"{method}+{remedy}", config.members * len(points))
+        return [_with_remedy(setup, level, job, original, method, remedy, point) for point in points]
+    found: list[Outcome | None] = [None] * len(points)
+    for static, numbers in programs_of(method, points):
+        given, length = shortened(method, static, job.scale, share)
+        watch.stage(f"{method} {length}".strip(), config.members * len(numbers))
+        numeric = [{k: v for k, v in points[n].items() if k not in static} for n in numbers]
+        done = run_method(
+            method, job, original.population.variables, {k: [v] for k, v in given.items()}, points=numeric
+        )
+        scores = scored(setup, done.population, done.model, level=level, original=original)
+        population = done.population._replace(variables={})
+        role = method if "protocol" in METHODS[method].needs else "original"
+        allowed = length or (f"{config.budget:g}" if config.budget else "")
+        for place, number in enumerate(numbers):
+            own = slice(place * config.members, (place + 1) * config.members)
+            part = jax.tree.map(lambda table, own=own: table[own], scores)
+            name = setting_name(points[number])
+            found[number] = Outcome(method, role, name, population, part, done.grad_evals, allowed)
+            population = population._replace(compile_seconds=0.0)
+    return found
+
+
+def _with_remedy(
+    setup: Setup, level: Level, job: Job, original: Outcome, method: str, remedy: str, point: dict
+) -> Outcome:
+    """One setting of a method and the remedy around it."""
+    mine = {k.partition(".")[2]: [v] for k, v in point.items() if "." in k}
+    given = {k: [v] for k, v in point.items() if "." not in k}
+    ((_, done),) = remedied(setup, job, method, remedy, given, mine, original.population.variables)
+    found, allowed = done.unlearned, f"{job.budget:g}" if job.budget else ""
+    scores = scored(setup, found.population, found.model, level=level, original=original)
+    population = found.population._replace(variables={})
+    name, role = f"{method}+{remedy}", role_of(method, remedy)
+    return Outcome(name, role, setting_name(point), population, scores, found.grad_evals, allowed, done.found)
