@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from unlearn_jax.data.similarity.minhash import bands, jaccard_index, near_texts, nearest_of, recall_at, shingles
+from unlearn_jax.data.text.minhash import bands, jaccard_index, near_texts, nearest_of, recall_at, shingles
 from unlearn_jax.errors import InputError
 
 
@@ -92,7 +92,7 @@ def test_refusals(call, said):
 
 
 def test_too_many_alike_texts_are_refused(monkeypatch):
-    monkeypatch.setattr("unlearn_jax.data.similarity.minhash.MOST_CANDIDATES", 50)
+    monkeypatch.setattr("unlearn_jax.data.text.minhash.MOST_CANDIDATES", 50)
     with pytest.raises(InputError, match="give a higher one"):
         near_texts([shingles("the same text again")] * 10, 0.9)
 

@@ -9,7 +9,10 @@ import numpy as np
 
 from unlearn_jax.data.arrays import Dataset
 from unlearn_jax.data.similarity.copies import pixel_embedding
-from unlearn_jax.data.similarity.minhash import (
+from unlearn_jax.data.similarity.nearest import Nearest, threshold_pairs, top_k, unit_rows
+from unlearn_jax.data.sources.facts import decoded, word_counts
+from unlearn_jax.data.text.documents import text_embedding
+from unlearn_jax.data.text.minhash import (
     PERMUTATIONS,
     bands,
     jaccard_index,
@@ -18,9 +21,6 @@ from unlearn_jax.data.similarity.minhash import (
     recall_at,
     shingles,
 )
-from unlearn_jax.data.similarity.nearest import Nearest, threshold_pairs, top_k, unit_rows
-from unlearn_jax.data.sources.facts import decoded, word_counts
-from unlearn_jax.data.text.documents import text_embedding
 from unlearn_jax.data.text.readers import MINILM_CONTEXT, embeddings, minilm_folder
 from unlearn_jax.mining import trained
 from unlearn_jax.mining.config import MiningConfig

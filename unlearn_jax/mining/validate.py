@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from unlearn_jax.data.similarity.minhash import bands, unit_and_size
+from unlearn_jax.data.text.minhash import bands, unit_and_size
 from unlearn_jax.errors import InputError, choose
 from unlearn_jax.mining.config import MiningConfig, embedding_of, study_of, threshold_of
 from unlearn_jax.mining.embeddings import EMBEDDINGS
