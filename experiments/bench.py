@@ -57,7 +57,7 @@ class Args:
     """vmap, map, auto or measured"""
     data_devices: int = 1
     """devices that hold one member together"""
-    multihost: tyro.conf.OmitArgPrefixes[Hosts] = Hosts()
+    hosts: tyro.conf.OmitArgPrefixes[Hosts] = Hosts()
     loop: bool = True
     """measure the loop of separate trainings as well; not by several processes"""
     spread: bool = False

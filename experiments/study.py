@@ -68,7 +68,7 @@ class Args(StudyArgs):
     """Measure what deleting a sample leaves behind when similar samples stay."""
 
     run: tyro.conf.OmitArgPrefixes[Run] = Run()
-    multihost: tyro.conf.OmitArgPrefixes[Hosts] = Hosts()
+    hosts: tyro.conf.OmitArgPrefixes[Hosts] = Hosts()
 
 
 def run(args: Args) -> None:

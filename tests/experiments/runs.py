@@ -13,8 +13,8 @@ import json, os, runpy, sys, warnings
 warnings.simplefilter("ignore")
 sys.path[:0] = [os.path.dirname(sys.argv[1])]
 import jax, pyarrow.parquet, scipy.stats, sklearn.datasets, tyro, unlearn_jax.studies.run
-from unlearn_jax.population import midway
-midway.SHORTEST = 0.0  # short runs in as many segments as long ones have
+from unlearn_jax.population import resume
+resume.SHORTEST = 0.0  # short runs in as many segments as long ones have
 from orbax.checkpoint import v1
 for line in sys.stdin:
     asked = json.loads(line)

@@ -41,8 +41,8 @@ sys.addaudithook(hook)
 """
 ASKED = """
 import os, signal
-from unlearn_jax.population import midway
-follow, calls = midway.follow, []
+from unlearn_jax.population import resume
+follow, calls = resume.follow, []
 def counted(advance, *rest):
     def told(*args):
         calls.append(1)
@@ -50,7 +50,7 @@ def counted(advance, *rest):
             os.kill(os.getpid(), signal.SIGTERM)
         return advance(*args)
     return follow(told, *rest)
-midway.follow = counted
+resume.follow = counted
 """
 
 
