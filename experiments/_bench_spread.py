@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 import _bench_populations as populations
-from _cli import cores
 
+from unlearn_jax.cli.common import cores
 from unlearn_jax.runtime.archives import read_json
 
 MEMBERS = 8  # where no other number is asked for

@@ -3,120 +3,13 @@
     python experiments/audit.py runs/NAME            # of a finished study: writes NAME/audit and NAME/audit.html
     python experiments/audit.py --logits original=a.npz retrain=b.npz unlearned=c.npz     # of your own models
 
-Of a study, the populations are read back from its store with their weights, three more oracle populations are trained
-for the null bands, and the battery looks at answers, weights, features, gradients, perturbed images and relearning at
-the largest number of copies. Of your own models it takes logits: each .npz holds `logits` (members, examples, classes);
-one of them also `labels` and `split` (forget, similar, rest, test), and if it likes `cluster`, one entry an example.
-
 Cost: 2 minutes for the default study on 2 CPU cores. It should show retraining outside the null band of every metric
 against the oracle, and a population of the oracle's kind inside most of them.
 """
 
-from __future__ import annotations
-
-import csv
-import shlex
 import sys
-from dataclasses import dataclass
-from pathlib import Path
 
-import tyro
-from _cli import finish, guarded, keep_compiled_programs, parsed, rows_of, use_every_core, watched
-
-
-@dataclass(frozen=True)
-class Args:
-    """Audit unlearned models: every metric with an interval and a null band."""
-
-    run: tyro.conf.Positional[Path | None] = None
-    """run folder of a finished study"""
-    logits: tuple[str, ...] = ()
-    """your own populations, as NAME=FILE.npz; original, retrain, oracle and null are known names"""
-    out: Path | None = None
-    """folder of the audit; default RUN/audit, or audits/NAME of your own models"""
-    store: Path | None = None
-    """where the study's trained members are kept; default "populations" beside the run folder"""
-    data_dir: Path | None = None
-    """prepared data; default $UNLEARN_JAX_DATA, else ~/tensorflow_datasets"""
-    relearn_lr: float = 0.0
-    """learning rate of relearning by gradient descent; 0 = ten times the recipe's (of an SGD recipe a fifth)"""
-    draws: int = 200
-    """draws of members behind the interval of a figure of whole populations"""
-    splits: int = 200
-    """random splits behind a null band"""
-    resamples: int = 2000
-    """draws behind the interval of a mean"""
-    seed: int = 0
-    """of the draws"""
-    page: bool = True
-    """write audit.html"""
-    quiet: bool = False
-    """no progress"""
-    json: bool = False
-    """print one JSON object instead of the table: the run folder, the page and every row of audit.csv"""
-
-
-def run(args: Args) -> None:
-    """Audit, write the folder and the page, and print what was found."""
-    from unlearn_jax.audits import Precision, audit_logits, audit_study
-    from unlearn_jax.errors import InputError
-
-    if (args.run is None) == (not args.logits):
-        raise InputError(f"give a run folder or --logits{', not both' if args.logits else ''}: see --help.")
-
-    use_every_core()
-    keep_compiled_programs(Path("runs") / "compiled")
-    how = Precision(args.draws, args.splits, args.resamples, args.seed)
-    command = shlex.join(["python", "experiments/audit.py", *sys.argv[1:]])
-    with watched(args.quiet) as watch:
-        if args.run is not None:
-            folder = audit_study(
-                args.run, out=args.out, how=how, store=args.store, relearn_lr=args.relearn_lr, data_dir=args.data_dir,
-                command=command, watch=watch,
-            )  # fmt: skip
-        else:
-            folder = audit_logits(args.logits, out=args.out, how=how, command=command, watch=watch)
-
-    def draw() -> Path:
-        from report import write_audit_page
-
-        return write_audit_page(folder, args.run)
-
-    told = lambda: {"audit": folder, "rows": rows_of(folder / "audit.csv")}
-    finish(args.json, lambda: headline(folder), told, draw if args.page else None)
-
-
-HEADLINE = (  # metric, variant, split, reference
-    ("residual_distance", "", "forget", "oracle"),
-    ("klom", "closed", "forget", "oracle"),
-    ("u_lira_auc", "cross-fitted", "forget", "oracle"),
-    ("forgetting_epsilon", "", "forget", "oracle"),
-    ("klom", "closed", "forget", "retrain"),
-    ("u_lira_auc", "cross-fitted", "forget", "retrain"),
-    ("tow", "means", "", "retrain"),
-)
-
-
-def headline(folder: Path) -> str:
-    """A line for each metric of the headline and population: value, interval, null band."""
-    with (folder / "audit.csv").open(encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    lines = [f"{'metric':<20} {'against':<8} {'population':<26} {'value':<26} null band"]
-    for metric, variant, split, reference in HEADLINE:
-        wanted = {"metric": metric, "variant": variant, "split": split, "reference": reference}
-        for row in rows:
-            if all(row[k] == v for k, v in wanted.items()):
-                name = f"{row['method']}[{row['setting']}]" if row["setting"] else row["method"]
-                value, low, high, null_low, null_high = (
-                    float(row[k]) for k in ("value", "ci_low", "ci_high", "null_low", "null_high")
-                )
-                told = f"{value:8.3f} [{low:.3f}, {high:.3f}]" if value == value else "not identifiable"
-                band = f"[{null_low:.3f}, {null_high:.3f}]" if row["inside_null"] else ""
-                inside = " inside" if row["inside_null"] == "true" else ""
-                lines.append(f"{metric:<20} {reference:<8} {name:<26} {told:<26} {band}{inside}")
-    return "\n".join([*lines, f"audit: {folder}"])
-
+from unlearn_jax.cli.audit import main
 
 if __name__ == "__main__":
-    asked = parsed(Args, __doc__)
-    sys.exit(guarded(lambda: run(asked)))
+    sys.exit(main())

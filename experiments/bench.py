@@ -30,8 +30,8 @@ import _bench_neighbours
 import _bench_populations as populations
 import _bench_spread
 import tyro
-from _cli import Hosts, guarded, join, parsed, print_json, use_every_core
 
+from unlearn_jax.cli.common import Hosts, guarded, join, parsed, print_json, use_every_core
 from unlearn_jax.runtime.archives import read_json
 
 SPEEDS = ("per_second", "seconds")  # of a row: what is compared with an earlier run

@@ -21,14 +21,14 @@ from typing import Annotated
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import tyro
-from _cli import guarded, json_of, parsed
-from reporting.board_page import render_board
-from reporting.board_rows import added, read_rows, rows_of_run, written
-from reporting.columns import read_named
-from reporting.compare_load import only_studies
-from reporting.writing import replace
 
+from unlearn_jax.cli.common import guarded, json_of, parsed
 from unlearn_jax.errors import InputError
+from unlearn_jax.reports.board_page import render_board
+from unlearn_jax.reports.board_rows import added, read_rows, rows_of_run, written
+from unlearn_jax.reports.columns import read_named
+from unlearn_jax.reports.compare_load import only_studies
+from unlearn_jax.reports.writing import replace
 
 DATA = Path(__file__).resolve().parents[1] / "docs" / "leaderboard" / "results.csv"
 

@@ -24,11 +24,11 @@ from typing import Annotated
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import tyro
-from _cli import guarded, keep_compiled_programs, parsed, print_json, use_every_core, watched
 from claims import CLAIMS, words
 from claims.claim import Claim, changed, run_claim, sized
 
 from unlearn_jax.audits.replay import read_config
+from unlearn_jax.cli.common import guarded, keep_compiled_programs, parsed, print_json, use_every_core, watched
 from unlearn_jax.errors import InputError, choose
 from unlearn_jax.results.recorder import write_json
 from unlearn_jax.runtime.archives import read_json
@@ -119,8 +119,7 @@ def needed(args: Args, name: str) -> dict:
 
 def reproduced(args: Args, claim: Claim, changes: dict) -> dict:
     """Run a claim, write its record and its page, and return the record with the path of the page."""
-    from reporting.writing import write_claim_page
-
+    from unlearn_jax.reports.writing import write_claim_page
     from unlearn_jax.studies.run import run_study
 
     folder, command = folder_of(args, claim.name), command_of(args, claim.name)

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 EXPERIMENTS = Path(__file__).resolve().parents[2] / "experiments"
-sys.path.insert(0, str(EXPERIMENTS))
 QUICK = ["--draws", "20", "--splits", "20", "--resamples", "40", "--quiet"]
 
 

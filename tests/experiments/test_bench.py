@@ -15,8 +15,8 @@ import _bench_populations as populations
 import _bench_spread as spread
 import bench
 import toy
-from _cli import Hosts
 
+from unlearn_jax.cli.common import Hosts
 from unlearn_jax.errors import InputError
 from unlearn_jax.types import Population
 

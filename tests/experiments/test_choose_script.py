@@ -15,7 +15,6 @@ import tyro
 from unlearn_jax.studies.resolve import StudyConfig, settings_of
 
 EXPERIMENTS = Path(__file__).resolve().parents[2] / "experiments"
-sys.path.insert(0, str(EXPERIMENTS))
 
 script = importlib.import_module("study")
 COLUMNS = [

@@ -2,18 +2,13 @@
 
 import csv
 import json
-import sys
-from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import toy
 
-sys.path.insert(0, str(Path(__file__).parents[2] / "experiments"))
-
-import report
-
+from unlearn_jax import reports
 from unlearn_jax.data import load_dataset
 from unlearn_jax.studies.resolve import StudyConfig
 from unlearn_jax.studies.run import run_study
@@ -104,7 +99,7 @@ def test_the_stored_tokens_give_the_recorded_figures(run):
 
 
 def test_the_report_shows_statements_and_answers_in_place_of_pictures(run):
-    page = report.write_report(run).read_text(encoding="utf-8")
+    page = reports.write_report(run).read_text(encoding="utf-8")
     with np.load(run / "gallery.npz") as gallery:
         texts = gallery["texts"]
     assert texts.shape == (5, 3) and all(str(text) in page for text in texts.ravel())

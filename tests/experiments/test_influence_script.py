@@ -9,7 +9,6 @@ import pytest
 import toy
 
 EXPERIMENTS = Path(__file__).resolve().parents[2] / "experiments"
-sys.path.insert(0, str(EXPERIMENTS))
 TINY = [
     "--train-size",
     "60",

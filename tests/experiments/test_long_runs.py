@@ -7,20 +7,15 @@ import os
 import shlex
 import shutil
 import signal
-import sys
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
 from pyarrow import parquet
 from runs import Runs
 
+from unlearn_jax import reports
 from unlearn_jax.errors import InputError
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "experiments"))
-
-import report
 
 WORDS = shlex.split(
     "--train-size 60 --test-size 30 --num-targets 2 --members 4 --steps 6 --similarity exact --copies 1 "
@@ -164,9 +159,9 @@ def test_the_report_of_an_unfinished_run_shows_what_is_done(whole, tmp_path):
     manifest = json.loads((run / "manifest.json").read_text()) | {"status": "running", "levels": 2, "at": at}
     (run / "manifest.json").write_text(json.dumps(manifest))
     said = "Unfinished: 1 of 2 levels are done (copies 1); running or killed at copies 4, oracle, since 2026-"
-    text = report.write_report(run).read_text()
+    text = reports.write_report(run).read_text()
     assert said in text and "Not identifiable: with 1 exact copy" in text
-    assert report.read_run(run).summary.levels == (1,) and len(report.read_run(run).margins["oracle"]) == 4 * 2
+    assert reports.read_run(run).summary.levels == (1,) and len(reports.read_run(run).margins["oracle"]) == 4 * 2
     (run / "manifest.json").write_text(json.dumps(manifest | {"levels_done": []}))
     with pytest.raises(InputError, match="nothing to show yet: 0 of 2 levels are done; running or killed at copies 4"):
-        report.write_report(run)
+        reports.write_report(run)

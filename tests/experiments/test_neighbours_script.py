@@ -13,14 +13,11 @@ import numpy as np
 import pytest
 import toy
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "experiments"))
-
-import report
-from reporting.neighbours_load import read_search
-from reporting.neighbours_page import sizes_figure
-from reporting.neighbours_words import percent, targets_said
-
+from unlearn_jax import reports
 from unlearn_jax.errors import InputError
+from unlearn_jax.reports.neighbours_load import read_search
+from unlearn_jax.reports.neighbours_page import sizes_figure
+from unlearn_jax.reports.neighbours_words import percent, targets_said
 
 EXPERIMENTS = Path(__file__).resolve().parents[2] / "experiments"
 EVIL = "<b>evil&co"
@@ -118,14 +115,14 @@ def test_a_page_is_not_drawn_of_half_a_search(neighbours, tmp_path):
         shutil.copytree(run, broken)
         (broken / name).write_text("{}")
         with pytest.raises(InputError, match="run experiments/neighbours.py again"):
-            report.write_neighbours_page(broken)
+            reports.write_neighbours_page(broken)
         assert not (broken / "neighbours.html").exists()
     with pytest.raises(InputError, match="no finished search"):
-        report.write_neighbours_page(tmp_path)
+        reports.write_neighbours_page(tmp_path)
     held = dict(np.load(run / "gallery.npz"))
     np.savez(run / "gallery.npz", **(held | {"label": held["label"] + 100}))
     with pytest.raises(InputError, match="labels without a name"):
-        report.write_neighbours_page(run)
+        reports.write_neighbours_page(run)
 
 
 @pytest.mark.parametrize(

@@ -10,19 +10,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from made_runs import change, fake_run
+
+from unlearn_jax.data.sources.formats import _parse_pages
+from unlearn_jax.errors import InputError
+from unlearn_jax.models.minilm import load_minilm
+from unlearn_jax.results.recorder import levels_done
+from unlearn_jax.runtime import archives, disk
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "experiments"))
-sys.path.insert(0, str(Path(__file__).resolve().parent))
-
-from test_compare_page import change  # noqa: E402
-from test_report import fake_run  # noqa: E402
-
-from unlearn_jax.data.sources.formats import _parse_pages  # noqa: E402
-from unlearn_jax.errors import InputError  # noqa: E402
-from unlearn_jax.models.minilm import load_minilm  # noqa: E402
-from unlearn_jax.results.recorder import levels_done  # noqa: E402
-from unlearn_jax.runtime import archives, disk  # noqa: E402
 
 BIG, HUGE, LONG = "3000000000", "9" * 23, "x" * 300
 STUDY = ["--train-size", "60", "--test-size", "30", "--num-targets", "2", "--members", "4", "--steps", "2", "--quiet"]

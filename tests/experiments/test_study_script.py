@@ -12,7 +12,6 @@ import pytest
 from pyarrow import parquet
 
 EXPERIMENTS = Path(__file__).resolve().parents[2] / "experiments"
-sys.path.insert(0, str(EXPERIMENTS))
 
 script = importlib.import_module("study")  # the script beside this test tree, not unlearn_jax.studies.run
 TINY = ["--train-size", "60", "--test-size", "30", "--num-targets", "2", "--members", "5", "--steps", "2"]

@@ -7,19 +7,16 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 
+import documents
 import numpy as np
 import pytest
 import toy
 
-sys.path.insert(0, str(Path(__file__).parents[2] / "experiments"))
-
-import documents
-import report
-from reporting.words import copies_of
-
+from unlearn_jax import reports
 from unlearn_jax.audits import Precision, audit_study
 from unlearn_jax.data import Features, read_texts
 from unlearn_jax.data.splits import request_rows
+from unlearn_jax.reports.words import copies_of
 from unlearn_jax.studies.resolve import StudyConfig
 from unlearn_jax.studies.run import run_study
 from unlearn_jax.studies.setup import prepare_study
@@ -85,7 +82,7 @@ def test_who_carries_the_targets_is_told_where_there_are_copies(vectors):
 
 
 def test_the_report_shows_documents_and_their_measures(vectors):
-    page = report.write_report(vectors).read_text(encoding="utf-8")
+    page = reports.write_report(vectors).read_text(encoding="utf-8")
     with np.load(vectors / "gallery.npz") as gallery:
         texts = gallery["texts"]
     assert texts.shape == (4, 3) and all(str(text) in page for text in texts.ravel())
@@ -103,7 +100,7 @@ def test_an_encoder_reads_tokens_and_the_cut_texts_are_told(encoders):
 
 
 def test_long_documents_are_shown_by_their_beginning():
-    from reporting.sections import MAX_LETTERS, readable
+    from unlearn_jax.reports.sections import MAX_LETTERS, readable
 
     text = "word " * 200
     assert len(readable(text)) <= MAX_LETTERS + 2 and readable(text).endswith("word …")
@@ -242,4 +239,4 @@ def test_a_study_of_vectors_can_be_audited(vectors):
     with np.load(out / "curves.npz") as curves:
         centres = curves["distance_centre/retrain/oracle"]
     assert (centres > 0).all() and (centres <= 1.0 + 1e-6).all()  # cosine distance of words, which are never below 0
-    assert "What the audits see" in report.write_audit_page(out).read_text()
+    assert "What the audits see" in reports.write_audit_page(out).read_text()

@@ -5,7 +5,6 @@ import dataclasses
 import json
 import re
 import runpy
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -13,14 +12,11 @@ import numpy as np
 import pytest
 import toy
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "experiments"))
-
-import report
-from reporting import check_page, check_words
-
+from unlearn_jax import reports
 from unlearn_jax.errors import InputError
 from unlearn_jax.methods import METHODS, settings_at
 from unlearn_jax.population import run as runner
+from unlearn_jax.reports import check_page, check_words
 from unlearn_jax.studies.populations import Outcome
 from unlearn_jax.studies.presets import read_presets, write_presets
 from unlearn_jax.studies.resolve import StudyConfig, resolved
@@ -224,12 +220,14 @@ def test_a_check_that_is_repeated_trains_nothing_and_another_is_refused(checks, 
 
 def test_the_page_and_the_headline_say_what_was_found(checks, monkeypatch):
     folder, _ = checks
-    page = report.write_check_page(folder / "larger")
+    page = reports.write_check_page(folder / "larger")
     text = page.read_text()
     assert page == folder / "larger" / "check.html" and "python &lt;check&gt;.py" in text and "<check>" not in text
     assert set(re.findall(r'href="#([^"]+)"', text)) <= set(re.findall(r' id="([^"]+)"', text))
     assert re.findall(r'<section id="(\w+)">', text) == ["counts", "distance", "methods", "words", "reproduce"]
-    assert "http" not in re.sub(r"http://www.w3.org/\S*", "", text) and report.kind_of_run(folder / "larger") == "check"
+    assert (
+        "http" not in re.sub(r"http://www.w3.org/\S*", "", text) and reports.kind_of_run(folder / "larger") == "check"
+    )
     monkeypatch.syspath_prepend(EXPERIMENTS)
     script = runpy.run_path(str(EXPERIMENTS / "check_presets.py"), run_name="check_presets")
     lines = script["headline"](folder / "same").splitlines()
@@ -238,9 +236,9 @@ def test_the_page_and_the_headline_say_what_was_found(checks, monkeypatch):
     assert any(line.startswith("warning: residuals are not identifiable") for line in lines)
     (folder / "larger" / "check.json").write_text(json.dumps({"kind": "check", "status": "running"}))
     with pytest.raises(InputError, match="run experiments/check_presets.py again"):
-        report.write_check_page(folder / "larger")
+        reports.write_check_page(folder / "larger")
     with pytest.raises(InputError, match="there is no check"):
-        report.write_check_page(folder)
+        reports.write_check_page(folder)
 
 
 @pytest.mark.parametrize(

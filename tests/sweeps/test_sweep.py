@@ -12,14 +12,11 @@ import numpy as np
 import pytest
 import toy
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "experiments"))
-
-import report
-from reporting import sweep_figures
-from reporting.sweep_page import render_sweep
-
+from unlearn_jax import reports
 from unlearn_jax.errors import InputError
 from unlearn_jax.population import run as runner
+from unlearn_jax.reports import sweep_figures
+from unlearn_jax.reports.sweep_page import render_sweep
 from unlearn_jax.studies.resolve import StudyConfig
 from unlearn_jax.studies.run import run_study
 from unlearn_jax.studies.setup import Watch
@@ -100,7 +97,7 @@ def test_choices_do_not_look_at_the_oracle_and_the_regret_is_told(swept):
     blind = [r for r in last if r["reference"] == ""]
     turned = [r | ({"mean": "0.5"} if r["reference"] else {}) for r in last]
     assert told["identifiable"] is False and "not identifiable" in render_sweep(
-        report.read_sweep(out)
+        reports.read_sweep(out)
     )  # of three seeds
     for rule in RULES:
         own = told["choices"][rule]
@@ -154,7 +151,7 @@ def test_without_the_oracle_nothing_but_originals_is_trained(swept, trained, tmp
     told, rows = told_of(tmp_path / "blind")
     assert set(told["choices"]) == set(RULES) and not any(r["reference"] for r in rows)
     assert set(trained[before:]) == {CHUNK}  # the originals came from the store
-    page = report.write_sweep_page(tmp_path / "blind").read_text()
+    page = reports.write_sweep_page(tmp_path / "blind").read_text()
     assert "without the oracle" in page and "residual distance (oracle)" not in page
 
 
@@ -186,29 +183,29 @@ def test_a_study_takes_the_preset(swept, trained):
 
 def test_the_page_is_whole_and_escaped(swept):
     out, _ = swept
-    page = report.write_sweep_page(out)
+    page = reports.write_sweep_page(out)
     text = page.read_text()
     assert page == out / "sweep.html" and "python &lt;sweep&gt;.py" in text and "<sweep>" not in text
     sections = re.findall(r'<section id="(\w+)">', text)
     assert set(re.findall(r'href="#([^"]+)"', text)) <= set(re.findall(r' id="([^"]+)"', text))
     assert sections == ["choices", "parallel", "response", "rungs", "settings", "words", "reproduce"]
     assert "http" not in re.sub(r"http://www.w3.org/\S*", "", text)
-    sweep = report.read_sweep(out)
+    sweep = reports.read_sweep(out)
     drawn = sweep_figures.parallel_figure(sweep).axes[0]
     ticks = [tick.get_text().replace("\n", " ") for tick in drawn.get_xticklabels()]
     assert ticks == ["lr", "weight_decay", "score by margins", "residual distance"]
     assert len(drawn.lines) >= len(sweep.whole) + len(sweep_figures.marks_of(sweep)) + 4
     with pytest.raises(InputError, match="there is no sweep"):
-        report.write_sweep_page(out.parent)
+        reports.write_sweep_page(out.parent)
     broken = out.parent / "broken"
     broken.mkdir()
     (broken / "sweep.json").write_text(json.dumps({"kind": "sweep", "status": "running"}))
     with pytest.raises(InputError, match="run experiments/sweep.py again"):
-        report.write_sweep_page(broken)
+        reports.write_sweep_page(broken)
 
 
 def test_figures_take_settings_without_an_order(swept):
-    read = report.read_sweep(swept[0])
+    read = reports.read_sweep(swept[0])
     named = [
         one | {"values": one["values"] | {"weight_decay": [5, 8] if n % 2 else [6]}}
         for n, one in enumerate(read.told["settings"])

@@ -17,7 +17,7 @@ class AttributionConfig:
     """Influence as predicted from gradients against what removal changes, one example or a cluster at a time."""
 
     dataset: str = "digits"
-    """registered data set of images or documents, or the path of a file of yours, as for experiments/study.py"""
+    """registered data set of images or documents, or the path of a file of yours, as for unlearn-jax study"""
     model: str = ""
     """network of the second track; empty = the data set's own"""
     model_options: tuple[str, ...] = ()
@@ -25,7 +25,7 @@ class AttributionConfig:
     tracks: str = "exact,network"
     """exact (softmax regression, removal to the optimum) and network (retrained populations), with a comma for both"""
     similarity: str = "near"
-    """level of the constructed copies, as for experiments/study.py"""
+    """level of the constructed copies, as for unlearn-jax study"""
     copies: int = 4
     """similar samples of each target; 0 = none, and no cluster is removed"""
     num_targets: int = 20

@@ -52,11 +52,11 @@ def read_config(run: Path) -> tuple[StudyConfig, dict]:
         asked = {k: tuple(v) if isinstance(v, list) else v for k, v in manifest["asked"].items()}
         config, status = StudyConfig(**asked), manifest["status"]
     except FileNotFoundError:
-        raise InputError(f"'{run}' has no manifest.json: give the run folder of experiments/study.py.") from None
+        raise InputError(f"'{run}' has no manifest.json: give the run folder of unlearn-jax study.") from None
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         raise InputError(f"'{run}' has a manifest.json that no study of this version wrote: run it again.") from None
     if status != "complete":
-        raise InputError(f"the run in '{run}' is not complete: run its experiments/study.py command again first.")
+        raise InputError(f"the run in '{run}' is not complete: run its unlearn-jax study command again first.")
     check_seals(run, manifest)
     return config, manifest
 

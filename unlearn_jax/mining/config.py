@@ -21,7 +21,7 @@ class MiningConfig:
     """Similar samples of a data set, and the clusters that they form."""
 
     dataset: str = "digits"
-    """registered data set, or the path of a file of yours, as for experiments/study.py"""
+    """registered data set, or the path of a file of yours, as for unlearn-jax study"""
     embedding: str = ""
     """what makes two samples alike: pixels (block means), tfidf, minilm, minhash (shared n-grams), words (facts: word
     counts), features (of a network trained on the data) or influence (its gradients, by curvature); empty = pixels,
@@ -39,7 +39,7 @@ class MiningConfig:
     model_options: tuple[str, ...] = ()
     """its options as NAME=VALUE"""
     features: str = ""
-    """what that network is given of texts, as for experiments/study.py; empty = tfidf"""
+    """what that network is given of texts, as for unlearn-jax study; empty = tfidf"""
     steps: int = 0
     """its updates; 0 = the data set's preset"""
     members: int = 1

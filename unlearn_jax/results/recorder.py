@@ -153,7 +153,7 @@ def seals(folder: Path, rows: dict[str, int]) -> dict[str, dict]:
     return {name: {"rows": count, "sha256": _digest(folder / name)} for name, count in rows.items()}
 
 
-def check_seals(folder: Path, manifest: dict, *, again: str = "run experiments/study.py again") -> None:
+def check_seals(folder: Path, manifest: dict, *, again: str = "run unlearn-jax study again") -> None:
     """Make sure that the tables of a run are those that its manifest speaks of; one without ``files`` is older.
 
     Args:

@@ -77,7 +77,7 @@ class Methods:
     """hyperparameters as METHOD.NAME=VALUE[,VALUE...], settings of remedies as REMEDY.NAME=VALUE[,VALUE...]; several
     values of numeric ones of a method run as one population"""
     presets: str = ""
-    """a preset file, as experiments/sweep.py writes them, or the name of one that is shipped: settings of methods where
+    """a preset file, as unlearn-jax sweep writes them, or the name of one that is shipped: settings of methods where
     hp says nothing (docs/sweeps.md)"""
     scale: str = ""
     """whose default hyperparameters: small, small_conv, small_text, small_transformer, cifar or language; empty = by

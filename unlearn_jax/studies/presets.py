@@ -2,7 +2,7 @@
 
 A preset file is JSON, ``{"presets": 1, "methods": {"scrub": {"lr": 0.01, "decay": [5, 8]}}, "about": {...}}``: by
 method, or remedy, one value of each setting that it names; ``about`` says where they come from and is for readers.
-``experiments/sweep.py`` writes such files. Those that come with the package lie in ``presets_data`` and go by name.
+``unlearn-jax sweep`` writes such files. Those that come with the package lie in ``presets_data`` and go by name.
 """
 
 from __future__ import annotations
@@ -51,9 +51,9 @@ def read_presets(source: str) -> Presets:
     except FileNotFoundError as error:
         known = ", ".join(sorted(p.stem for p in SHIPPED.glob("*.json")))
         offer = f"one of {known}, or a file" if known else "a file"
-        raise InputError(f"there are no presets '{source}': give {offer} that experiments/sweep.py wrote.") from error
+        raise InputError(f"there are no presets '{source}': give {offer} that unlearn-jax sweep wrote.") from error
     except (OSError, ValueError) as error:
-        raise InputError(f"cannot read the presets '{source}': give a JSON file of experiments/sweep.py.") from error
+        raise InputError(f"cannot read the presets '{source}': give a JSON file of unlearn-jax sweep.") from error
     methods = content.get("methods") if isinstance(content, dict) and content.get("presets") == VERSION else None
     if not isinstance(methods, dict) or not all(isinstance(own, dict) for own in methods.values()):
         form = f'{{"presets": {VERSION}, "methods": {{METHOD: {{NAME: VALUE}}}}}}'

@@ -85,7 +85,7 @@ def standings(rows: Rows, rule: str = "margins") -> dict[tuple[str, str], dict[s
         found[key] = {}
         for name, seen in settings.items():
             if rule in NEEDS and NEEDS[rule] not in seen:
-                raise InputError(f"the rule '{rule}' needs {NEEDS[rule]}, which experiments/sweep.py alone measures.")
+                raise InputError(f"the rule '{rule}' needs {NEEDS[rule]}, which unlearn-jax sweep alone measures.")
             standing = [_standing(seen, rule, at) for at in (0, 1)]
             found[key][name] = Standing(*standing, {metric: figure[0] for metric, figure in seen.items()})
         allowed = [one.rank[1] for one in found[key].values() if one.allowed]
@@ -95,7 +95,7 @@ def standings(rows: Rows, rule: str = "margins") -> dict[tuple[str, str], dict[s
                 "members a request or more and 20 held-out examples or more, or another rule."
             )
     if not found:
-        raise InputError("no method has held-out figures: run experiments/study.py again, with --methods and --hp.")
+        raise InputError("no method has held-out figures: run unlearn-jax study again, with --methods and --hp.")
     return found
 
 

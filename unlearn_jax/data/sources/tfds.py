@@ -96,7 +96,7 @@ def check_format(name: str, found: Found) -> None:
 def command(name: str, data_dir: str | os.PathLike | None = None) -> str:
     """The command line that prepares ``name`` into ``data_dir``."""
     where = f" --data-dir {shlex.quote(os.fspath(data_dir))}" if data_dir else ""
-    return f"python experiments/prepare_data.py {name} --source PATH{where}"
+    return f"unlearn-jax prepare-data {name} --source PATH{where}"
 
 
 def import_tfds():

@@ -1,0 +1,1 @@
+"""Commands: options, progress, one module per command."""

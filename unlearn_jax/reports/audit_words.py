@@ -1,0 +1,169 @@
+"""What an audit found, in plain words, claiming no more than intervals and null bands support."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from itertools import combinations
+
+from unlearn_jax.reports.audit_load import Audit, Key, Row
+from unlearn_jax.reports.audit_metrics import MAIN, TARGETED, Metric
+from unlearn_jax.reports.words import minus
+
+
+def main_keys(audit: Audit, reference: str) -> list[tuple[Metric, Key]]:
+    """The main metrics against a reference, as far as they were measured."""
+    keys = [(metric, audit.find(metric.metric, metric.variant, metric.split, reference)) for metric in MAIN]
+    return [(metric, key) for metric, key in keys if key is not None]
+
+
+def apart(row: Row) -> bool | None:
+    """Whether a figure lies outside its null band with its whole interval; None where there is no band or interval.
+
+    A distance that lies below the band is not apart, nor a likeness above it: two alike populations can be no nearer.
+    """
+    if row.inside is None or not math.isfinite(row.low + row.high):
+        return None
+    above, below = row.low > row.null_high, row.high < row.null_low
+    return not row.inside and ((above and row.better != "large") or (below and row.better != "small"))
+
+
+def seen(audit: Audit, reference: str, label: str) -> tuple[int, int]:
+    """How many metrics of the targets put a population outside the null band with its interval, and of how many."""
+    rows = [audit.figures[key].get(label) for metric, key in main_keys(audit, reference) if metric in TARGETED]
+    told = [one for one in (apart(row) for row in rows if row is not None) if one is not None]
+    return sum(told), len(told)
+
+
+def headline(audit: Audit) -> str:
+    """The answer in one sentence: which of the audits see the influence that stayed in the similar samples."""
+    if "oracle" not in audit.references:
+        return (
+            "There is no oracle (models trained without the targets and all of their similar samples), so it cannot be "
+            "known how much influence stayed in the similar samples: retraining keeps that influence too, and the "
+            "figures say only how far each population is from retraining."
+        )
+    found, of = seen(audit, "oracle", "retrain")
+    if not of:
+        return (
+            "Retraining was not measured against the oracle, so this audit cannot say which metrics see the influence "
+            "that stays in similar samples."
+        )
+    chance, _ = seen(audit, audit.kind, "null")
+    if found <= max(2 * chance, 0.1 * of):  # one figure in twenty lies outside by chance, and figures hang together
+        told = f"{found} of {of} metrics tell retraining from the oracle, no more than chance would"
+        return f"{told}{_retrain_first(audit)}."
+    some = f"{found} of {of}"
+    stayed = audit.manifest["facts"].get("copies") != 0 and "similar" in audit.manifest["examples"]
+    what = "see the influence that retraining left in the similar samples"
+    what = what if stayed else "tell retraining from the oracle"
+    return f"Against the oracle, {some} metrics {what}{_retrain_first(audit)}."
+
+
+def details(audit: Audit) -> str:
+    """What the answer rests on, and what it leaves open; each method's counts where nothing is known of retraining."""
+    reference = "oracle" if "oracle" in audit.references else "retrain"
+    how = "lies outside the null band with its whole interval (of a distance above it, of a likeness below)"
+    if not seen(audit, "oracle", "retrain")[1]:
+        counts = {label: seen(audit, reference, label) for label in audit.methods}
+        told = [f"{label} by {found} of {of}" for label, (found, of) in counts.items() if of][:8]
+        return f"A population is told from {reference} by a metric where it {how}: {'; '.join(told)}." if told else ""
+    text = f"A metric sees it where retraining {how}."
+    found, of = seen(audit, audit.kind, "null")
+    text += f" A further population like {audit.kind} is told from it by {found} of {of}." if of else ""
+    found, of = seen(audit, "oracle", "placebo")
+    if of:
+        text += " The placebo, which keeps the similar samples and lacks as many others, is told from it by "
+        text += f"{found} of {of}."
+    text += " The metrics share models and targets, so their number is no measure of certainty."
+    first, settled, number = firsts(audit, "retrain")
+    there, sure, total = firsts(audit, "oracle")
+    if number and total:
+        method, count = first.most_common(1)[0]
+        text += f" That {method} ranks first against retrain is settled (rank bounds 1 to 1) by {settled[method]} of "
+        text += f"the {count}; against the oracle it is first by {there[method]} of {total}, settled by {sure[method]}."
+    return text
+
+
+def firsts(audit: Audit, reference: str) -> tuple[Counter, Counter, int]:
+    """By method, how many metrics of the targets rank it first and how many settle that; and how many metrics rank."""
+    first, settled, number = Counter(), Counter(), 0
+    for metric in TARGETED:
+        ranks = audit.ranks.get(audit.find(metric.metric, metric.variant, metric.split, reference))
+        known = {m: p for m, p in (ranks.places if ranks else {}).items() if math.isfinite(p[0])}
+        if len(known) < 2:
+            continue
+        number += 1
+        for method, (rank, _, high) in known.items():
+            first[method] += rank == 1
+            settled[method] += high == 1
+    return first, settled, number
+
+
+def _retrain_first(audit: Audit) -> str:
+    """Which method is ranked first most often with retraining as the reference, and what that method keeps."""
+    first, _, number = firsts(audit, "retrain")
+    if not number:
+        return ""
+    method, count = first.most_common(1)[0]
+    kept = audit.figures.get(("residual_influence", "", "forget", "oracle"), {}).get(method)
+    aside = ""
+    if kept is not None and math.isfinite(kept.low + kept.high):
+        aside = f", which keeps {percent(kept)} of the targets' influence,"
+    return f"; against retrain, the reference of most papers, {method}{aside} ranks first by {count} of {number}"
+
+
+def percent(row: Row) -> str:
+    """90% [86, 93]."""
+    value, low, high = (minus(f"{100 * x:.0f}") for x in (row.value, row.low, row.high))
+    return f"{value}% [{low}, {high}]"
+
+
+def disagreement(audit: Audit) -> str:
+    """Where the two references disagree about the methods; '' where there are not two."""
+    if len(audit.references) < 2 or len(audit.methods) < 2:
+        return ""
+    other, reversed_, number = 0, [], 0
+    for metric in MAIN:
+        pair = [audit.ranks.get(audit.find(metric.metric, metric.variant, metric.split, r)) for r in audit.references]
+        if None in pair or not all(math.isfinite(p[0]) for ranks in pair for p in ranks.places.values()):
+            continue
+        number += 1
+        best = [{m for m, p in ranks.places.items() if p[0] == 1} for ranks in pair]
+        other += not best[0] & best[1]
+        if any(_reversed(pair, a, b) for a, b in combinations(pair[0].places, 2)):
+            reversed_.append(metric.name)
+    if not number:
+        return ""
+    blind = f"{len(reversed_)} of {number}" if reversed_ else f"none of {number}"
+    text = (
+        f"Oracle and retrain name different best methods by {other} of {number} metrics. By {blind}, at least one pair "
+        "of methods stands in opposite order, with rank bounds that overlap under neither reference"
+    )
+    agree = [m.name for m in MAIN if m.name not in reversed_ and _ranked(audit, m)]
+    return text + (f". Without such a pair: {'; '.join(agree)}." if 0 < len(agree) <= 12 else ".")
+
+
+def _ranked(audit: Audit, metric: Metric) -> bool:
+    """Whether a metric ranks all methods against every reference."""
+    keys = [audit.find(metric.metric, metric.variant, metric.split, r) for r in audit.references]
+    ranks = [audit.ranks.get(key) for key in keys]
+    return all(r is not None and all(math.isfinite(p[0]) for p in r.places.values()) for r in ranks)
+
+
+def _reversed(pair, a: str, b: str) -> bool:
+    """Whether two methods stand in opposite order under two rankings, both settled."""
+    signs = []
+    for ranks in pair:
+        (_, low_a, high_a), (_, low_b, high_b) = ranks.places[a], ranks.places[b]
+        signs.append(-1 if high_a < low_b else 1 if high_b < low_a else 0)
+    return signs[0] * signs[1] < 0
+
+
+def summary(audit: Audit) -> list[str]:
+    """Three lines for the page of the study."""
+    members = sorted({int(v) for v in audit.manifest["members"].values()})
+    each = f"{members[0]}" if len(members) == 1 else f"{members[0]} to {members[-1]}"
+    rows = sum(map(len, audit.figures.values()))
+    facts = f"{rows:,} figures of {len(audit.populations)} populations with {each} members each, all in audit.csv."
+    return [line for line in (headline(audit), disagreement(audit), facts) if line]

@@ -1,0 +1,172 @@
+"""Read a run folder into plain Python and NumPy; every fault is one `InputError`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, NamedTuple
+from zipfile import BadZipFile
+
+import numpy as np
+
+from unlearn_jax.errors import InputError
+from unlearn_jax.reports.summary import REFERENCES, Summary, read_summary, summarise
+from unlearn_jax.reports.unfinished import progress, rows_so_far
+from unlearn_jax.results.recorder import check_seals
+from unlearn_jax.runtime.archives import read_array, read_arrays, read_json
+
+MOST_PIXELS = 100_000_000  # values of all pictures of a page
+FORMS = {  # of what pages read of a manifest
+    "versions": (dict,), "benchmark": (dict,), "presets": (dict,), "similarity": (dict,), "notes": (list, str),
+    "command": (str,), "recipe": (dict,),
+}  # fmt: skip
+REQUIRED = ("manifest.json", "summary.csv", "results.parquet", "margins/index.parquet")
+
+
+class Run(NamedTuple):
+    """Everything that the page shows."""
+
+    path: Path
+    manifest: dict[str, Any]
+    summary: Summary
+    margins: dict[str, np.ndarray]  # reference -> margins of targets, one value per (member, target)
+    num_targets: int  # distinct targets found in the stored index, 0 where unknown
+    gallery: dict[str, np.ndarray] | None  # images or texts by cluster, labels, class_names
+    answers: dict[str, list[dict[str, int]]]  # population -> for each cluster of the gallery, members by answer
+    unfinished: str = ""  # how far the run is, where it is not complete
+    sizes: tuple[int, ...] = ()  # targets of each request as stored, () where unknown
+
+
+def read_run(path: Path) -> Run:
+    """Read a run folder, of an unfinished run what is done; raises `InputError` where it is missing or damaged."""
+    if not path.is_dir():
+        raise InputError(f"there is no run folder at {path}: give the folder that unlearn-jax study wrote.")
+    manifest, members = read_manifest(path), None
+    if manifest.get("status") == "complete":
+        for name in REQUIRED:
+            if not (path / name).is_file():
+                raise InputError(f"the run in {path} has no {name}: run unlearn-jax study again to complete it.")
+        check_seals(path, manifest)
+        summary = read_summary(path / "summary.csv")
+    else:
+        rows, members = rows_so_far(path, manifest)
+        summary = summarise(rows, path / "records.jsonl")
+    try:
+        level = summary.levels[-1]
+        margins, sizes = _read_margins(path, level, summary.gamma[level], members)
+        gallery = _read_gallery(path / "gallery.npz")
+        given = path / "answers.json"
+        answers = read_json(given) if given.is_file() else {}
+    except (OSError, ValueError, KeyError, EOFError, IndexError, TypeError, BadZipFile) as error:
+        reason = " ".join(str(error).split())
+        raise InputError(f"the run in {path} is damaged ({reason}): run unlearn-jax study again.") from error
+    return Run(path, manifest, summary, margins, sum(sizes), gallery, answers, progress(manifest), sizes)
+
+
+def number_told(config: dict[str, Any], sizes) -> str:
+    """Targets of a request in words: 30; 98 to 105 where requests differ in size; '' where nothing says how many.
+
+    Args:
+        config: of the study; what it asks for counts where the sizes are not known, unless it asks for whole classes.
+        sizes: targets of each request, as found.
+    """
+    if sizes:
+        return f"{min(sizes)}" if min(sizes) == max(sizes) else f"{min(sizes)} to {max(sizes)}"
+    asked = "" if config.get("targets") == "whole_class" else config.get("num_targets")
+    return f"{asked}" if asked else ""
+
+
+def read_manifest(path: Path) -> dict[str, Any]:
+    """The manifest of a run."""
+    try:
+        manifest = read_json(path / "manifest.json")
+    except FileNotFoundError as error:
+        raise InputError(f"{path} has no manifest.json: give a run folder that unlearn-jax study wrote.") from error
+    except (OSError, ValueError) as error:
+        raise InputError(f"cannot read {path}/manifest.json: run unlearn-jax study again.") from error
+    if not isinstance(manifest, dict):
+        raise InputError(f"{path}/manifest.json was written by no study: give the folder that unlearn-jax study wrote.")
+    for name, kinds in FORMS.items():
+        if not isinstance(manifest.get(name) or kinds[0](), kinds):
+            raise InputError(f"{path}/manifest.json has {name} of another form than a study writes: run it again.")
+    config = manifest.get("config")
+    return {**manifest, "config": config if isinstance(config, dict) else {}}
+
+
+def _read_margins(
+    path: Path, level: int, gamma: float, members: list[dict] | None
+) -> tuple[dict[str, np.ndarray], tuple[int, ...]]:
+    """Margins of the targets under each member of each reference, flattened; and the number of targets by request.
+
+    ``members`` are rows of single members where results.parquet is not there yet.
+    """
+    import pyarrow.parquet as parquet
+
+    folder = path / "margins"  # of the last level, whose identified fraction may be another than the one shown
+    own = [folder / f"copies={level},gamma={gamma:.3f}", *([] if members is None else [folder / f"copies={level}"])]
+    folder = next((one for one in own if one.is_dir()), folder)
+    index = parquet.read_table(folder / "index.parquet").to_pydict()
+    targets: dict[str, list[int]] = {}
+    requests = index.get("request") or [""] * len(index["row"])
+    for row, split, request in zip(index["row"], index["split"], requests):
+        if split == "forget":
+            targets.setdefault(str(request), []).append(int(row))
+    owners = _members_by_request(path, level, members) if len(targets) > 1 else {}
+    margins = {}
+    for name in REFERENCES:
+        file = folder / f"{name}.npy"
+        if not file.is_file():
+            continue
+        values = read_array(file)
+        if len(targets) == 1:
+            margins[name] = values[:, next(iter(targets.values()))].ravel()
+        elif parts := [
+            values[np.ix_(owners[name, request], rows)].ravel()
+            for request, rows in targets.items()
+            if owners.get((name, request))
+        ]:
+            margins[name] = np.concatenate(parts)
+    margins = {name: values.astype(np.float64) for name, values in margins.items() if values.size}
+    return margins, tuple(len(set(rows)) for rows in targets.values())
+
+
+def _members_by_request(path: Path, level: int, members: list[dict] | None) -> dict[tuple[str, str], list[int]]:
+    """Which members of each reference serve which request, from the per-member margin rows."""
+    import pyarrow.parquet as parquet
+
+    names = ["method", "metric", "split", "copies", "request", "member"]
+    if members is None:
+        table = parquet.read_table(path / "results.parquet", columns=names).to_pydict()
+    else:
+        table = {name: [row[name] for row in members] for name in names}
+    owners: dict[tuple[str, str], set[int]] = {}
+    for method, metric, split, copies, request, member in zip(*(table[name] for name in names)):
+        if metric == "margin" and split == "forget" and int(copies) == level and int(member) >= 0:
+            owners.setdefault((method, str(request)), set()).add(int(member))
+    return {key: sorted(members) for key, members in owners.items() if key[1] != "all"}
+
+
+def _read_gallery(path: Path) -> dict[str, np.ndarray] | None:
+    """Pictures of some clusters as uint8, or their texts, None where the run stored none."""
+    if not path.is_file():
+        return None
+    gallery = read_arrays(path)
+    if "texts" in gallery:
+        return gallery
+    images = gallery["images"]
+    images = as_pictures(images)
+    if images.ndim != 5 or images.shape[-1] not in (1, 3):
+        raise ValueError(f"gallery.npz holds pictures of shape {images.shape}")
+    return {**gallery, "images": images}
+
+
+def as_pictures(images: np.ndarray) -> np.ndarray:
+    """Images as uint8; floats are in [0, 1].
+
+    Raises:
+        ValueError: more of them than a page can show.
+    """
+    if images.size > MOST_PIXELS:
+        raise ValueError(f"{images.size:,} values of pictures are more than a page can show")
+    if images.dtype == np.uint8:
+        return images
+    return np.round(np.clip(np.nan_to_num(images), 0, 1) * 255).astype(np.uint8)

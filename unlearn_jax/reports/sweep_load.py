@@ -1,0 +1,96 @@
+"""Read the folder of a sweep; every fault is one `InputError`."""
+
+from __future__ import annotations
+
+import csv
+import math
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from unlearn_jax.errors import InputError
+from unlearn_jax.reports.influence_load import FAULTS
+from unlearn_jax.results.recorder import check_seals
+from unlearn_jax.runtime.archives import read_json
+
+AGAIN = "run unlearn-jax sweep again"
+ENTRIES = ("asked", "config", "axes", "settings", "rungs", "cost", "choices", "copies")
+
+
+class Told(NamedTuple):
+    """A figure with its interval; NaN where it is not known."""
+
+    value: float = math.nan
+    low: float = math.nan
+    high: float = math.nan
+
+
+class Sweep(NamedTuple):
+    """Everything that the page shows."""
+
+    path: Path
+    told: dict[str, Any]  # sweep.json
+    figures: dict[tuple[str, str, str], Told]  # (setting, metric, split), of runs at their whole length
+
+    def find(self, setting: str, metric: str, split: str = "") -> Told:
+        """A figure of a setting; NaN where there is none."""
+        return self.figures.get((setting, metric, split), Told())
+
+    def apart(self, setting: str, key: str) -> Told:
+        """A difference that sweep.json gives of a setting: gain, nearer or regret; NaN where there is none."""
+        return told_of(next((one for one in self.told["settings"] if one["setting"] == setting), None), key)
+
+    @property
+    def whole(self) -> list[dict]:
+        """The settings that ran at their whole length."""
+        return [one for one in self.told["settings"] if one["share"] == 1.0]
+
+    @property
+    def rule(self) -> str:
+        """By which settings were dropped and the preset chosen."""
+        return self.told["asked"]["sweep"]["rule"]
+
+    @property
+    def method(self) -> str:
+        """What was swept, METHOD or METHOD+REMEDY."""
+        remedy = self.told["config"].get("remedies", "")
+        return self.told["asked"]["sweep"]["method"] + (f"+{remedy}" if remedy else "")
+
+
+def told_of(entry: dict | None, key: str) -> Told:
+    """Three numbers of an entry; NaN where it has none."""
+    values = (entry or {}).get(key) or []
+    return Told(*(math.nan if value is None else float(value) for value in values)) if len(values) == 3 else Told()
+
+
+def _split_of(row: dict) -> str:
+    """The split of a figure; held-out figures of runs that had no validation split were of their test split."""
+    return "validation" if row["metric"].startswith("heldout_") else row["split"]
+
+
+def read_sweep(folder: Path) -> Sweep:
+    """Read the folder; raises `InputError` where it is missing, unfinished or damaged."""
+    folder = Path(folder)
+    if not (folder / "sweep.json").is_file():
+        raise InputError(f"there is no sweep at {folder}: give the folder that unlearn-jax sweep wrote.")
+    try:
+        told = read_json(folder / "sweep.json")
+        if told.get("kind") != "sweep":
+            raise ValueError("its sweep.json is of another kind of run")
+        if told.get("status") != "complete" or not set(ENTRIES) <= set(told):
+            raise ValueError("it is not finished")
+        check_seals(folder, told, again=AGAIN)
+        budget = told["config"]["budget"]
+        last = f"{budget:g}" if budget else ""
+        number = lambda text: float(text) if text else math.nan
+        with (folder / "summary.csv").open(newline="", encoding="utf-8") as file:
+            figures = {
+                (r["setting"], r["metric"], _split_of(r)): Told(*(number(r[k]) for k in ("mean", "ci_low", "ci_high")))
+                for r in csv.DictReader(file)
+                if r["budget"] == last
+            }
+    except InputError:
+        raise
+    except FAULTS as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise InputError(f"the sweep in {folder} cannot be read ({reason}): {AGAIN}.") from error
+    return Sweep(folder, told, figures)

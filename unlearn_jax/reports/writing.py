@@ -1,0 +1,253 @@
+"""What report.py writes: pages, single figures and tables, each whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from unlearn_jax.errors import InputError, choose
+from unlearn_jax.reports import columns as figures_of
+from unlearn_jax.reports import paper, tables
+from unlearn_jax.reports.audit_load import read_audit
+from unlearn_jax.reports.audit_page import render_audit
+from unlearn_jax.reports.check_page import read_check, render_check
+from unlearn_jax.reports.claim_page import render_claim
+from unlearn_jax.reports.compare_load import only_studies, read_comparison
+from unlearn_jax.reports.compare_page import drawings_together, render_comparison
+from unlearn_jax.reports.drawings import drawings
+from unlearn_jax.reports.influence_load import read_attribution
+from unlearn_jax.reports.influence_page import render_attribution
+from unlearn_jax.reports.load import Run, read_run
+from unlearn_jax.reports.neighbours_load import read_search
+from unlearn_jax.reports.neighbours_page import render_search
+from unlearn_jax.reports.overview_load import read_sweeps
+from unlearn_jax.reports.overview_page import render_sweeps
+from unlearn_jax.reports.page import render
+from unlearn_jax.reports.paper import kind_of_file
+from unlearn_jax.reports.provenance import command_of
+from unlearn_jax.reports.sweep_load import Sweep, read_sweep
+from unlearn_jax.reports.sweep_page import render_sweep
+from unlearn_jax.runtime import signals
+from unlearn_jax.runtime.archives import read_json
+
+TOGETHER = "../sweeps.html"  # from the page of a method to that of all that were swept with it
+
+
+def write_report(run: Path, out: Path | None = None) -> Path:
+    """Write the page of a run, of an unfinished one what is done, and return its path (``run/report.html`` by default).
+
+    Raises `InputError` where the run is missing or damaged, none of its levels is done, or ``out`` cannot be written;
+    an older page at ``out`` then stays as it was.
+    """
+    run = Path(run)
+    loaded = read_run(run)
+    if (run / "audit" / "audit.json").is_file():
+        with contextlib.suppress(InputError):  # of a damaged audit; the page says so
+            _write_audit(run / "audit")
+    return _write_run(loaded, Path(out) if out else run / "report.html")
+
+
+def write_audit_page(folder: Path, run: Path | None = None) -> Path:
+    """Write the page of an audit beside its folder, as ``FOLDER.html``, and return its path.
+
+    Where ``run`` is the study's run folder and has a report, that is drawn again, to link to this page.
+
+    Raises `InputError` where the audit is missing, half-written or damaged, or the page cannot be written.
+    """
+    folder = Path(folder) if Path(folder).name else Path(folder).resolve()
+    out = _write_audit(folder)
+    if run is not None and (Path(run) / "report.html").is_file():
+        _write_run(read_run(Path(run)), Path(run) / "report.html")
+    return out
+
+
+def write_influence_page(run: Path, out: Path | None = None) -> Path:
+    """Write the page of an attribution study and return its path (``run/influence.html`` by default).
+
+    Raises `InputError` where the run is missing, half-written or damaged, or ``out`` cannot be written.
+    """
+    page = render_attribution(read_attribution(Path(run)))
+    return replace(Path(out) if out else Path(run) / "influence.html", lambda file: file.write(page.encode("utf-8")))
+
+
+def write_neighbours_page(folder: Path, out: Path | None = None) -> Path:
+    """Write the page of a search for similar samples and return its path (``folder/neighbours.html`` by default).
+
+    Raises `InputError` where the search is missing, half-written or damaged, or ``out`` cannot be written.
+    """
+    page = render_search(read_search(Path(folder)))
+    out = Path(out) if out else Path(folder) / "neighbours.html"
+    return replace(out, lambda file: file.write(page.encode("utf-8")))
+
+
+def write_sweep_page(folder: Path, out: Path | None = None) -> Path:
+    """Write the page of a sweep and return its path (``folder/sweep.html`` by default).
+
+    Raises `InputError` where the sweep is missing, unfinished or damaged, or ``out`` cannot be written.
+    """
+    folder = Path(folder)
+    together = TOGETHER if not out and (folder / TOGETHER).is_file() else ""
+    return _write_sweep(read_sweep(folder), Path(out) if out else folder / "sweep.html", together)
+
+
+def write_sweeps_page(folder: Path, out: Path | None = None) -> Path:
+    """Write the page of sweeps of several methods and return its path (``folder/sweeps.html`` by default).
+
+    Without ``out`` the page of each method is drawn too, ``folder/METHOD/sweep.html``, unless there is one as new as
+    its sweep. Of an unfinished run the page shows the sweeps that are done.
+
+    Raises `InputError` where the sweeps are missing or damaged, none is done, or a page cannot be written.
+    """
+    folder = Path(folder)
+    told, page = read_sweeps(folder), Path(out) if out else folder / "sweeps.html"
+    if not out:
+        for line in told.swept:
+            own, read = folder / line.name / "sweep.html", folder / line.name / "sweep.json"
+            if not own.is_file() or own.stat().st_mtime < read.stat().st_mtime:
+                _write_sweep(line.sweep, own, TOGETHER)
+    drawn = render_sweeps(told, page)
+    return replace(page, lambda file: file.write(drawn.encode("utf-8")))
+
+
+def _write_sweep(sweep: Sweep, out: Path, together: str) -> Path:
+    """The page of a sweep alone."""
+    page = render_sweep(sweep, together)
+    return replace(out, lambda file: file.write(page.encode("utf-8")))
+
+
+def write_check_page(folder: Path, out: Path | None = None) -> Path:
+    """Write the page of a check of presets and return its path (``folder/check.html`` by default).
+
+    Raises `InputError` where the check is missing, unfinished or damaged, or ``out`` cannot be written.
+    """
+    page = render_check(read_check(Path(folder)))
+    out = Path(out) if out else Path(folder) / "check.html"
+    return replace(out, lambda file: file.write(page.encode("utf-8")))
+
+
+def write_claim_page(folder: Path) -> Path:
+    """Write the page of a claim, ``FOLDER/claim.html``, and return its path.
+
+    Raises `InputError` where the record is missing or damaged, or the page cannot be written.
+    """
+    try:
+        page = render_claim(read_json(Path(folder) / "claim.json"))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"the claim in {folder} cannot be read: run experiments/reproduce.py again.") from error
+    return replace(Path(folder) / "claim.html", lambda file: file.write(page.encode("utf-8")))
+
+
+def _write_run(run: Run, out: Path) -> Path:
+    """The page of a run alone."""
+    page = render(run)
+    return replace(out, lambda file: file.write(page.encode("utf-8")))
+
+
+def _write_audit(folder: Path) -> Path:
+    """The page of an audit alone."""
+    report = "report.html" if (folder.parent / "report.html").is_file() else ""
+    page = render_audit(read_audit(folder), report)
+    return replace(folder.parent / f"{folder.name}.html", lambda file: file.write(page.encode("utf-8")))
+
+
+def save_figure(
+    run: Path | list[Path],
+    out: Path,
+    which: str = "",
+    width: str = "double",
+    theme: str = "light",
+    letters: float = 8.0,
+    outlines: bool = False,
+    level: int | None = None,
+) -> Path:
+    """Save one figure of a run alone, true to size, and return its path.
+
+    Args:
+        run: folder of a study, an audit, a sweep, sweeps, a check of presets, an attribution study or a search; several
+            of studies for the figures of their comparison, ``references`` and ``distances``.
+        out: file that ends in .pdf, .svg or .png (300 dots an inch).
+        which: name of the figure; '' = the one that the file is named after, else the main one.
+        width: single, text, double, page, or a length such as 3.25in or 8.2cm.
+        theme: light or dark paper.
+        letters: their size in points, 7 to 9.
+        outlines: letters of an SVG as shapes in place of text with its font.
+        level: copies, of the figures that show one level; None = the last.
+
+    Raises:
+        InputError: a missing or damaged run, no such figure, or one of the others cannot be followed.
+    """
+    out, several = Path(out), isinstance(run, list) and len(run) > 1
+    kind, inches, look = kind_of_file(out), paper.inches(width), paper.look_of(theme, letters)
+    run = run[0] if isinstance(run, list) and not several else run
+    found = drawings_together(read_comparison(run, level)) if several else drawings(Path(run), level)
+    which = which or (out.stem if out.stem in found else next(iter(found)))
+    drawn = paper.drawn(found[choose("figure of this run", which, found)], kind, inches, look, outlines)
+    if drawn is None:
+        raise InputError(f"there is nothing to draw as '{which}' here: choose one of {', '.join(found)}.")
+    return replace(out, lambda file: file.write(drawn))
+
+
+def write_comparison(runs: list[Path], out: Path | None = None, level: int | None = None) -> Path:
+    """Write the page that compares studies and return its path (``compare.html`` by default).
+
+    Args:
+        runs: two or more folders that unlearn-jax study wrote.
+        out: where to write the page.
+        level: copies of the figures that show one level; None = the largest that all have, else each run's last.
+
+    Raises:
+        InputError: fewer than two runs, one that is no study or has no rows, or ``out`` cannot be written.
+    """
+    page = render_comparison(read_comparison([Path(run) for run in runs], level))
+    return replace(Path(out) if out else Path("compare.html"), lambda file: file.write(page.encode("utf-8")))
+
+
+def table_text(runs: list[Path], kind: str, columns: str = "", levels: str = "", methods: str = "") -> str:
+    """The summary table of studies as latex, csv or markdown.
+
+    Args:
+        runs: folders that unlearn-jax study wrote.
+        kind: latex, csv or markdown.
+        columns: names with commas (`reporting.columns.COLUMNS`); '' = the usual ones.
+        levels: numbers of copies with commas, or all; '' = each run's last.
+        methods: names of methods and references with commas; '' = everything.
+
+    Raises:
+        InputError: no study, or a name that is not known.
+    """
+    choose("table", kind, tables.FORMATS)
+    for run in runs:
+        only_studies(Path(run), "made a table of")
+    named = figures_of.read_named([Path(run) for run in runs])
+    chosen = figures_of.columns_of(columns)
+    lines = figures_of.lines_of(named, chosen, figures_of.levels_of(levels, named), methods)
+    commands = {one.name: command_of(one.run.manifest) for one in named}
+    commands = {name: command for name, command in commands.items() if command}
+    if kind == "csv":
+        return tables.as_csv(lines, chosen)
+    if kind == "markdown":
+        return tables.as_markdown(lines, chosen, commands)
+    return tables.as_latex(lines, chosen, commands, named[0].name)
+
+
+def replace(out: Path, write: Callable) -> Path:
+    """Write through a temporary file beside ``out``, so that nothing half-written is ever seen there."""
+    signals.look()
+    temporary = None
+    try:
+        with tempfile.NamedTemporaryFile(dir=out.parent, prefix=f".{out.name}.", delete=False) as file:
+            temporary = Path(file.name)
+            write(file)
+        umask = os.umask(0)
+        os.umask(umask)
+        temporary.chmod(0o666 & ~umask)
+        os.replace(temporary, out)
+    except OSError as error:
+        raise InputError(f"cannot write {out} ({error.strerror}): choose a writable place for it.") from error
+    finally:
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+    return out
