@@ -43,11 +43,13 @@ def commands(folder: Path) -> str:
     """Every script with its docstring and its options, those that most readers want first."""
     parts = [
         "# Command line",
-        "Made from the scripts of `experiments/` when this site is built; `--help` says the same in the terminal. "
+        "Made from the commands' own words when this site is built; `--help` says the same in the terminal. In a clone "
+        "`unlearn-jax NAME` is also `python experiments/NAME.py`. "
         "What is `on` is switched off by `--no-NAME`. Bad input is one sentence and exit code 2: see "
         "[exit codes](exit_codes.md).",
     ]
     for path in sorted(folder.glob("[a-z]*.py"), key=lambda p: (FIRST.index(p.stem) if p.stem in FIRST else 99, p)):
+        path = _command(path)
         tree = ast.parse(path.read_text("utf-8"))
         head, _, rest = (ast.get_docstring(tree) or "").partition("\n\n")
         parts += [f"## {path.stem}", _prose(head), _prose(rest)]
@@ -56,6 +58,12 @@ def commands(folder: Path) -> str:
                 [title, "| option | default | what it is |\n| --- | --- | --- |\n" + "\n".join(rows)] if rows else []
             )
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _command(script: Path) -> Path:
+    """The file in which a script's options are: the command of the package that it runs, or its own."""
+    found = re.search(r"^from unlearn_jax\.cli\.(\w+) import main$", script.read_text("utf-8"), re.MULTILINE)
+    return ROOT / "unlearn_jax" / "cli" / f"{found[1]}.py" if found else script
 
 
 def rules(package: Path) -> str:

@@ -119,7 +119,8 @@ def needed(args: Args, name: str) -> dict:
 
 def reproduced(args: Args, claim: Claim, changes: dict) -> dict:
     """Run a claim, write its record and its page, and return the record with the path of the page."""
-    from unlearn_jax.reports.writing import write_claim_page
+    from claims.page import write_claim_page
+
     from unlearn_jax.studies.run import run_study
 
     folder, command = folder_of(args, claim.name), command_of(args, claim.name)

@@ -109,7 +109,7 @@ def test_features_and_version_are_the_stock_ones(tmp_path):
 
 def test_missing_data_give_the_command_and_never_reach_tfds(tmp_path, monkeypatch):
     monkeypatch.setattr(tfds, "import_tfds", lambda: pytest.fail("tfds was asked"))
-    command = f"python experiments/prepare_data.py cifar10 --source PATH --data-dir {tmp_path}"
+    command = f"unlearn-jax prepare-data cifar10 --source PATH --data-dir {tmp_path}"
     with pytest.raises(InputError, match=command) as caught:
         load_dataset("cifar10", data_dir=tmp_path)
     assert "\n" not in str(caught.value)

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from unlearn_jax.cli.options import parsed
 from unlearn_jax.data import DATASETS
 from unlearn_jax.methods import METHODS
 from unlearn_jax.models import MODELS
@@ -43,11 +44,13 @@ def inline(text: str) -> list[str]:
 def commands(text: str) -> set[tuple[str, str]]:
     """(script, words) of every command, in blocks, on one line or several, and in inline code."""
     lines = [*re.sub(r" *\\\n\s*", " ", text).splitlines(), *inline(text)]
-    found = (re.findall(r"python experiments/(\w+)\.py([^`]*)", line) for line in lines)
-    return {(script, words.strip()) for each in found for script, words in each}
+    called = r"(?:python experiments/(\w+)\.py|^\W*unlearn-jax ([a-z][a-z-]*))([^`]*)"
+    found = [match for line in lines for match in re.findall(called, line)]
+    return {(script or command.replace("-", "_"), words.strip()) for script, command, words in found}
 
 
-PRINTED = {page: sorted(commands(page.read_text("utf-8"))) for page in (*DOCS, *sorted(SCRIPTS.glob("[a-z]*.py")))}
+SOURCES = sorted([*SCRIPTS.glob("[a-z]*.py"), *(ROOT / "unlearn_jax" / "cli").glob("[a-z]*.py")])
+PRINTED = {page: sorted(commands(page.read_text("utf-8"))) for page in (*DOCS, *SOURCES)}
 
 
 def words_of(rest: str) -> list[str]:
@@ -58,11 +61,12 @@ def words_of(rest: str) -> list[str]:
 
 def understood(name: str, words: list[str]):
     """What the script makes of the words; the parser exits where it does not take them."""
-    script = importlib.import_module(name)
+    command = (ROOT / "unlearn_jax" / "cli" / f"{name}.py").is_file()
+    script = importlib.import_module(f"unlearn_jax.cli.{name}" if command else name)
     if name == "bench_peers":
         assert set(words) <= {"--loop", "--json"}
         return None
-    return importlib.import_module("_cli").parsed(getattr(script, "Command", None) or script.Args, "", words)
+    return parsed(getattr(script, "Command", None) or script.Args, "", words)
 
 
 def sound(name: str, args) -> None:

@@ -2,7 +2,6 @@
 
 import csv
 import dataclasses
-import importlib
 import json
 import runpy
 import shlex
@@ -12,11 +11,11 @@ from pathlib import Path
 import pytest
 import tyro
 
+from unlearn_jax.cli import study as study_command
 from unlearn_jax.studies.resolve import StudyConfig, settings_of
 
 EXPERIMENTS = Path(__file__).resolve().parents[2] / "experiments"
 
-script = importlib.import_module("study")
 COLUMNS = [
     "copies",
     "gamma",
@@ -83,7 +82,7 @@ def test_it_writes_the_choice_and_the_regret_apart_and_a_command_that_a_study_ta
     assert [(r["best"], round(r["regret"], 3)) for r in apart] == [("lr=0.08", 0.1), ("decay=5+8", 0.0)]
     (command,) = chosen["commands"]
     assert command in output and "Apart, with the oracle" in output
-    study = tyro.cli(script.Args, args=shlex.split(command)[2:]).study
+    study = tyro.cli(study_command.Args, args=shlex.split(command)[2:]).study
     assert study == dataclasses.replace(
         CONFIG, skip_requests=0, methods="prmq,scrub", hp=("prmq.lr=0.04", "scrub.decay=5,8")
     )
@@ -101,7 +100,7 @@ def test_the_study_to_report_has_other_targets(choose, tmp_path):
     for skipped, expected in ((0, 4), (2, 6), (4, 0), (8, 0)):
         choose(fake(tmp_path / str(skipped), skip_requests=skipped))
         told = json.loads((tmp_path / str(skipped) / "chosen.json").read_text())["commands"][0]
-        assert tyro.cli(script.Args, args=shlex.split(told)[2:]).study.skip_requests == expected
+        assert tyro.cli(study_command.Args, args=shlex.split(told)[2:]).study.skip_requests == expected
 
 
 def test_bad_input_is_one_sentence(choose, tmp_path):
@@ -111,7 +110,7 @@ def test_bad_input_is_one_sentence(choose, tmp_path):
     cases = {
         (tmp_path / "none",): "has no manifest.json",
         (run, other): "seed differ",
-        (old,): "run experiments/study.py again",
+        (old,): "run unlearn-jax study again",
         (run, "--rule", "oracle"): "unknown rule 'oracle'",
         (run, "--out", tmp_path / "absent" / "c.json"): "cannot write",
     }

@@ -114,7 +114,7 @@ def test_a_page_is_not_drawn_of_half_a_search(neighbours, tmp_path):
         broken = tmp_path / f"broken-{name}"
         shutil.copytree(run, broken)
         (broken / name).write_text("{}")
-        with pytest.raises(InputError, match="run experiments/neighbours.py again"):
+        with pytest.raises(InputError, match="run unlearn-jax neighbours again"):
             reports.write_neighbours_page(broken)
         assert not (broken / "neighbours.html").exists()
     with pytest.raises(InputError, match="no finished search"):

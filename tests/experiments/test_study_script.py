@@ -1,6 +1,5 @@
 """The main job's script: bad input is one sentence and exit code 2, good input ends in a report."""
 
-import importlib
 import json
 import runpy
 import subprocess
@@ -13,7 +12,8 @@ from pyarrow import parquet
 
 EXPERIMENTS = Path(__file__).resolve().parents[2] / "experiments"
 
-script = importlib.import_module("study")  # the script beside this test tree, not unlearn_jax.studies.run
+from unlearn_jax.cli import study as script
+
 TINY = ["--train-size", "60", "--test-size", "30", "--num-targets", "2", "--members", "5", "--steps", "2"]
 TINY += ["--similarity", "exact", "--copies", "0,1", "--targets", "random", "--resamples", "20", "--quiet"]
 

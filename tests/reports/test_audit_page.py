@@ -297,7 +297,7 @@ def test_a_damaged_folder_is_told_in_one_sentence(tmp_path, damage, says):
     damage(folder)
     with pytest.raises(InputError, match=says) as error:
         reports.write_audit_page(folder)
-    assert "experiments/audit.py" in str(error.value) and "\n" not in str(error.value)
+    assert "unlearn-jax audit" in str(error.value) and "\n" not in str(error.value)
     assert not (tmp_path / "audit.html").exists()
 
 

@@ -235,7 +235,7 @@ def test_what_would_be_passed_over_is_refused(runs, asked, message):
 def test_a_folder_of_sweeps_is_told_apart(tmp_path):
     (tmp_path / "sweeps.json").write_text("{}")
     for asked in ({}, {"figure": tmp_path / "a.pdf"}):
-        with pytest.raises(InputError, match="the sweeps in .* cannot be read .*run experiments/sweep.py again"):
+        with pytest.raises(InputError, match="the sweeps in .* cannot be read .*run unlearn-jax sweep again"):
             report_command.run(report_command.Args(runs=[tmp_path], **asked))
 
 

@@ -216,7 +216,7 @@ def test_an_unfinished_folder_shows_what_is_done(folder, page, tmp_path, capsys)
     sound(text)
     said = re.search(r'id="unfinished">(.*?)</p>', text)[1]
     assert said.startswith(
-        "Unfinished: 5 of 6 methods are swept; running or killed; the same experiments/sweep.py command"
+        "Unfinished: 5 of 6 methods are swept; running or killed; the same unlearn-jax sweep command"
     )
     assert said.endswith("To come: salun.") and "2 of 5 methods leave their defaults so far" in text
     assert rows_of(text, "rules") == rows_of(page, "rules") and 'href="copy/scrub/sweep.html"' in text
@@ -250,7 +250,7 @@ def test_older_sweeps_have_differences_without_intervals(folder):
     ("text", "said"),
     [
         (None, "there are no sweeps at"),
-        ("{", "cannot be read .*run experiments/sweep.py again"),
+        ("{", "cannot be read .*run unlearn-jax sweep again"),
         ('{"kind": "sweep"}', "of another kind of run"),
         ('{"kind": "sweeps", "status": "complete", "asked": {"sweep": {"rule": "margins"}}}', "cannot be read"),
     ],

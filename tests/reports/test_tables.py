@@ -193,7 +193,7 @@ def test_command_prints_or_writes(folder, tmp_path, capsys):
 
 def test_other_kinds_of_runs_are_refused_in_one_sentence(tmp_path):
     (tmp_path / "sweep.json").write_text("{}")
-    with pytest.raises(InputError, match=r"is a sweep \(experiments/sweep.py\), and only studies"):
+    with pytest.raises(InputError, match=r"is a sweep \(unlearn-jax sweep\), and only studies"):
         reports.table_text([tmp_path], "csv")
     (tmp_path / "sweep.json").unlink()
     (tmp_path / "manifest.json").write_text(json.dumps({"status": "running", "config": {}}))

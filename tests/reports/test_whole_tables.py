@@ -62,7 +62,7 @@ def test_a_summary_cut_at_the_end_of_a_line_is_refused_by_every_reader(run, read
     rows = sealed(run)["summary.csv"]
     READERS[reader](run)
     cut(run / "summary.csv")
-    with pytest.raises(InputError, match=rf"summary.csv .* had {rows} rows .*run experiments/study.py again\.$"):
+    with pytest.raises(InputError, match=rf"summary.csv .* had {rows} rows .*run unlearn-jax study again\.$"):
         READERS[reader](run)
 
 
@@ -86,5 +86,5 @@ def test_older_runs_are_still_read(run, files):
 @pytest.mark.parametrize("files", ({"summary.csv": {}}, {"summary.csv": 3}, {"gone.csv": {"rows": 1, "sha256": ""}}))
 def test_what_a_manifest_says_that_cannot_be_is_refused(run, files):
     change(run, files=files)
-    with pytest.raises(InputError, match=r"run experiments/study.py again\.$"):
+    with pytest.raises(InputError, match=r"run unlearn-jax study again\.$"):
         reports.write_report(run)

@@ -4,8 +4,6 @@ import csv
 import dataclasses
 import json
 import re
-import runpy
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -13,6 +11,7 @@ import pytest
 import toy
 
 from unlearn_jax import reports
+from unlearn_jax.cli import check_presets
 from unlearn_jax.errors import InputError
 from unlearn_jax.methods import METHODS, settings_at
 from unlearn_jax.population import run as runner
@@ -25,7 +24,6 @@ from unlearn_jax.sweeps import check_name, run_check
 from unlearn_jax.sweeps.changes import DISTANCE, FIGURES, GROUPS, REST, SIGNED, TEST, changes, group_of, summary_of
 from unlearn_jax.sweeps.checking import cautions, checked
 
-EXPERIMENTS = Path(__file__).resolve().parents[2] / "experiments"
 MEMBERS, TARGETS, HELD = 8, 6, 40
 ROWS = {"forget": range(TARGETS), "test": range(6, 6 + HELD), "rest": range(46, 46 + HELD)}
 
@@ -228,14 +226,12 @@ def test_the_page_and_the_headline_say_what_was_found(checks, monkeypatch):
     assert (
         "http" not in re.sub(r"http://www.w3.org/\S*", "", text) and reports.kind_of_run(folder / "larger") == "check"
     )
-    monkeypatch.syspath_prepend(EXPERIMENTS)
-    script = runpy.run_path(str(EXPERIMENTS / "check_presets.py"), run_name="check_presets")
-    lines = script["headline"](folder / "same").splitlines()
+    lines = check_presets.headline(folder / "same").splitlines()
     assert lines[1].split()[0] == "finetune" and lines[1].count("0.00 [0.00, 0.00]") == 1 and "not told" in lines[1]
     assert lines[2] == "1 methods leave their defaults, 1 keeps them" and lines[-1] == f"run folder: {folder / 'same'}"
     assert any(line.startswith("warning: residuals are not identifiable") for line in lines)
     (folder / "larger" / "check.json").write_text(json.dumps({"kind": "check", "status": "running"}))
-    with pytest.raises(InputError, match="run experiments/check_presets.py again"):
+    with pytest.raises(InputError, match="run unlearn-jax check-presets again"):
         reports.write_check_page(folder / "larger")
     with pytest.raises(InputError, match="there is no check"):
         reports.write_check_page(folder)

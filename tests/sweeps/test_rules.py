@@ -81,7 +81,7 @@ def test_references_are_not_chosen_but_retraining_with_a_remedy_is():
 
 
 def test_rows_that_cannot_be_chosen_from_are_refused():
-    with pytest.raises(InputError, match="run experiments/study.py again"):
+    with pytest.raises(InputError, match="run unlearn-jax study again"):
         choose_settings([r for r in rows() if r["metric"] == "residual_distance"])
     with pytest.raises(InputError, match="unknown rule"):
         choose_settings(rows(), "oracle")
@@ -122,7 +122,7 @@ def test_standings_rank_the_allowed_first_and_know_the_favourable_end():
 
 def test_rules_of_sweeps_need_their_figures():
     for rule, metric in (("attack", "attack_advantage"), ("retain", "retained_accuracy_drop")):
-        with pytest.raises(InputError, match="experiments/sweep.py alone measures"):
+        with pytest.raises(InputError, match="unlearn-jax sweep alone measures"):
             choose_settings(rows(), rule)
         keys = {"method": "scrub", "remedy": "", "reference": "", "metric": metric, "ci_low": ""}
         more = [keys | {"setting": s, "mean": str(v)} for s, v in zip(SCRUB, (0.4, 0.3, 0.1, 0.0))]

@@ -4,13 +4,12 @@ import csv
 import dataclasses
 import json
 import math
-import runpy
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import toy
 
+from unlearn_jax.cli import sweep as sweep_command
 from unlearn_jax.errors import InputError
 from unlearn_jax.population import run as runner
 from unlearn_jax.studies.presets import read_presets, with_presets
@@ -20,7 +19,6 @@ from unlearn_jax.sweeps import SweepConfig, are_several, run_sweep, run_sweeps, 
 from unlearn_jax.sweeps.rules import RULES
 from unlearn_jax.sweeps.several import decide
 
-EXPERIMENTS = Path(__file__).resolve().parents[2] / "experiments"
 STUDY = StudyConfig(
     train_size=100, test_size=40, num_targets=4, steps=2, copies="1", resamples=50, targets="random",
     hp=("auto", "finetune.epochs=1", "gradient_ascent.bound=1", "gradient_ascent.epochs=1"),
@@ -142,9 +140,7 @@ def test_what_cannot_be_swept_is_one_sentence(tmp_path, method, hp, said):
 
 def test_the_script_prints_a_line_for_each_method(swept, monkeypatch):
     out, _ = swept
-    monkeypatch.syspath_prepend(EXPERIMENTS)
-    script = runpy.run_path(str(EXPERIMENTS / "sweep.py"), run_name="sweep")
-    lines = script["overview"](out).splitlines()
+    lines = sweep_command.overview(out).splitlines()
     assert [line.split()[0] for line in lines[1:4]] == ["finetune", "do_nothing", "gradient_ascent"]
     assert lines[4].endswith("of 3 methods leave their defaults") and str(out / "preset.json") in lines[-2]
     assert "not identifiable" in lines[-3]  # of two seeds
@@ -152,13 +148,11 @@ def test_the_script_prints_a_line_for_each_method(swept, monkeypatch):
 
 def test_the_script_draws_all_pages_and_names_that_of_all_methods(swept, monkeypatch, capsys):
     out, _ = swept
-    monkeypatch.syspath_prepend(EXPERIMENTS)
     monkeypatch.setattr(runner, "_train_chunk", None)  # every sweep is read
-    script = runpy.run_path(str(EXPERIMENTS / "sweep.py"), run_name="sweep")
     run = {"out": out, "chunk": 2, "quiet": True, "json": True}
     (out / "gradient_ascent" / "sweep.html").touch()  # as new as its sweep
     for page in (False, True):
-        script["run"](SimpleNamespace(study=STUDY, sweep=SWEEP, run=script["SweepRun"](page=page, **run)))
+        sweep_command.run(SimpleNamespace(study=STUDY, sweep=SWEEP, run=sweep_command.SweepRun(page=page, **run)))
         assert (out / "sweeps.html").is_file() == (out / "finetune" / "sweep.html").is_file() == page
         said = json.loads(capsys.readouterr().out)
         assert said["page"] == (str(out / "sweeps.html") if page else None) and said["sweeps"]["status"] == "complete"

@@ -200,7 +200,7 @@ def test_the_page_is_whole_and_escaped(swept):
     broken = out.parent / "broken"
     broken.mkdir()
     (broken / "sweep.json").write_text(json.dumps({"kind": "sweep", "status": "running"}))
-    with pytest.raises(InputError, match="run experiments/sweep.py again"):
+    with pytest.raises(InputError, match="run unlearn-jax sweep again"):
         reports.write_sweep_page(broken)
 
 

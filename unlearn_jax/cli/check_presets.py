@@ -6,7 +6,7 @@
 Runs every method whose settings the file changes, at its defaults and with the file, from the same originals, and says
 of each by the 95% interval of the paired difference whether it comes nearer to the oracle, and whether it loses or
 regains held-out accuracy. Members and targets are drawn alike for both. Data, targets and recipe are asked for as of
-unlearn-jax study, with whose run it shares trained members; the check is at the largest number of copies.
+`unlearn-jax study`, with whose run it shares trained members; the check is at the largest number of copies.
 `--methods` is all here: those that the file changes.
 
 Cost: both settings of a method are one program, as dear as a study of these methods with twice the members; most of it
@@ -86,7 +86,7 @@ def headline(out: Path) -> str:
     return "\n".join([*lines(told), *findings(told), *cautions(told), f"run folder: {out}"])
 
 
-def main() -> int:
-    """Do what the words that the process was called with ask for; the exit code."""
-    asked = parsed(Args, __doc__)
+def main(argv: list[str] | None = None) -> int:
+    """Do what the words ask for, by default those that the process was called with; the exit code."""
+    asked = parsed(Args, __doc__, argv)
     return guarded(lambda: run(asked))

@@ -77,7 +77,7 @@ def headline(out: Path) -> str:
     return "\n".join([*findings(told), f"run folder: {out}"])
 
 
-def main() -> int:
-    """Do what the words that the process was called with ask for; the exit code."""
-    asked = parsed(Args, __doc__)
+def main(argv: list[str] | None = None) -> int:
+    """Do what the words ask for, by default those that the process was called with; the exit code."""
+    asked = parsed(Args, __doc__, argv)
     return guarded(lambda: run(asked))

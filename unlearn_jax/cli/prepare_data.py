@@ -78,7 +78,7 @@ def reporting(watch):
     return report
 
 
-def main() -> int:
+def main(argv: list[str] | None = None) -> int:
     """Exit code 0, or 2 with one line on stderr where the input can be mended."""
-    asked = parsed(Args, __doc__)
+    asked = parsed(Args, __doc__, argv)
     return guarded(lambda: run(asked), "nothing is half-written, the same command begins anew")

@@ -151,7 +151,7 @@ PAGES = {
 }
 
 
-def main() -> int:
-    """Do what the words that the process was called with ask for; the exit code."""
-    asked = parsed(Args, __doc__)
+def main(argv: list[str] | None = None) -> int:
+    """Do what the words ask for, by default those that the process was called with; the exit code."""
+    asked = parsed(Args, __doc__, argv)
     return guarded(lambda: run(asked))

@@ -8,7 +8,7 @@
 Numeric hyperparameters are a leading axis of the population; those that fix shapes or code are a program each. Settings
 are judged by retained and held-out accuracy, the margins of held-out examples and the request, and a population attack;
 the oracle is looked at afterwards, to say what that choice costs. The options of data and targets are those of
-unlearn-jax study; the sweep runs at the largest number of copies.
+`unlearn-jax study`; the sweep runs at the largest number of copies.
 
 Cost of the first command with `--copies 4 --skip-requests 1`: about a minute on 2 CPU cores (33 settings of 8 members,
 as much as 32 networks trained from scratch). It should choose a rate near 6e-4, at a residual distance near .8 and a
@@ -144,7 +144,7 @@ def overview(out: Path) -> str:
     return "\n".join([*lines, *unclear(told), *ends])
 
 
-def main() -> int:
-    """Do what the words that the process was called with ask for; the exit code."""
-    asked = parsed(Args, __doc__)
+def main(argv: list[str] | None = None) -> int:
+    """Do what the words ask for, by default those that the process was called with; the exit code."""
+    asked = parsed(Args, __doc__, argv)
     return guarded(lambda: run(asked))

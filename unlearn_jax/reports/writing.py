@@ -14,7 +14,6 @@ from unlearn_jax.reports import paper, tables
 from unlearn_jax.reports.audit_load import read_audit
 from unlearn_jax.reports.audit_page import render_audit
 from unlearn_jax.reports.check_page import read_check, render_check
-from unlearn_jax.reports.claim_page import render_claim
 from unlearn_jax.reports.compare_load import only_studies, read_comparison
 from unlearn_jax.reports.compare_page import drawings_together, render_comparison
 from unlearn_jax.reports.drawings import drawings
@@ -31,7 +30,6 @@ from unlearn_jax.reports.provenance import command_of
 from unlearn_jax.reports.sweep_load import Sweep, read_sweep
 from unlearn_jax.reports.sweep_page import render_sweep
 from unlearn_jax.runtime import signals
-from unlearn_jax.runtime.archives import read_json
 
 TOGETHER = "../sweeps.html"  # from the page of a method to that of all that were swept with it
 
@@ -126,18 +124,6 @@ def write_check_page(folder: Path, out: Path | None = None) -> Path:
     page = render_check(read_check(Path(folder)))
     out = Path(out) if out else Path(folder) / "check.html"
     return replace(out, lambda file: file.write(page.encode("utf-8")))
-
-
-def write_claim_page(folder: Path) -> Path:
-    """Write the page of a claim, ``FOLDER/claim.html``, and return its path.
-
-    Raises `InputError` where the record is missing or damaged, or the page cannot be written.
-    """
-    try:
-        page = render_claim(read_json(Path(folder) / "claim.json"))
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"the claim in {folder} cannot be read: run experiments/reproduce.py again.") from error
-    return replace(Path(folder) / "claim.html", lambda file: file.write(page.encode("utf-8")))
 
 
 def _write_run(run: Run, out: Path) -> Path:

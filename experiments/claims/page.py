@@ -4,15 +4,31 @@ from __future__ import annotations
 
 import math
 from html import escape
+from pathlib import Path
 from typing import Any
 
-from claims import words
-
+from unlearn_jax.errors import InputError
 from unlearn_jax.reports.page import definitions, document, facts_strip
 from unlearn_jax.reports.sections import section
+from unlearn_jax.reports.writing import replace
+from unlearn_jax.runtime.archives import read_json
+
+from . import words
 
 SPAN, PAD, TALL = 220, 12, 22  # of the strip of a figure, in pixels
 COLOUR = {"agrees": "oracle", "disagrees": "original", "not told": "band"}
+
+
+def write_claim_page(folder: Path) -> Path:
+    """Write the page of a claim, ``FOLDER/claim.html``, and return its path.
+
+    Raises `InputError` where the record is missing or damaged, or the page cannot be written.
+    """
+    try:
+        page = render_claim(read_json(Path(folder) / "claim.json"))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"the claim in {folder} cannot be read: run experiments/reproduce.py again.") from error
+    return replace(Path(folder) / "claim.html", lambda file: file.write(page.encode("utf-8")))
 
 
 def render_claim(record: dict[str, Any]) -> str:
