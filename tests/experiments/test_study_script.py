@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 from pyarrow import parquet
 
+from unlearn_jax.cli import study as script
+
 EXPERIMENTS = Path(__file__).resolve().parents[2] / "experiments"
 
-from unlearn_jax.cli import study as script
 
 TINY = ["--train-size", "60", "--test-size", "30", "--num-targets", "2", "--members", "5", "--steps", "2"]
 TINY += ["--similarity", "exact", "--copies", "0,1", "--targets", "random", "--resamples", "20", "--quiet"]
