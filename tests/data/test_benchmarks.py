@@ -20,7 +20,7 @@ from unlearn_jax.studies.resolve import StudyConfig, copies_of, laid_out_of, res
 from unlearn_jax.studies.setup import prepare_study
 from unlearn_jax.studies.validate import check
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 TWINS = sorted({one.twin for one in BENCHMARKS.values() if one.twin})
 
 

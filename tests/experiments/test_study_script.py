@@ -106,7 +106,7 @@ def test_arguments_of_the_wrong_kind_end_with_code_two(study, tmp_path, words):
 
 def test_data_that_were_not_prepared_name_the_command(study, tmp_path):
     code, _, errors = study("--dataset", "cifar10", "--data-dir", tmp_path, "--out", "run", "--quiet")
-    assert code == 2 and errors.startswith("error: ") and "prepare_data" in errors and errors.count("\n") == 1
+    assert code == 2 and errors.startswith("error: ") and "prepare-data" in errors and errors.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
 
 
