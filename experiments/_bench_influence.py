@@ -86,14 +86,14 @@ def _network(x: np.ndarray, y: np.ndarray):
     import jax
     import jax.numpy as jnp
 
-    from unlearn_jax.methods.support.common import Problem, Recipe
+    from unlearn_jax.methods.support.common import Recipe, TrainSpec
     from unlearn_jax.models import build_model
     from unlearn_jax.population.run import Stored
     from unlearn_jax.tasks import classification
 
     model = build_model("mlp", 10, (64,), widths=(64,))
     recipe = Recipe(steps=round(30 * (len(y) // 2) / 64), batch=64, lr=2e-3)
-    problem = Problem(model, classification(), jax.ShapeDtypeStruct((1, 64), jnp.float32), 10, recipe)
+    problem = TrainSpec(model, classification(), jax.ShapeDtypeStruct((1, 64), jnp.float32), 10, recipe)
     return model, problem, Stored(jnp.asarray(x), jnp.asarray(y))
 
 

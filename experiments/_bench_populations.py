@@ -61,7 +61,7 @@ def build(case: Case, dtype: str, steps: int, batch: int) -> Built:
     import jax
     import jax.numpy as jnp
 
-    from unlearn_jax.methods import Problem
+    from unlearn_jax.methods import TrainSpec
     from unlearn_jax.methods.support.common import Recipe
     from unlearn_jax.models import build_model, flops_per_example
     from unlearn_jax.population.run import Stored
@@ -81,7 +81,7 @@ def build(case: Case, dtype: str, steps: int, batch: int) -> Built:
         pixels = rng.integers(0, 256, (EXAMPLES, *case.shape), np.uint8)
         data = Stored(jnp.asarray(pixels), jnp.asarray(rng.integers(0, 10, EXAMPLES), jnp.int32))
         task, kind = classification(), jnp.uint8
-    problem = Problem(model, task, jax.ShapeDtypeStruct((1, *case.shape), kind), classes, recipe)
+    problem = TrainSpec(model, task, jax.ShapeDtypeStruct((1, *case.shape), kind), classes, recipe)
     return Built(case, problem, data, flops_per_example(model, case.shape, kind))
 
 

@@ -94,11 +94,11 @@ def line(size: str, one) -> str:
 def grids(args: Args) -> dict[str, list[dict]]:
     """Settings to try, by method."""
     from unlearn_jax.methods import METHODS
-    from unlearn_jax.studies.resolve import applicable
+    from unlearn_jax.studies.resolve import selected_methods
     from unlearn_jax.sweeps import draw_settings, parse_space, points_of
 
     found = {}
-    for name in applicable(study(args, args.sizes[0])):
+    for name in selected_methods(study(args, args.sizes[0])):
         if "reference" in METHODS[name].needs:
             continue  # what a method that is given retrained models does is no practitioner's to choose
         words = tuple(w.removeprefix(f"{name}.") for w in args.hp if w.startswith(f"{name}."))

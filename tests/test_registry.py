@@ -18,7 +18,7 @@ from unlearn_jax.models import MODELS, build_model, model_options, reads
 from unlearn_jax.remedies import REMEDIES, remedy_settings, select_remedies
 from unlearn_jax.remedies.common import Remedied
 from unlearn_jax.results.recorder import environment
-from unlearn_jax.studies.resolve import StudyConfig, applicable, kind_of, settings_of
+from unlearn_jax.studies.resolve import StudyConfig, kind_of, selected_methods, settings_of
 
 GOOD = """
 import numpy as np
@@ -118,7 +118,7 @@ def test_a_method_is_selected_by_name_and_is_in_no_group(good):
     assert "toy_tune" not in select("all") + select("core")
     assert METHODS["toy_tune"] and "toy_tune" not in methods_table() and len(METHODS) == len(list(METHODS))
     config = StudyConfig(methods="core,toy_tune", hp=("toy_tune.lr=.1,.2",))
-    assert applicable(config) == [*CORE, "toy_tune"] and settings_of(config) == {"toy_tune": {"lr": [0.1, 0.2]}}
+    assert selected_methods(config) == [*CORE, "toy_tune"] and settings_of(config) == {"toy_tune": {"lr": [0.1, 0.2]}}
     fold, plan, hp = prepare("toy_tune", toy.problem(), {"epochs": 2, "batch": 16}, toy.SIZES)
     assert plan.steps == 6 and hp == {"lr": 0.02, "weight_decay": 0.0}
     with pytest.raises(InputError, match="method 'toy_tune' has no hyperparameter 'tempo'"):

@@ -57,7 +57,7 @@ class Table(NamedTuple):
     digits: tuple[int, ...]  # by column
 
 
-class Found(NamedTuple):
+class ClaimResult(NamedTuple):
     """What a claim's studies show."""
 
     figures: list[Figure]
@@ -77,7 +77,7 @@ class Claim(NamedTuple):
     limits: tuple[str, ...]  # what differs from the source, sentences
     minutes: float  # on two quiet cores
     studies: Callable[[], dict[str, StudyConfig]]
-    estimate: Callable[[dict[str, Path]], Found]
+    estimate: Callable[[dict[str, Path]], ClaimResult]
     least: int = 2  # members that the estimate needs
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 from unlearn_jax.metrics import combine
 from unlearn_jax.studies.resolve import StudyConfig
 
-from .claim import Claim, Found, told
-from .read import Level, draws, read_level
+from .claim import Claim, ClaimResult, told
+from .read import StoredLevel, draws, read_level
 
 ASCENT = ("lr=3e-4", "bound=inf", "momentum=.9")  # as GradDiff's, so that both differ in the retain term alone
 
@@ -23,12 +23,12 @@ def studies() -> dict[str, StudyConfig]:
     }
 
 
-def population(level: Level, method: str) -> str:
+def population(level: StoredLevel, method: str) -> str:
     """The population of a method, with its settings in the name."""
     return next(name for name in level.margins if name.partition("@")[0] == method)
 
 
-def fallen(level: Level):
+def fallen(level: StoredLevel):
     """Draws of the margin on the targets: original, after GradDiff, after ascent alone."""
     return [draws(level, name) for name in ("original", population(level, "grad_diff"),
                                             population(level, "gradient_ascent"))]  # fmt: skip
@@ -39,7 +39,7 @@ def left(original, both, ascent):
     return (original - both) / (original - ascent)
 
 
-def estimate(runs: dict[str, Path]) -> Found:
+def estimate(runs: dict[str, Path]) -> ClaimResult:
     """The fall of the targets' margin with and without copies, alone and beside the ascent's."""
     levels = {
         "no copies": read_level(runs["exact"], copies=0),
@@ -58,7 +58,7 @@ def estimate(runs: dict[str, Path]) -> Found:
     lost = combine(lambda *d: left(*d[:3]) - left(*d[3:]), *plain, *copied)
     words = "share of the ascent left, no copies less 4 exact copies"
     figures.append(told(words, lost, "above 0", null=0.0, claimed="above"))
-    return Found(figures)
+    return ClaimResult(figures)
 
 
 CLAIM = Claim(

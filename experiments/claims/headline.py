@@ -8,7 +8,7 @@ from unlearn_jax.evaluation.frontier import GATE
 from unlearn_jax.metrics import Estimate, combine
 from unlearn_jax.studies.resolve import StudyConfig
 
-from .claim import Claim, Found, Table, cell, told
+from .claim import Claim, ClaimResult, Table, cell, told
 from .read import distance, itself, populations, read_level, recorded, residual
 
 SETS = {
@@ -18,7 +18,9 @@ SETS = {
     "text-natural": ("text-natural-small", 2, ""),
     "facts-paraphrase": ("facts-paraphrase-small", 4, ""),
 }
-MOST = round(100 * (1 - GATE), 6)  # points on rest, of an oracle that has nearly all: below is ruined, as in studies
+MAX_POINTS = round(
+    100 * (1 - GATE), 6
+)  # points on rest, of an oracle that has nearly all: below is ruined, as in studies
 METHODS = "finetune,neggrad_plus,grad_diff,scrub,salun,ssd,prmq,npo"
 OURS = "brief_retrain+expand"
 
@@ -33,7 +35,7 @@ def studies() -> dict[str, StudyConfig]:
     return found
 
 
-def estimate(runs: dict[str, Path]) -> Found:
+def estimate(runs: dict[str, Path]) -> ClaimResult:
     """A table for each set, how much nearer than retraining the remedy is, and what it costs on rest."""
     figures, tables = [], []
     for name in SETS:
@@ -45,7 +47,8 @@ def estimate(runs: dict[str, Path]) -> Found:
             told(f"{name}: distance of {OURS}", combine(itself, ours, low=0.0)),
             told(f"{name}: {OURS} less retraining", combine(lambda a, b: a - b, ours, retrain), "below 0",
                  null=0.0, claimed="below"),
-            told(f"{name}: points that {OURS} loses on rest", lost, f"below {MOST:g}", null=MOST, claimed="below"),
+            told(f"{name}: points that {OURS} loses on rest", lost, f"below {MAX_POINTS:g}",
+                 null=MAX_POINTS, claimed="below"),
         ]  # fmt: skip
         rows = [(one, row(level, one)) for one in ("retrain", "placebo") if one in level.margins]
         rows += [(one, row(level, one)) for one in METHODS.split(",") if one in populations(level)]
@@ -62,7 +65,7 @@ def estimate(runs: dict[str, Path]) -> Found:
         which = " ".join(filter(None, (str(copies), similarity, "similar samples")))
         caption = f"{name}: {benchmark} at {which}; prices in points, cost in trainings."
         tables.append(Table(caption, heads, rows, (2, 2, 1, 1, 3)))
-    return Found(figures, tuple(tables))
+    return ClaimResult(figures, tuple(tables))
 
 
 def row(level, name: str) -> list:

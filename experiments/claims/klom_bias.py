@@ -10,7 +10,7 @@ from unlearn_jax.errors import InputError
 from unlearn_jax.metrics import NullBand, energy_distance, klom, split_band
 from unlearn_jax.studies.resolve import StudyConfig
 
-from .claim import Claim, Figure, Found, Table
+from .claim import Claim, ClaimResult, Figure, Table
 from .read import first_request, read_level
 
 SIZES = (8, 16, 32, 64)
@@ -34,7 +34,7 @@ def bands(oracle: np.ndarray, figure, sizes=SIZES) -> dict[int, NullBand]:
     return {n: split_band(mean, oracle, members=n, splits=100) for n in sizes if 2 * n <= len(oracle)}
 
 
-def estimate(runs: dict[str, Path]) -> Found:
+def estimate(runs: dict[str, Path]) -> ClaimResult:
     """KLOM of two parts of the oracle by size, beside that of retraining and a figure that is fair at any size."""
     level = first_request(read_level(runs["references"]))
     at = level.index["split"] == "forget"
@@ -68,7 +68,7 @@ def estimate(runs: dict[str, Path]) -> Found:
         "energy distance, retrain and oracle",
     )
     caption = "Median and middle 95% of 100 random pairs of parts of one population, and the first members of two."
-    return Found(figures, (Table(caption, heads, rows, (2, 2, 2, 2)),))
+    return ClaimResult(figures, (Table(caption, heads, rows, (2, 2, 2, 2)),))
 
 
 CLAIM = Claim(

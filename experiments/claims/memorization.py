@@ -7,9 +7,9 @@ from pathlib import Path
 from unlearn_jax.metrics import combine
 from unlearn_jax.studies.resolve import StudyConfig
 
-from .claim import Claim, Found, Table, cell, told
+from .claim import Claim, ClaimResult, Table, cell, told
 from .random_requests import METHODS, forgotten
-from .read import Level, populations, read_level
+from .read import StoredLevel, populations, read_level
 from .tow import gaps, scores
 
 SKIPPED = {"high": 0, "middle": 18, "low": 36}  # requests of 30 down the order of how atypical samples are, of 40
@@ -21,12 +21,12 @@ def studies() -> dict[str, StudyConfig]:
     return {name: StudyConfig(skip_requests=skipped, **common) for name, skipped in SKIPPED.items()}
 
 
-def _all(level: Level, names: list[str]) -> list:
+def _all(level: StoredLevel, names: list[str]) -> list:
     """What `scores` takes of several methods."""
     return [one for name in names for one in gaps(level, name)]
 
 
-def estimate(runs: dict[str, Path]) -> Found:
+def estimate(runs: dict[str, Path]) -> ClaimResult:
     """Memorization of each group, the methods' mean tug of war, and the difference between high and low."""
     levels = {name: read_level(runs[name], salt=number) for number, name in enumerate(SKIPPED)}
     names = [name for name in populations(levels["high"]) if name != "do_nothing"]
@@ -45,7 +45,7 @@ def estimate(runs: dict[str, Path]) -> Found:
     for name in [*names, "do_nothing"]:
         rows.append((name, [cell(combine(scores, *gaps(level, name), low=0.0, high=1.0)) for level in levels.values()]))
     table = Table("Tug of war by method; 1 = like retraining.", ("method", *levels), rows, (2,) * len(levels))
-    return Found(figures, (table,))
+    return ClaimResult(figures, (table,))
 
 
 CLAIM = Claim(

@@ -9,7 +9,7 @@ import numpy as np
 from unlearn_jax.metrics import Draws, Estimate, combine
 from unlearn_jax.studies.resolve import StudyConfig
 
-from .claim import Claim, Found, Table, cell, told
+from .claim import Claim, ClaimResult, Table, cell, told
 from .read import distance, itself, known_first, populations, read_level, recorded, residual
 
 NEAR = 0.2  # of the original's distance: within it a method counts as there
@@ -27,7 +27,7 @@ def missing(draws: list[Draws], near: float = NEAR) -> Estimate:
     return combine(far, *draws, low=0.0, high=1.0)
 
 
-def estimate(runs: dict[str, Path]) -> Found:
+def estimate(runs: dict[str, Path]) -> ClaimResult:
     """How many miss, retraining's own distance, and every method's."""
     level = read_level(runs["catalogue"])
     names = [name for name in populations(level) if name not in YARDSTICKS]
@@ -50,7 +50,7 @@ def estimate(runs: dict[str, Path]) -> Found:
         cells = [cell(far[name]), cell(residual(level, name)), cell(prices[name])]
         rows.append((name, cells))
     heads = ("method", "residual distance", "signed residual", "excess price on test, points")
-    return Found(figures, (Table("All methods of practice, nearest first.", heads, rows, (2, 2, 1)),))
+    return ClaimResult(figures, (Table("All methods of practice, nearest first.", heads, rows, (2, 2, 1)),))
 
 
 CLAIM = Claim(

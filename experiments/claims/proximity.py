@@ -12,8 +12,8 @@ from unlearn_jax.data.kinds import KINDS
 from unlearn_jax.metrics import Draws, error_against_distance, error_of, subset_draws, t_estimate
 from unlearn_jax.studies.resolve import StudyConfig
 
-from .claim import Claim, Found, Table, told
-from .read import Level, first_request, read_level
+from .claim import Claim, ClaimResult, Table, told
+from .read import StoredLevel, first_request, read_level
 
 METHODS = ("gradient_ascent", "random_label", "finetune")
 RESAMPLES, BINS = 200, 5
@@ -28,7 +28,7 @@ def studies() -> dict[str, StudyConfig]:
     }
 
 
-def distances(level: Level) -> tuple[np.ndarray, np.ndarray]:
+def distances(level: StoredLevel) -> tuple[np.ndarray, np.ndarray]:
     """Columns of retained and test images, and 1 - cosine of each to the nearest target, by block means of pixels."""
     config, _ = read_config(level.run)
     dataset = load_dataset(config.dataset)
@@ -66,7 +66,7 @@ def nearer_less_farther(unlearned, reference, control, near, far, seed: int = 0,
     return t_estimate(Draws(*apart, a.n, min(a.clusters, b.clusters), min(a.freedom, b.freedom)))
 
 
-def estimate(runs: dict[str, Path]) -> Found:
+def estimate(runs: dict[str, Path]) -> ClaimResult:
     """Nearest fifth less farthest fifth for each method and request, and the curves."""
     figures, tables = [], []
     for number, kind in enumerate(("class", "random")):
@@ -90,7 +90,7 @@ def estimate(runs: dict[str, Path]) -> Found:
         heads = ("error against retraining", *(f"{c:.3f}" for c in centres))
         caption = f"{kind} request: mean error by distance to the nearest target (1 - cosine), nearest first."
         tables.append(Table(caption, heads, rows, (3,) * BINS))
-    return Found(figures, tuple(tables))
+    return ClaimResult(figures, tuple(tables))
 
 
 CLAIM = Claim(

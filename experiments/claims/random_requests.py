@@ -7,8 +7,8 @@ from pathlib import Path
 from unlearn_jax.metrics import combine
 from unlearn_jax.studies.resolve import StudyConfig
 
-from .claim import Claim, Found, told
-from .read import Level, draws, ends, read_level, recognised
+from .claim import Claim, ClaimResult, told
+from .read import StoredLevel, draws, ends, read_level, recognised
 from .tow import gaps, scores
 
 METHODS = "do_nothing,finetune,neggrad_plus,scrub,salun,random_label,l1_sparse"
@@ -23,12 +23,12 @@ def studies() -> dict[str, StudyConfig]:
     }
 
 
-def forgotten(level: Level):
+def forgotten(level: StoredLevel):
     """Draws of the share recognised on the request by original and retrained models."""
     return [draws(level, name, "forget", recognised) for name in ("original", "retrain")]
 
 
-def estimate(runs: dict[str, Path]) -> Found:
+def estimate(runs: dict[str, Path]) -> ClaimResult:
     """What deletion changes, and what a method that does nothing scores, under both kinds of request."""
     levels = {name: read_level(runs[name], salt=number) for number, name in enumerate(("random", "atypical"))}
     random, atypical = levels["random"], levels["atypical"]
@@ -50,7 +50,7 @@ def estimate(runs: dict[str, Path]) -> Found:
         told("points lost by retraining, atypical less random", wider, digits=1, **decide),
         told("tug of war of doing nothing, random less atypical", passes, **decide),
     ]
-    return Found(figures)
+    return ClaimResult(figures)
 
 
 CLAIM = Claim(

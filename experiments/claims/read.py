@@ -22,7 +22,7 @@ ALONE = ("rest", "test")  # splits whose examples are each their own cluster, th
 SALT = 1000  # between the seeds of draws of studies on other targets
 
 
-class Level(NamedTuple):
+class StoredLevel(NamedTuple):
     """The margins of one point of a study's axes."""
 
     margins: dict[str, np.ndarray]  # METHOD[+REMEDY][@SETTING] -> (members, columns), nats
@@ -33,7 +33,7 @@ class Level(NamedTuple):
     run: Path
 
 
-def read_level(run: Path, copies: int | None = None, gamma: float | None = None, salt: int = 0) -> Level:
+def read_level(run: Path, copies: int | None = None, gamma: float | None = None, salt: int = 0) -> StoredLevel:
     """The margins of a level of a finished study.
 
     Args:
@@ -59,10 +59,12 @@ def read_level(run: Path, copies: int | None = None, gamma: float | None = None,
     index = pq.read_table(folder / "index.parquet").to_pydict()
     margins = {p.name[: -len(".npy")]: read_array(p).astype(np.float64) for p in sorted(folder.glob("*.npy"))}
     seed = config.seed + SALT * salt
-    return Level(margins, {k: np.asarray(v) for k, v in index.items()}, config.requests, seed, config.resamples, run)
+    return StoredLevel(
+        margins, {k: np.asarray(v) for k, v in index.items()}, config.requests, seed, config.resamples, run
+    )
 
 
-def values(level: Level, name: str, split: str = "forget", what: Callable | None = None) -> Values:
+def values(level: StoredLevel, name: str, split: str = "forget", what: Callable | None = None) -> Values:
     """A population's values on a split, by request, with clusters and the role of its draws.
 
     Args:
@@ -81,7 +83,7 @@ def values(level: Level, name: str, split: str = "forget", what: Callable | None
     return Values(blocks, role_in(name), clusters, shared=split in ALONE)
 
 
-def first_request(level: Level) -> Level:
+def first_request(level: StoredLevel) -> StoredLevel:
     """The level as a study of its first request alone, for figures that know one set of targets."""
     at = np.isin(level.index["request"], (-1, 0))
     margins = {name: table[:: level.requests, at] for name, table in level.margins.items()}
@@ -102,17 +104,17 @@ def recognised(margins: np.ndarray) -> np.ndarray:
     return np.where(np.isfinite(margins), margins > 0, np.nan)
 
 
-def draws(level: Level, name: str, split: str = "forget", what: Callable | None = None) -> Draws:
+def draws(level: StoredLevel, name: str, split: str = "forget", what: Callable | None = None) -> Draws:
     """Draws of the mean of `values`."""
     return mean_draws(values(level, name, split, what), seed=level.seed, resamples=level.resamples)
 
 
-def ends(level: Level) -> list[Draws]:
+def ends(level: StoredLevel) -> list[Draws]:
     """Draws of the mean margin on the targets of original and oracle."""
     return [draws(level, name) for name in ("original", "oracle")]
 
 
-def residual(level: Level, name: str) -> Estimate:
+def residual(level: StoredLevel, name: str) -> Estimate:
     """Signed residual influence."""
     return combine(share, draws(level, name), *ends(level))
 
@@ -122,7 +124,7 @@ def share(unlearned, original, oracle):
     return (unlearned - oracle) / (original - oracle)
 
 
-def distance(level: Level, name: str) -> Draws:
+def distance(level: StoredLevel, name: str) -> Draws:
     """Draws of the residual distance."""
     compared = (values(level, one) for one in (name, "original", "oracle"))
     return distance_draws(*compared, seed=level.seed, resamples=level.resamples)
@@ -138,7 +140,7 @@ def known_first(value: float) -> float:
     return value if np.isfinite(value) else np.inf
 
 
-def populations(level: Level) -> list[str]:
+def populations(level: StoredLevel) -> list[str]:
     """Every population but the references."""
     return [name for name in level.margins if name not in REFERENCES]
 

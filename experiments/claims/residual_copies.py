@@ -7,8 +7,8 @@ from pathlib import Path
 from unlearn_jax.metrics import combine
 from unlearn_jax.studies.resolve import StudyConfig
 
-from .claim import Claim, Figure, Found, told
-from .read import Level, draws, ends, read_level, residual, share
+from .claim import Claim, ClaimResult, Figure, told
+from .read import StoredLevel, draws, ends, read_level, residual, share
 
 AXES = {"images": (0, 1, 4, 8), "facts": (0, 1, 4)}
 EXPECTED = {0: "0, noise", 1: "near .5", 4: "near .8", 8: "near .9"}
@@ -22,13 +22,13 @@ def studies() -> dict[str, StudyConfig]:
     }
 
 
-def rise(fewer: Level, more: Level):
+def rise(fewer: StoredLevel, more: StoredLevel):
     """Residual of retraining at more copies less that at fewer, over shared draws."""
     parts = [one for level in (more, fewer) for one in (draws(level, "retrain"), *ends(level))]
     return combine(lambda u, o, c, v, p, d: share(u, o, c) - share(v, p, d), *parts)
 
 
-def estimate(runs: dict[str, Path]) -> Found:
+def estimate(runs: dict[str, Path]) -> ClaimResult:
     """The residual at every number of copies, and each step."""
     figures: list[Figure] = []
     for name, axis in AXES.items():
@@ -39,7 +39,7 @@ def estimate(runs: dict[str, Path]) -> Found:
             found = rise(levels[fewer], levels[more])
             words = f"{name}: rise from {fewer} to {more} copies"
             figures.append(told(words, found, "above 0", null=0.0, claimed="above"))
-    return Found(figures)
+    return ClaimResult(figures)
 
 
 CLAIM = Claim(

@@ -7,7 +7,7 @@ from pathlib import Path
 from unlearn_jax.metrics import combine
 from unlearn_jax.studies.resolve import StudyConfig
 
-from .claim import Claim, Found, Table, cell, told
+from .claim import Claim, ClaimResult, Table, cell, told
 from .poison import NAME, POISONED, register
 from .read import distance, known_first, populations, read_level, recorded, residual
 
@@ -40,7 +40,7 @@ def chosen(lost: dict[str, float], allowed: float = ALLOWED) -> str:
     return min(fit, key=alpha) if fit else min(lost, key=lambda name: known_first(lost[name]))
 
 
-def estimate(runs: dict[str, Path]) -> Found:
+def estimate(runs: dict[str, Path]) -> ClaimResult:
     """Residuals of retraining and SSD by share identified."""
     register()
     figures, tables = [], []
@@ -66,7 +66,7 @@ def estimate(runs: dict[str, Path]) -> Found:
                 )
         heads = ("identified", "signed residual", "residual distance", "excess price on test, points")
         tables.append(Table(f"{name}: retraining and SSD by the share that is identified.", heads, rows, (2, 2, 1)))
-    return Found(figures, tuple(tables))
+    return ClaimResult(figures, tuple(tables))
 
 
 CLAIM = Claim(

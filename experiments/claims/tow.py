@@ -6,12 +6,12 @@ import numpy as np
 
 from unlearn_jax.metrics import Draws
 
-from .read import Level, draws, recognised
+from .read import StoredLevel, draws, recognised
 
 SPLITS = ("forget", "rest", "test")
 
 
-def gaps(level: Level, name: str, reference: str = "retrain") -> list[Draws]:
+def gaps(level: StoredLevel, name: str, reference: str = "retrain") -> list[Draws]:
     """Draws of the share recognised, of a population and of the reference in turn, by split: what `scores` takes."""
     return [draws(level, one, split, recognised) for split in SPLITS for one in (name, reference)]
 

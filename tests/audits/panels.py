@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from unlearn_jax.evaluation.panels import Ground, Panel, Panels
+from unlearn_jax.evaluation.panels import EvalSplits, Panels, PopulationOutputs
 from unlearn_jax.roles import NULLS
 
 MEMBERS, CLASSES = 16, 4
@@ -34,7 +34,7 @@ def synthetic(seed=0, requests=1, members=MEMBERS, splits=tuple(SIZES), names=NA
         labels = {split: rng.integers(CLASSES, size=SIZES[split]) for split in splits}
         clusters = {s: CLUSTERS.get(s, np.arange(SIZES[s])) for s in splits}
         distance = {s: rng.random(SIZES[s]) for s in splits}
-        grounds.append(Ground(labels, clusters, distance))
+        grounds.append(EvalSplits(labels, clusters, distance))
         bases.append({s: rng.normal(0, 1, (SIZES[s], CLASSES)) for s in splits})
     populations = []
     for number, name in enumerate(names):
@@ -45,7 +45,7 @@ def synthetic(seed=0, requests=1, members=MEMBERS, splits=tuple(SIZES), names=NA
         ]
         extra = curves(own, LIFTS[name][0], members * requests) if measured else {}
         role = name if name in ("oracle", "retrain", *NULLS) else "original"
-        populations.append(Panel(name, "", role, logits, extra))
+        populations.append(PopulationOutputs(name, "", role, logits, extra))
     return Panels(grounds, populations, {"dataset": "synthetic", "copies": 2, "gamma": 1 / 3}, {})
 
 

@@ -11,7 +11,7 @@ from pyarrow import parquet
 from unlearn_jax.audits.audit import _notes, audited, of_practice
 from unlearn_jax.evaluation.curves import drawn
 from unlearn_jax.evaluation.engine import Precision
-from unlearn_jax.evaluation.figures import Bench
+from unlearn_jax.evaluation.figures import AuditData
 from unlearn_jax.evaluation.ranking import rankings
 from unlearn_jax.evaluation.records import COLUMNS, write_audit
 from unlearn_jax.evaluation.views import View, views_of
@@ -30,7 +30,7 @@ HOW, QUICK = Precision(draws=40, splits=60, resamples=100), Precision(draws=8, s
 
 def measured(panels, how=QUICK):
     """Figures by (metric, variant, split, reference, population)."""
-    bench = Bench(views_of(panels), how)
+    bench = AuditData(views_of(panels), how)
     figures = audited(bench, panels)
     keyed = {(f.metric, f.variant, f.split, f.reference, f.label): f for f in figures}
     assert len(keyed) == len(figures)  # nothing is told twice
@@ -85,7 +85,7 @@ def test_own_figures_are_told_raw_and_as_signed_gaps(found):
         assert gap.value == pytest.approx(u - r) and gap.ci_low <= gap.value <= gap.ci_high
     assert keyed["margin", "", "forget", "", "half"].estimate.value == pytest.approx(raw(panels, "half").mean())
     view = View(panels.find("half"), panels.ground[0], 0)
-    expected = threshold_attack(np.log(view.sure("forget")), np.log(view.sure("test"))).auc.mean()
+    expected = threshold_attack(np.log(view.true_label_prob("forget")), np.log(view.true_label_prob("test"))).auc.mean()
     assert keyed["threshold_auc", "loss", "forget", "", "half"].estimate.value == pytest.approx(expected)
 
 
@@ -254,11 +254,11 @@ def test_rankings_put_the_perfect_method_first_and_say_who_sees_retraining(found
     assert methods == ["good", "half", "bad"]
     ranked = {r[:4]: r for r in rankings(figures, methods)}
     first = ranked["klom", "closed", "forget", "oracle"]
-    assert first.rank.tolist() == [1, 2, 3] and first.sees is True and first.tau == pytest.approx(1.0)
+    assert first.rank.tolist() == [1, 2, 3] and first.detects is True and first.tau == pytest.approx(1.0)
     assert (first.low <= first.rank).all() and (first.rank <= first.high).all()
     other = ranked["klom", "closed", "forget", "retrain"]
-    assert other.rank[0] == 3 and other.sees is None and other.tau < 0  # retrain's order is not the oracle's
-    assert ranked["accuracy_gap", "", "rest", "oracle"].sees is False
+    assert other.rank[0] == 3 and other.detects is None and other.tau < 0  # retrain's order is not the oracle's
+    assert ranked["accuracy_gap", "", "rest", "oracle"].detects is False
 
 
 def test_everything_is_written_and_read_back(found, tmp_path):

@@ -16,7 +16,7 @@ from unlearn_jax.data.kinds import KINDS
 from unlearn_jax.data.splits import request_rows
 from unlearn_jax.errors import InputError
 from unlearn_jax.studies import datasheet
-from unlearn_jax.studies.resolve import StudyConfig, copies_of, laid_out_of, resolved
+from unlearn_jax.studies.resolve import StudyConfig, copies_of, max_copies, resolved
 from unlearn_jax.studies.setup import prepare_study
 from unlearn_jax.studies.validate import check
 
@@ -52,7 +52,7 @@ def test_every_recipe_is_a_sound_study_with_a_page(name):
         config = resolved(StudyConfig(benchmark=name, dataset=source))
         check(config)
         assert resolved(config) == config and config.dataset == source
-        assert tuple(copies_of(config)) == benchmark.copies and laid_out_of(config) == benchmark.copies[-1]
+        assert tuple(copies_of(config)) == benchmark.copies and max_copies(config) == benchmark.copies[-1]
         for level in benchmark.levels:
             KINDS[built(benchmark.twin or name).dataset.kind].check_level(level)
     page = ROOT / "docs" / "datasheets" / f"{name.removesuffix('-small')}.md"
@@ -62,7 +62,7 @@ def test_every_recipe_is_a_sound_study_with_a_page(name):
 
 @pytest.mark.parametrize("name", TWINS)
 def test_a_twin_is_built_as_recorded(name):
-    told = datasheet.built(built(name))
+    told = datasheet.benchmark_manifest(built(name))
     assert told["as_recorded"] is True and told["changed"] == [] and datasheet.warning(told) == ()
     assert told["digest"] == BENCHMARKS[name].digests[built(name).config.dataset]
 
@@ -77,7 +77,7 @@ def test_along_the_copies_axis_targets_stay_and_fewer_are_a_prefix_of_more(name)
         np.testing.assert_array_equal(targets, every)
         np.testing.assert_array_equal(fewer, similar[:, :copies])
     few = built(name, copies="0,1")  # a study of a part of the axis is of the same clusters
-    assert datasheet.built(few)["as_recorded"] is True
+    assert datasheet.benchmark_manifest(few)["as_recorded"] is True
     np.testing.assert_array_equal(ids_of(few, 1)[1], similar[:, :1])
 
 
@@ -93,7 +93,7 @@ def test_mined_neighbours_are_disjoint_and_those_left_out_are_no_rest(name):
 
 
 def test_options_that_build_something_else_are_told_and_compared_with_nothing():
-    told = datasheet.built(built("vision-copies-small", similarity="far", skip_requests=1))
+    told = datasheet.benchmark_manifest(built("vision-copies-small", similarity="far", skip_requests=1))
     assert told["changed"] == ["similarity", "skip_requests"] and told["as_recorded"] is None and not told["recorded"]
     assert told["digest"] != BENCHMARKS["vision-copies-small"].digests["digits"]
 
@@ -101,7 +101,7 @@ def test_options_that_build_something_else_are_told_and_compared_with_nothing():
 def test_a_source_that_differs_is_not_as_recorded(monkeypatch):
     setup = built("vision-natural-small")
     dataset = setup.dataset._replace(flips=True)
-    told = datasheet.built(setup._replace(dataset=dataset))
+    told = datasheet.benchmark_manifest(setup._replace(dataset=dataset))
     assert told["as_recorded"] is False
     (said,) = datasheet.warning(told)
     assert said.startswith("benchmark 'vision-natural-small' is not as recorded (digest ")
@@ -144,7 +144,7 @@ def test_options_that_do_not_fit_are_one_sentence(given, said):
 
 def test_made_copies_may_be_more_than_the_benchmark_lays_out_and_its_digest_stays():
     more = built("facts-paraphrase-small", copies="0,6")
-    assert datasheet.built(more)["as_recorded"] is True and more.bench.copy.max() == 6
+    assert datasheet.benchmark_manifest(more)["as_recorded"] is True and more.bench.copy.max() == 6
     check(dataclasses.replace(StudyConfig(benchmark="text-natural"), similarity="near", copies="0,8"))
 
 

@@ -233,7 +233,9 @@ def test_script_exits_with_2_where_it_cannot_write_or_knows_no_such_set(tmp_path
 
 def test_without_a_source_tensorflow_is_needed(tmp_path, monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(InputError, match="get a folder or .tar.gz with train-images-idx3-ubyte.* run `unlearn-jax prepare-data"):
+    with pytest.raises(
+        InputError, match="get a folder or .tar.gz with train-images-idx3-ubyte.* run `unlearn-jax prepare-data"
+    ):
         prepare.prepare("mnist", data_dir=tmp_path)
     assert os.listdir(tmp_path) == []
 

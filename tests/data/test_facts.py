@@ -7,7 +7,7 @@ from unlearn_jax.data import load_dataset, subset
 from unlearn_jax.data.arrays import dataset_digest
 from unlearn_jax.data.kinds import KINDS
 from unlearn_jax.data.sources.facts import (
-    MOST_WORDS,
+    MAX_WORDS,
     NOT_ANSWER,
     PADDING,
     decoded,
@@ -47,7 +47,7 @@ def test_the_answer_is_the_last_two_words_and_the_only_target():
 
 def test_tokens_are_the_words_of_the_statements():
     np.testing.assert_array_equal(decoded(CORPUS, DATA.train.inputs), text_of(CORPUS.world, CORPUS.train))
-    assert len(set(CORPUS.words)) == len(CORPUS.words) <= MOST_WORDS and CORPUS.words[PADDING] == "<padding>"
+    assert len(set(CORPUS.words)) == len(CORPUS.words) <= MAX_WORDS and CORPUS.words[PADDING] == "<padding>"
 
 
 def test_every_copy_at_every_level_fits():

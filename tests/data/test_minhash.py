@@ -92,7 +92,7 @@ def test_refusals(call, said):
 
 
 def test_too_many_alike_texts_are_refused(monkeypatch):
-    monkeypatch.setattr("unlearn_jax.data.text.minhash.MOST_CANDIDATES", 50)
+    monkeypatch.setattr("unlearn_jax.data.text.minhash.MAX_CANDIDATES", 50)
     with pytest.raises(InputError, match="give a higher one"):
         near_texts([shingles("the same text again")] * 10, 0.9)
 

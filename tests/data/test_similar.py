@@ -255,7 +255,7 @@ def test_equal_rows_are_duplicates_at_a_threshold_of_one():
 
 
 def test_a_threshold_that_pairs_nearly_everything_is_refused(monkeypatch):
-    monkeypatch.setattr(duplicates, "MOST_PAIRS", 30)
+    monkeypatch.setattr(duplicates, "MAX_PAIRS", 30)
     with pytest.raises(InputError, match="give a higher one"):
         near_duplicate_groups(np.ones((20, 1)), 0.1)
 

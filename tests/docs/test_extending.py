@@ -10,7 +10,7 @@ import toy
 
 from unlearn_jax import DATASETS, METHODS, MODELS
 from unlearn_jax.errors import InputError
-from unlearn_jax.methods.support.common import Entry
+from unlearn_jax.methods.support.common import MethodSpec
 from unlearn_jax.models import build_model
 from unlearn_jax.remedies import REMEDIES, Remedy
 from unlearn_jax.studies import influence_share
@@ -42,7 +42,7 @@ def script(tmp_path_factory):
 
 
 def test_the_page_adds_one_of_each(script):
-    assert len(BLOCKS) == 7 and isinstance(METHODS["doubt"], Entry) and isinstance(REMEDIES["nearby"], Remedy)
+    assert len(BLOCKS) == 7 and isinstance(METHODS["doubt"], MethodSpec) and isinstance(REMEDIES["nearby"], Remedy)
     assert script[0]["sizes"] == [643, 643]
     for name in ("net", "nnx_net"):
         model = build_model(name, 3, (6, 6, 1), width=4)

@@ -5,7 +5,7 @@ import pytest
 
 from unlearn_jax.evaluation.divergence import diverged, marked
 from unlearn_jax.population.evaluate import Evaluation
-from unlearn_jax.studies.populations import Outcome, level_of, methods, references
+from unlearn_jax.studies.populations import EvaluatedPopulation, level_of, methods, references
 from unlearn_jax.studies.resolve import StudyConfig
 from unlearn_jax.studies.setup import SILENT, prepare_study
 
@@ -112,5 +112,5 @@ def test_a_study_calls_a_finite_blow_up_diverged():
     level = level_of(setup, 1, None)
     trained, _ = references(setup, level, {}, SILENT, {}, ("original", "oracle"))
     usual, wild = methods(setup, level, trained[0], SILENT)
-    assert isinstance(usual, Outcome) and np.isfinite(usual.scores.margin).all()
+    assert isinstance(usual, EvaluatedPopulation) and np.isfinite(usual.scores.margin).all()
     assert np.isnan(wild.scores.margin).all()

@@ -24,7 +24,7 @@ from unlearn_jax.influence.subsets import (
     subset_masks,
     train_subsets,
 )
-from unlearn_jax.methods.support.common import Problem, Recipe
+from unlearn_jax.methods.support.common import Recipe, TrainSpec
 from unlearn_jax.models import build_model
 from unlearn_jax.population.members import make_tables, member_keys
 from unlearn_jax.population.run import Options, Stored
@@ -353,7 +353,7 @@ def test_digit_networks_of_halves_learn_digits_memorise_wrong_labels_more_and_gi
     x, queries = (((a[:, :-1] - 0.305) / 0.376).astype(np.float32) for a in (x, queries))
     y = y.astype(np.int32)
     y[:30] = (y[:30] + 1) % 10
-    problem = Problem(
+    problem = TrainSpec(
         build_model("mlp", 10, (64,), widths=(64,)),
         classification(),
         jax.ShapeDtypeStruct((1, 64), jnp.float32),

@@ -10,7 +10,7 @@ import toy
 from scipy.special import softmax
 
 from unlearn_jax.methods import METHODS
-from unlearn_jax.methods.support.common import Problem, Recipe
+from unlearn_jax.methods.support.common import Recipe, TrainSpec
 from unlearn_jax.models import build_model
 from unlearn_jax.population.members import make_tables, member_keys
 from unlearn_jax.population.plans import Sizes
@@ -29,7 +29,7 @@ ALL = np.arange(toy.ROWS)
 def problem():
     """Classify the corner of the toy images with one hidden layer of four units."""
     model = build_model("mlp", K, SHAPE, widths=(WIDTH,))
-    return Problem(model, classification(), jax.ShapeDtypeStruct((1, *SHAPE), jnp.float32), K, Recipe())
+    return TrainSpec(model, classification(), jax.ShapeDtypeStruct((1, *SHAPE), jnp.float32), K, Recipe())
 
 
 @functools.cache

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from unlearn_jax.methods.support.common import Problem, Recipe
+from unlearn_jax.methods.support.common import Recipe, TrainSpec
 from unlearn_jax.tasks import value_task
 from unlearn_jax.types import Batch, Model, Outputs
 
@@ -34,7 +34,7 @@ def table():
     return Model(init, apply)
 
 
-PROBLEM = Problem(
+PROBLEM = TrainSpec(
     table(), value_task(VALUES, REFUSAL), jax.ShapeDtypeStruct((1, 6), jnp.int32), 3, Recipe(batch=4, steps=4)
 )
 

@@ -27,7 +27,7 @@ from unlearn_jax.errors import InputError
 from unlearn_jax.methods import METHODS, woodfisher
 from unlearn_jax.methods.random_label import wrong_labels
 from unlearn_jax.methods.support import newton
-from unlearn_jax.methods.support.common import Problem, Recipe
+from unlearn_jax.methods.support.common import Recipe, TrainSpec
 from unlearn_jax.metrics.ridge import leave_out_leverage, retrain_residual, ridge_fit
 from unlearn_jax.population.plans import Sizes
 from unlearn_jax.population.run import Stored
@@ -70,7 +70,7 @@ def line():
 
     squared = lambda logits, b: 0.5 * (logits[:, 0] - b.targets) ** 2
     task = Task(squared, lambda z, b: -squared(z, b), lambda z, b: jnp.zeros_like(b.targets))
-    return Problem(Model(init, apply), task, jax.ShapeDtypeStruct((1, D), jnp.float32), 2, Recipe())
+    return TrainSpec(Model(init, apply), task, jax.ShapeDtypeStruct((1, D), jnp.float32), 2, Recipe())
 
 
 def fitted(rows):
@@ -142,7 +142,7 @@ def bent(curvature):
 
     init = lambda key, x: {"params": {"head": {"kernel": jnp.zeros(3)}}, "state": {}}
     task = Task(loss, loss, loss)
-    return Problem(Model(init, apply), task, jax.ShapeDtypeStruct((1, 3), jnp.float32), 2, Recipe())
+    return TrainSpec(Model(init, apply), task, jax.ShapeDtypeStruct((1, 3), jnp.float32), 2, Recipe())
 
 
 def stepped(task, **given):

@@ -12,7 +12,7 @@ from steps import flat
 
 from unlearn_jax.errors import InputError
 from unlearn_jax.methods.support import parts
-from unlearn_jax.methods.support.common import Problem, Recipe
+from unlearn_jax.methods.support.common import Recipe, TrainSpec
 from unlearn_jax.models import build_model
 from unlearn_jax.tasks import classification
 
@@ -95,7 +95,7 @@ def test_curvature_products_are_those_of_the_dense_matrix(kind):
 def layered(name):
     """A problem and the parameters of a model with many layers."""
     model = build_model(name, K, (8, 8, 1), **MODELS[name])
-    task = Problem(model, classification(), jax.ShapeDtypeStruct((1, 8, 8, 1), jnp.float32), K, Recipe())
+    task = TrainSpec(model, classification(), jax.ShapeDtypeStruct((1, 8, 8, 1), jnp.float32), K, Recipe())
     return task, jax.jit(model.init)(jax.random.key(0), jnp.zeros((1, 8, 8, 1)))["params"]
 
 
@@ -137,7 +137,7 @@ def test_convolutions_are_the_kernels_of_four_axes_or_else_the_dense_ones_before
 
 def test_a_table_of_embeddings_is_no_kernel():
     model = build_model("decoder", 12, (6,), width=8, depth=2, heads=2)
-    task = Problem(model, classification(), jax.ShapeDtypeStruct((1, 6), jnp.int32), 3, Recipe())
+    task = TrainSpec(model, classification(), jax.ShapeDtypeStruct((1, 6), jnp.int32), 3, Recipe())
     shapes = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, 6), jnp.int32))["params"]
     params = jax.tree.map(lambda x: jnp.zeros(x.shape), shapes)
     kernels = ("attention/qkv", "attention/out", "gate_up", "down")

@@ -13,7 +13,7 @@ from steps import followed as descended
 
 from unlearn_jax.errors import InputError
 from unlearn_jax.methods import METHODS, dpo_idk, prepare, rmu
-from unlearn_jax.methods.support.common import Problem, Recipe, Trained
+from unlearn_jax.methods.support.common import Recipe, Trained, TrainSpec
 from unlearn_jax.models import build_model
 from unlearn_jax.population.plans import Sizes
 from unlearn_jax.tasks import free_text
@@ -74,7 +74,7 @@ def test_the_features_are_steered_where_there_are_no_hidden_states(teacher, stud
 def text(depth):
     """A problem of free text with a small decoder, and its variables."""
     model = build_model("decoder", 12, (6,), width=8, depth=depth, heads=2)
-    task = Problem(model, free_text(), jax.ShapeDtypeStruct((1, 6), jnp.int32), 12, Recipe())
+    task = TrainSpec(model, free_text(), jax.ShapeDtypeStruct((1, 6), jnp.int32), 12, Recipe())
     shapes = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, 6), jnp.int32))
     rng = np.random.default_rng(0)
     return task, jax.tree.map(lambda x: jnp.asarray(0.3 * rng.normal(size=x.shape), x.dtype), shapes)

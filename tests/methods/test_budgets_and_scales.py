@@ -176,7 +176,7 @@ def test_a_group_leaves_out_with_a_note_what_has_no_defaults_at_the_scale_and_a_
     group = StudyConfig(methods="all", scale="language")
     lacking = {name for name, entry in METHODS.items() if "language" not in entry.presets}
     assert {"rurk", "langevin"} <= lacking and not {"finetune", "scrub"} & lacking
-    assert lacking <= set(configs.left_out(group)) and not lacking & set(configs.applicable(group))
+    assert lacking <= set(configs.left_out(group)) and not lacking & set(configs.selected_methods(group))
     assert configs.left_out(group)["rurk"] == (
         "rurk has no defaults at scale language and was not run: ask with --scale small"
     )

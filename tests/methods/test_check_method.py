@@ -7,7 +7,7 @@ import toy
 
 from unlearn_jax.errors import InputError
 from unlearn_jax.methods import METHODS
-from unlearn_jax.methods.support.common import Entry, gradient_method, mean_loss, sgd
+from unlearn_jax.methods.support.common import MethodSpec, gradient_method, mean_loss, sgd
 from unlearn_jax.population.plans import uniform_plan
 from unlearn_jax.testing import RULES, check_method
 from unlearn_jax.trees import tree_dot
@@ -23,7 +23,7 @@ def build(problem, static, hp):
     return gradient_method(sgd(hp["lr"]), loss)
 
 
-SOUND = Entry(
+SOUND = MethodSpec(
     name="shrink",
     paper="none",
     rule="fine-tune with a penalty on the weights",

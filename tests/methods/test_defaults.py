@@ -95,7 +95,7 @@ def test_a_group_leaves_out_what_does_not_fit_the_answers_and_a_name_runs_it():
         assert f"{name} does not fit language" in configs.left_out(group)[name]
         assert "language" in METHODS[name].reads
         named = StudyConfig(dataset="facts", methods=f"finetune,{name}")
-        assert not configs.left_out(named) and name in configs.applicable(named)
+        assert not configs.left_out(named) and name in configs.selected_methods(named)
         assert name not in configs.left_out(StudyConfig(methods="all"))
 
 

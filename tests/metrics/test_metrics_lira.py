@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from unlearn_jax.errors import InputError
-from unlearn_jax.metrics.lira import LEAST_SPREAD, VARIANTS, lira
+from unlearn_jax.metrics.lira import MIN_SPREAD, VARIANTS, lira
 from unlearn_jax.metrics.u_lira import fold_numbers, neighbour_exposure, u_lira, u_lira_cross_fitted
 
 QUICK = settings(max_examples=30, deadline=None, database=None, derandomize=True)
@@ -93,7 +93,7 @@ def test_odd_input_of_lira():
     flat = lira(np.zeros((8, 3)), member, np.zeros((1, 3)))
     assert flat.tolist() == [[0.0] * 3]
     sure = lira(np.where(member, np.inf, 0.0), member, np.array([[np.inf] * 3]))
-    np.testing.assert_allclose(sure, 0.5 * (100 / LEAST_SPREAD) ** 2)
+    np.testing.assert_allclose(sure, 0.5 * (100 / MIN_SPREAD) ** 2)
     alone = member.copy()
     alone[:, 0] = False
     scores = lira(conf, alone, target[:1])  # the first example was never trained on

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from unlearn_jax.metrics.residual import LEAST_MEMBERS, why_unidentifiable
+from unlearn_jax.metrics.residual import MIN_MEMBERS, why_unidentifiable
 
 
 @pytest.mark.parametrize(
@@ -12,10 +12,10 @@ from unlearn_jax.metrics.residual import LEAST_MEMBERS, why_unidentifiable
     [
         (1, 0, math.nan, math.nan, "few"),
         (2, 0, math.nan, 0.1, "few"),
-        (LEAST_MEMBERS - 1, 0, 0.0, 9.0, "few"),
-        (LEAST_MEMBERS, 0, 0.2, 0.1, "noise"),
-        (LEAST_MEMBERS, 3, 5.0, 0.1, "lost"),
-        (LEAST_MEMBERS, LEAST_MEMBERS, math.nan, math.nan, "lost"),
+        (MIN_MEMBERS - 1, 0, 0.0, 9.0, "few"),
+        (MIN_MEMBERS, 0, 0.2, 0.1, "noise"),
+        (MIN_MEMBERS, 3, 5.0, 0.1, "lost"),
+        (MIN_MEMBERS, MIN_MEMBERS, math.nan, math.nan, "lost"),
         (0, 0, 5.0, 0.1, "few"),
     ],
 )

@@ -9,7 +9,7 @@ import pytest
 import toy
 
 from unlearn_jax.errors import InputError
-from unlearn_jax.methods import Problem, prepare
+from unlearn_jax.methods import TrainSpec, prepare
 from unlearn_jax.methods.support.common import Recipe
 from unlearn_jax.models import build_model
 from unlearn_jax.population import autotune
@@ -23,7 +23,7 @@ EXAMPLE = jax.ShapeDtypeStruct((1, 6, 6, 1), jnp.float32)
 
 def problem_of(name="convnet", **options):
     model = build_model(name, 3, (6, 6, 1), **options)
-    return Problem(model, classification(), EXAMPLE, 3, Recipe(steps=70, batch=4))
+    return TrainSpec(model, classification(), EXAMPLE, 3, Recipe(steps=70, batch=4))
 
 
 @pytest.fixture(scope="module")

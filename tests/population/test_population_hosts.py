@@ -144,9 +144,9 @@ def test_a_port_that_is_taken_and_a_host_that_is_not_there_are_refused():
 
 def test_one_process_waits_for_nobody():
     assert multihost.is_first() and not multihost.several()
-    multihost.meet()
-    multihost.agree("a", "thing")
-    assert multihost.told(lambda: (1, 2)) == (1, 2) and multihost.given({"x": 1}, None) == {"x": 1}
+    multihost.barrier()
+    multihost.assert_equal("a", "thing")
+    assert multihost.from_process_zero(lambda: (1, 2)) == (1, 2) and multihost.broadcast({"x": 1}, None) == {"x": 1}
 
 
 @pytest.mark.parametrize(

@@ -184,7 +184,7 @@ def test_programs_are_reused(trained):
 def test_programs_that_were_not_used_for_longest_are_let_go(monkeypatch):
     monkeypatch.setattr(programs, "COMPILED", {})
     monkeypatch.setattr(programs, "LOWERED", {})
-    monkeypatch.setattr(programs, "MOST", 2)
+    monkeypatch.setattr(programs, "MAX_PROGRAMS", 2)
     first, second, third = (toy.method("finetune", (("epochs", 1), ("batch", size))) for size in (8, 16, 24))
     start = toy.train(2, options=Options(chunk=2)).variables
     programs.COMPILED.clear()
@@ -331,7 +331,7 @@ def test_an_unknown_axis_is_refused():
 @pytest.mark.slow
 def test_after_full_training_population_means_agree_within_the_null_band():
     from unlearn_jax.data import load_dataset
-    from unlearn_jax.methods.support.common import Problem, Recipe
+    from unlearn_jax.methods.support.common import Recipe, TrainSpec
     from unlearn_jax.metrics import null_band
     from unlearn_jax.population.evaluate import evaluate
     from unlearn_jax.population.run import run_population
@@ -340,7 +340,7 @@ def test_after_full_training_population_means_agree_within_the_null_band():
     data = load_dataset("digits")
     model = build_model("mlp", 10, (8, 8, 1), mean=data.mean, std=data.std, widths=(32,))
     example = jax.ShapeDtypeStruct((1, 8, 8, 1), jnp.float32)
-    problem = Problem(model, classification(), example, 10, Recipe(steps=1000, batch=64, lr=5e-3))
+    problem = TrainSpec(model, classification(), example, 10, Recipe(steps=1000, batch=64, lr=5e-3))
     fold, plan, hp = prepare("retrain", problem)
     train, test = (Stored(jnp.asarray(part.inputs), jnp.asarray(part.targets)) for part in (data.train, data.test))
     sets, keys = make_tables([np.arange(600)] * 16), member_keys(0, "toy", 16)

@@ -54,11 +54,17 @@ def main(address, index, folder, deep=False):
         "devices": [jax.device_count(), jax.local_device_count()],
         "first": multihost.is_first(),
         "told": told,
-        "value": multihost.told(lambda: [index, "said"]),
-        "errors": [said(lambda: multihost.told(refuse)), said(lambda: multihost.told(fill_the_disk))],
-        "agree": [said(lambda: multihost.agree("same", "thing")), said(lambda: multihost.agree(str(index), "thing"))],
+        "value": multihost.from_process_zero(lambda: [index, "said"]),
+        "errors": [
+            said(lambda: multihost.from_process_zero(refuse)),
+            said(lambda: multihost.from_process_zero(fill_the_disk)),
+        ],
+        "agree": [
+            said(lambda: multihost.assert_equal("same", "thing")),
+            said(lambda: multihost.assert_equal(str(index), "thing")),
+        ],
     }
-    raw = multihost.given(np.array([-0.0, np.nan, 1.0]) if index == 0 else None, np.zeros(3))
+    raw = multihost.broadcast(np.array([-0.0, np.nan, 1.0]) if index == 0 else None, np.zeros(3))
     known["bits"] = raw.tobytes().hex()
     (folder / f"known{index}.json").write_text(json.dumps(known))
     leaves = jax.tree.leaves((trained.variables, trained.loss, tuned.variables, tuned.loss, large))

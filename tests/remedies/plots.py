@@ -8,7 +8,7 @@ import toy
 
 from unlearn_jax.data.splits import RequestRows
 from unlearn_jax.methods import prepare
-from unlearn_jax.methods.runner import Job
+from unlearn_jax.methods.runner import RunSpec
 from unlearn_jax.population.run import Options
 from unlearn_jax.studies.remedies import evidence_of
 
@@ -33,7 +33,7 @@ def stored():
 
 
 def job(requested=toy.REQUESTED, members=MEMBERS):
-    """The `Job` of the toy study; the planted copies are its similar samples."""
+    """The `RunSpec` of the toy study; the planted copies are its similar samples."""
     kept = np.setdiff1d(np.concatenate([toy.KEPT, toy.REQUESTED]), requested).astype(np.int32)
     one = RequestRows(
         np.asarray(requested, np.int32), EMPTY, np.intersect1d(kept, PLANTED).astype(np.int32),
@@ -41,7 +41,7 @@ def job(requested=toy.REQUESTED, members=MEMBERS):
     )  # fmt: skip
     problem = toy.problem()
     training = prepare("retrain", problem)
-    return Job(problem, stored(), [one] * members, training, Options(chunk=members), 0, 50, "small", 0.0)
+    return RunSpec(problem, stored(), [one] * members, training, Options(chunk=members), 0, 50, "small", 0.0)
 
 
 def evidence(method, remedy, original, given=None, requested=toy.REQUESTED):

@@ -10,7 +10,7 @@ import toy
 
 from unlearn_jax.errors import InputError
 from unlearn_jax.methods import METHODS
-from unlearn_jax.remedies import REMEDIES, Evidence, remedy_settings, select_remedies
+from unlearn_jax.remedies import REMEDIES, RemedyContext, remedy_settings, select_remedies
 
 F, R, FORWARD = 10.0, 40.0, 1 / 3
 
@@ -100,7 +100,7 @@ def test_entries_say_what_the_library_must_know(name):
 
 def test_evidence_has_no_word_of_clusters_copies_or_oracles(original):
     evidence = plots.evidence("finetune", "expand", original)
-    assert not set(Evidence._fields) & {"cluster", "origin", "copy", "similar", "rest", "clean", "oracle", "bench"}
+    assert not set(RemedyContext._fields) & {"cluster", "origin", "copy", "similar", "rest", "clean", "oracle", "bench"}
     context = evidence.context(evidence.plain)
     for i in range(plots.MEMBERS):  # what a method may call free of the clusters is all that is kept
         np.testing.assert_array_equal(context.clean[i], evidence.kept[i])

@@ -11,7 +11,7 @@ import toy
 
 from unlearn_jax.data.splits import RequestRows
 from unlearn_jax.methods import prepare
-from unlearn_jax.methods.runner import Job
+from unlearn_jax.methods.runner import RunSpec
 from unlearn_jax.population.members import member_keys
 from unlearn_jax.population.program import Stored
 from unlearn_jax.population.run import Options
@@ -46,7 +46,7 @@ def evidence(method, remedy, original):
     """What a remedy is given of the statements."""
     batch, problem = statements.batch(range(6)), statements.PROBLEM
     one = RequestRows(ASKED, EMPTY, KEPT[:1], KEPT[1:], EMPTY, EMPTY, EMPTY, 1.0)
-    job = Job(
+    job = RunSpec(
         problem, Stored(batch.inputs, batch.targets), [one] * MEMBERS, prepare("retrain", problem),
         Options(chunk=MEMBERS), 0, 6, "small", 0.0,
     )  # fmt: skip

@@ -224,7 +224,7 @@ def test_ranks_are_shown_under_both_references(text):
 
 
 def test_of_many_methods_the_nearest_are_told_and_the_ranks_folded_away(folder, monkeypatch):
-    monkeypatch.setattr("unlearn_jax.reports.audit_tables.MOST_METHODS", 1)
+    monkeypatch.setattr("unlearn_jax.reports.audit_tables.MAX_METHODS", 1)
     rows = [[" ".join(t.split()) for t, _ in row] for row in Page(bare(folder)).rows["ranks"]]
     assert rows[0][:2] == ["Metric", "nearest by oracle"]
     told = {row[0]: row[1:] for row in rows if len(row) == 6}

@@ -13,8 +13,8 @@ from flax import nnx
 
 from unlearn_jax.influence import batch_of, ekfac_fit, ekfac_influence
 from unlearn_jax.models import from_linen, from_nnx
-from unlearn_jax.studies import influence_share
-from unlearn_jax.studies.influence_share import carried
+from unlearn_jax.studies import influence_share as module
+from unlearn_jax.studies.influence_share import influence_share
 from unlearn_jax.studies.populations import level_of
 from unlearn_jax.studies.resolve import StudyConfig
 from unlearn_jax.studies.setup import prepare_study
@@ -69,7 +69,7 @@ def test_what_is_told_is_the_influence_of_the_rows_that_are_trained_on(setup):
     for copies in (1, 2):
         level = level_of(setup, copies, None)
         with toy.quick_programs():
-            own, similar = carried(setup, level, outcome)
+            own, similar = influence_share(setup, level, outcome)
             assert own.role == similar.role == "original" and own.blocks[0].shape == (MEMBERS, TARGETS)
             np.testing.assert_array_equal(own.clusters[0], setup.bench.cluster[level.rows[0].forget])
             for member in range(MEMBERS):
@@ -83,9 +83,9 @@ def test_levels_share_their_programs(setup):
     outcome = originals(setup)
     levels = [level_of(setup, copies, None) for copies in (1, 2)]
     with toy.quick_programs():
-        first = carried(setup, levels[0], outcome)
+        first = influence_share(setup, levels[0], outcome)
         known = len(toy.COMPILED)
-        second = carried(setup, levels[1], outcome)
+        second = influence_share(setup, levels[1], outcome)
     assert len(toy.COMPILED) == known
     assert (first[1].blocks[0] < second[1].blocks[0]).all()
 
@@ -94,7 +94,7 @@ def test_named_copies_are_no_similar_samples(setup):
     outcome, level = originals(setup), level_of(setup, 2, 0.67)
     assert len(level.rows[0].forget_copies) == len(level.rows[0].similar) == TARGETS
     with toy.quick_programs():
-        _, similar = carried(setup, level, outcome)
+        _, similar = influence_share(setup, level, outcome)
         expected = by_hand(setup, level, one(outcome, 0))[1]
     np.testing.assert_allclose(similar.blocks[0][0], expected, rtol=1e-3, atol=1e-5)
 
@@ -103,7 +103,7 @@ def test_every_request_is_asked_of_its_own_members():
     setup = prepare_study(dataclasses.replace(CONFIG, requests=2))
     outcome, level = originals(setup), level_of(setup, 2, None)
     with toy.quick_programs():
-        own, similar = carried(setup, level, outcome)
+        own, similar = influence_share(setup, level, outcome)
         for request in range(2):
             expected = by_hand(setup, level, one(outcome, request), request)
             assert own.blocks[request].shape == (1, TARGETS)
@@ -117,28 +117,28 @@ def test_diverged_members_are_passed_over(setup):
     spoilt = originals(setup, variables=broken)
     spoilt.scores.margin[0] = np.nan
     with toy.quick_programs():
-        own, _ = carried(setup, level, spoilt)
-        whole, _ = carried(setup, level, outcome)
+        own, _ = influence_share(setup, level, spoilt)
+        whole, _ = influence_share(setup, level, outcome)
     assert own.blocks[0].shape == (1, TARGETS)
     np.testing.assert_array_equal(own.blocks[0][0], whole.blocks[0][1])
     spoilt.scores.margin[:] = np.nan
-    assert carried(setup, level, spoilt) == "who carries the targets is not told: the original models diverged"
+    assert influence_share(setup, level, spoilt) == "who carries the targets is not told: the original models diverged"
 
 
 def test_of_a_large_network_the_last_layer_counts(setup, monkeypatch):
-    monkeypatch.setattr(influence_share, "SMALL", 10)
+    monkeypatch.setattr(module, "SMALL", 10)
     outcome, level = originals(setup), level_of(setup, 2, None)
     with toy.quick_programs():
-        own, similar = carried(setup, level, outcome)
+        own, similar = influence_share(setup, level, outcome)
         expected = by_hand(setup, level, one(outcome, 1), select=lambda name: name == "head")
     np.testing.assert_allclose(own.blocks[0][1], expected[0], rtol=1e-3, atol=1e-5)
     np.testing.assert_allclose(similar.blocks[0][1], expected[1], rtol=1e-3, atol=1e-5)
 
 
 def test_the_curvature_of_much_data_is_that_of_a_fixed_part(setup, monkeypatch):
-    monkeypatch.setattr(influence_share, "MOST_ROWS", 20)
+    monkeypatch.setattr(module, "MAX_ROWS", 20)
     rows = level_of(setup, 1, None).rows[0]
-    batch, again = (influence_share._fitted(setup, rows) for _ in range(2))
+    batch, again = (module._fitted(setup, rows) for _ in range(2))
     assert len(batch.weight) == TARGETS * 3 + 20 and batch.weight.sum() == TARGETS * 2 + 20
     np.testing.assert_array_equal(batch.inputs, again.inputs)
 
@@ -167,9 +167,9 @@ class _Table(nn.Module):
 @pytest.mark.parametrize("model", [from_nnx(_Net), from_linen(_Table())], ids=["nnx", "table"])
 @pytest.mark.parametrize("small", [300_000, 1])
 def test_models_without_layers_to_tap_are_said_in_a_sentence(setup, model, small, monkeypatch):
-    monkeypatch.setattr(influence_share, "SMALL", small)
+    monkeypatch.setattr(module, "SMALL", small)
     other = setup._replace(problem=setup.problem._replace(model=model))
     with toy.quick_programs():
-        said = carried(other, level_of(setup, 2, None), originals(setup, model))
+        said = influence_share(other, level_of(setup, 2, None), originals(setup, model))
     assert said.startswith("who carries the targets is not told: no dense or convolutional layer can be tapped")
     assert "\n" not in said and not said.endswith(".")

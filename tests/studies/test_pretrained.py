@@ -15,8 +15,8 @@ from unlearn_jax.data.splits import RequestRows
 from unlearn_jax.data.targets import choose_targets
 from unlearn_jax.errors import InputError
 from unlearn_jax.methods import METHODS, prepare
-from unlearn_jax.methods.runner import Job, check_methods, run_method
-from unlearn_jax.methods.support.common import Problem, bind_shared
+from unlearn_jax.methods.runner import RunSpec, check_methods, run_method
+from unlearn_jax.methods.support.common import TrainSpec, bind_shared
 from unlearn_jax.methods.support.parts import depth_order, fresh, last_groups
 from unlearn_jax.models import build_model
 from unlearn_jax.population import checkpoint, run
@@ -37,7 +37,7 @@ MEMBERS, RANK, VOCAB, LENGTH = 4, 2, 11, 5
 WIDE = Options(chunk=MEMBERS)
 BASE = build_model("minilm", toy.CLASSES, (LENGTH,), vocab=VOCAB, width=32, depth=1, positions=8)
 RECIPE = toy.RECIPE._replace(steps=5, batch=8)
-WHOLE = Problem(BASE, classification(), jax.ShapeDtypeStruct((1, LENGTH), jnp.int32), toy.CLASSES, RECIPE)
+WHOLE = TrainSpec(BASE, classification(), jax.ShapeDtypeStruct((1, LENGTH), jnp.int32), toy.CLASSES, RECIPE)
 PROBLEM = WHOLE._replace(model=adapted(BASE, "minilm", RANK))
 FOLD, PLAN, HP = prepare("retrain", PROBLEM)
 OWN = 4 * (32 * RANK + RANK * 32) + 32 * toy.CLASSES + toy.CLASSES  # query, key, value, out; head
@@ -171,7 +171,7 @@ def test_a_teacher_is_adapters_too(name, shared, trained):
 def job(shared):
     none = toy.UNUSED[:0]
     rows = RequestRows(toy.REQUESTED, none, toy.KEPT[:8], toy.KEPT[8:], toy.UNUSED, none, none, 1.0)
-    return Job(PROBLEM, toy.stored(texts()), [rows] * MEMBERS, (FOLD, PLAN, HP), WIDE, 0, 50, "small", 0.0, shared)
+    return RunSpec(PROBLEM, toy.stored(texts()), [rows] * MEMBERS, (FOLD, PLAN, HP), WIDE, 0, 50, "small", 0.0, shared)
 
 
 SHORT = {"epochs": [1], "batch": [8], "shards": [2], "slices": [1]}

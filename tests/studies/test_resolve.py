@@ -12,7 +12,6 @@ from unlearn_jax.models import MODELS
 from unlearn_jax.studies.resolve import (
     LATER,
     StudyConfig,
-    applicable,
     copies_of,
     dedup_threshold_of,
     features_of,
@@ -23,6 +22,7 @@ from unlearn_jax.studies.resolve import (
     resolved,
     run_name,
     scale_of,
+    selected_methods,
     settings_of,
 )
 from unlearn_jax.studies.run import _refuse_other
@@ -63,7 +63,7 @@ def test_texts_have_presets_by_corpus_and_by_model():
         check(given)
     linear = StudyConfig(dataset="reuters_r8", model="linear", features="minilm", methods="all")
     check(linear)
-    assert "perturbs pixels" in left_out(linear)["l2ul"] and "l2ul" not in applicable(linear)
+    assert "perturbs pixels" in left_out(linear)["l2ul"] and "l2ul" not in selected_methods(linear)
     assert run_name(given).startswith("mine.csv-near-atypical-")
     assert resolved(StudyConfig(dataset="reuters_r8", similarity="natural:.6")).copies == "0,1,2"
 

@@ -9,7 +9,7 @@ import pytest
 
 from unlearn_jax.data.benchmarks import BENCHMARKS
 from unlearn_jax.studies.presets import METHODS, SHIPPED, read_presets, with_presets
-from unlearn_jax.studies.resolve import StudyConfig, applicable, scale_of, settings_of
+from unlearn_jax.studies.resolve import StudyConfig, scale_of, selected_methods, settings_of
 from unlearn_jax.studies.validate import check
 
 NAMES = sorted(path.stem for path in SHIPPED.glob("*.json"))
@@ -26,7 +26,7 @@ def test_there_are_some_and_a_wheel_holds_them_and_what_pages_need():
 @pytest.mark.parametrize("name", NAMES)
 def test_a_file_covers_methods_of_its_benchmark_and_no_others(name):
     presets, study = read_presets(name), StudyConfig(benchmark=name, methods="all")
-    known = [method for method in applicable(study) if method in presets.methods]  # some came after it was made
+    known = [method for method in selected_methods(study) if method in presets.methods]  # some came after it was made
     assert name in BENCHMARKS and list(presets.methods) == known == list(presets.about["methods"]) and len(known) > 15
     config, told = with_presets(dataclasses.replace(study, presets=name))
     check(config)

@@ -16,7 +16,7 @@ from unlearn_jax.errors import InputError
 from unlearn_jax.methods import METHODS, settings_at
 from unlearn_jax.population import run as runner
 from unlearn_jax.reports import check_page, check_words
-from unlearn_jax.studies.populations import Outcome
+from unlearn_jax.studies.populations import EvaluatedPopulation
 from unlearn_jax.studies.presets import read_presets, write_presets
 from unlearn_jax.studies.resolve import StudyConfig, resolved
 from unlearn_jax.studies.setup import Watch
@@ -45,7 +45,7 @@ def outcome(name, setting, margin, right=HELD, rest=HELD, noise=0.0):
     correct = np.zeros_like(table)
     correct[:, 6 : 6 + right] = correct[:, 46 : 46 + rest] = 1.0
     scores, role = SimpleNamespace(margin=table, correct=correct), "oracle" if name == "oracle" else "original"
-    return Outcome(name, role, setting, None, scores, (10.0, 20.0))
+    return EvaluatedPopulation(name, role, setting, None, scores, (10.0, 20.0))
 
 
 NAMED = {"original": outcome("original", "", 4.0), "oracle": outcome("oracle", "", 0.0)}

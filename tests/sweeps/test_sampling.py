@@ -8,7 +8,7 @@ from unlearn_jax.population.members import setting_name
 from unlearn_jax.studies.resolve import StudyConfig, settings_of
 from unlearn_jax.sweeps.halving import Judged, halve, rung_shares
 from unlearn_jax.sweeps.rules import hp_words
-from unlearn_jax.sweeps.sampling import MOST, draw_settings, parse_space
+from unlearn_jax.sweeps.sampling import MAX_SETTINGS, draw_settings, parse_space
 from unlearn_jax.sweeps.trials import programs_of, shortened
 
 
@@ -111,7 +111,7 @@ def test_what_cannot_be_swept_is_one_sentence(words, said):
         (("lr=.1",), ("grid", 4), "--draws is for random and sobol"),
         (("lr=log:1e-4:1e-1",), ("random", 0), "give 1 to"),
         (("lr=log:1e-4:1e-1",), ("sobol", 12), "give 8 or 16"),
-        (("lr=log:1e-4:1e-1",), ("sobol", MOST + 1), "give 1 to"),
+        (("lr=log:1e-4:1e-1",), ("sobol", MAX_SETTINGS + 1), "give 1 to"),
         (("lr=log:1e-4:1e-1:2000", "alpha=lin:0:1:3"), ("grid", 0), "6,000 settings"),
         (("lr=.1",), ("latin", 4), "unknown draw"),
     ],

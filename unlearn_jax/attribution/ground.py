@@ -16,7 +16,7 @@ from unlearn_jax.influence.per_example import batch_of
 from unlearn_jax.studies.setup import SILENT, Setup, Watch, prepare_study
 from unlearn_jax.types import Batch
 
-MOST_INPUTS = 800  # values of a sample on the exact track
+MAX_INPUTS = 800  # values of a sample on the exact track
 
 
 class Ground(NamedTuple):
@@ -51,9 +51,9 @@ def _check_inputs(config: AttributionConfig, inputs: np.ndarray, classes: int) -
     if not np.issubdtype(inputs.dtype, np.floating) and inputs.ndim == 2:
         raise InputError("the exact track is a regression on numbers, and these inputs are tokens: --tracks network.")
     size = inputs[0].size
-    if size > MOST_INPUTS or (size + 1) * classes > LARGEST:
+    if size > MAX_INPUTS or (size + 1) * classes > LARGEST:
         raise InputError(
-            f"the exact track takes {MOST_INPUTS} values a sample and {LARGEST:,} weights at most, these {size} "
+            f"the exact track takes {MAX_INPUTS} values a sample and {LARGEST:,} weights at most, these {size} "
             f"and {(size + 1) * classes:,}: give --tracks network, or data with fewer values."
         )
 

@@ -15,22 +15,22 @@ from unlearn_jax.evaluation.battery import OWN, PAIRS
 from unlearn_jax.evaluation.composites import COMPOSITES, composite_figures
 from unlearn_jax.evaluation.curves import drawn
 from unlearn_jax.evaluation.engine import Precision
-from unlearn_jax.evaluation.figures import Bench, own_figures, pair_figures, residual_figures
+from unlearn_jax.evaluation.figures import AuditData, own_figures, pair_figures, residual_figures
 from unlearn_jax.evaluation.measured import cost_figures, matched_figures, measured_own, study_figures
 from unlearn_jax.evaluation.panels import Panels
 from unlearn_jax.evaluation.ranking import Ranking, rankings
-from unlearn_jax.evaluation.records import Figure, write_audit
+from unlearn_jax.evaluation.records import MetricResult, write_audit
 from unlearn_jax.evaluation.views import views_of
 from unlearn_jax.methods import METHODS
-from unlearn_jax.metrics.residual import LEAST_MEMBERS
+from unlearn_jax.metrics.residual import MIN_MEMBERS
 from unlearn_jax.population.checkpoint import check_writable
 from unlearn_jax.results.recorder import environment
 from unlearn_jax.roles import NULLS, REFERENCES
-from unlearn_jax.studies.hyperparameters import MOST_DRAWS, check_seed, check_size
+from unlearn_jax.studies.hyperparameters import MAX_DRAWS, check_seed, check_size
 from unlearn_jax.studies.setup import SILENT, Watch
 
 DEFAULT = Precision()
-LEAST = {"draws": 20, "splits": 20, "resamples": 20}
+MIN_COUNTS = {"draws": 20, "splits": 20, "resamples": 20}
 
 
 def audit_study(
@@ -129,16 +129,16 @@ def _files(words: Sequence[str]) -> dict[str, Path]:
 
 def _check(how: Precision) -> None:
     """`InputError` where there are too few draws to make an interval of, or no seed."""
-    for name, least in LEAST.items():
+    for name, least in MIN_COUNTS.items():
         if getattr(how, name) < least:
             raise InputError(f"--{name} is {getattr(how, name)}: give at least {least}.")
-        check_size(f"--{name}", getattr(how, name), MOST_DRAWS)
+        check_size(f"--{name}", getattr(how, name), MAX_DRAWS)
     check_seed(how.seed)
 
 
 def _audited(panels: Panels, out: Path, how: Precision, about: dict, began: float, watch: Watch) -> Path:
     """Measure, rank and write."""
-    bench, timing = Bench(views_of(panels), how), {}
+    bench, timing = AuditData(views_of(panels), how), {}
     told = _teller(watch, timing)
     figures = audited(bench, panels, told)
     told("ranking")
@@ -164,7 +164,7 @@ def _audited(panels: Panels, out: Path, how: Precision, about: dict, began: floa
     return write_audit(out, figures, ranked, panels.facts, curves, manifest)
 
 
-def audited(bench: Bench, panels: Panels, told: Callable[[str], None] = lambda text: None) -> list[Figure]:
+def audited(bench: AuditData, panels: Panels, told: Callable[[str], None] = lambda text: None) -> list[MetricResult]:
     """Every figure of the battery.
 
     Args:
@@ -204,7 +204,7 @@ def _teller(watch: Watch, timing: dict[str, float]):
     return told
 
 
-def _notes(bench: Bench, panels: Panels) -> list[str]:
+def _notes(bench: AuditData, panels: Panels) -> list[str]:
     """What a reader of the figures must know."""
     notes = []
     for reference in bench.references:
@@ -217,7 +217,7 @@ def _notes(bench: Bench, panels: Panels) -> list[str]:
     told = bench.once("identifiable", lambda: None)
     if told is not None and not told.identifiable:
         span, fewest = told.span, min(bench.members(label) for label in ("original", "oracle"))
-        why = "fewer than 8 members a request" if fewest < LEAST_MEMBERS else "within the noise"
+        why = "fewer than 8 members a request" if fewest < MIN_MEMBERS else "within the noise"
         notes.append(
             f"residual influence and distance are not identifiable: the originals are {span.value:.2f} "
             f"[{span.ci_low:.2f}, {span.ci_high:.2f}] nats above the oracle, {why}"

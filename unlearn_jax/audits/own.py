@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from unlearn_jax.errors import InputError
-from unlearn_jax.evaluation.panels import SPLITS, Ground, Panel, Panels
+from unlearn_jax.evaluation.panels import SPLITS, EvalSplits, Panels, PopulationOutputs
 from unlearn_jax.roles import NULLS
 from unlearn_jax.runtime.archives import read_arrays
 
@@ -51,9 +51,11 @@ def read_logits(files: dict[str, Path]) -> Panels:
         raise InputError(f"labels must be whole numbers from 0 to {classes - 1}: store the class numbers.")
     at = _columns(split)
     clusters = np.arange(n) if cluster is None else cluster
-    ground = Ground({s: labels[i] for s, i in at.items()}, {s: clusters[i] for s, i in at.items()}, {})
+    ground = EvalSplits({s: labels[i] for s, i in at.items()}, {s: clusters[i] for s, i in at.items()}, {})
     ordered = sorted(logits, key=lambda name: name not in known)
-    populations = [Panel(name, "", name, [{s: logits[name][:, i] for s, i in at.items()}]) for name in ordered]
+    populations = [
+        PopulationOutputs(name, "", name, [{s: logits[name][:, i] for s, i in at.items()}]) for name in ordered
+    ]
     return Panels([ground], populations, {"dataset": "own logits"}, {})
 
 

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from unlearn_jax.methods.support.common import Problem, bind_shared
+from unlearn_jax.methods.support.common import TrainSpec, bind_shared
 from unlearn_jax.methods.support.parts import attacked, loss_gradient, pixels
 from unlearn_jax.trees import split_shared
 from unlearn_jax.types import Array, Batch, Variables
@@ -37,7 +37,7 @@ def by_member(function: Callable, variables: Variables, *common, members: int = 
 
 
 @functools.lru_cache(maxsize=16)
-def _noisy(problem: Problem) -> Callable:
+def _noisy(problem: TrainSpec) -> Callable:
     """Probability of the true label at points around each image, mean over the draws; a radius at a time."""
 
     def at(own: Variables, shared, batch: Batch, radii: Array, noise: Array) -> Array:
@@ -58,7 +58,7 @@ def _noisy(problem: Problem) -> Callable:
 
 
 def noisy_recognition(
-    problem: Problem, variables: Variables, batch: Batch, radii: np.ndarray, *, draws: int = DRAWS, seed: int = 0
+    problem: TrainSpec, variables: Variables, batch: Batch, radii: np.ndarray, *, draws: int = DRAWS, seed: int = 0
 ) -> np.ndarray:
     """How sure members are of the true label at noisy images: Gaussian directions of a fixed Euclidean length.
 
@@ -80,7 +80,7 @@ def noisy_recognition(
 
 
 @functools.lru_cache(maxsize=16)
-def _towards(problem: Problem) -> Callable:
+def _towards(problem: TrainSpec) -> Callable:
     """Images moved towards the true label by a member's gradient, and what members of several populations say."""
 
     def at(own: tuple[Variables, ...], shared, batch: Batch, radii: Array) -> Array:
@@ -97,7 +97,7 @@ def _towards(problem: Problem) -> Callable:
 
 
 def targeted_recognition(
-    problem: Problem, variables: Variables, others: list[Variables], batch: Batch, radii: np.ndarray
+    problem: TrainSpec, variables: Variables, others: list[Variables], batch: Batch, radii: np.ndarray
 ) -> np.ndarray:
     """How sure members are of the true label where their own gradient leads to it, and others at the same points.
 
@@ -124,7 +124,7 @@ def targeted_recognition(
 
 
 @functools.lru_cache(maxsize=16)
-def _features(problem: Problem) -> Callable:
+def _features(problem: TrainSpec) -> Callable:
     """Penultimate features of one member."""
 
     def at(own: Variables, shared, inputs) -> Array:
@@ -133,13 +133,13 @@ def _features(problem: Problem) -> Callable:
     return jax.jit(at)
 
 
-def member_features(problem: Problem, variables: Variables, inputs, *, members: int = 8) -> np.ndarray:
+def member_features(problem: TrainSpec, variables: Variables, inputs, *, members: int = 8) -> np.ndarray:
     """Penultimate features of the first members; (n, ...) inputs -> (members, n, D)."""
     return np.stack(by_member(_features(problem), variables, jnp.asarray(inputs), members=members))
 
 
 @functools.lru_cache(maxsize=16)
-def _gradient(problem: Problem) -> Callable:
+def _gradient(problem: TrainSpec) -> Callable:
     """Gradient of the summed loss of a batch, flat."""
 
     def at(own: Variables, shared, batch: Batch) -> Array:
@@ -149,13 +149,13 @@ def _gradient(problem: Problem) -> Callable:
     return jax.jit(at)
 
 
-def flat_gradients(problem: Problem, variables: Variables, batch: Batch, *, members: int = 8) -> np.ndarray:
+def flat_gradients(problem: TrainSpec, variables: Variables, batch: Batch, *, members: int = 8) -> np.ndarray:
     """Gradient of the summed loss with respect to all weights, of the first members; (members, P)."""
     return np.stack(by_member(_gradient(problem), variables, batch, members=members))
 
 
 @functools.lru_cache(maxsize=16)
-def _example_gradient(problem: Problem) -> Callable:
+def _example_gradient(problem: TrainSpec) -> Callable:
     """Gradients of single examples of one member, flat; one after another, so that only they are held."""
 
     def at(own: Variables, shared, batch: Batch) -> Array:
@@ -170,7 +170,7 @@ def _example_gradient(problem: Problem) -> Callable:
     return jax.jit(at)
 
 
-def example_gradients(problem: Problem, variables: Variables, batch: Batch) -> np.ndarray:
+def example_gradients(problem: TrainSpec, variables: Variables, batch: Batch) -> np.ndarray:
     """Gradient of each example's loss with respect to all weights, of the first member; (n, P)."""
     return by_member(_example_gradient(problem), variables, batch, members=1)[0]
 

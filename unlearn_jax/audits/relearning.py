@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
-from unlearn_jax.methods.support.common import Problem, Trained, bind_shared, finish, follow, sgd, weighted_mean
+from unlearn_jax.methods.support.common import Trained, TrainSpec, bind_shared, finish, follow, sgd, weighted_mean
 from unlearn_jax.population.members import make_tables, member_keys
 from unlearn_jax.population.plans import Plan, phased_plan
 from unlearn_jax.population.program import POINTS, Fold, Stored
@@ -33,7 +33,7 @@ class Relearning(NamedTuple):
 
 
 @functools.lru_cache(maxsize=16)
-def relearning_fold(problem: Problem) -> Fold:
+def relearning_fold(problem: TrainSpec) -> Fold:
     """A fold that trains on the request (phase 0) or on retained samples (phase 1) and reports what it knows of F.
 
     The number that each update reports is the share of the request answered rightly *before* the update; of language
@@ -76,7 +76,7 @@ def relearning_plan(setting: Relearning, phase: int, request: int) -> Plan:
 
 
 def relearned(
-    problem: Problem,
+    problem: TrainSpec,
     stored: Stored,
     variables: Variables,
     requested: list[np.ndarray],

@@ -17,7 +17,7 @@ from unlearn_jax.audits import probing
 from unlearn_jax.audits.relearning import Relearning, relearned
 from unlearn_jax.data.kinds import KINDS, Made
 from unlearn_jax.errors import InputError
-from unlearn_jax.evaluation.panels import SPLITS, Ground, Panel, Panels
+from unlearn_jax.evaluation.panels import SPLITS, EvalSplits, Panels, PopulationOutputs
 from unlearn_jax.metrics.entangling import gradient_coupling
 from unlearn_jax.metrics.representation import weight_distance
 from unlearn_jax.population.evaluate import evaluate, predict
@@ -25,7 +25,7 @@ from unlearn_jax.population.run import Stored, chunk_width
 from unlearn_jax.results.recorder import check_seals
 from unlearn_jax.roles import NULLS, REFERENCES
 from unlearn_jax.runtime.archives import read_json
-from unlearn_jax.studies.populations import Level, Outcome, level_of, methods, references
+from unlearn_jax.studies.populations import EvaluatedPopulation, Level, level_of, methods, references
 from unlearn_jax.studies.resolve import StudyConfig
 from unlearn_jax.studies.setup import SILENT, Setup, Watch, absent_references, axes_of, prepare_study
 from unlearn_jax.trees import join_shared, split_shared, take_members
@@ -33,7 +33,7 @@ from unlearn_jax.types import Model, Variables
 
 AUDITED = 1000  # most examples of rest and of test, a fixed random subset
 FEATURED = 8  # members, of the first request, whose features and gradients are taken
-MOST_GRADIENTS = 50_000_000  # numbers in the gradients of single examples of a member
+MAX_GRADIENTS = 50_000_000  # numbers in the gradients of single examples of a member
 NOISE = (0.0, 0.01, 0.03, 0.1, 0.2, 0.4)  # root mean square a pixel value; times sqrt(values) = Euclidean radius
 
 
@@ -120,14 +120,14 @@ class Look:
 
     def __init__(self, setup: Setup, level: Level, relearning: Relearning):
         self.setup, self.level, self.relearning = setup, level, relearning
-        self.panels: list[Panel] = []
+        self.panels: list[PopulationOutputs] = []
         self.about: dict[str, np.ndarray] = {}
         self._kept: dict[str, Variables] = {}
         self._columns = [self._splits(rows) for rows in level.rows]
         self.ground = [self._ground(columns) for columns in self._columns]
 
     @staticmethod
-    def label(outcome: Outcome) -> str:
+    def label(outcome: EvaluatedPopulation) -> str:
         """Name with setting."""
         return f"{outcome.name}[{outcome.setting}]" if outcome.setting else outcome.name
 
@@ -142,7 +142,7 @@ class Look:
                 found[split] = at
         return found
 
-    def _ground(self, columns: dict[str, np.ndarray]) -> Ground:
+    def _ground(self, columns: dict[str, np.ndarray]) -> EvalSplits:
         """Labels, clusters and distances of one request's examples."""
         bench, alone = self.setup.bench, ("rest", "test")
         labels = {split: self._truth(at) for split, at in columns.items()}
@@ -155,7 +155,7 @@ class Look:
         parts = {split: slice(*ends) for split, ends in zip(columns, zip(stops[:-1], stops[1:]))}
         likeness = _cosines(vectors, parts["forget"])
         nearest = {split: 1.0 - likeness[at].max(axis=1) for split, at in parts.items()}
-        return Ground(labels, clusters, nearest)
+        return EvalSplits(labels, clusters, nearest)
 
     def _truth(self, rows: np.ndarray) -> np.ndarray:
         """Which of the possible answers is true: the class, or the number of the candidate."""
@@ -165,7 +165,7 @@ class Look:
         batch = probing.batch_of(setup.bench.inputs[rows], setup.bench.targets[rows])
         return np.asarray(candidates.truth(batch)).astype(np.int64)
 
-    def visit(self, outcome: Outcome, model: Model) -> None:
+    def visit(self, outcome: EvaluatedPopulation, model: Model) -> None:
         """Measure one population."""
         variables, own = outcome.population.variables, model is self.setup.problem.model
         if outcome.name in ("original", "retrain", "oracle") and not outcome.setting:
@@ -177,7 +177,7 @@ class Look:
             for found in splits.values():
                 found[lost[mine]] = np.nan
         measured = self._measured(outcome, variables) if own else {}
-        self.panels.append(Panel(outcome.name, outcome.setting, outcome.role, logits, measured))
+        self.panels.append(PopulationOutputs(outcome.name, outcome.setting, outcome.role, logits, measured))
         if outcome.name == "original":
             self.about |= self._of_the_study()
 
@@ -197,7 +197,7 @@ class Look:
         stops = np.cumsum([len(rows) for rows in columns.values()])[:-1]
         return dict(zip(columns, np.split(np.asarray(found, np.float32), stops, axis=1)))
 
-    def _measured(self, outcome: Outcome, variables: Variables) -> dict[str, np.ndarray]:
+    def _measured(self, outcome: EvaluatedPopulation, variables: Variables) -> dict[str, np.ndarray]:
         """Relearning, perturbed images, features and weights of one population."""
         setup, found = self.setup, {}
         rows = [self.level.rows[r] for r in self.level.request_of]
@@ -266,7 +266,7 @@ class Look:
         setup, columns = self.setup, self._columns[0]
         weights = sum(x[0].size for x in jax.tree.leaves(original["params"]))
         count = len(columns["forget"]) + len(columns.get("similar", ()))
-        if "similar" not in columns or weights * count > MOST_GRADIENTS:
+        if "similar" not in columns or weights * count > MAX_GRADIENTS:
             return {}
         rows = [columns["forget"], columns["similar"]]
         own = setup.bench.cluster[rows[0]][:, None] == setup.bench.cluster[rows[1]][None, :]

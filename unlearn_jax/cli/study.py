@@ -96,7 +96,7 @@ def run(args: Args) -> None:
             study, out, store=how.store, watch=watch, command=command, data_dir=how.data_dir, chunk=how.chunk,
             axis=how.axis, data_devices=how.data_devices, loop=how.loop, save_every=how.save_every,
         )  # fmt: skip
-    multihost.told(lambda: tell(out, how.report, how.json))  # the others stay until it is drawn
+    multihost.from_process_zero(lambda: tell(out, how.report, how.json))  # the others stay until it is drawn
 
 
 def tell(out: Path, report: bool, as_json: bool) -> None:

@@ -44,7 +44,7 @@ class Dataset(NamedTuple):
     about: Any = None  # what the kind's functions need besides
 
 
-MOST_CLASSES = 100_000
+MAX_CLASSES = 100_000
 _CHUNK = 4096  # rows handled at a time, so that a memory-mapped array is never copied whole
 
 
@@ -204,11 +204,11 @@ def _own_split(name: str, split: str, inputs, targets, first_id: int) -> Split:
 def _class_count(name: str, train: Split, test: Split, given: int | None) -> int:
     """The number of classes: the one given, if it can be, or that of the training labels."""
     if given is not None:
-        if not 1 <= given <= MOST_CLASSES:
-            raise InputError(f"'{name}' has num_classes {given}: give 1 to {MOST_CLASSES}.")
+        if not 1 <= given <= MAX_CLASSES:
+            raise InputError(f"'{name}' has num_classes {given}: give 1 to {MAX_CLASSES}.")
         return int(given)
     largest, count = int(train.targets.max()), len(train.ids)
-    if largest >= min(count, MOST_CLASSES):
+    if largest >= min(count, MAX_CLASSES):
         said = f"has label {largest} among {count} images"
         _fail(name, "train", f"{said}: number the classes from 0 without gaps, or give num_classes")
     unknown = ~np.isin(test.targets, train.targets)

@@ -15,7 +15,7 @@ import numpy as np
 from unlearn_jax.data.arrays import Dataset, dataset_digest
 from unlearn_jax.data.similarity.copies import level_of
 from unlearn_jax.data.similarity.mined import NAME as NATURAL
-from unlearn_jax.data.splits import Bench
+from unlearn_jax.data.splits import ExampleTable
 from unlearn_jax.errors import InputError, choose
 
 
@@ -206,7 +206,7 @@ def check_fits(benchmark: Benchmark, dataset: str, similarity: str, copies: list
         raise InputError(f"{said} has {most} neighbours of each target: give --copies 0 to {most}.")
 
 
-def bench_digest(benchmark: Benchmark, dataset: Dataset, bench: Bench, level: str, seed: int) -> str:
+def bench_digest(benchmark: Benchmark, dataset: Dataset, bench: ExampleTable, level: str, seed: int) -> str:
     """Hexadecimal sha256 of what a recipe built: version, source, which rows are targets, and what is similar to them.
 
     Similar samples that are found enter by their ids, texts and statements that are made by what they say. Made images

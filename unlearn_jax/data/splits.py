@@ -20,7 +20,7 @@ SPLITS = ("forget", "forget_copies", "similar", "rest", "validation", "test", "t
 VALIDATION = 0.5  # of the held-out examples: what a practitioner may look at; prices are measured on the others
 
 
-class Bench(NamedTuple):
+class ExampleTable(NamedTuple):
     """The stored examples with, per row, where it comes from (-1 = does not apply)."""
 
     inputs: np.ndarray  # (n, ...)
@@ -71,7 +71,7 @@ def make_bench(
     level: str,
     seed: int,
     mined: np.ndarray | None = None,
-) -> Bench:
+) -> ExampleTable:
     """Lay out training examples, ``copies`` copies of each target, test examples and held-out similar draws.
 
     There are no held-out draws at level ``exact``, where they would be the targets themselves. With ``mined``, (T,
@@ -90,7 +90,7 @@ def make_bench(
     place, tests = np.full((3, len(train.ids)), -1), np.full(len(test.ids), -1)
     place[:, flat] = request_of, np.arange(len(flat)), np.zeros(len(flat))
 
-    def similar(part: Split, number: np.ndarray, origin: int) -> Bench:
+    def similar(part: Split, number: np.ndarray, origin: int) -> ExampleTable:
         of_source = (np.repeat(column, len(number)) for column in (request_of, np.arange(len(flat))))
         return _block(part, dataset.kind, origin, *of_source, np.tile(number, len(flat)))
 
@@ -128,18 +128,18 @@ def held_out_origins(labels: np.ndarray, seed: int) -> np.ndarray:
 
 def _block(
     part: Split, kind: str, origin: int | np.ndarray, request: np.ndarray, cluster: np.ndarray, copy: np.ndarray
-) -> Bench:
+) -> ExampleTable:
     """Stored examples of one origin, or of an origin each."""
     columns = (part.ids, np.full(len(part.ids), origin), request, cluster, copy)
     integers = (column.astype(np.int64) for column in columns)
     targets, labels = part.targets.astype(np.int32), part.classes.astype(np.int32)
-    return Bench(part.inputs, targets, *integers, labels, kind, part.texts)
+    return ExampleTable(part.inputs, targets, *integers, labels, kind, part.texts)
 
 
-def _joined(blocks: list[Bench]) -> Bench:
+def _joined(blocks: list[ExampleTable]) -> ExampleTable:
     """All blocks one after another."""
     joined = (c[0] if c[0] is None or isinstance(c[0], str) else np.concatenate(c) for c in zip(*blocks))
-    return Bench(*joined)
+    return ExampleTable(*joined)
 
 
 def named_copies(copies: int, gamma: float | None) -> int:
@@ -155,7 +155,7 @@ def named_copies(copies: int, gamma: float | None) -> int:
     return max(0, round(gamma * (copies + 1)) - 1)
 
 
-def request_rows(bench: Bench, request: int, *, copies: int, gamma: float | None = None) -> RequestRows:
+def request_rows(bench: ExampleTable, request: int, *, copies: int, gamma: float | None = None) -> RequestRows:
     """The splits of one request.
 
     Args:
@@ -186,7 +186,7 @@ def request_rows(bench: Bench, request: int, *, copies: int, gamma: float | None
 
 
 def reference_rows(
-    role: str, bench: Bench, rows: RequestRows, member: int, seed: int, groups: np.ndarray | None = None
+    role: str, bench: ExampleTable, rows: RequestRows, member: int, seed: int, groups: np.ndarray | None = None
 ) -> np.ndarray:
     """Training rows of one member of a reference population.
 
@@ -217,7 +217,7 @@ def reference_rows(
     return np.sort(kept[order[first]])
 
 
-def placebo_shortfall(bench: Bench, rows: RequestRows) -> str:
+def placebo_shortfall(bench: ExampleTable, rows: RequestRows) -> str:
     """Why no placebo can be drawn, a sentence without its full stop; '' where one can.
 
     A placebo drops as many rest rows of each class as the similar samples have, and keeps at least one. Requests that
@@ -233,14 +233,14 @@ def placebo_shortfall(bench: Bench, rows: RequestRows) -> str:
     return ""
 
 
-def _strangers(bench: Bench, rows: RequestRows) -> list[tuple[int, int, np.ndarray]]:
+def _strangers(bench: ExampleTable, rows: RequestRows) -> list[tuple[int, int, np.ndarray]]:
     """(label, number of similar samples, rest rows) of each class that the similar samples have."""
     labels, counts = np.unique(bench.labels[rows.similar], return_counts=True)
     of_rest = bench.labels[rows.rest]
     return [(int(label), int(count), rows.rest[of_rest == label]) for label, count in zip(labels, counts)]
 
 
-def _same_classes(bench: Bench, rows: RequestRows, rng) -> np.ndarray:
+def _same_classes(bench: ExampleTable, rows: RequestRows, rng) -> np.ndarray:
     """Random rest rows, as many of each class as the similar samples have."""
     if said := placebo_shortfall(bench, rows):
         raise InputError(f"{said}.")
@@ -248,7 +248,7 @@ def _same_classes(bench: Bench, rows: RequestRows, rng) -> np.ndarray:
     return np.concatenate([np.zeros(0, np.int32), *drawn])
 
 
-def is_whole_class(bench: Bench, rows: RequestRows) -> bool:
+def is_whole_class(bench: ExampleTable, rows: RequestRows) -> bool:
     """Whether the request's targets are of one class and no other training image (copies aside) is."""
     labels = np.unique(bench.labels[rows.forget])
     return len(labels) == 1 and not np.isin(bench.labels[rows.rest], labels).any()
@@ -262,7 +262,7 @@ class Detection(NamedTuple):
     precision: float  # share of rows in a group whose group is one cluster; NaN without any
 
 
-def detected_groups(bench: Bench, rows: RequestRows, threshold: float) -> Detection:
+def detected_groups(bench: ExampleTable, rows: RequestRows, threshold: float) -> Detection:
     """Near-duplicate groups in what is left after the request is dropped, from the examples alone.
 
     Each group is a leader, the first of its rows, and rows that are at cosine >= ``threshold`` to it, see
@@ -291,7 +291,7 @@ def detected_groups(bench: Bench, rows: RequestRows, threshold: float) -> Detect
 _PAIRS: list = []  # the bench last asked about, the threshold, and what `_pairs` found; one entry, to keep memory low
 
 
-def _pairs(bench: Bench, threshold: float) -> tuple[np.ndarray, Pairs]:
+def _pairs(bench: ExampleTable, threshold: float) -> tuple[np.ndarray, Pairs]:
     """All training rows of the bench and the near pairs among them, found once for all levels and requests."""
     if not (
         _PAIRS and _PAIRS[0].inputs is bench.inputs and _PAIRS[0].origin is bench.origin and _PAIRS[1] == threshold

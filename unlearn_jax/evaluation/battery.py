@@ -34,7 +34,7 @@ SVC_MOST = 300  # examples of each split that a support vector classifier is giv
 SVC_FEATURES = ("correctness", "confidence", "entropy", "modified_entropy", "probabilities")
 
 
-class Own(NamedTuple):
+class ModelMetric(NamedTuple):
     """A figure of single models."""
 
     metric: str
@@ -46,7 +46,7 @@ class Own(NamedTuple):
     blind: Callable[[View], bool] | None = None  # two populations of which this holds cannot be compared
 
 
-class Pair(NamedTuple):
+class PopulationMetric(NamedTuple):
     """A figure of two populations, per example.
 
     ``figure`` maps arrays (members, n, ...) of the population, of the reference, and of those in ``also``, to (n,).
@@ -114,12 +114,12 @@ SCORES = {
     "confidence": lambda view, split: confidence(view.logits(split), view.labels(split)),
 }
 OWN = (
-    *(Own("accuracy", "", s, _of("correct", s), 0.0, 1.0) for s in SPLITS),
-    *(Own("margin", "", s, _of("margin", s)) for s in ("forget", "similar")),
-    *(Own("threshold_auc", name, "forget", _thresholded(score), 0.0, 1.0) for name, score in SCORES.items()),
-    Own("loss_attack", "logistic", "forget", _loss_attack, 0.0, 1.0),
-    Own("entropy_attack", "logistic", "forget", _entropy_attack, 0.0, 1.0),
-    *(Own("svc_efficacy", f, "forget", _efficacy(f), 0.0, 1.0) for f in SVC_FEATURES),
+    *(ModelMetric("accuracy", "", s, _of("correct", s), 0.0, 1.0) for s in SPLITS),
+    *(ModelMetric("margin", "", s, _of("margin", s)) for s in ("forget", "similar")),
+    *(ModelMetric("threshold_auc", name, "forget", _thresholded(score), 0.0, 1.0) for name, score in SCORES.items()),
+    ModelMetric("loss_attack", "logistic", "forget", _loss_attack, 0.0, 1.0),
+    ModelMetric("entropy_attack", "logistic", "forget", _entropy_attack, 0.0, 1.0),
+    *(ModelMetric("svc_efficacy", f, "forget", _efficacy(f), 0.0, 1.0) for f in SVC_FEATURES),
 )  # fmt: skip
 
 
@@ -146,14 +146,14 @@ def _area(name: str) -> Callable[[View], np.ndarray | None]:
     return lambda view: None if (curve := view.measured(name)) is None else curve.mean(axis=1)
 
 
-def noisy_at(place: int) -> Own:
+def noisy_at(place: int) -> ModelMetric:
     """How sure members are of the targets' labels at noisy images, at one of the radii."""
 
     def values(view: View) -> np.ndarray | None:
         table = view.measured("noisy")
         return None if table is None else table[:, place]
 
-    return Own("noisy_recognition", f"radius {place}", "forget", values, 0.0, 1.0)
+    return ModelMetric("noisy_recognition", f"radius {place}", "forget", values, 0.0, 1.0)
 
 
 def _probed(view: View) -> np.ndarray | None:
@@ -196,47 +196,48 @@ def rmia_auc(u: np.ndarray, r: np.ndarray, *, labels: np.ndarray, folds: int = 2
 
 def _sure(view: View) -> np.ndarray:
     """Probabilities of the true label on targets and on test samples."""
-    return np.concatenate([view.sure("forget"), view.sure("test")], axis=1)
+    return np.concatenate([view.true_label_prob("forget"), view.true_label_prob("test")], axis=1)
 
 
 _WAYS = {"relearning": "on the request", "benign_relearning": "on similar samples"}
 RELEARNING = tuple(
-    Own(f"{name}_steps", way, "forget", _relearned(name), 0.0, blind=_mostly_censored(name))
+    ModelMetric(f"{name}_steps", way, "forget", _relearned(name), 0.0, blind=_mostly_censored(name))
     for name, way in _WAYS.items()
 )
-RELEARNED = tuple(Own(f"{name}_area", way, "forget", _area(name), 0.0, 1.0) for name, way in _WAYS.items())
-OWN = (*OWN, *RELEARNING, *RELEARNED, Own("linear_probe", "logistic", "forget", _probed, 0.0, 1.0))
+RELEARNED = tuple(ModelMetric(f"{name}_area", way, "forget", _area(name), 0.0, 1.0) for name, way in _WAYS.items())
+OWN = (*OWN, *RELEARNING, *RELEARNED, ModelMetric("linear_probe", "logistic", "forget", _probed, 0.0, 1.0))
 _margins, _logits = _of("margin", "forget"), _of("logits", "forget")
 PAIRS = (
-    *(Pair("klom", "closed", s, klom, _of("margin", s), low=0.0) for s in ("forget", "similar", "rest", "test")),
-    Pair("klom", "public", "forget", functools.partial(klom, edge="public"), _margins),
-    Pair("gaussian_kl", "shared", "forget", functools.partial(gaussian_kl, variant="shared"), _margins),
-    Pair("energy_distance", "unbiased", "forget", energy_distance, _margins),
-    Pair("wasserstein_1", "", "forget", wasserstein_1, _margins, low=0.0),
-    Pair("rank_effect", "mann_whitney", "forget", rank_effect, _margins, 2, 0.0, 1.0, "logit"),
-    Pair("forgetting_epsilon", "", "forget", forgetting_epsilon, _margins, low=0.0, high=50.0),
-    Pair("forgetting_score", "without accuracies", "forget", _points, _margins, -1, 0.0, 1.0),
-    Pair(
+    *(PopulationMetric("klom", "closed", s, klom, _of("margin", s), low=0.0)
+      for s in ("forget", "similar", "rest", "test")),
+    PopulationMetric("klom", "public", "forget", functools.partial(klom, edge="public"), _margins),
+    PopulationMetric("gaussian_kl", "shared", "forget", functools.partial(gaussian_kl, variant="shared"), _margins),
+    PopulationMetric("energy_distance", "unbiased", "forget", energy_distance, _margins),
+    PopulationMetric("wasserstein_1", "", "forget", wasserstein_1, _margins, low=0.0),
+    PopulationMetric("rank_effect", "mann_whitney", "forget", rank_effect, _margins, 2, 0.0, 1.0, "logit"),
+    PopulationMetric("forgetting_epsilon", "", "forget", forgetting_epsilon, _margins, low=0.0, high=50.0),
+    PopulationMetric("forgetting_score", "without accuracies", "forget", _points, _margins, -1, 0.0, 1.0),
+    PopulationMetric(
         "u_lira_accuracy", "cross-fitted", "forget",
         lambda u, r: u_lira_cross_fitted(u, r).per_example, _margins, low=0.0, high=1.0, scale="logit",
     ),
-    Pair(
+    PopulationMetric(
         "u_lira_auc", "cross-fitted", "forget",
         lambda u, r: u_lira_cross_fitted(u, r).per_example_auc, _margins, low=0.0, high=1.0, scale="logit",
     ),
-    Pair(
+    PopulationMetric(
         "lira_auc", "online", "forget", lambda u, r, o: neighbour_exposure(u, o, r).per_example_unlearned, _margins,
         2, 0.0, 1.0, "logit", ("original",),
     ),
-    Pair("rmia_auc", "offline", "forget", rmia_auc, _sure, 2, 0.0, 1.0, "logit", labelled=True),
-    Pair("cmia_accuracy", "cross-fitted", "forget", lambda u, r, labels: cmia(u, r, labels).per_example, _logits,
-         low=0.0, high=1.0, scale="logit", labelled=True, classes=3),
-    Pair(
+    PopulationMetric("rmia_auc", "offline", "forget", rmia_auc, _sure, 2, 0.0, 1.0, "logit", labelled=True),
+    PopulationMetric("cmia_accuracy", "cross-fitted", "forget", lambda u, r, labels: cmia(u, r, labels).per_example,
+         _logits, low=0.0, high=1.0, scale="logit", labelled=True, classes=3),
+    PopulationMetric(
         "neighbour_exposure", "online", "similar", lambda u, r, o: neighbour_exposure(u, o, r).per_example,
         _of("margin", "similar"), 2, -1.0, 1.0, also=("original",), against=("oracle",), ideal=0.0, banded=False,
     ),
-    Pair("js_divergence", "excess", "forget", _mean_over_members(js_divergence), _logits),
-    Pair("kl_to_reference", "excess", "forget", _mean_over_members(kl_to_reference), _logits),
-    Pair("activation_distance", "excess", "forget", _mean_over_members(activation_distance), _logits),
-    Pair("completeness", "excess", "forget", _mean_over_members(completeness), _logits, -1, -1.0, 1.0),
+    PopulationMetric("js_divergence", "excess", "forget", _mean_over_members(js_divergence), _logits),
+    PopulationMetric("kl_to_reference", "excess", "forget", _mean_over_members(kl_to_reference), _logits),
+    PopulationMetric("activation_distance", "excess", "forget", _mean_over_members(activation_distance), _logits),
+    PopulationMetric("completeness", "excess", "forget", _mean_over_members(completeness), _logits, -1, -1.0, 1.0),
 )  # fmt: skip

@@ -8,10 +8,10 @@ from typing import NamedTuple
 import numpy as np
 
 from unlearn_jax.evaluation import engine
-from unlearn_jax.evaluation.battery import OWN, RELEARNING, Own, noisy_at
+from unlearn_jax.evaluation.battery import OWN, RELEARNING, ModelMetric, noisy_at
 from unlearn_jax.evaluation.engine import applied, plain
-from unlearn_jax.evaluation.figures import Bench, comparable, own_draws, own_tables
-from unlearn_jax.evaluation.records import Figure
+from unlearn_jax.evaluation.figures import AuditData, comparable, own_draws, own_tables
+from unlearn_jax.evaluation.records import MetricResult
 
 MIDDLE = 3  # place of the radius among those of perturbed images at which a single figure is told
 
@@ -22,7 +22,7 @@ class Composite(NamedTuple):
     metric: str
     variant: str
     split: str
-    parts: tuple[Own, ...]
+    parts: tuple[ModelMetric, ...]
     function: Callable  # (means of the population's parts, means of the reference's) -> number
     ideal: float
     low: float = -np.inf
@@ -30,7 +30,7 @@ class Composite(NamedTuple):
     sides: int = 2  # of the null band; 1 = small is good, -1 = large is good
 
 
-def _spec(metric: str, variant: str, split: str) -> Own:
+def _spec(metric: str, variant: str, split: str) -> ModelMetric:
     """The own figure of that name."""
     return next(s for s in OWN if (s.metric, s.variant, s.split) == (metric, variant, split))
 
@@ -62,7 +62,7 @@ COMPOSITES = (
 )
 
 
-def composite_figures(bench: Bench, spec: Composite) -> list[Figure]:
+def composite_figures(bench: AuditData, spec: Composite) -> list[MetricResult]:
     """A composite of every population against each reference, with its null band."""
     tables = {}
     for label in bench.views:
@@ -89,7 +89,7 @@ def composite_figures(bench: Bench, spec: Composite) -> list[Figure]:
             band = bench.band(figure, tables, label, reference, spec.sides, key)
             panel = bench.views[label][0].panel
             keys = (panel.name, panel.setting, *key, reference)
-            found.append(Figure(*keys, plain(draws, spec.low, spec.high), spec.ideal, band, draws, spec.sides))
+            found.append(MetricResult(*keys, plain(draws, spec.low, spec.high), spec.ideal, band, draws, spec.sides))
     return found
 
 

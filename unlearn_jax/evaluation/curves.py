@@ -6,7 +6,7 @@ import numpy as np
 
 from unlearn_jax.evaluation import engine
 from unlearn_jax.evaluation.engine import applied, plain
-from unlearn_jax.evaluation.figures import Bench
+from unlearn_jax.evaluation.figures import AuditData
 from unlearn_jax.evaluation.panels import Panels
 from unlearn_jax.evaluation.views import of_split
 from unlearn_jax.metrics import Draws
@@ -17,12 +17,12 @@ from unlearn_jax.metrics.u_lira import u_lira_cross_fitted
 
 BANDS = 100  # draws behind the band of a curve
 BINS = 8  # of distance
-LEAST = 1e-3  # false-positive rate where the curves begin
+MIN_RATE = 1e-3  # false-positive rate where the curves begin
 
 
-def drawn(bench: Bench, panels: Panels) -> dict[str, np.ndarray]:
+def drawn(bench: AuditData, panels: Panels) -> dict[str, np.ndarray]:
     """Every curve by name, ``what/population/reference``; bands as (3, points): value, low, high."""
-    found = {"fpr": log_grid(LEAST)} | {k: v for k, v in panels.about.items() if k == "noise_radii"}
+    found = {"fpr": log_grid(MIN_RATE)} | {k: v for k, v in panels.about.items() if k == "noise_radii"}
     for reference in bench.references:
         for label in bench.judged:
             if label != reference:
@@ -35,7 +35,7 @@ def drawn(bench: Bench, panels: Panels) -> dict[str, np.ndarray]:
     return found
 
 
-def _roc(bench: Bench, label: str, reference: str, grid: np.ndarray) -> dict[str, np.ndarray]:
+def _roc(bench: AuditData, label: str, reference: str, grid: np.ndarray) -> dict[str, np.ndarray]:
     """The pooled curve of cross-fitted U-LiRA with a band by halves of the members and drawn clusters."""
     pairs = list(zip(*(of_split(bench.views[name], "margin", "forget") for name in (label, reference))))
     scores = [u_lira_cross_fitted(u, r) for u, r in pairs]
@@ -67,13 +67,13 @@ def _sides(attacks) -> list[np.ndarray]:
     ]
 
 
-def _klom(bench: Bench, label: str, reference: str) -> list[np.ndarray]:
+def _klom(bench: AuditData, label: str, reference: str) -> list[np.ndarray]:
     """KLOM of each target, by request."""
     sides = (of_split(bench.views[name], "margin", "forget") for name in (label, reference))
     return [klom(u, r) for u, r in zip(*sides)]
 
 
-def _klom_null(bench: Bench, reference: str) -> dict[str, np.ndarray]:
+def _klom_null(bench: AuditData, reference: str) -> dict[str, np.ndarray]:
     """Share of targets below each value, for pairs of populations that differ in nothing: 95% of the splits."""
     pools = engine.pooled_members([of_split(bench.views[name], "margin", "forget") for name in bench.alike(reference)])
     size = min(bench.members(reference), min(map(len, pools)) // 2)
@@ -89,13 +89,13 @@ def _klom_null(bench: Bench, reference: str) -> dict[str, np.ndarray]:
     return {f"klom_null/{reference}": np.stack([grid, *np.quantile(shares, [0.5, 0.025, 0.975], axis=0)])}
 
 
-def _by_distance(bench: Bench, label: str, reference: str) -> dict[str, np.ndarray]:
+def _by_distance(bench: AuditData, label: str, reference: str) -> dict[str, np.ndarray]:
     """Mean difference of the true label's probability from the reference, by distance to the nearest target."""
     view, other = bench.views[label][0], bench.views[reference][0]
     splits = [split for split in ("similar", "test_similar", "rest", "test") if split in view.ground.distance]
     if not splits or len(bench.views[label]) > 1:
         return {}
-    sure = [np.concatenate([v.sure(split) for split in splits], axis=1) for v in (view, other)]
+    sure = [np.concatenate([v.true_label_prob(split) for split in splits], axis=1) for v in (view, other)]
     distance = np.concatenate([view.ground.distance[split] for split in splits])
     curve = error_against_distance(*sure, distance, bins=min(BINS, len(distance)))
     role = bench.role(label)
@@ -110,7 +110,7 @@ def _banded(columns: list[Draws]) -> np.ndarray:
     return np.asarray([[e.value for e in estimates], [e.ci_low for e in estimates], [e.ci_high for e in estimates]])
 
 
-def _relearning(bench: Bench) -> dict[str, np.ndarray]:
+def _relearning(bench: AuditData) -> dict[str, np.ndarray]:
     """Mean of what is known of the request before each update, with intervals over members."""
     found = {}
     for name in ("relearning", "benign_relearning"):
@@ -123,7 +123,7 @@ def _relearning(bench: Bench) -> dict[str, np.ndarray]:
     return found
 
 
-def _perturbed(bench: Bench) -> dict[str, np.ndarray]:
+def _perturbed(bench: AuditData) -> dict[str, np.ndarray]:
     """Residual knowledge by radius: how sure of the targets' labels models are, over how sure a reference is."""
     found, clusters = {}, bench.clusters("forget")
     draws = lambda table, label: engine.member_draws([table], bench.role(label), clusters, bench.how)

@@ -11,7 +11,7 @@ import numpy as np
 
 from unlearn_jax.population.evaluate import Evaluation
 
-LEAST = 104.0  # nats
+MIN_NATS = 104.0  # nats
 WIDE = 5.0  # times the width of the originals' margins
 ENDS = (0.01, 0.5, 0.99)  # quantiles over examples, so that single examples set no width
 
@@ -25,7 +25,7 @@ def reach_of(original: np.ndarray) -> tuple[float, float]:
     if not sound.size:
         return 0.0, np.inf
     low, middle, high = np.median(np.quantile(sound, ENDS, axis=1), axis=1)
-    return float(middle), max(LEAST, WIDE * float(high - low))
+    return float(middle), max(MIN_NATS, WIDE * float(high - low))
 
 
 def diverged(margin: np.ndarray, original: np.ndarray, forget: list[np.ndarray]) -> np.ndarray:

@@ -107,7 +107,7 @@ def null_band(
     return NullBand(float(mean + low), float(mean + high), float(mean), min(b.members for b in bands))
 
 
-def alive(table: np.ndarray) -> int:
+def finite(table: np.ndarray) -> int:
     """Members without a NaN."""
     return int((~np.isnan(table).reshape(len(table), -1).any(axis=1)).sum())
 
@@ -139,7 +139,7 @@ def pair_draws(
     for request, (parts, own) in enumerate(zip(populations, clusters)):
         one = functools.partial(figure, request=request)
         draws = subset_draws(one, *parts, clusters=own, roles=roles, seed=how.seed + request, resamples=how.draws)
-        found.append(draws._replace(n=min(map(alive, parts))))
+        found.append(draws._replace(n=min(map(finite, parts))))
     whole = averaged(found)
     if len(found) == 1 or not (shared or min(d.clusters for d in found) == 1):
         return whole

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from unlearn_jax.evaluation import engine
-from unlearn_jax.evaluation.battery import REFERENCES, Own, Pair
+from unlearn_jax.evaluation.battery import REFERENCES, ModelMetric, PopulationMetric
 from unlearn_jax.evaluation.engine import Precision, applied, plain
-from unlearn_jax.evaluation.records import NO_BAND, Figure
+from unlearn_jax.evaluation.records import NO_BAND, MetricResult
 from unlearn_jax.evaluation.views import View
 from unlearn_jax.metrics import Draws, Values, distance_draws, identifiability, mean_draws
 from unlearn_jax.metrics.bands import NullBand, t_estimate
@@ -16,7 +16,7 @@ from unlearn_jax.roles import LIKE, NULLS
 SHARED = ("rest", "test")  # splits of which requests have the same examples
 
 
-class Bench:
+class AuditData:
     """All populations' views, with what several figures share; holds no state but a cache."""
 
     def __init__(self, views: dict[str, list[View]], how: Precision):
@@ -46,7 +46,7 @@ class Bench:
             sides: of the band.
             key: name of the figure.
         """
-        sizes = tuple(zip(*([engine.alive(table) for table in tables[name]] for name in (label, reference))))
+        sizes = tuple(zip(*([engine.finite(table) for table in tables[name]] for name in (label, reference))))
 
         def made() -> NullBand:
             pools = engine.pooled_members([tables[name] for name in self.alike(reference) if name in tables])
@@ -73,7 +73,7 @@ class Bench:
         return [view.clusters(split) for view in self.views[self.kind]]
 
 
-def own_tables(bench: Bench, spec: Own, label: str) -> list[np.ndarray] | None:
+def own_tables(bench: AuditData, spec: ModelMetric, label: str) -> list[np.ndarray] | None:
     """A population's values by request; None where the figure is not there."""
 
     def made():
@@ -83,7 +83,7 @@ def own_tables(bench: Bench, spec: Own, label: str) -> list[np.ndarray] | None:
     return bench.once((spec.metric, spec.variant, spec.split, label), made)
 
 
-def own_draws(bench: Bench, spec: Own, label: str) -> Draws | None:
+def own_draws(bench: AuditData, spec: ModelMetric, label: str) -> Draws | None:
     """Draws of the mean of a population's values."""
     tables = own_tables(bench, spec, label)
     if tables is None:
@@ -93,14 +93,14 @@ def own_draws(bench: Bench, spec: Own, label: str) -> Draws | None:
     return bench.once(("draws", spec.metric, spec.variant, spec.split, label), make)
 
 
-def comparable(bench: Bench, specs: tuple[Own, ...], label: str, reference: str) -> bool:
+def comparable(bench: AuditData, specs: tuple[ModelMetric, ...], label: str, reference: str) -> bool:
     """Whether figures of two populations say anything beside each other."""
     blind = [spec.blind for spec in specs if spec.blind is not None]
     views = zip(bench.views[label], bench.views[reference])
     return not any(one(u) and one(r) for u, r in views for one in blind)
 
 
-def own_figures(bench: Bench, spec: Own) -> list[Figure]:
+def own_figures(bench: AuditData, spec: ModelMetric) -> list[MetricResult]:
     """A figure of single models, as it is and minus each reference's."""
     tables = {label: own_tables(bench, spec, label) for label in bench.views}
     tables = {label: table for label, table in tables.items() if table is not None}
@@ -109,17 +109,17 @@ def own_figures(bench: Bench, spec: Own) -> list[Figure]:
     for label in (label for label in bench.judged if label in tables):
         draws, panel = own_draws(bench, spec, label), bench.views[label][0].panel
         keys = (panel.name, panel.setting)
-        found.append(Figure(*keys, *name, "", plain(draws, spec.low, spec.high), ideal, NO_BAND, draws))
+        found.append(MetricResult(*keys, *name, "", plain(draws, spec.low, spec.high), ideal, NO_BAND, draws))
         for reference in (reference for reference in bench.references if reference in tables and reference != label):
             gap = applied(lambda u, r: u - r, draws, own_draws(bench, spec, reference))
             gap = gap if comparable(bench, (spec,), label, reference) else engine.nothing(gap)
             band = bench.band(engine.gap_of_means, tables, label, reference, 2, name)
             width, told = spec.high - spec.low, (*keys, f"{spec.metric}_gap", *name[1:], reference)
-            found.append(Figure(*told, plain(gap, -width, width), 0.0, band, gap))
+            found.append(MetricResult(*told, plain(gap, -width, width), 0.0, band, gap))
     return found
 
 
-def pair_figures(bench: Bench, spec: Pair) -> list[Figure]:
+def pair_figures(bench: AuditData, spec: PopulationMetric) -> list[MetricResult]:
     """A figure of whole populations against each reference, with its null band."""
     views = bench.views[bench.kind]
     if not all(view.has(spec.split) for view in views) or any(name not in bench.views for name in spec.also):
@@ -147,11 +147,11 @@ def pair_figures(bench: Bench, spec: Pair) -> list[Figure]:
             panel = bench.views[label][0].panel
             estimate = t_estimate(draws, low=spec.low, high=spec.high, scale=spec.scale)
             told = (panel.name, panel.setting, *key, reference)
-            found.append(Figure(*told, estimate, ideal, band, draws, spec.sides))
+            found.append(MetricResult(*told, estimate, ideal, band, draws, spec.sides))
     return found
 
 
-def residual_figures(bench: Bench) -> list[Figure]:
+def residual_figures(bench: AuditData) -> list[MetricResult]:
     """The project's own figures, residual influence and residual distance; NaN where they are ratios to noise."""
     if not {"original", "oracle"} <= set(bench.views):
         return []
@@ -173,5 +173,5 @@ def residual_figures(bench: Bench) -> list[Figure]:
         for metric, draws, own, bounds, sides in kinds:
             draws = draws if told.identifiable else engine.nothing(draws)
             keys = (panel.name, panel.setting, f"residual_{metric}", "", "forget", "oracle")
-            found.append(Figure(*keys, plain(draws, *bounds), 0.0, own, draws, sides))
+            found.append(MetricResult(*keys, plain(draws, *bounds), 0.0, own, draws, sides))
     return found

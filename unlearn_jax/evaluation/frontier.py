@@ -79,7 +79,7 @@ def _goal(scorer, keys, outcome, named: dict, prices: dict[str, Draws], requests
     if outcome.name == "original":
         return
     met = {"cost": cost <= GOAL_COST} | {split: p.value < GOAL_PRICE for split, p in prices.items()}
-    if scorer.told_apart(named, "oracle", requests).identifiable:
+    if scorer.identifiability(named, "oracle", requests).identifiable:
         own = combine(lambda x: x, scorer.distance(outcome, named, requests), low=0.0)
         yardstick = scorer.distance(named["retrain"], named, requests).value
         met["distance"] = own.ci_high <= GOAL_DISTANCE * yardstick

@@ -7,11 +7,11 @@ from collections.abc import Callable
 import numpy as np
 
 from unlearn_jax.evaluation import engine
-from unlearn_jax.evaluation.battery import Own
+from unlearn_jax.evaluation.battery import ModelMetric
 from unlearn_jax.evaluation.engine import plain
-from unlearn_jax.evaluation.figures import Bench
+from unlearn_jax.evaluation.figures import AuditData
 from unlearn_jax.evaluation.panels import Panels
-from unlearn_jax.evaluation.records import NO_BAND, Figure
+from unlearn_jax.evaluation.records import NO_BAND, MetricResult
 from unlearn_jax.evaluation.views import View
 from unlearn_jax.metrics import Estimate
 from unlearn_jax.metrics.bands import NullBand
@@ -20,26 +20,28 @@ from unlearn_jax.metrics.entangling import entanglement, mmd
 from unlearn_jax.metrics.outputs import zrf
 from unlearn_jax.metrics.representation import knn_overlap, linear_cka
 
-MOST = 600  # examples whose features are compared
+MAX_EXAMPLES = 600  # examples whose features are compared
 NEIGHBOURS = 10
 
 
-def measured_own(panels: Panels) -> tuple[Own, ...]:
+def measured_own(panels: Panels) -> tuple[ModelMetric, ...]:
     """Own figures of what was measured: layer-wise distance of weights, randomness of answers."""
     names = {name for panel in panels.populations for name in panel.measured if name.startswith("weights_from_")}
     found = []
     for name in sorted(names):
         start, _, layer = name.removeprefix("weights_from_").partition("/")
         found.append(
-            Own("weight_distance", f"{layer} from {start}", "", lambda view, name=name: view.measured(name), 0.0)
+            ModelMetric(
+                "weight_distance", f"{layer} from {start}", "", lambda view, name=name: view.measured(name), 0.0
+            )
         )
     untrained = panels.about.get("untrained")
     if untrained is not None and len(panels.ground) == 1:
-        found.append(Own("zrf", "all", "forget", lambda view: zrf(view.logits("forget"), untrained), 0.0, 1.0))
+        found.append(ModelMetric("zrf", "all", "forget", lambda view: zrf(view.logits("forget"), untrained), 0.0, 1.0))
     return tuple(found)
 
 
-def matched_figures(bench: Bench) -> list[Figure]:
+def matched_figures(bench: AuditData) -> list[MetricResult]:
     """Likeness of features, member beside member: CKA and overlap of neighbours, on targets and similar samples."""
     kinds = {  # and how many examples each needs
         ("linear_cka", "debiased", 4): lambda x, y: linear_cka(x, y, debiased=True),
@@ -58,17 +60,17 @@ def matched_figures(bench: Bench) -> list[Figure]:
                 draws = engine.member_draws([values], bench.role(label), None, bench.how)
                 panel = bench.views[label][0].panel
                 keys = (panel.name, panel.setting, metric, variant, "+".join(splits), reference)
-                found.append(Figure(*keys, plain(draws), band.centre, band, draws))
+                found.append(MetricResult(*keys, plain(draws), band.centre, band, draws))
     return found
 
 
 def _features(view: View, splits) -> np.ndarray | None:
-    """Features of some splits, at most `MOST` examples."""
+    """Features of some splits, at most `MAX_EXAMPLES` examples."""
     features = view.features(*splits)
-    return None if features is None else features[:, :MOST]
+    return None if features is None else features[:, :MAX_EXAMPLES]
 
 
-def _matched(bench: Bench, function: Callable, splits, label: str, other: str) -> np.ndarray | None:
+def _matched(bench: AuditData, function: Callable, splits, label: str, other: str) -> np.ndarray | None:
     """A likeness of the features of member i of one population and member i of another; (members,)."""
     pair = [_features(bench.views[name][0], splits) for name in (label, other)]
     if any(x is None or x.shape[2] != pair[0].shape[2] for x in pair):
@@ -82,7 +84,7 @@ def _matched(bench: Bench, function: Callable, splits, label: str, other: str) -
     return values
 
 
-def _matched_band(bench: Bench, function: Callable, splits, reference: str) -> NullBand:
+def _matched_band(bench: AuditData, function: Callable, splits, reference: str) -> NullBand:
     """Prediction interval of the mean likeness of two populations that differ in nothing, from pairs of such."""
     from scipy.special import stdtrit
 
@@ -97,7 +99,7 @@ def _matched_band(bench: Bench, function: Callable, splits, reference: str) -> N
     return NullBand(float(values.mean() - half), float(values.mean() + half), float(values.mean()), size)
 
 
-def study_figures(bench: Bench, panels: Panels) -> list[Figure]:
+def study_figures(bench: AuditData, panels: Panels) -> list[MetricResult]:
     """What the study itself is like: how targets entangle with what stays, in the originals' features and gradients."""
     found, tables = [], {}
     for name, values in panels.about.items():
@@ -108,16 +110,16 @@ def study_figures(bench: Bench, panels: Panels) -> list[Figure]:
     for split in ("similar", "rest", "test"):
         pair = (view.features("forget"), view.features(split)) if view is not None and view.has(split) else (None, None)
         if pair[0] is not None and pair[1] is not None:
-            tables["entanglement", "midpoint", split] = entanglement(pair[1][:, :MOST], pair[0])
+            tables["entanglement", "midpoint", split] = entanglement(pair[1][:, :MAX_EXAMPLES], pair[0])
             if min(pair[0].shape[1], pair[1].shape[1]) > 1:
-                tables["mmd", "squared, median bandwidth", split] = mmd(pair[1][:, :MOST], pair[0])
+                tables["mmd", "squared, median bandwidth", split] = mmd(pair[1][:, :MAX_EXAMPLES], pair[0])
     for (metric, variant, split), values in tables.items():
         draws = engine.member_draws([np.asarray(values, np.float64)], "original", None, bench.how)
-        found.append(Figure("original", "", metric, variant, split, "", plain(draws), np.nan, NO_BAND, draws))
+        found.append(MetricResult("original", "", metric, variant, split, "", plain(draws), np.nan, NO_BAND, draws))
     return found
 
 
-def cost_figures(bench: Bench, panels: Panels) -> list[Figure]:
+def cost_figures(bench: AuditData, panels: Panels) -> list[MetricResult]:
     """What each population cost beside retraining: gradient evaluations on request and retained data, seconds."""
     if "retrain" not in panels.costs:
         return []
@@ -130,5 +132,5 @@ def cost_figures(bench: Bench, panels: Panels) -> list[Figure]:
         share, panel = cost_share(cost(label), cost("retrain")), bench.views[label][0].panel
         for name, value in share._asdict().items():
             estimate = Estimate(value, *[np.nan] * 4, bench.members(label))
-            found.append(Figure(panel.name, panel.setting, f"cost_{name}", "", "", "", estimate, np.nan))
+            found.append(MetricResult(panel.name, panel.setting, f"cost_{name}", "", "", "", estimate, np.nan))
     return found

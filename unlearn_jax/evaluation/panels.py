@@ -9,7 +9,7 @@ import numpy as np
 SPLITS = ("forget", "similar", "rest", "test", "test_similar")
 
 
-class Ground(NamedTuple):
+class EvalSplits(NamedTuple):
     """The examples of one request, by split."""
 
     labels: dict[str, np.ndarray]  # (n,) class
@@ -17,7 +17,7 @@ class Ground(NamedTuple):
     distance: dict[str, np.ndarray]  # (n,) to the nearest target; {} where unknown
 
 
-class Panel(NamedTuple):
+class PopulationOutputs(NamedTuple):
     """One population: what its members answer, and what else was measured of them."""
 
     name: str
@@ -35,12 +35,12 @@ class Panel(NamedTuple):
 class Panels(NamedTuple):
     """Everything that the battery is given."""
 
-    ground: list[Ground]  # by request
-    populations: list[Panel]  # references first
+    ground: list[EvalSplits]  # by request
+    populations: list[PopulationOutputs]  # references first
     facts: dict  # what goes into every row: data set, model, ...
     about: dict[str, np.ndarray]  # figures of the study itself: gradient coupling, entanglement, ...
     costs: dict[str, dict[str, float]] = {}  # by population label: seconds, gradient evaluations
 
-    def find(self, name: str) -> Panel | None:
+    def find(self, name: str) -> PopulationOutputs | None:
         """The population of that name and the default setting."""
         return next((p for p in self.populations if p.name == name and not p.setting), None)

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from unlearn_jax.evaluation.records import Figure
+from unlearn_jax.evaluation.records import MetricResult
 from unlearn_jax.metrics import Draws
 from unlearn_jax.metrics.comparisons import rank_intervals
 
@@ -26,17 +26,17 @@ class Ranking(NamedTuple):
     low: np.ndarray  # simultaneous 95% bounds of the ranks
     high: np.ndarray
     tau: float  # Kendall's correlation with the ranks by residual distance, NaN where it says nothing
-    sees: bool | None  # whether retraining lies outside the null band, None = there is no band
+    detects: bool | None  # whether retraining lies outside the null band, None = there is no band
 
 
-def rankings(figures: list[Figure], methods: list[str]) -> list[Ranking]:
+def rankings(figures: list[MetricResult], methods: list[str]) -> list[Ranking]:
     """Every metric's ranking.
 
     Args:
         figures: with draws.
         methods: labels of those that are ranked.
     """
-    groups: dict[tuple, dict[str, Figure]] = {}
+    groups: dict[tuple, dict[str, MetricResult]] = {}
     for figure in figures:
         if figure.reference and figure.draws is not None:
             key = (figure.metric, figure.variant, figure.split, figure.reference)
@@ -47,7 +47,7 @@ def rankings(figures: list[Figure], methods: list[str]) -> list[Ranking]:
     return [r._replace(tau=_tau(r.away, anchor.away)) if anchor is not None else r for r in found]
 
 
-def _ranking(key: tuple, group: dict[str, Figure], methods: list[str]) -> Ranking:
+def _ranking(key: tuple, group: dict[str, MetricResult], methods: list[str]) -> Ranking:
     """One metric's ranking, its correlation yet unknown."""
     chosen = [group[name] for name in methods]
     away = [_away(figure) for figure in chosen]
@@ -61,7 +61,7 @@ def _ranking(key: tuple, group: dict[str, Figure], methods: list[str]) -> Rankin
     return Ranking(*key, tuple(methods), values, rank, np.asarray(low), np.asarray(high), np.nan, sees)
 
 
-def _away(figure: Figure) -> Draws:
+def _away(figure: MetricResult) -> Draws:
     """How far a figure is from its ideal, with its draws; a distance cannot be too small, a likeness not too large."""
     moves = {1: lambda x: x - figure.ideal, -1: lambda x: figure.ideal - x, 2: lambda x: np.abs(x - figure.ideal)}
     d, move = figure.draws, moves[figure.sides]

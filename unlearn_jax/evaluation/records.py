@@ -17,7 +17,7 @@ NO_BAND = NullBand(np.nan, np.nan, np.nan, 0)
 BETTER = {1: "small", -1: "large", 2: "near the ideal"}  # by the sides of a band
 
 
-class Figure(NamedTuple):
+class MetricResult(NamedTuple):
     """One figure of one population."""
 
     method: str
@@ -52,7 +52,7 @@ COLUMNS = (
 )  # fmt: skip
 
 
-def row_of(figure: Figure, facts: dict) -> dict:
+def row_of(figure: MetricResult, facts: dict) -> dict:
     """A figure as a flat row."""
     e, band = figure.estimate, figure.band
     keys = {name: facts.get(name, "") for name in FACTS}
@@ -69,7 +69,7 @@ def row_of(figure: Figure, facts: dict) -> dict:
 
 
 def write_audit(
-    folder: Path, figures: list[Figure], ranked: list, facts: dict, curves: dict[str, np.ndarray], manifest: dict
+    folder: Path, figures: list[MetricResult], ranked: list, facts: dict, curves: dict[str, np.ndarray], manifest: dict
 ) -> Path:
     """Write the folder of an audit, each file whole or not at all, the manifest last.
 
@@ -109,7 +109,7 @@ def write_audit(
             writer = csv.writer(file)
             writer.writerow((*names, "sees_retrain"))
             for r in ranked:
-                told = "" if r.sees is None else str(r.sees).lower()
+                told = "" if r.detects is None else str(r.detects).lower()
                 for i, method in enumerate(r.methods):
                     writer.writerow([*r[:4], method, r.away[i], r.rank[i], r.low[i], r.high[i], r.tau, told])
 

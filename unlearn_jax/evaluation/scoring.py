@@ -102,7 +102,7 @@ def _figures(scorer: Scorer, base: dict, requests: list[int], recorder) -> None:
 
 def _identifiability(scorer, base, named, reference: str, requests, recorder) -> None:
     """What the original has beyond a reference, the null band of that reference, and whether they can be told apart."""
-    found = scorer.told_apart(named, reference, requests)
+    found = scorer.identifiability(named, reference, requests)
     keys = partial(_keys, base, split="forget", reference=reference)
     recorder.figure(keys(named["original"], metric="influence_span"), found.span)
     recorder.figure(keys(named[reference], metric="null_band"), found.band, found.span.n)
@@ -138,7 +138,7 @@ def _residuals(scorer, base, outcome, named, requests, recorder) -> None:
     if outcome.name == "retrain":
         return
     against = residual_influence(own, draws["original"], draws["retrain"])
-    told = scorer.told_apart(named, "retrain", requests)
+    told = scorer.identifiability(named, "retrain", requests)
     if not told.span.ci_low >= 3.0 * told.band:  # nothing left to be a share of: a ratio to noise
         against = Estimate(*[float("nan")] * 5, against.n)
     recorder.figure(keys(metric="residual_vs_retrain", reference="retrain"), against)

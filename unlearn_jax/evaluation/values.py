@@ -68,7 +68,7 @@ class Scorer:
             self._draws[key] = distance_draws(*values, seed=config.seed, resamples=config.resamples)
         return self._draws[key]
 
-    def told_apart(self, named: dict, reference: str, requests: list[int]) -> Identifiability:
+    def identifiability(self, named: dict, reference: str, requests: list[int]) -> Identifiability:
         """Identifiability of ratios to the original's margin beyond a reference's."""
         key = ("told apart", reference, tuple(requests))
         if key not in self._draws:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import numpy as np
 
-from unlearn_jax.evaluation.panels import Ground, Panel, Panels
+from unlearn_jax.evaluation.panels import EvalSplits, Panels, PopulationOutputs
 from unlearn_jax.metrics.arrays import log_softmax, margin
 
 
 class View:
     """Arrays (members, examples) of a population on a request, by split; holds no state but a cache."""
 
-    def __init__(self, panel: Panel, ground: Ground, request: int, original: Panel | None = None):
+    def __init__(
+        self, panel: PopulationOutputs, ground: EvalSplits, request: int, original: PopulationOutputs | None = None
+    ):
         self.panel, self.ground, self.request, self.original = panel, ground, request, original
         self._made: dict = {}
 
@@ -45,10 +47,12 @@ class View:
         """(members, n, C) log-probabilities."""
         return self._once(("logprob", split), lambda: log_softmax(self.logits(split)))
 
-    def sure(self, split: str) -> np.ndarray:
+    def true_label_prob(self, split: str) -> np.ndarray:
         """(members, n) probability of the true label."""
         at = self.labels(split)[None, :, None]
-        return self._once(("sure", split), lambda: np.exp(np.take_along_axis(self.logprob(split), at, axis=-1)[..., 0]))
+        return self._once(
+            ("true_label_prob", split), lambda: np.exp(np.take_along_axis(self.logprob(split), at, axis=-1)[..., 0])
+        )
 
     def correct(self, split: str) -> np.ndarray:
         """(members, n) 1. where the true label has the largest logit, NaN for a member with a NaN."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from unlearn_jax.influence.taps import tappable
 from unlearn_jax.types import Batch, Variables
 
-MOST_ROWS = 5000  # rest rows that the curvature is fitted to, a fixed random subset
+MAX_ROWS = 5000  # rest rows that the curvature is fitted to, a fixed random subset
 SMALL = 300_000  # weights up to which every layer counts; of larger networks the last alone
 DAMPING = 0.1  # share of each layer's mean eigenvalue (Grosse et al. 2023)
 

@@ -14,7 +14,7 @@ from unlearn_jax.errors import InputError, choose
 from unlearn_jax.influence.checks import check_targets
 from unlearn_jax.influence.curvature import CURVATURES
 from unlearn_jax.influence.per_example import flatten
-from unlearn_jax.influence.score_programs import Amounts, Found, Plan, curvature_of, finite_rows
+from unlearn_jax.influence.score_programs import Amounts, Plan, SolvedScores, curvature_of, finite_rows
 from unlearn_jax.influence.solvers import Solution, failure, indefinite, settings_of
 from unlearn_jax.influence.taps import tappable
 from unlearn_jax.types import Array, Batch, Model, Variables
@@ -156,7 +156,7 @@ def explain(
     variables: Variables,
     train: Batch,
     queries: Batch,
-    found: Found,
+    found: SolvedScores,
     amounts: Amounts,
     masks: Array | None = None,
 ) -> None:

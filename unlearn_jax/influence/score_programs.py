@@ -39,7 +39,7 @@ class Amounts(NamedTuple):
     key: Array | None
 
 
-class Found(NamedTuple):
+class SolvedScores(NamedTuple):
     """What a program gives back: scores, and how their equations were solved."""
 
     scores: Array  # (rows, R), NaN where not converged
@@ -112,17 +112,17 @@ def _weight(batch: Batch, like: Array) -> Array:
     return jnp.asarray(batch.weight).astype(like.dtype)[:, None]
 
 
-def _told(scores: Array, solution: Solution, damping: Array) -> Found:
+def _told(scores: Array, solution: Solution, damping: Array) -> SolvedScores:
     """Scores (rows, R), NaN where the solution has not converged."""
     scores = jnp.where(solution.converged[None, :], scores, jnp.nan)
-    return Found(scores, solution.residual, solution.steps, solution.converged, solution.least, damping)
+    return SolvedScores(scores, solution.residual, solution.steps, solution.converged, solution.least, damping)
 
 
 @functools.partial(jax.jit, static_argnames=("plan", "side"))
 @precise
 def pair_scores(
     plan: Plan, side: str, variables: Variables, train: Batch, solved: Batch, other: Batch, amounts: Amounts
-) -> Found:
+) -> SolvedScores:
     """Scores (other, solved) with the equations solved for the rows of this ``side``, ``train`` or ``queries``."""
     b = _gradients(plan, variables, solved, "loss" if side == "train" else plan.quantity)
     b = b * _weight(solved, b) if side == "train" else b
@@ -135,7 +135,7 @@ def pair_scores(
 
 @functools.partial(jax.jit, static_argnames=("plan",))
 @precise
-def self_scores(plan: Plan, variables: Variables, train: Batch, rows: Batch, amounts: Amounts) -> Found:
+def self_scores(plan: Plan, variables: Variables, train: Batch, rows: Batch, amounts: Amounts) -> SolvedScores:
     """Scores (1, rows) of some of the training rows on themselves."""
     own = _gradients(plan, variables, rows, "loss")
     curvature = curvature_of(plan, variables, train, amounts)
@@ -149,7 +149,7 @@ def self_scores(plan: Plan, variables: Variables, train: Batch, rows: Batch, amo
 @precise
 def group_scores(
     plan: Plan, variables: Variables, train: Batch, masks: Array, rows: Array, queries: Batch, amounts: Amounts
-) -> Found:
+) -> SolvedScores:
     """Scores (queries, G) of groups, each with its own curvature removed; damping is that of the whole set.
 
     ``masks`` are (G, n) and ``rows`` (G, m) the positions of their ones, filled up with n.

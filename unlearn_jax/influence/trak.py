@@ -49,7 +49,7 @@ class Settings(NamedTuple):
     block: int | None
 
 
-class Found(NamedTuple):
+class TrakSums(NamedTuple):
     """Sums over members, or one member's part of them."""
 
     scores: Array  # (n, q)
@@ -173,7 +173,7 @@ def _program(model, task, settings: Settings, ensemble: bool, average: str):
     """The compiled `trak` of one model and setting: scores, and what tells whether they can be trusted."""
 
     def run(variables, train, queries, key, lam, relative):
-        def of(own, number) -> Found:
+        def of(own, number) -> TrakSums:
             mine = None if key is None else jax.random.fold_in(key, number)
             return _member(model, task, settings, own, train, queries, mine, lam, relative)
 
@@ -190,13 +190,13 @@ def _program(model, task, settings: Settings, ensemble: bool, average: str):
     return jax.jit(run)
 
 
-def _summed(of, variables: Variables) -> tuple[Found, int]:
+def _summed(of, variables: Variables) -> tuple[TrakSums, int]:
     """Members' parts added up, one after another."""
     own, shared = split_shared(variables)
     members = len(jax.tree.leaves(own)[0])
     alone = lambda index: of(join_shared(jax.tree.map(lambda x: jnp.asarray(x)[index], own), shared), index)
 
-    def add(index, total: Found) -> Found:
+    def add(index, total: TrakSums) -> TrakSums:
         new = alone(index)
         summed = jax.tree.map(jnp.add, total, new)
         return summed._replace(pivot=jnp.minimum(total.pivot, new.pivot))
@@ -204,7 +204,7 @@ def _summed(of, variables: Variables) -> tuple[Found, int]:
     return lax.fori_loop(1, members, add, alone(0)), members
 
 
-def _member(model, task, settings, variables, train, queries, key, lam, relative) -> Found:
+def _member(model, task, settings, variables, train, queries, key, lam, relative) -> TrakSums:
     """One member's scores, before they are multiplied by n."""
     dtype = score_dtype(variables)
     margins = jnp.clip(values(model, task, variables, train, quantity="margin").astype(dtype), -STEEPEST, STEEPEST)
@@ -225,7 +225,7 @@ def _member(model, task, settings, variables, train, queries, key, lam, relative
     else:
         solve = _by_rows
     kernel, size, pivot = solve(*parts, bend, extra)
-    return Found(weight[:, None] * slope[:, None] * kernel, kernel, weight * slope, size, pivot)
+    return TrakSums(weight[:, None] * slope[:, None] * kernel, kernel, weight * slope, size, pivot)
 
 
 def _by_kernel(settings: Settings, variables: Variables, train: Batch) -> bool:

@@ -1,4 +1,4 @@
-"""The registry of unlearning methods: name -> `Entry`; one algorithm per file."""
+"""The registry of unlearning methods: name -> `MethodSpec`; one algorithm per file."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ from unlearn_jax.methods import (
     wga,
     woodfisher,
 )
-from unlearn_jax.methods.support.common import NEEDS, Entry, Problem, bind_shared
+from unlearn_jax.methods.support.common import NEEDS, MethodSpec, TrainSpec, bind_shared
 from unlearn_jax.methods.support.lengths import LENGTHS, LONGEST, at_length, length_of, plan_of, within_budget
 from unlearn_jax.population.plans import Plan, Sizes
 from unlearn_jax.population.program import Fold
@@ -112,7 +112,7 @@ _MODULES = (
 GROUPS = ("core", "all", "none")
 
 
-def _undeclared(entry: Entry) -> str:
+def _undeclared(entry: MethodSpec) -> str:
     """What an entry of a package says wrongly of itself, '' for nothing."""
     if not entry.needs or not entry.needs <= set(NEEDS):
         return f"declares needs {sorted(entry.needs)}, which are to be some of {', '.join(NEEDS)}"
@@ -123,17 +123,17 @@ METHODS: Registry = Registry(
     {module.ENTRY.name: module.ENTRY for module in _MODULES},
     "method",
     "unlearn_jax.methods",
-    named(Entry, _undeclared),
+    named(MethodSpec, _undeclared),
     (*GROUPS, *REFERENCES, *INNER),
 )
-"""Name -> `Entry`; what you put in is run like what is built in."""
+"""Name -> `MethodSpec`; what you put in is run like what is built in."""
 
 
 def select(names: str, answers: str = "classes") -> list[str]:
     """Registry names from a comma-separated list of names and of the groups ``core``, ``all`` and ``none``.
 
-    ``answers`` is what the models answer with, see `Entry.reads`; language has a core of its own. Raises `InputError`
-    for an unknown name, listing the valid ones.
+    ``answers`` is what the models answer with, see `MethodSpec.reads`; language has a core of its own.
+    Raises `InputError` for an unknown name, listing the valid ones.
 
     Example:
         >>> select("scrub,none")
@@ -149,7 +149,7 @@ def select(names: str, answers: str = "classes") -> list[str]:
 
 def prepare(
     name: str,
-    problem: Problem,
+    problem: TrainSpec,
     settings: dict[str, Any] | None = None,
     sizes: Sizes = NO_SIZES,
     *,
@@ -178,8 +178,8 @@ def prepare(
 
 
 def prepare_entry(
-    entry: Entry,
-    problem: Problem,
+    entry: MethodSpec,
+    problem: TrainSpec,
     settings: dict[str, Any] | None = None,
     sizes: Sizes = NO_SIZES,
     *,
@@ -205,7 +205,7 @@ def prepare_entry(
     return fold, plan_of(entry, sizes, static, problem.recipe), numeric
 
 
-def has_scale(entry: Entry, scale: str) -> bool:
+def has_scale(entry: MethodSpec, scale: str) -> bool:
     """Whether an entry has defaults at a scale.
 
     Its own values are those of the scale small, and of the other small ones where those networks need no others.
@@ -213,7 +213,7 @@ def has_scale(entry: Entry, scale: str) -> bool:
     return choose("scale", scale, SCALES) in SMALL or scale in entry.presets
 
 
-def settings_at(entry: Entry, scale: str) -> tuple[dict[str, Any], dict[str, float]]:
+def settings_at(entry: MethodSpec, scale: str) -> tuple[dict[str, Any], dict[str, float]]:
     """An entry's static and numeric defaults at a scale.
 
     Raises:
@@ -238,7 +238,7 @@ def settings_at(entry: Entry, scale: str) -> tuple[dict[str, Any], dict[str, flo
 
 
 @functools.lru_cache(maxsize=128)
-def _fold(entry_build: Callable, problem: Problem, static: tuple) -> Fold:
+def _fold(entry_build: Callable, problem: TrainSpec, static: tuple) -> Fold:
     """The fold of a method with its static settings."""
 
     def build(hp, shared):
@@ -252,7 +252,7 @@ def check_setting(name: str, key: str) -> None:
     _check_setting(METHODS[METHODS.pick(name)], key)
 
 
-def _check_setting(entry: Entry, key: str) -> None:
+def _check_setting(entry: MethodSpec, key: str) -> None:
     """The same of an entry."""
     valid = [*entry.numeric, *entry.static]
     if key not in valid:
@@ -261,7 +261,7 @@ def _check_setting(entry: Entry, key: str) -> None:
 
 
 __all__ = [
-    "CORE", "CORE_LANGUAGE", "LENGTHS", "LONGEST", "METHODS", "NO_SIZES", "SCALES", "SMALL", "Entry",
-    "Problem", "at_length", "check_setting", "has_scale", "length_of", "plan_of", "prepare", "prepare_entry", "select",
-    "settings_at", "within_budget",
+    "CORE", "CORE_LANGUAGE", "LENGTHS", "LONGEST", "METHODS", "NO_SIZES", "SCALES", "SMALL", "MethodSpec",
+    "TrainSpec", "at_length", "check_setting", "has_scale", "length_of", "plan_of", "prepare", "prepare_entry",
+    "select", "settings_at", "within_budget",
 ]  # fmt: skip

@@ -23,9 +23,9 @@ from unlearn_jax.methods.support.common import (
     EARLIER,
     TUNED,
     Context,
-    Entry,
-    Problem,
+    MethodSpec,
     Recipe,
+    TrainSpec,
     bind_shared,
     descent,
     gradient_method,
@@ -37,7 +37,7 @@ from unlearn_jax.trees import tree_add, tree_scale
 from unlearn_jax.types import Method, Variables
 
 
-def logged_training(problem: Problem, hp: dict) -> Method:
+def logged_training(problem: TrainSpec, hp: dict) -> Method:
     """Training from scratch, less the logged updates at its end; starts from {"request": (n,) 0 or 1 a row}."""
     fold = retrain.build(problem, {}, hp)
 
@@ -61,7 +61,7 @@ def logged_training(problem: Problem, hp: dict) -> Method:
 
 
 @functools.lru_cache(maxsize=16)
-def _training(problem: Problem) -> Fold:
+def _training(problem: TrainSpec) -> Fold:
     build = lambda hp, shared: logged_training(bind_shared(problem, shared), hp)
     return Fold(build, augmentation(problem.recipe.augment))
 
@@ -77,7 +77,7 @@ def begin(context: Context, static: dict, start: Variables) -> tuple[Variables, 
     return context.train(role, fold, plan, context.everything, start={"request": request}, hp=numeric), (0.0, 0.0)
 
 
-def build(problem: Problem, static: dict, hp: dict) -> Method:
+def build(problem: TrainSpec, static: dict, hp: dict) -> Method:
     """The repair: descent on the retain stream."""
     loss = retained_loss(problem)
 
@@ -89,7 +89,7 @@ def plan(sizes: Sizes, static: dict, recipe: Recipe) -> Plan:
     return epochs_over_retained(sizes, static)
 
 
-ENTRY = Entry(
+ENTRY = MethodSpec(
     name="amnesiac",
     paper="Graves et al. 2021, arXiv 2010.10981",
     rule="subtract the logged updates of batches that held the request, then repair on the retained data",

@@ -23,10 +23,10 @@ from unlearn_jax.methods.support.attacks import crossing, keep, recall, room
 from unlearn_jax.methods.support.common import (
     EARLIER,
     TUNED,
-    Entry,
-    Problem,
+    MethodSpec,
     Recipe,
     Trained,
+    TrainSpec,
     descent,
     gradient_method,
     mean_loss,
@@ -43,7 +43,7 @@ def keeps_request(static: dict) -> bool:
     return choose("variant", static["variant"], ("amun", "advonly")) == "amun"
 
 
-def build(problem: Problem, static: dict, hp: dict) -> Method:
+def build(problem: TrainSpec, static: dict, hp: dict) -> Method:
     """Find the adversarial examples, then descend on retained and adversarial examples."""
     optimizer = descent(static, hp)
 
@@ -87,7 +87,7 @@ def plan(sizes: Sizes, static: dict, recipe: Recipe) -> Plan:
     )
 
 
-ENTRY = Entry(
+ENTRY = MethodSpec(
     name="amun",
     paper="Ebrahimpour-Boroojeny et al. 2025, arXiv 2503.00917",
     rule="fit adversarial neighbours of the request to the labels the original gives them, and the retained data",

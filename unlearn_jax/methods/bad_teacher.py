@@ -19,9 +19,9 @@ from unlearn_jax.methods.support.common import (
     LANGUAGE,
     RULE,
     TUNED,
-    Entry,
-    Problem,
+    MethodSpec,
     Recipe,
+    TrainSpec,
     descent,
     gradient_method,
 )
@@ -30,7 +30,7 @@ from unlearn_jax.population.plans import FORWARD, Plan, Sizes, passes, uniform_p
 from unlearn_jax.types import Method
 
 
-def build(problem: Problem, static: dict, hp: dict) -> Method:
+def build(problem: TrainSpec, static: dict, hp: dict) -> Method:
     """Distil from two teachers; every example of the mixture counts alike."""
 
     def loss(params, trained, batches, key):
@@ -62,7 +62,7 @@ def plan(sizes: Sizes, static: dict, recipe: Recipe) -> Plan:
     )
 
 
-ENTRY = Entry(
+ENTRY = MethodSpec(
     name="bad_teacher",
     paper="Chundawat et al. 2023, arXiv 2205.08096",
     rule="distil a random network on the request and the original on a share of the retained data",

@@ -15,10 +15,10 @@ from unlearn_jax.methods.support.common import (
     LANGUAGE,
     RULE,
     TUNED,
-    Entry,
-    Problem,
+    MethodSpec,
     Recipe,
     Trained,
+    TrainSpec,
     descent,
     follow,
     phased_method,
@@ -28,7 +28,7 @@ from unlearn_jax.population.plans import Plan, Sizes, epochs_over_request
 from unlearn_jax.types import Method
 
 
-def build(problem: Problem, static: dict, hp: dict) -> Method:
+def build(problem: TrainSpec, static: dict, hp: dict) -> Method:
     """Descent on the forget stream of the network and its extra output together."""
     optimizer = descent(static, hp)
 
@@ -61,7 +61,7 @@ def plan(sizes: Sizes, static: dict, recipe: Recipe) -> Plan:
     return epochs_over_request(sizes, static)
 
 
-ENTRY = Entry(
+ENTRY = MethodSpec(
     name="boundary_expand",
     paper="Chen et al. 2023, arXiv 2303.11570 (boundary expand)",
     rule="fit the request to an extra class, then drop that class",

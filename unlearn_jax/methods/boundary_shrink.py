@@ -17,10 +17,10 @@ from unlearn_jax.methods.support.attacks import keep, recall, room
 from unlearn_jax.methods.support.common import (
     EARLIER,
     TUNED,
-    Entry,
-    Problem,
+    MethodSpec,
     Recipe,
     Trained,
+    TrainSpec,
     descent,
     gradient_method,
     mean_loss,
@@ -33,7 +33,7 @@ from unlearn_jax.types import Array, Batch, Method, Variables
 BUILD, FIT = 0, 1
 
 
-def signed_step(problem: Problem, variables: Variables, batch: Batch, epsilon: Array | float) -> Array:
+def signed_step(problem: TrainSpec, variables: Variables, batch: Batch, epsilon: Array | float) -> Array:
     """``x + epsilon sign(grad_x l)``, clipped to [0, 1] (the fast gradient sign method); (B, ...) float32."""
     images = pixels(batch.inputs)
 
@@ -44,14 +44,14 @@ def signed_step(problem: Problem, variables: Variables, batch: Batch, epsilon: A
     return jnp.clip(images + epsilon * jnp.sign(slope), 0.0, 1.0)
 
 
-def nearest_wrong_label(problem: Problem, variables: Variables, batch: Batch, epsilon: Array | float) -> Array:
+def nearest_wrong_label(problem: TrainSpec, variables: Variables, batch: Batch, epsilon: Array | float) -> Array:
     """(B,) most likely wrong class of the adversarial neighbour."""
     logits = frozen(problem, variables, signed_step(problem, variables, batch, epsilon)).logits
     true = jnp.arange(logits.shape[-1])[None, :] == batch.targets[:, None]
     return jnp.argmax(jnp.where(true, -jnp.inf, logits), axis=-1).astype(batch.targets.dtype)
 
 
-def build(problem: Problem, static: dict, hp: dict) -> Method:
+def build(problem: TrainSpec, static: dict, hp: dict) -> Method:
     """Find the nearest wrong labels, then descend on the forget stream towards them."""
     optimizer = descent(static, hp)
 
@@ -86,7 +86,7 @@ def plan(sizes: Sizes, static: dict, recipe: Recipe) -> Plan:
     )
 
 
-ENTRY = Entry(
+ENTRY = MethodSpec(
     name="boundary_shrink",
     paper="Chen et al. 2023, arXiv 2303.11570 (boundary shrink)",
     rule="on the request, fit the label of the adversarial neighbour under the original",

@@ -16,7 +16,7 @@ import jax
 import numpy as np
 
 from unlearn_jax.methods import retrain
-from unlearn_jax.methods.support.common import BOTH, Context, Entry, Problem, Recipe
+from unlearn_jax.methods.support.common import BOTH, Context, MethodSpec, Recipe, TrainSpec
 from unlearn_jax.methods.support.parts import depth_order
 from unlearn_jax.population.plans import FORWARD, Plan, Sizes, uniform_plan
 from unlearn_jax.trees import join_shared, split_shared
@@ -27,7 +27,7 @@ LARGEST = 4.0  # factor in a round
 PER_EXAMPLE = FORWARD * (1 + ROUNDS)  # gradient evaluations: the original's forward pass, and one a round
 
 
-def build(problem: Problem, static: dict, hp: dict) -> Method:
+def build(problem: TrainSpec, static: dict, hp: dict) -> Method:
     """Training from a fresh initialisation on the retain stream."""
     return retrain.build(problem, static, hp)
 
@@ -78,7 +78,7 @@ def _scaled(trained: Variables, group: str, factor: np.ndarray) -> Variables:
     return join_shared(own | {"params": params}, shared)
 
 
-ENTRY = Entry(
+ENTRY = MethodSpec(
     name="brief_retrain",
     paper="this project",
     rule="a tenth of a training from scratch, then the confidence of the original on held-out examples",

@@ -6,7 +6,7 @@ python -m unlearn_jax.methods.catalogue > docs/methods.md
 from __future__ import annotations
 
 from unlearn_jax.methods import CORE, METHODS, SCALES, has_scale, plan_of
-from unlearn_jax.methods.support.common import NEEDS, Entry, Recipe
+from unlearn_jax.methods.support.common import NEEDS, MethodSpec, Recipe
 from unlearn_jax.population.plans import Sizes
 
 EXAMPLE = Sizes(forget=30, retain=1200, classes=10)  # a request on digits, for the costs
@@ -42,14 +42,14 @@ shaped over a fact's neighbours in a knowledge graph and no loss.
 """
 
 
-def cost(entry: Entry) -> str:
+def cost(entry: MethodSpec) -> str:
     """Gradient evaluations on request and retained data at `EXAMPLE`."""
     plan = plan_of(entry, EXAMPLE, entry.static, Recipe())
     text = f"{plan.grad_evals_forget:,.0f} / {plan.grad_evals_retain:,.0f}"
     return text + (" + begin" if entry.needs & {"reference", "protocol"} else "")
 
 
-def settings(entry: Entry) -> str:
+def settings(entry: MethodSpec) -> str:
     """The defaults as NAME VALUE, numeric ones first."""
 
     def text(value) -> str:

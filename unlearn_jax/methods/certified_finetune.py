@@ -30,10 +30,10 @@ from unlearn_jax.methods.support.common import (
     RULE,
     TUNED,
     UNTRIED,
-    Entry,
-    Problem,
+    MethodSpec,
     Recipe,
     Trained,
+    TrainSpec,
     descent,
     gradient_method,
     phased_method,
@@ -61,7 +61,7 @@ def noise(hp: dict, steps: int) -> Array:
     return shift / (spent * jnp.sqrt(2.0 * powers(ratio**2, steps)))
 
 
-def build(problem: Problem, static: dict, hp: dict) -> Method:
+def build(problem: TrainSpec, static: dict, hp: dict) -> Method:
     """Noisy steps around the centre, then descent on the retained loss."""
     optimizer, loss = descent(static, hp), retained_loss(problem)
     centred = choose("centre", static["centre"], ("fresh", "zero")) == "fresh"
@@ -97,7 +97,7 @@ def plan(sizes: Sizes, static: dict, recipe: Recipe) -> Plan:
     )
 
 
-ENTRY = Entry(
+ENTRY = MethodSpec(
     name="certified_finetune",
     paper="Koloskova et al. 2025, arXiv 2506.06985 (gradient clipping)",
     rule="clipped noisy steps on the retained data that certify (epsilon, delta), then plain ones",

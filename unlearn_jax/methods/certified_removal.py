@@ -21,7 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from unlearn_jax.errors import InputError
-from unlearn_jax.methods.support.common import RULE, Entry, Problem, Recipe, phased_method
+from unlearn_jax.methods.support.common import RULE, MethodSpec, Recipe, TrainSpec, phased_method
 from unlearn_jax.methods.support.parts import solve as solved
 from unlearn_jax.population.plans import FORWARD, Plan, Sizes, passes, phased_plan
 from unlearn_jax.types import Array, Batch, Method, Variables
@@ -75,7 +75,7 @@ def _terms(head: Head, features: Array, batch: Batch) -> tuple[Array, Array]:
     return slope @ features, jnp.einsum("kb,bd,be->kde", bend, features, features)
 
 
-def build(problem: Problem, static: dict, hp: dict) -> Method:
+def build(problem: TrainSpec, static: dict, hp: dict) -> Method:
     """Measure the features, train the head on everything, then remove the request."""
 
     def init(key, variables):
@@ -160,7 +160,7 @@ def plan(sizes: Sizes, static: dict, recipe: Recipe) -> Plan:
     )
 
 
-ENTRY = Entry(
+ENTRY = MethodSpec(
     name="certified_removal",
     paper="Guo et al. 2020, arXiv 1911.03030",
     rule="one Newton step on a noisy, strongly convex linear head, with a bound on the gradient left",

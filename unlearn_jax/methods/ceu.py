@@ -21,8 +21,8 @@ from unlearn_jax.methods.support.common import (
     LANGUAGE,
     RULE,
     TUNED,
-    Entry,
-    Problem,
+    MethodSpec,
+    TrainSpec,
     descent,
     gradient_method,
 )
@@ -46,7 +46,7 @@ def skipped(batch: Batch, count: int) -> Batch:
     return batch._replace(targets=jnp.where(early, jnp.asarray(NOT_ANSWER, batch.targets.dtype), batch.targets))
 
 
-def build(problem: Problem, static: dict, hp: dict) -> Method:
+def build(problem: TrainSpec, static: dict, hp: dict) -> Method:
     """Descent on the forget stream towards the model without the true token."""
 
     def loss(params, trained, batches, key):
@@ -58,7 +58,7 @@ def build(problem: Problem, static: dict, hp: dict) -> Method:
     return gradient_method(descent(static, hp), loss)
 
 
-ENTRY = Entry(
+ENTRY = MethodSpec(
     name="ceu",
     paper="Yang 2025, arXiv 2503.01224 (CE-U)",
     rule="on the request, cross-entropy to the model's own softmax with the true token removed",

@@ -7,10 +7,10 @@ mode, so that all before them stays bit-identical.
 from __future__ import annotations
 
 from unlearn_jax.methods.eu_k import last_layers_fold
-from unlearn_jax.methods.support.common import BOTH, LANGUAGE, RULE, TUNED, Entry
+from unlearn_jax.methods.support.common import BOTH, LANGUAGE, RULE, TUNED, MethodSpec
 from unlearn_jax.population.plans import epochs_over_retained
 
-ENTRY = Entry(
+ENTRY = MethodSpec(
     name="cf_k",
     paper="Goel et al. 2022, arXiv 2201.06640 (CF-k)",
     rule="fine-tune the last k groups of layers alone on the retained data",

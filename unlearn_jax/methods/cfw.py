@@ -21,9 +21,9 @@ from unlearn_jax.methods.support.common import (
     BOTH,
     EARLIER,
     RULE,
-    Entry,
-    Problem,
+    MethodSpec,
     Recipe,
+    TrainSpec,
     descent,
     gradient_method,
     mean_loss,
@@ -36,14 +36,14 @@ from unlearn_jax.types import Array, Method, PyTree
 SHAKE, FIT = 0, 1
 
 
-def shaken(problem: Problem, key: Array, params: PyTree, size: Array | float) -> PyTree:
+def shaken(problem: TrainSpec, key: Array, params: PyTree, size: Array | float) -> PyTree:
     """Parameters with noise of ``size`` x its own standard deviation on every convolution kernel."""
     return jax.tree.map(
         lambda w, on, n: w + on * size * jnp.std(w) * n, params, convolutions(problem, params), normal_like(key, params)
     )
 
 
-def build(problem: Problem, static: dict, hp: dict) -> Method:
+def build(problem: TrainSpec, static: dict, hp: dict) -> Method:
     """Descent on the retain stream from the shaken weights, and the last shake."""
 
     def loss(params, trained, batches, key):
@@ -79,7 +79,7 @@ def plan(sizes: Sizes, static: dict, recipe: Recipe) -> Plan:
     )
 
 
-ENTRY = Entry(
+ENTRY = MethodSpec(
     name="cfw",
     paper="NeurIPS 2023 challenge, 3rd; Cadet et al. 2024, arXiv 2410.01276",
     rule="add noise to the convolution weights, then fine-tune on the retained data, with a little noise once more",

@@ -16,9 +16,9 @@ from unlearn_jax.methods.support.common import (
     EARLIER,
     RULE,
     TUNED,
-    Entry,
-    Problem,
+    MethodSpec,
     Recipe,
+    TrainSpec,
     descent,
     gradient_method,
     retained_loss,
@@ -28,7 +28,7 @@ from unlearn_jax.population.plans import Plan, Sizes, cosine, epochs_over_retain
 from unlearn_jax.types import Array, Method, PyTree
 
 
-def transposed(problem: Problem, params: PyTree) -> PyTree:
+def transposed(problem: TrainSpec, params: PyTree) -> PyTree:
     """Parameters with the two spatial axes of every convolution kernel (kh, kw, in, out) exchanged."""
 
     def one(w: Array, chosen: Array) -> Array:
@@ -39,7 +39,7 @@ def transposed(problem: Problem, params: PyTree) -> PyTree:
     return jax.tree.map(one, params, convolutions(problem, params))
 
 
-def build(problem: Problem, static: dict, hp: dict) -> Method:
+def build(problem: TrainSpec, static: dict, hp: dict) -> Method:
     """Descent on the retain stream from the transposed weights."""
     loss = retained_loss(problem)
     fold = gradient_method(descent(static, hp), loss)
@@ -56,7 +56,7 @@ def plan(sizes: Sizes, static: dict, recipe: Recipe) -> Plan:
     return epochs_over_retained(sizes, static, rate=rate)
 
 
-ENTRY = Entry(
+ENTRY = MethodSpec(
     name="ct",
     paper="NeurIPS 2023 challenge, 5th; Cadet et al. 2024, arXiv 2410.01276",
     rule="transpose the convolution kernels, then fine-tune on the retained data",

@@ -13,7 +13,7 @@ from __future__ import annotations
 import numpy as np
 
 from unlearn_jax.methods.oracle_matching import build, plan
-from unlearn_jax.methods.support.common import LANGUAGE, Context, Entry
+from unlearn_jax.methods.support.common import LANGUAGE, Context, MethodSpec
 from unlearn_jax.types import Variables
 
 
@@ -58,7 +58,7 @@ def begin(context: Context, static: dict, start: Variables) -> tuple[Variables, 
     return start | {"target": target}, (0.0, models * plan.grad_evals_retain)
 
 
-ENTRY = Entry(
+ENTRY = MethodSpec(
     name="datamodel_matching",
     paper="Georgiev et al. 2024, arXiv 2410.23232; Ilyas et al. 2022, arXiv 2202.00622",
     rule="fit the logits that datamodels predict for a model without the request",

@@ -19,8 +19,8 @@ from unlearn_jax.methods.support.common import (
     LANGUAGE,
     RULE,
     TUNED,
-    Entry,
-    Problem,
+    MethodSpec,
+    TrainSpec,
     descent,
     gradient_method,
     weighted_mean,
@@ -36,7 +36,7 @@ def without_true_class(logits: Array, targets: Array) -> Array:
     return jnp.where(jax.nn.one_hot(targets, logits.shape[-1], dtype=jnp.bool_), -jnp.inf, logits)
 
 
-def build(problem: Problem, static: dict, hp: dict) -> Method:
+def build(problem: TrainSpec, static: dict, hp: dict) -> Method:
     """Descent on the forget stream towards the original without the true class."""
 
     def loss(params, trained, batches, key):
@@ -49,7 +49,7 @@ def build(problem: Problem, static: dict, hp: dict) -> Method:
     return gradient_method(descent(static, hp), loss, extra=lambda key, variables: variables)
 
 
-ENTRY = Entry(
+ENTRY = MethodSpec(
     name="delete",
     paper="Zhou et al. 2025, arXiv 2503.23751 (DELETE)",
     rule="on the request, distil the original's softmax with the true class removed",

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from unlearn_jax.methods.support.common import BOTH, Entry, Problem, Recipe, Trained, finish
+from unlearn_jax.methods.support.common import BOTH, MethodSpec, Recipe, Trained, TrainSpec, finish
 from unlearn_jax.population.plans import Plan, Sizes, uniform_plan
 from unlearn_jax.types import Method
 
 
-def build(problem: Problem, static: dict, hp: dict) -> Method:
+def build(problem: TrainSpec, static: dict, hp: dict) -> Method:
     """The identity fold."""
     init = lambda key, variables: Trained(variables["params"], variables["state"], ())
     update = lambda key, trained, batches: (trained, batches.step.astype("float32") * 0.0)
@@ -19,7 +19,7 @@ def plan(sizes: Sizes, static: dict, recipe: Recipe) -> Plan:
     return uniform_plan(0)
 
 
-ENTRY = Entry(
+ENTRY = MethodSpec(
     name="do_nothing",
     paper="control",
     rule="keep the original weights",

@@ -17,21 +17,30 @@ import jax
 from unlearn_jax.errors import choose
 from unlearn_jax.methods.npo import repulsion
 from unlearn_jax.methods.random_label import wrong_answers
-from unlearn_jax.methods.support.common import BOTH, EARLIER, LANGUAGE, RULE, TUNED, Entry, Problem, weighted_mean
+from unlearn_jax.methods.support.common import (
+    BOTH,
+    EARLIER,
+    LANGUAGE,
+    RULE,
+    TUNED,
+    MethodSpec,
+    TrainSpec,
+    weighted_mean,
+)
 from unlearn_jax.methods.support.parts import frozen
 from unlearn_jax.methods.support.sequences import beside_plan, beside_retained, logits_of, sequence_logprob
 from unlearn_jax.population.plans import FORWARD
 from unlearn_jax.types import Array, Batch, Method
 
 
-def preferred(problem: Problem, winner: str, key: Array, batch: Batch) -> Batch:
+def preferred(problem: TrainSpec, winner: str, key: Array, batch: Batch) -> Batch:
     """The batch with what is preferred as answers; ``key`` is key data, by which other answers are drawn."""
     if choose("winner", winner, ("refusal", "other")) == "refusal" and problem.task.refuse is not None:
         return problem.task.refuse(batch)
     return wrong_answers(jax.random.wrap_key_data(key), batch, problem.num_classes, False, problem.task.swap)
 
 
-def build(problem: Problem, static: dict, hp: dict) -> Method:
+def build(problem: TrainSpec, static: dict, hp: dict) -> Method:
     """Preference on F beside descent on R."""
 
     def ratio(student, teacher, batch):
@@ -48,7 +57,7 @@ def build(problem: Problem, static: dict, hp: dict) -> Method:
     return beside_retained(problem, static, hp, lose, extra=extra)
 
 
-ENTRY = Entry(
+ENTRY = MethodSpec(
     name="dpo_idk",
     paper="Rafailov et al. 2023, arXiv 2305.18290; Maini et al. 2024, arXiv 2401.06121; AltPO, arXiv 2409.13474",
     rule="prefer a refusal, or another answer, to the requested one; descend the loss on retained data",

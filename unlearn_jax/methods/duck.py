@@ -24,10 +24,10 @@ from unlearn_jax.methods.support.common import (
     LANGUAGE,
     RULE,
     Context,
-    Entry,
-    Problem,
+    MethodSpec,
     Recipe,
     Trained,
+    TrainSpec,
     descent,
     phased_method,
     staged,
@@ -53,7 +53,7 @@ def nearest_wrong(features: Array, centroids: Array, targets: Array) -> Array:
     return jnp.argmax(jnp.where(jnp.arange(found.shape[1])[None, :] == targets[:, None], -jnp.inf, found), axis=1)
 
 
-def build(problem: Problem, static: dict, hp: dict) -> Method:
+def build(problem: TrainSpec, static: dict, hp: dict) -> Method:
     """Gather the centroids, then move the request's features to them."""
     features = lambda variables, inputs: problem.model.apply(variables, inputs, train=False)[0].features
 
@@ -134,7 +134,7 @@ def plan(sizes: Sizes, static: dict, recipe: Recipe) -> Plan:
     )
 
 
-ENTRY = Entry(
+ENTRY = MethodSpec(
     name="duck",
     paper="Cotogni et al. 2023, arXiv 2312.02052",
     rule="pull the request's features to the nearest wrong class centroid, fit the retained data",

@@ -13,19 +13,19 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from unlearn_jax.methods.support.common import BOTH, EARLIER, RULE, TUNED, Entry, Problem, retained_descent
+from unlearn_jax.methods.support.common import BOTH, EARLIER, RULE, TUNED, MethodSpec, TrainSpec, retained_descent
 from unlearn_jax.methods.support.parts import depth_order, fresh, last_groups
 from unlearn_jax.population.plans import epochs_over_retained
 from unlearn_jax.types import Method
 
 
-def last_layers_fold(problem: Problem, static: dict, hp: dict) -> Method:
+def last_layers_fold(problem: TrainSpec, static: dict, hp: dict) -> Method:
     """Descent on the retain stream that moves the last k groups alone, from where they are."""
     live = lambda trained: last_groups(problem, trained.params, static["k"])
     return retained_descent(problem, static, hp, train=False, mask=live)
 
 
-def build(problem: Problem, static: dict, hp: dict) -> Method:
+def build(problem: TrainSpec, static: dict, hp: dict) -> Method:
     """The same from a new initialisation of those groups."""
     fold = last_layers_fold(problem, static, hp)
 
@@ -43,7 +43,7 @@ def build(problem: Problem, static: dict, hp: dict) -> Method:
     return Method(init, fold.update, fold.finish)
 
 
-ENTRY = Entry(
+ENTRY = MethodSpec(
     name="eu_k",
     paper="Goel et al. 2022, arXiv 2201.06640 (EU-k)",
     rule="re-initialise the last k groups of layers and train them alone on the retained data",

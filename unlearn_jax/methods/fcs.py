@@ -17,10 +17,10 @@ import numpy as np
 from unlearn_jax.methods.support.common import (
     RULE,
     TUNED,
-    Entry,
-    Problem,
+    MethodSpec,
     Recipe,
     Trained,
+    TrainSpec,
     mean_loss,
     phased_method,
     sgd,
@@ -35,7 +35,7 @@ FLATTEN, REPEL, FIT = 0, 1, 2
 TEMPERATURE = 1.15
 
 
-def build(problem: Problem, static: dict, hp: dict) -> Method:
+def build(problem: TrainSpec, static: dict, hp: dict) -> Method:
     """The three kinds of pass."""
     student = lambda params, trained: {"params": params, "state": trained.state}
     forget_logits = lambda params, trained, batch: (
@@ -82,7 +82,7 @@ def plan(sizes: Sizes, static: dict, recipe: Recipe) -> Plan:
     )
 
 
-ENTRY = Entry(
+ENTRY = MethodSpec(
     name="fcs",
     paper="NeurIPS 2023 challenge, 1st; Cadet et al. 2024, arXiv 2410.01276",
     rule="flatten predictions on the request, then alternate contrast against and cross-entropy on retained data",

@@ -6,10 +6,10 @@ The baseline of Golatkar et al. 2020 (arXiv 1911.04933) and of most papers since
 
 from __future__ import annotations
 
-from unlearn_jax.methods.support.common import BOTH, EARLIER, LANGUAGE, RULE, Entry, retained_descent
+from unlearn_jax.methods.support.common import BOTH, EARLIER, LANGUAGE, RULE, MethodSpec, retained_descent
 from unlearn_jax.population.plans import epochs_over_retained
 
-ENTRY = Entry(
+ENTRY = MethodSpec(
     name="finetune",
     paper="Golatkar et al. 2020, arXiv 1911.04933 (baseline)",
     rule="SGD on the retained data from the original weights",

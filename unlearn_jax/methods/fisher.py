@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from unlearn_jax.methods.support.common import EARLIER, TUNED, Entry, Problem, Recipe, phased_method
+from unlearn_jax.methods.support.common import EARLIER, TUNED, MethodSpec, Recipe, TrainSpec, phased_method
 from unlearn_jax.methods.support.parts import last_groups, normal_like, sum_over_examples, summed_loss, zeros_like
 from unlearn_jax.population.plans import Plan, Sizes, passes, uniform_plan
 from unlearn_jax.trees import tree_add
@@ -31,7 +31,7 @@ class Gathered(NamedTuple):
     key: Array  # data of the key of the noise
 
 
-def fisher_diagonal(problem: Problem, variables: Variables, example: Batch) -> PyTree:
+def fisher_diagonal(problem: TrainSpec, variables: Variables, example: Batch) -> PyTree:
     """Sum over classes of p(class) (d log p(class))^2 for a batch of one, like the parameters."""
 
     def log_probabilities(params):
@@ -48,7 +48,7 @@ def fisher_diagonal(problem: Problem, variables: Variables, example: Batch) -> P
     return lax.scan(body, zeros_like(variables["params"]), classes)[0]
 
 
-def noise_variance(problem: Problem, params: PyTree, fisher: PyTree, clamp, power) -> PyTree:
+def noise_variance(problem: TrainSpec, params: PyTree, fisher: PyTree, clamp, power) -> PyTree:
     """Variance per unit of alpha, with the bounds and factors of the public implementations."""
     last = last_groups(problem, params, 1)
 
@@ -62,7 +62,7 @@ def noise_variance(problem: Problem, params: PyTree, fisher: PyTree, clamp, powe
     return jax.tree.map(one, params, fisher, last)
 
 
-def build(problem: Problem, static: dict, hp: dict) -> Method:
+def build(problem: TrainSpec, static: dict, hp: dict) -> Method:
     """Gather the Fisher diagonal in one pass, then add the noise."""
 
     def init(key, variables):
@@ -93,7 +93,7 @@ def plan(sizes: Sizes, static: dict, recipe: Recipe) -> Plan:
     return found._replace(retain_pass=scan)
 
 
-ENTRY = Entry(
+ENTRY = MethodSpec(
     name="fisher",
     paper="Golatkar et al. 2020, arXiv 1911.04933 (Fisher forgetting)",
     rule="add Gaussian noise of variance alpha over the retained data's Fisher information",

@@ -17,7 +17,7 @@ from __future__ import annotations
 import jax.numpy as jnp
 import numpy as np
 
-from unlearn_jax.methods.support.common import BOTH, RULE, TUNED, UNTRIED, Entry, Problem, Recipe, phased_method
+from unlearn_jax.methods.support.common import BOTH, RULE, TUNED, UNTRIED, MethodSpec, Recipe, TrainSpec, phased_method
 from unlearn_jax.methods.support.newton import newton_fold, newton_plan
 from unlearn_jax.methods.support.parts import loss_gradient
 from unlearn_jax.population.plans import Plan, Sizes, phased_plan
@@ -28,7 +28,7 @@ SOLVER = {"solver": "cg", "curvature": "ggn"}
 MOVE = 3  # after the phases of a Newton fold
 
 
-def build(problem: Problem, static: dict, hp: dict) -> Method:
+def build(problem: TrainSpec, static: dict, hp: dict) -> Method:
     """Newton folds one after another."""
     change = lambda variables, batch, key: loss_gradient(problem, variables, batch)
     fold = newton_fold(problem, SOLVER, hp | {"scale": 1.0}, change)
@@ -57,7 +57,7 @@ def plan(sizes: Sizes, static: dict, recipe: Recipe) -> Plan:
     )
 
 
-ENTRY = Entry(
+ENTRY = MethodSpec(
     name="gauss_newton",
     paper="McKinney et al. 2026, arXiv 2602.10568 (K-FADE)",
     rule="a few steps up the request's loss against the Gauss-Newton matrix of retained data at the current weights",

@@ -14,12 +14,12 @@ from __future__ import annotations
 
 import math
 
-from unlearn_jax.methods.support.common import BOTH, EARLIER, LANGUAGE, RULE, TUNED, Entry, Problem, bounded_loss
+from unlearn_jax.methods.support.common import BOTH, EARLIER, LANGUAGE, RULE, TUNED, MethodSpec, TrainSpec, bounded_loss
 from unlearn_jax.methods.support.sequences import beside_plan, beside_retained, logits_of
 from unlearn_jax.types import Method
 
 
-def build(problem: Problem, static: dict, hp: dict) -> Method:
+def build(problem: TrainSpec, static: dict, hp: dict) -> Method:
     """Ascent on F beside descent on R."""
 
     def climb(student, trained, batch):
@@ -28,7 +28,7 @@ def build(problem: Problem, static: dict, hp: dict) -> Method:
     return beside_retained(problem, static, hp, climb)
 
 
-ENTRY = Entry(
+ENTRY = MethodSpec(
     name="grad_diff",
     paper="Liu et al. 2022, arXiv 2203.12817; Maini et al. 2024, arXiv 2401.06121 (TOFU)",
     rule="ascend the loss of the request and descend that of retained data",

@@ -18,8 +18,8 @@ from unlearn_jax.methods.support.common import (
     LANGUAGE,
     RULE,
     TUNED,
-    Entry,
-    Problem,
+    MethodSpec,
+    TrainSpec,
     bounded_loss,
     descent,
     gradient_method,
@@ -28,7 +28,7 @@ from unlearn_jax.population.plans import epochs_over_request
 from unlearn_jax.types import Method
 
 
-def build(problem: Problem, static: dict, hp: dict) -> Method:
+def build(problem: TrainSpec, static: dict, hp: dict) -> Method:
     """Ascent on the forget stream."""
 
     def loss(params, trained, batches, key):
@@ -39,7 +39,7 @@ def build(problem: Problem, static: dict, hp: dict) -> Method:
     return gradient_method(descent(static, hp), loss)
 
 
-ENTRY = Entry(
+ENTRY = MethodSpec(
     name="gradient_ascent",
     paper="Golatkar et al. 2020, arXiv 1911.04933 (NegGrad)",
     rule="ascend the loss of the request, up to chance level",

@@ -21,9 +21,9 @@ from unlearn_jax.methods.support.common import (
     LANGUAGE,
     TUNED,
     UNTRIED,
-    Entry,
-    Problem,
+    MethodSpec,
     Trained,
+    TrainSpec,
     descent,
     finish,
     follow,
@@ -45,7 +45,7 @@ def rectified(grads: PyTree, retained: PyTree) -> PyTree:
     return tree_add(grads, retained, -jnp.minimum(along(grads, retained), 0.0))
 
 
-def build(problem: Problem, static: dict, hp: dict) -> Method:
+def build(problem: TrainSpec, static: dict, hp: dict) -> Method:
     """Descent on F by rectified gradients."""
     optimizer, lose = descent(static, hp), choose("lose", static["lose"], LOSSES)
 
@@ -75,7 +75,7 @@ def build(problem: Problem, static: dict, hp: dict) -> Method:
     return Method(init, update, finish)
 
 
-ENTRY = Entry(
+ENTRY = MethodSpec(
     name="gru",
     paper="Wang et al. 2025, arXiv 2503.09117 (GRU)",
     rule="descend npo's forgetting loss along its gradient less what would raise the loss on retained data",

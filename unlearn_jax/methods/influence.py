@@ -11,18 +11,18 @@ damping. Batch statistics in evaluation mode and unchanged.
 
 from __future__ import annotations
 
-from unlearn_jax.methods.support.common import BOTH, RULE, TUNED, Entry, Problem
+from unlearn_jax.methods.support.common import BOTH, RULE, TUNED, MethodSpec, TrainSpec
 from unlearn_jax.methods.support.newton import newton_fold, newton_plan
 from unlearn_jax.methods.support.parts import loss_gradient
 from unlearn_jax.types import Method
 
 
-def build(problem: Problem, static: dict, hp: dict) -> Method:
+def build(problem: TrainSpec, static: dict, hp: dict) -> Method:
     """Newton step against the gradient of the request."""
     return newton_fold(problem, static, hp, lambda variables, batch, key: loss_gradient(problem, variables, batch))
 
 
-ENTRY = Entry(
+ENTRY = MethodSpec(
     name="influence",
     paper="Koh & Liang 2017, arXiv 1703.04730; Guo et al. 2020, arXiv 1911.03030",
     rule="one damped Newton step that removes the request's gradient",

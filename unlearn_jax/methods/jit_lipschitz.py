@@ -15,9 +15,9 @@ import jax.numpy as jnp
 from unlearn_jax.methods.support.common import (
     RULE,
     TUNED,
-    Entry,
-    Problem,
+    MethodSpec,
     Recipe,
+    TrainSpec,
     descent,
     gradient_method,
     weighted_mean,
@@ -27,7 +27,7 @@ from unlearn_jax.population.plans import Plan, Sizes, epochs_over_request
 from unlearn_jax.types import Array, Batch, Method, Variables
 
 
-def sensitivity(problem: Problem, variables: Variables, batch: Batch, key: Array, noise: Array, draws: int) -> Array:
+def sensitivity(problem: TrainSpec, variables: Variables, batch: Batch, key: Array, noise: Array, draws: int) -> Array:
     """(B,) mean over ``draws`` of |f(x) - f(x + e)| / |e|."""
     images = pixels(batch.inputs)
     apply = lambda x: problem.model.apply(variables, x, train=False)[0].logits
@@ -42,7 +42,7 @@ def sensitivity(problem: Problem, variables: Variables, batch: Batch, key: Array
     return jnp.mean(jax.vmap(ratio)(jax.random.split(key, draws)), axis=0)
 
 
-def build(problem: Problem, static: dict, hp: dict) -> Method:
+def build(problem: TrainSpec, static: dict, hp: dict) -> Method:
     """Descent on the forget stream."""
 
     def loss(params, trained, batches, key):
@@ -58,7 +58,7 @@ def plan(sizes: Sizes, static: dict, recipe: Recipe) -> Plan:
     return epochs_over_request(sizes, static, forget_cost=1.0 + static["draws"])
 
 
-ENTRY = Entry(
+ENTRY = MethodSpec(
     name="jit_lipschitz",
     paper="Foster et al. 2024, arXiv 2402.01401 (JiT)",
     rule="on the request, reduce the change of the outputs per unit of input noise",

@@ -20,10 +20,10 @@ from unlearn_jax.methods.prmq import in_layers
 from unlearn_jax.methods.support.common import (
     BOTH,
     TUNED,
-    Entry,
-    Problem,
+    MethodSpec,
     Recipe,
     Trained,
+    TrainSpec,
     descent,
     phased_method,
     staged,
@@ -37,7 +37,7 @@ from unlearn_jax.types import Array, Method, Variables
 DISTIL, FIT = 0, 1
 
 
-def renewed(problem: Problem, key: Array, variables: Variables) -> Variables:
+def renewed(problem: TrainSpec, key: Array, variables: Variables) -> Variables:
     """Variables with new first and last groups, and new running statistics before the second layer and in the last."""
     order = depth_order(problem.model, problem.example.shape, str(problem.example.dtype))
     new, layer = fresh(problem, key), in_layers(variables["params"])
@@ -52,7 +52,7 @@ def renewed(problem: Problem, key: Array, variables: Variables) -> Variables:
     }
 
 
-def build(problem: Problem, static: dict, hp: dict) -> Method:
+def build(problem: TrainSpec, static: dict, hp: dict) -> Method:
     """Two kinds of pass from a partly new start."""
 
     def outputs(params, trained, batch, key):
@@ -93,7 +93,7 @@ def plan(sizes: Sizes, static: dict, recipe: Recipe) -> Plan:
     )
 
 
-ENTRY = Entry(
+ENTRY = MethodSpec(
     name="kde",
     paper="NeurIPS 2023 challenge, 6th; Cadet et al. 2024, arXiv 2410.01276",
     rule="re-initialise the first and last layers, distil the original, then fit the retained data beside it",

@@ -13,14 +13,14 @@ from __future__ import annotations
 
 import math
 
-from unlearn_jax.methods.support.common import BOTH, EARLIER, LANGUAGE, RULE, TUNED, Entry, Problem, bounded_loss
+from unlearn_jax.methods.support.common import BOTH, EARLIER, LANGUAGE, RULE, TUNED, MethodSpec, TrainSpec, bounded_loss
 from unlearn_jax.methods.support.parts import distillation, frozen
 from unlearn_jax.methods.support.sequences import beside_plan, beside_retained, logits_of
 from unlearn_jax.population.plans import FORWARD
 from unlearn_jax.types import Method
 
 
-def build(problem: Problem, static: dict, hp: dict) -> Method:
+def build(problem: TrainSpec, static: dict, hp: dict) -> Method:
     """Ascent on F beside distillation of the original on R."""
 
     def climb(student, trained, batch):
@@ -34,7 +34,7 @@ def build(problem: Problem, static: dict, hp: dict) -> Method:
     return beside_retained(problem, static, hp, climb, keep=stay, extra=lambda key, variables: variables)
 
 
-ENTRY = Entry(
+ENTRY = MethodSpec(
     name="kl_retain",
     paper="Maini et al. 2024, arXiv 2401.06121 (TOFU, KL minimisation)",
     rule="ascend the loss of the request, keep KL(original || s) small on retained data",

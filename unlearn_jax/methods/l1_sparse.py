@@ -15,8 +15,8 @@ from unlearn_jax.methods.support.common import (
     LANGUAGE,
     RULE,
     TUNED,
-    Entry,
-    Problem,
+    MethodSpec,
+    TrainSpec,
     descent,
     gradient_method,
     mean_loss,
@@ -25,7 +25,7 @@ from unlearn_jax.population.plans import epochs_over_retained
 from unlearn_jax.types import Method
 
 
-def build(problem: Problem, static: dict, hp: dict) -> Method:
+def build(problem: TrainSpec, static: dict, hp: dict) -> Method:
     """Descent on the retain stream with the fading penalty."""
 
     def loss(params, trained, batches, key):
@@ -38,7 +38,7 @@ def build(problem: Problem, static: dict, hp: dict) -> Method:
     return gradient_method(descent(static, hp), loss)
 
 
-ENTRY = Entry(
+ENTRY = MethodSpec(
     name="l1_sparse",
     paper="Jia et al. 2023, arXiv 2304.04934",
     rule="fine-tune with an l1 penalty that decays linearly to zero",

@@ -23,10 +23,10 @@ from unlearn_jax.methods.random_label import wrong_labels
 from unlearn_jax.methods.support.attacks import keep, recall, room
 from unlearn_jax.methods.support.common import (
     TUNED,
-    Entry,
-    Problem,
+    MethodSpec,
     Recipe,
     Trained,
+    TrainSpec,
     bounded_loss,
     descent,
     follow,
@@ -42,7 +42,7 @@ PREPARE, FIT = 0, 1
 
 
 def adversarial(
-    problem: Problem, original: Variables, batch: Batch, key: Array, radius: Array | float, steps: int, images: int
+    problem: TrainSpec, original: Variables, batch: Batch, key: Array, radius: Array | float, steps: int, images: int
 ) -> tuple[Array, Array]:
     """(B, images, ...) attacks within ``radius`` towards as many wrong labels, and those labels (B, images)."""
     classes, truth = problem.num_classes, batch.targets.astype(jnp.int32)
@@ -53,7 +53,7 @@ def adversarial(
     return jnp.moveaxis(lax.map(towards, labels), 0, 1), labels.T
 
 
-def importance(problem: Problem, original: Variables, batch: Batch, micro: int) -> PyTree:
+def importance(problem: TrainSpec, original: Variables, batch: Batch, micro: int) -> PyTree:
     """Sum over a batch of the absolute gradient of the squared norm of the logits."""
 
     def one(example):
@@ -73,7 +73,7 @@ def distance(params: PyTree, original: PyTree, weights: PyTree) -> Array:
     return sum(jax.tree.leaves(jax.tree.map(one, params, original, weights)), jnp.float32(0.0))
 
 
-def build(problem: Problem, static: dict, hp: dict) -> Method:
+def build(problem: TrainSpec, static: dict, hp: dict) -> Method:
     """Weigh the weights and make the images in one pass, then ascend under both regularisers."""
     optimizer, many = descent(static, hp), static["images"]
 
@@ -132,7 +132,7 @@ def plan(sizes: Sizes, static: dict, recipe: Recipe) -> Plan:
     )
 
 
-ENTRY = Entry(
+ENTRY = MethodSpec(
     name="l2ul",
     paper="Cha et al. 2024, arXiv 2301.11578 (L2UL)",
     rule="ascend on the request, hold adversarial examples and weights that matter little to it",

@@ -20,9 +20,9 @@ from unlearn_jax.methods.support.common import (
     BOTH,
     TUNED,
     Context,
-    Entry,
-    Problem,
+    MethodSpec,
     Trained,
+    TrainSpec,
     bind_shared,
     follow,
     mean_loss,
@@ -35,7 +35,7 @@ from unlearn_jax.trees import tree_add, tree_dot, tree_scale
 from unlearn_jax.types import Method, Variables
 
 
-def noisy_descent(problem: Problem, static: dict, from_scratch: bool) -> Method:
+def noisy_descent(problem: TrainSpec, static: dict, from_scratch: bool) -> Method:
     """Projected noisy gradient descent on the retain stream."""
     lr, walker = static["lr"], optax.sgd(static["lr"])
 
@@ -61,13 +61,13 @@ def noisy_descent(problem: Problem, static: dict, from_scratch: bool) -> Method:
     return phased_method(init, [update])
 
 
-def build(problem: Problem, static: dict, hp: dict) -> Method:
+def build(problem: TrainSpec, static: dict, hp: dict) -> Method:
     """Noisy descent from where training ended."""
     return noisy_descent(problem, static, False)
 
 
 @functools.lru_cache(maxsize=16)
-def _training(problem: Problem, static: tuple) -> Fold:
+def _training(problem: TrainSpec, static: tuple) -> Fold:
     build = lambda hp, shared: noisy_descent(bind_shared(problem, shared), dict(static), True)
     return Fold(build, augmentation(problem.recipe.augment))
 
@@ -82,7 +82,7 @@ def begin(context: Context, static: dict, start: Variables) -> tuple[Variables, 
 
 plan = epochs_over_retained
 
-ENTRY = Entry(
+ENTRY = MethodSpec(
     name="langevin",
     paper="Chien et al. 2024, arXiv 2401.10371",
     rule="train with projected noisy gradient descent, and go on with it on the retained data",

@@ -13,12 +13,12 @@ import jax
 import jax.numpy as jnp
 
 from unlearn_jax.methods.ssd import check, importance_fold, plan
-from unlearn_jax.methods.support.common import BOTH, RULE, TUNED, Entry, Problem
+from unlearn_jax.methods.support.common import BOTH, RULE, TUNED, MethodSpec, TrainSpec
 from unlearn_jax.tasks import over_answer
 from unlearn_jax.types import Method
 
 
-def build(problem: Problem, static: dict, hp: dict) -> Method:
+def build(problem: TrainSpec, static: dict, hp: dict) -> Method:
     """Importance by the output's sensitivity."""
 
     def sensitivity(variables, example):
@@ -31,7 +31,7 @@ def build(problem: Problem, static: dict, hp: dict) -> Method:
     return importance_fold(problem, static, hp, sensitivity)
 
 
-ENTRY = Entry(
+ENTRY = MethodSpec(
     name="lfssd",
     paper="Foster et al. 2024, arXiv 2402.10695 (loss-free SSD)",
     rule="dampen weights to which the request's output norm is more sensitive than that of all data",

@@ -25,10 +25,10 @@ from unlearn_jax.methods.support.common import (
     TUNED,
     UNTRIED,
     Context,
-    Entry,
-    Problem,
+    MethodSpec,
     Recipe,
     Trained,
+    TrainSpec,
     descent,
     gradient_method,
     phased_method,
@@ -66,7 +66,7 @@ def cross_entropy(target: Array, logits: Array, weight: Array) -> Array:
     return weighted_mean(-jnp.sum(target * jax.nn.log_softmax(logits, axis=-1), axis=-1), weight)
 
 
-def build(problem: Problem, static: dict, hp: dict) -> Method:
+def build(problem: TrainSpec, static: dict, hp: dict) -> Method:
     """Look at the request, set the temperature, fit the mixture."""
     optimizer, task = descent(static, hp), problem.task
 
@@ -141,7 +141,7 @@ def plan(sizes: Sizes, static: dict, recipe: Recipe) -> Plan:
     )
 
 
-ENTRY = Entry(
+ENTRY = MethodSpec(
     name="lotus",
     paper="Spartalis et al. 2025, arXiv 2503.18314 (LoTUS)",
     rule="distil the original, on the request at a temperature set by its accuracy against that on unseen data",

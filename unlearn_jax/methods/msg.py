@@ -23,10 +23,10 @@ from unlearn_jax.methods.support.common import (
     EARLIER,
     RULE,
     TUNED,
-    Entry,
-    Problem,
+    MethodSpec,
     Recipe,
     Trained,
+    TrainSpec,
     descent,
     follow,
     mean_loss,
@@ -47,7 +47,7 @@ def smallest_share(scores: Array, share: Array | float) -> Array:
     return jnp.zeros(scores.size, scores.dtype).at[order].set(chosen.astype(scores.dtype)).reshape(scores.shape)
 
 
-def build(problem: Problem, static: dict, hp: dict) -> Method:
+def build(problem: TrainSpec, static: dict, hp: dict) -> Method:
     """Score, reset, fine-tune."""
     optimizer = descent(static, hp)
 
@@ -118,7 +118,7 @@ def plan(sizes: Sizes, static: dict, recipe: Recipe) -> Plan:
     )
 
 
-ENTRY = Entry(
+ENTRY = MethodSpec(
     name="msg",
     paper="NeurIPS 2023 challenge, 2nd; Cadet et al. 2024, arXiv 2410.01276",
     rule="re-initialise the convolution weights with the smallest gradient of l(R) - l(F), then fine-tune",

@@ -22,10 +22,10 @@ from unlearn_jax.methods.random_label import wrong_labels
 from unlearn_jax.methods.support.common import (
     TUNED,
     UNTRIED,
-    Entry,
-    Problem,
+    MethodSpec,
     Recipe,
     Trained,
+    TrainSpec,
     descent,
     finish,
     follow,
@@ -49,7 +49,7 @@ class Slopes(NamedTuple):
     stopped: Array
 
 
-def squared_slopes(problem: Problem, variables: Variables, batch: Batch, labels: Array) -> Array:
+def squared_slopes(problem: TrainSpec, variables: Variables, batch: Batch, labels: Array) -> Array:
     """(B,) squared norm of the slope of each example's logit of class ``labels`` (B,) at its input."""
 
     def chosen(images):
@@ -60,7 +60,7 @@ def squared_slopes(problem: Problem, variables: Variables, batch: Batch, labels:
     return jnp.sum(slope.reshape(len(slope), -1) ** 2, axis=1)
 
 
-def build(problem: Problem, static: dict, hp: dict) -> Method:
+def build(problem: TrainSpec, static: dict, hp: dict) -> Method:
     """Descent on the forget stream until the other classes' slopes have recovered."""
     optimizer = descent(static, hp)
 
@@ -113,7 +113,7 @@ def plan(sizes: Sizes, static: dict, recipe: Recipe) -> Plan:
     )
 
 
-ENTRY = Entry(
+ENTRY = MethodSpec(
     name="mu_mis",
     paper="Cheng et al. 2026, arXiv 2402.15109 (MU-Mis)",
     rule="on the request, lower the input slope of the true class's logit and raise that of another's",

@@ -19,8 +19,8 @@ from unlearn_jax.methods.support.common import (
     LANGUAGE,
     RULE,
     TUNED,
-    Entry,
-    Problem,
+    MethodSpec,
+    TrainSpec,
     bounded_loss,
     descent,
     gradient_method,
@@ -30,7 +30,7 @@ from unlearn_jax.population.plans import epochs_over_retained
 from unlearn_jax.types import Method
 
 
-def build(problem: Problem, static: dict, hp: dict) -> Method:
+def build(problem: TrainSpec, static: dict, hp: dict) -> Method:
     """Descent on R and ascent on F together."""
 
     def loss(params, trained, batches, key):
@@ -43,7 +43,7 @@ def build(problem: Problem, static: dict, hp: dict) -> Method:
     return gradient_method(descent(static, hp), loss)
 
 
-ENTRY = Entry(
+ENTRY = MethodSpec(
     name="neggrad_plus",
     paper="Kurmanji et al. 2023, arXiv 2302.09880 (baseline)",
     rule="SGD on alpha l(R) - (1 - alpha) l(F)",

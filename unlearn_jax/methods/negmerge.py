@@ -19,10 +19,10 @@ from unlearn_jax.methods.support.common import (
     LANGUAGE,
     TUNED,
     UNTRIED,
-    Entry,
-    Problem,
+    MethodSpec,
     Recipe,
     Trained,
+    TrainSpec,
     descent,
     follow,
     mean_loss,
@@ -37,7 +37,7 @@ def agreed(vectors: Array) -> Array:
     return jnp.where(one, jnp.mean(vectors, axis=0), 0.0)
 
 
-def build(problem: Problem, static: dict, hp: dict) -> Method:
+def build(problem: TrainSpec, static: dict, hp: dict) -> Method:
     """Descent of each copy on the forget stream, at the end merged and mirrored at the original."""
     count = static["models"]
     rates = hp["lr"] * hp["spread"] ** -jnp.linspace(0.0, 1.0, count)
@@ -76,7 +76,7 @@ def plan(sizes: Sizes, static: dict, recipe: Recipe) -> Plan:
     return epochs_over_request(sizes, static, forget_cost=share * static["models"])
 
 
-ENTRY = Entry(
+ENTRY = MethodSpec(
     name="negmerge",
     paper="Kim et al. 2025, arXiv 2410.05583 (NegMerge)",
     rule="fine-tune several copies on the request, go alpha times the other way where all have moved alike",

@@ -15,7 +15,16 @@ from __future__ import annotations
 
 import jax
 
-from unlearn_jax.methods.support.common import BOTH, EARLIER, LANGUAGE, RULE, TUNED, Entry, Problem, weighted_mean
+from unlearn_jax.methods.support.common import (
+    BOTH,
+    EARLIER,
+    LANGUAGE,
+    RULE,
+    TUNED,
+    MethodSpec,
+    TrainSpec,
+    weighted_mean,
+)
 from unlearn_jax.methods.support.parts import frozen
 from unlearn_jax.methods.support.sequences import beside_plan, beside_retained, logits_of, sequence_logprob
 from unlearn_jax.population.plans import FORWARD
@@ -27,7 +36,7 @@ def repulsion(ratio: Array, beta: Array | float) -> Array:
     return -2.0 / beta * jax.nn.log_sigmoid(-beta * ratio)
 
 
-def build(problem: Problem, static: dict, hp: dict) -> Method:
+def build(problem: TrainSpec, static: dict, hp: dict) -> Method:
     """Negative preference on F beside descent on R."""
 
     def lose(student, trained, batch):
@@ -38,7 +47,7 @@ def build(problem: Problem, static: dict, hp: dict) -> Method:
     return beside_retained(problem, static, hp, lose, extra=lambda key, variables: variables)
 
 
-ENTRY = Entry(
+ENTRY = MethodSpec(
     name="npo",
     paper="Zhang et al. 2024, arXiv 2404.05868 (NPO-RT)",
     rule="descend (2 / beta) log(1 + (p / p_original)^beta) on the request and the loss on retained data",

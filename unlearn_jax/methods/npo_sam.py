@@ -20,9 +20,9 @@ from unlearn_jax.methods.support.common import (
     RULE,
     TUNED,
     UNTRIED,
-    Entry,
-    Problem,
+    MethodSpec,
     Trained,
+    TrainSpec,
     descent,
     finish,
     follow,
@@ -37,7 +37,7 @@ from unlearn_jax.trees import tree_add
 from unlearn_jax.types import Method
 
 
-def build(problem: Problem, static: dict, hp: dict) -> Method:
+def build(problem: TrainSpec, static: dict, hp: dict) -> Method:
     """Perturbed negative preference on F beside descent on R."""
     optimizer = descent(static, hp)
 
@@ -66,7 +66,7 @@ def build(problem: Problem, static: dict, hp: dict) -> Method:
     return Method(init, update, finish)
 
 
-ENTRY = Entry(
+ENTRY = MethodSpec(
     name="npo_sam",
     paper="Fan et al. 2025, arXiv 2502.05374 (NPO+SAM)",
     rule="npo, with the request's gradient taken rho further along itself",

@@ -17,8 +17,8 @@ from unlearn_jax.errors import choose
 from unlearn_jax.methods.support.common import (
     LANGUAGE,
     Context,
-    Entry,
-    Problem,
+    MethodSpec,
+    TrainSpec,
     descent,
     gradient_method,
     weighted_mean,
@@ -29,7 +29,7 @@ from unlearn_jax.types import Method, Variables
 TARGETS = ("oracle", "retrain")
 
 
-def build(problem: Problem, static: dict, hp: dict) -> Method:
+def build(problem: TrainSpec, static: dict, hp: dict) -> Method:
     """Descent of the squared error to the target's logits, kept by row from the start."""
     if "target" in static:
         choose("target", static["target"], TARGETS)
@@ -58,7 +58,7 @@ def begin(context: Context, static: dict, start: Variables) -> tuple[Variables, 
 
 plan = functools.partial(epochs_over_retained, forget_cost=1.0)
 
-ENTRY = Entry(
+ENTRY = MethodSpec(
     name="oracle_matching",
     paper="Georgiev et al. 2024, arXiv 2410.23232 (oracle matching)",
     rule="fit the logits of models retrained without the samples, on the request and on retained data",

@@ -20,10 +20,10 @@ from unlearn_jax.methods.support.common import (
     LANGUAGE,
     RULE,
     TUNED,
-    Entry,
-    Problem,
+    MethodSpec,
     Recipe,
     Trained,
+    TrainSpec,
     descent,
     follow,
     mean_loss,
@@ -42,7 +42,7 @@ def flatness(logits: Array) -> Array:
     return jnp.square(logits.max(axis=-1) - logits.mean(axis=-1))
 
 
-def build(problem: Problem, static: dict, hp: dict) -> Method:
+def build(problem: TrainSpec, static: dict, hp: dict) -> Method:
     """Primal steps, and after them dual ones once the warm-up is over."""
     optimizer = descent(static, hp)
 
@@ -81,7 +81,7 @@ def plan(sizes: Sizes, static: dict, recipe: Recipe) -> Plan:
     )
 
 
-ENTRY = Entry(
+ENTRY = MethodSpec(
     name="pdu",
     paper="Entesari et al. 2025, arXiv 2506.05314 (PDU)",
     rule="flatten the request's logits subject to a retained loss of at most eps, with a dual variable",

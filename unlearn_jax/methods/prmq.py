@@ -23,9 +23,9 @@ from unlearn_jax.methods.support.common import (
     EARLIER,
     RULE,
     TUNED,
-    Entry,
-    Problem,
+    MethodSpec,
     Recipe,
+    TrainSpec,
     descent,
     gradient_method,
     weighted_mean,
@@ -65,7 +65,7 @@ def redrawn(params: PyTree, drawn: PyTree, share: Array | float) -> PyTree:
     return jax.tree.map(lambda keep, w, new: jnp.where(keep > 0, w, new), kept, params, drawn)
 
 
-def build(problem: Problem, static: dict, hp: dict) -> Method:
+def build(problem: TrainSpec, static: dict, hp: dict) -> Method:
     """Prune and draw anew, descend on the retain stream, round."""
 
     def loss(params, trained, batches, key):
@@ -112,7 +112,7 @@ def plan(sizes: Sizes, static: dict, recipe: Recipe) -> Plan:
     return epochs_over_retained(sizes, static, retain_cost=1.0 + FORWARD)
 
 
-ENTRY = Entry(
+ENTRY = MethodSpec(
     name="prmq",
     paper="NeurIPS 2023 challenge, 4th; Cadet et al. 2024, arXiv 2410.01276",
     rule="draw the smallest weights anew, fine-tune with matched entropy, round to half precision",

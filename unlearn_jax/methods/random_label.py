@@ -22,9 +22,9 @@ from unlearn_jax.methods.support.common import (
     LANGUAGE,
     RULE,
     TUNED,
-    Entry,
-    Problem,
+    MethodSpec,
     Recipe,
+    TrainSpec,
     descent,
     gradient_method,
     mean_loss,
@@ -54,7 +54,7 @@ def wrong_labels(key: Array, batch: Batch, num_classes: int, allow_true: bool) -
     return (batch.targets + shift) % num_classes
 
 
-def label_losses(problem: Problem, static: dict, hp: dict, kept_key: Callable) -> tuple[Callable, Callable]:
+def label_losses(problem: TrainSpec, static: dict, hp: dict, kept_key: Callable) -> tuple[Callable, Callable]:
     """The losses ``l(F, random)`` and ``retain_weight l(R, true)``; ``kept_key(state)`` is the kept key's data."""
 
     def wrong(params, trained, batches, key):
@@ -72,7 +72,7 @@ def label_losses(problem: Problem, static: dict, hp: dict, kept_key: Callable) -
     return wrong, true
 
 
-def build(problem: Problem, static: dict, hp: dict) -> Method:
+def build(problem: TrainSpec, static: dict, hp: dict) -> Method:
     """Descent on random labels of F and on true labels of R, in turn."""
     losses = label_losses(problem, static, hp, lambda trained: trained.extra)
     keep_key = lambda key, variables: jax.random.key_data(key)
@@ -99,7 +99,7 @@ def plan(sizes: Sizes, static: dict, recipe: Recipe) -> Plan:
     )
 
 
-ENTRY = Entry(
+ENTRY = MethodSpec(
     name="random_label",
     paper="Golatkar et al. 2020, arXiv 1911.04933; Graves et al. 2021, arXiv 2010.10981",
     rule="every epoch a pass over the request with wrong labels, then one over the retained data with true ones",

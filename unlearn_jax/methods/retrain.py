@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from unlearn_jax.methods.support.common import BOTH, Entry, Problem, Recipe, gradient_method, retained_loss
+from unlearn_jax.methods.support.common import BOTH, MethodSpec, Recipe, TrainSpec, gradient_method, retained_loss
 from unlearn_jax.population.plans import Plan, Sizes, uniform_plan
 from unlearn_jax.types import Method
 
@@ -36,7 +36,7 @@ def optimizer(recipe: Recipe, lr, weight_decay) -> optax.GradientTransformation:
     )
 
 
-def build(problem: Problem, static: dict, hp: dict) -> Method:
+def build(problem: TrainSpec, static: dict, hp: dict) -> Method:
     """Training from a fresh initialisation on the retain stream; batch statistics in training mode."""
     loss = retained_loss(problem)
     fold = gradient_method(optimizer(problem.recipe, hp["lr"], hp["weight_decay"]), loss)
@@ -54,7 +54,7 @@ def plan(sizes: Sizes, static: dict, recipe: Recipe) -> Plan:
     return uniform_plan(recipe.steps, retain_batch=recipe.batch, rate=rates(recipe))
 
 
-ENTRY = Entry(
+ENTRY = MethodSpec(
     name="retrain",
     paper="reference (gold standard of the unlearning literature)",
     rule="train from a fresh initialisation on the retained data",

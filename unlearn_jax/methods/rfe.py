@@ -18,10 +18,10 @@ import numpy as np
 from unlearn_jax.methods.duck import cosines
 from unlearn_jax.methods.support.common import (
     TUNED,
-    Entry,
-    Problem,
+    MethodSpec,
     Recipe,
     Trained,
+    TrainSpec,
     bounded_loss,
     descent,
     follow,
@@ -50,7 +50,7 @@ def gaussian_distance(a: Array, b: Array, weight: Array) -> Array:
     return jnp.sum(jnp.square(mean(a) - mean(b)) + jnp.square(spread(a) - spread(b)))
 
 
-def adjacent_part(problem: Problem, original: Variables, batches: Batches, share: float) -> tuple[Outputs, Array]:
+def adjacent_part(problem: TrainSpec, original: Variables, batches: Batches, share: float) -> tuple[Outputs, Array]:
     """Original outputs on the retained batch, and weights (B,) of its adjacent part: 1 for the ``share`` of it whose
     original features have the largest cosine with any requested example of the update, else 0."""
     forget, retain = (frozen(problem, original, b.inputs) for b in (batches.forget, batches.retain))
@@ -60,7 +60,7 @@ def adjacent_part(problem: Problem, original: Variables, batches: Batches, share
     return retain, (near >= jnp.sort(near)[-count]).astype(jnp.float32)
 
 
-def build(problem: Problem, static: dict, hp: dict) -> Method:
+def build(problem: TrainSpec, static: dict, hp: dict) -> Method:
     """The two phases; ``extra`` holds the original and the multiplier."""
     optimizer = descent(static, hp)
     outputs = lambda params, trained, batch: problem.model.apply(
@@ -124,7 +124,7 @@ def plan(sizes: Sizes, static: dict, recipe: Recipe) -> Plan:
     )
 
 
-ENTRY = Entry(
+ENTRY = MethodSpec(
     name="rfe",
     paper="Cheng et al. 2026, arXiv 2603.26569",
     rule="constrained ascent that spares remote retained data, then ascent projected to spare adjacent ones",

@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 
 from unlearn_jax.errors import choose
-from unlearn_jax.methods.support.common import BOTH, EARLIER, LANGUAGE, RULE, TUNED, Entry, Problem, Trained
+from unlearn_jax.methods.support.common import BOTH, EARLIER, LANGUAGE, RULE, TUNED, MethodSpec, Trained, TrainSpec
 from unlearn_jax.methods.support.parts import frozen
 from unlearn_jax.methods.support.sequences import answer_mean, beside_plan, beside_retained
 from unlearn_jax.population.plans import FORWARD
@@ -26,7 +26,7 @@ from unlearn_jax.types import Array, Method, Outputs, PyTree
 REACH = 3  # blocks whose weights move: the steered one and those before it
 
 
-def steered(problem: Problem, outputs: Outputs, layer: str) -> tuple[str, Array]:
+def steered(problem: TrainSpec, outputs: Outputs, layer: str) -> tuple[str, Array]:
     """Name and states (B, T, D) of the steered block; "" and the features (B, D) where there is none to steer.
 
     Raises:
@@ -40,7 +40,7 @@ def steered(problem: Problem, outputs: Outputs, layer: str) -> tuple[str, Array]
     return name, outputs.hidden[name]
 
 
-def moving(problem: Problem, params: PyTree, trained: Trained, layer: str) -> PyTree:
+def moving(problem: TrainSpec, params: PyTree, trained: Trained, layer: str) -> PyTree:
     """1 for the weights of the steered block and of the two before it, 0 for all others; 1 where there are none."""
     outputs = jax.eval_shape(
         lambda: problem.model.apply(
@@ -55,7 +55,7 @@ def moving(problem: Problem, params: PyTree, trained: Trained, layer: str) -> Py
     }
 
 
-def build(problem: Problem, static: dict, hp: dict) -> Method:
+def build(problem: TrainSpec, static: dict, hp: dict) -> Method:
     """Steering on F beside holding on R."""
     layer = static["layer"]
 
@@ -80,7 +80,7 @@ def build(problem: Problem, static: dict, hp: dict) -> Method:
     return beside_retained(problem, static, hp, lose, keep=hold, extra=extra, mask=mask)
 
 
-ENTRY = Entry(
+ENTRY = MethodSpec(
     name="rmu",
     paper="Li et al. 2024, arXiv 2403.03218 (RMU)",
     rule="steer the request's hidden states to a random direction, hold those of retained data at the original's",

@@ -21,9 +21,9 @@ from unlearn_jax.methods.prmq import in_layers
 from unlearn_jax.methods.support.common import (
     EARLIER,
     RULE,
-    Entry,
-    Problem,
+    MethodSpec,
     Recipe,
+    TrainSpec,
     descent,
     gradient_method,
     phased_method,
@@ -45,7 +45,7 @@ def ranks(key: Array, params: PyTree) -> PyTree:
     return jax.tree.unflatten(structure, [next(order) if on else jnp.int32(-1) for on in drawable])
 
 
-def build(problem: Problem, static: dict, hp: dict) -> Method:
+def build(problem: TrainSpec, static: dict, hp: dict) -> Method:
     """Begin an epoch in one of three ways, or descend on the retain stream."""
     optimizer = descent(static, hp)
     fold = gradient_method(optimizer, retained_loss(problem), mask=lambda trained: trained.extra)
@@ -97,7 +97,7 @@ def plan(sizes: Sizes, static: dict, recipe: Recipe) -> Plan:
     )
 
 
-ENTRY = Entry(
+ENTRY = MethodSpec(
     name="rni",
     paper="NeurIPS 2023 challenge, 7th; Cadet et al. 2024, arXiv 2410.01276",
     rule="draw the head anew, fine-tune a few random tensors an epoch after noise on most of them, at last everything",

@@ -12,7 +12,7 @@ import numpy as np
 
 from unlearn_jax.data.splits import RequestRows
 from unlearn_jax.methods import METHODS, prepare, settings_at
-from unlearn_jax.methods.support.common import Context, Entry, Problem
+from unlearn_jax.methods.support.common import Context, MethodSpec, TrainSpec
 from unlearn_jax.population.evaluate import evaluate, predict
 from unlearn_jax.population.members import Tables, grid, make_tables, member_keys
 from unlearn_jax.population.plans import Plan, Sizes
@@ -22,10 +22,10 @@ from unlearn_jax.trees import join_shared, split_shared, take_members
 from unlearn_jax.types import Array, Model, Population, Variables
 
 
-class Job(NamedTuple):
+class RunSpec(NamedTuple):
     """What all methods of a level share; lists are by member."""
 
-    problem: Problem
+    problem: TrainSpec
     stored: Stored
     rows: list[RequestRows]
     training: tuple[Fold, Plan, dict[str, float]]
@@ -37,7 +37,7 @@ class Job(NamedTuple):
     shared: Variables = {}  # what all members share, the base under LoRA
 
 
-class Treatment(NamedTuple):
+class RunOverrides(NamedTuple):
     """One run of a method as a remedy wants it; lists are by member."""
 
     kept: list[np.ndarray]  # rows retained
@@ -69,7 +69,7 @@ def sizes_of(rows: list[RequestRows], classes: int) -> Sizes:
 
 
 def check_methods(
-    problem: Problem,
+    problem: TrainSpec,
     rows: list[RequestRows],
     given: dict[str, dict],
     scale: str,
@@ -102,10 +102,10 @@ def check_methods(
 
 def run_method(
     name: str,
-    job: Job,
+    job: RunSpec,
     original: Variables,
     given: dict[str, list],
-    treat: Treatment | None = None,
+    treat: RunOverrides | None = None,
     points: list[dict] | None = None,
 ) -> Unlearned:
     """Run a method from the originals.
@@ -122,7 +122,7 @@ def run_method(
     Returns:
         The members of every setting, setting after setting.
     """
-    treat = treat or Treatment(kept_rows(job), [r.requested for r in job.rows], role=name)
+    treat = treat or RunOverrides(kept_rows(job), [r.requested for r in job.rows], role=name)
     entry, members = METHODS[name], len(job.rows)
     fixed = {k: v[0] for k, v in given.items() if len(v) == 1}
     points = points or grid({k: v for k, v in given.items() if len(v) > 1})
@@ -167,7 +167,7 @@ def _costing_alike(plan: Plan, forget: float, retain: float) -> Plan:
     return plan._replace(forget_cost=np.full(plan.steps, forget), retain_cost=np.full(plan.steps, retain))
 
 
-def follow(job: Job, fold: Fold, plan: Plan, treat: Treatment, hp: dict[str, float]) -> Population:
+def follow(job: RunSpec, fold: Fold, plan: Plan, treat: RunOverrides, hp: dict[str, float]) -> Population:
     """A fold that is no registered method, from ``treat.start``, for every member; ``treat.wrap`` plays no part."""
     members = len(treat.kept)
     return run_population(
@@ -188,7 +188,7 @@ def wrapped(fold: Fold, wrap: Callable) -> Fold:
     return Fold(lambda hp, shared: wrap(fold.build(hp, shared), shared, hp), fold.augment)
 
 
-def _tables(job: Job, treat: Treatment, repeat: np.ndarray) -> Tables:
+def _tables(job: RunSpec, treat: RunOverrides, repeat: np.ndarray) -> Tables:
     """Index tables of a run's members, with weights of examples where there are any."""
     kept, requested = ([rows[i] for i in repeat] for rows in (treat.kept, treat.requested))
     tables = make_tables(kept, requested, pad_to=job.longest)
@@ -198,19 +198,19 @@ def _tables(job: Job, treat: Treatment, repeat: np.ndarray) -> Tables:
     return tables._replace(weight=kept, weight_requested=requested)
 
 
-def kept_rows(job: Job) -> list[np.ndarray]:
+def kept_rows(job: RunSpec) -> list[np.ndarray]:
     """Rows that each member retains."""
     return [np.sort(np.concatenate([r.similar, r.rest])) for r in job.rows]
 
 
-def _model(entry: Entry, job: Job, fixed: dict) -> Model:
+def _model(entry: MethodSpec, job: RunSpec, fixed: dict) -> Model:
     """The model that the result is evaluated with."""
     if entry.model is None:
         return job.problem.model
     return entry.model(job.problem, settings_at(entry, job.scale)[0] | fixed)
 
 
-def context_of(job: Job, treat: Treatment, clock: list[float]) -> Context:
+def context_of(job: RunSpec, treat: RunOverrides, clock: list[float]) -> Context:
     """What a method may ask of the study beside its batches; ``clock`` collects the seconds of what it trains."""
     kept, requested = treat.kept, treat.requested
     silent = job.options._replace(progress=None)

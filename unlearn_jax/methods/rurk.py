@@ -14,9 +14,9 @@ import jax.numpy as jnp
 from unlearn_jax.methods.support.common import (
     EARLIER,
     TUNED,
-    Entry,
-    Problem,
+    MethodSpec,
     Recipe,
+    TrainSpec,
     bounded_loss,
     descent,
     gradient_method,
@@ -36,7 +36,7 @@ def in_ball(key: Array, images: Array, radius: Array | float) -> Array:
     return images + (radius * share * moved).reshape(images.shape)
 
 
-def build(problem: Problem, static: dict, hp: dict) -> Method:
+def build(problem: TrainSpec, static: dict, hp: dict) -> Method:
     """Descent on the retained batch and bounded ascent on perturbed requested examples."""
 
     def loss(params, trained, batches, key):
@@ -58,7 +58,7 @@ def plan(sizes: Sizes, static: dict, recipe: Recipe) -> Plan:
     return epochs_over_retained(sizes, static, forget_cost=float(static["draws"]))
 
 
-ENTRY = Entry(
+ENTRY = MethodSpec(
     name="rurk",
     paper="Hsu et al. 2026, arXiv 2601.22359",
     rule="fine-tune on the retained data, with bounded ascent on perturbed requested examples",

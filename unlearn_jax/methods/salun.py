@@ -22,10 +22,10 @@ from unlearn_jax.methods.support.common import (
     LANGUAGE,
     RULE,
     TUNED,
-    Entry,
-    Problem,
+    MethodSpec,
     Recipe,
     Trained,
+    TrainSpec,
     descent,
     gradient_method,
     phased_method,
@@ -55,7 +55,7 @@ def top_share(scores: PyTree, share: Array | float) -> PyTree:
     return jax.tree.unflatten(structure, [part.reshape(x.shape).astype(x.dtype) for part, x in zip(parts, leaves)])
 
 
-def build(problem: Problem, static: dict, hp: dict) -> Method:
+def build(problem: TrainSpec, static: dict, hp: dict) -> Method:
     """Gather the signed gradient over one pass, cut it to a mask, then fit random labels under the mask."""
     optimizer = descent(static, hp)
 
@@ -97,7 +97,7 @@ def plan(sizes: Sizes, static: dict, recipe: Recipe) -> Plan:
     )
 
 
-ENTRY = Entry(
+ENTRY = MethodSpec(
     name="salun",
     paper="Fan et al. 2024, arXiv 2310.12508",
     rule="random labels, moving only the weights most salient for the request's loss",

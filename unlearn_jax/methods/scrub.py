@@ -29,9 +29,9 @@ from unlearn_jax.methods.support.common import (
     EARLIER,
     RULE,
     TUNED,
-    Entry,
-    Problem,
+    MethodSpec,
     Recipe,
+    TrainSpec,
     descent,
     gradient_method,
     unforgotten,
@@ -53,7 +53,7 @@ PUBLISHED_LARGE = {  # and on CIFAR-10; its rate falls after epochs that three e
 }  # fmt: skip
 
 
-def build(problem: Problem, static: dict, hp: dict) -> Method:
+def build(problem: TrainSpec, static: dict, hp: dict) -> Method:
     """The alternating fold; ``batches.phase`` says which pass the update belongs to."""
     model, task = problem.model, problem.task
 
@@ -115,7 +115,7 @@ def plan(sizes: Sizes, static: dict, recipe: Recipe) -> Plan:
     )
 
 
-ENTRY = Entry(
+ENTRY = MethodSpec(
     name="scrub",
     paper="Kurmanji et al. 2023, arXiv 2302.09880",
     rule="alternate: ascend KL(T || s) on the request, descend gamma l + alpha KL(T || s) on the retained data",

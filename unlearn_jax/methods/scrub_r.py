@@ -18,7 +18,7 @@ import numpy as np
 
 from unlearn_jax.errors import InputError
 from unlearn_jax.methods import scrub
-from unlearn_jax.methods.support.common import EARLIER, RULE, Context, Problem, Recipe, phased_method, weighted_mean
+from unlearn_jax.methods.support.common import EARLIER, RULE, Context, Recipe, TrainSpec, phased_method, weighted_mean
 from unlearn_jax.methods.support.common import finish as finished
 from unlearn_jax.methods.support.parts import gathered
 from unlearn_jax.metrics.heldout import clearness
@@ -28,7 +28,7 @@ from unlearn_jax.types import Batch, Method, Variables
 KEEP = 2
 
 
-def build(problem: Problem, static: dict, hp: dict) -> Method:
+def build(problem: TrainSpec, static: dict, hp: dict) -> Method:
     """SCRUB that keeps a copy after every epoch and returns one of them."""
     fold = scrub.build(problem, static, hp)
 

@@ -29,10 +29,10 @@ from unlearn_jax.methods.support.common import (
     BOTH,
     RULE,
     TUNED,
-    Entry,
-    Problem,
+    MethodSpec,
     Recipe,
     Trained,
+    TrainSpec,
     descent,
     follow,
     mean_loss,
@@ -60,7 +60,7 @@ def clipped(gradient: PyTree, norm: Array | float) -> PyTree:
     return tree_scale(gradient, jnp.minimum(1.0, norm / jnp.maximum(length, 1e-12)))
 
 
-def build(problem: Problem, static: dict, hp: dict) -> Method:
+def build(problem: TrainSpec, static: dict, hp: dict) -> Method:
     """Score the weights, then rounds of ascent, repair and slow following; ``params`` are the fast weights."""
     optimizer = descent(static, hp)
 
@@ -126,7 +126,7 @@ def plan(sizes: Sizes, static: dict, recipe: Recipe) -> Plan:
     )
 
 
-ENTRY = Entry(
+ENTRY = MethodSpec(
     name="sfron",
     paper="Huang et al. 2024, arXiv 2409.19732",
     rule="masked, fading ascent on fast weights, repair on retained data, slow weights follow",

@@ -11,12 +11,21 @@ from __future__ import annotations
 
 import jax
 
-from unlearn_jax.methods.support.common import BOTH, EARLIER, LANGUAGE, RULE, TUNED, Entry, Problem, weighted_mean
+from unlearn_jax.methods.support.common import (
+    BOTH,
+    EARLIER,
+    LANGUAGE,
+    RULE,
+    TUNED,
+    MethodSpec,
+    TrainSpec,
+    weighted_mean,
+)
 from unlearn_jax.methods.support.sequences import beside_plan, beside_retained, logits_of
 from unlearn_jax.types import Method
 
 
-def build(problem: Problem, static: dict, hp: dict) -> Method:
+def build(problem: TrainSpec, static: dict, hp: dict) -> Method:
     """Length-normalised negative preference on F beside descent on R."""
 
     def lose(student, trained, batch):
@@ -27,7 +36,7 @@ def build(problem: Problem, static: dict, hp: dict) -> Method:
     return beside_retained(problem, static, hp, lose)
 
 
-ENTRY = Entry(
+ENTRY = MethodSpec(
     name="simnpo",
     paper="Fan et al. 2024, arXiv 2410.07163",
     rule="descend -(2 / beta) log sigmoid(beta (mean token loss - delta)) on the request, the loss on retained data",

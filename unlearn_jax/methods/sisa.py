@@ -27,9 +27,9 @@ from unlearn_jax.methods.support.common import (
     BOTH,
     RULE,
     Context,
-    Entry,
-    Problem,
+    MethodSpec,
     Recipe,
+    TrainSpec,
     bind_shared,
     gradient_method,
     retained_loss,
@@ -40,7 +40,7 @@ from unlearn_jax.trees import join_shared, split_shared
 from unlearn_jax.types import Method, Model, Outputs, Variables
 
 
-def voting(problem: Problem, static: dict) -> Model:
+def voting(problem: TrainSpec, static: dict) -> Model:
     """The ensemble: variables with a leading shard axis -> logarithm of the mean probability, mean features."""
 
     def apply(variables, inputs, key=None, train=False):
@@ -52,7 +52,7 @@ def voting(problem: Problem, static: dict) -> Model:
     return Model(problem.model.init, apply)
 
 
-def continued(problem: Problem, hp: dict) -> Method:
+def continued(problem: TrainSpec, hp: dict) -> Method:
     """The recipe's training from given weights, with a new optimizer state."""
     loss = retained_loss(problem)
 
@@ -60,7 +60,7 @@ def continued(problem: Problem, hp: dict) -> Method:
 
 
 @functools.lru_cache(maxsize=16)
-def _continuing(problem: Problem) -> Fold:
+def _continuing(problem: TrainSpec) -> Fold:
     return Fold(lambda hp, shared: continued(bind_shared(problem, shared), hp), augmentation(problem.recipe.augment))
 
 
@@ -127,7 +127,7 @@ def _layout(context: Context, shards: int, slices: int) -> tuple[list, list, lis
     return kept, first, [sum(f <= stage for f in first) for stage in range(slices)]
 
 
-def build(problem: Problem, static: dict, hp: dict) -> Method:
+def build(problem: TrainSpec, static: dict, hp: dict) -> Method:
     """Nothing is left to do."""
     return do_nothing.build(problem, {}, {})
 
@@ -142,7 +142,7 @@ def plan(sizes: Sizes, static: dict, recipe: Recipe) -> Plan:
     return do_nothing.plan(sizes, static, recipe)
 
 
-ENTRY = Entry(
+ENTRY = MethodSpec(
     name="sisa",
     paper="Bourtoule et al. 2021, arXiv 1912.03817",
     rule="an ensemble over shards; retrain the shards that held the request from the slice before it",

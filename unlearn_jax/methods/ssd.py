@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from unlearn_jax.errors import InputError
-from unlearn_jax.methods.support.common import BOTH, RULE, TUNED, Entry, Problem, Recipe, phased_method
+from unlearn_jax.methods.support.common import BOTH, RULE, TUNED, MethodSpec, Recipe, TrainSpec, phased_method
 from unlearn_jax.methods.support.parts import loss_gradient, sum_over_examples, summed_loss, zeros_like
 from unlearn_jax.population.plans import Plan, Sizes, passes, phased_plan
 from unlearn_jax.trees import tree_add
@@ -65,7 +65,7 @@ def check(sizes: Sizes, static: dict, hp: dict) -> None:
         raise InputError(f"level is {hp['level']:g}: give 0 or more and less than 1.")
 
 
-def importance_fold(problem: Problem, static: dict, hp: dict, one: Callable[[Variables, Batch], PyTree]) -> Method:
+def importance_fold(problem: TrainSpec, static: dict, hp: dict, one: Callable[[Variables, Batch], PyTree]) -> Method:
     """Sum ``one(variables, example)`` over both sets, then dampen."""
 
     def init(key, variables):
@@ -92,7 +92,7 @@ def importance_fold(problem: Problem, static: dict, hp: dict, one: Callable[[Var
     return phased_method(init, branches, end)
 
 
-def build(problem: Problem, static: dict, hp: dict) -> Method:
+def build(problem: TrainSpec, static: dict, hp: dict) -> Method:
     """Importance by squared gradients of the loss."""
 
     def squared(variables, example):
@@ -116,7 +116,7 @@ def plan(sizes: Sizes, static: dict, recipe: Recipe) -> Plan:
     )
 
 
-ENTRY = Entry(
+ENTRY = MethodSpec(
     name="ssd",
     paper="Foster et al. 2024, arXiv 2308.07707 (SSD)",
     rule="dampen weights whose Fisher importance for the request exceeds alpha times that for all data",

@@ -17,8 +17,8 @@ from unlearn_jax.methods.support.common import (
     LANGUAGE,
     RULE,
     TUNED,
-    Entry,
-    Problem,
+    MethodSpec,
+    TrainSpec,
     descent,
     gradient_method,
     mean_loss,
@@ -27,7 +27,7 @@ from unlearn_jax.population.plans import epochs_over_request
 from unlearn_jax.types import Method
 
 
-def build(problem: Problem, static: dict, hp: dict) -> Method:
+def build(problem: TrainSpec, static: dict, hp: dict) -> Method:
     """Descent on the forget stream, at the end mirrored at the original."""
 
     def loss(params, trained, batches, key):
@@ -42,7 +42,7 @@ def build(problem: Problem, static: dict, hp: dict) -> Method:
     return fold._replace(finish=end)
 
 
-ENTRY = Entry(
+ENTRY = MethodSpec(
     name="task_vector",
     paper="Ilharco et al. 2023, arXiv 2212.04089 (negation)",
     rule="fine-tune on the request, then move the original's weights alpha times as far the other way",

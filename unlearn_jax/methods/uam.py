@@ -23,9 +23,9 @@ from unlearn_jax.methods.support.common import (
     RULE,
     TUNED,
     UNTRIED,
-    Entry,
-    Problem,
+    MethodSpec,
     Trained,
+    TrainSpec,
     descent,
     finish,
     follow,
@@ -37,7 +37,7 @@ from unlearn_jax.trees import tree_add
 from unlearn_jax.types import Method
 
 
-def build(problem: Problem, static: dict, hp: dict) -> Method:
+def build(problem: TrainSpec, static: dict, hp: dict) -> Method:
     """Descent on R from where F's loss is highest."""
     optimizer = descent(static, hp)
 
@@ -61,7 +61,7 @@ def build(problem: Problem, static: dict, hp: dict) -> Method:
     return Method(init, update, finish)
 
 
-ENTRY = Entry(
+ENTRY = MethodSpec(
     name="uam",
     paper="Kim et al. 2025, Unlearning-Aware Minimization (NeurIPS 2025)",
     rule="descend the retained loss at weights that the request's gradient has moved uphill, less its part along that",

@@ -21,8 +21,8 @@ from unlearn_jax.methods.support.common import (
     LANGUAGE,
     RULE,
     TUNED,
-    Entry,
-    Problem,
+    MethodSpec,
+    TrainSpec,
     descent,
     gradient_method,
 )
@@ -32,7 +32,7 @@ from unlearn_jax.population.plans import FORWARD, epochs_over_request
 from unlearn_jax.types import Method
 
 
-def build(problem: Problem, static: dict, hp: dict) -> Method:
+def build(problem: TrainSpec, static: dict, hp: dict) -> Method:
     """Descent on the forget stream towards the lowered original."""
 
     def loss(params, trained, batches, key):
@@ -45,7 +45,7 @@ def build(problem: Problem, static: dict, hp: dict) -> Method:
     return gradient_method(descent(static, hp), loss, extra=lambda key, variables: variables)
 
 
-ENTRY = Entry(
+ENTRY = MethodSpec(
     name="undial",
     paper="Dong et al. 2024, arXiv 2402.10052",
     rule="on the request, distil the original's softmax with the true token's logit lowered by beta",

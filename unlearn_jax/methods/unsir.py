@@ -19,10 +19,10 @@ import optax
 
 from unlearn_jax.methods.support.common import (
     RULE,
-    Entry,
-    Problem,
+    MethodSpec,
     Recipe,
     Trained,
+    TrainSpec,
     descent,
     mean_loss,
     phased_method,
@@ -35,7 +35,7 @@ from unlearn_jax.types import Method
 NOISE, IMPAIR, REPAIR = 0, 1, 2
 
 
-def build(problem: Problem, static: dict, hp: dict) -> Method:
+def build(problem: TrainSpec, static: dict, hp: dict) -> Method:
     """Learn the noise, impair, repair."""
     learner = optax.adam(hp["noise_lr"])
     walkers = [descent(static, hp), descent(static, hp | {"lr": hp["lr"] * hp["repair"]})]
@@ -91,7 +91,7 @@ def plan(sizes: Sizes, static: dict, recipe: Recipe) -> Plan:
     )
 
 
-ENTRY = Entry(
+ENTRY = MethodSpec(
     name="unsir",
     paper="Tarun et al. 2023, arXiv 2111.08947",
     rule="impair with error-maximising noise under the forgotten class's label, then repair on the retained data",

@@ -13,7 +13,7 @@ import jax
 
 from unlearn_jax.errors import choose
 from unlearn_jax.methods.random_label import wrong_answers
-from unlearn_jax.methods.support.common import BOTH, EARLIER, RULE, TUNED, Entry, Problem, Recipe, phased_method
+from unlearn_jax.methods.support.common import BOTH, EARLIER, RULE, TUNED, MethodSpec, Recipe, TrainSpec, phased_method
 from unlearn_jax.methods.support.parts import loss_gradient, summed_loss, zeros_like
 from unlearn_jax.population.plans import Plan, Sizes, passes, uniform_plan
 from unlearn_jax.trees import tree_add
@@ -30,7 +30,7 @@ class Gathered(NamedTuple):
     key: Array
 
 
-def gradient_change(problem: Problem, variables: Variables, batch: Batch, key: Array, change: str) -> PyTree:
+def gradient_change(problem: TrainSpec, variables: Variables, batch: Batch, key: Array, change: str) -> PyTree:
     """Sum over a batch of grad l(old) - grad l(new); ``key`` is key data, by which the new labels are drawn once."""
     old = loss_gradient(problem, variables, batch)
     if change == "delete":
@@ -40,7 +40,7 @@ def gradient_change(problem: Problem, variables: Variables, batch: Batch, key: A
     return tree_add(old, loss_gradient(problem, variables, new), -1.0)
 
 
-def build(problem: Problem, static: dict, hp: dict) -> Method:
+def build(problem: TrainSpec, static: dict, hp: dict) -> Method:
     """Gather the difference over one pass, then step."""
     choose("change", static["change"], CHANGES)
 
@@ -65,7 +65,7 @@ def plan(sizes: Sizes, static: dict, recipe: Recipe) -> Plan:
     return found._replace(forget_pass=scan)
 
 
-ENTRY = Entry(
+ENTRY = MethodSpec(
     name="warnecke_first",
     paper="Warnecke et al. 2023, arXiv 2108.11577 (first order)",
     rule="one step along the gradient difference between corrected and original examples",

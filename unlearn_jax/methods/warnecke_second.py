@@ -9,14 +9,14 @@ ones).
 from __future__ import annotations
 
 from unlearn_jax.errors import choose
-from unlearn_jax.methods.support.common import BOTH, RULE, TUNED, Entry, Problem, Recipe
+from unlearn_jax.methods.support.common import BOTH, RULE, TUNED, MethodSpec, Recipe, TrainSpec
 from unlearn_jax.methods.support.newton import newton_fold, newton_plan
 from unlearn_jax.methods.warnecke_first import CHANGES, gradient_change
 from unlearn_jax.population.plans import Plan, Sizes
 from unlearn_jax.types import Method
 
 
-def build(problem: Problem, static: dict, hp: dict) -> Method:
+def build(problem: TrainSpec, static: dict, hp: dict) -> Method:
     """Newton step against the gradients' difference."""
     choose("change", static["change"], CHANGES)
     change = lambda variables, batch, key: gradient_change(problem, variables, batch, key, static["change"])
@@ -28,7 +28,7 @@ def plan(sizes: Sizes, static: dict, recipe: Recipe) -> Plan:
     return newton_plan(sizes, static, recipe, 2.0 if static["change"] == "relabel" else 1.0)
 
 
-ENTRY = Entry(
+ENTRY = MethodSpec(
     name="warnecke_second",
     paper="Warnecke et al. 2023, arXiv 2108.11577 (second order)",
     rule="one Newton step along the gradient difference between corrected and original examples",

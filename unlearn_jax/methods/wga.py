@@ -9,12 +9,12 @@ retained batch.
 
 from __future__ import annotations
 
-from unlearn_jax.methods.support.common import BOTH, EARLIER, LANGUAGE, RULE, TUNED, Entry, Problem
+from unlearn_jax.methods.support.common import BOTH, EARLIER, LANGUAGE, RULE, TUNED, MethodSpec, TrainSpec
 from unlearn_jax.methods.support.sequences import beside_plan, beside_retained, logits_of, weighted_likelihood
 from unlearn_jax.types import Method
 
 
-def build(problem: Problem, static: dict, hp: dict) -> Method:
+def build(problem: TrainSpec, static: dict, hp: dict) -> Method:
     """Weighted ascent on F beside descent on R."""
 
     def lose(student, trained, batch):
@@ -24,7 +24,7 @@ def build(problem: Problem, static: dict, hp: dict) -> Method:
     return beside_retained(problem, static, hp, lose)
 
 
-ENTRY = Entry(
+ENTRY = MethodSpec(
     name="wga",
     paper="Wang et al. 2025, arXiv 2502.19301 (WGA)",
     rule="ascend the request's loss by tokens weighted p^beta, descend the loss on retained data",

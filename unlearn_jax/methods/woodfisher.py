@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
 
-from unlearn_jax.methods.support.common import BOTH, RULE, TUNED, Entry, Problem, Recipe, phased_method
+from unlearn_jax.methods.support.common import BOTH, RULE, TUNED, MethodSpec, Recipe, TrainSpec, phased_method
 from unlearn_jax.methods.support.parts import loss_gradient, solve, summed_loss, zeros_like
 from unlearn_jax.population.plans import Plan, Sizes, passes, phased_plan
 from unlearn_jax.trees import tree_add
@@ -43,7 +43,7 @@ def inverse_times(rows: Array, damping: Array | float, vector: Array, count: Arr
     return (vector - rows.T @ solve(inner, rows @ vector)) / damping
 
 
-def build(problem: Problem, static: dict, hp: dict) -> Method:
+def build(problem: TrainSpec, static: dict, hp: dict) -> Method:
     """Gather both sums and the single gradients, then step."""
     sampled, batch = static["samples"], min(static["samples"], static["batch"])
 
@@ -101,7 +101,7 @@ def plan(sizes: Sizes, static: dict, recipe: Recipe) -> Plan:
     )
 
 
-ENTRY = Entry(
+ENTRY = MethodSpec(
     name="woodfisher",
     paper="Jia et al. 2023, arXiv 2304.04934 (IU); Singh & Alistarh 2020, arXiv 2004.14340",
     rule="one step against the inverse empirical Fisher matrix of single retained examples",

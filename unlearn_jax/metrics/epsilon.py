@@ -17,7 +17,7 @@ CAP = 50.0  # nats
 PER_UNIT = 100  # thresholds a nat
 REACH = 2.0  # nats by which the ends of an interval may leave the range of the narrower sample
 POINTS = 400  # thresholds over twice the reach
-LEAST_RATIO = 0.01  # of the two ranges
+MIN_RATIO = 0.01  # of the two ranges
 BUCKET = 0.5  # nats
 SHARE = 300_000  # pairs of thresholds looked at in one piece
 
@@ -70,7 +70,7 @@ def _epsilon(u: np.ndarray, r: np.ndarray, delta: float) -> np.ndarray:
     spans = np.stack([np.ptp(u, axis=1), np.ptp(r, axis=1)])
     narrow, wide = spans.min(axis=0), spans.max(axis=0)
     constant = wide == 0
-    peaked = np.where(constant, u[:, 0] != r[:, 0], narrow < LEAST_RATIO * wide)
+    peaked = np.where(constant, u[:, 0] != r[:, 0], narrow < MIN_RATIO * wide)
     order = np.argsort(np.concatenate([u, r], axis=1), axis=1, kind="stable")
     points = np.take_along_axis(np.concatenate([u, r], axis=1), order, axis=1)
     start = np.zeros((len(u), 1), int)

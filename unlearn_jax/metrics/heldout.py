@@ -13,7 +13,7 @@ from unlearn_jax.metrics.draws import RESAMPLES, Draws, as_values, draws_of, poo
 from unlearn_jax.metrics.residual import check_targets, distinct_products, squared_distance
 from unlearn_jax.metrics.summary import Estimate, combine
 
-LEAST, MOST = 20, 2000  # held-out examples that `expected_margins` needs, and that it takes
+MIN_HELDOUT, MAX_HELDOUT = 20, 2000  # held-out examples that `expected_margins` needs, and that it takes
 PENALTIES = np.array([1e-4, 1e-3, 1e-2, 1e-1, 1.0])  # in units of the kernel's mean eigenvalue
 
 
@@ -74,8 +74,8 @@ def expected_margins(heldout, labels, margins, request, request_labels) -> np.nd
         request_labels: (q,) its classes.
 
     Returns:
-        (q,) nats; NaN where held-out examples are fewer than `LEAST` or of one class. The ridge penalty is the one of
-        `PENALTIES` with the smallest error on left-out examples. Examples that were chosen because models find them
+        (q,) nats; NaN where held-out examples are fewer than `MIN_HELDOUT` or of one class. The ridge penalty is the
+        one of `PENALTIES` with the smallest error on left-out examples. Examples that were chosen because models find them
         hard are harder than this can tell: for them it is an upper bound.
 
     Raises:
@@ -86,7 +86,7 @@ def expected_margins(heldout, labels, margins, request, request_labels) -> np.nd
     if not heldout.shape[0] == len(labels) == len(margins) or request.shape[0] != len(request_labels):
         raise InputError("embeddings, labels and margins are of different lengths: give one row for each example.")
     known = np.flatnonzero(np.isfinite(margins))
-    known = known[:: max(1, -(-len(known) // MOST))]
+    known = known[:: max(1, -(-len(known) // MAX_HELDOUT))]
     heldout, labels, margins = heldout[known], labels[known], margins[known]
     clear, asked = clearness(heldout, labels, request, request_labels)
     if np.isnan(clear).any():
@@ -106,11 +106,11 @@ def clearness(heldout, labels, request, request_labels) -> tuple[np.ndarray, np.
 
     Returns:
         Score of the label less the best other one, (h,) of held-out examples, each by the others alone, and (q,) of the
-        request; NaN where held-out examples are fewer than `LEAST` or of one class.
+        request; NaN where held-out examples are fewer than `MIN_HELDOUT` or of one class.
     """
     labels = np.asarray(labels)
     classes = np.unique(labels)
-    if len(labels) < LEAST or len(classes) < 2:
+    if len(labels) < MIN_HELDOUT or len(classes) < 2:
         return np.full(len(labels), np.nan), np.full(request.shape[0], np.nan)
     kernel, between = _kernels(heldout.astype(np.float64), request.astype(np.float64))
     left_out, weights = _ridge(kernel, (labels[:, None] == classes).astype(np.float64))

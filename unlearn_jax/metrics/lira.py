@@ -11,7 +11,7 @@ import numpy as np
 from unlearn_jax.errors import InputError, choose
 from unlearn_jax.metrics.arrays import CLIP, as_members
 
-LEAST_SPREAD = 1e-3  # nats; shadow models that agree more closely than this count as this far apart
+MIN_SPREAD = 1e-3  # nats; shadow models that agree more closely than this count as this far apart
 VARIANTS = ("online", "online_fixed", "offline", "offline_fixed")
 
 
@@ -80,7 +80,7 @@ def _gaussian(conf: np.ndarray, chosen: np.ndarray, fixed: bool) -> tuple[np.nda
         first = np.argsort(~chosen, axis=0, kind="stable")[: counts[enough].min()]
         values = np.take_along_axis(conf, first, axis=0)[:, enough]
         centre[enough] = np.median(values, axis=0)
-        spread[enough] = np.maximum(values.std() if fixed else values.std(axis=0), LEAST_SPREAD)
+        spread[enough] = np.maximum(values.std() if fixed else values.std(axis=0), MIN_SPREAD)
     return centre, spread
 
 

@@ -15,7 +15,7 @@ from unlearn_jax.errors import InputError
 from unlearn_jax.metrics.language import live_tokens, log_probabilities
 from unlearn_jax.metrics.roc import auc
 
-LEAST_SPREAD = 1e-3  # nats; a smaller spread of the next token's log-probability counts as this
+MIN_SPREAD = 1e-3  # nats; a smaller spread of the next token's log-probability counts as this
 
 
 def rouge_l_recall(predictions: Sequence[Sequence[Hashable]], references: Sequence[Sequence[Hashable]]) -> np.ndarray:
@@ -181,7 +181,7 @@ def min_k_plus_plus(token_logprob, mean_logprob, std_logprob, mask, *, share: fl
     spread = np.where(live, np.asarray(std_logprob, np.float64), 1.0)
     if (spread < 0).any():
         raise InputError("std_logprob holds negative values: give standard deviations, not log-probabilities.")
-    return _lowest((value - mean) / np.maximum(spread, LEAST_SPREAD), live, share)
+    return _lowest((value - mean) / np.maximum(spread, MIN_SPREAD), live, share)
 
 
 def _lowest(score: np.ndarray, live: np.ndarray, share: float) -> np.ndarray:

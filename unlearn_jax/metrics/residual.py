@@ -25,7 +25,7 @@ from unlearn_jax.metrics.draws import (
 )
 from unlearn_jax.metrics.summary import Estimate, combine
 
-LEAST_MEMBERS = 8
+MIN_MEMBERS = 8
 
 
 def influence_span(original, oracle, *, seed: int = 0, resamples: int = RESAMPLES) -> Estimate:
@@ -187,7 +187,7 @@ def identifiability(original, oracle, *, seed: int = 0, resamples: int = RESAMPL
     band = null_band(oracle)
     values = [as_values(original, "original"), as_values(oracle, "oracle")]
     fewest = min(int(np.isfinite(b).all(axis=1).sum()) for v in values for b in v.blocks)
-    enough = fewest >= LEAST_MEMBERS and bool(span.ci_low >= 3.0 * band)
+    enough = fewest >= MIN_MEMBERS and bool(span.ci_low >= 3.0 * band)
     return Identifiability(span, band, band / span.value if span.value else float("nan"), enough)
 
 
@@ -204,7 +204,7 @@ def why_unidentifiable(members: int, lost: int, low: float, band: float) -> str:
         >>> why_unidentifiable(2, 0, float("nan"), float("nan")), why_unidentifiable(16, 0, 0.1, 0.5)
         ('few', 'noise')
     """
-    if 0 < members < LEAST_MEMBERS:
+    if 0 < members < MIN_MEMBERS:
         return "few"
     if low < 3.0 * band:
         return "noise"

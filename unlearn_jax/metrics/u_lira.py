@@ -12,7 +12,7 @@ import numpy as np
 
 from unlearn_jax.errors import InputError
 from unlearn_jax.metrics.arrays import as_members, same_examples
-from unlearn_jax.metrics.lira import LEAST_SPREAD, lira
+from unlearn_jax.metrics.lira import MIN_SPREAD, lira
 from unlearn_jax.metrics.roc import auc, tpr_at
 
 
@@ -124,7 +124,7 @@ def _ratio(shadow_in: np.ndarray, shadow_out: np.ndarray, seen: np.ndarray) -> n
     # the difference of two parabolas in x, so that the large array of observed models is passed once
     terms = []
     for shadow in (shadow_in, shadow_out):
-        centre, spread = shadow.mean(axis=0), np.maximum(shadow.std(axis=0), LEAST_SPREAD)
+        centre, spread = shadow.mean(axis=0), np.maximum(shadow.std(axis=0), MIN_SPREAD)
         terms.append((centre, 0.5 / spread**2, np.log(spread)))
     (m, a, s), (n, b, t) = terms
     return b * (seen - n) ** 2 - a * (seen - m) ** 2 + (t - s)

@@ -48,7 +48,7 @@ class Rows(NamedTuple):
     notes: tuple[str, ...] = ()  # sentences without full stop
 
 
-class Found(NamedTuple):
+class Neighbours(NamedTuple):
     """The nearest training samples of every sample."""
 
     train: Nearest  # (n, k) of the training samples, themselves left out
@@ -64,7 +64,7 @@ class Embedding(NamedTuple):
 
     kinds: tuple[str, ...]  # of data, keys of `KINDS`
     about: str  # in words, for the page
-    find: Callable[[Asked], Found]
+    find: Callable[[Asked], Neighbours]
     measure: str = "cosine"
     make: Callable[[Asked], Rows] | None = None  # none where there are no rows
 
@@ -75,7 +75,7 @@ def texts_of(dataset: Dataset, split: str) -> list[str]:
     return decoded(dataset.about, part.inputs) if part.texts is None else part.texts.tolist()
 
 
-def by_cosine(rows: Rows, k: int) -> Found:
+def by_cosine(rows: Rows, k: int) -> Neighbours:
     """Nearest rows by exact cosine."""
     test = None if rows.test is None else top_k(rows.train, k, queries=rows.test)
     near = top_k(rows.train, k)
@@ -85,10 +85,10 @@ def by_cosine(rows: Rows, k: int) -> Found:
         return np.asarray(found.toarray() if hasattr(found, "toarray") else found).ravel()
 
     pairs = lambda threshold: threshold_pairs(rows.train, near, threshold)
-    return Found(near, test, pairs, between, -1.0, rows.notes)
+    return Neighbours(near, test, pairs, between, -1.0, rows.notes)
 
 
-def _cosines(make: Callable[[Asked], Rows]) -> Callable[[Asked], Found]:
+def _cosines(make: Callable[[Asked], Rows]) -> Callable[[Asked], Neighbours]:
     """The search of an embedding that has rows."""
     return lambda asked: by_cosine(make(asked), asked.config.k)
 
@@ -148,7 +148,7 @@ def _network(asked: Asked) -> trained.Networks:
     return trained.train_networks(asked.config, asked.dataset, asked.options, asked.watch)
 
 
-def minhash(asked: Asked) -> Found:
+def minhash(asked: Asked) -> Neighbours:
     """Texts that share n-grams: candidates by MinHash, then exact Jaccard indices."""
     config, ngrams = asked.config, asked.config.ngrams or "words:3"
     permutations = config.permutations or PERMUTATIONS
@@ -170,7 +170,7 @@ def minhash(asked: Asked) -> Found:
     )
     between = lambda row, others: np.array([jaccard_index(train[row], train[i]) for i in others.tolist()])
     near = (nearest_of(own, len(train), config.k), nearest_of(other, len(test), config.k))
-    return Found(*near, pairs, between, asked.threshold, (note,))
+    return Neighbours(*near, pairs, between, asked.threshold, (note,))
 
 
 TEXTS, ANY = ("text", "facts"), ("image", "text", "facts")

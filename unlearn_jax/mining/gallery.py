@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from unlearn_jax.data.arrays import Dataset
-from unlearn_jax.mining.embeddings import Found, texts_of
+from unlearn_jax.mining.embeddings import Neighbours, texts_of
 from unlearn_jax.mining.groups import Clusters
 
 BLOCKS, SHOWN, TARGETS = 12, 9, 24  # clusters of each kind, samples of each, targets
@@ -18,7 +18,7 @@ Item = tuple[str, int, float]  # split, row, how alike it is to the block's firs
 
 def gallery(
     dataset: Dataset,
-    found: Found,
+    found: Neighbours,
     groups: Clusters,
     purity: np.ndarray,
     test_cluster: np.ndarray | None,
@@ -50,14 +50,14 @@ def gallery(
     return _filled(dataset, columns)
 
 
-def _members(found: Found, groups: Clusters, number: int) -> list[Item]:
+def _members(found: Neighbours, groups: Clusters, number: int) -> list[Item]:
     """The sample of a cluster with most links, then those most like it."""
     rows = np.flatnonzero(groups.of == number)
     hub = int(rows[np.argmax(groups.degree[rows])])
     return [("train", hub, np.nan), *_ordered(found, hub, rows[rows != hub])]
 
 
-def _ordered(found: Found, first: int, rows: np.ndarray) -> list[Item]:
+def _ordered(found: Neighbours, first: int, rows: np.ndarray) -> list[Item]:
     """Rows by how alike they are to the first, the most alike first."""
     if not len(rows):
         return []
@@ -66,7 +66,7 @@ def _ordered(found: Found, first: int, rows: np.ndarray) -> list[Item]:
     return [("train", int(rows[i]), float(alike[i])) for i in order]
 
 
-def _near_test(found: Found, groups: Clusters, threshold: float) -> list[tuple[str, int, list[Item]]]:
+def _near_test(found: Neighbours, groups: Clusters, threshold: float) -> list[tuple[str, int, list[Item]]]:
     """The test samples nearest to training samples, each with these."""
     near = found.test
     rows = np.argsort(-near.cosine[:, 0], kind="stable")[:BLOCKS]
@@ -79,7 +79,7 @@ def _near_test(found: Found, groups: Clusters, threshold: float) -> list[tuple[s
     return blocks
 
 
-def _of_target(found: Found, row: int, threshold: float) -> list[Item]:
+def _of_target(found: Neighbours, row: int, threshold: float) -> list[Item]:
     """A target with its nearest samples, near or not."""
     near = found.train
     kept = near.rows[row] >= 0

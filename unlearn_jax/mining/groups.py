@@ -8,7 +8,7 @@ import numpy as np
 
 from unlearn_jax.data.similarity.nearest import SLACK, Nearest, at_least, clusters, linked, mutual
 from unlearn_jax.errors import InputError
-from unlearn_jax.mining.embeddings import Found
+from unlearn_jax.mining.embeddings import Neighbours
 
 RUNGS = (0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 0.98, 0.99, 1.0)  # thresholds at which the data are described
 ALWAYS_FINE = 20  # a cluster so small is no chain, whatever its share
@@ -23,7 +23,7 @@ class Clusters(NamedTuple):
     pairs: np.ndarray  # (p, 2) int32 linked rows
 
 
-def cluster(found: Found, threshold: float, *, links_mutual: bool, largest: float) -> Clusters:
+def cluster(found: Neighbours, threshold: float, *, links_mutual: bool, largest: float) -> Clusters:
     """Connected components of the links.
 
     Args:
@@ -54,7 +54,7 @@ def cluster(found: Found, threshold: float, *, links_mutual: bool, largest: floa
     return Clusters(number[label], size[order], np.bincount(pairs.ravel(), minlength=count), pairs)
 
 
-def ladder(found: Found, labels: np.ndarray, test_labels: np.ndarray | None) -> list[dict]:
+def ladder(found: Neighbours, labels: np.ndarray, test_labels: np.ndarray | None) -> list[dict]:
     """At each of `RUNGS` that was looked at: how many samples have a training neighbour, and how often of their class.
 
     Args:
@@ -77,7 +77,7 @@ def ladder(found: Found, labels: np.ndarray, test_labels: np.ndarray | None) -> 
     return rows
 
 
-def of_test(found: Found, groups: Clusters, threshold: float) -> tuple[np.ndarray, np.ndarray]:
+def of_test(found: Neighbours, groups: Clusters, threshold: float) -> tuple[np.ndarray, np.ndarray]:
     """The cluster of each test sample's nearest training sample, (t,), -1 = alone or too far; and which are near, (t,).
 
     Args:
@@ -108,7 +108,7 @@ def _biggest(count: int, pairs: np.ndarray) -> int:
     return int(np.bincount(clusters(count, pairs)).max())
 
 
-def _refuse_chain(found: Found, pairs: np.ndarray, threshold: float, links_mutual: bool, largest: float) -> None:
+def _refuse_chain(found: Neighbours, pairs: np.ndarray, threshold: float, links_mutual: bool, largest: float) -> None:
     """`InputError` where one component is too large."""
     count = len(found.train.rows)
     most, limit = _biggest(count, pairs), max(largest * count, ALWAYS_FINE)
@@ -132,7 +132,7 @@ def _refuse_chain(found: Found, pairs: np.ndarray, threshold: float, links_mutua
     )
 
 
-def _nothing(found: Found, threshold: float, links_mutual: bool) -> str:
+def _nothing(found: Neighbours, threshold: float, links_mutual: bool) -> str:
     """What to say where nothing is linked."""
     near = found.train.cosine[:, 0]
     most = float(near.max(initial=-np.inf))

@@ -15,7 +15,7 @@ from unlearn_jax.data.similarity.nearest import SLACK
 from unlearn_jax.errors import InputError
 from unlearn_jax.mining import groups as grouping
 from unlearn_jax.mining.config import MiningConfig, embedding_of, threshold_of
-from unlearn_jax.mining.embeddings import EMBEDDINGS, Asked, Found, by_cosine
+from unlearn_jax.mining.embeddings import EMBEDDINGS, Asked, Neighbours, by_cosine
 from unlearn_jax.mining.gallery import gallery
 from unlearn_jax.mining.targets import read_embedding, read_ids
 from unlearn_jax.mining.validate import checked
@@ -90,7 +90,9 @@ def run_mining(
     return _written(out, dataset, found, groups, targets, threshold, told)
 
 
-def described(dataset: Dataset, found: Found, groups: grouping.Clusters, targets: np.ndarray, threshold: float) -> dict:
+def described(
+    dataset: Dataset, found: Neighbours, groups: grouping.Clusters, targets: np.ndarray, threshold: float
+) -> dict:
     """What neighbours.json says of the samples found."""
     labels, purity = dataset.train.classes, grouping.purity(groups, dataset.train.classes)
     sizes, counts = np.unique(groups.sizes, return_counts=True)
@@ -120,7 +122,7 @@ def described(dataset: Dataset, found: Found, groups: grouping.Clusters, targets
     }
 
 
-def _target(dataset: Dataset, found: Found, groups: grouping.Clusters, row: int, threshold: float) -> dict:
+def _target(dataset: Dataset, found: Neighbours, groups: grouping.Clusters, row: int, threshold: float) -> dict:
     """What is said of a sample of interest."""
     told = grouping.told(found.train, groups, row, threshold)
     nearest = told["nearest"]
@@ -187,7 +189,7 @@ def _written(out, dataset, found, groups, targets, threshold, told) -> Path:
     return out
 
 
-def pairs_table(dataset: Dataset, found: Found, threshold: float, measure: str) -> dict[str, np.ndarray]:
+def pairs_table(dataset: Dataset, found: Neighbours, threshold: float, measure: str) -> dict[str, np.ndarray]:
     """A row for each sample and each of its at most k nearest training samples at the threshold, nearest first."""
     columns: dict[str, list] = {name: [] for name in ("split", "id", "neighbour", "rank", measure, "same_label")}
     train = dataset.train
@@ -203,7 +205,9 @@ def pairs_table(dataset: Dataset, found: Found, threshold: float, measure: str) 
     return {name: np.concatenate(parts) for name, parts in columns.items()}
 
 
-def samples_table(dataset: Dataset, found: Found, groups: grouping.Clusters, measure: str) -> dict[str, np.ndarray]:
+def samples_table(
+    dataset: Dataset, found: Neighbours, groups: grouping.Clusters, measure: str
+) -> dict[str, np.ndarray]:
     """A row for each training sample: its cluster (-1 = alone), that one's size, links, and the nearest sample."""
     near, train, inside = found.train, dataset.train, groups.of >= 0
     size = np.where(inside, groups.sizes[np.maximum(groups.of, 0)], 1)

@@ -13,9 +13,9 @@ from unlearn_jax.data.kinds import KINDS
 from unlearn_jax.data.similarity.nearest import unit_rows
 from unlearn_jax.errors import InputError
 from unlearn_jax.influence import batch_of, ekfac_fit
-from unlearn_jax.influence.layers import DAMPING, MOST_ROWS, last_layer
+from unlearn_jax.influence.layers import DAMPING, MAX_ROWS, last_layer
 from unlearn_jax.influence.rows import ekfac_rows
-from unlearn_jax.methods import Problem, prepare
+from unlearn_jax.methods import TrainSpec, prepare
 from unlearn_jax.mining.config import MiningConfig, study_of
 from unlearn_jax.population import checkpoint
 from unlearn_jax.population.evaluate import features
@@ -27,14 +27,14 @@ from unlearn_jax.studies.setup import Watch, checked_options
 from unlearn_jax.trees import join_shared, split_shared
 from unlearn_jax.types import Variables
 
-MOST_COLUMNS, PROJECTED = 8192, 2048  # parameters from which gradients are projected, and to how many
+MAX_COLUMNS, PROJECTED = 8192, 2048  # parameters from which gradients are projected, and to how many
 BLOCK = 1024  # samples whose gradients are made at a time
 
 
 class Networks(NamedTuple):
     """Trained members and what they read."""
 
-    problem: Problem
+    problem: TrainSpec
     variables: Variables
     dataset: Dataset  # read
 
@@ -102,7 +102,7 @@ def influence_rows(
         variables = join_shared(jax.tree.map(lambda x, i=member: jnp.asarray(x)[i], own), shared)
         fit = _fit(problem, variables, parts[0], layers, seed)
         size = sum(block.values.size for block in fit.values())
-        dim = PROJECTED if size > MOST_COLUMNS else None
+        dim = PROJECTED if size > MAX_COLUMNS else None
         for found, part in zip((train, test), parts):
             found.append(_gradients(problem, variables, part, fit, dim, seed))
         note = f"influence is that of {size:,} weights, layers {', '.join(sorted(fit))}"
@@ -120,11 +120,11 @@ def _members(networks: Networks) -> int:
     return len(jax.tree.leaves(split_shared(networks.variables)[0])[0])
 
 
-def _fit(problem: Problem, variables: Variables, train, layers: str, seed: int) -> dict:
+def _fit(problem: TrainSpec, variables: Variables, train, layers: str, seed: int) -> dict:
     """Curvature of the chosen layers on the training samples, or on a random part of many."""
     rows = np.arange(len(train.targets))
-    if len(rows) > MOST_ROWS:
-        rows = np.sort(np.random.default_rng([seed, 21]).choice(rows, MOST_ROWS, replace=False))
+    if len(rows) > MAX_ROWS:
+        rows = np.sort(np.random.default_rng([seed, 21]).choice(rows, MAX_ROWS, replace=False))
     batch, task = batch_of(train.inputs[rows], train.targets[rows]), problem.task
     classes = task.candidates is None and task.token_logprob is None
     labels = "exact" if classes and problem.num_classes <= 20 else "sampled"
@@ -132,7 +132,7 @@ def _fit(problem: Problem, variables: Variables, train, layers: str, seed: int) 
     return ekfac_fit(problem.model, task, variables, batch, labels=labels, select=select)
 
 
-def _gradients(problem: Problem, variables: Variables, part, fit: dict, dim: int | None, seed: int) -> np.ndarray:
+def _gradients(problem: TrainSpec, variables: Variables, part, fit: dict, dim: int | None, seed: int) -> np.ndarray:
     """Unit rows of one split, a block at a time."""
     count, found = len(part.targets), []
     size = min(BLOCK, count)

@@ -12,7 +12,7 @@ from unlearn_jax.studies.hyperparameters import check_seed, check_size
 from unlearn_jax.studies.resolve import kind_of
 from unlearn_jax.studies.validate import check
 
-MOST_NEIGHBOURS = 1000
+MAX_NEIGHBOURS = 1000
 LAYERS = ("last", "all")
 ONLY_FOR = {  # options that have a meaning for some embeddings alone
     "model": ("features", "influence"),
@@ -56,8 +56,8 @@ def checked(config: MiningConfig, embedding_file: Path | None = None) -> MiningC
         check_size(f"--{option.replace('_', '-')}", getattr(config, option))
     check_size("--steps", config.steps)
     check_seed(config.seed)
-    if config.k > MOST_NEIGHBOURS:
-        raise InputError(f"--k is {config.k}: give at most {MOST_NEIGHBOURS}.")
+    if config.k > MAX_NEIGHBOURS:
+        raise InputError(f"--k is {config.k}: give at most {MAX_NEIGHBOURS}.")
     if config.members > 1 and name not in ("features", "influence"):
         raise InputError(f"--members has no meaning for the embedding {name}: leave it out.")
     if not 0 < config.largest <= 1:

@@ -138,21 +138,21 @@ def _logits(found: Read, parts: dict[str, Part], options: Options) -> dict[str, 
 
 def _views(parts: dict[str, Part], logits: dict[str, dict]) -> dict[str, list]:
     """The populations as audits look at them."""
-    from unlearn_jax.evaluation.panels import Ground, Panel, Panels
+    from unlearn_jax.evaluation.panels import EvalSplits, Panels, PopulationOutputs
     from unlearn_jax.evaluation.views import views_of
 
     labels = {SPLITS[name]: part.targets for name, part in parts.items()}
     clusters = {split: np.arange(len(x)) for split, x in labels.items()}
     role = {"unlearned": "original", "retrain": "retrain"}
-    populations = [Panel(name, "", role[name], [found]) for name, found in logits.items()]
-    return views_of(Panels([Ground(labels, clusters, {})], populations, {}, {}))
+    populations = [PopulationOutputs(name, "", role[name], [found]) for name, found in logits.items()]
+    return views_of(Panels([EvalSplits(labels, clusters, {})], populations, {}, {}))
 
 
 def _figures(views: dict[str, list], how: Any) -> Findings:
     """Every figure, by name."""
     from unlearn_jax.evaluation.battery import OWN, PAIRS
     from unlearn_jax.evaluation.engine import member_draws, plain
-    from unlearn_jax.evaluation.figures import Bench, own_figures, pair_figures
+    from unlearn_jax.evaluation.figures import AuditData, own_figures, pair_figures
 
     view, names = views["unlearned"][0], {split: name for name, split in SPLITS.items()}
     wanted = [(metric, split) for metric, splits in (("accuracy", names), ("margin", ("forget",))) for split in splits]
@@ -164,7 +164,7 @@ def _figures(views: dict[str, list], how: Any) -> Findings:
     found["attack_auc"] = _attack(views["unlearned"], None, how)
     if "retrain" not in views:
         return found
-    bench = Bench(views, how)
+    bench = AuditData(views, how)
     for spec in specs:
         gap = next(f for f in own_figures(bench, spec) if f.reference)
         found[f"{spec.metric}_{names[spec.split]}_gap"] = Finding(*gap.estimate[:3], *gap.band[:2])

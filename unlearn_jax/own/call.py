@@ -12,8 +12,8 @@ import numpy as np
 
 from unlearn_jax.errors import InputError
 from unlearn_jax.methods import METHODS, check_setting, prepare, settings_at
-from unlearn_jax.methods.runner import Job, Treatment, Unlearned, kept_rows, run_method
-from unlearn_jax.methods.support.common import Problem, Recipe
+from unlearn_jax.methods.runner import RunOverrides, RunSpec, Unlearned, kept_rows, run_method
+from unlearn_jax.methods.support.common import Recipe, TrainSpec
 from unlearn_jax.own.calling import ASKS, Missing, shapes
 from unlearn_jax.own.examples import Part, Request, alike, asked_and_kept, check_classes, part_of, request_of, rows_of
 from unlearn_jax.own.reading import Read, one, read
@@ -45,7 +45,7 @@ class _Task(NamedTuple):
 
     name: str
     read: Read
-    problem: Problem
+    problem: TrainSpec
     request: Request
     scale: str
     hp: dict[str, Any]
@@ -186,7 +186,7 @@ def _checked(found: Read, method: str, parts: dict[str, Part], scale: str, recip
             f"they taught stays.",
             stacklevel=3,
         )
-    problem = Problem(found.model, classification(), example, classes, recipe or Recipe())
+    problem = TrainSpec(found.model, classification(), example, classes, recipe or Recipe())
     scale = scale_for(METHODS[name], scale, one(found.variables)["params"], example)
     return _Task(name, found, problem, request, scale, hp)
 
@@ -225,13 +225,13 @@ def _some(task: _Task, part: slice, keys: Array, budget: float, options: Options
     rows = [rows_of(task.request)] * len(keys)
     seed = int(np.asarray(jax.random.key_data(keys[0])).ravel()[-1]) & 0x7FFFFFFF
     training = prepare("retrain", task.problem)
-    job = Job(task.problem, task.request.stored, rows, training, options, seed, 0, task.scale, budget)
-    treat = Treatment(kept_rows(job), [r.requested for r in rows], role=task.name, keys=keys)
+    job = RunSpec(task.problem, task.request.stored, rows, training, options, seed, 0, task.scale, budget)
+    treat = RunOverrides(kept_rows(job), [r.requested for r in rows], role=task.name, keys=keys)
     given = {name: [value] for name, value in task.hp.items()}
     return run_method(task.name, job, take_members(task.read.variables, part), given, treat)
 
 
-def _right(found: Read, problem: Problem, variables: Variables, part: Part | None, options: Options) -> np.ndarray:
+def _right(found: Read, problem: TrainSpec, variables: Variables, part: Part | None, options: Options) -> np.ndarray:
     """(N, n) 1 where a model is right; (N, 1) NaN without examples."""
     members = max(found.members, 1)
     if part is None:

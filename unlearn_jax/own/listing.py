@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from unlearn_jax.errors import InputError
 from unlearn_jax.methods import METHODS, prepare
-from unlearn_jax.methods.support.common import Problem, Recipe
+from unlearn_jax.methods.support.common import Recipe, TrainSpec
 from unlearn_jax.own.call import classes_of
 from unlearn_jax.own.calling import ASKS, Missing
 from unlearn_jax.own.examples import alike, check_classes, part_of, request_of
@@ -62,7 +62,7 @@ def unlearnable(
         check_classes(part, classes_of(found, example), name)
     request = request_of(asked, parts.get("retain"), parts.get("heldout", parts.get("validation")))
     given = Given(request, "retain" in parts, recipe, bool(jnp.issubdtype(example.dtype, jnp.floating)))
-    problem = Problem(found.model, classification(), example, classes_of(found, example), recipe or Recipe())
+    problem = TrainSpec(found.model, classification(), example, classes_of(found, example), recipe or Recipe())
     sizes = Sizes(len(request.forget), len(request.retain), problem.num_classes)
     why = {}
     for name in METHODS:
@@ -73,7 +73,7 @@ def unlearnable(
     return why
 
 
-def wanting(name: str, problem: Problem, variables: Variables, sizes: Sizes, scale: str) -> str:
+def wanting(name: str, problem: TrainSpec, variables: Variables, sizes: Sizes, scale: str) -> str:
     """What a method wants for of a model, a sentence; '' for nothing. It is traced, not run."""
     try:
         trace(name, problem, variables, sizes, scale)
@@ -84,7 +84,7 @@ def wanting(name: str, problem: Problem, variables: Variables, sizes: Sizes, sca
     return ""
 
 
-def trace(name: str, problem: Problem, variables: Variables, sizes: Sizes, scale: str) -> None:
+def trace(name: str, problem: TrainSpec, variables: Variables, sizes: Sizes, scale: str) -> None:
     """Trace every kind of update of a method on shapes; a method that begins on the host is not traced."""
     fold, plan, numeric = prepare(name, problem, {}, sizes, scale=scale)
     if METHODS[name].begin is not None:

@@ -10,7 +10,7 @@ import numpy as np
 
 from unlearn_jax.errors import InputError, choose
 from unlearn_jax.methods import METHODS, SCALES, has_scale
-from unlearn_jax.methods.support.common import Entry, Recipe
+from unlearn_jax.methods.support.common import MethodSpec, Recipe
 from unlearn_jax.own.examples import Request
 from unlearn_jax.population.plans import Sizes
 from unlearn_jax.studies.resolve import MOVES_PIXELS
@@ -43,7 +43,7 @@ class _Unknown:
         return getattr(Recipe(), name)
 
 
-def asks_for_recipe(entry: Entry) -> bool:
+def asks_for_recipe(entry: MethodSpec) -> bool:
     """Whether a method's length is the recipe's of the original training."""
     unknown = _Unknown()
     entry.plan(Sizes(10, 100, 10), dict(entry.static), unknown)
@@ -95,7 +95,7 @@ def scale_of(params: Any, inputs: Any) -> str:
     return "cifar" if sum(int(np.prod(x.shape)) for x in leaves) >= MANY else "small_conv"
 
 
-def scale_for(entry: Entry, asked: str, params: Any, inputs: Any) -> str:
+def scale_for(entry: MethodSpec, asked: str, params: Any, inputs: Any) -> str:
     """The scale asked for, or the network's, or where the method has none there, the nearest small one.
 
     Raises:

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from unlearn_jax.methods import METHODS
-from unlearn_jax.methods.support.common import Entry, Problem, Recipe
+from unlearn_jax.methods.support.common import MethodSpec, Recipe, TrainSpec
 from unlearn_jax.own.calling import LogitsOnly, Missing
 from unlearn_jax.own.listing import trace
 from unlearn_jax.own.refusals import NEVER, asks_for_recipe
@@ -33,7 +33,7 @@ WORDS = {  # what an argument is called in the table
 }
 
 
-def needs_of(entry: Entry) -> list[str] | None:
+def needs_of(entry: MethodSpec) -> list[str] | None:
     """What a method asks for beside the request, of `WORDS`; None where it cannot be run on a model that exists."""
     if entry.needs & set(NEVER) or "classes" not in entry.reads:
         return None
@@ -54,7 +54,7 @@ def _lacked(name: str) -> list[str]:
 
 def _lacks(name: str, granted: list[str]) -> str | None:
     """What a method asks next of a perceptron that offers no more than is granted."""
-    problem = Problem(_plain("features" in granted, "init" in granted), classification(), _SEEN, 3, Recipe())
+    problem = TrainSpec(_plain("features" in granted, "init" in granted), classification(), _SEEN, 3, Recipe())
     variables = jax.eval_shape(_drawn, jax.random.key(0), _SEEN)
     try:
         trace(name, problem, variables, Sizes(10, 100, 3), "small")

@@ -97,16 +97,16 @@ def fastest(
     asked = [device.device_kind, jax.device_count(), jax.__version__, width, options.loop, options.data_devices]
     key = checkpoint.digest_of(json.dumps([*asked, str(plan.retain_batch)]), _text(model, example))[:32]
     path = None if options.store is None else Path(options.store) / NAME
-    known = multihost.told(lambda: _known(path).get(key))
+    known = multihost.from_process_zero(lambda: _known(path).get(key))
     if known is None:
         found = {way: seconds_of(way, fold, plan, hp, data, width, options) for way in ways(model, example)}
-        best = Way(*multihost.told(lambda: list(min(found, key=found.get))))
+        best = Way(*multihost.from_process_zero(lambda: list(min(found, key=found.get))))
         if found[best] == float("inf"):
             raise InputError("no way of running members fits into memory: give a smaller --chunk, --batch or model.")
         say("measured: " + ", ".join(f"{_name(way)} {1e3 * t / UPDATES:.3g} ms an update" for way, t in found.items()))
         known = {"axis": best.axis, "conv": best.conv, "width": width, "device": device.device_kind}
         known |= {"seconds": {_name(way): t for way, t in found.items()}}
-        multihost.told(lambda: _remember(path, key, known))
+        multihost.from_process_zero(lambda: _remember(path, key, known))
     return options._replace(axis=known["axis"], conv=known["conv"])
 
 

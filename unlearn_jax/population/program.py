@@ -170,7 +170,7 @@ NAMED: dict[tuple, Named] = {}
 LOWERED: dict[tuple, Lowered] = {}
 COMPILED: dict[tuple, Compiled] = {}  # those used last at the end
 # folds kept compiled: one holds up to 300 of the 65,530 memory maps that Linux gives a process; without one it ends
-MOST = 128
+MAX_PROGRAMS = 128
 
 
 def shapes_of(tree: PyTree) -> PyTree:
@@ -317,7 +317,9 @@ def compiled(programs: Lowered) -> tuple[Compiled, float]:
         COMPILED[programs.key] = found = COMPILED.pop(programs.key)
         return found, 0.0
     started = time.perf_counter()
-    while len(COMPILED) >= MOST:  # what was not used for longest goes first, with the text, which holds on to it
+    while (
+        len(COMPILED) >= MAX_PROGRAMS
+    ):  # what was not used for longest goes first, with the text, which holds on to it
         LOWERED.pop(oldest := next(iter(COMPILED)), None)
         del COMPILED[oldest]
     parts = [part.compile() for part in (programs.begin, programs.advance, programs.end)]

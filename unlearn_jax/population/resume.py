@@ -81,7 +81,7 @@ def follow(
             tick(done / steps)
         signum = int(multihost.largest(signals.asked()))  # whichever process was asked
         decided = functools.partial(_decided, place, size, full, now - clock, now - kept)
-        size, keep = multihost.told(decided)  # all processes do alike
+        size, keep = multihost.from_process_zero(decided)  # all processes do alike
         if done < steps and (keep or signum):
             if place is not None:
                 _keep(place, carry, done, aside + now - began)
@@ -136,7 +136,7 @@ def _keep(place: Place, carry: PyTree, done: int, seconds: float) -> None:
     """Write the state, then take away older ones; where there is no room for it, say so."""
     leaves = [leaf[: place.members] for leaf in multihost.gathered([_plain(leaf) for leaf in jax.tree.leaves(carry)])]
     kept = {"leaves": {f"{i:05}": leaf for i, leaf in enumerate(leaves)}, "seconds": np.float64(seconds)}
-    if failed := multihost.told(lambda: _written(place, f"{place.name}-{done}", kept)):
+    if failed := multihost.from_process_zero(lambda: _written(place, f"{place.name}-{done}", kept)):
         warnings.warn(f"the state of members in training could not be kept ({failed}).", stacklevel=2)
 
 
@@ -165,12 +165,12 @@ def _found(place: Place | None, carry: PyTree) -> tuple[PyTree, int, float]:
     """The latest state that can be read, the updates done and the seconds they took; else what is given, 0 and 0."""
     leaves, structure = jax.tree.flatten(carry)
     kept = _read(place, len(leaves)) if place is not None and multihost.is_first() else None
-    done, seconds = multihost.told(lambda: (0, 0.0) if kept is None else (kept[1], kept[2]))
+    done, seconds = multihost.from_process_zero(lambda: (0, 0.0) if kept is None else (kept[1], kept[2]))
     if not done:
         return carry, 0, 0.0
     shape = lambda leaf: jax.ShapeDtypeStruct((place.members, *leaf.shape[1:]), leaf.dtype)
     plain = [_plain(leaf) for leaf in leaves]
-    found = multihost.given(kept and kept[0], [shape(leaf) for leaf in plain])
+    found = multihost.broadcast(kept and kept[0], [shape(leaf) for leaf in plain])
     padded = [one[np.minimum(np.arange(len(leaf)), place.members - 1)] for one, leaf in zip(found, plain)]
     found = multihost.placed(padded, [leaf.sharding for leaf in plain])
     return jax.tree.unflatten(structure, [_like(leaf, value) for leaf, value in zip(leaves, found)]), done, seconds

@@ -174,7 +174,7 @@ def _read_back(job: _Job, members: int) -> tuple[dict[int, dict], dict[int, str]
         rows = np.arange(start, min(start + size, members))
         part = trees.take_members(job.whole, rows)
         digest = checkpoint.digest_of(named.digest, common, part["member"], part["begin"])
-        multihost.agree(digest, f"program or input of '{options.label}'")
+        multihost.assert_equal(digest, f"program or input of '{options.label}'")
         found = _load(options.store, digest, named.result, len(rows))
         if found is None:
             todo[start] = digest
@@ -189,10 +189,10 @@ def _read_back(job: _Job, members: int) -> tuple[dict[int, dict], dict[int, str]
 def _load(store: Path, digest: str, result: PyTree, members: int) -> dict | None:
     """One part from the store, which process 0 alone reads; None where it is not there."""
     found = checkpoint.load_chunk(store, digest) if multihost.is_first() else None
-    if not multihost.told(lambda: found is not None):
+    if not multihost.from_process_zero(lambda: found is not None):
         return None
     variables, loss = for_many(result, members)
-    return multihost.given(found, {"variables": variables, "loss": loss, "seconds": np.float64(0)})
+    return multihost.broadcast(found, {"variables": variables, "loss": loss, "seconds": np.float64(0)})
 
 
 def _train(job: _Job, members: int, todo: dict[int, str], done: dict[int, dict]) -> float:
@@ -258,7 +258,7 @@ def _train_rows(program: Compiled, job: _Job, mesh, common: tuple, at: np.ndarra
     split, chunk = member_shardings(mesh)[0], trees.take_members(job.whole, at)
     member = multihost.placed(chunk["member"], split)
     begin = multihost.placed(chunk["begin"], weight_shardings(mesh, chunk["begin"]))
-    multihost.meet()
+    multihost.barrier()
     tick = job.options.progress and tick
     result, loss, seconds = _train_chunk(program, job.plan, member, begin, *common, tick, place)
     found = multihost.gathered({"variables": result, "loss": loss})
@@ -276,7 +276,7 @@ def _save(options: Options, digest: str, part: dict, start: int) -> None:
     if options.store is not None:
         note = {"label": options.label, "first_member": start, "study": options.study}
         save = lambda: checkpoint.save_chunk(options.store, digest, part, note)
-        multihost.told(lambda: disk.patiently(save, float(part["seconds"])))
+        multihost.from_process_zero(lambda: disk.patiently(save, float(part["seconds"])))
 
 
 _FINGERPRINT: list = []  # the examples last asked about and their digest; one entry, so that no old data stay alive

@@ -26,7 +26,7 @@ from unlearn_jax.remedies import (
     tilt,
     weight,
 )
-from unlearn_jax.remedies.common import Evidence, Remedied, Remedy
+from unlearn_jax.remedies.common import Remedied, Remedy, RemedyContext
 
 _MODULES = (
     # who is asked to be forgotten
@@ -84,4 +84,4 @@ def remedy_settings(name: str, given: dict[str, Any] | None = None) -> dict[str,
     return known | (given or {})
 
 
-__all__ = ["REMEDIES", "Evidence", "Remedied", "Remedy", "remedy_settings", "select_remedies"]
+__all__ = ["REMEDIES", "RemedyContext", "Remedied", "Remedy", "remedy_settings", "select_remedies"]

@@ -11,12 +11,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from unlearn_jax.methods.support.common import Entry
-from unlearn_jax.remedies.common import Evidence, Remedied, Remedy, by_request, moved
+from unlearn_jax.methods.support.common import MethodSpec
+from unlearn_jax.remedies.common import Remedied, Remedy, RemedyContext, by_request, moved
 from unlearn_jax.remedies.dedup_first import near_groups
 
 
-def apply(evidence: Evidence, settings: dict) -> Remedied:
+def apply(evidence: RemedyContext, settings: dict) -> Remedied:
     """Group, then run SISA on the groups."""
     grouped = by_request(evidence, lambda member: near_groups(evidence, member, settings["threshold"]))
     found, together = [], []
@@ -31,7 +31,7 @@ def apply(evidence: Evidence, settings: dict) -> Remedied:
     return Remedied(evidence.run(treat), found if settings["expand"] else None)
 
 
-def only_sisa(entry: Entry) -> str:
+def only_sisa(entry: MethodSpec) -> str:
     """Why a method has no shards; '' for SISA."""
     return "" if entry.name == "sisa" else "it has no shards"
 

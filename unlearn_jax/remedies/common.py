@@ -13,19 +13,19 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from unlearn_jax.methods.runner import Treatment, Unlearned
-from unlearn_jax.methods.support.common import Context, Entry, Problem
+from unlearn_jax.methods.runner import RunOverrides, Unlearned
+from unlearn_jax.methods.support.common import Context, MethodSpec, TrainSpec
 from unlearn_jax.population.plans import Plan
 from unlearn_jax.population.program import Fold, Stored
 from unlearn_jax.types import Population, Variables
 
 
-class Evidence(NamedTuple):
+class RemedyContext(NamedTuple):
     """What a remedy may look at and do; lists are by member."""
 
     name: str  # METHOD+REMEDY, for roles
-    entry: Entry  # of the method
-    problem: Problem
+    entry: MethodSpec  # of the method
+    problem: TrainSpec
     seed: int
     kind: str  # of the data, a key of `KINDS`
     stored: Stored
@@ -35,16 +35,16 @@ class Evidence(NamedTuple):
     requested: list[np.ndarray]
     heldout: list[np.ndarray]  # rows never trained on, the validation split
     original: Variables  # of N members
-    run: Callable[[Treatment], Unlearned]  # the method, once
-    follow: Callable[[Fold, Plan, Treatment, dict[str, float]], Population]  # a fold of the remedy's own
-    context: Callable[[Treatment], Context]  # to train, predict and score
+    run: Callable[[RunOverrides], Unlearned]  # the method, once
+    follow: Callable[[Fold, Plan, RunOverrides, dict[str, float]], Population]  # a fold of the remedy's own
+    context: Callable[[RunOverrides], Context]  # to train, predict and score
     train_cost: float  # gradient evaluations of one training from scratch
     clock: list[float]  # seconds of what contexts have trained so far, over all members
 
     @property
-    def plain(self) -> Treatment:
+    def plain(self) -> RunOverrides:
         """The method as it would run without a remedy."""
-        return Treatment(self.kept, self.requested, role=self.name)
+        return RunOverrides(self.kept, self.requested, role=self.name)
 
 
 class Remedied(NamedTuple):
@@ -60,12 +60,14 @@ class Remedy(NamedTuple):
     name: str
     paper: str
     rule: str  # one line
-    apply: Callable[[Evidence, dict[str, Any]], Remedied]
+    apply: Callable[[RemedyContext, dict[str, Any]], Remedied]
     numeric: dict[str, float]
     static: dict[str, Any]
     kinds: frozenset = frozenset({"image", "text", "facts"})  # of data
     inputs: frozenset = frozenset({"images", "vectors", "tokens", "wordpiece", "language"})  # of models
-    methods: Callable[[Entry], str] = lambda entry: ""  # why it cannot wrap a method, without full stop; '' = it can
+    methods: Callable[[MethodSpec], str] = lambda entry: (
+        ""
+    )  # why it cannot wrap a method, without full stop; '' = it can
     fresh: bool = False  # the result does not start from the originals
     notes: str = ""
     choices: dict[str, tuple[str, ...]] = {}  # values of static settings, by name
@@ -73,7 +75,7 @@ class Remedy(NamedTuple):
     within_request: str = ""  # a setting that may not exceed the size of a request
 
 
-def by_request(evidence: Evidence, search: Callable[[int], Any]) -> list:
+def by_request(evidence: RemedyContext, search: Callable[[int], Any]) -> list:
     """``search(member)`` for the first member of each distinct request; the result for every member."""
     known: dict[Any, Any] = {}
     for member, rows in enumerate(evidence.requested):
@@ -84,7 +86,7 @@ def by_request(evidence: Evidence, search: Callable[[int], Any]) -> list:
     return [known["by", member] for member in range(len(evidence.requested))]
 
 
-def moved(evidence: Evidence, found: list[np.ndarray]) -> Treatment:
+def moved(evidence: RemedyContext, found: list[np.ndarray]) -> RunOverrides:
     """The method with what was found asked to be forgotten too, and no longer retained."""
     kept = [np.setdiff1d(k, f).astype(np.int32) for k, f in zip(evidence.kept, found)]
     requested = [np.concatenate([r, f]).astype(np.int32) for r, f in zip(evidence.requested, found)]
@@ -99,10 +101,10 @@ REASONS = {
 }
 
 
-def without(*needs: str, forget: bool = False) -> Callable[[Entry], str]:
+def without(*needs: str, forget: bool = False) -> Callable[[MethodSpec], str]:
     """For `Remedy.methods`: refuses methods with one of these needs, and with ``forget`` those that read no request."""
 
-    def why(entry: Entry) -> str:
+    def why(entry: MethodSpec) -> str:
         if found := next((need for need in needs if need in entry.needs), None):
             return REASONS[found]
         return "it reads no requested sample" if forget and "forget" not in entry.needs else ""

@@ -19,11 +19,11 @@ import numpy as np
 
 from unlearn_jax.methods.ssd import FORGET, RETAIN
 from unlearn_jax.methods.ssd import plan as two_passes
-from unlearn_jax.methods.support.common import Problem, bind_shared, phased_method
+from unlearn_jax.methods.support.common import TrainSpec, bind_shared, phased_method
 from unlearn_jax.methods.support.parts import loss_gradient, sum_over_examples, summed_loss, zeros_like
 from unlearn_jax.population.plans import Sizes
 from unlearn_jax.population.program import Fold
-from unlearn_jax.remedies.common import Evidence, Remedied, Remedy, costing, without
+from unlearn_jax.remedies.common import Remedied, Remedy, RemedyContext, costing, without
 from unlearn_jax.trees import split_shared, tree_add
 from unlearn_jax.types import Array, PyTree, Variables
 
@@ -44,7 +44,7 @@ def selected(original: PyTree, changed: PyTree, request: PyTree, full: PyTree, a
 
 
 @functools.lru_cache(maxsize=16)
-def selecting(problem: Problem, micro: int) -> Fold:
+def selecting(problem: TrainSpec, micro: int) -> Fold:
     """Sum importances over both sets, then select; starts from the method's weights, with ``original`` beside."""
 
     def build(hp, shared):
@@ -80,7 +80,7 @@ def selecting(problem: Problem, micro: int) -> Fold:
     return Fold(build)
 
 
-def apply(evidence: Evidence, settings: dict) -> Remedied:
+def apply(evidence: RemedyContext, settings: dict) -> Remedied:
     """Run the method, then put back the weights that are not the request's own."""
     unlearned = evidence.run(evidence.plain)
     before = unlearned.population

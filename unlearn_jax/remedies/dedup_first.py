@@ -17,13 +17,13 @@ import numpy as np
 from unlearn_jax.data.kinds import KINDS, Made
 from unlearn_jax.data.similarity.duplicates import leader_groups, near_pairs
 from unlearn_jax.errors import InputError
-from unlearn_jax.remedies.common import Evidence, Remedied, Remedy, by_request, moved, without
+from unlearn_jax.remedies.common import Remedied, Remedy, RemedyContext, by_request, moved, without
 
 THRESHOLD = {"image": 0.97, "text": 0.9, "facts": 0.9}  # cosine, by kind of data
 REPRESENTATIVES = ("random", "requested")
 
 
-def apply(evidence: Evidence, settings: dict) -> Remedied:
+def apply(evidence: RemedyContext, settings: dict) -> Remedied:
     """Group, draw a representative of each group for each member, and run the method on what is left."""
     grouped = by_request(evidence, lambda member: near_groups(evidence, member, settings["threshold"]))
     found = []
@@ -38,7 +38,7 @@ def apply(evidence: Evidence, settings: dict) -> Remedied:
     return Remedied(evidence.run(moved(evidence, found)), found)
 
 
-def near_groups(evidence: Evidence, member: int, threshold: float) -> tuple[np.ndarray, np.ndarray]:
+def near_groups(evidence: RemedyContext, member: int, threshold: float) -> tuple[np.ndarray, np.ndarray]:
     """All training rows of a member, ascending, and the near-duplicate group of each.
 
     ``threshold`` 0 is that of the kind of data. What embeds texts is fitted to retained rows alone.

@@ -11,11 +11,11 @@ import optax
 
 from unlearn_jax.data.augment import augmentation
 from unlearn_jax.methods.runner import Unlearned
-from unlearn_jax.methods.support.common import Problem, bind_shared, gradient_method, weighted_mean
+from unlearn_jax.methods.support.common import TrainSpec, bind_shared, gradient_method, weighted_mean
 from unlearn_jax.methods.support.parts import distillation, frozen
 from unlearn_jax.population.plans import FORWARD, Sizes, request_batch, uniform_plan
 from unlearn_jax.population.program import Fold
-from unlearn_jax.remedies.common import Evidence, costing, mean_size, moved
+from unlearn_jax.remedies.common import RemedyContext, costing, mean_size, moved
 from unlearn_jax.tasks import over_answer
 from unlearn_jax.trees import split_shared
 from unlearn_jax.types import Array, Batch, PyTree
@@ -33,7 +33,7 @@ def squared_error(wanted: Array, now: Array, batch: Batch) -> Array:
 
 
 @functools.lru_cache(maxsize=32)
-def distilling(problem: Problem, goal: Callable, apart: Callable = distillation) -> Fold:
+def distilling(problem: TrainSpec, goal: Callable, apart: Callable = distillation) -> Fold:
     """Descend ``apart``(goal, student) on the forget stream and ``retain_weight`` times that of the start on the other.
 
     ``apart(wanted, now, batch) -> ()`` of logits: `distillation`, a Kullback-Leibler divergence, or `squared_error`.
@@ -64,7 +64,7 @@ def distilling(problem: Problem, goal: Callable, apart: Callable = distillation)
 
 
 def distilled(
-    evidence: Evidence,
+    evidence: RemedyContext,
     unlearned: Unlearned,
     found: list[np.ndarray],
     goal: Callable,
@@ -111,6 +111,6 @@ def numbers_of(settings: dict, *more: str) -> dict:
     return {name: settings[name] for name in (*NUMERIC, *STATIC, *more)}
 
 
-def scores_cost(evidence: Evidence) -> tuple[float, float]:
+def scores_cost(evidence: RemedyContext) -> tuple[float, float]:
     """Gradient evaluations of a forward pass over all training rows, on request and retained data."""
     return FORWARD * mean_size(evidence.requested), FORWARD * mean_size(evidence.kept)

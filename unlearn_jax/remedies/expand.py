@@ -7,11 +7,11 @@ With the method `retrain` this is the ceiling: everything that was found is gone
 
 from __future__ import annotations
 
-from unlearn_jax.remedies.common import Evidence, Remedied, Remedy, costing, moved
+from unlearn_jax.remedies.common import Remedied, Remedy, RemedyContext, costing, moved
 from unlearn_jax.remedies.search import CHOICES, SEARCH, searched
 
 
-def apply(evidence: Evidence, settings: dict) -> Remedied:
+def apply(evidence: RemedyContext, settings: dict) -> Remedied:
     """Search, then run the method on request and neighbours."""
     found, spent = searched(evidence, settings)
     return Remedied(costing(evidence.run(moved(evidence, found)), *spent), found)

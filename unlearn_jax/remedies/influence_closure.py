@@ -15,21 +15,21 @@ import numpy as np
 
 from unlearn_jax.influence import batch_of, ekfac_fit, ekfac_influence
 from unlearn_jax.models import count_parameters
-from unlearn_jax.remedies.common import Evidence, Remedied, Remedy, by_request, costing, mean_size, moved, without
-from unlearn_jax.remedies.likeness import MOST_FITTED, one_of
+from unlearn_jax.remedies.common import Remedied, Remedy, RemedyContext, by_request, costing, mean_size, moved, without
+from unlearn_jax.remedies.likeness import MAX_FITTED, one_of
 from unlearn_jax.remedies.search import MANY
 
 PER_ROW = 2.0  # gradient evaluations: one for the curvature, one for the score
 
 
-def apply(evidence: Evidence, settings: dict) -> Remedied:
+def apply(evidence: RemedyContext, settings: dict) -> Remedied:
     """Score, take, then run the method on request and carriers."""
     found = by_request(evidence, lambda member: carriers_of(evidence, member, settings))
     spent = [PER_ROW * settings["models"] * mean_size(rows) for rows in (evidence.requested, evidence.kept)]
     return Remedied(costing(evidence.run(moved(evidence, found)), *spent), found)
 
 
-def carriers_of(evidence: Evidence, member: int, settings: dict) -> np.ndarray:
+def carriers_of(evidence: RemedyContext, member: int, settings: dict) -> np.ndarray:
     """Retained rows that carry a member's request, ascending; there may be none."""
     asked, kept = np.asarray(evidence.requested[member]), np.asarray(evidence.kept[member])
     alike = [i for i, rows in enumerate(evidence.requested) if np.array_equal(rows, asked)][: settings["models"]]
@@ -48,7 +48,7 @@ def carry(theirs: np.ndarray, own: float, settings: dict) -> np.ndarray:
     return order[enough & (positive[order] > 0) & (positive[order] >= settings["at_least"] * max(own, 0.0))]
 
 
-def influence_on(evidence: Evidence, member: int, rows: np.ndarray, queries: np.ndarray) -> np.ndarray:
+def influence_on(evidence: RemedyContext, member: int, rows: np.ndarray, queries: np.ndarray) -> np.ndarray:
     """(rows, queries) EK-FAC influence on margins under a member's original; positive = holds the margin up."""
     from unlearn_jax.influence.layers import DAMPING, SMALL, last_layer
 
@@ -56,8 +56,8 @@ def influence_on(evidence: Evidence, member: int, rows: np.ndarray, queries: np.
     variables = one_of(evidence, member)
     batch = lambda at: batch_of(*(x[jnp.asarray(at)] for x in evidence.stored), np.ones(len(at), np.float32))
     fitted = rows
-    if len(rows) > MOST_FITTED:
-        fitted = np.random.default_rng([evidence.seed, 22]).choice(rows, MOST_FITTED, replace=False)
+    if len(rows) > MAX_FITTED:
+        fitted = np.random.default_rng([evidence.seed, 22]).choice(rows, MAX_FITTED, replace=False)
     fitted = batch(np.sort(fitted))
     classes = task.candidates is None and task.token_logprob is None and evidence.problem.num_classes <= 20
     select = None if count_parameters(variables) <= SMALL else last_layer(model, variables, fitted)

@@ -15,18 +15,18 @@ from __future__ import annotations
 
 import numpy as np
 
-from unlearn_jax.remedies.common import Evidence, Remedied, Remedy, by_request, costing, moved, without
+from unlearn_jax.remedies.common import Remedied, Remedy, RemedyContext, by_request, costing, moved, without
 from unlearn_jax.remedies.search import SIMILARITIES, search_cost, similarity, sizes_of
 
 
-def apply(evidence: Evidence, settings: dict) -> Remedied:
+def apply(evidence: RemedyContext, settings: dict) -> Remedied:
     """Select, then run the method on request and selected."""
     found = by_request(evidence, lambda member: likelier(evidence, member, settings))
     treated = evidence.run(moved(evidence, found))
     return Remedied(costing(treated, *search_cost(evidence, settings["similarity"])), found)
 
 
-def likelier(evidence: Evidence, member: int, settings: dict) -> np.ndarray:
+def likelier(evidence: RemedyContext, member: int, settings: dict) -> np.ndarray:
     """Retained rows above the ratio, ascending; there may be none."""
     asked, kept = np.asarray(evidence.requested[member]), np.asarray(evidence.kept[member])
     labels, alike = evidence.labels, not settings["same_class"]

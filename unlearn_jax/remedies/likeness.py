@@ -17,15 +17,15 @@ from unlearn_jax.errors import InputError, choose
 from unlearn_jax.influence import batch_of, ekfac_fit
 from unlearn_jax.influence.rows import ekfac_rows
 from unlearn_jax.population.evaluate import features
-from unlearn_jax.remedies.common import Evidence
+from unlearn_jax.remedies.common import RemedyContext
 from unlearn_jax.trees import join_shared, split_shared
 
 SIMILARITIES = ("auto", "inputs", "aligned", "terms", "features", "influence")
-MOST_KNOWN = 16  # similarities kept
-MOST_FITTED = 5000  # rows that the curvature behind the similarity influence is fitted to
+MAX_KNOWN = 16  # similarities kept
+MAX_FITTED = 5000  # rows that the curvature behind the similarity influence is fitted to
 
 
-def similarity(evidence: Evidence, member: int, name: str, queries: np.ndarray, rows: np.ndarray) -> np.ndarray:
+def similarity(evidence: RemedyContext, member: int, name: str, queries: np.ndarray, rows: np.ndarray) -> np.ndarray:
     """How alike stored rows are: cosines (q, n) float32 of rows ``queries`` (q,) with ``rows`` (n,).
 
     ``inputs``: the embedding by which the kind of data tells near-duplicates (block means, TF-IDF, word counts);
@@ -43,7 +43,7 @@ def similarity(evidence: Evidence, member: int, name: str, queries: np.ndarray, 
     if not (_KNOWN and _KNOWN[0] is evidence.stored.inputs):
         _KNOWN[:] = [evidence.stored.inputs, {}]
     if key not in _KNOWN[1]:
-        while len(_KNOWN[1]) >= MOST_KNOWN:
+        while len(_KNOWN[1]) >= MAX_KNOWN:
             _KNOWN[1].pop(next(iter(_KNOWN[1])))
         _KNOWN[1][key] = _of_examples(evidence, member, name, queries, rows)
     return _KNOWN[1][key].copy()
@@ -52,7 +52,7 @@ def similarity(evidence: Evidence, member: int, name: str, queries: np.ndarray, 
 _KNOWN: list = []  # the stored inputs last asked about, and similarities of them alone, which every remedy asks again
 
 
-def _of_examples(evidence: Evidence, member: int, name: str, queries: np.ndarray, rows: np.ndarray) -> np.ndarray:
+def _of_examples(evidence: RemedyContext, member: int, name: str, queries: np.ndarray, rows: np.ndarray) -> np.ndarray:
     """A similarity that does not depend on any model."""
     if name == "aligned":
         if evidence.kind != "image":
@@ -77,7 +77,7 @@ def misfit(name: str, kind: str, inputs: str) -> str:
     return ""
 
 
-def named_similarity(evidence: Evidence, name: str) -> str:
+def named_similarity(evidence: RemedyContext, name: str) -> str:
     """The similarity that is meant."""
     if choose("similarity", name, SIMILARITIES) == "auto":
         return {"image": "features", "facts": "terms"}.get(evidence.kind, "inputs")
@@ -107,13 +107,13 @@ def term_rows(inputs, known: np.ndarray) -> np.ndarray:
     return unit_rows(there * np.log((1.0 + len(known)) / (1.0 + often)))
 
 
-def one_of(evidence: Evidence, member: int):
+def one_of(evidence: RemedyContext, member: int):
     """The member's original variables."""
     own, shared = split_shared(evidence.original)
     return join_shared(jax.tree.map(lambda x: jnp.asarray(x[member]), own), shared)
 
 
-def _feature_rows(evidence: Evidence, member: int, rows: np.ndarray) -> np.ndarray:
+def _feature_rows(evidence: RemedyContext, member: int, rows: np.ndarray) -> np.ndarray:
     """Unit rows of features less their mean."""
     own, shared = split_shared(evidence.original)
     one = join_shared(jax.tree.map(lambda x: x[member : member + 1], own), shared)
@@ -121,15 +121,15 @@ def _feature_rows(evidence: Evidence, member: int, rows: np.ndarray) -> np.ndarr
     return unit_rows(found - found.mean(axis=0))
 
 
-def influence_rows(evidence: Evidence, member: int, rows: np.ndarray, power: float = 0.0) -> np.ndarray:
+def influence_rows(evidence: RemedyContext, member: int, rows: np.ndarray, power: float = 0.0) -> np.ndarray:
     """Rows whose inner products are EK-FAC influence by the last layer, their norms raised to ``power``; (n, D)."""
     from unlearn_jax.influence.layers import DAMPING, last_layer
 
     problem, variables = evidence.problem, one_of(evidence, member)
     batch = lambda at: batch_of(*(x[jnp.asarray(at)] for x in evidence.stored), np.ones(len(at), np.float32))
     kept = evidence.kept[member]
-    if len(kept) > MOST_FITTED:
-        kept = np.random.default_rng([evidence.seed, 15]).choice(kept, MOST_FITTED, replace=False)
+    if len(kept) > MAX_FITTED:
+        kept = np.random.default_rng([evidence.seed, 15]).choice(kept, MAX_FITTED, replace=False)
     fitted = batch(np.sort(kept))
     classes = problem.task.candidates is None and problem.num_classes <= 20
     select = last_layer(problem.model, variables, fitted)

@@ -16,7 +16,7 @@ import numpy as np
 from unlearn_jax.methods import retrain
 from unlearn_jax.methods.support.parts import frozen
 from unlearn_jax.population.plans import Plan, uniform_plan
-from unlearn_jax.remedies.common import Evidence, Remedied, Remedy, by_request, costing, moved, without
+from unlearn_jax.remedies.common import Remedied, Remedy, RemedyContext, by_request, costing, moved, without
 from unlearn_jax.remedies.distil import NUMERIC, STATIC, distilled, numbers_of
 from unlearn_jax.remedies.search import CHOICES, SEARCH, searched, similarity
 from unlearn_jax.trees import split_shared
@@ -28,7 +28,7 @@ def goal(problem, kept, batch, hp):
     return frozen(problem, kept["teacher"], batch.inputs).logits
 
 
-def apply(evidence: Evidence, settings: dict) -> Remedied:
+def apply(evidence: RemedyContext, settings: dict) -> Remedied:
     """Search, train the teachers, run the method, distil."""
     found, spent = searched(evidence, settings)
     treat = moved(evidence, found)
@@ -51,7 +51,7 @@ def teacher_plan(recipe, share: float) -> Plan:
     return uniform_plan(steps, retain_batch=batch, rate=retrain.rates(recipe._replace(schedule="cosine", steps=steps)))
 
 
-def surroundings(evidence: Evidence, member: int, found: np.ndarray, settings: dict) -> np.ndarray:
+def surroundings(evidence: RemedyContext, member: int, found: np.ndarray, settings: dict) -> np.ndarray:
     """Retained rows that may teach: the nearest of each requested row that were not found, ascending."""
     others = np.setdiff1d(evidence.kept[member], found)
     cosine = similarity(evidence, member, settings["similarity"], np.asarray(evidence.requested[member]), others)

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from unlearn_jax.data.similarity.aligned import posed
 from unlearn_jax.methods.support.parts import pixels
 from unlearn_jax.models.transformer import PADDING
-from unlearn_jax.remedies.common import Evidence, Remedied, Remedy, without
+from unlearn_jax.remedies.common import Remedied, Remedy, RemedyContext, without
 from unlearn_jax.tasks import answer_start
 from unlearn_jax.types import Array, Batch, Method
 
@@ -55,7 +55,7 @@ def blanked(key: Array, batch: Batch, drop: Array | float) -> Array:
     return jnp.where(gone, jnp.asarray(PADDING, tokens.dtype), tokens)
 
 
-def apply(evidence: Evidence, settings: dict) -> Remedied:
+def apply(evidence: RemedyContext, settings: dict) -> Remedied:
     """Run the method with the wrap."""
     hp = {f"paraphrase_{name}": settings[name] for name in ("strength", "drop")}
     return Remedied(evidence.run(evidence.plain._replace(wrap=wrap, hp=hp)))

@@ -15,14 +15,14 @@ import numpy as np
 
 from unlearn_jax.errors import InputError, choose
 from unlearn_jax.methods.runner import Unlearned
-from unlearn_jax.remedies.common import Evidence, Remedied, Remedy, by_request, costing, without
+from unlearn_jax.remedies.common import Remedied, Remedy, RemedyContext, by_request, costing, without
 from unlearn_jax.remedies.distil import scores_cost
 from unlearn_jax.remedies.search import similarity
 
 PROXIES = ("margin", "entanglement")
 
 
-def apply(evidence: Evidence, settings: dict) -> Remedied:
+def apply(evidence: RemedyContext, settings: dict) -> Remedied:
     """Split each member's request, then run the method part after part."""
     parts = settings["parts"]
     if min(map(len, evidence.requested)) < parts:
@@ -52,7 +52,7 @@ def _after(before: Unlearned | None, last: Unlearned) -> Unlearned:
     return costing(last._replace(population=joined), *before.grad_evals)
 
 
-def hardness(evidence: Evidence, settings: dict) -> list[np.ndarray]:
+def hardness(evidence: RemedyContext, settings: dict) -> list[np.ndarray]:
     """By member, the proxy of each requested row, by which they are ordered, smallest first."""
     if choose("proxy", settings["by"], PROXIES) == "margin":
         rows = np.unique(np.concatenate(evidence.requested))
@@ -61,14 +61,14 @@ def hardness(evidence: Evidence, settings: dict) -> list[np.ndarray]:
     return by_request(evidence, lambda member: _entanglement(evidence, member, settings["k"]))
 
 
-def _mean_margin(evidence: Evidence, member: int, rows: np.ndarray, margins: np.ndarray) -> np.ndarray:
+def _mean_margin(evidence: RemedyContext, member: int, rows: np.ndarray, margins: np.ndarray) -> np.ndarray:
     """(requested,) mean margin over members of the same request."""
     asked = np.asarray(evidence.requested[member])
     alike = [i for i, other in enumerate(evidence.requested) if np.array_equal(other, asked)]
     return margins[alike].mean(axis=0)[np.searchsorted(rows, asked)]
 
 
-def _entanglement(evidence: Evidence, member: int, k: int) -> np.ndarray:
+def _entanglement(evidence: RemedyContext, member: int, k: int) -> np.ndarray:
     """(requested,) mean cosine of features with the nearest retained rows."""
     asked, kept = np.asarray(evidence.requested[member]), np.asarray(evidence.kept[member])
     cosine = similarity(evidence, member, "features", asked, kept)

@@ -12,7 +12,7 @@ import jax
 
 from unlearn_jax.methods.rurk import in_ball
 from unlearn_jax.methods.support.parts import pixels
-from unlearn_jax.remedies.common import Evidence, Remedied, Remedy, without
+from unlearn_jax.remedies.common import Remedied, Remedy, RemedyContext, without
 from unlearn_jax.types import Method
 
 STREAM = 23  # of the keys that an update derives
@@ -29,7 +29,7 @@ def wrap(method: Method, shared, hp) -> Method:
     return method._replace(update=update)
 
 
-def apply(evidence: Evidence, settings: dict) -> Remedied:
+def apply(evidence: RemedyContext, settings: dict) -> Remedied:
     """Run the method with the wrap."""
     treat = evidence.plain._replace(wrap=wrap, hp={"perturb_radius": settings["radius"]})
     return Remedied(evidence.run(treat))

@@ -17,10 +17,10 @@ import jax
 import jax.numpy as jnp
 
 from unlearn_jax.methods.rfe import adjacent_part, without_rise
-from unlearn_jax.methods.support.common import Entry, Problem, Recipe, Trained, bind_shared, weighted_mean
+from unlearn_jax.methods.support.common import MethodSpec, Recipe, Trained, TrainSpec, bind_shared, weighted_mean
 from unlearn_jax.models import build_model
 from unlearn_jax.population.plans import FORWARD
-from unlearn_jax.remedies.common import Evidence, Remedied, Remedy, costing, moved, without
+from unlearn_jax.remedies.common import Remedied, Remedy, RemedyContext, costing, moved, without
 from unlearn_jax.remedies.search import CHOICES, SEARCH, searched
 from unlearn_jax.tasks import classification
 from unlearn_jax.trees import tree_add
@@ -35,7 +35,7 @@ class Guarded(NamedTuple):
 
 
 @functools.lru_cache(maxsize=16)
-def protecting(problem: Problem, adjacent: float):
+def protecting(problem: TrainSpec, adjacent: float):
     """The wrap; one object for the same problem and share."""
 
     def wrap(method: Method, shared, hp) -> Method:
@@ -62,7 +62,7 @@ def protecting(problem: Problem, adjacent: float):
     return wrap
 
 
-def apply(evidence: Evidence, settings: dict) -> Remedied:
+def apply(evidence: RemedyContext, settings: dict) -> Remedied:
     """Search, then run the method with its updates projected."""
     found, spent, treat = None, (0.0, 0.0), evidence.plain
     if settings["expand"]:
@@ -72,11 +72,11 @@ def apply(evidence: Evidence, settings: dict) -> Remedied:
     return Remedied(costing(evidence.run(treat), *spent), found)
 
 
-def follows_gradients(entry: Entry) -> bool:
+def follows_gradients(entry: MethodSpec) -> bool:
     """Whether a method's state is `Trained`, whose weights an update moves: by its beginning on a small network."""
     example = jax.ShapeDtypeStruct((1, 2, 2, 1), jnp.float32)
     model = build_model("mlp", 2, (2, 2, 1), widths=(4, 4))
-    problem = Problem(model, classification(), example, 2, Recipe())
+    problem = TrainSpec(model, classification(), example, 2, Recipe())
     method = entry.build(problem, dict(entry.static), dict(entry.numeric))
     variables = jax.eval_shape(model.init, jax.random.key(0), example)
     return isinstance(jax.eval_shape(method.init, jax.random.key(0), variables), Trained)

@@ -11,11 +11,11 @@ import numpy as np
 
 from unlearn_jax.errors import InputError, choose
 from unlearn_jax.population.plans import FORWARD
-from unlearn_jax.remedies.common import Evidence, by_request, mean_size
+from unlearn_jax.remedies.common import RemedyContext, by_request, mean_size
 from unlearn_jax.remedies.likeness import SIMILARITIES, influence_rows, misfit, named_similarity, similarity
 
 RULES = ("auto", "carriers", "nearest", "mutual", "standout")
-LEAST = {
+MIN_COSINE = {
     "aligned": 0.96
 }  # cosine of a neighbour by default, where a similarity has a level below which nothing is near
 SEARCH = {  # settings of a search, for `Remedy.static`
@@ -34,14 +34,14 @@ PER_ROW = {"features": FORWARD, "influence": 2 * FORWARD}  # gradient evaluation
 # enough for the curvature, and one for the gradients
 
 
-def found_neighbours(evidence: Evidence, member: int, settings: dict) -> np.ndarray:
+def found_neighbours(evidence: RemedyContext, member: int, settings: dict) -> np.ndarray:
     """Retained rows that are taken for similar samples of a member's request, ascending.
 
     The rule ``carriers`` takes those that hold the request up, see `carriers`. The others take, of the ``k`` nearest
     retained rows of each requested one by the similarity, of its class with ``same_class``, at a cosine of ``at_least``
-    or more (0 = that of the similarity, see `LEAST`; there may then be none): ``nearest`` all; ``mutual`` those that
-    have the requested row among their own ``k`` nearest; ``standout`` those that are nearer to it than to any sample
-    that is neither requested nor a candidate of the same row, by ``margin`` or more (a ratio test, as for matching key
+    or more (0 = that of the similarity, see `MIN_COSINE`; there may then be none): ``nearest`` all; ``mutual`` those
+    that have the requested row among their own ``k`` nearest; ``standout`` those that are nearer to it than to any
+    sample that is neither requested nor a candidate of the same row, by ``margin`` or more (a ratio test, as for matching key
     points). A ``k`` of 0 adapts to each requested row, see `_largest`; ``nearest`` then takes `FEWEST`. ``auto`` is
     carriers for images where neither similarity nor ``k`` nor ``at_least`` is given, else standout.
 
@@ -55,7 +55,7 @@ def found_neighbours(evidence: Evidence, member: int, settings: dict) -> np.ndar
     cosine = _candidates(evidence, member, settings, asked, kept)
     sizes = sizes_of(settings["k"] or FEWEST * (rule == "nearest"), cosine)
     near = np.argsort(-cosine, axis=1, kind="stable")[:, : sizes[-1]]
-    least = settings["at_least"] or LEAST.get(named_similarity(evidence, settings["similarity"]), 0.0)
+    least = settings["at_least"] or MIN_COSINE.get(named_similarity(evidence, settings["similarity"]), 0.0)
     good = np.take_along_axis(cosine, near, axis=1) >= least
     if not good.any() and not settings["at_least"]:
         return np.zeros(0, np.int32)
@@ -73,7 +73,7 @@ def found_neighbours(evidence: Evidence, member: int, settings: dict) -> np.ndar
     return np.unique(kept[taken]).astype(np.int32)
 
 
-def rule_of(evidence: Evidence, settings: dict) -> str:
+def rule_of(evidence: RemedyContext, settings: dict) -> str:
     """The rule that is meant."""
     rule, by_likeness = settings["rule"], [name for name in ("k", "at_least") if settings[name]]
     if choose("rule", rule, RULES) == "carriers" and by_likeness:
@@ -84,7 +84,7 @@ def rule_of(evidence: Evidence, settings: dict) -> str:
     return "carriers" if plain else "standout"
 
 
-def carriers(evidence: Evidence, member: int, settings: dict, asked: np.ndarray, kept: np.ndarray) -> np.ndarray:
+def carriers(evidence: RemedyContext, member: int, settings: dict, asked: np.ndarray, kept: np.ndarray) -> np.ndarray:
     """Retained rows that carry the request by influence under the member's original, ascending.
 
     Similar samples matter because they hold the request's predictions up, so they are looked for by that, however alike
@@ -114,13 +114,15 @@ def effective_number(weights: np.ndarray) -> np.ndarray:
     return np.where(squares > 0, total**2 / np.where(squares > 0, squares, 1.0), 0.0)
 
 
-def _candidates(evidence: Evidence, member: int, settings: dict, asked: np.ndarray, kept: np.ndarray) -> np.ndarray:
+def _candidates(
+    evidence: RemedyContext, member: int, settings: dict, asked: np.ndarray, kept: np.ndarray
+) -> np.ndarray:
     """(requested, kept) cosines, -inf where a row does not come into question."""
     cosine = similarity(evidence, member, settings["similarity"], asked, kept)
     return _of_class(evidence, settings, cosine, asked, kept, -np.inf)
 
 
-def _of_class(evidence: Evidence, settings: dict, values: np.ndarray, asked, kept, other: float) -> np.ndarray:
+def _of_class(evidence: RemedyContext, settings: dict, values: np.ndarray, asked, kept, other: float) -> np.ndarray:
     """The values, ``other`` where classes differ, if they may not."""
     if not settings["same_class"]:
         return values
@@ -168,7 +170,7 @@ def _stands_out(settings: dict, cosine, near, good, pool, back) -> list[list[int
     return taken
 
 
-def searched(evidence: Evidence, settings: dict) -> tuple[list[np.ndarray], tuple[float, float]]:
+def searched(evidence: RemedyContext, settings: dict) -> tuple[list[np.ndarray], tuple[float, float]]:
     """`found_neighbours` of every member, and the gradient evaluations that it took on request and retained data."""
     found = by_request(evidence, lambda member: found_neighbours(evidence, member, settings))
     by_influence = rule_of(evidence, settings) == "carriers"
@@ -176,7 +178,7 @@ def searched(evidence: Evidence, settings: dict) -> tuple[list[np.ndarray], tupl
     return found, search_cost(evidence, name)
 
 
-def search_cost(evidence: Evidence, name: str) -> tuple[float, float]:
+def search_cost(evidence: RemedyContext, name: str) -> tuple[float, float]:
     """Gradient evaluations a member that a similarity of all training rows takes, on request and retained data."""
     each = PER_ROW.get(named_similarity(evidence, name), 0.0)
     return each * mean_size(evidence.requested), each * mean_size(evidence.kept)

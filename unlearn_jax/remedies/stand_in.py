@@ -14,14 +14,14 @@ from __future__ import annotations
 
 from unlearn_jax.methods import brief_retrain, prepare
 from unlearn_jax.population.plans import FORWARD
-from unlearn_jax.remedies.common import Evidence, Remedied, Remedy, costing, moved, without
+from unlearn_jax.remedies.common import Remedied, Remedy, RemedyContext, costing, moved, without
 from unlearn_jax.remedies.distil import distilled, squared_error
 from unlearn_jax.remedies.local_teacher import goal
 from unlearn_jax.remedies.search import CHOICES, SEARCH, searched
 from unlearn_jax.trees import split_shared
 
 
-def apply(evidence: Evidence, settings: dict) -> Remedied:
+def apply(evidence: RemedyContext, settings: dict) -> Remedied:
     """Search, train the stand-ins, run the method, fit."""
     found, spent = searched(evidence, settings)
     treat = moved(evidence, found)
@@ -34,7 +34,7 @@ def apply(evidence: Evidence, settings: dict) -> Remedied:
     return Remedied(costing(after, spent[0], spent[1] + cost), found)
 
 
-def stand_ins(evidence: Evidence, treat, settings: dict) -> tuple:
+def stand_ins(evidence: RemedyContext, treat, settings: dict) -> tuple:
     """Variables of every member's stand-in, gradient evaluations and seconds of its making, a member."""
     asked = {"share": settings["share"], "calibrate": settings["calibrate"], "lr": settings["teacher_lr"]}
     fold, plan, numeric = prepare("brief_retrain", evidence.problem, asked)
@@ -46,7 +46,7 @@ def stand_ins(evidence: Evidence, treat, settings: dict) -> tuple:
     return split_shared(trained)[0], plan.grad_evals_retain + sum(more), seconds
 
 
-def steps_of(evidence: Evidence, settings: dict, spent: float) -> int:
+def steps_of(evidence: RemedyContext, settings: dict, spent: float) -> int:
     """Updates of the fit that the rest of ``total`` pays for, at least one: forward for the goal, and both ways."""
     each = 2 * settings["batch"] * (1.0 + FORWARD)
     return max(1, int((settings["total"] * evidence.train_cost - spent) // each))

@@ -19,7 +19,7 @@ import numpy as np
 
 from unlearn_jax.data.similarity.nearest import unit_rows
 from unlearn_jax.methods.support.parts import frozen
-from unlearn_jax.remedies.common import Evidence, Remedied, Remedy, costing, moved, without
+from unlearn_jax.remedies.common import Remedied, Remedy, RemedyContext, costing, moved, without
 from unlearn_jax.remedies.distil import NUMERIC, STATIC, distilled, numbers_of, scores_cost
 from unlearn_jax.remedies.search import CHOICES, SEARCH, searched
 from unlearn_jax.trees import split_shared
@@ -33,7 +33,7 @@ def goal(problem, kept, batch, hp):
     return jnp.where(true, -jnp.inf, logits)
 
 
-def apply(evidence: Evidence, settings: dict) -> Remedied:
+def apply(evidence: RemedyContext, settings: dict) -> Remedied:
     """Search, run the method, distil."""
     found, spent = searched(evidence, settings)
     treat = moved(evidence, found)

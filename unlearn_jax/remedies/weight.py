@@ -12,13 +12,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from unlearn_jax.remedies.common import Evidence, Remedied, Remedy, by_request, costing, without
+from unlearn_jax.remedies.common import Remedied, Remedy, RemedyContext, by_request, costing, without
 from unlearn_jax.remedies.search import CHOICES, SEARCH, searched, similarity
 
 NEGLIGIBLE = 1e-6  # weight at which a row leaves a set
 
 
-def apply(evidence: Evidence, settings: dict) -> Remedied:
+def apply(evidence: RemedyContext, settings: dict) -> Remedied:
     """Search, weigh, then run the method with the neighbours in both sets."""
     found, spent = searched(evidence, settings)
     weight = by_request(evidence, lambda member: weights(evidence, member, found[member], settings))
@@ -34,7 +34,7 @@ def apply(evidence: Evidence, settings: dict) -> Remedied:
     return Remedied(costing(evidence.run(treat), *spent), found)
 
 
-def weights(evidence: Evidence, member: int, found: np.ndarray, settings: dict) -> np.ndarray:
+def weights(evidence: RemedyContext, member: int, found: np.ndarray, settings: dict) -> np.ndarray:
     """(len(found),) weight in [0, 1] of each row found among a member's request."""
     asked, kept = np.asarray(evidence.requested[member]), np.asarray(evidence.kept[member])
     if not len(found) or settings["width"] == 0:
@@ -55,7 +55,7 @@ def _lists(kept: np.ndarray, asked: np.ndarray, found: np.ndarray, weight: np.nd
     return kept.astype(np.int32), np.concatenate([asked, found[weight > NEGLIGIBLE]]).astype(np.int32)
 
 
-def _table(evidence: Evidence, rows: np.ndarray, weight: np.ndarray) -> np.ndarray:
+def _table(evidence: RemedyContext, rows: np.ndarray, weight: np.ndarray) -> np.ndarray:
     """(n,) 1 for every stored example but for some rows."""
     table = np.ones(len(evidence.labels), np.float32)
     table[rows] = weight

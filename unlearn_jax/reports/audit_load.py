@@ -41,7 +41,7 @@ class Ranks(NamedTuple):
 
     places: dict[str, tuple[float, float, float]]  # method -> rank and its simultaneous bounds
     tau: float
-    sees: bool | None
+    detects: bool | None
 
 
 class Audit(NamedTuple):

@@ -9,7 +9,7 @@ from unlearn_jax.reports import audit_figures as figures
 from unlearn_jax.reports import audit_words as words
 from unlearn_jax.reports.audit_load import Audit
 from unlearn_jax.reports.audit_metrics import ALIKE, MAIN
-from unlearn_jax.reports.audit_panels import MOST
+from unlearn_jax.reports.audit_panels import MAX_PANELS
 from unlearn_jax.reports.audit_tables import figures_table, other_keys, rank_table
 from unlearn_jax.reports.frame import definitions, document, facts_strip, inline
 from unlearn_jax.reports.provenance import BELOW, link
@@ -140,7 +140,7 @@ def _drawings(audit: Audit) -> list[str]:
         wide = draw(audit, WIDE)
         if wide is None:
             continue
-        left = len(figures.drawn_labels(audit, *kinds, most=figures.audit_ends(audit))) - MOST if kinds else 0
+        left = len(figures.drawn_labels(audit, *kinds, most=figures.audit_ends(audit))) - MAX_PANELS if kinds else 0
         caption += f" {left} more populations are in curves.npz." if left > 0 else ""
         both = lambda width, wide=wide, draw=draw: wide if width == WIDE else draw(audit, width)
         found.append(section(name, heading, _short(figure(both, name, heading, caption))))

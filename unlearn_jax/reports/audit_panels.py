@@ -11,7 +11,7 @@ import numpy as np
 from unlearn_jax.reports.figures import styled
 from unlearn_jax.reports.style import WIDE, colour, small
 
-MOST = 24  # panels in one figure
+MAX_PANELS = 24  # panels in one figure
 DASHED = (0, (4, 2))
 
 
@@ -25,7 +25,7 @@ def panels(labels: list[str], draw: Callable, words: tuple[str, str], width: flo
     """One small panel a population.
 
     Args:
-        labels: populations, of which the first `MOST` are drawn.
+        labels: populations, of which the first `MAX_PANELS` are drawn.
         draw: called with axes and a label.
         words: what the horizontal and the vertical axis show.
         width: inches.
@@ -34,7 +34,7 @@ def panels(labels: list[str], draw: Callable, words: tuple[str, str], width: flo
     """
     from matplotlib.figure import Figure
 
-    labels = labels[:MOST]
+    labels = labels[:MAX_PANELS]
     columns = min(len(labels), 4 if width > 6 else 2)
     lines = math.ceil(len(labels) / columns)
     height = 0.75 + (1.95 if width > 6 else 1.75) * lines + (0.2 * len(legend) if width < 6 else 0)

@@ -11,7 +11,7 @@ from unlearn_jax.reports.audit_words import apart, main_keys
 from unlearn_jax.reports.style import COLOURS
 from unlearn_jax.reports.words import minus
 
-MOST_METHODS = 12  # beyond, the page says who is nearest and folds the ranks of all away
+MAX_METHODS = 12  # beyond, the page says who is nearest and folds the ranks of all away
 SEES = '<th scope="col">sees what<br>retraining left</th>'
 
 
@@ -103,7 +103,7 @@ def rank_table(audit: Audit) -> str:
     if not rows or len(methods) < 2:
         return ""
     full = _rank_matrix(audit, methods, rows)
-    if len(methods) <= MOST_METHODS:
+    if len(methods) <= MAX_METHODS:
         return full
     return f"{_nearest_table(audit)}<details><summary>Ranks of all {len(methods)} methods</summary>{full}</details>"
 
@@ -178,10 +178,10 @@ def _ranked(audit: Audit, metric: Metric, reference: str, key, ranks: Ranks | No
 
 def _sees(audit: Audit, key, ranks: Ranks | None) -> str:
     """Whether a metric puts retraining outside the null band, and where its interval leaves that open."""
-    if ranks is None or ranks.sees is None:
+    if ranks is None or ranks.detects is None:
         return "<td>–</td>"
     row = audit.figures[key].get("retrain")
-    if not ranks.sees:
+    if not ranks.detects:
         return '<td class="inside">no</td>'
     tag = "interval reaches the band" if row is not None and apart(row) is False else ""
     return f"<td>yes{f'<span class=tag>{tag}</span>' if tag else ''}</td>"

@@ -14,7 +14,7 @@ from unlearn_jax.reports.summary import Entry
 
 SHAPES = ("o", "s", "D", "^", "v", "P", "X", "*")
 TONES = ("retrain", "original", "oracle", "placebo", "dedup", "ink")
-MOST = 40  # methods in a figure
+MAX_METHODS = 40  # methods in a figure
 ORDER = ("original", *CURVES, "oracle")
 
 
@@ -107,7 +107,7 @@ def common_labels(told: Comparison) -> list[str]:
 @styled
 def distances_figure(told: Comparison, width: float = WIDE):
     """Residual distance of the populations that several runs have, a mark for each run; None where there are none."""
-    labels = common_labels(told)[:MOST]
+    labels = common_labels(told)[:MAX_METHODS]
     if not labels or len(told.runs) > len(SHAPES):
         return None
     find = [{one.run.summary.label(e): e for e in one.run.summary.entries(m)} for one, m in zip(told.runs, told.levels)]

@@ -17,7 +17,7 @@ from unlearn_jax.reports.provenance import margins_at
 from unlearn_jax.studies.resolve import StudyConfig
 
 KEYS = {"device": "device", "devices": "devices", "commit": "git_commit"}
-MOST = 26  # runs, each of which has a letter
+MAX_RUNS = 26  # runs, each of which has a letter
 OWN = ("forget", "rest", "test")  # splits of samples that are the same whatever the copies of a target are
 ALIKE = 1e-3  # nats: margins of one model computed twice differ by rounding, those of two models by far more
 Difference = tuple[str, tuple[str, ...]]  # what it is called, its value in each run
@@ -68,9 +68,9 @@ def read_comparison(folders: list[Path], level: int | None = None) -> Comparison
     Raises:
         InputError: too few or too many runs, one that is no study, is damaged or has no rows, or lacks the level.
     """
-    if not 2 <= len(folders) <= MOST:
-        raise InputError(f"{len(folders)} run is given: name 2 to {MOST} folders of studies to compare."
-                         if len(folders) < 2 else f"{len(folders)} runs are given: name at most {MOST}.")  # fmt: skip
+    if not 2 <= len(folders) <= MAX_RUNS:
+        raise InputError(f"{len(folders)} run is given: name 2 to {MAX_RUNS} folders of studies to compare."
+                         if len(folders) < 2 else f"{len(folders)} runs: name at most {MAX_RUNS}.")  # fmt: skip
     for folder in folders:
         only_studies(folder, "compared")
     runs = read_named(folders)

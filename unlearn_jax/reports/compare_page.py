@@ -8,7 +8,7 @@ from html import escape
 
 from unlearn_jax.reports import words
 from unlearn_jax.reports.columns import COLUMNS, USUAL
-from unlearn_jax.reports.compare_figures import MOST, common_labels, distances_figure, references_figure
+from unlearn_jax.reports.compare_figures import MAX_METHODS, common_labels, distances_figure, references_figure
 from unlearn_jax.reports.compare_load import Comparison, Difference
 from unlearn_jax.reports.frame import definitions, document
 from unlearn_jax.reports.glossary import GLOSSARY
@@ -133,7 +133,7 @@ def _distances(told: Comparison) -> str:
     """Methods of several runs."""
     if distances_figure(told) is None:
         return ""
-    left = len(common_labels(told)) - MOST
+    left = len(common_labels(told)) - MAX_METHODS
     caption = f"{_levels(told)}. Bars: 95% intervals, each of its own run. Arrows: beyond the axis."
     caption += f" {left} more are in the table." if left > 0 else ""
     draw = lambda width: distances_figure(told, width)

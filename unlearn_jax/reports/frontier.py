@@ -13,7 +13,7 @@ from unlearn_jax.reports.summary import Entry, Summary
 from unlearn_jax.reports.table import figure_cell, name_cell, share_cell
 from unlearn_jax.reports.words import CONTROLS, code, named, plain
 
-MOST_TOLD = 6  # populations in a sentence
+MAX_TOLD = 6  # populations in a sentence
 GOALS = {"cost": "cost", "distance": "distance", "rest": "price on rest", "test": "price on test"}
 HEAD = (
     '<thead><tr><th class="name" rowspan="2" scope="col">Method and remedy</th>'
@@ -58,8 +58,8 @@ def frontier_words(summary: Summary, level: int) -> list[str]:
     listed = "; ".join(
         f"{code(summary, e)} at distance {plain(summary.distance(level, e))} for "
         f"{plain(summary.find(level, e, 'largest_price'), 1)} points" + _often(summary, level, e)
-        for e in best[:MOST_TOLD]
-    ) + (f"; and {len(best) - MOST_TOLD} more" if len(best) > MOST_TOLD else "")
+        for e in best[:MAX_TOLD]
+    ) + (f"; and {len(best) - MAX_TOLD} more" if len(best) > MAX_TOLD else "")
     words = [
         "A method is on the frontier where no other leaves less influence at a price as low: whoever wants less of one "
         f"must pay with more of the other. On it, from the least influence to the lowest price: {listed}."

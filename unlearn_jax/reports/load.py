@@ -14,7 +14,7 @@ from unlearn_jax.reports.unfinished import progress, rows_so_far
 from unlearn_jax.results.recorder import check_seals
 from unlearn_jax.runtime.archives import read_array, read_arrays, read_json
 
-MOST_PIXELS = 100_000_000  # values of all pictures of a page
+MAX_PIXELS = 100_000_000  # values of all pictures of a page
 FORMS = {  # of what pages read of a manifest
     "versions": (dict,), "benchmark": (dict,), "presets": (dict,), "similarity": (dict,), "notes": (list, str),
     "command": (str,), "recipe": (dict,),
@@ -165,7 +165,7 @@ def as_pictures(images: np.ndarray) -> np.ndarray:
     Raises:
         ValueError: more of them than a page can show.
     """
-    if images.size > MOST_PIXELS:
+    if images.size > MAX_PIXELS:
         raise ValueError(f"{images.size:,} values of pictures are more than a page can show")
     if images.dtype == np.uint8:
         return images

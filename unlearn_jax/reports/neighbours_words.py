@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-MOST_NAMED = 20  # targets without a neighbour that are named
+MAX_NAMED = 20  # targets without a neighbour that are named
 MEASURES = {"cosine": "cosine", "jaccard": "Jaccard index"}
 
 WORDS = (
@@ -55,9 +55,9 @@ def targets_said(told: dict[str, Any]) -> list[str]:
     if alone:
         named = ", ".join(
             f"{target['id']}" + (f" (nearest {target['similarity']:.3f})" if target["similarity"] is not None else "")
-            for target in alone[:MOST_NAMED]
+            for target in alone[:MAX_NAMED]
         )
-        more = f" and {len(alone) - MOST_NAMED} others" if len(alone) > MOST_NAMED else ""
+        more = f" and {len(alone) - MAX_NAMED} others" if len(alone) > MAX_NAMED else ""
         lines.append(f"Without a neighbour: {named}{more}.")
     return lines
 

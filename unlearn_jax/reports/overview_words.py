@@ -9,7 +9,7 @@ from unlearn_jax.reports.sweep_words import UNCLEAR
 from unlearn_jax.reports.words import minus
 
 UNITS = {"margins": "nats", "request": "nats", "heldout": "nats", "attack": "AUC", "retain": "points"}
-LEAST = 8  # seeds, for a distance to be identifiable
+MIN_SEEDS = 8  # seeds, for a distance to be identifiable
 WORDS = (
     ("Preset file",
      "preset.json, for study.py --presets. A method keeps its defaults in it unless the setting that the rule chose is "
@@ -95,7 +95,7 @@ def afterwards(told: Sweeps) -> str:
             f"{sweeps}), and is that very setting for {own['best']:g}."
         )
     first = told.swept[0].sweep.told  # which has the originals and the oracle of all
-    if first.get("identifiable") is False or told.told["asked"]["sweep"]["seeds"] < LEAST:
+    if first.get("identifiable") is False or told.told["asked"]["sweep"]["seeds"] < MIN_SEEDS:
         said.append(UNCLEAR)
     return " ".join(said)
 

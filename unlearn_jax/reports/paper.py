@@ -15,7 +15,7 @@ from unlearn_jax.reports.style import WIDE, Look, colour, looking, settings
 WIDTHS = {"single": 3.25, "text": 5.5, "double": 6.75, "page": WIDE}  # inches: a column, NeurIPS, two columns, the page
 UNITS = {"in": 1.0, "cm": 1 / 2.54, "mm": 1 / 25.4, "pt": 1 / 72.27}  # points of TeX
 KINDS = ("pdf", "svg", "png")
-LEAST, MOST = 2.5, 20.0  # inches
+MIN_INCHES, MAX_INCHES = 2.5, 20.0  # inches
 LETTERS = (7.0, 9.0)  # points
 METADATA = {"pdf": {"CreationDate": None}, "svg": {"Date": None}, "png": None}
 
@@ -33,8 +33,10 @@ def inches(text: str) -> float:
     if not found:
         raise InputError(f"--width '{text}' is not understood: give {', '.join(WIDTHS)}, or a length such as 3.25in.")
     width = float(found[1]) * UNITS[found[2]]
-    if not LEAST <= width <= MOST:
-        raise InputError(f"--width {text} is {width:.2f} inches: give {LEAST} to {MOST:g}, such as single or double.")
+    if not MIN_INCHES <= width <= MAX_INCHES:
+        raise InputError(
+            f"--width {text} is {width:.2f} inches: give {MIN_INCHES} to {MAX_INCHES:g}, such as single or double."
+        )
     return width
 
 

@@ -10,9 +10,9 @@ import numpy as np
 from unlearn_jax.reports.style import WIDE, colour, settings, small
 from unlearn_jax.reports.sweep_load import Sweep
 
-MOST_PAIRS = 3
-LEAST_POINTS, LEAST_VALUES = 6, 3  # of a surface: settings, and values of each hyperparameter
-MOST_LINES = 5  # of a curve
+MAX_PAIRS = 3
+MIN_POINTS, MIN_VALUES = 6, 3  # of a surface: settings, and values of each hyperparameter
+MAX_LINES = 5  # of a curve
 
 
 def scale_of(sweep: Sweep, name: str) -> str:
@@ -144,7 +144,7 @@ def _joined(axes, sweep: Sweep, name: str, values: list) -> None:
         others = ", ".join(f"{k}={_text(v)}" for k, v in one["values"].items() if k != name)
         groups.setdefault(others, []).append((one["values"][name], y))
     lines = {others: sorted(points) for others, points in groups.items() if len(points) > 2}
-    if len(lines) > MOST_LINES:
+    if len(lines) > MAX_LINES:
         return
     for style, (others, points) in zip(("-", "--", ":", "-.", (0, (1, 3))), lines.items()):
         axes.plot(*zip(*points), color=colour("muted"), linewidth=1, linestyle=style, label=others, zorder=1)
@@ -175,7 +175,7 @@ def _dots(axes, sweep: Sweep, x: list, y: list) -> None:
 
 def pairs_of(sweep: Sweep) -> list[tuple[str, str]]:
     """Pairs of hyperparameters that a surface is drawn over: at most three, each of several values."""
-    return list(itertools.combinations(_several(sweep), 2))[:MOST_PAIRS]
+    return list(itertools.combinations(_several(sweep), 2))[:MAX_PAIRS]
 
 
 def curves_of(sweep: Sweep) -> list[str]:
@@ -186,7 +186,7 @@ def curves_of(sweep: Sweep) -> list[str]:
 def _several(sweep: Sweep) -> list[str]:
     """Hyperparameters with an order and enough values for a surface, the defaults aside."""
     tried = [one for one in sweep.whole if not one["default"]]
-    return [n for n in ordered_names(sweep) if len({one["values"][n] for one in tried}) >= LEAST_VALUES]
+    return [n for n in ordered_names(sweep) if len({one["values"][n] for one in tried}) >= MIN_VALUES]
 
 
 def surface_figure(sweep: Sweep, pair: tuple[str, str], width: float = WIDE):
@@ -218,7 +218,7 @@ def _surface(sheet, axes, sweep: Sweep, pair: tuple[str, str], values: list, hea
     top = float(np.quantile(z, 0.9)) if len(z) else 1.0  # one wild setting would leave no shade for the others
     shades = {"cmap": "viridis_r", "vmin": float(z.min(initial=top)), "vmax": top if top > z.min(initial=top) else None}
     flat = np.stack([(t - t.min()) / (np.ptp(t) or 1.0) for t in turned], axis=1) if len(z) else np.zeros((0, 2))
-    if len(z) >= LEAST_POINTS and np.linalg.matrix_rank(flat - flat.mean(axis=0), tol=1e-6) == 2:
+    if len(z) >= MIN_POINTS and np.linalg.matrix_rank(flat - flat.mean(axis=0), tol=1e-6) == 2:
         triangles = _triangles(flat)
         levels = np.linspace(shades["vmin"], max(top, shades["vmin"] + 1e-9), 12)
         axes.tricontourf(x, y, triangles, z, levels=levels, cmap="viridis_r", extend="max", alpha=0.85)

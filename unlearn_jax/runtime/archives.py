@@ -18,7 +18,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-LEAST_MOST = 1 << 32  # bytes that are always let through, where the machine does not say how much it has
+ALWAYS_ALLOWED = 1 << 32  # bytes that are always let through, where the machine does not say how much it has
 
 
 def read_json(path: Path) -> Any:
@@ -104,6 +104,6 @@ def _array(file: BinaryIO, size: int) -> np.ndarray:
 def _memory() -> int:
     """Bytes of memory of this machine."""
     try:
-        return max(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"), LEAST_MOST)
+        return max(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"), ALWAYS_ALLOWED)
     except (ValueError, OSError, AttributeError):
         return 2**62

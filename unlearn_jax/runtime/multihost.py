@@ -47,8 +47,8 @@ def start(coordinator: str, processes: int | None = None, index: int | None = No
     Raises:
         InputError: a cluster that does not tell, numbers that cannot be, or others that did not come.
     """
-    given = processes is not None, index is not None
-    if coordinator != "auto" and not all(given) and any(given):
+    broadcast = processes is not None, index is not None
+    if coordinator != "auto" and not all(broadcast) and any(broadcast):
         raise InputError("--num-processes and --process-id go together: give both, or neither on a cluster that tells.")
     if processes is not None and index is not None and not 0 <= index < processes:
         raise InputError(f"--process-id is {index} of {processes} processes: give 0 to {processes - 1}.")
@@ -212,13 +212,13 @@ def _number() -> int:
     return _COUNT[0]
 
 
-def meet() -> None:
+def barrier() -> None:
     """Wait until every process is here."""
     if several():
         _service().wait_at_barrier(f"unlearn_jax/{_number()}", PATIENCE)
 
 
-def told(fn: Callable[[], Any]) -> Any:
+def from_process_zero(fn: Callable[[], Any]) -> Any:
     """What ``fn()`` gives process 0, which alone calls it, on every process; its error likewise.
 
     The value goes through JSON, so tuples come back as lists where there are several processes.
@@ -262,7 +262,7 @@ def _as_error(word: dict) -> BaseException:
     return RuntimeError(f"process 0 stopped: {word['error']}")
 
 
-def agree(value: str, what: str) -> None:
+def assert_equal(value: str, what: str) -> None:
     """Make sure that every process has the same ``value``.
 
     Raises:
@@ -272,7 +272,7 @@ def agree(value: str, what: str) -> None:
         return
     name = f"unlearn_jax/{_number()}"
     _service().key_value_set(f"{name}/{jax.process_index()}", value)
-    meet()
+    barrier()
     found = {int(key.rpartition("/")[2]): one for key, one in _service().key_value_dir_get(name)}
     others = sorted(index for index, one in found.items() if one != found[0])
     if others:
@@ -288,11 +288,11 @@ def largest(value: float) -> float:
         return value
     name = f"unlearn_jax/{_number()}"
     _service().key_value_set(f"{name}/{jax.process_index()}", repr(float(value)))
-    meet()
+    barrier()
     return max(float(one) for _, one in _service().key_value_dir_get(name))
 
 
-def given(tree: PyTree | None, like: PyTree) -> PyTree:
+def broadcast(tree: PyTree | None, like: PyTree) -> PyTree:
     """A tree of NumPy arrays that process 0 has, on every process, bit by bit.
 
     Args:
@@ -309,7 +309,7 @@ def given(tree: PyTree | None, like: PyTree) -> PyTree:
     if is_first():
         parts = [np.ascontiguousarray(x).reshape(-1).view(np.uint8) for x in jax.tree.leaves(tree)]
         raw = np.concatenate([raw[:0], *parts])
-    meet()
+    barrier()
     raw = np.asarray(multihost_utils.broadcast_one_to_all(raw))
     parts = np.split(raw, np.cumsum(sizes)[:-1])
     leaves = [part.view(x.dtype).reshape(x.shape) for part, x in zip(parts, shapes)]
@@ -346,5 +346,5 @@ def gathered(tree: PyTree) -> PyTree:
         return jax.tree.map(np.asarray, tree)
     from jax.experimental import multihost_utils
 
-    meet()
+    barrier()
     return jax.tree.map(np.asarray, multihost_utils.process_allgather(tree, tiled=True))

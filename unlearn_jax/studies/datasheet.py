@@ -17,7 +17,7 @@ from unlearn_jax.studies.validate import check
 BUILDS = ("similarity", "targets", "num_targets", "requests", "skip_requests", "seed", "train_size", "test_size")
 
 
-def built(setup: Setup) -> dict[str, Any]:
+def benchmark_manifest(setup: Setup) -> dict[str, Any]:
     """What a study of a benchmark built, for its manifest.
 
     Returns:
@@ -40,7 +40,7 @@ def built(setup: Setup) -> dict[str, Any]:
 
 
 def warning(told: dict[str, Any]) -> tuple[str, ...]:
-    """A sentence without full stop where what was `built` is not what was recorded; nothing else."""
+    """A sentence without full stop where what was `benchmark_manifest` is not what was recorded; nothing else."""
     if told["as_recorded"] is not False:
         return ()
     found = f"digest {told['digest'][:12]}, recorded {told['recorded'][:12]}"
@@ -56,7 +56,7 @@ def card_of(name: str, **options) -> dict[str, Any]:
 
     Returns:
         Names to figures: recipe, counts, the likeness of similar samples to their targets by their number (mean and
-        quantiles), the share of them with their target's label, and what `built` says.
+        quantiles), the share of them with their target's label, and what `benchmark_manifest` says.
 
     Raises:
         InputError: an unknown name, options that do not fit, missing data.
@@ -69,7 +69,7 @@ def card_of(name: str, **options) -> dict[str, Any]:
     config, bench, dataset = setup.config, setup.bench, setup.dataset
     of_cluster = {int(bench.cluster[row]): row for row in np.flatnonzero((bench.origin == 0) & (bench.request >= 0))}
     similar, same = {}, {}
-    for number in range(1, configs.laid_out_of(config) + 1):
+    for number in range(1, configs.max_copies(config) + 1):
         rows = np.flatnonzero((bench.origin == 1) & (bench.copy == number))
         source = np.asarray([of_cluster[int(cluster)] for cluster in bench.cluster[rows]])
         similar[number] = likeness(setup, rows, source)
@@ -95,5 +95,5 @@ def card_of(name: str, **options) -> dict[str, Any]:
         "licence": benchmark.licence,
         "limits": list(benchmark.limits),
         "twin": benchmark.twin,
-        **built(setup),
+        **benchmark_manifest(setup),
     }

@@ -25,9 +25,9 @@ MAY_BE_ZERO = (
 SHARES = ("retain_share", "tail", "adjacent")
 
 
-MOST_COUNT = 10_000_000
-MOST_DRAWS = 1_000_000  # of intervals and bands, each a row of memory
-MOST = 3.4028234663852886e38  # of float32
+MAX_COUNT = 10_000_000
+MAX_DRAWS = 1_000_000  # of intervals and bands, each a row of memory
+MAX_FLOAT = 3.4028234663852886e38  # of float32
 
 
 def numbers(text: str, name: str, kind=int) -> list:
@@ -51,8 +51,10 @@ def values_of(method: str, name: str, text: str) -> list:
             raise InputError(f"--{said} has nan: give numbers.")
         said_so = "inf" in text.lower()  # digits without end are infinite too
         for value in values:
-            if value < 0 or (value > MOST and not (said_so and value == math.inf)):
-                raise InputError(f"--{said} is {value:g}: give 0 or more, and no more than float32 holds ({MOST:.3g}).")
+            if value < 0 or (value > MAX_FLOAT and not (said_so and value == math.inf)):
+                raise InputError(
+                    f"--{said} is {value:g}: give 0 or more, and no more than float32 holds ({MAX_FLOAT:.3g})."
+                )
         return values
     kind = type(entry.static[name])
     if remedy and "," in text:
@@ -82,7 +84,7 @@ def values_of(method: str, name: str, text: str) -> list:
 
 def check_size(option: str, value: int, most: int = 0) -> None:
     """Raise `InputError` for a count beyond reason: of updates, draws, members or examples."""
-    most = most or MOST_COUNT
+    most = most or MAX_COUNT
     if value > most:
         raise InputError(f"{option} is {value:.4g}: give at most {most:,}.")
 

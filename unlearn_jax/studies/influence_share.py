@@ -13,7 +13,7 @@ import numpy as np
 
 from unlearn_jax.errors import InputError
 from unlearn_jax.influence import batch_of, ekfac_fit, ekfac_influence
-from unlearn_jax.influence.layers import DAMPING, MOST_ROWS, SMALL, last_layer
+from unlearn_jax.influence.layers import DAMPING, MAX_ROWS, SMALL, last_layer
 from unlearn_jax.metrics import Values
 from unlearn_jax.models import count_parameters
 from unlearn_jax.trees import take_members
@@ -22,7 +22,7 @@ from unlearn_jax.types import Batch, Variables
 MEMBERS = 8  # of the originals, over all requests
 
 
-def carried(setup, level, original) -> tuple[Values, Values] | str:
+def influence_share(setup, level, original) -> tuple[Values, Values] | str:
     """Influence of each target's own example and of its similar samples, summed, on its margin.
 
     Args:
@@ -87,8 +87,8 @@ def _asked(setup, rows) -> Batch:
 def _fitted(setup, rows) -> Batch:
     """What the curvature is fitted to: the training set, with copies that are not in it at weight 0."""
     rest = np.sort(rows.rest)
-    if len(rest) > MOST_ROWS:
-        rest = np.sort(np.random.default_rng([setup.config.seed, 13]).choice(rest, MOST_ROWS, replace=False))
+    if len(rest) > MAX_ROWS:
+        rest = np.sort(np.random.default_rng([setup.config.seed, 13]).choice(rest, MAX_ROWS, replace=False))
     who = np.concatenate([rows.forget, _copies(setup, rows), rest])
     return _batch(setup, who, np.isin(who, rows.everything))
 

@@ -11,7 +11,7 @@ import numpy as np
 from unlearn_jax.data.splits import RequestRows, detected_groups, reference_rows, request_rows
 from unlearn_jax.evaluation.divergence import marked
 from unlearn_jax.methods import METHODS, prepare
-from unlearn_jax.methods.runner import Job, run_method
+from unlearn_jax.methods.runner import RunSpec, run_method
 from unlearn_jax.population import checkpoint
 from unlearn_jax.population.evaluate import Evaluation, evaluate
 from unlearn_jax.population.members import make_tables, member_keys, setting_name
@@ -25,7 +25,7 @@ from unlearn_jax.trees import join_shared, take_members
 from unlearn_jax.types import Model, Population
 
 
-class Outcome(NamedTuple):
+class EvaluatedPopulation(NamedTuple):
     """One population of one level with what it scored and cost."""
 
     name: str
@@ -47,7 +47,7 @@ class Level(NamedTuple):
     request_of: np.ndarray  # (members,) request that each member serves
 
 
-Visit = Callable[[Outcome, Model], None]  # (population with its weights, model that it is evaluated with)
+Visit = Callable[[EvaluatedPopulation, Model], None]  # (population with its weights, model that it is evaluated with)
 
 
 def level_of(setup: Setup, copies: int, gamma: float | None) -> Level:
@@ -65,7 +65,7 @@ def references(
     absent,
     roles: tuple[str, ...] = REFERENCES,
     visit: Visit | None = None,
-) -> tuple[list[Outcome], dict]:
+) -> tuple[list[EvaluatedPopulation], dict]:
     """Train and evaluate the reference populations that there can be; equal rows are trained once per role.
 
     Args:
@@ -101,12 +101,15 @@ def references(
             population = run_population(fold, plan, setup.stored, tables, keys, start, hp=hp, options=options)
             scores = scored(setup, population, level=level)
             if visit is not None:
-                visit(Outcome(role, role, "", population, scores, (0.0, plan.grad_evals_retain)), setup.problem.model)
+                visit(
+                    EvaluatedPopulation(role, role, "", population, scores, (0.0, plan.grad_evals_retain)),
+                    setup.problem.model,
+                )
             memory[known] = population if role == "original" else population._replace(variables={}), scores
         else:
             watch.advance(config.members, 0)
         population, scores = memory[known]
-        outcomes.append(Outcome(role, role, "", population, scores, (0.0, plan.grad_evals_retain)))
+        outcomes.append(EvaluatedPopulation(role, role, "", population, scores, (0.0, plan.grad_evals_retain)))
         memory[known] = population._replace(compile_seconds=0.0), scores
     detector = {
         "dedup_recall": float(np.mean([d.recall for d in found])),
@@ -125,10 +128,10 @@ def _reference_plan(setup: Setup, level: Level, kept: list[np.ndarray]) -> Plan:
     return prepare("retrain", setup.problem._replace(recipe=recipe._replace(steps=round(share * recipe.steps))))[1]
 
 
-def job_of(setup: Setup, level: Level) -> Job:
+def job_of(setup: Setup, level: Level) -> RunSpec:
     """What all methods of a level share."""
     config = setup.config
-    return Job(
+    return RunSpec(
         problem=setup.problem,
         stored=setup.stored,
         rows=[level.rows[r] for r in level.request_of],
@@ -142,7 +145,9 @@ def job_of(setup: Setup, level: Level) -> Job:
     )
 
 
-def methods(setup: Setup, level: Level, original: Outcome, watch: Watch, visit: Visit | None = None) -> list[Outcome]:
+def methods(
+    setup: Setup, level: Level, original: EvaluatedPopulation, watch: Watch, visit: Visit | None = None
+) -> list[EvaluatedPopulation]:
     """Run and evaluate every method from the original population; ``retrain`` is among the references already.
 
     Arguments as of `references`; the outcomes are without weights.
@@ -150,7 +155,7 @@ def methods(setup: Setup, level: Level, original: Outcome, watch: Watch, visit: 
     config, job = setup.config, job_of(setup, level)
     settings, outcomes = configs.settings_of(config), []
     allowed = f"{config.budget:g}" if config.budget else ""
-    for name in configs.applicable(config):
+    for name in configs.selected_methods(config):
         if name == "retrain":
             continue
         given = settings.get(name, {})
@@ -162,7 +167,7 @@ def methods(setup: Setup, level: Level, original: Outcome, watch: Watch, visit: 
             own = slice(number * config.members, (number + 1) * config.members)
             part = jax.tree.map(lambda table, own=own: table[own], scores)
             role = name if "protocol" in METHODS[name].needs else "original"
-            outcome = Outcome(name, role, setting_name(point), population, part, found.grad_evals, allowed)
+            outcome = EvaluatedPopulation(name, role, setting_name(point), population, part, found.grad_evals, allowed)
             if visit is not None:
                 weights = take_members(population.variables, own)
                 visit(outcome._replace(population=population._replace(variables=weights)), found.model)
@@ -177,7 +182,7 @@ def methods(setup: Setup, level: Level, original: Outcome, watch: Watch, visit: 
             found, label = done.unlearned, f"{name}+{remedy}"
             scores = scored(setup, found.population, found.model, level=level, original=original)
             role = role_of(name, remedy)
-            outcome = Outcome(
+            outcome = EvaluatedPopulation(
                 label, role, setting_name(point), found.population, scores, found.grad_evals, allowed, done.found
             )
             if visit is not None:
@@ -187,7 +192,12 @@ def methods(setup: Setup, level: Level, original: Outcome, watch: Watch, visit: 
 
 
 def scored(
-    setup: Setup, population: Population, model: Model | None = None, *, level: Level, original: Outcome | None = None
+    setup: Setup,
+    population: Population,
+    model: Model | None = None,
+    *,
+    level: Level,
+    original: EvaluatedPopulation | None = None,
 ) -> Evaluation:
     """A population's scores on the shown rows, NaN for members that have diverged (`divergence`).
 

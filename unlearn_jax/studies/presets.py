@@ -21,7 +21,7 @@ from unlearn_jax.runtime import multihost
 from unlearn_jax.runtime.archives import read_json
 from unlearn_jax.runtime.disk import write_whole
 from unlearn_jax.studies.hyperparameters import values_of
-from unlearn_jax.studies.resolve import StudyConfig, applicable
+from unlearn_jax.studies.resolve import StudyConfig, selected_methods
 
 SHIPPED = Path(__file__).parent / "presets_data"
 VERSION = 1
@@ -93,8 +93,10 @@ def with_presets(config: StudyConfig) -> tuple[StudyConfig, dict[str, Any]]:
     """
     if not config.presets:
         return config, {}
-    found = Presets(**multihost.told(lambda: read_presets(config.presets)._asdict()))  # process 0 alone reads files
-    run = [*applicable(config), *select_remedies(config.remedies)]
+    found = Presets(
+        **multihost.from_process_zero(lambda: read_presets(config.presets)._asdict())
+    )  # process 0 alone reads files
+    run = [*selected_methods(config), *select_remedies(config.remedies)]
     used = {name: own for name, own in found.methods.items() if name in run and own}
     if not used:
         kept = ", ".join(name for name in run if name in found.methods)

@@ -24,7 +24,7 @@ from unlearn_jax.data.kinds import KINDS
 from unlearn_jax.data.text.readers import minilm_folder
 from unlearn_jax.errors import InputError
 from unlearn_jax.methods import prepare
-from unlearn_jax.methods.support.common import Problem
+from unlearn_jax.methods.support.common import TrainSpec
 from unlearn_jax.models import build_model, count_parameters
 from unlearn_jax.models.lora import lora
 from unlearn_jax.models.minilm import load_minilm, sizes_of
@@ -140,7 +140,7 @@ def base_rows(dataset: Dataset, targets: Sequence[np.ndarray] = ()) -> np.ndarra
     return rows
 
 
-def train_base(problem: Problem, dataset: Dataset, seed: int, options: Options = DEFAULTS) -> Base:
+def train_base(problem: TrainSpec, dataset: Dataset, seed: int, options: Options = DEFAULTS) -> Base:
     """One model trained by the recipe on the `base_rows`; read back from the store where it is there.
 
     Args:
@@ -164,8 +164,8 @@ def train_base(problem: Problem, dataset: Dataset, seed: int, options: Options =
 
 
 def study_base(
-    whole: Problem,
-    problem: Problem,
+    whole: TrainSpec,
+    problem: TrainSpec,
     dataset: Dataset,
     targets: Sequence[np.ndarray],
     seed: int,

@@ -11,7 +11,7 @@ import numpy as np
 
 from unlearn_jax.data.arrays import Dataset, pixel_stats
 from unlearn_jax.data.sources.facts import refusal_tokens, value_tokens
-from unlearn_jax.methods.support.common import Problem, Recipe
+from unlearn_jax.methods.support.common import Recipe, TrainSpec
 from unlearn_jax.models import MODELS, build_model, model_options
 from unlearn_jax.models.decode import Cached, cached_decoder
 from unlearn_jax.studies import resolve as configs
@@ -21,7 +21,7 @@ from unlearn_jax.tasks import classification, value_task
 from unlearn_jax.types import Model, Task, Variables
 
 
-def problem_of(config: StudyConfig, dataset: Dataset, without: list[np.ndarray]) -> Problem:
+def problem_of(config: StudyConfig, dataset: Dataset, without: list[np.ndarray]) -> TrainSpec:
     """The model with its task and recipe; its input statistics leave out rows, the targets of every request.
 
     Otherwise a target, or a mined neighbour of one, would reach the oracle, which must be free of it, through the mean
@@ -42,10 +42,10 @@ def problem_of(config: StudyConfig, dataset: Dataset, without: list[np.ndarray])
     if config.dtype or "dtype" in model_options(name):  # models of the user's own may have none
         given = {"dtype": dtype} | given
     model = _image_model(MODELS[name], name, dataset.num_classes, shape, mean, std, tuple(sorted(given.items())))
-    return Problem(model, classification(), _example(dataset), dataset.num_classes, recipe)
+    return TrainSpec(model, classification(), _example(dataset), dataset.num_classes, recipe)
 
 
-def whole_problem(config: StudyConfig, dataset: Dataset, without: list[np.ndarray]) -> Problem:
+def whole_problem(config: StudyConfig, dataset: Dataset, without: list[np.ndarray]) -> TrainSpec:
     """The problem with all weights trained, where members train adapters."""
     return problem_of(dataclasses.replace(config, lora=0), dataset, without)
 
@@ -66,7 +66,7 @@ def published_shared(config: StudyConfig, dataset: Dataset) -> Variables:
     return pretrained(name, dataset.num_classes, shape, rank=config.lora, **_text_options(config)).shared
 
 
-def abstract_shared(config: StudyConfig, dataset: Dataset, whole: Problem) -> Variables:
+def abstract_shared(config: StudyConfig, dataset: Dataset, whole: TrainSpec) -> Variables:
     """The shapes of what members will share, before it is trained."""
     if held := published_shared(config, dataset):
         return jax.eval_shape(lambda: held)
@@ -83,19 +83,19 @@ def _text_options(config: StudyConfig) -> dict:
     return {"dtype": config.dtype or "float32"} | configs.model_options_of(config)
 
 
-def _language_problem(config: StudyConfig, dataset: Dataset, name: str, recipe: Recipe) -> Problem:
+def _language_problem(config: StudyConfig, dataset: Dataset, name: str, recipe: Recipe) -> TrainSpec:
     """A language model of the data set's vocabulary, asked for one of an attribute's values."""
     words, length = dataset.about.words, dataset.train.inputs.shape[1:]
     model = pretrained(name, len(words), length, rank=config.lora, **_text_options(config)).model
-    return Problem(model, _value_task(words), _example(dataset), dataset.num_classes, recipe)
+    return TrainSpec(model, _value_task(words), _example(dataset), dataset.num_classes, recipe)
 
 
-def _text_problem(config: StudyConfig, dataset: Dataset, name: str, recipe: Recipe) -> Problem:
+def _text_problem(config: StudyConfig, dataset: Dataset, name: str, recipe: Recipe) -> TrainSpec:
     """A classifier of what the reader makes of texts."""
     shape, vocab = dataset.train.inputs.shape[1:], dataset.about.reader.vocab
     given = _text_options(config) | ({} if vocab is None else {"vocab": vocab})
     model = pretrained(name, dataset.num_classes, shape, rank=config.lora, **given).model
-    return Problem(model, classification(), _example(dataset), dataset.num_classes, recipe)
+    return TrainSpec(model, classification(), _example(dataset), dataset.num_classes, recipe)
 
 
 @functools.lru_cache(maxsize=8)

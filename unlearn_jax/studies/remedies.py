@@ -8,9 +8,9 @@ import numpy as np
 
 from unlearn_jax.errors import InputError
 from unlearn_jax.methods import METHODS
-from unlearn_jax.methods.runner import Job, context_of, follow, kept_rows, run_method
+from unlearn_jax.methods.runner import RunSpec, context_of, follow, kept_rows, run_method
 from unlearn_jax.population.members import grid
-from unlearn_jax.remedies import REMEDIES, Evidence, Remedied, remedy_settings, select_remedies
+from unlearn_jax.remedies import REMEDIES, Remedied, RemedyContext, remedy_settings, select_remedies
 from unlearn_jax.remedies.search import misfit
 from unlearn_jax.studies import resolve as configs
 from unlearn_jax.studies.resolve import StudyConfig
@@ -18,7 +18,7 @@ from unlearn_jax.studies.setup import Setup
 from unlearn_jax.types import Variables
 
 
-def remedied(setup: Setup, job: Job, name: str, remedy: str, given: dict, asked: dict, original: Variables):
+def remedied(setup: Setup, job: RunSpec, name: str, remedy: str, given: dict, asked: dict, original: Variables):
     """Run a method with a remedy at every combination of both's settings.
 
     Args:
@@ -40,12 +40,12 @@ def remedied(setup: Setup, job: Job, name: str, remedy: str, given: dict, asked:
             yield point | {f"{remedy}.{k}": v for k, v in own.items()}, found
 
 
-def evidence_of(setup: Setup, job: Job, name: str, remedy: str, given: dict, original: Variables) -> Evidence:
+def evidence_of(setup: Setup, job: RunSpec, name: str, remedy: str, given: dict, original: Variables) -> RemedyContext:
     """What a remedy may know: nothing of clusters, of how copies were made, or of references but the originals."""
     bench, clock = setup.bench, []
     blind = job._replace(rows=[rows._replace(rest=_all(rows), similar=rows.similar[:0]) for rows in job.rows])
     scratch = job.training[1].grad_evals_retain
-    return Evidence(
+    return RemedyContext(
         name=f"{name}+{remedy}",
         entry=METHODS[name],
         problem=job.problem,
@@ -76,7 +76,7 @@ def remedies_of(config: StudyConfig) -> list[tuple[str, str]]:
     kind = configs.kind_of(config)
     reads = configs.inputs_of(config)
     wrapped = [n for n in select_remedies(config.remedies) if kind in REMEDIES[n].kinds and reads in REMEDIES[n].inputs]
-    return [(m, r) for m in configs.applicable(config) for r in wrapped if not REMEDIES[r].methods(METHODS[m])]
+    return [(m, r) for m in configs.selected_methods(config) for r in wrapped if not REMEDIES[r].methods(METHODS[m])]
 
 
 def left_out_remedies(config: StudyConfig) -> list[str]:
@@ -89,7 +89,7 @@ def left_out_remedies(config: StudyConfig) -> list[str]:
         if configs.inputs_of(config) not in REMEDIES[name].inputs:
             found.append(f"{name} is not defined for models of {configs.inputs_of(config)} and was not run")
             continue
-        for method in configs.applicable(config):
+        for method in configs.selected_methods(config):
             if said := REMEDIES[name].methods(METHODS[method]):
                 found.append(f"{method}+{name} was not run: {said}")
     return found

@@ -67,7 +67,7 @@ def copies_of(config: StudyConfig) -> list[int]:
     return copies
 
 
-def laid_out_of(config: StudyConfig) -> int:
+def max_copies(config: StudyConfig) -> int:
     """Similar samples of each target that are laid out, of which a level keeps the first: of a benchmark always all."""
     least = benchmark_named(config.benchmark).copies[-1] if config.benchmark else 0
     return max(least, *copies_of(config))
@@ -91,7 +91,7 @@ def settings_of(config: StudyConfig) -> dict[str, dict[str, list]]:
         InputError: malformed text, unknown method or hyperparameter, a method that the study does not run, several
             values of a setting that fixes shapes.
     """
-    chosen, found = applicable(config), {}
+    chosen, found = selected_methods(config), {}
     for text in config.hp:
         left, equals, values = text.partition("=")
         method, dot, name = left.partition(".")
@@ -137,7 +137,7 @@ def natural_cosine_of(config: StudyConfig) -> float:
     return by.get(dataset_of(config), by.get(kind_of(config), 1.0))
 
 
-def applicable(config: StudyConfig) -> list[str]:
+def selected_methods(config: StudyConfig) -> list[str]:
     """The methods that the study runs: those asked for, without those that are `left_out`."""
     out = left_out(config)
     return [name for name in select(config.methods, answers_of(config)) if name not in out]

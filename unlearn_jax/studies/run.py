@@ -22,7 +22,7 @@ from unlearn_jax.runtime import disk, multihost, signals
 from unlearn_jax.runtime.archives import read_json
 from unlearn_jax.studies import datasheet, storage
 from unlearn_jax.studies import resolve as configs
-from unlearn_jax.studies.influence_share import carried
+from unlearn_jax.studies.influence_share import influence_share
 from unlearn_jax.studies.outputs import measure_similarity, write_answers, write_gallery, write_margins
 from unlearn_jax.studies.populations import Level, level_of, methods, references
 from unlearn_jax.studies.presets import with_presets
@@ -72,13 +72,13 @@ def _run_study(
     config: StudyConfig, out: Path, store: Path, watch: Watch, about: dict, began: float, options: dict
 ) -> Path:
     """`run_study`, of a sound configuration."""
-    manifest = multihost.told(functools.partial(_first_look, out, store, config))
+    manifest = multihost.from_process_zero(functools.partial(_first_look, out, store, config))
     setup = prepare_study(config, watch, store=store, study=storage.name_of(config), **options)
     content = dataset_digest(setup.dataset)
-    multihost.agree(content, "data set")
+    multihost.assert_equal(content, "data set")
     if manifest.get("dataset_digest", content) != content:
         raise InputError(f"'{out}' holds a study of other data under the same name: give another --out folder.")
-    if tight := multihost.told(lambda: storage.check_study(setup, out, store)):
+    if tight := multihost.from_process_zero(lambda: storage.check_study(setup, out, store)):
         watch.say(f"{tight}: free some space before the disk is full")
     with contextlib.ExitStack() as held:
 
@@ -88,7 +88,7 @@ def _run_study(
             held.enter_context(checkpoint.locked(out))
             checkpoint.sweep(out)
 
-        multihost.told(claim)
+        multihost.from_process_zero(claim)
         return _run(setup, out, about, content, began, watch, [list(one) for one in levels_done(manifest)])
 
 
@@ -113,7 +113,7 @@ def _run(setup: Setup, out: Path, about: dict, content: str, began: float, watch
     ``about`` opens the manifest: the command, and where presets were given, what they are.
     """
     config = setup.config
-    told = datasheet.built(setup) if config.benchmark else {}
+    told = datasheet.benchmark_manifest(setup) if config.benchmark else {}
     setup = setup._replace(options=setup.options._replace(progress=watch.advance))
     if told:
         setup = setup._replace(notes=(*setup.notes, *datasheet.warning(told)))
@@ -136,12 +136,12 @@ def _run(setup: Setup, out: Path, about: dict, content: str, began: float, watch
         "levels_done": done,
         **environment(),
     }
-    multihost.told(lambda: write_json(out / "manifest.json", manifest))
+    multihost.from_process_zero(lambda: write_json(out / "manifest.json", manifest))
     recorder = Recorder(out) if multihost.is_first() else None  # the others have nothing to record
     try:
-        multihost.told(lambda: write_gallery(setup, out / "gallery.npz"))
+        multihost.from_process_zero(lambda: write_gallery(setup, out / "gallery.npz"))
         compiling, similarity, notes = _run_levels(setup, recorder, out, watch, manifest)
-        files = multihost.told(lambda: recorder.finish())
+        files = multihost.from_process_zero(lambda: recorder.finish())
     except BaseException as error:
         if recorder is not None:
             _give_up(recorder, out, manifest, error)
@@ -156,7 +156,7 @@ def _run(setup: Setup, out: Path, about: dict, content: str, began: float, watch
         "notes": notes,
         "files": files,
     }
-    multihost.told(lambda: write_json(out / "manifest.json", manifest))
+    multihost.from_process_zero(lambda: write_json(out / "manifest.json", manifest))
     return out
 
 
@@ -219,12 +219,12 @@ def _run_levels(
         outcomes += methods(setup, level, outcomes[0], watch)
         compiling += sum(outcome.population.compile_seconds for outcome in outcomes)
         known = (setup, level, outcomes, extra, similarity, recorder, out, number == len(levels) - 1)
-        similarity, more = multihost.told(functools.partial(_record_level, *known))
+        similarity, more = multihost.from_process_zero(functools.partial(_record_level, *known))
         notes += more
         point = [copies, level.rows[0].gamma]
         manifest["levels_done"] = [*(one for one in manifest["levels_done"] if one != point), point]
         manifest["similarity"] = similarity
-        multihost.told(lambda: write_json(out / "manifest.json", manifest))
+        multihost.from_process_zero(lambda: write_json(out / "manifest.json", manifest))
     return compiling, similarity, notes
 
 
@@ -235,7 +235,7 @@ def _record_level(
     copies, notes = level.copies, []
     if copies and str(copies) not in similarity:
         similarity = similarity | {str(copies): measure_similarity(setup, level, outcomes[0])}
-    who = carried(setup, level, outcomes[0]) if copies and all(len(r.similar) for r in level.rows) else None
+    who = influence_share(setup, level, outcomes[0]) if copies and all(len(r.similar) for r in level.rows) else None
     if isinstance(who, str):
         notes, who = [who], None
     more = extra | similarity.get(str(copies), {})
@@ -252,7 +252,7 @@ def _noting(watch: Watch, out: Path, manifest: dict, copies: int) -> Watch:
 
     def stage(label: str, members: int) -> None:
         manifest["at"] = {"copies": copies, "population": label, "since": time.strftime("%Y-%m-%dT%H:%M:%S")}
-        multihost.told(lambda: write_json(out / "manifest.json", manifest))
+        multihost.from_process_zero(lambda: write_json(out / "manifest.json", manifest))
         watch.stage(label, members)
 
     return watch._replace(stage=stage)

@@ -16,7 +16,7 @@ from unlearn_jax.data import load_dataset
 from unlearn_jax.data.arrays import Dataset, subset
 from unlearn_jax.data.kinds import KINDS
 from unlearn_jax.data.splits import (
-    Bench,
+    ExampleTable,
     RequestRows,
     make_bench,
     named_copies,
@@ -24,7 +24,7 @@ from unlearn_jax.data.splits import (
     request_rows,
 )
 from unlearn_jax.errors import InputError, choose
-from unlearn_jax.methods import Problem, prepare
+from unlearn_jax.methods import TrainSpec, prepare
 from unlearn_jax.methods.runner import check_methods
 from unlearn_jax.models import flops_per_example
 from unlearn_jax.models.decode import Cached
@@ -40,7 +40,7 @@ from unlearn_jax.studies import resolve as configs
 from unlearn_jax.studies.pretrained import study_base
 from unlearn_jax.studies.problems import abstract_shared, decoder_of, problem_of, published_shared, whole_problem
 from unlearn_jax.studies.resolve import StudyConfig
-from unlearn_jax.studies.targets import picker
+from unlearn_jax.studies.targets import target_selector
 from unlearn_jax.trees import join_shared
 from unlearn_jax.types import Variables
 
@@ -67,8 +67,8 @@ class Setup(NamedTuple):
 
     config: StudyConfig
     dataset: Dataset
-    bench: Bench
-    problem: Problem
+    bench: ExampleTable
+    problem: TrainSpec
     stored: Stored  # all of the bench, on the device
     shown: np.ndarray  # rows that are evaluated
     training: tuple[Fold, Plan, dict[str, float]]  # from scratch; one fold for all references, so one program
@@ -96,7 +96,7 @@ def prepare_study(config: StudyConfig, watch: Watch = SILENT, **options) -> Setu
     if config.train_size or config.test_size:
         dataset = subset(dataset, config.train_size or None, config.test_size or None, config.seed)
     options = Options(**{"axis": "auto", **options})
-    pick, notes = picker(config, dataset)
+    pick, notes = target_selector(config, dataset)
     targets, mined = pick(np.zeros(len(dataset.train.targets)))
     _check_copies(config, dataset, targets)
     read = functools.partial(_read, config, dataset, options.store)
@@ -140,10 +140,10 @@ def _read(config: StudyConfig, dataset: Dataset, store, without: list[np.ndarray
     return KINDS[dataset.kind].read(dataset, configs.features_of(config)._replace(cache=cache), rows)
 
 
-def _layout(config: StudyConfig, dataset: Dataset, targets: list[np.ndarray], mined: list[np.ndarray]) -> Bench:
+def _layout(config: StudyConfig, dataset: Dataset, targets: list[np.ndarray], mined: list[np.ndarray]) -> ExampleTable:
     """The stored examples of the study."""
     found = np.concatenate(mined) if mined else None
-    copies = configs.laid_out_of(config)
+    copies = configs.max_copies(config)
     return make_bench(dataset, targets, copies=copies, level=config.similarity, seed=config.seed, mined=found)
 
 
@@ -158,7 +158,7 @@ def check_options(options: Options) -> None:
         raise InputError(f"--save-every is {options.save_every:g}: give minutes, or 0 for only when asked to stop.")
 
 
-def checked_options(options: Options, problem: Problem) -> Options:
+def checked_options(options: Options, problem: TrainSpec) -> Options:
     """The options, if they can be followed, with the member axis chosen."""
     check_options(options)
     if options.axis != "auto":
@@ -176,16 +176,16 @@ def axes_of(config: StudyConfig) -> list[tuple[int, float | None]]:
     return list(points.values())
 
 
-def _every_request(config: StudyConfig, bench: Bench) -> list[RequestRows]:
+def _every_request(config: StudyConfig, bench: ExampleTable) -> list[RequestRows]:
     """Rows of every request at every level."""
     points, requests = axes_of(config), range(config.requests)
     return [request_rows(bench, r, copies=copies, gamma=gamma) for copies, gamma in points for r in requests]
 
 
-def _check_methods(config: StudyConfig, problem: Problem, bench: Bench, shared: Variables) -> None:
+def _check_methods(config: StudyConfig, problem: TrainSpec, bench: ExampleTable, shared: Variables) -> None:
     """Raise `InputError` for a method that cannot run as asked."""
     rows = _every_request(config, bench)
-    given = {name: configs.settings_of(config).get(name, {}) for name in configs.applicable(config)}
+    given = {name: configs.settings_of(config).get(name, {}) for name in configs.selected_methods(config)}
     check_methods(problem, rows, given, configs.scale_of(config), config.budget, shared)
 
 
@@ -215,7 +215,7 @@ def _memory() -> float:
         return math.inf
 
 
-def absent_references(bench: Bench, rows: list[RequestRows]) -> dict[str, str]:
+def absent_references(bench: ExampleTable, rows: list[RequestRows]) -> dict[str, str]:
     """References that cannot be trained at one level, with the reason as a note; {} where all can.
 
     Args:
@@ -229,7 +229,7 @@ def absent_references(bench: Bench, rows: list[RequestRows]) -> dict[str, str]:
     return {}
 
 
-def _check_placebo(config: StudyConfig, bench: Bench) -> None:
+def _check_placebo(config: StudyConfig, bench: ExampleTable) -> None:
     """Raise `InputError` before anything but pilots is trained where a class is too small for the placebo.
 
     Not where requests share a class: such a study goes without a placebo, see `absent_references`.
@@ -242,7 +242,7 @@ def _check_placebo(config: StudyConfig, bench: Bench) -> None:
 
 
 def _pilot_score(
-    config: StudyConfig, dataset: Dataset, problem: Problem, options: Options, shared: Variables, watch: Watch
+    config: StudyConfig, dataset: Dataset, problem: TrainSpec, options: Options, shared: Variables, watch: Watch
 ) -> np.ndarray:
     """Minus the mean margin of each training image under pilot members that were not trained on it."""
     n = len(dataset.train.targets)
@@ -255,7 +255,7 @@ def _pilot_score(
     watch.stage("pilot", PILOT_MEMBERS)
     tables = make_tables([np.sort(rows) for rows in seen.astype(np.int32)])
     if options.store is not None:
-        multihost.told(lambda: checkpoint.check_writable(options.store) and None)
+        multihost.from_process_zero(lambda: checkpoint.check_writable(options.store) and None)
     told = options._replace(progress=watch.advance, label="pilot")
     population = run_population(fold, plan, data, tables, keys, join_shared({}, shared), hp=hp, options=told)
     width = chunk_width(PILOT_MEMBERS, options)

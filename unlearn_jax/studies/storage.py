@@ -56,7 +56,7 @@ def needed(setup: Setup) -> tuple[float, float]:
     config = setup.config
     levels, given = axes_of(config), configs.settings_of(config)
     several = lambda name: math.prod(len(v) for v in given.get(name, {}).values())
-    methods = sum(several(name) for name in configs.applicable(config) if name != "retrain")
+    methods = sum(several(name) for name in configs.selected_methods(config) if name != "retrain")
     remedied = sum(several(name) * several(remedy) for name, remedy in remedies_of(config))
     each = methods + remedied
     trained = 1 + len({copies for copies, _ in levels}) + (len(REFERENCES) - 2) * len(levels)  # oracle, originals, rest
@@ -74,7 +74,7 @@ def records_of(setup: Setup) -> float:
     config = setup.config
     levels, given = len(axes_of(config)), configs.settings_of(config)
     several = lambda name: math.prod(len(v) for v in given.get(name, {}).values())
-    each = sum(several(name) for name in configs.applicable(config) if name != "retrain")
+    each = sum(several(name) for name in configs.selected_methods(config) if name != "retrain")
     each += sum(several(name) * several(remedy) for name, remedy in remedies_of(config))
     populations = (each + len(REFERENCES)) * levels
     single = 2 * len(SPLITS) * config.members

@@ -18,7 +18,7 @@ from unlearn_jax.studies.resolve import StudyConfig
 Pick = Callable[[np.ndarray], tuple[list[np.ndarray], list[np.ndarray]]]
 
 
-def picker(config: StudyConfig, dataset: Dataset) -> tuple[Pick, tuple[str, ...]]:
+def target_selector(config: StudyConfig, dataset: Dataset) -> tuple[Pick, tuple[str, ...]]:
     """How the targets of a study are chosen, once there is a score of how atypical each training example is.
 
     Returns:
@@ -29,7 +29,7 @@ def picker(config: StudyConfig, dataset: Dataset) -> tuple[Pick, tuple[str, ...]
         InputError: neighbours asked for whole classes, or none that are near enough; by the function, more targets than
             there can be.
     """
-    copies, notes, more = configs.laid_out_of(config), (), {}
+    copies, notes, more = configs.max_copies(config), (), {}
     chosen = functools.partial(
         choose_targets, dataset, config.targets, config.num_targets, config.requests, config.seed,
         skipped=config.skip_requests,

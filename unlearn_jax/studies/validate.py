@@ -10,7 +10,7 @@ from unlearn_jax.data.text.readers import READERS
 from unlearn_jax.errors import InputError, choose
 from unlearn_jax.methods import METHODS, SCALES, settings_at
 from unlearn_jax.models import model_options, reads
-from unlearn_jax.studies.hyperparameters import MOST, MOST_DRAWS, check_seed, check_size
+from unlearn_jax.studies.hyperparameters import MAX_DRAWS, MAX_FLOAT, check_seed, check_size
 from unlearn_jax.studies.pretrained import check_rank
 from unlearn_jax.studies.remedies import check_remedies
 from unlearn_jax.studies.resolve import (
@@ -70,9 +70,9 @@ def check(config: StudyConfig) -> None:
         "lora",
     ):
         check_size(f"--{name.replace('_', '-')}", getattr(config, name) or 0)
-    check_size("--resamples", config.resamples, MOST_DRAWS)
-    if (config.lr or 0) > MOST:
-        raise InputError(f"--lr is {config.lr:g}: give no more than float32 holds ({MOST:.3g}).")
+    check_size("--resamples", config.resamples, MAX_DRAWS)
+    if (config.lr or 0) > MAX_FLOAT:
+        raise InputError(f"--lr is {config.lr:g}: give no more than float32 holds ({MAX_FLOAT:.3g}).")
     if config.scale:
         choose("scale", config.scale, SCALES)
     named = [name.strip() for name in config.methods.split(",")]

@@ -19,7 +19,7 @@ from unlearn_jax.evaluation.values import Scorer
 from unlearn_jax.methods import METHODS
 from unlearn_jax.population.members import setting_name
 from unlearn_jax.studies import resolve as configs
-from unlearn_jax.studies.populations import Level, Outcome, level_of, references
+from unlearn_jax.studies.populations import EvaluatedPopulation, Level, level_of, references
 from unlearn_jax.studies.resolve import StudyConfig
 from unlearn_jax.studies.setup import SILENT, Setup, prepare_study
 from unlearn_jax.sweeps.config import defaults_of
@@ -84,14 +84,18 @@ def seen_at(config: StudyConfig, grids: dict[str, list[dict]], *, store: Path | 
         yield name, found if isinstance(found, str) else _seen(setup, level, original, found, points)
 
 
-def prepared_at(config: StudyConfig, roles: tuple[str, ...], store: Path | None) -> tuple[Setup, Level, list[Outcome]]:
+def prepared_at(
+    config: StudyConfig, roles: tuple[str, ...], store: Path | None
+) -> tuple[Setup, Level, list[EvaluatedPopulation]]:
     """A study of one request at its largest number of copies, and its reference populations of these roles."""
     setup = prepare_study(dataclasses.replace(config, methods="none", hp=(), remedies=""), SILENT, store=store)
     level = level_of(setup, max(configs.copies_of(setup.config)), None)
     return setup, level, references(setup, level, {}, SILENT, {}, roles=roles)[0]
 
 
-def ran(setup: Setup, level: Level, original: Outcome, name: str, points: list[dict]) -> list[Outcome] | str:
+def ran(
+    setup: Setup, level: Level, original: EvaluatedPopulation, name: str, points: list[dict]
+) -> list[EvaluatedPopulation] | str:
     """What settings of a method come to, in order; or the sentence that says why it does not run here."""
     ready = setup._replace(config=dataclasses.replace(setup.config, methods=name))
     try:
@@ -101,7 +105,9 @@ def ran(setup: Setup, level: Level, original: Outcome, name: str, points: list[d
         return str(error)
 
 
-def _seen(setup: Setup, level: Level, original: Outcome, found: list[Outcome], points: list[dict]) -> list[Seen]:
+def _seen(
+    setup: Setup, level: Level, original: EvaluatedPopulation, found: list[EvaluatedPopulation], points: list[dict]
+) -> list[Seen]:
     """The figures of each setting's population."""
     scorer = Scorer(setup, blind(level), found)
     whole = setup.config.targets == "whole_class"

@@ -14,7 +14,7 @@ import numpy as np
 from unlearn_jax.evaluation.frontier import excess
 from unlearn_jax.evaluation.values import Scorer
 from unlearn_jax.metrics import Estimate, combine
-from unlearn_jax.studies.populations import Level, Outcome
+from unlearn_jax.studies.populations import EvaluatedPopulation, Level
 from unlearn_jax.studies.setup import Setup
 
 DISTANCE, SIGNED, TEST, REST = "residual_distance", "residual_influence", "accuracy_lost_test", "accuracy_lost_rest"
@@ -60,7 +60,10 @@ def group_of(distance: str, lost: str) -> str:
 
 
 def changes(
-    setup: Setup, level: Level, named: dict[str, Outcome], pairs: list[tuple[Outcome, Outcome]]
+    setup: Setup,
+    level: Level,
+    named: dict[str, EvaluatedPopulation],
+    pairs: list[tuple[EvaluatedPopulation, EvaluatedPopulation]],
 ) -> list[dict[str, Any]]:
     """What each method's other settings change, as it is recorded.
 
@@ -96,7 +99,9 @@ def changes(
     return found
 
 
-def _figures(scorer: Scorer, named: dict, usual: Outcome, other: Outcome) -> dict[str, tuple[Estimate, ...]]:
+def _figures(
+    scorer: Scorer, named: dict, usual: EvaluatedPopulation, other: EvaluatedPopulation
+) -> dict[str, tuple[Estimate, ...]]:
     """By figure its estimate at the defaults, at the other settings, and the difference."""
     every, same = list(range(scorer.setup.config.requests)), lambda x: x
     margin = lambda outcome: scorer.draws(outcome, "forget", "margin", every)

@@ -21,18 +21,18 @@ from unlearn_jax.metrics import combine
 from unlearn_jax.population import checkpoint
 from unlearn_jax.results.recorder import environment, write_json
 from unlearn_jax.runtime.disk import write_whole
-from unlearn_jax.studies.populations import Level, Outcome, references
+from unlearn_jax.studies.populations import EvaluatedPopulation, Level, references
 from unlearn_jax.studies.presets import read_presets, with_presets
 from unlearn_jax.studies.remedies import left_out_remedies, remedies_of
 from unlearn_jax.studies.resolve import (
     StudyConfig,
-    applicable,
     dataset_name,
     left_out,
     recipe_of,
     resolved,
     run_name,
     scale_of,
+    selected_methods,
     settings_of,
 )
 from unlearn_jax.studies.setup import SILENT, Setup, Watch
@@ -124,7 +124,7 @@ def checked(study: StudyConfig) -> Check:
     check_members("--members", config.members, config.requests)
     given = settings_of(config)
     around = {f"{remedy}.{name}": values[0] for name, values in given.get(remedy, {}).items()}
-    fit = [method for method, _ in remedies_of(config)] if remedy else applicable(config)
+    fit = [method for method, _ in remedies_of(config)] if remedy else selected_methods(config)
     names = [name for name in fit if name != "retrain"]
     points = {name: around | {k: v[0] for k, v in given.get(name, {}).items()} for name in names}
     pairs = [_asked(config, name, point) for name, point in points.items() if point]
@@ -202,11 +202,11 @@ def _compared(setup: Setup, level: Level, found: Check, watch: Watch) -> dict[st
     }
 
 
-def _references(setup: Setup, level: Level, named: dict[str, Outcome]) -> dict[str, Any]:
+def _references(setup: Setup, level: Level, named: dict[str, EvaluatedPopulation]) -> dict[str, Any]:
     """The residual distance of retraining, and whether residuals are identifiable."""
     scorer, every = Scorer(setup, level, list(named.values())), list(range(setup.config.requests))
     distance = combine(lambda x: x, scorer.distance(named["retrain"], named, every), low=0.0)
-    told = scorer.told_apart(named, "oracle", every).identifiable
+    told = scorer.identifiability(named, "oracle", every).identifiable
     return {"retrain": {"residual_distance": interval(distance)}, "identifiable": bool(told)}
 
 

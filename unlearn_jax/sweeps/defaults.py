@@ -14,7 +14,7 @@ from unlearn_jax.studies import resolve as configs
 from unlearn_jax.studies.resolve import StudyConfig
 from unlearn_jax.sweeps.by_size import prepared_at, ran
 
-LEAST = 95.0  # percent of the remaining examples that a method at its defaults has to keep
+MIN_PERCENT = 95.0  # percent of the remaining examples that a method at its defaults has to keep
 
 
 class Effect(NamedTuple):
@@ -32,8 +32,8 @@ class Effect(NamedTuple):
 
     @property
     def sound(self) -> bool:
-        """Whether the method keeps `LEAST` on the remaining examples, or says that it does not fit."""
-        return bool(self.refused) or self.rest >= LEAST
+        """Whether the method keeps `MIN_PERCENT` on the remaining examples, or says that it does not fit."""
+        return bool(self.refused) or self.rest >= MIN_PERCENT
 
 
 def effects(config: StudyConfig, *, store: Path | None = None) -> Iterator[Effect]:
@@ -55,7 +55,7 @@ def effects(config: StudyConfig, *, store: Path | None = None) -> Iterator[Effec
     margins = [one.scores.margin[:, columns["forget"]] for one in (original, oracle)]
     refused = lambda name, why: Effect(name, len(columns["forget"]), *[np.nan] * 5, np.zeros(0), why)
     yield from (refused(name, why) for name, why in configs.left_out(config).items())
-    for name in configs.applicable(config):
+    for name in configs.selected_methods(config):
         if name not in ("retrain", "do_nothing"):
             found = ran(setup, level, original, name, [{}])
             yield refused(name, found) if isinstance(found, str) else _effect(name, found[0].scores, columns, *margins)
@@ -79,4 +79,4 @@ def alike(found: list[Effect]) -> np.ndarray:
     return np.corrcoef(np.stack([one.shift for one in found]))
 
 
-__all__ = ["LEAST", "Effect", "alike", "effects"]
+__all__ = ["MIN_PERCENT", "Effect", "alike", "effects"]

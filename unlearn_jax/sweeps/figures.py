@@ -11,7 +11,7 @@ from unlearn_jax.evaluation.scoring import level_keys
 from unlearn_jax.evaluation.values import Scorer
 from unlearn_jax.metrics import Draws, Estimate, Values, combine, mean_draws, residual_influence
 from unlearn_jax.metrics.population_attacks import threshold_attack
-from unlearn_jax.studies.populations import Level, Outcome
+from unlearn_jax.studies.populations import EvaluatedPopulation, Level
 from unlearn_jax.studies.setup import Setup
 from unlearn_jax.sweeps.rules import score_of
 
@@ -20,7 +20,7 @@ def keys_of(setup: Setup, level: Level):
     """``(outcome, **more) -> record keys``."""
     base = level_keys(setup, level) | {"request": "all"}
 
-    def keys(outcome: Outcome, **more) -> dict:
+    def keys(outcome: EvaluatedPopulation, **more) -> dict:
         method, _, remedy = outcome.name.partition("+")
         own = {"method": method, "remedy": remedy, "setting": outcome.setting, "budget": outcome.budget}
         return base | own | more
@@ -34,7 +34,9 @@ def blind(level: Level) -> Level:
     return level._replace(rows=[r._replace(rest=kept(r), similar=r.similar[:0]) for r in level.rows])
 
 
-def seen_figures(setup: Setup, level: Level, original: Outcome, outcomes: list[Outcome], recorder) -> None:
+def seen_figures(
+    setup: Setup, level: Level, original: EvaluatedPopulation, outcomes: list[EvaluatedPopulation], recorder
+) -> None:
     """Every figure that a choice may look at, and what the runs cost.
 
     Beside those of `heldout_figures`: ``retained_accuracy_drop``, points lost on retained samples against the original;
@@ -60,7 +62,12 @@ def seen_figures(setup: Setup, level: Level, original: Outcome, outcomes: list[O
 
 
 def gains(
-    setup: Setup, level: Level, original: Outcome, usual: Outcome, outcomes: list[Outcome], rule: str
+    setup: Setup,
+    level: Level,
+    original: EvaluatedPopulation,
+    usual: EvaluatedPopulation,
+    outcomes: list[EvaluatedPopulation],
+    rule: str,
 ) -> list[Estimate]:
     """By how much each outcome's score by a rule is smaller than that of ``usual``, the method at its defaults.
 
@@ -69,7 +76,7 @@ def gains(
     scorer, every = Scorer(setup, blind(level), outcomes), list(range(setup.config.requests))
     expected = expected_margin(scorer, original, every)
 
-    def draws(outcome: Outcome) -> tuple[Draws, Draws]:
+    def draws(outcome: EvaluatedPopulation) -> tuple[Draws, Draws]:
         gap = scorer.draws(outcome, "forget", "margin", every)
         if rule == "retain":
             return excess(scorer, outcome, original, "rest", every), gap
@@ -87,7 +94,7 @@ def gains(
     return [combine(better, *first, *draws(outcome)) for outcome in outcomes]
 
 
-def _attack_draws(scorer: Scorer, outcome: Outcome, requests: list[int]) -> Draws:
+def _attack_draws(scorer: Scorer, outcome: EvaluatedPopulation, requests: list[int]) -> Draws:
     """Draws of the AUC of an attack by a threshold, over members of all requests."""
     asked, heldout = (scorer.values(outcome, split, "margin", requests).blocks for split in ("forget", "validation"))
     blocks = [threshold_attack(f, t).auc[:, None] for f, t in zip(asked, heldout)]
@@ -95,7 +102,7 @@ def _attack_draws(scorer: Scorer, outcome: Outcome, requests: list[int]) -> Draw
     return mean_draws(Values(blocks, outcome.role), seed=config.seed, resamples=config.resamples)
 
 
-def _attack(scorer: Scorer, outcome: Outcome, keys, requests: list[int], recorder) -> None:
+def _attack(scorer: Scorer, outcome: EvaluatedPopulation, keys, requests: list[int], recorder) -> None:
     """The attack by a threshold."""
     if not scorer.has("validation", requests):
         return
@@ -104,16 +111,23 @@ def _attack(scorer: Scorer, outcome: Outcome, keys, requests: list[int], recorde
     recorder.figure(keys(metric="attack_advantage"), combine(lambda x: np.abs(x - 0.5), draws, low=0.0, high=0.5))
 
 
-def identifiable(setup: Setup, level: Level, original: Outcome, oracle: Outcome | None) -> bool | None:
+def identifiable(
+    setup: Setup, level: Level, original: EvaluatedPopulation, oracle: EvaluatedPopulation | None
+) -> bool | None:
     """Whether distances from the oracle can be told from noise, see `identifiability`; None without an oracle."""
     if oracle is None:
         return None
     named, every = {"original": original, "oracle": oracle}, list(range(setup.config.requests))
-    return bool(Scorer(setup, level, list(named.values())).told_apart(named, "oracle", every).identifiable)
+    return bool(Scorer(setup, level, list(named.values())).identifiability(named, "oracle", every).identifiable)
 
 
 def oracle_figures(
-    setup: Setup, level: Level, original: Outcome, oracle: Outcome, outcomes: list[Outcome], recorder
+    setup: Setup,
+    level: Level,
+    original: EvaluatedPopulation,
+    oracle: EvaluatedPopulation,
+    outcomes: list[EvaluatedPopulation],
+    recorder,
 ) -> dict[str, Draws]:
     """Residual influence and distance, and excess prices; no choice without the oracle may look at them.
 

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 from unlearn_jax.errors import InputError
-from unlearn_jax.metrics.heldout import LEAST
+from unlearn_jax.metrics.heldout import MIN_HELDOUT
 from unlearn_jax.population import checkpoint
 from unlearn_jax.results.recorder import Recorder, environment, write_json
 from unlearn_jax.runtime import disk
 from unlearn_jax.studies import storage
-from unlearn_jax.studies.populations import Level, Outcome, level_of, references
+from unlearn_jax.studies.populations import EvaluatedPopulation, Level, level_of, references
 from unlearn_jax.studies.presets import write_presets
 from unlearn_jax.studies.resolve import StudyConfig, copies_of, dataset_name, gammas_of, recipe_of, scale_of
 from unlearn_jax.studies.setup import SILENT, Setup, Watch, prepare_study
@@ -57,8 +57,8 @@ class Trials(NamedTuple):
     setup: Setup
     level: Level
     points: list[dict]
-    original: Outcome
-    oracle: Outcome | None
+    original: EvaluatedPopulation
+    oracle: EvaluatedPopulation | None
     recorder: Recorder
     watch: Watch
 
@@ -127,8 +127,8 @@ def prepared(
     setup = setup._replace(options=setup.options._replace(progress=watch.advance))
     level = level_of(setup, copies_of(config)[-1], gammas_of(config)[0])
     held = min(len(rows.validation) for rows in level.rows)
-    if held < LEAST and any(one.sweep.rule == "request" for one in every):
-        raise InputError(f"--rule request needs {LEAST} held-out examples, here are {held}: give another --rule.")
+    if held < MIN_HELDOUT and any(one.sweep.rule == "request" for one in every):
+        raise InputError(f"--rule request needs {MIN_HELDOUT} held-out examples, here are {held}: give another --rule.")
     for one in every:
         check_points(setup._replace(config=one.config), level, one.sweep.method, one.points)
     populations = 2.0 + sum(len(one.points) for one in every)
@@ -139,13 +139,13 @@ def prepared(
     return setup, level
 
 
-def trained(sweep: SweepConfig, setup: Setup, level: Level, watch: Watch) -> list[Outcome]:
+def trained(sweep: SweepConfig, setup: Setup, level: Level, watch: Watch) -> list[EvaluatedPopulation]:
     """The originals, and the oracle where it is looked at."""
     return references(setup, level, {}, watch, {}, ("original", "oracle")[: 1 + sweep.oracle])[0]
 
 
 def sweep_one(
-    asked: Asked, setup: Setup, level: Level, trained: Callable[[], list[Outcome]], out: Path, watch: Watch,
+    asked: Asked, setup: Setup, level: Level, trained: Callable[[], list[EvaluatedPopulation]], out: Path, watch: Watch,
     command: str, began: float,
 ) -> dict:  # fmt: skip
     """Run one sweep and write all that it says; what sweep.json says, whole.
@@ -186,7 +186,7 @@ def sweep_one(
     return told
 
 
-def _run(asked: Asked, setup: Setup, level: Level, trained: list[Outcome], out: Path, watch: Watch) -> dict:
+def _run(asked: Asked, setup: Setup, level: Level, trained: list[EvaluatedPopulation], out: Path, watch: Watch) -> dict:
     """Run the rungs and choose; what sweep.json says of it."""
     sweep, points = asked.sweep, asked.points
     recorder = Recorder(out)

@@ -14,7 +14,7 @@ from unlearn_jax.remedies import REMEDIES, remedy_settings
 from unlearn_jax.studies.hyperparameters import values_of
 
 DRAWS = ("grid", "random", "sobol")
-MOST = 4096  # settings of a sweep
+MAX_SETTINGS = 4096  # settings of a sweep
 DIGITS = 4  # significant digits of a drawn number, so that a setting can be written down
 EXAMPLE = "such as lr=log:1e-4:1e-1:16 or alpha=.1,.5"
 
@@ -102,8 +102,8 @@ def _range(name: str, text: str, scale: str, rest: str) -> tuple[float, float, i
         raise InputError(f"--hp {name}={text}: give a range whose first number is below its second.")
     if scale == "log" and low <= 0:
         raise InputError(f"--hp {name}={text}: a logarithmic range must lie above 0; give lin: or another start.")
-    if count is not None and not 2 <= count <= MOST:
-        raise InputError(f"--hp {name}={text}: give a count of 2 to {MOST:,}.")
+    if count is not None and not 2 <= count <= MAX_SETTINGS:
+        raise InputError(f"--hp {name}={text}: give a count of 2 to {MAX_SETTINGS:,}.")
     return low, high, count
 
 
@@ -151,11 +151,13 @@ def draw_settings(axes: list[Axis], draw: str = "grid", draws: int = 0, seed: in
             raise InputError(
                 f"the range of {endless[0]} has no count: write LOW:HIGH:COUNT, or give --draw random or sobol."
             )
-        if (count := math.prod(len(axis.values) for axis in axes)) > MOST:
-            raise InputError(f"the grid has {count:,} settings: give at most {MOST:,}, or draw from it (--draw sobol).")
+        if (count := math.prod(len(axis.values) for axis in axes)) > MAX_SETTINGS:
+            raise InputError(
+                f"the grid has {count:,} settings: give at most {MAX_SETTINGS:,}, or draw from it (--draw sobol)."
+            )
         return grid({axis.name: list(axis.values) for axis in axes})
-    if not 1 <= draws <= MOST:
-        raise InputError(f"--draws is {draws}: give 1 to {MOST:,} settings.")
+    if not 1 <= draws <= MAX_SETTINGS:
+        raise InputError(f"--draws is {draws}: give 1 to {MAX_SETTINGS:,} settings.")
     points = [{axis.name: _drawn(axis, u) for axis, u in zip(axes, row)} for row in _unit(len(axes), draw, draws, seed)]
     return list({setting_name(point): point for point in points}.values())
 

@@ -21,7 +21,7 @@ from unlearn_jax.population import checkpoint
 from unlearn_jax.results.recorder import environment, write_json
 from unlearn_jax.runtime.archives import read_json
 from unlearn_jax.studies.presets import write_presets
-from unlearn_jax.studies.resolve import StudyConfig, applicable, left_out, resolved
+from unlearn_jax.studies.resolve import StudyConfig, left_out, resolved, selected_methods
 from unlearn_jax.studies.setup import SILENT, Watch
 from unlearn_jax.studies.validate import check
 from unlearn_jax.sweeps.config import SweepConfig, asked_of, defaults_of, is_default
@@ -129,7 +129,7 @@ def _study_of(sweep: SweepConfig, study: StudyConfig) -> tuple[StudyConfig, list
     config = dataclasses.replace(study, methods=sweep.method, members=sweep.seeds, hp=())
     check(config)
     config = resolved(config)
-    names = applicable(config)
+    names = selected_methods(config)
     if not names:
         raise InputError(f"--method {sweep.method} names no method that can run on these data: name others.")
     for word in study.hp:

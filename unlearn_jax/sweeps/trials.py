@@ -7,10 +7,10 @@ from typing import Any
 import jax
 
 from unlearn_jax.methods import METHODS, at_length, length_of, settings_at
-from unlearn_jax.methods.runner import Job, check_methods, run_method
+from unlearn_jax.methods.runner import RunSpec, check_methods, run_method
 from unlearn_jax.population.members import setting_name
 from unlearn_jax.studies import resolve as configs
-from unlearn_jax.studies.populations import Level, Outcome, job_of, scored
+from unlearn_jax.studies.populations import EvaluatedPopulation, Level, job_of, scored
 from unlearn_jax.studies.remedies import remedied, role_of
 from unlearn_jax.studies.setup import Setup, Watch
 from unlearn_jax.sweeps.config import remedy_of
@@ -52,8 +52,8 @@ def shortened(method: str, static: dict[str, Any], scale: str, share: float) -> 
 
 
 def run_points(
-    setup: Setup, level: Level, original: Outcome, points: list[dict], share: float, watch: Watch
-) -> list[Outcome]:
+    setup: Setup, level: Level, original: EvaluatedPopulation, points: list[dict], share: float, watch: Watch
+) -> list[EvaluatedPopulation]:
     """Run and evaluate settings of the study's one method, or, one after another, of it with the remedy around it.
 
     Args:
@@ -68,11 +68,11 @@ def run_points(
         An outcome for each point, in order, without weights; ``budget`` says the length where it is not the method's.
     """
     config, job = setup.config, job_of(setup, level)
-    (method,) = configs.applicable(config)
+    (method,) = configs.selected_methods(config)
     if remedy := remedy_of(config):
         watch.stage(f"{method}+{remedy}", config.members * len(points))
         return [_with_remedy(setup, level, job, original, method, remedy, point) for point in points]
-    found: list[Outcome | None] = [None] * len(points)
+    found: list[EvaluatedPopulation | None] = [None] * len(points)
     for static, numbers in programs_of(method, points):
         given, length = shortened(method, static, job.scale, share)
         watch.stage(f"{method} {length}".strip(), config.members * len(numbers))
@@ -88,14 +88,14 @@ def run_points(
             own = slice(place * config.members, (place + 1) * config.members)
             part = jax.tree.map(lambda table, own=own: table[own], scores)
             name = setting_name(points[number])
-            found[number] = Outcome(method, role, name, population, part, done.grad_evals, allowed)
+            found[number] = EvaluatedPopulation(method, role, name, population, part, done.grad_evals, allowed)
             population = population._replace(compile_seconds=0.0)
     return found
 
 
 def _with_remedy(
-    setup: Setup, level: Level, job: Job, original: Outcome, method: str, remedy: str, point: dict
-) -> Outcome:
+    setup: Setup, level: Level, job: RunSpec, original: EvaluatedPopulation, method: str, remedy: str, point: dict
+) -> EvaluatedPopulation:
     """One setting of a method and the remedy around it."""
     mine = {k.partition(".")[2]: [v] for k, v in point.items() if "." in k}
     given = {k: [v] for k, v in point.items() if "." not in k}
@@ -104,4 +104,6 @@ def _with_remedy(
     scores = scored(setup, found.population, found.model, level=level, original=original)
     population = found.population._replace(variables={})
     name, role = f"{method}+{remedy}", role_of(method, remedy)
-    return Outcome(name, role, setting_name(point), population, scores, found.grad_evals, allowed, done.found)
+    return EvaluatedPopulation(
+        name, role, setting_name(point), population, scores, found.grad_evals, allowed, done.found
+    )

@@ -9,13 +9,13 @@ from __future__ import annotations
 from typing import Any
 
 from unlearn_jax.errors import choose
-from unlearn_jax.methods.support.common import Entry
+from unlearn_jax.methods.support.common import MethodSpec
 from unlearn_jax.testing.contract import Case, Trial
 from unlearn_jax.testing.rules import RULES
 
 
 def check_method(
-    entry: Entry,
+    entry: MethodSpec,
     settings: dict[str, Any] | None = None,
     *,
     other: dict[str, float] | None = None,

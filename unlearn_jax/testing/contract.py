@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from unlearn_jax.methods import prepare_entry
-from unlearn_jax.methods.support.common import Entry
+from unlearn_jax.methods.support.common import MethodSpec
 from unlearn_jax.population.members import member_keys
 from unlearn_jax.population.plans import Plan, uniform_plan
 from unlearn_jax.population.program import Fold
@@ -42,7 +42,7 @@ class Case(NamedTuple):
 class Trial:
     """A method on the toy; what takes a program is made when a rule first asks for it, and kept."""
 
-    def __init__(self, entry: Entry, case: Case):
+    def __init__(self, entry: MethodSpec, case: Case):
         self.entry, self.case, self.model = entry, case, toy.normed()
 
     @property
@@ -113,7 +113,7 @@ class Rule(NamedTuple):
     """One line of the contract."""
 
     check: Callable[[Trial], None]
-    when: Callable[[Entry], bool] = lambda entry: True  # of which methods it is asked
+    when: Callable[[MethodSpec], bool] = lambda entry: True  # of which methods it is asked
 
 
 @functools.cache

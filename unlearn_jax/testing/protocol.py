@@ -6,7 +6,7 @@ import numpy as np
 
 from unlearn_jax.data.splits import RequestRows
 from unlearn_jax.methods import prepare
-from unlearn_jax.methods.runner import Job, Treatment, context_of
+from unlearn_jax.methods.runner import RunOverrides, RunSpec, context_of
 from unlearn_jax.population.run import Options
 from unlearn_jax.testing import toy
 
@@ -17,7 +17,7 @@ ROOM = len(toy.KEPT) + len(toy.REQUESTED)
 
 def job(members, *, kept=toy.KEPT, requested=toy.REQUESTED, similar=SIMILAR, heldout=toy.UNUSED, recipe=toy.RECIPE,
         seed=0, data=None, chunk=8, model=None):  # fmt: skip
-    """The `Job` of a toy study; each set is one for all members or a list by member."""
+    """The `RunSpec` of a toy study; each set is one for all members or a list by member."""
     by_member = lambda rows: rows if isinstance(rows, list) else [rows] * members
     sets = [
         RequestRows(
@@ -29,14 +29,14 @@ def job(members, *, kept=toy.KEPT, requested=toy.REQUESTED, similar=SIMILAR, hel
     problem = toy.problem(model, recipe)
     training = prepare("retrain", problem)
     data = toy.stored() if data is None else data
-    return Job(problem, data, sets, training, Options(chunk=chunk), seed, ROOM, "small", 0.0)
+    return RunSpec(problem, data, sets, training, Options(chunk=chunk), seed, ROOM, "small", 0.0)
 
 
 def context(members, **given):
     """The `Context` of a toy study by its own `context_of`; arguments as of `job`."""
     own = job(members, **given)
     stay = [np.sort(np.concatenate([r.similar, r.rest])).astype(np.int32) for r in own.rows]
-    return context_of(own, Treatment(stay, [r.requested for r in own.rows], role="toy"), [])
+    return context_of(own, RunOverrides(stay, [r.requested for r in own.rows], role="toy"), [])
 
 
 def recorded(own, answer=None):

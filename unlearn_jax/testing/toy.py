@@ -15,7 +15,7 @@ import numpy as np
 from flax import linen as nn
 
 from unlearn_jax.methods import prepare
-from unlearn_jax.methods.support.common import Problem, Recipe
+from unlearn_jax.methods.support.common import Recipe, TrainSpec
 from unlearn_jax.models import build_model, from_linen
 from unlearn_jax.models.layers import BatchNorm, head
 from unlearn_jax.population import program as programs
@@ -57,7 +57,7 @@ def stored(inputs=None, targets=None):
 def problem(model=None, recipe=RECIPE):
     """The problem of classifying the toy examples."""
     model = perceptron() if model is None else model
-    return Problem(model, classification(), jax.ShapeDtypeStruct((1, *SHAPE), jnp.float32), CLASSES, recipe)
+    return TrainSpec(model, classification(), jax.ShapeDtypeStruct((1, *SHAPE), jnp.float32), CLASSES, recipe)
 
 
 @functools.cache

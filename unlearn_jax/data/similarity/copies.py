@@ -21,7 +21,7 @@ from unlearn_jax.errors import InputError, choose
 from unlearn_jax.types import Array
 
 
-class Level(NamedTuple):
+class EditWidths(NamedTuple):
     """Half-widths of the random edits; each is drawn uniformly unless said otherwise."""
 
     shift: float  # of the side
@@ -35,9 +35,9 @@ class Level(NamedTuple):
 
 
 LEVELS = {
-    "exact": Level(0.0, 0.0, (1.0, 1.0), 0.0, 0.0, 0.0, 0.0, False),
-    "near": Level(0.10, 10.0, (1.0, 1.0), 0.0, 0.0, 0.10, 0.05, False),
-    "far": Level(0.04, 12.0, (0.75, 0.95), 0.3, 0.1, 0.15, 0.06, True),
+    "exact": EditWidths(0.0, 0.0, (1.0, 1.0), 0.0, 0.0, 0.0, 0.0, False),
+    "near": EditWidths(0.10, 10.0, (1.0, 1.0), 0.0, 0.0, 0.10, 0.05, False),
+    "far": EditWidths(0.04, 12.0, (0.75, 0.95), 0.3, 0.1, 0.15, 0.06, True),
 }
 FRESH = 1_000_000  # copy numbers from here on are held-out draws, never trained on
 
@@ -65,7 +65,7 @@ def level_and_strength(text: str, levels: Mapping[str, Any]) -> tuple[Any, float
     return level, scale
 
 
-def level_of(text: str) -> Level:
+def level_of(text: str) -> EditWidths:
     """The level of that name, with ``NAME:STRENGTH`` its edits scaled: ``near:0.5`` shifts half as far, and so on.
 
     Raises:
@@ -80,7 +80,7 @@ def level_of(text: str) -> Level:
     return level._replace(zoom=zoom, **scaled)
 
 
-def _edit(key: Array, image: Array, level: Level, flips: bool) -> Array:
+def _edit(key: Array, image: Array, level: EditWidths, flips: bool) -> Array:
     """One random view of one image; (H, W, C) float32 in [0, 1] -> the same."""
     height, width, channels = image.shape
     keys = jax.random.split(key, 8)
@@ -118,7 +118,7 @@ def _compiled() -> Callable[..., Array]:
     return jax.jit(_copies, static_argnames=("level", "flips"), compiler_options={name: 1} if less else None)
 
 
-def _copies(root: Array, ids: Array, images: Array, numbers: Array, level: Level, flips: bool) -> Array:
+def _copies(root: Array, ids: Array, images: Array, numbers: Array, level: EditWidths, flips: bool) -> Array:
     """Views of (T, H, W, C) images in [0, 1]; (T,) ids and (m,) numbers -> (T, m, H, W, C)."""
 
     def of_one(source_id, image):

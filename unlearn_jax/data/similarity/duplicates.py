@@ -12,7 +12,7 @@ import numpy as np
 
 from unlearn_jax.errors import InputError
 
-MOST_PAIRS = 200_000_000  # 800 MB
+MAX_PAIRS = 200_000_000  # 800 MB
 
 
 class Pairs(NamedTuple):
@@ -44,7 +44,7 @@ def near_pairs(embedding: np.ndarray, threshold: float, block: int = 512) -> Pai
         counts[first : first + block] = np.bincount(row, minlength=len(cosine))
         found.append((column + first).astype(np.int32))
         total += len(column)
-        if total > MOST_PAIRS:
+        if total > MAX_PAIRS:
             raise InputError(
                 f"the duplicate threshold {threshold:g} makes most examples duplicates: give a higher one."
             )

@@ -10,7 +10,7 @@ from unlearn_jax.data.similarity.nearest import top_k
 from unlearn_jax.errors import InputError, choose
 
 NAME, THRESHOLD = "natural", 0.5
-MOST_KEPT = 200  # neighbours remembered of each example
+MAX_KEPT = 200  # neighbours remembered of each example
 
 
 class Mined(NamedTuple):
@@ -47,7 +47,7 @@ def check_level(level: str, constructed: dict, check) -> object:
 def mine(embedding, count: int, threshold: float, seed: int) -> Mined:
     """Disjoint clusters of an example and its nearest ones, taken greedily in a seeded random order.
 
-    An example whose `MOST_KEPT` nearest ones are all in other clusters gives none.
+    An example whose `MAX_KEPT` nearest ones are all in other clusters gives none.
 
     Args:
         embedding: (n, D) rows of unit norm, or of zeros; an array or a SciPy sparse matrix.
@@ -55,7 +55,7 @@ def mine(embedding, count: int, threshold: float, seed: int) -> Mined:
         threshold: the least cosine of a neighbour.
         seed: of the order.
     """
-    near = top_k(embedding, MOST_KEPT, at_least=threshold).rows
+    near = top_k(embedding, MAX_KEPT, at_least=threshold).rows
     used, clusters = np.zeros(len(near), bool), {}
     for row in np.random.default_rng([seed, 6]).permutation(len(near)).tolist():
         found = near[row][near[row] >= 0]

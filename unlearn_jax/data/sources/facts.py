@@ -14,7 +14,7 @@ from unlearn_jax.types import NOT_ANSWER
 
 PEOPLE_OF = {"facts": 32, "facts_large": 160}  # by data set; half of them are the pool
 PADDING = 0
-MOST_WORDS = 512  # of a vocabulary
+MAX_WORDS = 512  # of a vocabulary
 
 
 class Corpus(NamedTuple):
@@ -96,8 +96,8 @@ def _tokens(words: tuple[str, ...], text: str) -> np.ndarray:
 
 
 def word_counts(inputs: np.ndarray) -> np.ndarray:
-    """How often each token occurs in each row, padding apart, at unit norm; (n, T) -> (n, `MOST_WORDS`) float32."""
-    counts = np.zeros((len(inputs), MOST_WORDS), np.float32)
+    """How often each token occurs in each row, padding apart, at unit norm; (n, T) -> (n, `MAX_WORDS`) float32."""
+    counts = np.zeros((len(inputs), MAX_WORDS), np.float32)
     np.add.at(counts, (np.arange(len(inputs))[:, None], inputs), 1.0)
     counts[:, PADDING] = 0.0
     return counts / np.maximum(np.linalg.norm(counts, axis=1, keepdims=True), 1e-12)

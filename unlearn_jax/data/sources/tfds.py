@@ -21,7 +21,7 @@ from unlearn_jax.errors import InputError, choose
 from unlearn_jax.runtime.archives import read_json
 
 
-class Found(NamedTuple):
+class PreparedData(NamedTuple):
     """Prepared data on disk."""
 
     folder: Path
@@ -65,7 +65,7 @@ def data_root(data_dir: str | os.PathLike | None = None) -> Path:
     return Path(data_dir or os.environ.get("UNLEARN_JAX_DATA") or "~/tensorflow_datasets").expanduser()
 
 
-def prepared(name: str, data_dir: str | os.PathLike | None = None) -> Found | None:
+def prepared(name: str, data_dir: str | os.PathLike | None = None) -> PreparedData | None:
     """The newest complete version of ``name`` under ``data_dir``; None where there is none."""
     versions = []
     for path in (data_root(data_dir) / name).glob("*.*.*/dataset_info.json"):
@@ -79,12 +79,12 @@ def prepared(name: str, data_dir: str | os.PathLike | None = None) -> Found | No
         info = read_json(path)
         sizes = {split["name"]: sum(map(int, split["shardLengths"])) for split in info["splits"]}
         sizes = {split: sizes[split] for split in ("train", "test")}
-        return Found(path.parent, info.get("fileFormat", "tfrecord"), sizes)
+        return PreparedData(path.parent, info.get("fileFormat", "tfrecord"), sizes)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{path} is damaged ({error}): run `{command(name, data_dir)} --force`.") from error
 
 
-def check_format(name: str, found: Found) -> None:
+def check_format(name: str, found: PreparedData) -> None:
     """Raise `InputError` unless the data can be read without TensorFlow."""
     if found.file_format != "array_record":
         raise InputError(
@@ -116,7 +116,7 @@ def stored_rows(split: str, count: int) -> np.ndarray:
     return np.array(sorted(range(count), key=hashes.__getitem__), dtype=np.int64)
 
 
-def _decode(name: str, stock: Stock, found: Found) -> dict[str, np.ndarray]:
+def _decode(name: str, stock: Stock, found: PreparedData) -> dict[str, np.ndarray]:
     """Read every record of the prepared data into arrays in source order."""
     arrays = {}
     for split, count in found.sizes.items():
@@ -157,7 +157,7 @@ def _fingerprint(folder: Path) -> str:
 _KEYS = ("train_inputs", "train_targets", "train_ids", "test_inputs", "test_targets", "test_ids", "stats")
 
 
-def _read_cache(found: Found, stamp: str) -> dict[str, np.ndarray] | None:
+def _read_cache(found: PreparedData, stamp: str) -> dict[str, np.ndarray] | None:
     """The cached arrays, images memory-mapped; None unless all are there, whole and of this fingerprint."""
     arrays = {}
     try:
@@ -170,7 +170,7 @@ def _read_cache(found: Found, stamp: str) -> dict[str, np.ndarray] | None:
     return arrays if whole else None
 
 
-def _write_cache(found: Found, stamp: str, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+def _write_cache(found: PreparedData, stamp: str, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Store ``arrays`` and return them memory-mapped; where nothing can be written, warn."""
     cache = found.folder / CACHE
     try:

@@ -20,7 +20,7 @@ from unlearn_jax.data.text.synonyms import builtin_synonyms
 from unlearn_jax.errors import InputError
 
 LEVELS = {"exact": 0.0, "near": 0.1, "far": 0.3}  # edits for each word of the text
-MOST_COPIES = 10_000
+MAX_COPIES = 10_000
 _DRAWS = 64  # of one copy, before it may repeat another
 _CELLS = 1 << 18  # words handled at a time
 _PLAIN = """
@@ -112,8 +112,8 @@ def _check(texts: list[str], ids: np.ndarray, numbers: list[int]) -> None:
         if not isinstance(text, str) or not text.strip():
             raise InputError(f"text {row} (from 0) is blank or not a string: leave it out.")
     for number in numbers:
-        if not (1 <= number <= MOST_COPIES or FRESH <= number < FRESH + MOST_COPIES):
-            said = f"give 1 to {MOST_COPIES}, or {FRESH} to {FRESH + MOST_COPIES - 1} for held-out draws"
+        if not (1 <= number <= MAX_COPIES or FRESH <= number < FRESH + MAX_COPIES):
+            said = f"give 1 to {MAX_COPIES}, or {FRESH} to {FRESH + MAX_COPIES - 1} for held-out draws"
             raise InputError(f"there is no copy number {number}: {said}.")
 
 

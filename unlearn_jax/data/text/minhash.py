@@ -17,7 +17,7 @@ from unlearn_jax.errors import InputError, choose
 
 PERMUTATIONS = 128
 RECALL = 0.99  # with which a pair just at the threshold becomes a candidate
-MOST_CANDIDATES = 20_000_000
+MAX_CANDIDATES = 20_000_000
 UNITS = ("words", "chars")
 
 
@@ -112,7 +112,7 @@ def near_texts(
     for query, signature in enumerate(signed):
         rows = sorted(table.query(signature)) if asked[query] else []
         total += len(rows)
-        if total > MOST_CANDIDATES:
+        if total > MAX_CANDIDATES:
             raise InputError(f"a Jaccard threshold of {threshold:g} makes too many texts alike: give a higher one.")
         for row in rows:
             jaccard = jaccard_index(asked[query], texts[row])

@@ -25,7 +25,7 @@ MINILM = "UNLEARN_JAX_MINILM"  # the environment variable with the folder of its
 MINILM_CONTEXT = 256
 BYTE_PAIR = "byte_pair"  # a tokenizer trained on the texts
 PADDING = 0  # of the encoder
-MOST_KEPT = 8  # results
+MAX_KEPT = 8  # results
 _KEPT: dict[str, tuple[np.ndarray, int]] = {}  # the embeddings of this process by digest
 
 
@@ -192,7 +192,7 @@ def embeddings(folder: str, texts: Sequence[str], length: int, cache: Path | Non
     if known not in _KEPT:
         _KEPT[known] = embed(folder, texts, length=length)
     vectors, cut = _KEPT[known]
-    if len(_KEPT) > MOST_KEPT:
+    if len(_KEPT) > MAX_KEPT:
         _KEPT.pop(next(iter(_KEPT)))
     if path is not None and not path.is_file() and is_first():
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from unlearn_jax.methods.support.common import Problem
+from unlearn_jax.methods.support.common import TrainSpec
 from unlearn_jax.methods.support.parts import pixels
 from unlearn_jax.types import Array, Batch, PyTree, Variables
 
@@ -48,7 +48,7 @@ def recall(kept: Kept, batch: Batch) -> PyTree:
 
 
 def crossing(
-    problem: Problem, variables: Variables, batch: Batch, radius: Array | float, steps: int, radii: int
+    problem: TrainSpec, variables: Variables, batch: Batch, radius: Array | float, steps: int, radii: int
 ) -> tuple[Array, Array]:
     """The first images on a way away from the true label at which the prediction is wrong, and the predictions there.
 

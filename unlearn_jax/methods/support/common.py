@@ -30,7 +30,7 @@ class Recipe(NamedTuple):
     augment: str = "none"  # none | crop | crop_flip
 
 
-class Problem(NamedTuple):
+class TrainSpec(NamedTuple):
     """What every method is built from."""
 
     model: Model
@@ -43,7 +43,7 @@ class Problem(NamedTuple):
 class Context(NamedTuple):
     """What a method may ask of the study before it starts, besides its batches; lists and arrays are by member."""
 
-    problem: Problem
+    problem: TrainSpec
     seed: int
     stored: Stored  # every example of the study, by row
     kept: list[np.ndarray]  # rows retained
@@ -61,7 +61,7 @@ class Context(NamedTuple):
     )
 
 
-class Entry(NamedTuple):
+class MethodSpec(NamedTuple):
     """A registry entry: a method's builder and what the library must know to run and test it.
 
     ``build(problem, static, hp) -> Method`` where ``static`` holds the settings that fix shapes or code and ``hp``
@@ -72,7 +72,7 @@ class Entry(NamedTuple):
     paper: str
     rule: str  # one line
     needs: frozenset  # of NEEDS
-    build: Callable[[Problem, dict[str, Any], dict[str, Any]], Method]
+    build: Callable[[TrainSpec, dict[str, Any], dict[str, Any]], Method]
     plan: Callable[[Sizes, dict[str, Any], Recipe], Plan]
     numeric: dict[str, float]
     static: dict[str, Any]
@@ -83,7 +83,7 @@ class Entry(NamedTuple):
     # (context, static, original variables) -> variables that `init` is given, gradient evaluations spent on F and R
     end: Callable[[Context, dict, Variables, Variables], tuple[Variables, tuple[float, float]]] | None = None
     # (context, static, original, unlearned variables) -> the final variables, gradient evaluations spent on F and R
-    model: Callable[[Problem, dict], Model] | None = None  # the model that the result is evaluated with, if another
+    model: Callable[[TrainSpec, dict], Model] | None = None  # the model that the result is evaluated with, if another
     reads: frozenset = frozenset({"classes"})  # kinds of answers that it is defined for: classes, language
     unfit: dict[str, str] = {}  # by kind of answers, why no setting that was tried keeps the model; asked for, it runs
     check: Callable[[Sizes, dict, dict], None] | None = None
@@ -99,7 +99,7 @@ RULE = "the rule above"  # where defaults at the scales small and small_text com
 EARLIER = "the earlier rule above"  # of scales at which the rule has not been run
 TUNED = ({}, RULE)
 UNTRIED = "ours, neither tuned nor measured there: milder than the small scale's"
-BOTH = frozenset({"classes", "language"})  # of `Entry.reads`
+BOTH = frozenset({"classes", "language"})  # of `MethodSpec.reads`
 NEEDS = {
     "forget": "reads the requested examples",
     "retain": "reads retained examples",
@@ -123,7 +123,7 @@ class Trained(NamedTuple):
     extra: PyTree = ()  # what the method keeps besides: a teacher, a mask, a key
 
 
-def bind_shared(problem: Problem, shared: PyTree) -> Problem:
+def bind_shared(problem: TrainSpec, shared: PyTree) -> TrainSpec:
     """The problem with what all members share, ``{}`` for nothing, put back into every call of its model.
 
     New initialisations begin at the weights under ``shared["start"]``, where there are any.
@@ -152,13 +152,13 @@ def weighted_mean(values: Array, weight: Array) -> Array:
     return jnp.sum(values * weight) / jnp.maximum(jnp.sum(weight), 1e-12)
 
 
-def mean_loss(problem: Problem, variables: Variables, batch: Batch, key: Array | None, train: bool) -> tuple:
+def mean_loss(problem: TrainSpec, variables: Variables, batch: Batch, key: Array | None, train: bool) -> tuple:
     """Weighted mean of the task's loss on a batch, and the model's new state."""
     outputs, state = problem.model.apply(variables, batch.inputs, key=key, train=train)
     return weighted_mean(problem.task.loss(outputs.logits, batch), batch.weight), state
 
 
-def retained_loss(problem: Problem, train: bool = True) -> Callable:
+def retained_loss(problem: TrainSpec, train: bool = True) -> Callable:
     """The loss of `gradient_method` that is the mean loss on the retained batch, in training or evaluation mode."""
 
     def loss(params: PyTree, trained: Trained, batches, key: Array) -> tuple:
@@ -197,7 +197,7 @@ def gradient_method(
 
 
 def retained_descent(
-    problem: Problem, static: dict, hp: dict, *, train: bool = True, mask: Callable | None = None
+    problem: TrainSpec, static: dict, hp: dict, *, train: bool = True, mask: Callable | None = None
 ) -> Method:
     """The fold "descend on the retained loss from the original weights"; ``train`` and ``mask`` as above."""
     return gradient_method(descent(static, hp), retained_loss(problem, train), mask=mask)
@@ -261,7 +261,7 @@ def descent(static: dict[str, Any], hp: dict[str, Any]) -> optax.GradientTransfo
     return optax.chain(optax.add_decayed_weights(decay), optax.adam(rate))
 
 
-def bounded_loss(problem: Problem, logits: Array, batch: Batch, bound: Array | float) -> Array:
+def bounded_loss(problem: TrainSpec, logits: Array, batch: Batch, bound: Array | float) -> Array:
     """Mean loss of a batch in which an example stops counting once its loss exceeds ``bound`` x ln K.
 
     At ln K the model is as wrong as chance; ascent beyond that only damages the model. ``bound`` = inf is the
@@ -271,6 +271,6 @@ def bounded_loss(problem: Problem, logits: Array, batch: Batch, bound: Array | f
     return weighted_mean(unforgotten(problem, losses, bound) * losses, batch.weight)
 
 
-def unforgotten(problem: Problem, losses: Array, bound: Array | float) -> Array:
+def unforgotten(problem: TrainSpec, losses: Array, bound: Array | float) -> Array:
     """1 for losses below ``bound`` x ln K, 0 for others; (B,) -> (B,) float32, without a gradient."""
     return (jax.lax.stop_gradient(losses) < bound * jnp.log(float(problem.num_classes))).astype(jnp.float32)

@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from unlearn_jax.errors import InputError
-from unlearn_jax.methods.support.common import Entry, Problem, Recipe
+from unlearn_jax.methods.support.common import MethodSpec, Recipe, TrainSpec
 from unlearn_jax.population.plans import Plan, Sizes
 
 LONGEST = 10_000  # of a method's length: a plan is a table in memory
 LENGTHS = ("epochs", "rounds", "steps")  # the setting by which a budget stretches a method
 
 
-def plan_of(entry: Entry, sizes: Sizes, static: dict[str, Any], recipe: Recipe) -> Plan:
+def plan_of(entry: MethodSpec, sizes: Sizes, static: dict[str, Any], recipe: Recipe) -> Plan:
     """An entry's plan, which counts the examples that passes over sets of these sizes really have.
 
     Raises:
@@ -24,12 +24,12 @@ def plan_of(entry: Entry, sizes: Sizes, static: dict[str, Any], recipe: Recipe) 
     return entry.plan(sizes, static, recipe)._replace(forget_size=sizes.forget, retain_size=sizes.retain)
 
 
-def length_of(entry: Entry) -> str | None:
+def length_of(entry: MethodSpec) -> str | None:
     """The setting by which a budget stretches a method, if it has one."""
     return next((name for name in LENGTHS if name in entry.static), None)
 
 
-def at_length(entry: Entry, static: dict[str, Any], value: int) -> dict[str, Any]:
+def at_length(entry: MethodSpec, static: dict[str, Any], value: int) -> dict[str, Any]:
     """Static settings with another length, and with those that count in its unit scaled alike and rounded up.
 
     Example:
@@ -42,11 +42,11 @@ def at_length(entry: Entry, static: dict[str, Any], value: int) -> dict[str, Any
     return static | {length: value} | {name: scaled(static[name]) for name in entry.stretched}
 
 
-def within_budget(entry: Entry, static: dict, sizes: Sizes, problem: Problem, budget: float) -> dict[str, Any]:
+def within_budget(entry: MethodSpec, static: dict, sizes: Sizes, problem: TrainSpec, budget: float) -> dict[str, Any]:
     """Static settings with the greatest length at which the method's plan costs at most ``budget``.
 
     Methods without a length (one shot, or all of their work before the plan) come back as they are. What a method
-    spends before its plan (`Entry.begin`) is not part of the budget.
+    spends before its plan (`MethodSpec.begin`) is not part of the budget.
     """
     if length_of(entry) is None:
         return static

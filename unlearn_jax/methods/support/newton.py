@@ -22,7 +22,7 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 
 from unlearn_jax.errors import InputError, choose
-from unlearn_jax.methods.support.common import Problem, Recipe, phased_method
+from unlearn_jax.methods.support.common import Recipe, TrainSpec, phased_method
 from unlearn_jax.methods.support.parts import curvature_product, normal_like, solve, summed_loss, zeros_like
 from unlearn_jax.population.plans import Plan, Sizes, passes, phased_plan, request_batch
 from unlearn_jax.trees import tree_add, tree_dot, tree_scale, tree_select
@@ -54,7 +54,7 @@ class Newton(NamedTuple):
 
 
 def newton_fold(
-    problem: Problem, static: dict, hp: dict, change: Callable[[Variables, Batch, Array], PyTree]
+    problem: TrainSpec, static: dict, hp: dict, change: Callable[[Variables, Batch, Array], PyTree]
 ) -> Method:
     """The fold "w += rate H_R^-1 (sum of changes) / n_R".
 

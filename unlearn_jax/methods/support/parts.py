@@ -11,7 +11,7 @@ import numpy as np
 from jax import lax
 
 from unlearn_jax.errors import InputError
-from unlearn_jax.methods.support.common import Context, Problem, weighted_mean
+from unlearn_jax.methods.support.common import Context, TrainSpec, weighted_mean
 from unlearn_jax.runtime.platform import platform
 from unlearn_jax.tasks import over_answer
 from unlearn_jax.trees import tree_add
@@ -34,7 +34,7 @@ def divergence(p: Array, q: Array) -> Array:
     return jnp.sum(jnp.where(jnp.isneginf(p), 0.0, jnp.exp(p) * (p - q)), axis=-1)
 
 
-def frozen(problem: Problem, variables: Variables, inputs: Array):
+def frozen(problem: TrainSpec, variables: Variables, inputs: Array):
     """Outputs of a model that takes no part in the gradient, in evaluation mode."""
     return lax.stop_gradient(problem.model.apply(variables, inputs, train=False)[0])
 
@@ -44,7 +44,7 @@ def pixels(inputs: Array) -> Array:
     return inputs.astype(jnp.float32) / 255.0 if inputs.dtype == jnp.uint8 else inputs
 
 
-def fresh(problem: Problem, key: Array) -> Variables:
+def fresh(problem: TrainSpec, key: Array) -> Variables:
     """A new initialisation of the problem's model."""
     return problem.model.init(key, jnp.zeros(problem.example.shape, problem.example.dtype))
 
@@ -93,7 +93,7 @@ def sum_over_examples(one: Callable[[Batch], PyTree], batch: Batch, micro: int =
     return lax.scan(body, jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes), chunks)[0]
 
 
-def attacked(problem: Problem, variables: Variables, batch: Batch, radius, steps: int, *, towards=None) -> Array:
+def attacked(problem: TrainSpec, variables: Variables, batch: Batch, radius, steps: int, *, towards=None) -> Array:
     """Adversarial images within Euclidean ``radius`` of a batch's, by projected normalised gradient steps.
 
     Args:
@@ -121,18 +121,18 @@ def attacked(problem: Problem, variables: Variables, batch: Batch, radius, steps
     return lax.stop_gradient(images + lax.fori_loop(0, steps, body, jnp.zeros_like(images)))
 
 
-def loss_gradient(problem: Problem, variables: Variables, batch: Batch) -> PyTree:
+def loss_gradient(problem: TrainSpec, variables: Variables, batch: Batch) -> PyTree:
     """Gradient of the *sum* of weighted losses of a batch with respect to the parameters, evaluation mode."""
     return jax.grad(lambda p: summed_loss(problem, variables | {"params": p}, batch))(variables["params"])
 
 
-def summed_loss(problem: Problem, variables: Variables, batch: Batch) -> Array:
+def summed_loss(problem: TrainSpec, variables: Variables, batch: Batch) -> Array:
     """Sum of weighted losses of a batch, evaluation mode."""
     logits = problem.model.apply(variables, batch.inputs, train=False)[0].logits
     return jnp.sum(problem.task.loss(logits, batch) * batch.weight)
 
 
-def curvature_product(problem: Problem, variables: Variables, batch: Batch, vector: PyTree, kind: str) -> PyTree:
+def curvature_product(problem: TrainSpec, variables: Variables, batch: Batch, vector: PyTree, kind: str) -> PyTree:
     """Curvature of the sum of weighted losses of a batch times a vector like the parameters, evaluation mode.
 
     ``kind``: ``hessian``, or ``ggn``, the generalised Gauss-Newton matrix (Schraudolph 2002), which is never
@@ -188,7 +188,7 @@ def depth_order(model, shape: tuple, dtype: str) -> tuple[str, ...]:
     return tuple(order)
 
 
-def last_groups(problem: Problem, params: PyTree, count: int) -> PyTree:
+def last_groups(problem: TrainSpec, params: PyTree, count: int) -> PyTree:
     """1 for the parameters of the last ``count`` top-level groups (the head is one), 0 for all others.
 
     Raises:
@@ -201,7 +201,7 @@ def last_groups(problem: Problem, params: PyTree, count: int) -> PyTree:
     return {name: jax.tree.map(lambda x, on=name in live: jnp.full_like(x, float(on)), params[name]) for name in params}
 
 
-def convolutions(problem: Problem, params: PyTree) -> PyTree:
+def convolutions(problem: TrainSpec, params: PyTree) -> PyTree:
     """1 for convolution kernels, 0 for all else; in a model without any, 1 for the dense kernels before the head.
 
     A table of embeddings is no kernel: where it is the output layer as well, it is the head.

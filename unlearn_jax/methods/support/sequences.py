@@ -12,20 +12,20 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from unlearn_jax.methods.support.common import Problem, descent, gradient_method, mean_loss, weighted_mean
+from unlearn_jax.methods.support.common import TrainSpec, descent, gradient_method, mean_loss, weighted_mean
 from unlearn_jax.population.plans import Plan, epochs_over_request
 from unlearn_jax.tasks import over_answer
 from unlearn_jax.types import Array, Batch, Method, Variables
 
 
-def token_logprobs(problem: Problem, logits: Array, batch: Batch) -> Array:
+def token_logprobs(problem: TrainSpec, logits: Array, batch: Batch) -> Array:
     """Log-probability of each answer token in nats, 0 at prompt and padding; (B, T), of classes (B,)."""
     if problem.task.token_logprob is None:
         return -problem.task.loss(logits, batch)
     return problem.task.token_logprob(logits, batch)
 
 
-def sequence_logprob(problem: Problem, logits: Array, batch: Batch) -> Array:
+def sequence_logprob(problem: TrainSpec, logits: Array, batch: Batch) -> Array:
     """Log-probability of each whole answer in nats, the *sum* over its tokens; (B,)."""
     found = token_logprobs(problem, logits, batch)
     return found if found.ndim == 1 else found.sum(axis=1)
@@ -42,19 +42,19 @@ def answer_mean(values: Array, batch: Batch) -> Array:
     return weighted_mean(over_answer(values, batch), batch.weight)
 
 
-def logits_of(problem: Problem, variables: Variables, batch: Batch) -> Array:
+def logits_of(problem: TrainSpec, variables: Variables, batch: Batch) -> Array:
     """Logits of a batch in evaluation mode."""
     return problem.model.apply(variables, batch.inputs, train=False)[0].logits
 
 
-def weighted_likelihood(problem: Problem, logits: Array, batch: Batch, weight: Callable[[Array], Array]) -> Array:
+def weighted_likelihood(problem: TrainSpec, logits: Array, batch: Batch, weight: Callable[[Array], Array]) -> Array:
     """Mean of ``weight(p) log p`` over answer tokens with p their probabilities; no gradient through the weights."""
     found = token_logprobs(problem, logits, batch)
     return answer_mean(weight(jnp.exp(jax.lax.stop_gradient(found))) * found, batch)
 
 
 def beside_retained(
-    problem: Problem,
+    problem: TrainSpec,
     static: dict,
     hp: dict,
     lose: Callable,
