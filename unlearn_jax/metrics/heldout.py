@@ -75,8 +75,8 @@ def expected_margins(heldout, labels, margins, request, request_labels) -> np.nd
 
     Returns:
         (q,) nats; NaN where held-out examples are fewer than `MIN_HELDOUT` or of one class. The ridge penalty is the
-        one of `PENALTIES` with the smallest error on left-out examples. Examples that were chosen because models find them
-        hard are harder than this can tell: for them it is an upper bound.
+        one of `PENALTIES` with the smallest error on left-out examples. Examples that were chosen because models find
+        them hard are harder than this can tell: for them it is an upper bound.
 
     Raises:
         InputError: arrays of other lengths.

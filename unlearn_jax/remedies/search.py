@@ -41,9 +41,9 @@ def found_neighbours(evidence: RemedyContext, member: int, settings: dict) -> np
     retained rows of each requested one by the similarity, of its class with ``same_class``, at a cosine of ``at_least``
     or more (0 = that of the similarity, see `MIN_COSINE`; there may then be none): ``nearest`` all; ``mutual`` those
     that have the requested row among their own ``k`` nearest; ``standout`` those that are nearer to it than to any
-    sample that is neither requested nor a candidate of the same row, by ``margin`` or more (a ratio test, as for matching key
-    points). A ``k`` of 0 adapts to each requested row, see `_largest`; ``nearest`` then takes `FEWEST`. ``auto`` is
-    carriers for images where neither similarity nor ``k`` nor ``at_least`` is given, else standout.
+    sample that is neither requested nor a candidate of the same row, by ``margin`` or more (a ratio test, as for
+    matching key points). A ``k`` of 0 adapts to each requested row, see `_largest`; ``nearest`` then takes `FEWEST`.
+    ``auto`` is carriers for images where neither similarity nor ``k`` nor ``at_least`` is given, else standout.
 
     Raises:
         InputError: no retained row is as near as an ``at_least`` that was given; settings that do not go together.
