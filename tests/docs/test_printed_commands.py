@@ -19,7 +19,7 @@ from unlearn_jax.methods import METHODS
 from unlearn_jax.models import MODELS
 from unlearn_jax.remedies import REMEDIES
 from unlearn_jax.studies.presets import with_presets
-from unlearn_jax.studies.resolve import scale_of
+from unlearn_jax.studies.resolve import resolve
 from unlearn_jax.studies.validate import check
 from unlearn_jax.sweeps import are_several
 from unlearn_jax.sweeps.config import remedy_of, study_of
@@ -72,13 +72,13 @@ def understood(name: str, words: list[str]):
 def sound(name: str, args) -> None:
     """Raise `InputError` where the job would refuse what it is asked for."""
     if name == "sweep" and args.sweep.method and not are_several(args.sweep.method):
-        config = study_of(args.sweep, args.study)
-        words = expanded(args.sweep.method, args.study.hp, scale_of(config), args.sweep.draw == "grid")
-        parse_space(args.sweep.method, words, remedy_of(config))
+        study = study_of(args.sweep, args.study)
+        words = expanded(args.sweep.method, args.study.hp, study.scale, args.sweep.draw == "grid")
+        parse_space(args.sweep.method, words, remedy_of(study.config))
     elif name == "sweep":
-        check(dataclasses.replace(args.study, methods=args.sweep.method or "core", hp=()))
+        check(resolve(dataclasses.replace(args.study, methods=args.sweep.method or "core", hp=())))
     elif name in {"study", "check_presets"}:
-        check(with_presets(args.study)[0])
+        check(resolve(with_presets(args.study)[0]))
     elif name == "reproduce":
         assert args.claim in {*importlib.import_module("claims").CLAIMS, "all", "list"}
 

@@ -22,7 +22,7 @@ def level_keys(setup, level) -> dict:
     """The record keys that all figures of a level have."""
     return {
         "dataset": setup.dataset.name,
-        "model": setup.model_name,
+        "model": setup.study.model,
         "targets": setup.config.targets,
         "similarity": setup.config.similarity,
         "copies": level.copies,

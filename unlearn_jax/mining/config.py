@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from unlearn_jax.studies.resolve import StudyConfig, dedup_threshold_of, kind_of
+from unlearn_jax.studies.config import StudyConfig
+from unlearn_jax.studies.resolve import Study, resolve
 
 OWN_FILE = "file"  # the embedding of a run that was given one
 PRESET = {
@@ -64,7 +65,7 @@ def embedding_of(config: MiningConfig, own: bool = False) -> str:
     """The name of the embedding: the one asked for, the kind of data's own, or that of the user's file."""
     if own:
         return OWN_FILE
-    kind = kind_of(study_of(config))
+    kind = study_of(config).kind
     return config.embedding or next(name for name, of in PRESET.items() if of == kind)
 
 
@@ -75,17 +76,19 @@ def threshold_of(config: MiningConfig, own: bool = False) -> float:
     name = embedding_of(config, own)
     if name == "pixels" and config.dataset in DENSE:
         return DENSE[config.dataset]
-    return THRESHOLDS[name] if name in THRESHOLDS else dedup_threshold_of(study_of(config))
+    return THRESHOLDS[name] if name in THRESHOLDS else study_of(config).dedup_threshold
 
 
-def study_of(config: MiningConfig) -> StudyConfig:
+def study_of(config: MiningConfig) -> Study:
     """The study whose recipe the networks of `features` and `influence` are trained by."""
-    return StudyConfig(
-        dataset=config.dataset,
-        model=config.model,
-        model_options=config.model_options,
-        features=config.features,
-        steps=config.steps,
-        methods="none",
-        seed=config.seed,
+    return resolve(
+        StudyConfig(
+            dataset=config.dataset,
+            model=config.model,
+            model_options=config.model_options,
+            features=config.features,
+            steps=config.steps,
+            methods="none",
+            seed=config.seed,
+        )
     )

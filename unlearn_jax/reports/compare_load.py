@@ -14,7 +14,7 @@ from unlearn_jax.reports.columns import Named, read_named
 from unlearn_jax.reports.drawings import KINDS, kind_of_run, level_of
 from unlearn_jax.reports.frame import inline
 from unlearn_jax.reports.provenance import margins_at
-from unlearn_jax.studies.resolve import StudyConfig
+from unlearn_jax.studies.config import StudyConfig
 
 KEYS = {"device": "device", "devices": "devices", "commit": "git_commit"}
 MAX_RUNS = 26  # runs, each of which has a letter

@@ -16,7 +16,6 @@ from unlearn_jax.data.text.readers import embeddings, minilm_folder
 from unlearn_jax.errors import InputError
 from unlearn_jax.population.evaluate import features
 from unlearn_jax.results.recorder import write_json, write_whole
-from unlearn_jax.studies import resolve as configs
 
 MEASURED = 256  # tokens of a text that MiniLM is given to measure similarity
 
@@ -96,7 +95,7 @@ def write_gallery(setup, path: Path, clusters: int = 10, copies: int = 8) -> Non
     """Pictures, or texts, of some targets with their copies, for the report."""
     bench = setup.bench
     targets = shown_targets(bench, clusters)
-    shown = min(copies, max(configs.copies_of(setup.config)))
+    shown = min(copies, max(setup.study.copies))
     images = []
     for row in targets:
         mine = np.flatnonzero((bench.origin == 1) & (bench.cluster == bench.cluster[row]) & (bench.copy <= shown))

@@ -18,8 +18,7 @@ from unlearn_jax.population.members import make_tables, member_keys, setting_nam
 from unlearn_jax.population.plans import Plan
 from unlearn_jax.population.run import Stored, chunk_width, run_population
 from unlearn_jax.roles import LIKE, REFERENCES
-from unlearn_jax.studies import resolve as configs
-from unlearn_jax.studies.remedies import remedied, remedies_of, role_of
+from unlearn_jax.studies.remedies import remedied, role_of
 from unlearn_jax.studies.setup import Setup, Watch
 from unlearn_jax.trees import join_shared, take_members
 from unlearn_jax.types import Model, Population
@@ -82,7 +81,7 @@ def references(
     """
     config = setup.config
     fold, _, numeric = setup.training
-    found = [detected_groups(setup.bench, rows, configs.dedup_threshold_of(config)) for rows in level.rows]
+    found = [detected_groups(setup.bench, rows, setup.study.dedup_threshold) for rows in level.rows]
     outcomes = []
     for role in (role for role in roles if role not in absent):
         kept = [
@@ -139,7 +138,7 @@ def job_of(setup: Setup, level: Level) -> RunSpec:
         options=setup.options,
         seed=config.seed,
         longest=int((setup.bench.origin <= 1).sum()),
-        scale=configs.scale_of(config),
+        scale=setup.study.scale,
         budget=config.budget,
         shared=setup.shared,
     )
@@ -153,9 +152,9 @@ def methods(
     Arguments as of `references`; the outcomes are without weights.
     """
     config, job = setup.config, job_of(setup, level)
-    settings, outcomes = configs.settings_of(config), []
+    settings, outcomes = setup.study.settings, []
     allowed = f"{config.budget:g}" if config.budget else ""
-    for name in configs.selected_methods(config):
+    for name in setup.study.methods:
         if name == "retrain":
             continue
         given = settings.get(name, {})
@@ -173,7 +172,7 @@ def methods(
                 visit(outcome._replace(population=population._replace(variables=weights)), found.model)
             outcomes.append(outcome._replace(population=population._replace(variables={})))
             population = population._replace(compile_seconds=0.0)
-    for name, remedy in remedies_of(config):
+    for name, remedy in setup.study.pairs:
         runs = remedied(
             setup, job, name, remedy, settings.get(name, {}), settings.get(remedy, {}), original.population.variables
         )

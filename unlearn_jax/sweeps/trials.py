@@ -9,7 +9,6 @@ import jax
 from unlearn_jax.methods import METHODS, at_length, length_of, settings_at
 from unlearn_jax.methods.runner import RunSpec, check_methods, run_method
 from unlearn_jax.population.members import setting_name
-from unlearn_jax.studies import resolve as configs
 from unlearn_jax.studies.populations import EvaluatedPopulation, Level, job_of, scored
 from unlearn_jax.studies.remedies import remedied, role_of
 from unlearn_jax.studies.setup import Setup, Watch
@@ -30,7 +29,7 @@ def check_points(setup: Setup, level: Level, method: str, points: list[dict]) ->
     config = setup.config
     for static, _ in programs_of(method, points):
         given = {method: {name: [value] for name, value in static.items()}}
-        check_methods(setup.problem, level.rows, given, configs.scale_of(config), config.budget, setup.shared)
+        check_methods(setup.problem, level.rows, given, setup.study.scale, config.budget, setup.shared)
 
 
 def shortened(method: str, static: dict[str, Any], scale: str, share: float) -> tuple[dict[str, Any], str]:
@@ -68,7 +67,7 @@ def run_points(
         An outcome for each point, in order, without weights; ``budget`` says the length where it is not the method's.
     """
     config, job = setup.config, job_of(setup, level)
-    (method,) = configs.selected_methods(config)
+    (method,) = setup.study.methods
     if remedy := remedy_of(config):
         watch.stage(f"{method}+{remedy}", config.members * len(points))
         return [_with_remedy(setup, level, job, original, method, remedy, point) for point in points]
