@@ -14,7 +14,6 @@ PRESET = {
     "tfidf": "text",
 }  # the embedding of each kind of data where none is named
 THRESHOLDS = {"minilm": 0.9, "features": 0.95, "influence": 0.9, "minhash": 0.8, OWN_FILE: 0.95}
-DENSE = {"fashion_mnist": 0.995}  # by pixels: at .99 chains of pairs link a fifth of the images
 
 
 @dataclass(frozen=True)
@@ -74,8 +73,8 @@ def threshold_of(config: MiningConfig, own: bool = False) -> float:
     if config.threshold is not None:
         return config.threshold
     name = embedding_of(config, own)
-    if name == "pixels" and config.dataset in DENSE:
-        return DENSE[config.dataset]
+    if name == "pixels" and (own_cosine := study_of(config).spec.neighbour_cosine):
+        return own_cosine
     return THRESHOLDS[name] if name in THRESHOLDS else study_of(config).dedup_threshold
 
 

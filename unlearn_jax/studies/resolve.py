@@ -9,20 +9,20 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from unlearn_jax.data import DatasetSpec, dataset_spec
 from unlearn_jax.data.benchmarks import benchmark_named
-from unlearn_jax.data.sources.corpora import CORPORA
-from unlearn_jax.data.sources.facts import PEOPLE_OF
+from unlearn_jax.data.kinds import KINDS
 from unlearn_jax.data.sources.tables import READERS as TABLES
 from unlearn_jax.data.splits import named_copies
 from unlearn_jax.data.text.readers import Features
 from unlearn_jax.errors import InputError, choose
 from unlearn_jax.methods import METHODS, check_setting, has_scale, select
-from unlearn_jax.methods.support.common import Recipe
 from unlearn_jax.models import model_options
 from unlearn_jax.remedies import REMEDIES, remedy_settings, select_remedies
 from unlearn_jax.studies.config import StudyConfig
 from unlearn_jax.studies.dataset_presets import Preset
 from unlearn_jax.studies.hyperparameters import numbers, values_of
+from unlearn_jax.types import Recipe
 
 MOVES_PIXELS = (
     "amun",
@@ -58,17 +58,24 @@ class Study:
         return self.config.dataset
 
     @cached_property
+    def spec(self) -> DatasetSpec:
+        """The data set's entry.
+
+        Raises:
+            InputError: an unknown name.
+        """
+        return dataset_spec(self.dataset)
+
+    @cached_property
     def dataset_name(self) -> str:
         """The data set's name in records: the registry's, or that of the user's file."""
         own = self.dataset.endswith(".npz") or Path(self.dataset).suffix.lower() in TABLES
         return Path(self.dataset).name if own else self.dataset
 
-    @cached_property
+    @property
     def kind(self) -> str:
         """The kind of data, a key of `KINDS`."""
-        if self.dataset in CORPORA or Path(self.dataset).suffix.lower() in TABLES:
-            return "text"
-        return "facts" if self.dataset in PEOPLE_OF else "image"
+        return self.spec.kind
 
     @cached_property
     def features(self) -> Features:
@@ -102,7 +109,7 @@ class Study:
     @cached_property
     def _trained(self) -> tuple[str, Recipe]:
         """Model and recipe."""
-        return _model_and_recipe(self.config, self.kind)
+        return _model_and_recipe(self.config, self.spec)
 
     @cached_property
     def model_options(self) -> dict:
@@ -153,26 +160,21 @@ class Study:
     @cached_property
     def scale(self) -> str:
         """Whose default hyperparameters the methods take: those asked for, or by the data set and the model."""
-        if self.config.scale or self.dataset in ("cifar10", "cifar100"):
-            return self.config.scale or "cifar"
+        if self.config.scale or self.spec.scale:
+            return self.config.scale or self.spec.scale
         plain = "small_text" if self.kind == "text" else "small"
         small = {"linear": plain, "mlp": plain} | dict.fromkeys(("decoder", "encoder", "minilm"), "small_transformer")
         return small.get(self.model, "small_conv")
 
     @cached_property
     def dedup_threshold(self) -> float:
-        """The cosine of the dedup reference: on Fashion-MNIST .97 still takes 60% of the images for duplicates.
-
-        Of words it is .9: on `facts`, .85 takes as many other statements for duplicates as it finds near ones.
-        """
-        preset = 0.9 if self.kind in ("text", "facts") else 0.99 if self.dataset == "fashion_mnist" else 0.97
-        return self.config.dedup_threshold or preset
+        """The cosine of the dedup reference."""
+        return self.config.dedup_threshold or self.spec.dedup_threshold or KINDS[self.kind].dedup_threshold
 
     @cached_property
     def natural_cosine(self) -> float:
         """The least cosine of mined neighbours where the level names none."""
-        by = Preset.NATURAL_COSINE
-        return by.get(self.dataset, by.get(self.kind, 1.0))
+        return self.spec.natural_cosine or KINDS[self.kind].natural_cosine
 
     @cached_property
     def methods(self) -> tuple[str, ...]:
@@ -239,8 +241,8 @@ def resolve(config: StudyConfig) -> Study:
     """
     dataset = config.dataset or (benchmark_named(config.benchmark).sources[0] if config.benchmark else "digits")
     asked = dataclasses.replace(config, dataset=dataset)
-    preset = Preset.STUDY | Preset.STUDY_BY_DATASET.get(dataset, {})
-    preset |= Preset.STUDY_BY_MODEL.get(Study(asked, config).model, {})
+    plain = Study(asked, config)
+    preset = Preset.STUDY | dict(plain.spec.study) | Preset.STUDY_BY_MODEL.get(plain.model, {})
     if config.similarity.startswith("natural"):
         preset |= Preset.NATURAL
     if config.benchmark:
@@ -249,13 +251,13 @@ def resolve(config: StudyConfig) -> Study:
     return Study(dataclasses.replace(asked, **left_open), config)
 
 
-def _model_and_recipe(config: StudyConfig, kind: str) -> tuple[str, Recipe]:
-    """Model name and training recipe: the data set's preset with the configuration's overrides."""
-    model, recipe = Preset.BY_DATASET.get(config.dataset, ("convnet", Preset.IMAGE))
-    if kind == "text":
-        model = {"tokens": "encoder", "wordpiece": "minilm"}.get(config.features) or config.model
-        recipe = Preset.BY_TEXT_MODEL.get(model, Preset.TEXT)
-        model = model or "mlp"
+def _model_and_recipe(config: StudyConfig, spec: DatasetSpec) -> tuple[str, Recipe]:
+    """Model name and training recipe: the data set's, or that of its kind, with the configuration's overrides."""
+    kind = KINDS[spec.kind]
+    model, recipe = spec.model or kind.model, spec.recipe or kind.recipe
+    if spec.kind == "text":
+        read = {"tokens": "encoder", "wordpiece": "minilm"}.get(config.features) or config.model
+        model, recipe = read or model, Preset.BY_TEXT_MODEL.get(read, recipe)
     given = {name: getattr(config, name) for name in ("steps", "batch", "lr", "augment") if getattr(config, name)}
     return config.model or model, recipe._replace(**given)
 

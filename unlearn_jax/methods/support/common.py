@@ -14,20 +14,7 @@ from unlearn_jax.errors import choose
 from unlearn_jax.population.plans import Plan, Sizes
 from unlearn_jax.population.program import Fold, Stored
 from unlearn_jax.trees import tree_scale
-from unlearn_jax.types import Array, Batch, Method, Model, PyTree, Task, Variables
-
-
-class Recipe(NamedTuple):
-    """How a reference model is trained from scratch; the same for every reference."""
-
-    optimizer: str = "adamw"  # adamw | sgd
-    lr: float = 2e-3
-    weight_decay: float = 1e-2
-    momentum: float = 0.9  # sgd only
-    steps: int = 1200
-    batch: int = 128
-    schedule: str = "constant"  # constant | cosine (one-cycle: a tenth of the steps to warm up)
-    augment: str = "none"  # none | crop | crop_flip
+from unlearn_jax.types import Array, Batch, Method, Model, PyTree, Recipe, Task, Variables
 
 
 class TrainSpec(NamedTuple):
