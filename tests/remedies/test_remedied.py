@@ -21,7 +21,7 @@ def test_a_remedy_wraps_the_methods_that_it_can_and_says_why_not_the_others():
         *(("scrub", "expand"), ("scrub", "perturb")),
         *(("sisa", "expand"), ("sisa", "cluster_sharding")),
     ]
-    said = left_out_remedies(resolve(STUDY))
+    said = [said for _, said in left_out_remedies(resolve(STUDY))]
     assert "do_nothing+perturb was not run: it changes nothing" in said
     assert "finetune+perturb was not run: it reads no requested sample" in said
     assert "scrub+cluster_sharding was not run: it has no shards" in said
@@ -30,12 +30,14 @@ def test_a_remedy_wraps_the_methods_that_it_can_and_says_why_not_the_others():
 def test_remedies_that_data_or_inputs_have_no_use_for_are_left_out():
     words = dataclasses.replace(STUDY, dataset="reuters_r8", methods="scrub", remedies="perturb,paraphrase")
     assert list(resolve(words).pairs) == [("scrub", "perturb")]
-    assert left_out_remedies(resolve(words)) == ["paraphrase is not defined for models of vectors and was not run"]
+    assert left_out_remedies(resolve(words)) == [
+        ("", "paraphrase is not defined for models of vectors and was not run")
+    ]
     tokens = dataclasses.replace(words, model="encoder")
     assert list(resolve(tokens).pairs) == [("scrub", "paraphrase")]
     facts = dataclasses.replace(words, dataset="facts", remedies="tilt,paraphrase")
     assert list(resolve(facts).pairs) == [("scrub", "paraphrase")]
-    assert "tilt is not defined for facts data and was not run" in left_out_remedies(resolve(facts))
+    assert ("", "tilt is not defined for facts data and was not run") in left_out_remedies(resolve(facts))
 
 
 def test_a_named_remedy_that_no_method_can_take_is_refused():

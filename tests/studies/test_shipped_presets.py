@@ -27,7 +27,7 @@ def test_there_are_some_and_a_wheel_holds_them_and_what_pages_need():
 @pytest.mark.parametrize("name", NAMES)
 def test_a_file_covers_methods_of_its_benchmark_and_no_others(name):
     presets, study = read_presets(name), StudyConfig(benchmark=name, methods="all")
-    known = [method for method in resolve(study).methods if method in presets.methods]  # some came after it was made
+    known = [method for method in resolve(study).wrapped if method in presets.methods]  # some came after it was made
     assert name in BENCHMARKS and list(presets.methods) == known == list(presets.about["methods"]) and len(known) > 15
     config, told = with_presets(dataclasses.replace(study, presets=name))
     check(resolve(config))

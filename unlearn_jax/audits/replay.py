@@ -104,7 +104,7 @@ def replayed(
         "gamma": float(level.rows[0].gamma),
     }
     costs = {
-        look.label(o): {
+        o.label: {
             "seconds": o.population.seconds,
             "grad_evals_forget": o.grad_evals[0],
             "grad_evals_retain": o.grad_evals[1],
@@ -127,11 +127,6 @@ class Look:
         self._kept: dict[str, Variables] = {}
         self._columns = [self._splits(rows) for rows in level.rows]
         self.ground = [self._ground(columns) for columns in self._columns]
-
-    @staticmethod
-    def label(outcome: EvaluatedPopulation) -> str:
-        """Name with setting."""
-        return f"{outcome.name}[{outcome.setting}]" if outcome.setting else outcome.name
 
     def _splits(self, rows) -> dict[str, np.ndarray]:
         """Stored rows of each split that a request has, at most `AUDITED` of rest and test."""

@@ -86,7 +86,7 @@ def write_answers(setup, outcomes, path: Path) -> None:
         mine = np.arange(setup.config.members) % setup.config.requests == 0
         given = outcome.scores.scores[mine][:, column].argmax(axis=2)
         counts = [np.unique(one, return_counts=True) for one in given.T]
-        name = outcome.name + (f"[{outcome.setting}]" if outcome.setting else "")
+        name = outcome.label
         found[name] = [{v[n]: int(c) for n, c in zip(*pair)} for v, pair in zip(values, counts)]
     write_json(path, found)
 

@@ -27,7 +27,7 @@ from unlearn_jax.types import Model, Population
 class EvaluatedPopulation(NamedTuple):
     """One population of one level with what it scored and cost."""
 
-    name: str
+    method: str  # or the reference
     role: str  # whose member draws it shares
     setting: str
     population: Population
@@ -35,6 +35,17 @@ class EvaluatedPopulation(NamedTuple):
     grad_evals: tuple[float, float]  # a member, on the request and on retained data
     budget: str = ""  # what the method was allowed, '' = its own length
     found: list[np.ndarray] | None = None  # rows that a remedy took for similar samples, by member
+    remedy: str = ""  # around the method
+
+    @property
+    def name(self) -> str:
+        """METHOD or METHOD+REMEDY, as it is shown."""
+        return f"{self.method}+{self.remedy}" if self.remedy else self.method
+
+    @property
+    def label(self) -> str:
+        """The name with the setting, as it is shown."""
+        return f"{self.name}[{self.setting}]" if self.setting else self.name
 
 
 class Level(NamedTuple):
@@ -155,8 +166,6 @@ def methods(
     settings, outcomes = setup.study.settings, []
     allowed = f"{config.budget:g}" if config.budget else ""
     for name in setup.study.methods:
-        if name == "retrain":
-            continue
         given = settings.get(name, {})
         watch.stage(name, config.members * max(1, int(np.prod([len(v) for v in given.values()]))))
         found = run_method(name, job, original.population.variables, given)
@@ -178,11 +187,11 @@ def methods(
         )
         watch.stage(f"{name}+{remedy}", config.members)
         for point, done in runs:
-            found, label = done.unlearned, f"{name}+{remedy}"
+            found = done.unlearned
             scores = scored(setup, found.population, found.model, level=level, original=original)
             role = role_of(name, remedy)
             outcome = EvaluatedPopulation(
-                label, role, setting_name(point), found.population, scores, found.grad_evals, allowed, done.found
+                name, role, setting_name(point), found.population, scores, found.grad_evals, allowed, done.found, remedy
             )
             if visit is not None:
                 visit(outcome, found.model)

@@ -70,19 +70,19 @@ def _all(rows) -> np.ndarray:
     return np.sort(np.concatenate([rows.similar, rows.rest]))
 
 
-def left_out_remedies(study: Study) -> list[str]:
-    """A sentence without full stop for each remedy, or pair, that is asked for and not run."""
+def left_out_remedies(study: Study) -> list[tuple[str, str]]:
+    """(method, sentence) for each remedy, of method '', or pair that is asked for and not run; without full stops."""
     kind, found = study.kind, []
     for name in study.remedies:
         if kind not in REMEDIES[name].kinds:
-            found.append(f"{name} is not defined for {kind} data and was not run")
+            found.append(("", f"{name} is not defined for {kind} data and was not run"))
             continue
         if study.inputs not in REMEDIES[name].inputs:
-            found.append(f"{name} is not defined for models of {study.inputs} and was not run")
+            found.append(("", f"{name} is not defined for models of {study.inputs} and was not run"))
             continue
-        for method in study.methods:
+        for method in study.wrapped:
             if said := REMEDIES[name].methods(METHODS[method]):
-                found.append(f"{method}+{name} was not run: {said}")
+                found.append((method, f"{method}+{name} was not run: {said}"))
     return found
 
 
@@ -91,7 +91,7 @@ def check_remedies(study: Study) -> None:
     config = study.config
     for name in (n.strip() for n in config.remedies.split(",") if n.strip() not in ("", "all", "none")):
         if not any(r == name for _, r in study.pairs):
-            said = "; ".join(s for s in left_out_remedies(study) if name in s) or "no method is run"
+            said = "; ".join(said for _, said in left_out_remedies(study) if name in said) or "no method is run"
             raise InputError(f"remedy '{name}' has nothing to do: {said}.")
     for name, asked in study.settings.items():
         for value in asked.get("similarity", ()) if name in REMEDIES else ():

@@ -19,6 +19,7 @@ from unlearn_jax.errors import InputError, choose
 from unlearn_jax.methods import METHODS, check_setting, has_scale, select
 from unlearn_jax.models import model_options
 from unlearn_jax.remedies import REMEDIES, remedy_settings, select_remedies
+from unlearn_jax.roles import REFERENCES
 from unlearn_jax.studies.config import StudyConfig
 from unlearn_jax.studies.dataset_presets import Preset
 from unlearn_jax.studies.hyperparameters import numbers, values_of
@@ -177,9 +178,14 @@ class Study:
         return self.spec.natural_cosine or KINDS[self.kind].natural_cosine
 
     @cached_property
-    def methods(self) -> tuple[str, ...]:
-        """The methods that are run: those asked for, without those that are `left_out`."""
+    def wrapped(self) -> tuple[str, ...]:
+        """What remedies are put around: the methods that are asked for, `retrain` too, without those `left_out`."""
         return tuple(name for name in select(self.config.methods, self.answers) if name not in self.left_out)
+
+    @property
+    def methods(self) -> tuple[str, ...]:
+        """The methods that are run from the originals; `retrain` is a reference, which every study has."""
+        return tuple(name for name in self.wrapped if name not in REFERENCES)
 
     @cached_property
     def left_out(self) -> dict[str, str]:
@@ -208,8 +214,8 @@ class Study:
     @cached_property
     def pairs(self) -> tuple[tuple[str, str], ...]:
         """(method, remedy) of every pair that is run."""
-        wrapped = [n for n in self.remedies if self.kind in REMEDIES[n].kinds and self.inputs in REMEDIES[n].inputs]
-        return tuple((m, r) for m in self.methods for r in wrapped if not REMEDIES[r].methods(METHODS[m]))
+        fitting = [n for n in self.remedies if self.kind in REMEDIES[n].kinds and self.inputs in REMEDIES[n].inputs]
+        return tuple((m, r) for m in self.wrapped for r in fitting if not REMEDIES[r].methods(METHODS[m]))
 
     @cached_property
     def settings(self) -> dict[str, dict[str, list]]:
@@ -219,7 +225,7 @@ class Study:
             InputError: malformed text, unknown method or hyperparameter, a method that the study does not run, several
                 values of a setting that fixes shapes.
         """
-        return _settings(self.config.hp, self.methods, self.remedies)
+        return _settings(self.config.hp, self.wrapped, self.remedies)
 
     @cached_property
     def name(self) -> str:
@@ -297,7 +303,7 @@ def _settings(words: tuple[str, ...], methods: tuple[str, ...], remedies: tuple[
         if method not in (remedies if method in REMEDIES else methods):
             option = "--remedies" if method in REMEDIES else "--methods"
             raise InputError(f"--hp names '{method}', which this study does not run: add it to {option}.")
-        if method == "retrain":
+        if method in REFERENCES:
             raise InputError("retrain is a reference and follows the recipe: use --lr, --steps and --batch.")
         if name in found.get(method, {}):
             raise InputError(f"--hp gives {method}.{name} twice: write its values once, separated by commas.")

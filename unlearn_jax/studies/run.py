@@ -202,7 +202,7 @@ def _run_levels(
     """
     study, memory, watched = setup.study, {}, watch
     compiling, similarity = setup.base.get("compile_seconds", 0.0), {}
-    notes = [*setup.notes, *study.left_out.values(), *left_out_remedies(study)] + (
+    notes = [*setup.notes, *study.left_out.values(), *(said for _, said in left_out_remedies(study))] + (
         [said(setup.base)] if setup.base else []
     )
     levels = study.axes

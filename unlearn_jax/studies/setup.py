@@ -178,7 +178,7 @@ def _every_request(study: Study, bench: ExampleTable) -> list[RequestRows]:
 def _check_methods(study: Study, problem: TrainSpec, bench: ExampleTable, shared: Variables) -> None:
     """Raise `InputError` for a method that cannot run as asked."""
     rows = _every_request(study, bench)
-    given = {name: study.settings.get(name, {}) for name in study.methods}
+    given = {name: study.settings.get(name, {}) for name in study.wrapped}
     check_methods(problem, rows, given, study.scale, study.config.budget, shared)
 
 

@@ -54,7 +54,7 @@ def needed(setup: Setup) -> tuple[float, float]:
     study, config = setup.study, setup.config
     levels, given = study.axes, study.settings
     several = lambda name: math.prod(len(v) for v in given.get(name, {}).values())
-    methods = sum(several(name) for name in study.methods if name != "retrain")
+    methods = sum(several(name) for name in study.methods)
     remedied = sum(several(name) * several(remedy) for name, remedy in study.pairs)
     each = methods + remedied
     trained = 1 + len({copies for copies, _ in levels}) + (len(REFERENCES) - 2) * len(levels)  # oracle, originals, rest
@@ -72,7 +72,7 @@ def records_of(setup: Setup) -> float:
     study, config = setup.study, setup.config
     levels, given = len(study.axes), study.settings
     several = lambda name: math.prod(len(v) for v in given.get(name, {}).values())
-    each = sum(several(name) for name in study.methods if name != "retrain")
+    each = sum(several(name) for name in study.methods)
     each += sum(several(name) * several(remedy) for name, remedy in study.pairs)
     populations = (each + len(REFERENCES)) * levels
     single = 2 * len(SPLITS) * config.members

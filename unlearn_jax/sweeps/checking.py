@@ -20,6 +20,7 @@ from unlearn_jax.evaluation.values import Scorer
 from unlearn_jax.metrics import combine
 from unlearn_jax.population import checkpoint
 from unlearn_jax.results.recorder import environment, write_json
+from unlearn_jax.roles import REFERENCES
 from unlearn_jax.runtime.disk import write_whole
 from unlearn_jax.studies.config import StudyConfig
 from unlearn_jax.studies.populations import EvaluatedPopulation, Level, references
@@ -117,14 +118,14 @@ def checked(study: StudyConfig) -> Check:
     given = resolved.settings
     around = {f"{remedy}.{name}": values[0] for name, values in given.get(remedy, {}).items()}
     fit = [method for method, _ in resolved.pairs] if remedy else resolved.methods
-    names = [name for name in fit if name != "retrain"]
+    names = [name for name in fit if name not in REFERENCES]
     points = {name: around | {k: v[0] for k, v in given.get(name, {}).items()} for name in names}
     pairs = [_asked(config, name, point) for name, point in points.items() if point]
     if not pairs:
         raise InputError(f"the presets '{study.presets}' change nothing that runs with {remedy}: name other --methods.")
     named = read_presets(study.presets).methods
     notes = [said for name, said in resolved.left_out.items() if name in named]
-    notes += [said for said in left_out_remedies(resolved) if said.partition("+")[0] in named]
+    notes += [said for method, said in left_out_remedies(resolved) if method in named]
     return Check(resolved, told, pairs, [name for name in names if name in named and not points[name]], notes)
 
 

@@ -57,7 +57,7 @@ def effects(config: StudyConfig, *, store: Path | None = None) -> Iterator[Effec
     study = resolve(config)
     yield from (refused(name, why) for name, why in study.left_out.items())
     for name in study.methods:
-        if name not in ("retrain", "do_nothing"):
+        if name != "do_nothing":
             found = ran(setup, level, original, name, [{}])
             yield refused(name, found) if isinstance(found, str) else _effect(name, found[0].scores, columns, *margins)
 

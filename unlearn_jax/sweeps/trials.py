@@ -102,7 +102,7 @@ def _with_remedy(
     found, allowed = done.unlearned, f"{job.budget:g}" if job.budget else ""
     scores = scored(setup, found.population, found.model, level=level, original=original)
     population = found.population._replace(variables={})
-    name, role = f"{method}+{remedy}", role_of(method, remedy)
+    role = role_of(method, remedy)
     return EvaluatedPopulation(
-        name, role, setting_name(point), population, scores, found.grad_evals, allowed, done.found
+        method, role, setting_name(point), population, scores, found.grad_evals, allowed, done.found, remedy
     )
