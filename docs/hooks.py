@@ -1,4 +1,4 @@
-"""What the site has beside the pages of docs/: README and CONTRIBUTING, notebooks, the scripts' options, the methods' rules."""
+"""What the site has beside the pages of docs/: README, CONTRIBUTING, notebooks, the scripts' options, the methods' rules."""
 
 import re
 from pathlib import Path
