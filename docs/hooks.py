@@ -1,4 +1,4 @@
-"""What the site has beside the pages of docs/: README, CONTRIBUTING, notebooks, the scripts' options, the methods' rules."""
+"""What the site has beside the pages of docs/: README, CONTRIBUTING, notebooks, options of commands, rules of methods."""
 
 import re
 from pathlib import Path
