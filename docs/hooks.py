@@ -1,4 +1,4 @@
-"""What the site has beside the pages of docs/: README, CONTRIBUTING, notebooks, options of commands, rules of methods."""
+"""What the site has beside the pages of docs/: README, CONTRIBUTING, notebooks, options of commands, method rules."""
 
 import re
 from pathlib import Path
