@@ -24,9 +24,11 @@ FIRST = (
 
 
 def readme(path: Path) -> str:
-    """The README, its links as they are from within docs/."""
+    """The README or CONTRIBUTING, its links as they are from within docs/."""
     text = path.read_text("utf-8")
-    return re.sub(r"\[([^]]*)\]\(LICENSE\)", r"\1", text.replace("](docs/", "]("))
+    for top, page in (("docs/", ""), ("README.md", "overview.md"), ("CONTRIBUTING.md", "contributing.md")):
+        text = text.replace(f"]({top}", f"]({page}")
+    return re.sub(r"\[([^]]*)\]\((?:LICENSE|CITATION\.cff)\)", r"\1", text)
 
 
 def notebook(path: Path) -> str:

@@ -28,7 +28,7 @@ from unlearn_jax.sweeps.spaces import expanded
 
 ROOT = Path(__file__).parents[2]
 SCRIPTS = ROOT / "experiments"
-DOCS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+DOCS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 OWN = ((METHODS, "doubt"), (REMEDIES, "nearby"), (MODELS, "net"), (DATASETS, "stripes"))  # made by docs/extending.md
 FILLED = re.compile(r"\b[A-Z]{3,}\b|^runs/")
 
