@@ -10,12 +10,36 @@ from typing import Any
 
 from unlearn_jax.data.augment import augmentation
 from unlearn_jax.errors import InputError, choose
-from unlearn_jax.methods.support.common import NEEDS, MethodSpec, TrainSpec, bind_shared
+from unlearn_jax.methods.support.common import (
+    NEEDS,
+    Context,
+    MethodSpec,
+    Span,
+    TrainSpec,
+    bind_shared,
+    bounded_loss,
+    descent,
+    gradient_method,
+    mean_loss,
+    phased_method,
+    retained_loss,
+    sgd,
+    unforgotten,
+    weighted_mean,
+)
 from unlearn_jax.methods.support.lengths import LENGTHS, LONGEST, at_length, length_of, plan_of, within_budget
-from unlearn_jax.population.plans import Plan, Sizes
+from unlearn_jax.population.plans import (
+    Plan,
+    Sizes,
+    epochs_over_request,
+    epochs_over_retained,
+    phased_plan,
+    uniform_plan,
+)
 from unlearn_jax.population.program import Fold
 from unlearn_jax.registry import Registry, named
 from unlearn_jax.roles import INNER, REFERENCES
+from unlearn_jax.types import Recipe
 
 NO_SIZES = Sizes(0, 0)
 CORE_LANGUAGE = (
@@ -207,8 +231,13 @@ def _check_setting(entry: MethodSpec, key: str) -> None:
         raise InputError(f"method '{entry.name}' has no hyperparameter '{key}': {offer}.")
 
 
+AUTHORS = [  # what the author of a method needs
+    "Context", "MethodSpec", "Plan", "Recipe", "Sizes", "Span", "TrainSpec", "bounded_loss", "descent",
+    "epochs_over_request", "epochs_over_retained", "gradient_method", "mean_loss", "phased_method", "phased_plan",
+    "retained_loss", "sgd", "unforgotten", "uniform_plan", "weighted_mean",
+]  # fmt: skip
 __all__ = [
-    "CORE", "CORE_LANGUAGE", "LENGTHS", "LONGEST", "METHODS", "NO_SIZES", "SCALES", "SMALL", "MethodSpec",
-    "TrainSpec", "at_length", "check_setting", "has_scale", "length_of", "plan_of", "prepare", "prepare_entry",
-    "select", "settings_at", "within_budget",
+    "CORE", "CORE_LANGUAGE", "LENGTHS", "LONGEST", "METHODS", "NO_SIZES", "SCALES", "SMALL", "at_length",
+    "check_setting", "has_scale", "length_of", "plan_of", "prepare", "prepare_entry", "select", "settings_at",
+    "within_budget", *AUTHORS,
 ]  # fmt: skip
