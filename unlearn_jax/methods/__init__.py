@@ -231,13 +231,12 @@ def _check_setting(entry: MethodSpec, key: str) -> None:
         raise InputError(f"method '{entry.name}' has no hyperparameter '{key}': {offer}.")
 
 
-AUTHORS = [  # what the author of a method needs
-    "Context", "MethodSpec", "Plan", "Recipe", "Sizes", "Span", "TrainSpec", "bounded_loss", "descent",
-    "epochs_over_request", "epochs_over_retained", "gradient_method", "mean_loss", "phased_method", "phased_plan",
-    "retained_loss", "sgd", "unforgotten", "uniform_plan", "weighted_mean",
-]  # fmt: skip
 __all__ = [
     "CORE", "CORE_LANGUAGE", "LENGTHS", "LONGEST", "METHODS", "NO_SIZES", "SCALES", "SMALL", "at_length",
     "check_setting", "has_scale", "length_of", "plan_of", "prepare", "prepare_entry", "select", "settings_at",
-    "within_budget", *AUTHORS,
+    "within_budget",
+    # what the author of a method needs
+    "Context", "MethodSpec", "Plan", "Recipe", "Sizes", "Span", "TrainSpec", "bounded_loss", "descent",
+    "epochs_over_request", "epochs_over_retained", "gradient_method", "mean_loss", "phased_method", "phased_plan",
+    "retained_loss", "sgd", "unforgotten", "uniform_plan", "weighted_mean",
 ]  # fmt: skip
