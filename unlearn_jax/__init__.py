@@ -14,7 +14,7 @@ from unlearn_jax.studies.config import StudyConfig
 from unlearn_jax.studies.run import run_study
 from unlearn_jax.types import Batch, Batches, Method, Model, Outputs, Population, Task
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 __all__ = [
     "DATASETS",
     "METHODS",
