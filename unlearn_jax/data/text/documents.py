@@ -34,7 +34,9 @@ def documents(name: str, *, data_dir: str | os.PathLike | None = None) -> Datase
 def from_corpus(corpus: Corpus) -> Dataset:
     """A corpus as a data set, see `documents`."""
     if len(corpus.class_names) < 2:
-        raise InputError(f"'{corpus.name}' has one class, '{corpus.class_names[0]}': give documents of two or more.")
+        only = [f"one class, '{name}'" for name in corpus.class_names]
+        told = only[0] if only else "no class"
+        raise InputError(f"'{corpus.name}' has {told}: give documents of two or more.")
     parts, start = [], 0
     for texts, labels in ((corpus.train_texts, corpus.train_labels), (corpus.test_texts, corpus.test_labels)):
         ids = np.arange(start, start + len(texts), dtype=np.int64)
