@@ -261,7 +261,8 @@ def _train_rows(program: Compiled, job: _Job, mesh, common: tuple, at: np.ndarra
     begin = multihost.placed(chunk["begin"], weight_shardings(mesh, chunk["begin"]))
     multihost.barrier()
     tick = job.options.progress and tick
-    result, loss, seconds = _train_chunk(program, job.plan, member, begin, *common, tick=tick, place=place)
+    data, steps, shared = common
+    result, loss, seconds = _train_chunk(program, job.plan, member, begin, data, steps, shared, tick, place)
     found = multihost.gathered({"variables": result, "loss": loss})
     return found | {"seconds": np.full(len(at), seconds)}
 
