@@ -13,7 +13,7 @@ import sys
 import warnings
 from collections.abc import Callable, Iterable
 from importlib import metadata
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from unlearn_jax.errors import InputError, choose
 
@@ -178,10 +178,10 @@ def callable_with(*given, **named) -> Callable[[str, object], str]:
     return fault
 
 
-def named(kind: type, *also: Callable[[object], str]) -> Callable[[str, object], str]:
+def named(kind: type, *also: Callable[[Any], str]) -> Callable[[str, object], str]:
     """For ``fault``: refuses what is not of a type, or has another name, or a fault that one of ``also`` finds."""
 
-    def fault(name: str, found: object) -> str:
+    def fault(name: str, found: Any) -> str:
         if not isinstance(found, kind):
             return f"is of type {type(found).__name__}, not {kind.__name__}"
         if found.name != name:

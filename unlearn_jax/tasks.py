@@ -99,7 +99,7 @@ def free_text() -> Task:
     return Task(answer_loss, answer_margin, all_right, token_logprob)
 
 
-def value_task(values: np.ndarray, refusal: np.ndarray) -> Task:
+def value_task(values: np.ndarray, refusal: np.ndarray | Array) -> Task:
     """The task of continuing a statement with its answer, one of the K values of an attribute, each of L tokens.
 
     The loss is the language model's, over the whole vocabulary, and so are `margin` and `correct` of plain logits (see

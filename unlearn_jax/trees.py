@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -27,7 +29,7 @@ def tree_scale(a: PyTree, scale: Array | float) -> PyTree:
 def tree_dot(a: PyTree, b: PyTree) -> Array:
     """Inner product of two trees over all leaves; scalar float32."""
     parts = jax.tree.leaves(jax.tree.map(lambda x, y: jnp.sum((x * y).astype(jnp.float32)), a, b))
-    return sum(parts, jnp.float32(0.0))
+    return cast(Array, sum(parts, jnp.float32(0.0)))
 
 
 def tree_select(keep: Array, a: PyTree, b: PyTree) -> PyTree:
@@ -67,7 +69,7 @@ def take_members(variables: PyTree, index) -> PyTree:
 
 def _is_key(x) -> bool:
     """Whether x is an array of typed random keys, which have no NumPy form."""
-    return isinstance(x, jax.Array) and jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key)
+    return isinstance(x, jax.Array) and jnp.issubdtype(x.dtype, jax.dtypes.prng_key)
 
 
 def join_members(parts: list[PyTree]) -> PyTree:

@@ -244,6 +244,7 @@ def test_small_classes_give_no_more_targets_than_they_can_spare():
         (lambda: make_reader(Features("tokens", context=2), ["a"]).encode(["a"]), "no room for text"),
         (lambda: threshold_of("natural:2"), "write natural:COSINE with a cosine in"),
         (lambda: from_corpus(corpus()._replace(class_names=("only",))), "'made' has one class, 'only'"),
+        (lambda: from_corpus(corpus()._replace(class_names=())), "'made' has no class: give documents of two"),
         (lambda: read_texts(DATA, Features("tfidf"), np.arange(60)), "no training document outside the requests"),
     ],
 )

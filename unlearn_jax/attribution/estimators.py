@@ -25,7 +25,7 @@ from unlearn_jax.influence import (
     representer,
     trak,
 )
-from unlearn_jax.types import Variables
+from unlearn_jax.types import Array, Variables
 
 
 class Estimator(NamedTuple):
@@ -36,7 +36,7 @@ class Estimator(NamedTuple):
     scaled: bool  # whether the size of a score means anything, or its order alone
 
 
-def _mean(one: Callable[[Track, Variables], np.ndarray]) -> Callable[[Track], np.ndarray]:
+def _mean(one: Callable[[Track, Variables], Array]) -> Callable[[Track], np.ndarray]:
     """Mean over the ensemble."""
     return lambda track: np.mean([np.asarray(one(track, member), np.float64) for member in track.members], axis=0)
 
@@ -46,27 +46,27 @@ def _asked(track: Track, member: Variables) -> tuple:
     return track.model, track.task, member, track.train, track.queries
 
 
-def _influence(track: Track, member: Variables) -> np.ndarray:
+def _influence(track: Track, member: Variables) -> Array:
     return influence(*_asked(track, member), quantity="margin", **track.solving)
 
 
-def _ekfac(track: Track, member: Variables) -> np.ndarray:
+def _ekfac(track: Track, member: Variables) -> Array:
     return ekfac_influence(*_asked(track, member), quantity="margin", labels="exact", **track.damped)
 
 
-def _trak(track: Track, member: Variables) -> np.ndarray:
+def _trak(track: Track, member: Variables) -> Array:
     return trak(*_asked(track, member), **track.kernel)
 
 
-def _gram(track: Track, member: Variables) -> np.ndarray:
+def _gram(track: Track, member: Variables) -> Array:
     return gram(*_asked(track, member), quantity="margin")
 
 
-def _cosine(track: Track, member: Variables) -> np.ndarray:
+def _cosine(track: Track, member: Variables) -> Array:
     return cosine(*_asked(track, member), quantity="margin")
 
 
-def _representer(track: Track, member: Variables) -> np.ndarray:
+def _representer(track: Track, member: Variables) -> Array:
     return representer(*_asked(track, member), l2=track.l2 or 1.0)  # only their order is read where there is no l2
 
 
@@ -110,5 +110,5 @@ STEPPED = 2  # members of an ensemble that take Newton steps, each of which solv
 
 def newton_effects(track: Track, groups: list[np.ndarray]) -> np.ndarray:
     """(groups, q) by one Newton step with the groups' own curvature removed, mean over `STEPPED` members."""
-    one = lambda member: group_influence(*_asked(track, member), groups, quantity="margin", **track.stepping)
+    one = lambda member: group_influence(*_asked(track, member), groups=groups, quantity="margin", **track.stepping)
     return np.mean([np.asarray(one(member), np.float64) for member in track.members[:STEPPED]], axis=0)

@@ -114,7 +114,8 @@ def exact_track(config: AttributionConfig, ground: Ground, watch: Watch = SILENT
     kernel = {"lam": n * (config.l2 + config.damping), "relative": 0.0}
     return Track(
         "exact", model, classification(), [variables], batch(shown, labels), batch(asked, truths), config.l2,
-        solving, solving, damped, kernel, *(Truth(found, np.zeros_like(found)) for found in (singles, clusters)),
+        solving, solving, damped, kernel,
+        Truth(singles, np.zeros_like(singles)), Truth(clusters, np.zeros_like(clusters)),
         Subsets(masks, margins, right, own),
         float(((z @ whole).argmax(axis=1) == truths)[test].mean()), {},
     )  # fmt: skip

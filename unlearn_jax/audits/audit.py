@@ -174,7 +174,11 @@ def audited(bench: AuditData, panels: Panels, told: Callable[[str], None] = lamb
     """
     told("residual influence")
     found = residual_figures(bench)
-    kinds = ((own_figures, (*OWN, *measured_own(panels))), (pair_figures, PAIRS), (composite_figures, COMPOSITES))
+    kinds: tuple = (
+        (own_figures, (*OWN, *measured_own(panels))),
+        (pair_figures, PAIRS),
+        (composite_figures, COMPOSITES),
+    )
     for make, specs in kinds:
         for spec in specs:
             told(" ".join(filter(None, (spec.metric, spec.variant, spec.split))))

@@ -46,6 +46,7 @@ def read_logits(files: dict[str, Path]) -> Panels:
         )
     n, classes = next(iter(shapes.values()))
     labels, split = (_agreed(read, key, n) for key in ("labels", "split"))
+    assert labels is not None and split is not None  # they are needed
     cluster = _agreed(read, "cluster", n, needed=False)
     if not np.issubdtype(labels.dtype, np.integer) or labels.min() < 0 or labels.max() >= classes:
         raise InputError(f"labels must be whole numbers from 0 to {classes - 1}: store the class numbers.")

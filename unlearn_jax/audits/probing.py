@@ -58,7 +58,13 @@ def _noisy(problem: TrainSpec) -> Callable:
 
 
 def noisy_recognition(
-    problem: TrainSpec, variables: Variables, batch: Batch, radii: np.ndarray, *, draws: int = DRAWS, seed: int = 0
+    problem: TrainSpec,
+    variables: Variables,
+    batch: Batch,
+    radii: np.ndarray | Array,
+    *,
+    draws: int = DRAWS,
+    seed: int = 0,
 ) -> np.ndarray:
     """How sure members are of the true label at noisy images: Gaussian directions of a fixed Euclidean length.
 
@@ -97,7 +103,7 @@ def _towards(problem: TrainSpec) -> Callable:
 
 
 def targeted_recognition(
-    problem: TrainSpec, variables: Variables, others: list[Variables], batch: Batch, radii: np.ndarray
+    problem: TrainSpec, variables: Variables, others: list[Variables], batch: Batch, radii: np.ndarray | Array
 ) -> np.ndarray:
     """How sure members are of the true label where their own gradient leads to it, and others at the same points.
 

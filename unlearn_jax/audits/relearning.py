@@ -7,7 +7,7 @@ A model that was made to hide something, not to lose it, learns it back in a few
 from __future__ import annotations
 
 import functools
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -71,7 +71,7 @@ def relearning_fold(problem: TrainSpec) -> Fold:
 def relearning_plan(setting: Relearning, phase: int, request: int) -> Plan:
     """``updates`` updates of one phase, the whole request of at most ``request`` examples in each batch."""
     phases = np.full(setting.updates, phase, np.int32)
-    costs = {"forget_cost": (1.0, 1.0 / 3.0), "retain_cost": (0.0, 1.0)}
+    costs: dict[str, Any] = {"forget_cost": (1.0, 1.0 / 3.0), "retain_cost": (0.0, 1.0)}
     return phased_plan(phases, forget_batch=request, retain_batch=setting.batch, forget_pass=1, **costs)
 
 

@@ -8,6 +8,7 @@ relearning.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -50,7 +51,7 @@ def read_config(run: Path) -> tuple[StudyConfig, dict]:
     """
     try:
         manifest = read_json(run / "manifest.json")
-        asked = {k: tuple(v) if isinstance(v, list) else v for k, v in manifest["asked"].items()}
+        asked: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in manifest["asked"].items()}
         config, status = StudyConfig(**asked), manifest["status"]
     except FileNotFoundError:
         raise InputError(f"'{run}' has no manifest.json: give the run folder of unlearn-jax study.") from None
@@ -169,7 +170,7 @@ class Look:
             self._kept[outcome.name] = variables
         serve = [np.flatnonzero(self.level.request_of == r) for r in range(len(self._columns))]
         logits = [self._answers(model, take_members(variables, mine), r) for r, mine in enumerate(serve)]
-        lost = ~np.isfinite(outcome.scores.margin).all(axis=1)  # to finite margins too (`divergence`)
+        lost = ~np.all(np.isfinite(outcome.scores.margin), axis=1)  # to finite margins too (`divergence`)
         for mine, splits in zip(serve, logits):
             for found in splits.values():
                 found[lost[mine]] = np.nan
@@ -269,6 +270,7 @@ class Look:
         own = setup.bench.cluster[rows[0]][:, None] == setup.bench.cluster[rows[1]][None, :]
         batches = [probing.batch_of(setup.bench.inputs[at], setup.bench.targets[at]) for at in rows]
         found = {"own": [], "other": []}
+        assert setup.config.members is not None
         for member in range(min(FEATURED, setup.config.members)):
             one = take_members(original, slice(member, member + 1))
             sides = [probing.example_gradients(setup.problem, one, batch) for batch in batches]

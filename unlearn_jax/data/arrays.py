@@ -26,7 +26,8 @@ class Split(NamedTuple):
 
     def take(self, rows) -> Split:
         """The examples in these rows."""
-        return Split(*(None if column is None else column[rows] for column in self))
+        more = (None if column is None else column[rows] for column in self[3:])
+        return Split(self.inputs[rows], self.targets[rows], self.ids[rows], *more)
 
 
 class Dataset(NamedTuple):
@@ -167,7 +168,8 @@ def dataset_digest(dataset: Dataset) -> str:
             dtype = array.dtype.newbyteorder("<")
             digest.update(f"{dtype.str} {array.shape}".encode())
             for start in range(0, len(array), _CHUNK):
-                digest.update(np.ascontiguousarray(array[start : start + _CHUNK], dtype=dtype))
+                part: Any = np.ascontiguousarray(array[start : start + _CHUNK], dtype=dtype)
+                digest.update(part)
     return digest.hexdigest()
 
 

@@ -8,7 +8,7 @@ page for each.
 from __future__ import annotations
 
 import hashlib
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 
@@ -226,14 +226,14 @@ def bench_digest(benchmark: Benchmark, dataset: Dataset, bench: ExampleTable, le
     rows = np.flatnonzero(((bench.origin == 0) & (bench.request >= 0)) | similar)
     rows = rows[np.lexsort((bench.copy[rows], bench.cluster[rows]))]
     for column in (bench.dataset_id, bench.request, bench.cluster, bench.copy, bench.labels):
-        digest.update(np.ascontiguousarray(column[rows], "<i8"))
+        digest.update(cast(Any, np.ascontiguousarray(column[rows], "<i8")))
     if made and bench.kind == "image":
         strengths = ", ".join(f"{name}={value!r}" for name, value in level_of(level)._asdict().items())
         digest.update(f"Level({strengths}) {seed} {dataset.flips}".encode())  # the words that were first recorded
     elif bench.texts is not None:
         digest.update("\0".join(bench.texts[rows]).encode("utf-8", "surrogatepass"))
     elif made:
-        digest.update(np.ascontiguousarray(bench.inputs[rows], "<i8"))
+        digest.update(cast(Any, np.ascontiguousarray(bench.inputs[rows], "<i8")))
     return digest.hexdigest()
 
 

@@ -7,7 +7,7 @@ copies and gamma axes the array, and with it every compiled program, stays the s
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -91,8 +91,8 @@ def make_bench(
     place[:, flat] = request_of, np.arange(len(flat)), np.zeros(len(flat))
 
     def similar(part: Split, number: np.ndarray, origin: int) -> ExampleTable:
-        of_source = (np.repeat(column, len(number)) for column in (request_of, np.arange(len(flat))))
-        return _block(part, dataset.kind, origin, *of_source, np.tile(number, len(flat)))
+        request, cluster = (np.repeat(column, len(number)) for column in (request_of, np.arange(len(flat))))
+        return _block(part, dataset.kind, origin, request, cluster, np.tile(number, len(flat)))
 
     fresh = _of_sources(train, flat, kind.draws(dataset, flat, level if mined is None else "exact", seed))
     if mined is None:
@@ -114,7 +114,8 @@ def make_bench(
 def _of_sources(train: Split, rows: np.ndarray, made: Made) -> Split:
     """What was made of training rows, with the id and the class of its source."""
     each = len(made.targets) // max(len(rows), 1)
-    return Split(made.inputs, made.targets, *(np.repeat(c[rows], each) for c in (train.ids, train.classes)), made.texts)
+    ids, labels = (np.repeat(c[rows], each) for c in (train.ids, train.classes))
+    return Split(made.inputs, made.targets, ids, labels, made.texts)
 
 
 def held_out_origins(labels: np.ndarray, seed: int) -> np.ndarray:
@@ -133,12 +134,12 @@ def _block(
     columns = (part.ids, np.full(len(part.ids), origin), request, cluster, copy)
     integers = (column.astype(np.int64) for column in columns)
     targets, labels = part.targets.astype(np.int32), part.classes.astype(np.int32)
-    return ExampleTable(part.inputs, targets, *integers, labels, kind, part.texts)
+    return ExampleTable(part.inputs, targets, *integers, labels=labels, kind=kind, texts=part.texts)
 
 
 def _joined(blocks: list[ExampleTable]) -> ExampleTable:
     """All blocks one after another."""
-    joined = (c[0] if c[0] is None or isinstance(c[0], str) else np.concatenate(c) for c in zip(*blocks))
+    joined: Any = (c[0] if c[0] is None or isinstance(c[0], str) else np.concatenate(c) for c in zip(*blocks))
     return ExampleTable(*joined)
 
 
@@ -211,6 +212,7 @@ def reference_rows(
     rng = np.random.default_rng([seed, 2 if role == "placebo" else 3, member])
     if role == "placebo":
         return np.setdiff1d(kept, _same_classes(bench, rows, rng))
+    assert groups is not None  # of a dedup population
     kept = np.sort(kept)
     order = rng.permutation(len(kept))
     _, first = np.unique(groups[order], return_index=True)

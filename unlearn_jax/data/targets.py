@@ -110,6 +110,7 @@ def choose_targets(
         order = allowed[rng.permutation(len(allowed))]
     else:
         far = distance_to_class(dataset) if kind == "distant" else score
+        assert far is not None
         order = allowed[np.argsort(-far[allowed], kind="stable")]
     drawn = order[:wanted] if room is None else _within(dataset.train.classes, order, wanted, room, mined)
     drawn = drawn[per_request * skipped :]

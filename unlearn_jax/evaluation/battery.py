@@ -56,7 +56,7 @@ class PopulationMetric(NamedTuple):
     variant: str
     split: str
     figure: Callable
-    takes: Callable[[View], np.ndarray]  # -> the array of a population
+    takes: Callable[[View], np.ndarray | None]  # -> the array of a population, there where the split is
     sides: int = 1  # of the null band; 1 = small is good, -1 = large is good, 2 = near the ideal is good
     low: float = -np.inf
     high: float = np.inf

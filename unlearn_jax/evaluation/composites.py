@@ -10,7 +10,7 @@ import numpy as np
 from unlearn_jax.evaluation import engine
 from unlearn_jax.evaluation.battery import OWN, RELEARNING, ModelMetric, noisy_at
 from unlearn_jax.evaluation.engine import applied, plain
-from unlearn_jax.evaluation.figures import AuditData, comparable, own_draws, own_tables
+from unlearn_jax.evaluation.figures import AuditData, comparable, draws_of, own_tables, tables_of
 from unlearn_jax.evaluation.records import MetricResult
 
 MIDDLE = 3  # place of the radius among those of perturbed images at which a single figure is told
@@ -71,7 +71,7 @@ def composite_figures(bench: AuditData, spec: Composite) -> list[MetricResult]:
             tables[label] = [_joined(parts) for parts in zip(*found)]  # by request
     if bench.kind not in tables:
         return []
-    first = [own_tables(bench, part, bench.kind)[0] for part in spec.parts]
+    first = [tables_of(bench, part, bench.kind)[0] for part in spec.parts]
     stops = np.cumsum([1 if table.ndim == 1 else table.shape[1] for table in first])
 
     def figure(a, b, request: int) -> float:
@@ -81,9 +81,9 @@ def composite_figures(bench: AuditData, spec: Composite) -> list[MetricResult]:
 
     found, key = [], (spec.metric, spec.variant, spec.split)
     for reference in (name for name in bench.references if name in tables):
-        theirs = [own_draws(bench, part, reference) for part in spec.parts]
+        theirs = [draws_of(bench, part, reference) for part in spec.parts]
         for label in (name for name in bench.judged if name in tables and name != reference):
-            mine = [own_draws(bench, part, label) for part in spec.parts]
+            mine = [draws_of(bench, part, label) for part in spec.parts]
             draws = applied(lambda *x: spec.function(*np.split(np.stack(x), 2)), *mine, *theirs)
             draws = draws if comparable(bench, spec.parts, label, reference) else engine.nothing(draws)
             band = bench.band(figure, tables, label, reference, spec.sides, key)

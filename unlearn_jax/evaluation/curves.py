@@ -97,7 +97,7 @@ def _by_distance(bench: AuditData, label: str, reference: str) -> dict[str, np.n
         return {}
     sure = [np.concatenate([v.true_label_prob(split) for split in splits], axis=1) for v in (view, other)]
     distance = np.concatenate([view.ground.distance[split] for split in splits])
-    curve = error_against_distance(*sure, distance, bins=min(BINS, len(distance)))
+    curve = error_against_distance(*sure, distance=distance, bins=min(BINS, len(distance)))
     role = bench.role(label)
     points = [engine.member_draws([curve.members[:, b]], role, None, bench.how) for b in range(curve.members.shape[1])]
     name = f"{label}/{reference}"

@@ -43,7 +43,7 @@ def diverged(margin: np.ndarray, original: np.ndarray, forget: list[np.ndarray])
         (N,) bool.
     """
     middle, reach = reach_of(original)
-    bad = ~np.isfinite(margin).all(axis=1)
+    bad = ~np.all(np.isfinite(margin), axis=1)
     for member in np.flatnonzero(~bad):
         away = np.abs(margin[member].astype(np.float64) - middle)
         targets = np.isin(np.arange(len(away)), forget[member])

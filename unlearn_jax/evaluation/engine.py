@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -63,7 +63,7 @@ def member_draws(
         how: number of draws and their seed.
         shared: whether a cluster number means the same examples under every request.
     """
-    setting = {"seed": how.seed, "resamples": how.resamples}
+    setting: dict[str, Any] = {"seed": how.seed, "resamples": how.resamples}
     if tables[0].ndim == 1:
         draws = mean_draws(Values([table[:, None] for table in tables], role), **setting)
         return draws._replace(both=draws.members, clusters=1, cluster_freedom=0)
@@ -119,7 +119,7 @@ def gap_of_means(a: np.ndarray, b: np.ndarray, request: int = 0) -> float:
 
 def pair_draws(
     figure: Callable[..., np.ndarray],
-    populations: list[list[np.ndarray]],
+    populations: Sequence[Sequence[np.ndarray]],
     roles: list[str],
     clusters: list[np.ndarray],
     how: Precision,

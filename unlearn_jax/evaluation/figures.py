@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any, cast
+
 import numpy as np
 
 from unlearn_jax.evaluation import engine
@@ -93,6 +95,20 @@ def own_draws(bench: AuditData, spec: ModelMetric, label: str) -> Draws | None:
     return bench.once(("draws", spec.metric, spec.variant, spec.split, label), make)
 
 
+def tables_of(bench: AuditData, spec: ModelMetric, label: str) -> list[np.ndarray]:
+    """`own_tables` of a figure that is there."""
+    tables = own_tables(bench, spec, label)
+    assert tables is not None
+    return tables
+
+
+def draws_of(bench: AuditData, spec: ModelMetric, label: str) -> Draws:
+    """`own_draws` of a figure that is there."""
+    draws = own_draws(bench, spec, label)
+    assert draws is not None
+    return draws
+
+
 def comparable(bench: AuditData, specs: tuple[ModelMetric, ...], label: str, reference: str) -> bool:
     """Whether figures of two populations say anything beside each other."""
     blind = [spec.blind for spec in specs if spec.blind is not None]
@@ -107,11 +123,11 @@ def own_figures(bench: AuditData, spec: ModelMetric) -> list[MetricResult]:
     found, none, name = [], own_draws(bench, spec, bench.kind), (spec.metric, spec.variant, spec.split)
     ideal = none.value if none is not None else np.nan
     for label in (label for label in bench.judged if label in tables):
-        draws, panel = own_draws(bench, spec, label), bench.views[label][0].panel
+        draws, panel = draws_of(bench, spec, label), bench.views[label][0].panel
         keys = (panel.name, panel.setting)
         found.append(MetricResult(*keys, *name, "", plain(draws, spec.low, spec.high), ideal, NO_BAND, draws))
         for reference in (reference for reference in bench.references if reference in tables and reference != label):
-            gap = applied(lambda u, r: u - r, draws, own_draws(bench, spec, reference))
+            gap = applied(lambda u, r: u - r, draws, draws_of(bench, spec, reference))
             gap = gap if comparable(bench, (spec,), label, reference) else engine.nothing(gap)
             band = bench.band(engine.gap_of_means, tables, label, reference, 2, name)
             width, told = spec.high - spec.low, (*keys, f"{spec.metric}_gap", *name[1:], reference)
@@ -126,7 +142,7 @@ def pair_figures(bench: AuditData, spec: PopulationMetric) -> list[MetricResult]
         return []
     if views[0].logits(spec.split).shape[-1] < spec.classes:
         return []
-    tables = {label: [spec.takes(view) for view in bench.views[label]] for label in bench.views}
+    tables = {label: [cast(np.ndarray, spec.takes(view)) for view in bench.views[label]] for label in bench.views}
     extras, clusters = [tables[name] for name in spec.also], bench.clusters(spec.split)
     labels, key = [view.labels(spec.split) for view in views], (spec.metric, spec.variant, spec.split)
 
@@ -156,7 +172,7 @@ def residual_figures(bench: AuditData) -> list[MetricResult]:
     if not {"original", "oracle"} <= set(bench.views):
         return []
     clusters, how = bench.clusters("forget"), bench.how
-    setting = {"seed": how.seed, "resamples": how.resamples}
+    setting: dict[str, Any] = {"seed": how.seed, "resamples": how.resamples}
     values = lambda label: Values([v.margin("forget") for v in bench.views[label]], bench.role(label), clusters)
     means = lambda label: mean_draws(values(label), **setting)
     original, oracle, found = values("original"), values("oracle"), []

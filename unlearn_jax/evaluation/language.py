@@ -127,7 +127,7 @@ def _against(scorer, record, outcome, reference, requests: list[int], setting: d
 def _auc(scorer, outcome, what: str, requests: list[int]) -> list[np.ndarray]:
     """By request, each member's area under the curve that tells targets from test statements; (members,)."""
     pair = [scorer.values(outcome, split, what, requests).blocks for split in ("forget", "test")]
-    return [membership_auc(inside, outside) for inside, outside in zip(*pair)]
+    return [np.asarray(membership_auc(inside, outside)) for inside, outside in zip(*pair)]
 
 
 def _utility(scorer, outcome, requests: list[int]) -> list[np.ndarray]:
@@ -139,7 +139,7 @@ def _utility(scorer, outcome, requests: list[int]) -> list[np.ndarray]:
     utilities = []
     for number in range(len(requests)):
         own = {name: blocks[number] for name, blocks in parts.items()}
-        alive = np.isfinite(list(own.values())).all(axis=0)
+        alive = np.all(np.isfinite(list(own.values())), axis=0)
         living = model_utility({name: values[alive] for name, values in own.items()}, names=UTILITY)
         utilities.append(_with_diverged(np.asarray(living), alive))
     return utilities

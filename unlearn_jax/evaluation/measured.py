@@ -72,11 +72,11 @@ def _features(view: View, splits) -> np.ndarray | None:
 
 def _matched(bench: AuditData, function: Callable, splits, label: str, other: str) -> np.ndarray | None:
     """A likeness of the features of member i of one population and member i of another; (members,)."""
-    pair = [_features(bench.views[name][0], splits) for name in (label, other)]
-    if any(x is None or x.shape[2] != pair[0].shape[2] for x in pair):
+    x, y = (_features(bench.views[name][0], splits) for name in (label, other))
+    if x is None or y is None or x.shape[2] != y.shape[2]:
         return None
-    members = min(map(len, pair))
-    x, y = (p[:members] for p in pair)
+    members = min(len(x), len(y))
+    x, y = x[:members], y[:members]
     alive = np.isfinite(x).all(axis=(1, 2)) & np.isfinite(y).all(axis=(1, 2))
     values = np.full(members, np.nan)
     if alive.any():
@@ -131,6 +131,6 @@ def cost_figures(bench: AuditData, panels: Panels) -> list[MetricResult]:
     for label in (name for name in bench.judged if name in panels.costs):
         share, panel = cost_share(cost(label), cost("retrain")), bench.views[label][0].panel
         for name, value in share._asdict().items():
-            estimate = Estimate(value, *[np.nan] * 4, bench.members(label))
+            estimate = Estimate(value, *[np.nan] * 4, n=bench.members(label))
             found.append(MetricResult(panel.name, panel.setting, f"cost_{name}", "", "", "", estimate, np.nan))
     return found

@@ -58,13 +58,16 @@ def _ranking(key: tuple, group: dict[str, MetricResult], methods: list[str]) -> 
     low, high = (bounds.low, bounds.high) if bounds is not None else (rank, rank)
     retrain = group.get("retrain")
     sees = None if retrain is None or retrain.inside is None else not retrain.inside
-    return Ranking(*key, tuple(methods), values, rank, np.asarray(low), np.asarray(high), np.nan, sees)
+    metric, variant, split, reference = key
+    told = (tuple(methods), values, rank, np.asarray(low), np.asarray(high), np.nan, sees)
+    return Ranking(metric, variant, split, reference, *told)
 
 
 def _away(figure: MetricResult) -> Draws:
     """How far a figure is from its ideal, with its draws; a distance cannot be too small, a likeness not too large."""
     moves = {1: lambda x: x - figure.ideal, -1: lambda x: figure.ideal - x, 2: lambda x: np.abs(x - figure.ideal)}
     d, move = figure.draws, moves[figure.sides]
+    assert d is not None  # only figures with draws are ranked
     return d._replace(value=float(move(d.value)), both=move(d.both), members=move(d.members))
 
 

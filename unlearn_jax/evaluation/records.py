@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 
@@ -101,7 +101,7 @@ def write_audit(
 
     def arrays(path: Path) -> None:
         with path.open("wb") as file:
-            np.savez_compressed(file, **curves)
+            np.savez_compressed(file, **cast(dict[str, Any], curves))
 
     def ranking(path: Path) -> None:
         names = ("metric", "variant", "split", "reference", "method", "away", "rank", "low", "high", "tau")

@@ -142,7 +142,7 @@ def _residuals(scorer, base, outcome, named, requests, recorder) -> None:
     against = residual_influence(own, draws["original"], draws["retrain"])
     told = scorer.identifiability(named, "retrain", requests)
     if not told.span.ci_low >= 3.0 * told.band:  # nothing left to be a share of: a ratio to noise
-        against = Estimate(*[float("nan")] * 5, against.n)
+        against = Estimate(*[float("nan")] * 5, n=against.n)
     recorder.figure(keys(metric="residual_vs_retrain", reference="retrain"), against)
     signed = combine(
         lambda u, r, full, none: (u - r) / (full - none),

@@ -6,6 +6,7 @@ import functools
 
 import jax
 import numpy as np
+from jax.core import Tracer
 
 from unlearn_jax.errors import InputError
 from unlearn_jax.types import NOT_ANSWER, Batch, Model, PyTree, Variables
@@ -62,7 +63,7 @@ def check_targets(model: Model, variables: Variables, batch: Batch, name: str = 
 
 def _traced(tree: PyTree) -> bool:
     """Whether some leaf has no value yet."""
-    return any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(tree))
+    return any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(tree))
 
 
 @functools.lru_cache(maxsize=256)

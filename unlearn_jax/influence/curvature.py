@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -157,7 +158,8 @@ def dense(
         (2, 2)
     """
     choose("curvature", curvature, CURVATURES)
-    flat, given = flatten(variables, select), dict(curvature=curvature, l2=l2, select=select, key=key, micro=micro)
+    given: dict[str, Any] = dict(curvature=curvature, l2=l2, select=select, key=key, micro=micro)
+    flat = flatten(variables, select)
     _few(flat, limit)
     logits = _logits(model, variables, batch)
     if curvature == "hessian" or (curvature == "ggn" and logits > FEW_LOGITS):
@@ -192,7 +194,8 @@ def diagonal(
     raises `InputError` over ``limit`` parameters. Arguments as in `operator`.
     """
     choose("curvature", curvature, CURVATURES)
-    flat, given = flatten(variables, select), dict(curvature=curvature, l2=l2, select=select, key=key, micro=micro)
+    given: dict[str, Any] = dict(curvature=curvature, l2=l2, select=select, key=key, micro=micro)
+    flat = flatten(variables, select)
     if curvature == "hessian":
         _few(flat, limit)
         return jnp.diagonal(columns(operator(model, task, variables, batch, **given), flat.vector))

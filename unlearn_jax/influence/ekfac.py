@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -104,7 +105,7 @@ def ekfac_influence(
     check_targets(model, variables, queries, "queries")
     if len(queries.weight) == 0:
         return jnp.zeros((len(train.weight), 0), jax.tree.leaves(variables["params"])[0].dtype)
-    how = dict(labels=labels, draws=draws, key=key, select=select, variant=variant, micro=micro)
+    how: dict[str, Any] = dict(labels=labels, draws=draws, key=key, select=select, variant=variant, micro=micro)
     fit = ekfac_fit(model, task, variables, train, **how) if fit is None else fit
     shift = checked_shift(damping, l2, relative_damping)
     program, found = _pair_program(model, task, quantity, micro), []
@@ -151,7 +152,7 @@ def ekfac_self_influence(
     choose("quantity", quantity, QUANTITIES)
     check_targets(model, variables, train, "train")
     check_rows(train, draws, micro)
-    how = dict(labels=labels, draws=draws, key=key, select=select, variant=variant, micro=micro)
+    how: dict[str, Any] = dict(labels=labels, draws=draws, key=key, select=select, variant=variant, micro=micro)
     fit = ekfac_fit(model, task, variables, train, **how) if fit is None else fit
     shift = checked_shift(damping, l2, relative_damping)
     return checked(*_self_program(model, task, quantity, micro)(variables, train, fit, shift))
@@ -188,7 +189,7 @@ def _self_program(model, task, quantity, micro):
         def scores(part: Batch) -> Array:
             lost = _factors(model, task, variables, fit, part, "loss")
             asked = lost if quantity == "loss" else _factors(model, task, variables, fit, part, quantity)
-            found = sum(_with_itself(fit[name], f, asked[name], shift) for name, f in lost.items())
+            found: Any = sum(_with_itself(fit[name], f, asked[name], shift) for name, f in lost.items())
             return (found if quantity == "loss" else -found) * part.weight.astype(found.dtype)
 
         with jax.default_matmul_precision("highest"):
@@ -199,7 +200,7 @@ def _self_program(model, task, quantity, micro):
 
 def _factors(model, task, variables, fit, batch: Batch, quantity: str) -> dict[str, Factors]:
     """Factors of the layers that have a block, in its dtype."""
-    how = dict(quantity=quantity, select=lambda name: name in fit, micro=len(batch.weight))
+    how: dict[str, Any] = dict(quantity=quantity, select=lambda name: name in fit, micro=len(batch.weight))
     found = layer_factors(model, task, variables, batch, **how)
     if set(found) != set(fit):
         raise InputError(f"fit has blocks of {', '.join(fit)}, the model layers {', '.join(found)}: fit this model.")

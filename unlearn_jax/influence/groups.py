@@ -54,7 +54,7 @@ def as_outputs(values, name: str = "outputs") -> tuple[np.ndarray, np.ndarray]:
     values = np.asarray(values, np.float64)
     if values.ndim != 2 or 0 in values.shape:
         raise InputError(f"{name} are {values.shape}: give (members, queries) with at least one of each.")
-    alive = ~np.isnan(values).any(axis=1)
+    alive = ~np.any(np.isnan(values), axis=1)
     if not alive.any():
         raise InputError(f"{name} of every member hold NaN: all diverged, train them with a lower learning rate.")
     return values, alive

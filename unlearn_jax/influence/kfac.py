@@ -149,7 +149,7 @@ def fit_program(model, task, labels, draws, select, variant, micro):
         rows = Rows(train, targets, scales * jnp.sqrt(weight)[:, None])
         factors = lambda part, live: _factors(model, task, variables, part, live, select)
         moments = _summed(lambda part, live: _moments(*factors(part, live), part.batch, live), rows, micro)
-        found = {name: _block(*moment, len(weight)) for name, moment in moments.items()}
+        found = {name: _block(*moment, total=len(weight)) for name, moment in moments.items()}
         if variant == "ekfac":
             squares = _summed(lambda part, live: _squares(*factors(part, live), found), rows, micro)
             found = {name: block._replace(values=squares[name] / len(weight)) for name, block in found.items()}

@@ -5,11 +5,12 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 from unlearn_jax.errors import InputError
 from unlearn_jax.influence.taps import Factors
@@ -59,7 +60,7 @@ def ekfac_product(
         return {"kernel": rows[:-1].reshape(tree["kernel"].shape), "bias": rows[-1]}
     if not isinstance(tree, dict):
         return jax.tree.map(jnp.zeros_like, tree)
-    how = dict(damping=damping, l2=l2, relative_damping=relative_damping)
+    how: dict[str, Any] = dict(damping=damping, l2=l2, relative_damping=relative_damping)
     return {name: ekfac_product(fit, part, path=f"{path}/{name}".lstrip("/"), **how) for name, part in tree.items()}
 
 
@@ -82,7 +83,7 @@ def rotated(block: Kronecker, factors: Factors) -> Factors:
 
 def traced(tree: PyTree) -> bool:
     """Whether values cannot be looked at, inside of jit or vmap."""
-    return any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(tree))
+    return any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(tree))
 
 
 def check_rows(train: Batch, draws: int, micro: int) -> None:

@@ -74,7 +74,7 @@ def lds(
         (1.0, -1.0)
     """
     outputs = np.array(outputs, np.float64)
-    silent = np.isnan(outputs).all(axis=0) if outputs.ndim == 2 and outputs.size else np.zeros(1, bool)
+    silent = np.all(np.isnan(outputs), axis=0) if outputs.ndim == 2 and outputs.size else np.zeros(1, bool)
     if not silent.all():
         outputs[:, silent] = 0.0  # constant, so without a value
     outputs, alive = as_outputs(outputs)
@@ -95,7 +95,7 @@ def lds(
     counts = np.isfinite(per_query)
     if not counts.any():
         nan = (float("nan"),) * 5
-        return Lds(*nan, per_query, len(counts), len(masks))
+        return Lds(*nan, per_query=per_query, excluded=len(counts), members=len(masks))
     clusters = None if clusters is None else np.asarray(clusters)[counts]
     draws = subset_draws(
         spearman, sums[:, counts], outputs[:, counts],
@@ -103,7 +103,8 @@ def lds(
     )  # fmt: skip
     found = t_estimate(draws, low=-1.0, high=1.0, level=level)
     bounds = found[1:5] if len(masks) > 3 else (np.nan,) * 4
-    return Lds(found.value, *map(float, bounds), per_query, int((~counts).sum()), len(masks))
+    excluded = int((~counts).sum())
+    return Lds(found.value, *map(float, bounds), per_query=per_query, excluded=excluded, members=len(masks))
 
 
 def subset_sums(scores, masks) -> np.ndarray:

@@ -8,12 +8,13 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.core import Tracer
 
 from unlearn_jax.errors import InputError
 from unlearn_jax.influence.per_example import example_gradients, flatten
@@ -87,7 +88,7 @@ def pieces_of(
     model: Model, task: Task, variables: Variables, batch: Batch, layout: Layout, *, quantity: str, micro: int
 ) -> Pieces:
     """Factors and remaining gradients of a batch; the factors' memory is theirs alone, whatever ``micro``."""
-    kinds = dict(quantity=quantity, micro=micro)
+    kinds: dict[str, Any] = dict(quantity=quantity, micro=micro)
     factors = {}
     if layout.layers:
         factors = layer_factors(model, task, variables, batch, select=lambda name: name in layout.layers, **kinds)
@@ -159,7 +160,7 @@ def check_sets(train: Batch, queries: Batch | None = None) -> None:
 
 def is_traced(*trees: PyTree) -> bool:
     """Whether some leaf has no value yet, under ``jit`` or ``vmap``."""
-    return any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(trees))
+    return any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(trees))
 
 
 def finite(values: Array, rows: str = "train rows", columns: str = "queries") -> Array:

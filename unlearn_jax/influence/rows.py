@@ -8,6 +8,7 @@ other, and any tool that searches by cosine finds those that influence each othe
 from __future__ import annotations
 
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -82,7 +83,7 @@ def _program(model, task, dim: int | None, micro: int):
 
     def program(variables: Variables, batch: Batch, fit: dict, shift: tuple, key):
         def rows(part: Batch) -> Array:
-            how = dict(select=lambda name: name in fit, micro=len(part.weight))
+            how: dict[str, Any] = dict(select=lambda name: name in fit, micro=len(part.weight))
             found = layer_factors(model, task, variables, part, **how)
             whole = [_whitened(fit[name], found[name], shift) for name in sorted(fit)]
             whole = jnp.concatenate(whole, axis=1)

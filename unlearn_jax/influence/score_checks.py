@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator
+from typing import Any
 
-import flax
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax.errors import ScopeParamShapeError
+from jax.core import Tracer
 
 from unlearn_jax.errors import InputError, choose
 from unlearn_jax.influence.checks import check_targets
@@ -25,7 +27,7 @@ HELD = 2**25  # numbers that right-hand sides may take at once
 
 def known(value) -> bool:
     """Whether a value can be looked at: it is not traced."""
-    return not isinstance(value, jax.core.Tracer)
+    return not isinstance(value, Tracer)
 
 
 def prepared(model, task, variables, train, *, solver, options, select, key, micro, **given) -> tuple[Plan, Amounts]:
@@ -46,7 +48,7 @@ def prepared(model, task, variables, train, *, solver, options, select, key, mic
     return plan, Amounts(jnp.asarray(amount, dtype), jnp.asarray(l2, dtype), key)
 
 
-def ekfac_settings(model, task, variables, train, *, options, select, key, micro, **given) -> dict[str, object]:
+def ekfac_settings(model, task, variables, train, *, options, select, key, micro, **given) -> dict[str, Any]:
     """What `ekfac` is called with, of checked arguments; ``select`` becomes a predicate of layers."""
     for name in options:
         choose("setting of ekfac", name, EKFAC)
@@ -76,7 +78,7 @@ def _checked(model, variables, train, *, curvature, damping, relative_damping, l
         raise InputError("the parameters are not finite: the model has diverged; train it with a smaller rate.")
     try:
         _logits(model).eval_shape(variables, jax.tree.map(lambda x: x[:1], train.inputs))
-    except flax.errors.ScopeParamShapeError as error:
+    except ScopeParamShapeError as error:
         raise InputError(
             "the parameters do not have the model's shapes for these inputs: of a population take one member's "
             f"variables (trees.take_members), or use jax.vmap. {error}"
@@ -117,7 +119,7 @@ def _chosen(variables: Variables, select: Callable[[str], bool] | None) -> tuple
 
 def _layers(model, variables, train, chosen: tuple[str, ...]) -> tuple[str, ...]:
     """The layers with factors of which all parameters are chosen; `InputError` where only some of a layer's are."""
-    every, _ = _chosen(variables, lambda path: True)
+    every = _chosen(variables, lambda path: True)[0] or ()
     layers = []
     for layer in tappable(model, variables, train):
         own = [path for path in every if path.rpartition("/")[0] == layer]
@@ -169,7 +171,8 @@ def explain(
             shown = ", ".join(map(str, bad[:5])) + (", ..." if bad.size > 5 else "")
             raise InputError(f"gradients of {name} rows {shown} are not finite: drop or repair these rows.")
     if plan.solver != "explicit":
-        solution = Solution(None, found.residual, found.steps, found.converged, found.least)
+        nothing = jnp.zeros((0, 0))  # its answer is not looked at
+        solution = Solution(nothing, found.residual, found.steps, found.converged, found.least)
         raise InputError(failure(plan.solver, solution))
     where = ""
     if masks is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -52,7 +52,8 @@ class SolvedScores(NamedTuple):
 
 def selected(plan: Plan) -> Callable[[str], bool] | None:
     """The predicate of the parameters that a plan is for."""
-    return None if plan.chosen is None else lambda path: path in plan.chosen
+    chosen = plan.chosen
+    return None if chosen is None else lambda path: path in chosen
 
 
 def labelled(plan: Plan, variables: Variables, train: Batch, key: Array) -> Batch:
@@ -60,22 +61,22 @@ def labelled(plan: Plan, variables: Variables, train: Batch, key: Array) -> Batc
     return sampled_labels(plan.model, variables, train, jax.random.fold_in(key, 0))
 
 
-def curvature_of(plan: Plan, variables: Variables, train: Batch, amounts: Amounts):
+def curvature_of(plan: Plan, variables: Variables, train: Batch, amounts: Amounts) -> Any:
     """The training set's curvature: a matrix for the explicit solver, a product for the others."""
     if plan.curvature == "fisher" and amounts.key is not None:
         train = labelled(plan, variables, train, amounts.key)
-    given = dict(curvature=plan.curvature, l2=amounts.l2, select=selected(plan), micro=plan.micro)
+    given: dict[str, Any] = dict(curvature=plan.curvature, l2=amounts.l2, select=selected(plan), micro=plan.micro)
     if plan.solver == "explicit":
         return dense(plan.model, plan.task, variables, train, **given, **dict(plan.options))
     return operator(plan.model, plan.task, variables, train, **given)
 
 
-def _damping(plan: Plan, curvature, like: Array, amounts: Amounts) -> Array:
+def _damping(plan: Plan, curvature: Any, like: Array, amounts: Amounts) -> Array:
     """The number to add."""
     if not plan.relative:
         return amounts.damping
     if callable(curvature):
-        return damping_of(curvature, amounts.damping, like)
+        return damping_of(cast(Callable[[Array], Array], curvature), amounts.damping, like)
     return amounts.damping * jnp.trace(curvature) / like.shape[0]
 
 

@@ -11,6 +11,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jax.scipy.linalg import cho_solve
 
 from unlearn_jax.errors import InputError, choose
@@ -60,7 +61,7 @@ def explicit(matvec: Callable[[Array], Array] | Array, b: Array, damping: Array 
     checked(b)
     matrix = matvec if not callable(matvec) else columns(matvec, b[:, 0])
     solution = cholesky_solution(matrix, b, damping)
-    if not isinstance(solution.x, jax.core.Tracer) and not bool(solution.converged.all()):
+    if not isinstance(solution.x, Tracer) and not bool(solution.converged.all()):
         if not np.isfinite(np.asarray(b)).all():
             raise InputError("right-hand sides hold values that are not finite: drop or repair them.")
         raise InputError(indefinite(matrix, damping))
@@ -129,7 +130,7 @@ def mean_eigenvalue(
 
 def damping_of(
     matvec: Callable[[Array], Array],
-    fraction: float,
+    fraction: float | Array,
     like: Array,
     *,
     probes: int = 64,
@@ -144,10 +145,10 @@ def damping_of(
         >>> float(damping_of(lambda v: jnp.array([1.0, 3.0]) * v, 0.5, jnp.zeros(2)))
         1.0
     """
-    if not isinstance(fraction, jax.core.Tracer) and not fraction > 0:
+    if not isinstance(fraction, Tracer) and not fraction > 0:
         raise InputError(f"the damping's fraction is {fraction}: give a number above 0.")
     mean = mean_eigenvalue(matvec, like, probes=probes, key=key)
-    if not isinstance(mean, jax.core.Tracer) and not float(mean) > 0:
+    if not isinstance(mean, Tracer) and not float(mean) > 0:
         raise InputError(f"the curvature's mean eigenvalue is {float(mean):.3g}: give an absolute damping.")
     return jnp.asarray(fraction, mean.dtype) * mean
 
@@ -157,7 +158,7 @@ def settled(name: str, solution: Solution) -> Solution:
 
     Under `jit` nothing can be raised: what has not converged is NaN instead, so that it is never taken for an answer.
     """
-    if isinstance(solution.converged, jax.core.Tracer):
+    if isinstance(solution.converged, Tracer):
         return solution._replace(x=jnp.where(solution.converged[None, :], solution.x, jnp.nan))
     failed = ~np.asarray(solution.converged)
     if failed.any():

@@ -8,6 +8,7 @@ per-example gradients (`gram`).
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -74,9 +75,9 @@ def tracin(
         [ 0.1  -0.05 -0.05]
     """
     check_sets(train, queries)
-    total = 0.0
+    total: Any = 0.0
     for variables, rate in _each(checkpoints, rates):
-        kinds = dict(quantity=quantity, select=select, exact=exact, block=block, micro=micro)
+        kinds: dict[str, Any] = dict(quantity=quantity, select=select, exact=exact, block=block, micro=micro)
         scores = gram(model, task, variables, train, queries, **kinds)
         total = total + rate.astype(scores.dtype) * scores
     return total
@@ -110,7 +111,7 @@ def tracin_self(
         [0.1 0.1 0.1]
     """
     check_sets(train)
-    total = 0.0
+    total: Any = 0.0
     for variables, rate in _each(checkpoints, rates):
         norms = gradient_norms(model, task, variables, train, select=select, exact=exact, block=block, micro=micro)
         total = total + rate.astype(norms.dtype) * jnp.square(norms) * jnp.asarray(train.weight).astype(norms.dtype)
@@ -121,8 +122,8 @@ def _each(checkpoints, rates) -> list[tuple[Variables, Array]]:
     """Every checkpoint's variables with its rate."""
     if isinstance(checkpoints, dict):
         own, shared = split_shared(checkpoints)
-        lengths = {leaf.shape[0] if leaf.ndim else None for leaf in jax.tree.leaves(own)}
-        if len(lengths) != 1 or None in lengths:
+        lengths = {leaf.shape[0] if leaf.ndim else -1 for leaf in jax.tree.leaves(own)}
+        if len(lengths) != 1 or -1 in lengths:
             raise InputError("checkpoints differ in their leading axes: stack the variables of all checkpoints.")
         take = lambda index: join_shared(jax.tree.map(lambda x: x[index], own), shared)
         listed = [take(index) for index in range(lengths.pop())]

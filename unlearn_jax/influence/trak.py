@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -235,7 +235,7 @@ def _by_kernel(settings: Settings, variables: Variables, train: Batch) -> bool:
 
 def _features(model, task, settings, variables, batch, key) -> Array:
     """(n, k) gradients of the margin, projected where that is asked for."""
-    kinds = dict(quantity="margin", select=settings.select, micro=settings.micro)
+    kinds: dict[str, Any] = dict(quantity="margin", select=settings.select, micro=settings.micro)
     if settings.dim is None:
         return example_gradients(model, task, variables, batch, **kinds)
     return projected_gradients(model, task, variables, batch, dim=settings.dim, key=key, kind=settings.kind, **kinds)

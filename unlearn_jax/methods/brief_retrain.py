@@ -55,6 +55,7 @@ def end(context: Context, static: dict, original: Variables, trained: Variables)
     pool = np.setdiff1d(pool, np.concatenate(context.everything))
     if not len(pool):
         return trained, (0.0, 0.0)
+    assert context.margins is not None  # there where held-out examples are
     rows = np.sort(np.random.default_rng([context.seed, 17]).permutation(pool)[:count])
     wanted = context.margins(original, rows).mean(axis=1)
     last = depth_order(context.problem.model, context.problem.example.shape, str(context.problem.example.dtype))[-1]

@@ -5,6 +5,8 @@ python -m unlearn_jax.methods.catalogue > docs/methods.md
 
 from __future__ import annotations
 
+from typing import Any
+
 from unlearn_jax.methods import CORE, METHODS, SCALES, has_scale, plan_of
 from unlearn_jax.methods.support.common import NEEDS, MethodSpec, Recipe
 from unlearn_jax.population.plans import Sizes
@@ -49,8 +51,8 @@ def cost(entry: MethodSpec) -> str:
     return text + (" + begin" if entry.needs & {"reference", "protocol"} else "")
 
 
-def settings(entry: MethodSpec) -> str:
-    """The defaults as NAME VALUE, numeric ones first."""
+def settings(entry: Any) -> str:
+    """The defaults of a method or a remedy as NAME VALUE, numeric ones first."""
 
     def text(value) -> str:
         if isinstance(value, tuple):

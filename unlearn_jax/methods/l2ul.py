@@ -14,6 +14,8 @@ stops counting once its loss passes ``bound`` x ln K (inf: the published ascent)
 
 from __future__ import annotations
 
+from typing import cast
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -72,7 +74,7 @@ def distance(params: PyTree, original: PyTree, weights: PyTree) -> Array:
         span = jnp.maximum(weight.max() - weight.min(), 1e-12)
         return 0.5 * jnp.sum((1.0 - (weight - weight.min()) / span) * jnp.square(w - start))
 
-    return sum(jax.tree.leaves(jax.tree.map(one, params, original, weights)), jnp.float32(0.0))
+    return cast(Array, sum(jax.tree.leaves(jax.tree.map(one, params, original, weights)), jnp.float32(0.0)))
 
 
 def build(problem: TrainSpec, static: dict, hp: dict) -> Method:

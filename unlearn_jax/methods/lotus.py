@@ -112,7 +112,7 @@ def build(problem: TrainSpec, static: dict, hp: dict) -> Method:
     def fit(key, trained, batches):
         moved, value = step(key, trained, batches)
         kept = tree_select(trained.extra.ended, trained[:3], moved[:3])
-        return Trained(*kept, trained.extra), value
+        return Trained(*kept, extra=trained.extra), value
 
     return phased_method(init, [look, lead, fit])
 

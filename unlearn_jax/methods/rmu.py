@@ -58,7 +58,8 @@ def moving(problem: TrainSpec, params: PyTree, trained: Trained, layer: str) -> 
             {"params": params, "state": trained.state}, jnp.zeros(problem.example.shape, problem.example.dtype)
         )[0]
     )
-    name, names = steered(problem, outputs, layer)[0], list(outputs.hidden or ())
+    name = steered(problem, outputs, layer)[0]
+    names: list[str] = list(outputs.hidden or {})
     live = set(names[max(0, names.index(name) - REACH + 1) : names.index(name) + 1]) if name else set()
     live = live & set(params) or set(params)
     return {

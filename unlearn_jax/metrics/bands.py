@@ -47,7 +47,8 @@ def t_estimate(
         >>> round(found.ci_low, 3), round(found.ci_high, 3)
         (0.211, 0.789)
     """
-    by_members, both = (float(np.nanvar(d, ddof=1)) if np.isfinite(d).sum() > 1 else np.nan for d in draws[2:0:-1])
+    tables = (draws.members, draws.both)
+    by_members, both = (float(np.nanvar(d, ddof=1)) if np.isfinite(d).sum() > 1 else np.nan for d in tables)
     level = as_level(level)
     both = by_members if draws.clusters == 1 else both
     members, clusters = draws.freedom or max(1, draws.n - 1), max(1, draws.clusters - 1)
@@ -58,7 +59,7 @@ def t_estimate(
     bounds = [_t_bounds(draws.value, v, f, level, *scaled) for v, f in ((both, freedom), (by_members, members))]
     if draws.n < 2:  # one member says nothing of its spread
         bounds[1] = (np.nan, np.nan)
-    return Estimate(draws.value, *(float(x) for x in np.clip(np.ravel(bounds), low, high)), draws.n)
+    return Estimate(draws.value, *(float(x) for x in np.clip(np.ravel(bounds), low, high)), n=draws.n)
 
 
 def _scale(name: str, value: float, low: float, high: float) -> tuple:
@@ -149,4 +150,4 @@ def split_band(
     low, high = {1: (0.0, level), -1: (1 - level, 1.0)}.get(sides, ((1 - level) / 2, (1 + level) / 2))
     with np.errstate(invalid="ignore"):  # between infinite figures there is no quantile
         ends = [float(np.quantile(found, share)) for share in (low, high, 0.5)]
-    return NullBand(*ends, min(one, other))
+    return NullBand(*ends, members=min(one, other))

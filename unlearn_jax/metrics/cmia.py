@@ -64,7 +64,7 @@ def cmia(unlearned, reference, labels, *, folds: int = 2, seed: int = 0) -> Clas
         raise InputError(f"labels are {labels.shape}: give one for each sample, (n,).")
     for p in populations:
         as_logits(p[:1] if len(p) else np.zeros((1, *p.shape[1:])), labels, "logits")
-    members = tuple(map(len, populations))
+    members = len(populations[0]), len(populations[1])
     parts = [fold_numbers(n, folds, seed) for n in members]
     fewest = min(int((part != k).sum()) for part in parts for k in range(folds))
     if fewest < 2 or not min(members):
@@ -78,7 +78,7 @@ def cmia(unlearned, reference, labels, *, folds: int = 2, seed: int = 0) -> Clas
             centre, direction = _discriminant(*(f[:, at] for f in fit))
             for score, part, f in zip(scores, parts, tested):
                 score[np.ix_(part == k, at)] = (f[:, at] - centre) @ direction
-    return _figures(*scores, *parts, members)
+    return _figures(*scores, *parts, members=members)
 
 
 def _finite(logits) -> np.ndarray:

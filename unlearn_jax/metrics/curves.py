@@ -6,7 +6,7 @@ diverged and is left out; a population without a member gives NaN; shapes that d
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import numpy as np
 
@@ -243,4 +243,4 @@ def error_of(p_unlearned, p_reference, *, pairing: str = "all") -> np.ndarray:
         return gap(u, r)
     if pairing == "mean":
         return gap(u.mean(axis=0, keepdims=True), r.mean(axis=0, keepdims=True))
-    return sum(gap(u, member[None]) for member in r) / len(r)
+    return cast(np.ndarray, sum(gap(u, member[None]) for member in r)) / len(r)

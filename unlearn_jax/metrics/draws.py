@@ -11,7 +11,7 @@ from __future__ import annotations
 import functools
 import zlib
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import numpy as np
 
@@ -97,7 +97,7 @@ def member_means(values: Values, seed: int, resamples: int) -> list[np.ndarray]:
     """Per block, each example's mean over drawn members; (1 + resamples, examples), row 0 the plain mean."""
     out = []
     for index, block in enumerate(values.blocks):
-        alive = np.isfinite(block).all(axis=1)
+        alive = np.all(np.isfinite(block), axis=1)
         weight = (
             np.concatenate([np.ones((1, len(block))), member_counts(seed, values.role, index, len(block), resamples)])
             * alive
@@ -139,7 +139,7 @@ def _clusters(values: Values) -> tuple[list[np.ndarray], list[np.ndarray]]:
 def pooled_mean(means: list[np.ndarray], weights: list[np.ndarray]) -> np.ndarray:
     """Weighted mean over the examples of all blocks; (R, examples) each, weights (R, examples) or (1, examples)."""
     total = sum(m @ w[0] if len(w) == 1 else np.einsum("re,re->r", m, w) for m, w in zip(means, weights))
-    return total / sum(w.sum(axis=1) for w in weights)
+    return cast(np.ndarray, total / sum(w.sum(axis=1) for w in weights))
 
 
 class Draws(NamedTuple):

@@ -76,7 +76,7 @@ def mmd(x, y, *, bandwidth: float | str = "median"):
         >>> round(mmd(x, y, bandwidth=1.0), 4)  # 1 + 1 - 2 exp(-2)
         1.7293
     """
-    if bandwidth != "median" and not (isinstance(bandwidth, Real) and bandwidth > 0):
+    if bandwidth != "median" and not (isinstance(bandwidth, Real) and float(bandwidth) > 0):
         raise InputError(f"bandwidth is {bandwidth}: give 'median' or a distance above 0.")
 
     def discrepancy(a: np.ndarray, b: np.ndarray) -> float:

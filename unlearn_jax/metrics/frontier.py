@@ -44,7 +44,7 @@ def pareto_set(points: np.ndarray) -> np.ndarray:
     points = np.asarray(points, np.float64)
     if points.ndim < 2 or points.shape[-1] == 0:
         raise InputError(f"points are {points.shape}: give (populations, figures) with at least one figure.")
-    known = np.isfinite(points).all(axis=-1)
+    known = np.all(np.isfinite(points), axis=-1)
     points = np.where(known[..., None], points, np.inf)
     on = np.empty(points.shape[:-1], bool)
     for i in range(points.shape[-2]):  # a table of all pairs in all draws would be large

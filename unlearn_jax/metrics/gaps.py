@@ -213,10 +213,8 @@ def _both(unlearned: Mapping, reference: Mapping, names=None, ndim: int = 1) -> 
     if missing or (names is None and set(unlearned) != set(reference)):
         told = f"{', '.join(unlearned)} and {', '.join(reference)}"
         raise InputError(f"splits are {told}: give both populations {', '.join(names or ('the same',))}.")
-    return tuple(
-        _accuracies({n: p[n] for n in wanted}, name, ndim)
-        for p, name in ((unlearned, "unlearned"), (reference, "reference"))
-    )
+    part = lambda p, name: _accuracies({n: p[n] for n in wanted}, name, ndim)
+    return part(unlearned, "unlearned"), part(reference, "reference")
 
 
 def _mean(values: np.ndarray) -> float:
@@ -272,6 +270,6 @@ def _estimate(
             mean_draws(Values([p[n]], role, own), seed=seed, resamples=resamples) for p, role in zip((u, r), roles)
         ]
     if not min(d.n for d in draws):
-        return Estimate(*[float("nan")] * 5, 0)
+        return Estimate(*[float("nan")] * 5, n=0)
     gaps = lambda *means: function(*(one - other for one, other in zip(means[::2], means[1::2])))
     return combine(gaps, *draws, low=0.0, high=high)

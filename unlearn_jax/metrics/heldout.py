@@ -130,7 +130,8 @@ def _kernels(heldout, request) -> tuple[np.ndarray, np.ndarray]:
 def _ridge(kernel: np.ndarray, answers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Predictions (n, classes) of kernel ridge regression for each example left out, and its dual weights."""
     values, vectors = np.linalg.eigh(kernel)
-    values, turned, best = np.maximum(values, 0.0), vectors.T @ answers, (np.inf, None, None)
+    values, turned = np.maximum(values, 0.0), vectors.T @ answers
+    best: tuple = (np.inf, None, None)
     for penalty in PENALTIES * values.mean():
         fitted = vectors @ ((values / (values + penalty))[:, None] * turned)
         own = np.minimum((vectors**2) @ (values / (values + penalty)), 1 - 1e-9)[:, None]

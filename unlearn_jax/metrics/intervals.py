@@ -115,7 +115,7 @@ def _kept(arrays, roles) -> tuple[list[np.ndarray], list[str]]:
         raise InputError(f"arrays have {[a.shape[1] for a in arrays]} examples: evaluate all on the same ones.")
     alive: dict[str, np.ndarray] = {}
     for name, a in zip(names, arrays):
-        good = np.isfinite(a).all(axis=tuple(range(1, a.ndim)))
+        good = np.all(np.isfinite(a), axis=tuple(range(1, a.ndim)))
         if name in alive and len(alive[name]) != len(good):
             raise InputError(f"arrays of role '{name}' have {len(alive[name])} and {len(good)} members: give as many.")
         alive[name] = alive[name] & good if name in alive else good

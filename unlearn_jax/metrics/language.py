@@ -34,7 +34,7 @@ def live_tokens(mask, shape: tuple) -> np.ndarray:
     return live
 
 
-def log_probabilities(values, name: str, live=True) -> np.ndarray:
+def log_probabilities(values, name: str, live: np.ndarray | bool = True) -> np.ndarray:
     """``values`` in float64, 0 where not live and at most 0; `InputError` where they cannot be log-probabilities."""
     values = np.where(live, np.asarray(values, np.float64), 0.0)
     if (values > ROUNDING).any():

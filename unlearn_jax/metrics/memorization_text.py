@@ -222,7 +222,7 @@ def zlib_score(summed_logprob, texts: Sequence[str]) -> np.ndarray:
     return -values / np.asarray([len(zlib.compress(text.encode("utf-8"))) for text in texts])
 
 
-def membership_auc(members, nonmembers) -> np.ndarray:
+def membership_auc(members, nonmembers) -> np.ndarray | np.float64:
     """Area under the ROC curve of a score that is to be higher on members: P(member > non-member), ties count half.
 
     Args:

@@ -207,12 +207,13 @@ def _populations(unlearned, reference, pairing: str) -> tuple[np.ndarray, np.nda
     if pairing == "matched" and u.ndim == r.ndim == 3:
         if len(u) != len(r):
             raise InputError(f"{len(u)} members cannot be matched with {len(r)}: take pairing 'all', or as many.")
-        bad = np.isnan(u).any(axis=(1, 2)) | np.isnan(r).any(axis=(1, 2))
+        bad = np.any(np.isnan(u), axis=(1, 2)) | np.any(np.isnan(r), axis=(1, 2))
         u, r = (np.where(bad[:, None, None], np.nan, x) for x in (u, r))
     u, r = (as_members(x, name, clip=1e300, ndim=3) for x, name in ((u, "unlearned"), (r, "reference")))
     if u.shape[-1] < 2:
         raise InputError("outputs have one class: give logits of two classes or more.")
-    return tuple(x if len(x) else np.full((1, *x.shape[1:]), np.nan) for x in (u, r))
+    filled = lambda x: x if len(x) else np.full((1, *x.shape[1:]), np.nan)
+    return filled(u), filled(r)
 
 
 def _log_populations(unlearned, reference, pairing: str) -> tuple[np.ndarray, np.ndarray]:

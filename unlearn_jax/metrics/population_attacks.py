@@ -59,7 +59,7 @@ def threshold_attack(forget, test) -> ThresholdAttack:
     gain = called / n - (np.arange(n + m) + 1 - called) / m
     gain[:, :-1][scores[:, 1:] == scores[:, :-1]] = 0.0  # no threshold parts equal scores
     best = 0.5 + np.maximum(gain.max(axis=1), 0.0) / 2
-    return ThresholdAttack(auc(forget, test), np.where(alive, best, np.nan))
+    return ThresholdAttack(np.asarray(auc(forget, test)), np.where(alive, best, np.nan))
 
 
 def loss_attack(forget_loss, test_loss, *, splits: int = 10, held_out: float = 0.1, seed: int = 0) -> np.ndarray:
@@ -202,7 +202,7 @@ def svc_attack(
     sets["test"] = (test_logits, test_labels)
     logits, alive = _aligned(3, **{f"{name}_logits": given for name, (given, _) in sets.items()})
     columns = [_feature(z, labels, feature, name) for z, (name, (_, labels)) in zip(logits, sets.items())]
-    (retain, test), count = _balanced(*columns[1:], seed)
+    (retain, test), count = _balanced(columns[1], columns[2], seed)
     from sklearn.svm import SVC
 
     share, kinds = np.full(len(alive), np.nan), np.repeat([1, 0], count)

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -223,7 +224,9 @@ def weight_distance(weights: Mapping, reference: Mapping, names: Sequence[str] |
     return found
 
 
-def _each(function: Callable, x, y, *, least: int, paired: bool = True, same_width: bool = False, empty=np.nan):
+def _each(
+    function: Callable, x, y, *, least: int, paired: bool = True, same_width: bool = False, empty: Any = np.nan
+) -> Any:
     """A figure of two models' features, or of each member of two populations; ``empty`` where one diverged."""
     x, y = np.asarray(x, np.float64), np.asarray(y, np.float64)
     if x.ndim not in (2, 3) or y.ndim not in (2, 3) or not x.size or not y.size:

@@ -65,7 +65,7 @@ def subset_draws(
         >>> subset_draws(spread, np.array([[0.0], [2.0], [0.0], [2.0]]), resamples=20).value
         1.0
     """
-    populations = [np.asarray(p) for p in populations]
+    populations = tuple(np.asarray(p) for p in populations)
     if not all(map(len, populations)):
         return _nothing(populations, clusters, resamples)
     whole = np.asarray(figure(*populations), np.float64)
@@ -113,7 +113,7 @@ def subset_draws_pooled(
         >>> subset_draws_pooled(np.std, np.array([[0.0, 1.0], [0.0, 1.0]]), resamples=20).value
         0.5
     """
-    populations = [np.asarray(p) for p in populations]
+    populations = tuple(np.asarray(p) for p in populations)
     names, clusters = list(examples or ["examples"] * len(populations)), {} if clusters is None else clusters
     if not isinstance(clusters, Mapping):
         raise InputError("clusters must be a dict: give the cluster numbers by the name of the examples.")

@@ -126,7 +126,7 @@ def distinct_products(values: Values, seed: int, resamples: int) -> list[np.ndar
     """Weighted mean of x_i x_j over pairs of distinct members, per example; NaN with fewer than two members."""
     out = []
     for index, block in enumerate(values.blocks):
-        alive = np.isfinite(block).all(axis=1)
+        alive = np.all(np.isfinite(block), axis=1)
         drawn = member_counts(seed, values.role, index, len(block), resamples)
         weight = np.concatenate([np.ones((1, len(block))), drawn]) * alive
         block = np.where(alive[:, None], block, 0.0)

@@ -77,7 +77,7 @@ def rmia(
     else:
         prior = ((1 + a) * out + 1 - a) / 2
     at_large = ((1 + a) * at_large + 1 - a) / 2 if scale_z else at_large
-    known, diverged = ~np.isnan(at_large), np.isnan(p_x).any(axis=1) | np.isnan(p_z).any(axis=1)
+    known, diverged = ~np.isnan(at_large), np.any(np.isnan(p_x), axis=1) | np.any(np.isnan(p_z), axis=1)
     p_x = np.where(diverged[:, None], np.nan, p_x)
     return _beaten(p_x / np.maximum(prior, TINY), p_z[:, known] / np.maximum(at_large[known], TINY), gamma, strict)
 

@@ -64,10 +64,10 @@ def roc(positive, negative) -> Roc:
     last = np.append(scores[1:] != scores[:-1], True)  # of each group of equal scores
     true, false = called[last], np.flatnonzero(last) + 1 - called[last]
     rates = [np.concatenate([[0.0], count / count[-1]]) for count in (false, true)]
-    return Roc(*rates, np.concatenate([[np.inf], scores[last]]))
+    return Roc(*rates, thresholds=np.concatenate([[np.inf], scores[last]]))
 
 
-def auc(positive, negative) -> np.ndarray:
+def auc(positive, negative) -> np.ndarray | np.float64:
     """Area under the ROC curve, P(positive > negative) with ties as one half, over leading axes.
 
     Args:
@@ -98,7 +98,7 @@ def auc(positive, negative) -> np.ndarray:
     return np.where(undefined, np.nan, (total - n * (n + 1) / 2) / (n * m))
 
 
-def _auc_of_one(positive: np.ndarray, negative: np.ndarray) -> np.ndarray:
+def _auc_of_one(positive: np.ndarray, negative: np.ndarray) -> np.float64:
     """The area for one list of scores a side, in less time than by ranks."""
     if np.isnan(positive).any() or np.isnan(negative).any():
         return np.float64(np.nan)
@@ -119,7 +119,7 @@ def _ranks(scores: np.ndarray) -> np.ndarray:
     return (first + last) / 2 + 1.0
 
 
-def tpr_at(positive, negative, rates: Sequence[float] = RATES) -> np.ndarray:
+def tpr_at(positive, negative, rates: Sequence[float] | np.ndarray = RATES) -> np.ndarray:
     """Highest true-positive rate of a threshold whose false-positive rate is at most each rate.
 
     Args:
@@ -185,7 +185,8 @@ def attack_summary(positive, negative, *, rates: Sequence[float] = RATES) -> Att
     area = float(np.sum(np.diff(curve.fpr) * (curve.tpr[1:] + curve.tpr[:-1]) / 2)) if len(curve.fpr) > 1 else np.nan
     best = float(np.max((curve.tpr + 1.0 - curve.fpr) / 2))
     least = 1.0 / len(negative) if len(negative) else np.nan
-    return AttackSummary(area, best, *map(float, tprs[:2]), least, tuple(rates), tuple(map(float, tprs[2:])))
+    at_1e2, at_1e3, *others = map(float, tprs)
+    return AttackSummary(area, best, at_1e2, at_1e3, least, tuple(rates), tuple(others))
 
 
 def log_grid(least: float = 1e-3, points: int = 100) -> np.ndarray:

@@ -63,7 +63,7 @@ def combine(
     bounds += _quantiles(value, members, level, narrow) if n > 1 else (float("nan"),) * 2  # one member tells no spread
     if low > -np.inf or high < np.inf:
         bounds = tuple(min(max(x, low), high) for x in bounds)
-    return Estimate(value, *bounds, n)
+    return Estimate(value, *bounds, n=n)
 
 
 class Spread(NamedTuple):
@@ -79,7 +79,7 @@ def spreads(function, draws: Sequence[Draws], both, members) -> tuple[Spread, Sp
     Nothing is known, hence normal quantiles are all that can be had, where a figure does not tell its clusters.
     """
     if min(d.n for d in draws) < 2 or not all(d.clusters for d in draws):
-        return (Spread(1.0, np.inf),) * 2
+        return Spread(1.0, np.inf), Spread(1.0, np.inf)
     parts = []  # variance in the draws, what it must be multiplied by, degrees of freedom
     roles = list(dict.fromkeys(d.role for d in draws))  # in a fixed order: sums repeat to the last digit
     for role in roles if len(roles) > 1 and "" not in roles else [None]:

@@ -67,7 +67,7 @@ def u_lira(shadow_unlearned, shadow_reference, observed_unlearned, observed_refe
     same_examples(**populations)
     in_shadow, out_shadow, in_seen, out_seen = populations.values()
     scores = [_ratio(in_shadow, out_shadow, seen) for seen in (in_seen, out_seen)]
-    return _attack(*scores, [np.zeros(len(score), int) for score in scores])
+    return _attack(*scores, parts=[np.zeros(len(score), int) for score in scores])
 
 
 def u_lira_cross_fitted(unlearned, reference, *, folds: int = 2, seed: int = 0) -> UnlearningAttack:
@@ -106,8 +106,8 @@ def u_lira_cross_fitted(unlearned, reference, *, folds: int = 2, seed: int = 0) 
     for fold in range(folds):
         fit = [p[part != fold] for p, part in zip((u, r), parts)]
         for score, p, part in zip(scores, (u, r), parts):
-            score[part == fold] = _ratio(*fit, p[part == fold])
-    return _attack(*scores, parts)
+            score[part == fold] = _ratio(*fit, seen=p[part == fold])
+    return _attack(*scores, parts=parts)
 
 
 def fold_numbers(members: int, folds: int, seed: int) -> np.ndarray:
@@ -135,13 +135,14 @@ def _attack(unlearned: np.ndarray, reference: np.ndarray, parts: list[np.ndarray
     n, members = unlearned.shape[1], (len(unlearned), len(reference))
     if not min(members) or np.isnan(unlearned).any() or np.isnan(reference).any():
         nothing = np.full(n, np.nan)
-        return UnlearningAttack(*[np.nan, nothing] * 2, *[np.nan] * 3, unlearned, reference, members)
+        return UnlearningAttack(np.nan, nothing, np.nan, nothing, np.nan, np.nan, np.nan, unlearned, reference, members)
     right = [((np.sign(side * s) + 1) / 2).mean(axis=0) for side, s in ((1, unlearned), (-1, reference))]
     accuracy, areas = (right[0] + right[1]) / 2, _areas(unlearned, reference, *parts)
     pooled = float(auc(unlearned.ravel(), reference.ravel()))
-    tprs = map(float, tpr_at(unlearned, reference))
+    at_1e2, at_1e3 = map(float, tpr_at(unlearned, reference))
     means = float(accuracy.mean()), float(areas.mean())
-    return UnlearningAttack(means[0], accuracy, means[1], areas, pooled, *tprs, unlearned, reference, members)
+    whole = (means[0], accuracy, means[1], areas, pooled, at_1e2, at_1e3)
+    return UnlearningAttack(*whole, unlearned, reference, members)
 
 
 def _areas(positive: np.ndarray, negative: np.ndarray, folds_positive, folds_negative) -> np.ndarray:
@@ -219,4 +220,5 @@ def neighbour_exposure(unlearned, original, out, *, folds: int = 2, seed: int = 
     areas = [_areas(score, none[0], part, none[1]) for score, part in (u, full)]
     means = [float(a.mean()) for a in areas]
     counts = len(u[0]), len(full[0]), len(none[0])
-    return Exposure(*means, means[0] - means[1], *areas, areas[0] - areas[1], counts)
+    gap, gaps = means[0] - means[1], areas[0] - areas[1]
+    return Exposure(means[0], means[1], gap, areas[0], areas[1], gaps, counts)

@@ -105,7 +105,7 @@ def pixels(asked: Asked) -> Rows:
 
 def words(asked: Asked) -> Rows:
     """Counts of words."""
-    return Rows(*(word_counts(part.inputs) for part in (asked.dataset.train, asked.dataset.test)))
+    return Rows(word_counts(asked.dataset.train.inputs), word_counts(asked.dataset.test.inputs))
 
 
 def tfidf(asked: Asked) -> Rows:
@@ -128,7 +128,7 @@ def minilm(asked: Asked) -> Rows:
         found.append(unit_rows(vectors))
         cut += more
     note = f"{cut:,} texts are longer than the {MINILM_CONTEXT} tokens that MiniLM is given and were cut"
-    return Rows(*found, (note,) if cut else ())
+    return Rows(*found, notes=(note,) if cut else ())
 
 
 def features(asked: Asked) -> Rows:
@@ -139,8 +139,8 @@ def features(asked: Asked) -> Rows:
 def influence(asked: Asked) -> Rows:
     """Gradients in the units of EK-FAC curvature: inner products are influence."""
     layers, networks = asked.config.layers or "last", _network(asked)
-    *rows, notes = trained.influence_rows(networks, asked.watch, layers=layers, seed=asked.config.seed)
-    return Rows(*rows, notes)
+    train, test, notes = trained.influence_rows(networks, asked.watch, layers=layers, seed=asked.config.seed)
+    return Rows(train, test, notes)
 
 
 def _network(asked: Asked) -> trained.Networks:
@@ -153,7 +153,7 @@ def minhash(asked: Asked) -> Neighbours:
     config, ngrams = asked.config, asked.config.ngrams or "words:3"
     permutations = config.permutations or PERMUTATIONS
     train, test = ([shingles(text, ngrams) for text in texts_of(asked.dataset, s)] for s in ("train", "test"))
-    given = dict(permutations=permutations, seed=config.seed)
+    given: dict[str, Any] = dict(permutations=permutations, seed=config.seed)
     asked.watch.say("MinHash of the training texts")
     own = near_texts(train, asked.threshold, **given)
     asked.watch.say("MinHash of the test texts")

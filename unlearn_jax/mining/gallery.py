@@ -69,6 +69,7 @@ def _ordered(found: Neighbours, first: int, rows: np.ndarray) -> list[Item]:
 def _near_test(found: Neighbours, groups: Clusters, threshold: float) -> list[tuple[str, int, list[Item]]]:
     """The test samples nearest to training samples, each with these."""
     near = found.test
+    assert near is not None
     rows = np.argsort(-near.cosine[:, 0], kind="stable")[:BLOCKS]
     blocks = []
     for row in rows[near.cosine[rows, 0] >= threshold - 1e-6].tolist():

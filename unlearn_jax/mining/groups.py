@@ -68,7 +68,7 @@ def ladder(found: Neighbours, labels: np.ndarray, test_labels: np.ndarray | None
             continue
         row: dict = {"threshold": rung}
         for split, near, own in (("train", found.train, labels), ("test", found.test, test_labels)):
-            if near is None:
+            if near is None or own is None:
                 continue
             has = near.cosine[:, 0] >= np.float32(rung - SLACK)
             same = own[has] == labels[near.rows[has, 0]]
@@ -85,6 +85,7 @@ def of_test(found: Neighbours, groups: Clusters, threshold: float) -> tuple[np.n
         groups: clusters of the training samples.
         threshold: least cosine.
     """
+    assert found.test is not None
     near = found.test.cosine[:, 0] >= np.float32(threshold - SLACK)
     return np.where(near, groups.of[found.test.rows[:, 0]], -1), near
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import time
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 
@@ -71,7 +72,10 @@ def run_mining(
     name, threshold = embedding_of(config, own), threshold_of(config, own)
     given = Options(**{"axis": "auto", "store": store or out.parent / "populations", **options})
     asked = Asked(config, dataset, threshold, given, watch)
-    found = by_cosine(read_embedding(embedding_file, dataset), config.k) if own else EMBEDDINGS[name].find(asked)
+    if embedding_file is not None:
+        found = by_cosine(read_embedding(embedding_file, dataset), config.k)
+    else:
+        found = EMBEDDINGS[name].find(asked)
     searched = time.time() - began
     groups = grouping.cluster(found, threshold, links_mutual=config.mutual, largest=config.largest)
     told = {
@@ -182,7 +186,7 @@ def _written(out, dataset, found, groups, targets, threshold, told) -> Path:
 
     def save(path: Path) -> None:
         with path.open("wb") as file:
-            np.savez_compressed(file, **shown)
+            np.savez_compressed(file, **cast(dict[str, Any], shown))
 
     write_whole(out / "gallery.npz", save)
     write_json(out / "neighbours.json", told)

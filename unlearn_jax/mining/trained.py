@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -135,7 +135,7 @@ def _gradients(problem: TrainSpec, variables: Variables, part, fit: dict, dim: i
     """Unit rows of one split, a block at a time."""
     count, found = len(part.targets), []
     size = min(BLOCK, count)
-    given = dict(relative_damping=DAMPING, dim=dim, key=jax.random.key(seed))
+    given: dict[str, Any] = dict(relative_damping=DAMPING, dim=dim, key=jax.random.key(seed))
     for first in range(0, count, size):
         at = np.minimum(np.arange(first, first + size), count - 1)
         batch = batch_of(part.inputs[at], part.targets[at])

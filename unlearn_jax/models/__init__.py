@@ -106,7 +106,7 @@ def build_model(
     if vocab is not None:
         options["vocab"] = vocab
     model = MODELS[name](num_classes, tuple(input_shape), **options)
-    return model if mean is None else standardize(model, mean=mean, std=std)
+    return model if mean is None or std is None else standardize(model, mean=mean, std=std)
 
 
 def count_parameters(variables: Variables) -> int:

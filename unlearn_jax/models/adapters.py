@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -44,7 +45,8 @@ def from_linen(module: nn.Module, *, mutable: Sequence[str] = ("batch_stats",)) 
         rngs = None if key is None else {"dropout": key}
         collections = {"params": variables["params"], **state}
         if not train:
-            return Outputs(*module.apply(collections, inputs, train=False, rngs=rngs)), state
+            plain: Any = module.apply(collections, inputs, train=False, rngs=rngs)
+            return Outputs(*plain), state
         outputs, changed = module.apply(collections, inputs, train=True, rngs=rngs, mutable=list(mutable))
         return Outputs(*outputs), {name: changed.get(name, value) for name, value in state.items()}
 
@@ -74,7 +76,7 @@ def from_nnx(factory: Callable[[nnx.Rngs], nnx.Module]) -> Model:
         module = nnx.merge(graph, params, _fill_streams(streams, key, train), state)
         module.train() if train else module.eval()
         outputs = Outputs(*module(inputs))
-        return outputs, nnx.to_pure_dict(parts(module)[3]) if train else variables["state"]
+        return outputs, nnx.to_pure_dict(cast(nnx.State, parts(module)[3])) if train else variables["state"]
 
     return Model(init, apply)
 
@@ -93,7 +95,7 @@ def _fill_streams(streams, key, train):
     return jax.tree.unflatten(tree, filled)
 
 
-def standardize(model: Model, *, mean: Sequence[float], std: Sequence[float]) -> Model:
+def standardize(model: Model, *, mean: Sequence[float] | np.ndarray, std: Sequence[float] | np.ndarray) -> Model:
     """`Model` that takes raw images and gives ``model`` (pixel - mean) / std.
 
     Inputs (B, ..., C) are uint8 in 0..255 (scaled to [0, 1]) or float32 in [0, 1]; ``mean`` and ``std`` have

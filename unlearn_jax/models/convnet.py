@@ -24,7 +24,7 @@ class _ConvNet(nn.Module):
 
     @nn.compact
     def __call__(self, x, train: bool):
-        kinds = dict(norm=self.norm, conv_impl=self.conv_impl, dtype=self.dtype)
+        kinds: dict[str, Any] = dict(norm=self.norm, conv_impl=self.conv_impl, dtype=self.dtype)
         for i, width in enumerate(self.widths):
             x = max_pool(ConvNorm(width, **kinds, name=f"block{i}")(x, train))
         features = x.astype(wide(self.dtype)).mean(axis=(1, 2))

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.core import Tracer
 
 from unlearn_jax.errors import InputError, choose
 from unlearn_jax.models.transformer import PADDING, Transformer, make_module
@@ -43,7 +44,8 @@ def _cached(num_classes: int, input_shape: tuple, options: tuple) -> Cached:
     module = make_module(num_classes, None, input_shape, **dict(options))
 
     def run(variables, *args):
-        logits, _, _, cache = module.apply({"params": variables["params"]}, *args, method=Transformer.run)
+        found: Any = module.apply({"params": variables["params"]}, *args, method=Transformer.run)
+        logits, _, _, cache = found
         return logits, cache
 
     def prefill(variables, tokens, room):
@@ -89,7 +91,7 @@ def greedy(decoder: Cached, variables: Variables, tokens: Array, lengths: Array,
             f"tokens are {tokens.shape}, lengths {lengths.shape} and new is {new}: give (prompts, length), one length "
             f"a prompt and at least 1."
         )
-    if not isinstance(lengths, jax.core.Tracer):
+    if not isinstance(lengths, Tracer):
         found = np.asarray(lengths)
         if found.size and not 1 <= found.min() <= found.max() <= tokens.shape[1]:
             raise InputError(

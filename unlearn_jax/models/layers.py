@@ -28,7 +28,8 @@ def compute_dtype(name: str, *, double: bool = False) -> jnp.dtype:
     ``double`` says that the model can be computed in "float64" as well. Raises `InputError` for any other name, and for
     float64 without JAX's x64 switch.
     """
-    if choose("dtype", name, (*DTYPES, "float64") if double else DTYPES) == "float64" and not jax.config.jax_enable_x64:
+    asked = choose("dtype", name, (*DTYPES, "float64") if double else DTYPES) == "float64"
+    if asked and not jax.config.jax_enable_x64:  # pyright: ignore[reportAttributeAccessIssue]
         raise InputError("dtype 'float64' needs JAX's 64-bit mode: set the environment variable JAX_ENABLE_X64=1.")
     return jnp.dtype(name)
 
@@ -219,7 +220,7 @@ class ConvNorm(nn.Module):
     @nn.compact
     def __call__(self, x, train: bool):
         """(B, H, W, Cin) -> (B, H', W', features) in ``dtype``."""
-        kinds = dict(use_bias=False, impl=self.conv_impl, dtype=self.dtype)
+        kinds: dict[str, Any] = dict(use_bias=False, impl=self.conv_impl, dtype=self.dtype)
         conv = Conv(self.features, self.kernel_size, self.strides, **kinds, name="conv")
         x = make_norm(self.norm, self.dtype, "norm")(conv(x), train)
         return nn.relu(x) if self.relu else x

@@ -154,7 +154,7 @@ def load_minilm(folder: str | Path) -> PyTree:
         InputError: no such file, a file of another model, or the package ``safetensors`` is not installed.
     """
     try:
-        from safetensors.numpy import load_file
+        from safetensors.numpy import load_file  # pyright: ignore[reportMissingImports]
     except ImportError:
         raise InputError("reading MiniLM needs the package safetensors: pip install 'unlearn_jax[text]'.") from None
     path = _file(folder, "model.safetensors")
@@ -203,7 +203,7 @@ def tokenize(folder: str | Path, texts: Sequence[str], length: int = 256) -> tup
     if length < 3:
         raise InputError(f"length is {length}: give at least 3 tokens, a word and the marks of start and end.")
     try:
-        from tokenizers import Tokenizer
+        from tokenizers import Tokenizer  # pyright: ignore[reportMissingImports]
     except ImportError:
         raise InputError("reading MiniLM needs the package tokenizers: pip install 'unlearn_jax[text]'.") from None
     path = _file(folder, "tokenizer.json")
@@ -260,7 +260,7 @@ def sizes_of(params: PyTree) -> dict[str, int]:
 
 
 @functools.lru_cache(maxsize=4)
-def _features(**sizes: int):
+def _features(**sizes: Any):
     """Compiled features of a model without a head."""
     model, width = minilm(2, (1,), **sizes), sizes["width"]
 

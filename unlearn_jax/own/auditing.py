@@ -159,7 +159,9 @@ def _figures(views: dict[str, list], how: Any) -> Findings:
     specs = [spec for spec in OWN if (spec.metric, spec.split) in wanted and view.has(spec.split)]
     found = Findings()
     for spec in specs:
-        draws = member_draws([spec.values(view)], "original", None, how)
+        values = spec.values(view)
+        assert values is not None  # the view has the split
+        draws = member_draws([values], "original", None, how)
         found[f"{spec.metric}_{names[spec.split]}"] = Finding(*plain(draws, spec.low, spec.high)[:3])
     found["attack_auc"] = _attack(views["unlearned"], None, how)
     if "retrain" not in views:
@@ -198,8 +200,8 @@ def _attack(views: list, reference: list | None, how: Any) -> Finding:
         resamples=how.draws,
     )
     draws = draws._replace(n=min(len(table[0]) for table in tables))
-    scaled = {"low": 0.0, "high": 1.0, "scale": "logit"} if reference is None else {"low": -1.0, "high": 1.0}
-    return Finding(*t_estimate(draws, **scaled)[:3])
+    scale, low = ("logit", 0.0) if reference is None else ("plain", -1.0)
+    return Finding(*t_estimate(draws, low=low, high=1.0, scale=scale)[:3])
 
 
 def _alive(*tables: np.ndarray) -> list[np.ndarray]:

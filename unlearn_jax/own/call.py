@@ -155,14 +155,14 @@ def keys_of(key: Array | int | None, members: int) -> Array:
     """
     if key is None or isinstance(key, (int, np.integer)):
         key = jax.random.key(int(key or 0))
-    key = jnp.asarray(key)
-    if not jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
-        key = jax.random.wrap_key_data(key)
-    if not key.ndim:
-        return jax.vmap(lambda i: jax.random.fold_in(key, i))(jnp.arange(members)) if members else key[None]
-    if key.shape != (max(members, 1),):
-        raise InputError(f"keys are {key.shape} for {max(members, 1)} models: give one key, or one for each model.")
-    return key
+    keys = jnp.asarray(key)
+    if not jnp.issubdtype(keys.dtype, jax.dtypes.prng_key):
+        keys = jax.random.wrap_key_data(keys)
+    if not keys.ndim:
+        return jax.vmap(lambda i: jax.random.fold_in(keys, i))(jnp.arange(members)) if members else keys[None]
+    if keys.shape != (max(members, 1),):
+        raise InputError(f"keys are {keys.shape} for {max(members, 1)} models: give one key, or one for each model.")
+    return keys
 
 
 def _checked(found: Read, method: str, parts: dict[str, Part], scale: str, recipe: Recipe | None, hp: dict) -> _Task:

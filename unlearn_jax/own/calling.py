@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax
 
@@ -93,21 +93,25 @@ def call_of(function: Callable, positional: int) -> Call:
     return Call(tuple(n for n in names if n in MODES), next((n for n in names if n in KEYS), ""))
 
 
-def answered(found: Any, features: Array | None = None) -> Outputs | LogitsOnly:
+def answered(found: Any, features: Array | None = None) -> Outputs:
     """What a model returned as `Outputs`: logits alone, (logits, features), or a dictionary with these names.
+
+    Of logits alone it is `LogitsOnly`, which stands in for them.
 
     Raises:
         InputError: anything else.
     """
     if isinstance(found, dict) and "logits" in found:
         found = (found["logits"], found["features"]) if "features" in found else found["logits"]
+    several: Any = found
     if isinstance(found, (tuple, list)) and found and all(hasattr(x, "shape") for x in found[:2]):
-        return Outputs(*found[:2]) if len(found) > 1 else answered(found[0])
+        return Outputs(*several[:2]) if len(several) > 1 else answered(several[0])
     if not hasattr(found, "shape"):
         raise InputError(
             f"the model returns {type(found).__name__}: let it return logits (B, K), or (logits, features (B, D))."
         )
-    return LogitsOnly(found) if features is None else Outputs(found, features)
+    logits: Any = found
+    return cast(Outputs, LogitsOnly(logits)) if features is None else Outputs(logits, features)
 
 
 @functools.lru_cache(maxsize=32)
@@ -142,7 +146,7 @@ def model_of(function: Callable, init: Callable | None, whole: bool, named: bool
     return Model(start, apply)
 
 
-def shapes(model: Model, variables: Any, inputs: jax.ShapeDtypeStruct) -> Outputs | LogitsOnly:
+def shapes(model: Model, variables: Any, inputs: jax.ShapeDtypeStruct) -> Outputs:
     """Shapes of what a model answers to inputs, in evaluation mode.
 
     Raises:

@@ -92,8 +92,8 @@ def trace(name: str, problem: TrainSpec, variables: Variables, sizes: Sizes, sca
 
     def batch(size: int) -> Batch:
         size = max(size, 1)
-        vector = lambda dtype: jax.ShapeDtypeStruct((size,), dtype)
-        inputs = jax.ShapeDtypeStruct((size, *problem.example.shape[1:]), problem.example.dtype)
+        vector: Callable[..., Any] = lambda dtype: jax.ShapeDtypeStruct((size,), dtype)
+        inputs: Any = jax.ShapeDtypeStruct((size, *problem.example.shape[1:]), problem.example.dtype)
         return Batch(inputs, vector(jnp.int32), vector(jnp.float32), vector(jnp.int32))
 
     def whole(hp, key, own, batches):
@@ -103,7 +103,7 @@ def trace(name: str, problem: TrainSpec, variables: Variables, sizes: Sizes, sca
         return method.finish(state)
 
     number = lambda dtype: jax.ShapeDtypeStruct((), dtype)
-    now = (number(jnp.int32), number(jnp.int32), number(jnp.float32), number(jnp.float32))
+    now: Any = (number(jnp.int32), number(jnp.int32), number(jnp.float32), number(jnp.float32))
     batches = Batches(batch(plan.forget_batch), batch(plan.retain_batch), *now)
     hp = {key: number(jnp.float32) for key in numeric}
     jax.eval_shape(whole, hp, jax.eval_shape(lambda: jax.random.key(0)), variables, batches)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -96,7 +96,7 @@ def _model(structure: _Structure) -> Model:
         module.train() if train else module.eval()
         drawn = {} if key is None or not how.key else {how.key: nnx.Rngs(key) if how.key == "rngs" else key}
         outputs = answered(module(inputs, **how.given(train) | drawn))
-        return outputs, nnx.to_pure_dict(nnx.split(module, *KINDS)[3]) if train else variables["state"]
+        return outputs, nnx.to_pure_dict(cast(nnx.State, nnx.split(module, *KINDS)[3])) if train else variables["state"]
 
     def start(key, inputs):
         if init is None:

@@ -60,7 +60,8 @@ def read(model: Any, params: Any = None, *, members: int = 0, init: Callable | N
     if isinstance(members, bool) or not isinstance(members, (int, np.integer)) or members < 0:
         raise InputError(f"members is {members!r}: give the number of models on the leading axis, or leave it out.")
     if isinstance(model, nnx.Module):
-        made, form = modules.read_nnx(model, params, members, init)
+        made, parts = modules.read_nnx(model, params, members, init)
+        form = Form(*parts)
     else:
         form = _form(params, isinstance(model, Model))
         if isinstance(model, Model):
@@ -73,7 +74,7 @@ def read(model: Any, params: Any = None, *, members: int = 0, init: Callable | N
             raise InputError(
                 f"the model is {_kind(model)}: give a Linen or NNX module, or a function of (params, inputs)."
             )
-    return _stacked(made, Form(*form), int(members))
+    return _stacked(made, form, int(members))
 
 
 def one(variables: Variables) -> Variables:

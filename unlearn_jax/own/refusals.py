@@ -45,7 +45,7 @@ class _Unknown:
 
 def asks_for_recipe(entry: MethodSpec) -> bool:
     """Whether a method's length is the recipe's of the original training."""
-    unknown = _Unknown()
+    unknown: Any = _Unknown()
     entry.plan(Sizes(10, 100, 10), dict(entry.static), unknown)
     return unknown.asked
 

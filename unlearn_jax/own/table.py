@@ -80,7 +80,8 @@ def _plain(features: bool, init: bool) -> Model:
         hidden, last = (variables["params"][name] for name in ("hidden", "head"))
         seen = jnp.tanh(inputs @ hidden["kernel"] + hidden["bias"][None])
         logits = seen @ last["kernel"] + last["bias"][None]
-        return (Outputs(logits, seen) if features else LogitsOnly(logits)), variables["state"]
+        found: Any = Outputs(logits, seen) if features else LogitsOnly(logits)
+        return found, variables["state"]
 
     def none(key, inputs):
         raise Missing("init")

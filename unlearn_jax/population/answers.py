@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -42,7 +42,9 @@ def answered(task: Task, batch: Batch, ask: Callable) -> Answered:
         batch: B statements.
         ask: of `asked_whole` or `asked_by_token`, see there.
     """
-    length, known = task.candidates.length, task.candidates
+    known = task.candidates
+    assert known is not None
+    length = known.length
     own, follow = ask(batch, length)
     scores = known.scores(jax.vmap(follow)(known.begins(batch)), batch)
     true = jnp.arange(scores.shape[1])[None, :] == known.truth(batch)[:, None]
@@ -98,7 +100,8 @@ def _said(logits: Array, tokens: Array) -> Spoken:
     mean = jnp.sum(jnp.exp(logprob) * logprob, axis=-1)
     spread = jnp.sum(jnp.exp(logprob) * jnp.square(logprob - mean[..., None]), axis=-1)
     of_truth = jnp.take_along_axis(logprob, tokens[..., None], axis=-1)[..., 0]
-    return Spoken(of_truth, mean, jnp.sqrt(spread), jnp.argmax(logprob, axis=-1).astype(jnp.int32))
+    traced: Any = of_truth, mean, jnp.sqrt(spread), jnp.argmax(logprob, axis=-1).astype(jnp.int32)
+    return Spoken(*traced)
 
 
 def _greedy(first: Array, follow: Callable, length: int) -> Array:

@@ -100,7 +100,7 @@ def fastest(
     known = multihost.from_process_zero(lambda: _known(path).get(key))
     if known is None:
         found = {way: seconds_of(way, fold, plan, hp, data, width, options) for way in ways(model, example)}
-        best = Way(*multihost.from_process_zero(lambda: list(min(found, key=found.get))))
+        best = Way(*multihost.from_process_zero(lambda: list(min(found, key=lambda way: found[way]))))
         if found[best] == float("inf"):
             raise InputError("no way of running members fits into memory: give a smaller --chunk, --batch or model.")
         say("measured: " + ", ".join(f"{_name(way)} {1e3 * t / UPDATES:.3g} ms an update" for way, t in found.items()))

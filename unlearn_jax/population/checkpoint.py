@@ -15,6 +15,7 @@ import warnings
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from unlearn_jax.population.folders import check_writable, locked, mine, sweep
@@ -39,7 +40,7 @@ def digest_of(*parts) -> str:
         leaves, structure = jax.tree.flatten(part)
         state.update(str(structure).encode())
         for leaf in leaves:
-            if isinstance(leaf, jax.Array) and jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+            if isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
                 leaf = jax.random.key_data(leaf)
             array = np.ascontiguousarray(np.asarray(leaf))
             state.update(f"{array.dtype}{array.shape}".encode())

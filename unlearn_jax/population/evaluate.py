@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -55,14 +55,19 @@ def _program(model: Model, task: Task | None, decoder: Cached | None, axis: str,
             batch = Batch(inputs, targets, jnp.ones(targets.shape[0]), jnp.arange(targets.shape[0], dtype=jnp.int32))
             if task.candidates is not None:
                 if decoder is None:
-                    return Evaluation(*answered(task, batch, asked_whole(apply)))
+                    traced: Any = answered(task, batch, asked_whole(apply))
+                    return Evaluation(*traced)
                 whole = merge(variables) if shared else variables
-                return Evaluation(*answered(task, batch, asked_by_token(decoder, whole)))
+                traced = answered(task, batch, asked_by_token(decoder, whole))
+                return Evaluation(*traced)
             logits = apply(inputs)
-            return Evaluation(task.margin(logits, batch), task.correct(logits, batch))
+            traced = task.margin(logits, batch), task.correct(logits, batch)
+            return Evaluation(*traced)
 
         split, whole = member_shardings(mesh)
-        placed = {} if data_size(mesh) > 1 else {"in_shardings": (split, whole)}  # else as the weights come
+        placed: dict[str, Any] = {"in_shardings": (split, whole)}
+        if data_size(mesh) > 1:
+            placed = {}  # as the weights come
         _PROGRAMS[key] = jax.jit(over_members(block, axis, mesh), out_shardings=split, **placed)
     return _PROGRAMS[key]
 
@@ -97,7 +102,7 @@ def _cut(found, members: int, examples: int):
     return jax.tree.map(lambda values: values[:members, :examples], multihost.gathered(found))
 
 
-def _collected(blocks, members: int, examples: int):
+def _collected(blocks, members: int, examples: int) -> Any:
     """The outputs of all blocks as one tree of arrays (members, examples, ...)."""
     whole = None
     for rows, columns, found in blocks:

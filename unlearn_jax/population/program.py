@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -49,7 +49,7 @@ class Fold(NamedTuple):
     the weights without a member axis; ``augment(key, inputs) -> inputs`` or None.
     """
 
-    build: Callable[[dict[str, Array], PyTree], Method]
+    build: Callable[[dict[str, Any], PyTree], Method]
     augment: Callable | None = None
 
 
@@ -86,7 +86,8 @@ def columns(plan: Plan) -> Steps:
     pad = lambda x, dtype: jnp.asarray(np.pad(x, (0, length - plan.steps)), dtype)
     whole = [pad(x, jnp.int32) for x in (plan.phase, plan.forget_step, plan.retain_step)]
     scalars = map(jnp.int32, (max(plan.steps, 1), plan.forget_pass, plan.retain_pass))
-    return Steps(*whole, pad(plan.rate, jnp.float32), *scalars)
+    rate = pad(plan.rate, jnp.float32)
+    return Steps(whole[0], whole[1], whole[2], rate, *scalars)
 
 
 def _draw(key, step, length, table: Array, count: Array, size: int, weight, data: Stored, augment, spread) -> Batch:
@@ -323,5 +324,5 @@ def compiled(programs: Lowered) -> tuple[Compiled, float]:
         LOWERED.pop(oldest := next(iter(COMPILED)), None)
         del COMPILED[oldest]
     parts = [part.compile() for part in (programs.begin, programs.advance, programs.end)]
-    COMPILED[programs.key] = found = Compiled(*parts, programs.host_loop)
+    COMPILED[programs.key] = found = Compiled(*parts, host_loop=programs.host_loop)
     return found, time.perf_counter() - started

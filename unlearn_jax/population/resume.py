@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from unlearn_jax.population import checkpoint
@@ -166,7 +167,7 @@ def _found(place: Place | None, carry: PyTree) -> tuple[PyTree, int, float]:
     leaves, structure = jax.tree.flatten(carry)
     kept = _read(place, len(leaves)) if place is not None and multihost.is_first() else None
     done, seconds = multihost.from_process_zero(lambda: (0, 0.0) if kept is None else (kept[1], kept[2]))
-    if not done:
+    if not done or place is None:  # nothing is done where nothing is kept
         return carry, 0, 0.0
     shape = lambda leaf: jax.ShapeDtypeStruct((place.members, *leaf.shape[1:]), leaf.dtype)
     plain = [_plain(leaf) for leaf in leaves]
@@ -188,11 +189,11 @@ def _read(place: Place, count: int) -> tuple[list[np.ndarray], int, float] | Non
 
 def _plain(leaf: jax.Array) -> jax.Array:
     """Numbers in place of typed keys."""
-    return jax.random.key_data(leaf) if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key) else leaf
+    return jax.random.key_data(leaf) if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key) else leaf
 
 
 def _like(leaf: jax.Array, value: jax.Array) -> jax.Array:
     """A typed key again where ``leaf`` is one."""
-    if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+    if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
         return jax.device_put(jax.random.wrap_key_data(value, impl=jax.random.key_impl(leaf)), leaf.sharding)
     return value

@@ -127,8 +127,9 @@ def run_population(
     if members < 1:
         raise InputError("members is 0: ask for at least 1.")
     own, shared = trees.split_shared(variables)
-    hp = {k: jnp.asarray(v, jnp.float32) for k, v in (hp or {}).items()}
-    job = _Job(fold, plan, {"member": Member(keys, tables, hp), "begin": own}, (data, columns(plan), shared), options)
+    numeric = {k: jnp.asarray(v, jnp.float32) for k, v in (hp or {}).items()}
+    begin = {"member": Member(keys, tables, numeric), "begin": own}
+    job = _Job(fold, plan, begin, (data, columns(plan), shared), options)
     done, todo, compiling = _read_back(job, members)
     compiling += _train(job, members, todo, done) if todo else 0.0
     parts = [done[start] for start in sorted(done)]
@@ -260,7 +261,8 @@ def _train_rows(program: Compiled, job: _Job, mesh, common: tuple, at: np.ndarra
     begin = multihost.placed(chunk["begin"], weight_shardings(mesh, chunk["begin"]))
     multihost.barrier()
     tick = job.options.progress and tick
-    result, loss, seconds = _train_chunk(program, job.plan, member, begin, *common, tick, place)
+    data, steps, shared = common
+    result, loss, seconds = _train_chunk(program, job.plan, member, begin, data, steps, shared, tick, place)
     found = multihost.gathered({"variables": result, "loss": loss})
     return found | {"seconds": np.full(len(at), seconds)}
 
@@ -273,9 +275,9 @@ def _cut(held: dict, count: int) -> tuple[dict, dict]:
 
 def _save(options: Options, digest: str, part: dict, start: int) -> None:
     """Store one part; process 0 does so, and what it cannot do stops all."""
-    if options.store is not None:
+    if (store := options.store) is not None:
         note = {"label": options.label, "first_member": start, "study": options.belongs_to}
-        save = lambda: checkpoint.save_chunk(options.store, digest, part, note)
+        save = lambda: checkpoint.save_chunk(store, digest, part, note)
         multihost.from_process_zero(lambda: disk.patiently(save, float(part["seconds"])))
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
@@ -26,7 +27,7 @@ WIDE_CPU = 1e6  # and above which members side by side no longer fit a core's ca
 SMALL = 2**10  # entries below which a weight stays whole on every device that holds its member
 
 
-def devices() -> list[jax.Device]:
+def devices() -> list[jax.Device]:  # pyright: ignore[reportInvalidTypeForm]
     """The devices of all processes."""
     return jax.devices()
 
@@ -99,7 +100,7 @@ def weight_shardings(mesh: Mesh, tree: PyTree, *, members: bool = True) -> PyTre
 
 def _spec_of(x, shape: tuple[int, ...], size: int) -> PartitionSpec:
     """Placement of one leaf; typed keys stay whole."""
-    return PartitionSpec() if jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key) else data_spec(shape, size)
+    return PartitionSpec() if jnp.issubdtype(x.dtype, jax.dtypes.prng_key) else data_spec(shape, size)
 
 
 def hold_weights(tree: PyTree, mesh: Mesh) -> PyTree:

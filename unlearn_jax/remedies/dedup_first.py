@@ -49,7 +49,7 @@ def near_groups(evidence: RemedyContext, member: int, threshold: float) -> tuple
     kept = np.asarray(evidence.kept[member])
     rows = np.unique(np.concatenate([kept, evidence.requested[member]]))
     texts = None if evidence.texts is None else evidence.texts[rows]
-    part = Made(*(np.asarray(x)[rows] for x in evidence.stored), texts)
+    part = Made(*(np.asarray(x)[rows] for x in evidence.stored), texts=texts)
     embedding = KINDS[evidence.kind].embedding(part, np.flatnonzero(np.isin(rows, kept)))
     pairs = near_pairs(embedding, threshold or THRESHOLD[evidence.kind])
     return rows.astype(np.int32), leader_groups(pairs, np.arange(len(rows)))

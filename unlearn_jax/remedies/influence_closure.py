@@ -10,6 +10,8 @@ requested sample carries of itself. In networks of more than 300,000 weights the
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax.numpy as jnp
 import numpy as np
 
@@ -54,7 +56,7 @@ def influence_on(evidence: RemedyContext, member: int, rows: np.ndarray, queries
 
     model, task = evidence.problem.model, evidence.problem.task
     variables = one_of(evidence, member)
-    batch = lambda at: batch_of(*(x[jnp.asarray(at)] for x in evidence.stored), np.ones(len(at), np.float32))
+    batch = lambda at: batch_of(*(x[jnp.asarray(at)] for x in evidence.stored), weight=np.ones(len(at), np.float32))
     fitted = rows
     if len(rows) > MAX_FITTED:
         fitted = np.random.default_rng([evidence.seed, 22]).choice(rows, MAX_FITTED, replace=False)
@@ -62,7 +64,7 @@ def influence_on(evidence: RemedyContext, member: int, rows: np.ndarray, queries
     classes = task.candidates is None and task.token_logprob is None and evidence.problem.num_classes <= 20
     select = None if count_parameters(variables) <= SMALL else last_layer(model, variables, fitted)
     fit = ekfac_fit(model, task, variables, fitted, labels="exact" if classes else "sampled", select=select)
-    given = dict(fit=fit, quantity="margin", relative_damping=DAMPING)
+    given: dict[str, Any] = dict(fit=fit, quantity="margin", relative_damping=DAMPING)
     parts = np.array_split(rows, max(1, len(rows) // 2048))
     found = [ekfac_influence(model, task, variables, batch(part), batch(queries), **given) for part in parts]
     return np.concatenate([np.asarray(part, np.float64) for part in found])

@@ -39,6 +39,7 @@ def likelier(evidence: RemedyContext, member: int, settings: dict) -> np.ndarray
         pool, taken = _above(evidence, member, settings, asked, kept, cosine, order[:, :k], among)
         if found is None or 2 * len(taken) >= len(pool):
             found = taken
+    assert found is not None  # there is a size to try
     return np.sort(found).astype(np.int32)
 
 

@@ -62,7 +62,7 @@ def _of_examples(evidence: RemedyContext, member: int, name: str, queries: np.nd
     if name == "terms":
         every = term_rows(evidence.stored.inputs, evidence.kept[member])
         return every[queries] @ every[rows].T
-    part = Made(*(np.asarray(x) for x in evidence.stored), evidence.texts)
+    part = Made(*(np.asarray(x) for x in evidence.stored), texts=evidence.texts)
     every = KINDS[evidence.kind].embedding(part, np.unique(evidence.kept[member]))
     found = every[queries] @ every[rows].T
     return np.asarray(found.toarray() if hasattr(found, "toarray") else found, np.float32)
@@ -126,7 +126,7 @@ def influence_rows(evidence: RemedyContext, member: int, rows: np.ndarray, power
     from unlearn_jax.influence.layers import DAMPING, last_layer
 
     problem, variables = evidence.problem, one_of(evidence, member)
-    batch = lambda at: batch_of(*(x[jnp.asarray(at)] for x in evidence.stored), np.ones(len(at), np.float32))
+    batch = lambda at: batch_of(*(x[jnp.asarray(at)] for x in evidence.stored), weight=np.ones(len(at), np.float32))
     kept = evidence.kept[member]
     if len(kept) > MAX_FITTED:
         kept = np.random.default_rng([evidence.seed, 15]).choice(kept, MAX_FITTED, replace=False)

@@ -39,6 +39,7 @@ def apply(evidence: RemedyContext, settings: dict) -> Remedied:
         requested = [np.sort(one[number]).astype(np.int32) for one in cut] if parts > 1 else evidence.requested
         done = evidence.run(evidence.plain._replace(requested=requested, start=start, role=role))
         whole, start = _after(whole, done), done.population.variables
+    assert whole is not None  # there is a part or more
     spent = scores_cost(evidence) if settings["by"] == "entanglement" else (scores_cost(evidence)[0], 0.0)
     return Remedied(costing(whole, *spent) if parts > 1 else whole)
 
@@ -56,7 +57,9 @@ def hardness(evidence: RemedyContext, settings: dict) -> list[np.ndarray]:
     """By member, the proxy of each requested row, by which they are ordered, smallest first."""
     if choose("proxy", settings["by"], PROXIES) == "margin":
         rows = np.unique(np.concatenate(evidence.requested))
-        margins = evidence.context(evidence.plain).margins(evidence.original, rows)  # (N, rows)
+        margins_of = evidence.context(evidence.plain).margins
+        assert margins_of is not None
+        margins = margins_of(evidence.original, rows)  # (N, rows)
         return by_request(evidence, lambda member: -_mean_margin(evidence, member, rows, margins))
     return by_request(evidence, lambda member: _entanglement(evidence, member, settings["k"]))
 

@@ -56,7 +56,7 @@ class Recorder:
     def figure(self, keys: dict[str, Any], estimate: Estimate | float, n: int = 0) -> None:
         """A population-level figure: a row of the summary, and one with member = -1 among the values."""
         if not isinstance(estimate, Estimate):
-            estimate = Estimate(float(estimate), *[float("nan")] * 4, n)
+            estimate = Estimate(float(estimate), *[float("nan")] * 4, n=n)
         row = _row(keys)
         self._add(self.summaries, row | dict(zip(FIGURES, estimate)))
         self._add(self.values, row | {"member": -1, "value": estimate.value})

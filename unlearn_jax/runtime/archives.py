@@ -14,7 +14,7 @@ import tokenize
 import zipfile
 import zlib
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import IO, Any
 
 import numpy as np
 
@@ -82,7 +82,7 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
     return found
 
 
-def _array(file: BinaryIO, size: int) -> np.ndarray:
+def _array(file: IO[bytes], size: int) -> np.ndarray:
     """The array that begins here, of a file or part of so many bytes."""
     head = np.lib.format
     try:

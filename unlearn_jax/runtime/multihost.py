@@ -19,6 +19,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding
 
@@ -98,7 +99,7 @@ def bind_address(coordinator: str) -> str | None:
     try:
         found = socket.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         family, _, _, _, place = found[0]
-        address = ipaddress.ip_address(place[0].partition("%")[0])
+        address = ipaddress.ip_address(str(place[0]).partition("%")[0])
         if address.is_loopback and host.strip("[]") not in (place[0], "localhost"):
             return None
         with socket.socket(family) as one:
@@ -145,7 +146,7 @@ def _ending_in_words():
     handler that is set here too. Where neither can be had, JAX ends the process as it does.
     """
     try:
-        from jax._src.lib import _jax
+        from jax._src.lib import _jax  # pyright: ignore[reportPrivateImportUsage]
 
         make = _jax.get_distributed_runtime_client
     except (ImportError, AttributeError):
@@ -199,7 +200,7 @@ def is_first() -> bool:
     return jax.process_index() == 0
 
 
-def _service():
+def _service() -> Any:
     """The service that processes exchange words through; JAX has no public name for it, Orbax uses it likewise."""
     from jax._src import distributed
 
@@ -332,7 +333,7 @@ def placed(tree: PyTree, shardings: PyTree) -> PyTree:
 
 def _put(x, sharding: NamedSharding) -> jax.Array:
     """One array on the devices of all processes; each process hands over what its own devices hold."""
-    if isinstance(x, jax.Array) and jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key):
+    if isinstance(x, jax.Array) and jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
         return jax.random.wrap_key_data(_put(jax.random.key_data(x), sharding), impl=jax.random.key_impl(x))
     if isinstance(x, jax.Array) and not x.is_fully_addressable:
         return jax.device_put(x, sharding)

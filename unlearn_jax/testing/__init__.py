@@ -47,7 +47,8 @@ def check_method(
     """
     for name in skip:
         choose("rule", name, RULES)
-    trial, broken = Trial(entry, Case(settings or {}, other, *(cost or (None,)), skip=tuple(skip))), []
+    counted: Any = cost or (None,)
+    trial, broken = Trial(entry, Case(settings or {}, other, *counted, skip=tuple(skip))), []
     _ = trial.made  # a setting that it does not have is the caller's mistake, not the method's
     for name, rule in RULES.items():
         if name in skip or not rule.when(entry):

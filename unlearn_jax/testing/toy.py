@@ -32,7 +32,7 @@ SIZES = Sizes(len(REQUESTED), len(KEPT), CLASSES)
 RECIPE = Recipe(steps=20, batch=16, lr=0.01)
 COMPILED = []  # one entry per program that XLA has compiled in this process
 jax.monitoring.register_event_duration_secs_listener(
-    lambda event, duration, **_: COMPILED.append(event) if event.endswith("backend_compile_duration") else None
+    lambda event, duration_secs, **_: COMPILED.append(event) if event.endswith("backend_compile_duration") else None
 )
 
 

@@ -6,7 +6,7 @@ Blocks of queries meet blocks of rows on the device; a running top-k is all that
 from __future__ import annotations
 
 import functools
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -159,7 +159,7 @@ def unit_rows(rows) -> np.ndarray:
     return np.divide(wide, norm, out=np.zeros_like(wide), where=norm > 0).astype(np.float32)
 
 
-def checked_rows(rows, name: str):
+def checked_rows(rows: Any, name: str) -> Any:
     """The rows as float32, a sparse matrix as CSR; `InputError` unless each is of norm 1 or of zeros."""
     sparse = hasattr(rows, "tocsr")
     rows = rows.tocsr().astype(np.float32) if sparse else np.asarray(rows)
@@ -219,14 +219,15 @@ def _meet(best: Nearest, cosine: Array, columns: Array, own: Array, least: Array
     both = jnp.concatenate([best.cosine, found], axis=1)
     rows = jnp.concatenate([best.rows, columns[place]], axis=1)
     kept, place = jax.lax.top_k(both, best.rows.shape[1])
-    return Nearest(jnp.take_along_axis(rows, place, axis=1), kept, best.within + fits.sum(axis=1, dtype=jnp.int32))
+    traced: Any = jnp.take_along_axis(rows, place, axis=1), kept, best.within + fits.sum(axis=1, dtype=jnp.int32)
+    return Nearest(*traced)
 
 
 def _nothing(count: int, k: int) -> Nearest:
     """The running top-k before the first block."""
-    return Nearest(
-        jnp.full((count, k), -1, jnp.int32), jnp.full((count, k), -jnp.inf, jnp.float32), jnp.zeros(count, jnp.int32)
-    )
+    rows, cosine = jnp.full((count, k), -1, jnp.int32), jnp.full((count, k), -jnp.inf, jnp.float32)
+    traced: Any = rows, cosine, jnp.zeros(count, jnp.int32)
+    return Nearest(*traced)
 
 
 @functools.partial(jax.jit, static_argnames="k")
@@ -242,7 +243,7 @@ def _one_block(rows: Array, numbers: Array, asked: Array, own: Array, least: Arr
 
 def _dense(rows: np.ndarray, asked: np.ndarray, own: np.ndarray, k: int, least: np.float32, block: int, width: int):
     """Results of all blocks of queries."""
-    zero, other = ~rows.any(axis=1), ~asked.any(axis=1)
+    zero, other = ~np.any(rows, axis=1), ~np.any(asked, axis=1)
     numbers = np.stack(list(_blocks(len(rows), width)))
     held = jnp.asarray(rows[np.maximum(numbers, 0)])
     numbers = jnp.asarray(np.where(zero[np.maximum(numbers, 0)], -1, numbers))

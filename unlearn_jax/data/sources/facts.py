@@ -43,7 +43,7 @@ def facts(*, data_dir: str | os.PathLike | None = None, name: str = "facts") -> 
         parts.append(Split(*encoded(corpus, statements), ids, statements.attribute.astype(np.int32)))
         start += len(ids)
     values = len(next(iter(ATTRIBUTES.values())).values)
-    return Dataset(name, *parts, values, (), (), False, tuple(ATTRIBUTES), "facts", corpus)
+    return Dataset(name, parts[0], parts[1], values, (), (), False, tuple(ATTRIBUTES), "facts", corpus)
 
 
 def vocabulary(world: World) -> tuple[str, ...]:

@@ -69,7 +69,7 @@ def _parse_idx(files: Files) -> Raw:
         images, labels = (f"{prefix}-images-idx3-ubyte", f"{prefix}-labels-idx1-ubyte")
         pixels = _idx(images, files[images], 3)[..., None]
         parts.append(RawSplit(pixels, {"label": _idx(labels, files[labels], 1).astype(np.int64)}))
-    return Raw(*parts, {})
+    return Raw(*parts, class_names={})
 
 
 def _parse_cifar(train: tuple[str, ...], test: str, features: dict[str, str], files: Files) -> Raw:
@@ -86,7 +86,7 @@ def _parse_cifar(train: tuple[str, ...], test: str, features: dict[str, str], fi
         labels = {feature: records[:, i].astype(np.int64) for i, feature in enumerate(features)}
         parts.append(RawSplit(np.ascontiguousarray(images), labels))
     names = {f: tuple(files[n].decode(errors="replace").splitlines()) for f, n in features.items() if n in files}
-    return Raw(*parts, {feature: tuple(name for name in given if name) for feature, given in names.items()})
+    return Raw(*parts, class_names={feature: tuple(name for name in given if name) for feature, given in names.items()})
 
 
 def _parse_pages(files: Files) -> Raw:
@@ -112,7 +112,7 @@ def _parse_pages(files: Files) -> Raw:
         except ValueError as error:
             raise InputError(f"{listed} is not a JSON list of labels ({error}): get it afresh.") from error
         parts.append(RawSplit(np.concatenate(rows), {"label": labels}))
-    return Raw(*parts, {})
+    return Raw(*parts, class_names={})
 
 
 def _cifar10(files: Files) -> Raw:
@@ -122,7 +122,7 @@ def _cifar10(files: Files) -> Raw:
 
 def _cifar100(files: Files) -> Raw:
     """Records of CIFAR-100, which carry a coarse and a fine label."""
-    features = dict(zip(STOCK["cifar100"].labels, _NAMES_100))
+    features: dict[str, str] = dict(zip(STOCK["cifar100"].labels, _NAMES_100))
     return _parse_cifar(("train.bin",), "test.bin", features, files)
 
 

@@ -109,7 +109,9 @@ def _in_archive(path: Path, wanted: set[str]) -> Iterator[tuple[str, bytes]]:
         for member in archive:
             file = os.path.basename(member.name)
             if member.isfile() and file.removesuffix(".gz") in wanted:
-                yield file, archive.extractfile(member).read()
+                opened = archive.extractfile(member)
+                assert opened is not None  # it is a regular file
+                yield file, opened.read()
 
 
 def _from_npz(name: str, path: Path) -> Raw:
@@ -123,14 +125,14 @@ def _from_npz(name: str, path: Path) -> Raw:
     parts = []
     for split in ("train", "test"):
         keys = [(f"x_{split}", f"y_{split}"), (f"{split}_images", f"{split}_labels")]
-        x, y = next(((x, y) for x, y in keys if x in arrays and y in arrays), (None, None))
-        if x is None:
+        found = next(((x, y) for x, y in keys if x in arrays and y in arrays), None)
+        if found is None:
             raise InputError(f"{path} has {', '.join(arrays) or 'no arrays'}: it needs x_{split} and y_{split}.")
-        images, labels = arrays[x], arrays[y]
+        images, labels = arrays[found[0]], arrays[found[1]]
         images = images[..., None] if images.ndim == 3 else images
         labels = labels[:, 0] if labels.ndim == 2 and labels.shape[1] == 1 else labels
-        parts.append(RawSplit(_to_uint8(path, x, images), {"label": labels}))
-    return Raw(*parts, {})
+        parts.append(RawSplit(_to_uint8(path, found[0], images), {"label": labels}))
+    return Raw(*parts, class_names={})
 
 
 def _to_uint8(path: Path, key: str, images: np.ndarray) -> np.ndarray:

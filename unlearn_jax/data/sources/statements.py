@@ -87,7 +87,8 @@ def told(world: World, seed: int = SEED, forms: int = TOLD) -> tuple[Statements,
             chosen, held = every[:forms], every[forms : forms + 2]
         for rows, picked in ((train, chosen), (test, held)):
             rows += [(person, attribute, f // FORMS, f % FORMS, *_phrases(rng, f % FORMS)) for f in picked]
-    return tuple(Statements(*np.asarray(rows, np.int64).T) for rows in (train, test))
+    columns = lambda rows: Statements(*np.asarray(rows, np.int64).T)
+    return columns(train), columns(test)
 
 
 def _phrases(rng: np.random.Generator, form: int) -> tuple[int, int]:

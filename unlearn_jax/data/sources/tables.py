@@ -91,7 +91,7 @@ def _commas(path: Path) -> list[tuple[int, list[str]]]:
         csv.field_size_limit(before)
 
 
-def _parquet(path: Path, text: str, label: str) -> list[tuple[int, list]]:
+def _parquet(path: Path, text: str, label: str) -> list[tuple[int, Sequence]]:
     """Row numbers from 1 and the two columns, after the names of all columns where one is missing."""
     import pyarrow
     import pyarrow.parquet

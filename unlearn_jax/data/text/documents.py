@@ -34,7 +34,9 @@ def documents(name: str, *, data_dir: str | os.PathLike | None = None) -> Datase
 def from_corpus(corpus: Corpus) -> Dataset:
     """A corpus as a data set, see `documents`."""
     if len(corpus.class_names) < 2:
-        raise InputError(f"'{corpus.name}' has one class, '{corpus.class_names[0]}': give documents of two or more.")
+        only = [f"one class, '{name}'" for name in corpus.class_names]
+        told = only[0] if only else "no class"
+        raise InputError(f"'{corpus.name}' has {told}: give documents of two or more.")
     parts, start = [], 0
     for texts, labels in ((corpus.train_texts, corpus.train_labels), (corpus.test_texts, corpus.test_labels)):
         ids = np.arange(start, start + len(texts), dtype=np.int64)
@@ -43,10 +45,10 @@ def from_corpus(corpus: Corpus) -> Dataset:
         parts.append(Split(ids[:, None].astype(np.int32), labels.astype(np.int32), ids, None, held))
         start += len(texts)
     names = tuple(corpus.class_names)
-    return Dataset(corpus.name, *parts, len(names), (), (), False, names, "text", None)
+    return Dataset(corpus.name, parts[0], parts[1], len(names), (), (), False, names, "text", None)
 
 
-def read_texts(dataset: Dataset, features: Features, without: np.ndarray = ()) -> Dataset:
+def read_texts(dataset: Dataset, features: Features, without: np.ndarray | tuple[()] = ()) -> Dataset:
     """The data set with inputs made by a reader that does not know the training rows ``without``.
 
     Args:
@@ -60,11 +62,13 @@ def read_texts(dataset: Dataset, features: Features, without: np.ndarray = ()) -
     Raises:
         InputError: as `make_reader` does, or no training text is left to fit on.
     """
-    known = np.delete(dataset.train.texts, np.asarray(without, np.int64))
+    texts, asked = dataset.train.texts, dataset.test.texts
+    assert texts is not None and asked is not None
+    known = np.delete(texts, np.asarray(without, np.int64))
     if not len(known):
         raise InputError(f"'{dataset.name}' has no training document outside the requests: ask for fewer targets.")
     reader = make_reader(features, known.tolist())
-    (train, cut), (test, more) = (reader.encode(part.texts.tolist()) for part in (dataset.train, dataset.test))
+    (train, cut), (test, more) = (reader.encode(part.tolist()) for part in (texts, asked))
     notes = ()
     if cut + more:
         count = len(train) + len(test)
@@ -76,6 +80,7 @@ def read_texts(dataset: Dataset, features: Features, without: np.ndarray = ()) -
 def text_copies(dataset: Dataset, rows: np.ndarray, numbers: np.ndarray, level: str, seed: int) -> tuple:
     """Edited texts of training rows, source by source: inputs (k x j, ...), classes (k x j,) and texts."""
     train = dataset.train
+    assert train.texts is not None
     made = make_text_copies(train.texts[rows].tolist(), train.ids[rows], numbers.tolist(), level=level, seed=seed)
     texts = np.empty(len(rows) * len(numbers), object)
     texts[:] = [text for row in made for text in row]

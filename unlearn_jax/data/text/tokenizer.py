@@ -187,7 +187,7 @@ def _from_library(made, pad: int) -> Tokenizer:
 def _library():
     """The ``tokenizers`` package."""
     try:
-        import tokenizers
+        import tokenizers  # pyright: ignore[reportMissingImports]
     except ImportError:
         said = "byte pairs and tokenizer.json need the package tokenizers, which is not installed"
         raise InputError(f"{said}: run `pip install tokenizers` (the extra 'text'), or use words.") from None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 from unlearn_jax.errors import InputError
 from unlearn_jax.methods.support.common import MethodSpec, Recipe, TrainSpec
@@ -37,7 +37,7 @@ def at_length(entry: MethodSpec, static: dict[str, Any], value: int) -> dict[str
         >>> at_length(METHODS["scrub"], {"epochs": 10, "max_epochs": 3, "decay": (5, 8, 9)}, 40)
         {'epochs': 40, 'max_epochs': 12, 'decay': (20, 32, 36)}
     """
-    length = length_of(entry)
+    length = cast(str, length_of(entry))
     scaled = lambda x: tuple(map(scaled, x)) if isinstance(x, tuple) else -(-x * value // static[length])
     return static | {length: value} | {name: scaled(static[name]) for name in entry.stretched}
 
