@@ -33,7 +33,7 @@ if any(word.partition("=")[0] == "--coordinator" for word in sys.argv):  # befor
 VALUES = {str: "TEXT", Path: "PATH", int: "INT", float: "FLOAT"}
 
 
-def parsed(kind: type[T], doc: str, argv: Sequence[str] | None = None, *, default: T | None = None) -> T:
+def parsed(kind: type[T], doc: str | None, argv: Sequence[str] | None = None, *, default: T | None = None) -> T:
     """The options that a script was called with, a dataclass with words under its fields; prints help where asked.
 
     Args:
@@ -46,15 +46,15 @@ def parsed(kind: type[T], doc: str, argv: Sequence[str] | None = None, *, defaul
         SystemExit: after the help with 0, of a wrong option with 2.
     """
     argv = sys.argv[1:] if argv is None else argv
-    doc = as_called(doc)
+    doc = as_called(doc or "")
     rules = ConstructorRegistry()
     rules.struct_rule(_rule)
     try:
         if {"-h", "--help"} & set(argv):
             print(described(doc, min(shutil.get_terminal_size().columns, WIDEST)), end="\n\n")
         with rules, _colour():
-            how = {} if default is None else {"default": default}
-            return tyro.cli(kind, args=argv, prog=called(), description="", **how)
+            usual: dict[str, Any] = {} if default is None else {"default": default}
+            return tyro.cli(kind, args=argv, prog=called(), description="", **usual)
     except BrokenPipeError:
         unread()
         raise SystemExit(0) from None

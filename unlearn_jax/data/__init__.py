@@ -22,7 +22,9 @@ from unlearn_jax.types import Recipe
 
 _CIFAR = KINDS["image"].recipe._replace(batch=256, augment="crop_flip")
 _FACTS = {"copies": "0,1,4", "targets": "random", "members": 8}
-_LARGE = dict.fromkeys(("wordnet_glosses", "ag_news_subset", "imdb_reviews"), {"train_size": 8000, "test_size": 2000})
+_LARGE: dict[str, dict] = dict.fromkeys(
+    ("wordnet_glosses", "ag_news_subset", "imdb_reviews"), {"train_size": 8000, "test_size": 2000}
+)
 DATASETS: Registry = Registry(
     {
         "digits": DatasetSpec(digits, model="mlp", recipe=Recipe()),

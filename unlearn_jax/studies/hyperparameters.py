@@ -30,7 +30,7 @@ MAX_DRAWS = 1_000_000  # of intervals and bands, each a row of memory
 MAX_FLOAT = 3.4028234663852886e38  # of float32
 
 
-def numbers(text: str, name: str, kind=int) -> list:
+def numbers(text: str, name: str, kind: type[int] | type[float] = int) -> list:
     """The different comma-separated numbers in ``text``; `InputError` where one is not a number."""
     try:
         return list(dict.fromkeys(kind(part) for part in str(text).split(",") if part.strip()))

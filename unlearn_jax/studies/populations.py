@@ -64,7 +64,7 @@ def level_of(setup: Setup, copies: int, gamma: float | None) -> Level:
     """The rows of every request at a point of the axes."""
     config = setup.config
     rows = [request_rows(setup.bench, r, copies=copies, gamma=gamma) for r in range(config.requests)]
-    return Level(copies, gamma, rows, np.arange(config.members) % config.requests)
+    return Level(copies, gamma, rows, np.arange(setup.study.members) % config.requests)
 
 
 def references(
@@ -102,10 +102,10 @@ def references(
         tables = make_tables(kept, pad_to=int((setup.bench.origin <= 1).sum()))
         plan = _reference_plan(setup, level, kept)
         known = checkpoint.digest_of(role, str(plan.steps), tables)
-        watch.stage(role, config.members)
+        watch.stage(role, setup.study.members)
         if known not in memory:
-            hp = {k: np.full(config.members, v) for k, v in numeric.items()}
-            keys = member_keys(config.seed, role, config.members)
+            hp = {k: np.full(setup.study.members, v) for k, v in numeric.items()}
+            keys = member_keys(config.seed, role, setup.study.members)
             options = setup.options._replace(label=role)
             start = join_shared({}, setup.shared)
             population = run_population(fold, plan, setup.stored, tables, keys, start, hp=hp, options=options)
@@ -117,7 +117,7 @@ def references(
                 )
             memory[known] = population if role == "original" else population._replace(variables={}), scores
         else:
-            watch.advance(config.members, 0)
+            watch.advance(setup.study.members, 0)
         population, scores = memory[known]
         outcomes.append(EvaluatedPopulation(role, role, "", population, scores, (0.0, plan.grad_evals_retain)))
         memory[known] = population._replace(compile_seconds=0.0), scores
@@ -167,12 +167,12 @@ def methods(
     allowed = f"{config.budget:g}" if config.budget else ""
     for name in setup.study.methods:
         given = settings.get(name, {})
-        watch.stage(name, config.members * max(1, int(np.prod([len(v) for v in given.values()]))))
+        watch.stage(name, setup.study.members * max(1, int(np.prod([len(v) for v in given.values()]))))
         found = run_method(name, job, original.population.variables, given)
         scores = scored(setup, found.population, found.model, level=level, original=original)
         population = found.population
         for number, point in enumerate(found.points):
-            own = slice(number * config.members, (number + 1) * config.members)
+            own = slice(number * setup.study.members, (number + 1) * setup.study.members)
             part = jax.tree.map(lambda table, own=own: table[own], scores)
             role = name if "protocol" in METHODS[name].needs else "original"
             outcome = EvaluatedPopulation(name, role, setting_name(point), population, part, found.grad_evals, allowed)
@@ -185,7 +185,7 @@ def methods(
         runs = remedied(
             setup, job, name, remedy, settings.get(name, {}), settings.get(remedy, {}), original.population.variables
         )
-        watch.stage(f"{name}+{remedy}", config.members)
+        watch.stage(f"{name}+{remedy}", setup.study.members)
         for point, done in runs:
             found = done.unlearned
             scores = scored(setup, found.population, found.model, level=level, original=original)
@@ -213,7 +213,7 @@ def scored(
     """
     data = Stored(setup.stored.inputs[setup.shown], setup.stored.targets[setup.shown])
     options, problem = setup.options, setup.problem
-    width = chunk_width(setup.config.members, options)
+    width = chunk_width(setup.study.members, options)
     model = model or problem.model
     decoder = setup.decoder if model is problem.model else None
     how = {"width": width, "axis": options.axis, "data_devices": options.data_devices}

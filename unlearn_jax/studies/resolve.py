@@ -206,6 +206,12 @@ class Study:
                 found[name] = f"{name} has no defaults at scale {self.scale} and was not run: ask with --scale small"
         return found
 
+    @property
+    def members(self) -> int:
+        """Models in each population."""
+        assert self.config.members is not None  # `resolve` has filled it in
+        return self.config.members
+
     @cached_property
     def remedies(self) -> tuple[str, ...]:
         """The remedies that are asked for, whether or not a pair of them can be run."""

@@ -112,7 +112,7 @@ def prepare_study(study: Study, watch: Watch = SILENT, **options) -> Setup:
     if setting.axis == "measured":
         sample = Stored(*(jnp.asarray(x[:MEASURED]) for x in (known.train.inputs, known.train.targets)))
         training = prepare("retrain", whole)
-        setting = fastest(whole.model, whole.example, training, sample, config.members, setting, watch.say)
+        setting = fastest(whole.model, whole.example, training, sample, study.members, setting, watch.say)
     shared, base = published_shared(study, known), {}
     if config.lora and not shared:
         shared, base = study_base(whole, problem, known, targets, config.seed, setting, watch)

@@ -51,7 +51,7 @@ def needed(setup: Setup) -> tuple[float, float]:
 
     At least: what methods train besides (shards, teachers) and remedies are asked to search with is not counted.
     """
-    study, config = setup.study, setup.config
+    study = setup.study
     levels, given = study.axes, study.settings
     several = lambda name: math.prod(len(v) for v in given.get(name, {}).values())
     methods = sum(several(name) for name in study.methods)
@@ -61,7 +61,7 @@ def needed(setup: Setup) -> tuple[float, float]:
     weight = weight_of(setup)
     scored = (each + len(REFERENCES)) * len(levels)
     populations = trained + each * len(levels)
-    return float(weight * config.members * populations), 4.0 * len(setup.shown) * config.members * scored
+    return float(weight * setup.study.members * populations), 4.0 * len(setup.shown) * setup.study.members * scored
 
 
 def records_of(setup: Setup) -> float:
@@ -75,7 +75,7 @@ def records_of(setup: Setup) -> float:
     each = sum(several(name) for name in study.methods)
     each += sum(several(name) * several(remedy) for name, remedy in study.pairs)
     populations = (each + len(REFERENCES)) * levels
-    single = 2 * len(SPLITS) * config.members
+    single = 2 * len(SPLITS) * setup.study.members
     pooled = FIGURES * (1 + config.requests * (config.requests > 1))
     return LINE * populations * (single + pooled)
 

@@ -20,16 +20,16 @@ def check(study: Study) -> None:
     """Raise `InputError` for what can be seen to be wrong before any data is read."""
     config = study.config
     if config.benchmark:
-        check_fits(benchmark_named(config.benchmark), config.dataset, config.similarity, study.copies)
+        check_fits(benchmark_named(config.benchmark), config.dataset, config.similarity, list(study.copies))
     KINDS[study.kind].check_level(config.similarity)
     _check_inputs(study)
     check_rank(config.lora, study.model)
     choose("targets", config.targets, TARGETS)
     choose("equal", config.equal, ("steps", "epochs"))
-    if config.members < 1:
-        raise InputError(f"--members is {config.members}: give at least 1.")
-    if config.requests < 1 or config.requests > config.members:
-        raise InputError(f"--requests is {config.requests} with {config.members} members: give 1 up to that many.")
+    if study.members < 1:
+        raise InputError(f"--members is {study.members}: give at least 1.")
+    if config.requests < 1 or config.requests > study.members:
+        raise InputError(f"--requests is {config.requests} with {study.members} members: give 1 up to that many.")
     if config.skip_requests < 0:
         raise InputError(f"--skip-requests is {config.skip_requests}: give 0 or more.")
     check_seed(config.seed)

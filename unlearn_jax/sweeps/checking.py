@@ -114,7 +114,7 @@ def checked(study: StudyConfig) -> Check:
     check(resolved)
     remedy, config = remedy_of(config), resolved.config
     check_one_gamma(config)
-    check_members("--members", config.members, config.requests)
+    check_members("--members", resolved.members, config.requests)
     given = resolved.settings
     around = {f"{remedy}.{name}": values[0] for name, values in given.get(remedy, {}).items()}
     fit = [method for method, _ in resolved.pairs] if remedy else resolved.methods
@@ -132,7 +132,7 @@ def checked(study: StudyConfig) -> Check:
 def _asked(config: StudyConfig, method: str, point: dict[str, Any]) -> Asked:
     """A method at its defaults and at a point, as a sweep of two settings."""
     own = dataclasses.replace(config, methods=method, hp=())
-    return Asked(SweepConfig(method=method, seeds=config.members), own, resolve(own), [], [{}, point])
+    return Asked(SweepConfig(method=method, seeds=resolve(own).members), own, resolve(own), [], [{}, point])
 
 
 def check_name(study: StudyConfig) -> str:

@@ -131,7 +131,7 @@ def prepared(every: list[Asked], study: Study, out: Path, store: Path, watch: Wa
     for one in every:
         check_points(setup._replace(study=one.resolved), level, one.sweep.method, one.points)
     populations = 2.0 + sum(len(one.points) for one in every)
-    if tight := disk.check_room(store, "--store", 0.0, storage.weight_of(setup) * study.config.members * populations):
+    if tight := disk.check_room(store, "--store", 0.0, storage.weight_of(setup) * study.members * populations):
         watch.say(f"{tight}: free some space before the disk is full")
     checkpoint.check_writable(store, "--store")
     checkpoint.check_writable(out, "--out")
@@ -237,7 +237,7 @@ def _rungs(trials: Trials) -> tuple[list[Rung], Ran]:
         recorder.flush()
         found = []
         for number, outcome in zip(numbers, outcomes):
-            ran.spent[number][share] = sum(outcome.grad_evals) * setup.config.members
+            ran.spent[number][share] = sum(outcome.grad_evals) * setup.study.members
             standing = own[outcome.setting]
             found.append(Judged(standing.rank, standing.best, ran.spent[number][share]))
         plain = [o for n, o in zip(numbers, outcomes) if is_default(trials.points[n], usual)]

@@ -69,12 +69,12 @@ def run_points(
     config, job = setup.config, job_of(setup, level)
     (method,) = setup.study.methods
     if remedy := remedy_of(config):
-        watch.stage(f"{method}+{remedy}", config.members * len(points))
+        watch.stage(f"{method}+{remedy}", setup.study.members * len(points))
         return [_with_remedy(setup, level, job, original, method, remedy, point) for point in points]
     found: list[EvaluatedPopulation | None] = [None] * len(points)
     for static, numbers in programs_of(method, points):
         given, length = shortened(method, static, job.scale, share)
-        watch.stage(f"{method} {length}".strip(), config.members * len(numbers))
+        watch.stage(f"{method} {length}".strip(), setup.study.members * len(numbers))
         numeric = [{k: v for k, v in points[n].items() if k not in static} for n in numbers]
         done = run_method(
             method, job, original.population.variables, {k: [v] for k, v in given.items()}, points=numeric
@@ -84,7 +84,7 @@ def run_points(
         role = method if "protocol" in METHODS[method].needs else "original"
         allowed = length or (f"{config.budget:g}" if config.budget else "")
         for place, number in enumerate(numbers):
-            own = slice(place * config.members, (place + 1) * config.members)
+            own = slice(place * setup.study.members, (place + 1) * setup.study.members)
             part = jax.tree.map(lambda table, own=own: table[own], scores)
             name = setting_name(points[number])
             found[number] = EvaluatedPopulation(method, role, name, population, part, done.grad_evals, allowed)
