@@ -8,7 +8,7 @@ from itertools import combinations
 
 from unlearn_jax.reports.audit_load import Audit, Key, Row
 from unlearn_jax.reports.audit_metrics import MAIN, TARGETED, Metric
-from unlearn_jax.reports.words import minus
+from unlearn_jax.reports.render import minus
 
 
 def main_keys(audit: Audit, reference: str) -> list[tuple[Metric, Key]]:

@@ -15,7 +15,7 @@ from unlearn_jax.errors import InputError
 from unlearn_jax.reports.columns import COLUMNS, Line, Named, levels_of, lines_of
 from unlearn_jax.reports.compare_load import config_of
 from unlearn_jax.reports.load import Run
-from unlearn_jax.reports.provenance import command_of
+from unlearn_jax.reports.render import command_of
 from unlearn_jax.studies.presets import SHIPPED, read_presets
 
 FIGURES = ("residual", "distance", "price_test", "price_rest", "price_similar")

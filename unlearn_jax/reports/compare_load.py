@@ -12,8 +12,8 @@ import numpy as np
 from unlearn_jax.errors import InputError
 from unlearn_jax.reports.columns import Named, read_named
 from unlearn_jax.reports.drawings import KINDS, kind_of_run, level_of
-from unlearn_jax.reports.frame import inline
 from unlearn_jax.reports.provenance import margins_at
+from unlearn_jax.reports.render import inline
 from unlearn_jax.studies.resolve import StudyConfig
 
 KEYS = {"device": "device", "devices": "devices", "commit": "git_commit"}

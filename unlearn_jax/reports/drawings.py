@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -23,7 +22,7 @@ from unlearn_jax.reports.influence_load import read_attribution
 from unlearn_jax.reports.load import Run, read_run
 from unlearn_jax.reports.neighbours_load import read_search
 from unlearn_jax.reports.overview_load import read_sweeps
-from unlearn_jax.reports.sections import MAX_PANELS
+from unlearn_jax.reports.page import MAX_PANELS, drawn_methods
 from unlearn_jax.reports.summary import Summary
 from unlearn_jax.reports.sweep_load import read_sweep
 from unlearn_jax.runtime.archives import read_json
@@ -101,7 +100,7 @@ def level_of(summary: Summary, level: int | None, folder: Path) -> int:
 def _of_study(run: Run, level: int) -> Drawings:
     """Those of the report."""
     summary = run.summary
-    mine = [e for e in summary.entries(level) if not e.is_reference and math.isfinite(summary.residual(level, e).mean)]
+    mine = drawn_methods(run, level)
     found: Drawings = {"main": lambda width: figures.main_figure(summary, width)}
     if level in summary.shares:
         found["gamma"] = lambda width: figures.gamma_figure(summary, level, summary.shares[level], width)

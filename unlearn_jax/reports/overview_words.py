@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 
 from unlearn_jax.reports.overview_load import GOES_ON, Line, Sweeps
+from unlearn_jax.reports.render import minus
 from unlearn_jax.reports.sweep_words import UNCLEAR
-from unlearn_jax.reports.words import minus
 
 UNITS = {"margins": "nats", "request": "nats", "heldout": "nats", "attack": "AUC", "retain": "points"}
 MIN_SEEDS = 8  # seeds, for a distance to be identifiable

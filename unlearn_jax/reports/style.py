@@ -10,6 +10,7 @@ from contextvars import ContextVar
 from typing import NamedTuple
 
 import numpy as np
+from markupsafe import Markup, escape
 
 
 class Colour(NamedTuple):
@@ -105,16 +106,14 @@ def settings(fonttype: str = "none") -> dict:
     }
 
 
-def inline_svg(figure, prefix: str, label: str) -> str:
+def inline_svg(figure, prefix: str, label: str) -> Markup:
     """A figure as an SVG element whose colours follow the page and whose ids start with `prefix`."""
-    import html
-
     import matplotlib
 
     buffer = io.StringIO()
     with matplotlib.rc_context(settings()):
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
-    svg = buffer.getvalue()
+    svg, prefix = buffer.getvalue(), re.sub(r"[^\w-]", "-", prefix)
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg[svg.index("<svg") :], flags=re.DOTALL)
     svg = re.sub(r'\bid="', f'id="{prefix}-', svg)
     svg = re.sub(r'href="#', f'href="#{prefix}-', svg)
@@ -123,8 +122,8 @@ def inline_svg(figure, prefix: str, label: str) -> str:
         svg = re.sub(tone.light, f"var(--{name})", svg, flags=re.IGNORECASE)
     svg = re.sub(r"'DejaVu Sans'(, [^;\"]*)?(?=[;\"])", "var(--sans)", svg)
     view = re.search(r'viewBox="[^"]*"', svg)
-    opening = f'<svg {view.group(0) if view else ""} role="img" aria-label="{html.escape(label, quote=True)}">'
-    return opening + svg[svg.index(">") + 1 :].strip()
+    opening = f'<svg {view.group(0) if view else ""} role="img" aria-label="{escape(label)}">'
+    return Markup(opening + svg[svg.index(">") + 1 :].strip())
 
 
 def png_uri(image: np.ndarray) -> str:

@@ -26,7 +26,7 @@ from unlearn_jax.reports.overview_load import read_sweeps
 from unlearn_jax.reports.overview_page import render_sweeps
 from unlearn_jax.reports.page import render
 from unlearn_jax.reports.paper import kind_of_file
-from unlearn_jax.reports.provenance import command_of
+from unlearn_jax.reports.render import command_of
 from unlearn_jax.reports.sweep_load import Sweep, read_sweep
 from unlearn_jax.reports.sweep_page import render_sweep
 from unlearn_jax.runtime import signals
