@@ -6,6 +6,7 @@ import shutil
 import numpy as np
 import pytest
 from made_runs import METHODS, Page, change, edit, fake_run, sound
+from markupsafe import Markup
 
 from unlearn_jax import reports
 from unlearn_jax.cli import report as report_command
@@ -140,7 +141,7 @@ def test_table_has_a_line_for_each_population_and_run(told, page):
 
 
 def test_table_says_what_cannot_be_read(runs, tmp_path, monkeypatch):
-    monkeypatch.setattr("unlearn_jax.reports.sections.inline_svg", lambda *given: "<svg></svg>")
+    monkeypatch.setattr("unlearn_jax.reports.render.inline_svg", lambda *given: Markup("<svg></svg>"))
     run = shutil.copytree(runs[1], tmp_path / "unclear")
     edit(run, lambda row: row | ({"mean": "0.0"} if row["metric"] == "identifiable" else {}))
     text = reports.write_comparison([runs[0], run], tmp_path / "page.html").read_text()
@@ -203,7 +204,7 @@ def test_command_writes_the_page_or_nothing(runs, tmp_path, monkeypatch, capsys)
     with pytest.raises(InputError):
         report_command.run(report_command.Args(runs=[runs[0], tmp_path]))
     assert not list(tmp_path.iterdir())
-    monkeypatch.setattr("unlearn_jax.reports.sections.inline_svg", lambda *given: "<svg></svg>")
+    monkeypatch.setattr("unlearn_jax.reports.render.inline_svg", lambda *given: Markup("<svg></svg>"))
     report_command.run(report_command.Args(runs=list(runs[:2]), levels="4"))
     assert capsys.readouterr().out == "compare.html\n"
     sound((tmp_path / "compare.html").read_text())

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from made_runs import MEMBERS, METHODS, NUMBERS, REFERENCES, TARGETS, Page, edit, fake_rows, fake_run, table, write_rows
+from markupsafe import Markup
 
 from unlearn_jax import reports
 from unlearn_jax.errors import InputError
@@ -37,7 +38,7 @@ def page(run):
 @pytest.fixture
 def unsaved(monkeypatch):
     """Figures are drawn but not written out as SVG, which is most of a page's time: for tests of words and tables."""
-    monkeypatch.setattr("unlearn_jax.reports.sections.inline_svg", lambda *given: "<svg></svg>")
+    monkeypatch.setattr("unlearn_jax.reports.render.inline_svg", lambda *given: Markup("<svg></svg>"))
 
 
 def test_has_every_section_and_needs_no_network(page):
