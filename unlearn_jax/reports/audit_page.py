@@ -33,6 +33,7 @@ def render_audit(audit: Audit, report: str = "") -> str:
         judged="oracle" in audit.references,
         disagreement=words.disagreement(audit),
         drawings=_drawings(audit),
+        about_words="The metrics",
         words=_definitions(audit),
         notes=manifest.get("notes") or [],
         made=made(

@@ -70,12 +70,15 @@ def render_board(rows: list[dict[str, str]]) -> str:
     """The whole page as one HTML document."""
     commands = list(dict.fromkeys(map(_made, rows)))
     number = {command: place for place, command in enumerate(commands, 1)}
+    studies = [_study(study, number) for study in studies_of(rows)]
+    count = sum(row["kind"] != "reference" for row in rows)
     known = lambda made: [pair for pair in zip(("Device", "Versions", "Commit", "Date"), made[1:]) if pair[1]]
     return page(
         "board.html",
         title="What is left after unlearning when similar samples stay",
-        populations=sum(row["kind"] != "reference" for row in rows),
-        studies=[_study(study, number) for study in studies_of(rows)],
+        answer=f"{count} methods and settings in {len(studies)} studies, each beside the original and retraining.",
+        studies=studies,
+        about_made="How the rows were made",
         datasets=sorted({row["dataset"] for row in rows}),
         similarities=sorted({row["similarity"] for row in rows}),
         heads=HEADS,

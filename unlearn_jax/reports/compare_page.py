@@ -10,7 +10,6 @@ from unlearn_jax.reports import words
 from unlearn_jax.reports.columns import COLUMNS, USUAL
 from unlearn_jax.reports.compare_figures import MAX_METHODS, common_labels, distances_figure, references_figure
 from unlearn_jax.reports.compare_load import Comparison
-from unlearn_jax.reports.glossary import GLOSSARY
 from unlearn_jax.reports.provenance import made_of
 from unlearn_jax.reports.render import Td, Tr, cell, drawn, page
 from unlearn_jax.reports.summary import Entry
@@ -37,7 +36,6 @@ def render_comparison(told: Comparison) -> str:
         left=len(common_labels(told)) - MAX_METHODS,
         heads=[heads],
         groups=_groups(told),
-        glossary=GLOSSARY,
     )
 
 

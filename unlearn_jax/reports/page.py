@@ -13,7 +13,6 @@ from unlearn_jax.reports import audit_words, figures, frontier, tables_of_study,
 from unlearn_jax.reports.audit_load import read_audit
 from unlearn_jax.reports.frontier_figure import frontier_figure
 from unlearn_jax.reports.gallery import gallery_of
-from unlearn_jax.reports.glossary import GLOSSARY
 from unlearn_jax.reports.load import Run, number_told
 from unlearn_jax.reports.provenance import made_of
 from unlearn_jax.reports.render import drawn, facts, page
@@ -47,7 +46,6 @@ def render(run: Run) -> str:
         similarity=tables_of_study.similarity_table(run),
         edits="edit" in tables_of_study.kinds_of_similarity(run),
         audit=audit_told(run.path),
-        glossary=GLOSSARY,
         made=made_of(run),
         **_drawings(run),
     )

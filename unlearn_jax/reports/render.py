@@ -11,10 +11,14 @@ from typing import Any, NamedTuple
 import jinja2
 from markupsafe import Markup
 
+from unlearn_jax.reports.glossary import GLOSSARY
 from unlearn_jax.reports.style import COLOURS, WIDE, inline_svg
 from unlearn_jax.runtime import signals
 
 HERE = Path(__file__).parent
+FRAME = {  # what a page has where nothing else is said
+    "answer": "", "facts": [], "about_words": "How to read this", "about_made": "To reproduce", "words": GLOSSARY,
+}  # fmt: skip
 LONG = 32  # letters of a fact that takes more room
 MAX_LETTERS = 300  # of a document in a gallery
 
@@ -94,7 +98,7 @@ def _environment() -> jinja2.Environment:
 
 def page(template: str, **values) -> str:
     """The whole page as one HTML document."""
-    return _environment().get_template(template).render(**values)
+    return _environment().get_template(template).render(**(FRAME | values))
 
 
 def drawn(draw: Callable, name: str, label: str, level: int | None = None) -> Figure | None:
