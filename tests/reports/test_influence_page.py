@@ -192,7 +192,7 @@ def test_every_number_of_the_tables_is_that_of_the_summary(folder, text):
                     assert cell == ""
                     continue
                 ends = [f"{float(row[k]):.{digits}f}".replace("-", "−") for k in ("ci_low", "ci_high") if row[k]]
-                assert cell == f"{shown(row['value'], digits)} " + (f"[{', '.join(ends)}]" if ends else "")
+                assert cell == (f"{shown(row['value'], digits)} " + (f"[{', '.join(ends)}]" if ends else "")).strip()
                 counted += 1
     told = {(removed, metric) for removed, metric, *_ in COLUMNS}
     assert counted == sum((k[1], k[3]) in told and r["value"] != "nan" for k, r in rows.items()) > 100
