@@ -6,37 +6,27 @@ import math
 from pathlib import Path
 from typing import Any
 
-from unlearn_jax.errors import InputError
 from unlearn_jax.reports import check_words as words
 from unlearn_jax.reports.figures import _figure as sheet_of
 from unlearn_jax.reports.figures import styled
-from unlearn_jax.reports.influence_load import FAULTS
 from unlearn_jax.reports.load import number_told
+from unlearn_jax.reports.reading import manifest_of, present, reading
 from unlearn_jax.reports.render import Table, drawn, facts, figure_cell, made, number, page, row, table
 from unlearn_jax.reports.style import WIDE, colour, small
-from unlearn_jax.runtime.archives import read_json
 from unlearn_jax.sweeps.changes import DISTANCE, GROUPS, TEST, VERDICTS, label_of
 
-ENTRIES = ("asked", "presets", "warnings", "references", "methods", "summary", "kept", "copies")
+ENTRIES = ("asked", "presets", "warnings", "references", "methods", "summary", "kept", "copies", "status")
 TONES = {"falls": "oracle", "rises": "original"}
 FARTHEST = 2.0  # residual distance at the right edge
 
 
 def read_check(folder: Path) -> dict[str, Any]:
     """check.json of a folder; raises `InputError` where it is missing, unfinished or damaged."""
-    path = Path(folder) / "check.json"
-    if not path.is_file():
-        raise InputError(f"there is no check at {folder}: give the folder that unlearn-jax check-presets wrote.")
-    try:
-        told = read_json(path)
-        if told["kind"] != "check" or told["status"] != "complete" or not set(ENTRIES) <= set(told):
-            raise ValueError("it is not finished")
-    except FAULTS as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise InputError(
-            f"the check in {folder} cannot be read ({reason}): run unlearn-jax check-presets again."
-        ) from error
-    return told
+    folder, again = Path(folder), "run unlearn-jax check-presets again"
+    missing = f"there is no check at {folder}: give the folder that unlearn-jax check-presets wrote."
+    present(folder, ["check.json"], missing)
+    with reading(f"the check in {folder} cannot be read", again):
+        return manifest_of(folder, "check.json", "check", again, ENTRIES)
 
 
 def render_check(told: dict[str, Any]) -> str:

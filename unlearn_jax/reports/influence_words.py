@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 
-from unlearn_jax.reports.influence_load import Attribution, Told
+from unlearn_jax.reports.influence_load import Attribution
+from unlearn_jax.reports.reading import Told
 
 NAMES = {
     "influence": "influence function",

@@ -10,9 +10,9 @@ from unlearn_jax.reports.audit_panels import explain
 from unlearn_jax.reports.figures import _figure, _plain, styled
 from unlearn_jax.reports.overview_load import Line, Sweeps
 from unlearn_jax.reports.overview_words import UNITS
+from unlearn_jax.reports.reading import Told
 from unlearn_jax.reports.render import minus
 from unlearn_jax.reports.style import WIDE, colour, small
-from unlearn_jax.reports.sweep_load import Told
 
 USUAL, SAYS, BEST = (
     ("original", "s"),
