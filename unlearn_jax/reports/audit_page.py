@@ -11,8 +11,8 @@ from unlearn_jax.reports import audit_figures as figures
 from unlearn_jax.reports import audit_words as words
 from unlearn_jax.reports.audit_load import Audit
 from unlearn_jax.reports.audit_metrics import ALIKE, MAIN
-from unlearn_jax.reports.audit_panels import MAX_PANELS
 from unlearn_jax.reports.audit_tables import figures_table, other_keys, rank_tables
+from unlearn_jax.reports.panels import MAX_PANELS
 from unlearn_jax.reports.render import Figure, drawn, facts, inline, made, page
 
 

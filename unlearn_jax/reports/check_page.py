@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from unlearn_jax.reports import check_words as words
-from unlearn_jax.reports.figures import _figure as sheet_of
-from unlearn_jax.reports.figures import styled
 from unlearn_jax.reports.load import number_told
+from unlearn_jax.reports.panels import bare, sheet, styled
 from unlearn_jax.reports.reading import manifest_of, present, reading
 from unlearn_jax.reports.render import Table, drawn, facts, figure_cell, made, number, page, row, table
 from unlearn_jax.reports.style import WIDE, colour, small
@@ -119,7 +118,7 @@ def changes_figure(told: dict[str, Any], width: float = WIDE):
     """An arrow for each method from its residual distance at the defaults to that with the presets."""
     found = [row for row in told["methods"] if None not in _ends(row)]
     found.sort(key=lambda row: row["figures"][DISTANCE]["difference"][0], reverse=True)
-    sheet, grid = sheet_of(width, 0.9 + 0.17 * max(1, len(found)))
+    figure, grid = sheet(width, 0.9 + 0.17 * max(1, len(found)))
     axes = grid[0, 0]
     for place, one in enumerate(found):
         usual, other = (min(end, FARTHEST) for end in _ends(one))
@@ -133,10 +132,9 @@ def changes_figure(told: dict[str, Any], width: float = WIDE):
     axes.set_yticks(range(len(found)), [label_of(row) for row in found], fontsize=small())
     axes.set_ylim(-0.8, max(1, len(found)) - 0.2)
     axes.set_xlim(left=min(0.0, axes.get_xlim()[0]))
-    axes.grid(True, axis="x")
-    axes.set_axisbelow(True)
+    bare(axes)
     axes.set_xlabel("residual distance" + " (0 = the oracle, 1 = the original)" * (width > 6))
-    return sheet
+    return figure
 
 
 def _ends(row: dict[str, Any]) -> list[float | None]:

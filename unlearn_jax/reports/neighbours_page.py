@@ -8,8 +8,9 @@ import numpy as np
 
 from unlearn_jax.reports import neighbours_words as words
 from unlearn_jax.reports.neighbours_load import Search
+from unlearn_jax.reports.panels import sheet, styled
 from unlearn_jax.reports.render import Item, Table, data_name, drawn, facts, made, page, readable, row, table
-from unlearn_jax.reports.style import WIDE, colour, png_uri, settings, small
+from unlearn_jax.reports.style import WIDE, colour, png_uri, small
 
 GALLERIES = (  # kind, heading, caption
     ("target", "Targets", "First: a target. After it: its nearest training samples, near or not."),
@@ -75,19 +76,11 @@ def _ladder(told: dict[str, Any]) -> Table:
     return table(f"{words.MEASURES[told['embedding']['measure']]} at least", heads, rows)
 
 
-def _sheet(width: float):
-    """A figure with one axes."""
-    import matplotlib
-    from matplotlib.figure import Figure
-
-    with matplotlib.rc_context(settings()):
-        sheet = Figure(figsize=(width, 2.6), layout="constrained")
-        return sheet, sheet.add_subplot()
-
-
+@styled
 def nearest_figure(search: Search, width: float = WIDE):
     """A histogram of the cosine of each training sample with the nearest other one."""
-    sheet, axes = _sheet(width)
+    figure, grid = sheet(width, 2.6)
+    axes = grid[0, 0]
     values = search.nearest["train"]
     threshold, measure = search.told["config"]["threshold"], words.MEASURES[search.told["embedding"]["measure"]]
     low = min(values.min(initial=1.0), threshold, 0.99)
@@ -96,12 +89,14 @@ def nearest_figure(search: Search, width: float = WIDE):
         axes.axvline(threshold, color=colour("ink"), linestyle="--", linewidth=1)
     axes.set_xlabel(f"{measure} with the nearest training sample")
     axes.set_ylabel(f"training {search.told['nouns']}")
-    return sheet
+    return figure
 
 
+@styled
 def sizes_figure(search: Search, width: float = WIDE):
     """Bars of how many clusters have each size; many sizes are drawn in bins that double."""
-    sheet, axes = _sheet(width)
+    figure, grid = sheet(width, 2.6)
+    axes = grid[0, 0]
     sizes, counts = np.asarray(search.told["sizes"], np.int64).reshape(-1, 2).T
     if sizes.max(initial=2) > 24:
         edges = 2 ** np.arange(1, int(np.ceil(np.log2(sizes.max() + 1))) + 1)
@@ -119,7 +114,7 @@ def sizes_figure(search: Search, width: float = WIDE):
     axes.set_ylim(0, 2.5 * max(counts.max(initial=1), 1))
     axes.set_xlabel(f"{search.told['nouns']} in a cluster")
     axes.set_ylabel("clusters")
-    return sheet
+    return figure
 
 
 def _blocks(held: dict[str, Any], kind: str) -> list[tuple[str, list[Item]]]:
