@@ -313,7 +313,7 @@ def test_the_report_links_to_the_audit(tmp_path, monkeypatch):
     monkeypatch.setattr(writing, "render_audit", lambda audit, link: f"page, {link}")
     assert reports.write_audit_page(run / "audit", run) == run / "audit.html"
     told = (run / "report.html").read_text()
-    assert "5 of 5 metrics" in told and len(audit_told(run)["lines"]) == 3
+    assert "5 of 5 metrics" in told and len(audit_told(run)["lines"]) == 2
     assert (run / "audit.html").read_text() == "page, report.html"
     (run / "audit.html").unlink()
     reports.write_report(run)

@@ -49,7 +49,6 @@ def render_attribution(run: Attribution) -> str:
         removal=_drawn(run, figures.removal_figure, "removal", "Removal: predicted against actual"),
         tables=[(TRACKS[track].capitalize(), _table(run, track)) for track in run.tracks],
         lds=_drawn(run, figures.score_figure, "lds", "Linear datamodelling score"),
-        carried=words.carried(run),
         gallery=_gallery(run.gallery),
         memorization=_drawn(run, figures.memory_figure, "memorization", "Self-influence against memorization"),
         law=_drawn(run, figures.law_figure, "law", "Deleting one of many copies"),

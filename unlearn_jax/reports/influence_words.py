@@ -59,17 +59,3 @@ def headline(run: Attribution) -> str:
         f"sum {told(many)} of what removing its whole cluster does. With the cluster's own curvature taken out: "
         f"{told(newton)}."
     )
-
-
-def carried(run: Attribution) -> str:
-    """Who carries the targets."""
-    lines = []
-    for track in run.tracks:
-        share = run.find(track, "", "influence", "carried_by_similar")
-        found = run.find(track, "", "influence", "similar_found")
-        if math.isfinite(share.value):
-            lines.append(
-                f"{TRACKS[track]}: of what a cluster says of its target, {told(share)} is said by the similar samples; "
-                f"{told(found)} of them are among the target's most helpful examples."
-            )
-    return " ".join(line[0].upper() + line[1:] for line in lines)

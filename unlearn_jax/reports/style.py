@@ -75,35 +75,21 @@ def small() -> float:
 def settings(fonttype: str = "none") -> dict:
     """matplotlib settings of every figure; `none` keeps SVG text as text."""
     ink, muted, look = colour("ink"), colour("muted"), _LOOK.get()
-    return {
-        "svg.fonttype": fonttype,
-        "svg.hashsalt": "report",
-        "pdf.fonttype": 42,
-        "font.family": "DejaVu Sans",
-        "font.size": look.text,
-        "figure.labelsize": look.text,
-        "legend.fontsize": look.text,
-        "xtick.labelsize": look.text,
-        "ytick.labelsize": look.text,
-        "axes.titlesize": look.title,
-        "axes.labelsize": look.text,
-        "axes.spines.top": False,
-        "axes.spines.right": False,
-        "axes.edgecolor": muted,
-        "axes.labelcolor": ink,
-        "axes.titlecolor": ink,
-        "axes.facecolor": "none",
-        "figure.facecolor": "none",
-        "text.color": ink,
-        "xtick.color": muted,
-        "ytick.color": muted,
-        "xtick.labelcolor": ink,
-        "ytick.labelcolor": ink,
-        "axes.linewidth": 0.8,
-        "grid.color": colour("grid"),
-        "grid.linewidth": 0.8,
+    sizes = dict.fromkeys(
+        ("font.size", "figure.labelsize", "legend.fontsize", "xtick.labelsize", "ytick.labelsize", "axes.labelsize"),
+        look.text,
+    )
+    inks = dict.fromkeys(
+        ("axes.labelcolor", "axes.titlecolor", "text.color", "xtick.labelcolor", "ytick.labelcolor"), ink
+    )
+    edges = dict.fromkeys(("axes.edgecolor", "xtick.color", "ytick.color"), muted)
+    own = {
+        "svg.fonttype": fonttype, "svg.hashsalt": "report", "pdf.fonttype": 42, "font.family": "DejaVu Sans",
+        "axes.titlesize": look.title, "axes.spines.top": False, "axes.spines.right": False, "axes.facecolor": "none",
+        "figure.facecolor": "none", "axes.linewidth": 0.8, "grid.color": colour("grid"), "grid.linewidth": 0.8,
         "lines.linewidth": 1.8,
-    }
+    }  # fmt: skip
+    return sizes | inks | edges | own
 
 
 def inline_svg(figure, prefix: str, label: str) -> Markup:

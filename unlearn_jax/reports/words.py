@@ -73,7 +73,8 @@ def headline(run: Run) -> str:
             f"Deleting {asked_of(run, level)} and retraining left no influence that this run can tell from none, "
             f"{stay}: {percent(cell)}."
         )
-    return f"Deleting {asked_of(run, level)} and retraining left {percent(cell)} of their influence in place {stay}."
+    left = f"Deleting {asked_of(run, level)} and retraining left {percent(cell)} of their influence in place {stay}"
+    return f"{left}{_caveat(cell, band)}."
 
 
 def _why(run: Run, level: int) -> str:
@@ -96,7 +97,7 @@ def findings(run: Run) -> list[tuple[str, str]]:
         found = [("Not identifiable", _unreadable(run, level)), ("Copies", _negative_control(summary))]
     else:
         found = [
-            ("Deletion", _retrain(run, level) + _controls(summary, level)),
+            ("Controls", _controls(summary, level)),
             ("Copies", _negative_control(summary)),
             ("Methods", _methods(summary, level)),
         ]
@@ -113,20 +114,6 @@ def _unreadable(run: Run, level: int) -> list[str]:
     return [
         f"At {level} copies {_why(run, level)}.{measured}",
         "The figures of this level are shown, but they support no claim and no ranking.",
-    ]
-
-
-def _retrain(run: Run, level: int) -> list[str]:
-    """What retraining kept, against the two ends of the scale."""
-    summary = run.summary
-    cell, band = summary.residual(level, "retrain"), summary.band(level)
-    if math.isnan(cell.mean):
-        return ["Retraining without the request was not measured in this run."]
-    stay = f"when {stay_of(summary, level)} stayed behind" if level else "with no copies of them in the training set"
-    return [
-        f"Retraining without {asked_of(run, level)} kept {percent(cell)} of their influence {stay}"
-        f"{_caveat(cell, band)}. A model that never saw the clusters (the oracle) stands at 0%, one that saw "
-        "everything (the original) at 100%.",
     ]
 
 
@@ -171,11 +158,8 @@ def _negative_control(summary: Summary) -> list[str]:
 
 def _methods(summary: Summary, level: int) -> list[str]:
     """The best method by residual distance, and what forbids to rank others."""
-    entries = [
-        e
-        for e in summary.entries(level)
-        if not e.is_reference and e.method not in CONTROLS and math.isfinite(summary.distance(level, e).mean)
-    ]
+    measured = lambda e: math.isfinite(summary.distance(level, e).mean)
+    entries = [e for e in summary.entries(level) if not e.is_reference and e.method not in CONTROLS and measured(e)]
     others = [*_apart(summary, level, entries)]
     wrecked = [e for e in entries if summary.wrecked(level, e)]
     others += _wrecked(summary, level, wrecked)
@@ -207,15 +191,11 @@ def _wrecked(summary: Summary, level: int, entries: list[Entry]) -> list[str]:
 def _apart(summary: Summary, level: int, entries: list[Entry]) -> list[str]:
     """What is no method of practice: given retrained models, or trained anew in full."""
     found = []
-    for lead, kinds in (
-        ("Given the outputs of other retrained models", set(GIVEN.values())),
-        ("Trained anew at full cost", {ANEW}),
-    ):
-        told = [
-            f"{code(summary, e)}{f' ({e.kind})' if e.kind != ANEW else ''} at {plain(summary.distance(level, e))}"
-            for e in entries
-            if e.kind in kinds
-        ]
+    kinds_of = {"Given the outputs of other retrained models": set(GIVEN.values()), "Trained anew at full cost": {ANEW}}
+    for lead, kinds in kinds_of.items():
+        kind = lambda e: f" ({e.kind})" if e.kind != ANEW else ""
+        at = lambda e: f"at {plain(summary.distance(level, e))}"
+        told = [f"{code(summary, e)}{kind(e)} {at(e)}" for e in entries if e.kind in kinds]
         found += [f"{lead}, and so apart: {', '.join(told)}."] if told else []
     return found
 
