@@ -189,7 +189,7 @@ def test_has_every_section_and_needs_no_network(text):
     assert not found.tags & {"script", "link", "iframe", "object", "i", "b"}
     assert not re.search(r'(src|href)="(?!#)', text)
     assert set(re.findall(r'href="#([^"]+)"', text)) <= set(re.findall(r' id="([^"]+)"', text))
-    assert text.count("<svg") == 6
+    assert text.count("<svg") == 12
 
 
 def shown(text, digits, scale):

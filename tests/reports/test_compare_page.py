@@ -116,7 +116,7 @@ def test_page_is_sound_self_contained_and_in_order(page):
     assert not Page(page).tags & {"script", "link", "iframe", "object"}
     assert not re.search(r'(src|href)="(?!data:image/png;base64,|#)', page) and "url(http" not in page
     assert "Differences between runs were not computed." in page
-    assert page.index("prefers-color-scheme:dark") and page.count("<svg") == 2
+    assert page.index("prefers-color-scheme:dark") and page.count("<svg") == 4
 
 
 def test_every_run_has_its_command_and_levels(page):

@@ -119,7 +119,8 @@ def _drawings(audit: Audit) -> list[dict[str, Any]]:
 def _short(figure: Figure) -> Figure:
     """A drawing with its coordinates to a hundredth of a point."""
     cut = lambda path: re.sub(r"(\.\d\d)\d+", r"\1", path.group(0))
-    return figure._replace(svg=Markup(re.sub(r' d="[^"]*"', cut, str(figure.svg))))
+    short = lambda svg: Markup(re.sub(r' d="[^"]*"', cut, str(svg)))
+    return figure._replace(wide=short(figure.wide), narrow=short(figure.narrow))
 
 
 def _definitions(audit: Audit) -> list[tuple[str, str]]:

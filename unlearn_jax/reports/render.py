@@ -12,7 +12,7 @@ import jinja2
 from markupsafe import Markup
 
 from unlearn_jax.reports.glossary import GLOSSARY
-from unlearn_jax.reports.style import COLOURS, WIDE, inline_svg
+from unlearn_jax.reports.style import COLOURS, NARROW, WIDE, inline_svg
 from unlearn_jax.runtime import signals
 
 HERE = Path(__file__).parent
@@ -69,9 +69,10 @@ class Item(NamedTuple):
 
 
 class Figure(NamedTuple):
-    """A drawing, and the level whose numbers it shows."""
+    """A drawing for wide and for narrow windows, of which the page shows one, and the level whose numbers it shows."""
 
-    svg: Markup
+    wide: Markup
+    narrow: Markup
     level: int | None = None
 
 
@@ -112,7 +113,9 @@ def drawn(draw: Callable, name: str, label: str, level: int | None = None) -> Fi
     """
     signals.look()
     sheet = draw(WIDE)
-    return None if sheet is None else Figure(inline_svg(sheet, f"{name}-w", label), level)
+    if sheet is None:
+        return None
+    return Figure(inline_svg(sheet, f"{name}-w", label), inline_svg(draw(NARROW), f"{name}-n", label), level)
 
 
 def facts(told: dict[str, Any]) -> list[tuple[str, str, bool]]:
