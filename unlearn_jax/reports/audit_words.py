@@ -8,7 +8,7 @@ from itertools import combinations
 
 from unlearn_jax.reports.audit_load import Audit, Key, Row
 from unlearn_jax.reports.audit_metrics import MAIN, TARGETED, Metric
-from unlearn_jax.reports.render import minus
+from unlearn_jax.reports.words import percent
 
 
 def main_keys(audit: Audit, reference: str) -> list[tuple[Metric, Key]]:
@@ -111,12 +111,6 @@ def _retrain_first(audit: Audit) -> str:
     if kept is not None and math.isfinite(kept.low + kept.high):
         aside = f", which keeps {percent(kept)} of the targets' influence,"
     return f"; against retrain, the reference of most papers, {method}{aside} ranks first by {count} of {number}"
-
-
-def percent(row: Row) -> str:
-    """90% [86, 93]."""
-    value, low, high = (minus(f"{100 * x:.0f}") for x in (row.value, row.low, row.high))
-    return f"{value}% [{low}, {high}]"
 
 
 def disagreement(audit: Audit) -> str:

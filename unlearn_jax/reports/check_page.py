@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import Any
 
@@ -106,9 +105,8 @@ def _cells(one: dict[str, Any]) -> list:
     cells = []
     for name, (_, digits, *_) in words.FIGURES.items():
         own = one["figures"][name]
-        known = [math.nan if value is None else value for value in own["difference"]]
         cells += [number(own[side][0], digits) for side in ("defaults", "preset")]
-        cells += [figure_cell(known, digits), words.said(name, own["verdict"])]
+        cells += [figure_cell(own["difference"], digits), words.said(name, own["verdict"])]
     lost = one["diverged"]
     return [*cells, f"{lost['defaults']}, {lost['preset']}" if any(lost.values()) else "", one["setting"]]
 

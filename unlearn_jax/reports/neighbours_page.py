@@ -9,7 +9,7 @@ import numpy as np
 from unlearn_jax.reports import neighbours_words as words
 from unlearn_jax.reports.neighbours_load import Search
 from unlearn_jax.reports.panels import sheet, styled
-from unlearn_jax.reports.render import Item, Table, data_name, drawn, facts, made, page, readable, row, table
+from unlearn_jax.reports.render import Item, Table, data_name, drawn, facts, made, number, page, readable, row, table
 from unlearn_jax.reports.style import WIDE, colour, png_uri, small
 
 GALLERIES = (  # kind, heading, caption
@@ -25,7 +25,6 @@ def render_search(search: Search) -> str:
     """The whole page as one HTML document."""
     told = search.told
     lead, *rest = words.findings(told)
-    searching = told.get("seconds_searching")
     return page(
         "neighbours.html",
         title=f"Similar samples: {data_name(told['config']['dataset'])}",
@@ -42,7 +41,7 @@ def render_search(search: Search) -> str:
         made=made(
             told | {"notes": []},
             told["config"],
-            Seconds_to_embed_and_search=f"{searching:.1f}" if isinstance(searching, int | float) else "",
+            Seconds_to_embed_and_search=number(told.get("seconds_searching"), 1),
         ),
     )
 

@@ -176,7 +176,7 @@ def _rules(told: Sweeps) -> Table:
     for rule, own in told.rules.items():
         if rule in BESIDE and not any(one.kind == "group" for one in rows):
             rows.append(group("to measure the rules by", len(RULES) + 1))
-        mean = figure_cell([math.nan if x is None else x for x in own["regret"]])
+        mean = figure_cell(own["regret"])
         largest = Td(number(own["largest"]), own["largest_of"])
         best = f"{own['best']:.3g} of {own['sweeps']}"
         name = BESIDE.get(rule, rule) + (" (asked for)" if rule == told.rule else "")

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import math
-
 from unlearn_jax.reports.overview_load import GOES_ON, Line, Sweeps
-from unlearn_jax.reports.render import minus
 from unlearn_jax.reports.sweep_words import UNCLEAR
+from unlearn_jax.reports.words import plain
 
 UNITS = {"margins": "nats", "request": "nats", "heldout": "nats", "attack": "AUC", "retain": "points"}
 MIN_SEEDS = 8  # seeds, for a distance to be identifiable
@@ -91,7 +89,7 @@ def afterwards(told: Sweeps) -> str:
         sweeps = "the one sweep" if own["sweeps"] == 1 else f"mean over {own['sweeps']} sweeps"
         what = "What" if told.leaving else "what"
         said.append(
-            f"{what} the file says is {interval(own['regret'])} farther than the best allowed setting (regret, "
+            f"{what} the file says is {plain(own['regret'])} farther than the best allowed setting (regret, "
             f"{sweeps}), and is that very setting for {own['best']:g}."
         )
     first = told.swept[0].sweep.told  # which has the originals and the oracle of all
@@ -115,12 +113,6 @@ def progress(told: Sweeps) -> str:
     """How far an unfinished folder is; '' for one that is complete."""
     left = f" To come: {', '.join(told.waiting)}." if told.waiting else ""
     return f"Unfinished: {told.unfinished}; {GOES_ON}.{left}" if told.unfinished else ""
-
-
-def interval(told: list) -> str:
-    """.04 [.01, .08], of three numbers."""
-    mean, *ends = (minus(f"{value:.2f}") if isinstance(value, float) and math.isfinite(value) else "" for value in told)
-    return f"{mean} [{', '.join(ends)}]" if all(ends) else mean
 
 
 def _listed(parts: list[str]) -> str:

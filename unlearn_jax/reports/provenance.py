@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 from unlearn_jax.reports.load import Run
-from unlearn_jax.reports.render import Made, Table, Td, Tr, inline, made
+from unlearn_jax.reports.render import Made, Table, Td, Tr, inline, made, number
 
 HEADS = ("rows of summary.csv", "margins of every model", "members")
 
@@ -21,17 +20,12 @@ def made_of(run: Run, prefix: str = "reproduce") -> Made:
         config,
         Started=inline(manifest.get("started")),
         Seeds=inline(seeds),
-        Seconds_compiling=_seconds(manifest.get("compile_seconds")),
+        Seconds_compiling=number(manifest.get("compile_seconds"), 1),
         Benchmark=_benchmark(manifest.get("benchmark") or {}),
         Recipe=inline(manifest.get("recipe")),
     )
     about = f"Every number of this run is in {run.path.resolve().name}/summary.csv, made by the command above."
     return told._replace(about=about, levels=_levels(run, prefix))
-
-
-def _seconds(value: Any) -> str:
-    """Seconds; nothing where they are not known."""
-    return f"{value:.1f}" if isinstance(value, int | float) else ""
 
 
 def _levels(run: Run, prefix: str) -> Table:

@@ -160,15 +160,20 @@ def number(value, digits: int | None = 2, missing: str = "") -> str:
     return minus(f"{value:.2g}" if digits is None else f"{value:.{digits}f}")
 
 
-def interval(low: float, high: float, digits: int | None = 2) -> str:
+def known(value: Any) -> bool:
+    """Whether a value is a finite number."""
+    return isinstance(value, int | float) and math.isfinite(value)
+
+
+def interval(low: Any, high: Any, digits: int | None = 2) -> str:
     """[0.78, 0.84]; nothing where it is not known."""
-    return f"[{number(low, digits)}, {number(high, digits)}]" if math.isfinite(low + high) else ""
+    return f"[{number(low, digits)}, {number(high, digits)}]" if known(low) and known(high) else ""
 
 
 def figure_cell(told, digits: int | None = 2, missing: str = "", **how) -> Td:
     """A figure, whose first entries are value, low and high, with its interval below."""
     value, low, high = told[:3]
-    if not math.isfinite(value):
+    if not known(value):
         return Td(missing, kind=how.get("kind", ""))
     return Td(number(value, digits), interval(low, high, digits), **how)
 
@@ -186,12 +191,11 @@ def inline(value: Any) -> str:
 
 def made(told: dict[str, Any], config: dict[str, Any] | None = None, **more: str) -> Made:
     """Command, device, versions and seconds of a run, as far as they are recorded; ``more``: further entries."""
-    total = told.get("seconds_total")
     set_ones = {name: value for name, value in (config or {}).items() if value not in ("", 0, None, [], False)}
     notes = told.get("notes") or []
     pairs = {
         "Finished": inline(told.get("finished")),
-        "Seconds": f"{total:.1f}" if isinstance(total, int | float) else "",
+        "Seconds": number(told.get("seconds_total"), 1),
         "Device": inline(told.get("device")),
         "Commit": inline(told.get("git_commit")),
         "Configuration": inline(set_ones),

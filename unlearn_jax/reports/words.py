@@ -19,8 +19,8 @@ UNREADABLE = {  # by what `why_unidentifiable` says
 
 
 def percent(cell: Cell) -> str:
-    """81% [78, 84]."""
-    return f"{number(100 * cell.mean, 0, '?')}% {interval(100 * cell.low, 100 * cell.high, 0)}".strip()
+    """81% [78, 84], of whatever begins with value, low and high."""
+    return f"{number(100 * cell[0], 0, '?')}% {interval(100 * cell[1], 100 * cell[2], 0)}".strip()
 
 
 def plain(cell: Cell, digits: int = 2) -> str:
