@@ -63,18 +63,13 @@ def headline(run: Run) -> str:
     stay = f"when {stay_of(summary, level)} stayed" if level else "with no copies in the training set"
     if math.isnan(cell.mean):
         return "This run did not measure retraining, so it cannot say what deletion leaves behind."
+    asked, left = asked_of(run, level), percent(cell)
     if not summary.identifiable(level):
-        return (
-            f"Not identifiable: with {copies_of(summary, level)}, {_why(run, level)} for this run to say what "
-            f"deleting {asked_of(run, level)} leaves behind."
-        )
+        why = f"with {copies_of(summary, level)}, {_why(run, level)} for this run to say"
+        return f"Not identifiable: {why} what deleting {asked} leaves behind."
     if _is_noise(cell, band):
-        return (
-            f"Deleting {asked_of(run, level)} and retraining left no influence that this run can tell from none, "
-            f"{stay}: {percent(cell)}."
-        )
-    left = f"Deleting {asked_of(run, level)} and retraining left {percent(cell)} of their influence in place {stay}"
-    return f"{left}{_caveat(cell, band)}."
+        return f"Deleting {asked} and retraining left no influence that this run can tell from none, {stay}: {left}."
+    return f"Deleting {asked} and retraining left {left} of their influence in place {stay}{_caveat(cell, band)}."
 
 
 def _why(run: Run, level: int) -> str:
@@ -120,7 +115,7 @@ def _unreadable(run: Run, level: int) -> list[str]:
 def _controls(summary: Summary, level: int) -> list[str]:
     """What placebo and dedup say, by differences whose draws are shared with retrain's."""
     sentences = []
-    placebo, dedup = summary.residual(level, "placebo"), summary.residual(level, "dedup")
+    placebo, dedup = (summary.residual(level, name) for name in ("placebo", "dedup"))
     apart = summary.find(level, "placebo", "residual_difference")
     if math.isfinite(placebo.mean) and level:
         sentence = f"The placebo, which drops as many other samples instead of the copies, kept {percent(placebo)}"
@@ -134,10 +129,8 @@ def _controls(summary: Summary, level: int) -> list[str]:
     if math.isfinite(dedup.mean) and level:
         recall = summary.find(level, "dedup", "dedup_recall").mean
         found = f" (its detector found {number(100 * recall, 0)}% of the copies)" if math.isfinite(recall) else ""
-        sentences.append(
-            f"Retraining after automatic deduplication{found} kept {percent(dedup)}"
-            f"{_caveat(dedup, summary.band(level))}."
-        )
+        kept = f"{percent(dedup)}{_caveat(dedup, summary.band(level))}"
+        sentences.append(f"Retraining after automatic deduplication{found} kept {kept}.")
     return sentences
 
 
