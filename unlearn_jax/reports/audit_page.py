@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from markupsafe import Markup
@@ -104,11 +106,16 @@ DRAWINGS = (  # id, heading, drawing function, kinds of curves, caption
 )  # fmt: skip
 
 
+def drawings_of(audit: Audit) -> dict[str, Callable]:
+    """The figures by name, as functions of the width in inches."""
+    return {name: partial(draw, audit) for name, _, draw, *_ in DRAWINGS}
+
+
 def _drawings(audit: Audit) -> list[dict[str, Any]]:
     """Every figure that the audit has data for, with its heading, caption and what it leaves out."""
-    found = []
-    for name, heading, draw, kinds, caption in DRAWINGS:
-        figure = drawn(lambda width, draw=draw: draw(audit, width), name, heading)
+    found, drawings = [], drawings_of(audit)
+    for name, heading, _, kinds, caption in DRAWINGS:
+        figure = drawn(drawings[name], name, heading)
         if figure:
             labels = figures.drawn_labels(audit, *kinds, most=figures.audit_ends(audit)) if kinds else []
             told = {"name": name, "heading": heading, "caption": caption, "left": len(labels) - MAX_PANELS}

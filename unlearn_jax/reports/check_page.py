@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +40,7 @@ def render_check(told: dict[str, Any]) -> str:
         facts=facts(_facts(told)),
         counts=_counts(told),
         groups=[(f"{GROUPS[g]} ({len(names)})", ", ".join(names)) for g, names in _groups(told) if names],
-        changes=drawn(lambda width: changes_figure(told, width), "changes", "Residual distance of each method"),
+        changes=drawn(drawings_of(told)["changes"], "changes", "Residual distance of each method"),
         farthest=f"{FARTHEST:g}",
         methods=_methods(told),
         words=words.WORDS,
@@ -49,6 +51,11 @@ def render_check(told: dict[str, Any]) -> str:
             Left_at_their_defaults=", ".join(told["kept"]),
         ),
     )
+
+
+def drawings_of(told: dict[str, Any]) -> dict[str, Callable]:
+    """The figure by its name, as a function of the width in inches."""
+    return {"changes": partial(changes_figure, told)}
 
 
 def _groups(told: dict[str, Any]):

@@ -54,8 +54,8 @@ def only_studies(folder: Path, done: str) -> None:
     """Raise `InputError` where a folder holds another run than a study; ``done``: what can be done to studies alone."""
     kind = kind_of_run(folder)
     if kind != "study":
-        named, script = KINDS[kind]
-        raise InputError(f"{folder} is {named} ({script}), and only studies can be {done}: give folders of study.py.")
+        called, script = KINDS[kind][:2]
+        raise InputError(f"{folder} is {called} ({script}), and only studies can be {done}: give folders of study.py.")
 
 
 def read_comparison(folders: list[Path], level: int | None = None) -> Comparison:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from unlearn_jax.reports import influence_figures as figures
@@ -38,6 +40,20 @@ COLUMNS = (  # removed, metric, heading, digits
 )
 
 
+DRAWINGS = {
+    "removal": figures.removal_figure,
+    "lds": figures.score_figure,
+    "memorization": figures.memory_figure,
+    "law": figures.law_figure,
+}
+HEADINGS = {
+    "removal": "Removal: predicted against actual",
+    "lds": "Linear datamodelling score",
+    "memorization": "Self-influence against memorization",
+    "law": "Deleting one of many copies",
+}
+
+
 def render_attribution(run: Attribution) -> str:
     """The whole page as one HTML document."""
     manifest = run.manifest
@@ -46,12 +62,10 @@ def render_attribution(run: Attribution) -> str:
         title=f"Influence predicted and measured: {data_name(manifest['config']['dataset'])}",
         answer=words.headline(run),
         facts=facts(_facts(run)),
-        removal=_drawn(run, figures.removal_figure, "removal", "Removal: predicted against actual"),
         tables=[(TRACKS[track].capitalize(), _table(run, track)) for track in run.tracks],
-        lds=_drawn(run, figures.score_figure, "lds", "Linear datamodelling score"),
         gallery=_gallery(run.gallery),
-        memorization=_drawn(run, figures.memory_figure, "memorization", "Self-influence against memorization"),
-        law=_drawn(run, figures.law_figure, "law", "Deleting one of many copies"),
+        headings=HEADINGS,
+        figures={name: drawn(draw, name, HEADINGS[name]) for name, draw in drawings_of(run).items()},
         words=words.WORDS,
         made=made(
             manifest,
@@ -62,9 +76,9 @@ def render_attribution(run: Attribution) -> str:
     )
 
 
-def _drawn(run: Attribution, draw, name: str, label: str):
-    """A figure of the run; None where there is nothing to draw."""
-    return drawn(lambda width: draw(run, width), name, label)
+def drawings_of(run: Attribution) -> dict[str, Callable]:
+    """The figures by name, as functions of the width in inches."""
+    return {name: partial(draw, run) for name, draw in DRAWINGS.items()}
 
 
 def _facts(run: Attribution) -> dict[str, Any]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -23,7 +25,7 @@ GALLERIES = (  # kind, heading, caption
 
 def render_search(search: Search) -> str:
     """The whole page as one HTML document."""
-    told = search.told
+    told, drawings = search.told, drawings_of(search)
     lead, *rest = words.findings(told)
     return page(
         "neighbours.html",
@@ -34,8 +36,8 @@ def render_search(search: Search) -> str:
         notes=[f"{note[:1].upper()}{note[1:]}." for note in told["notes"]],
         ladder=_ladder(told),
         measure=words.MEASURES[told["embedding"]["measure"]],
-        nearest=drawn(lambda w: nearest_figure(search, w), "nearest", "How near the nearest training sample is"),
-        sizes=drawn(lambda w: sizes_figure(search, w), "sizes", "Sizes of the clusters"),
+        nearest=drawn(drawings["nearest"], "nearest", "How near the nearest training sample is"),
+        sizes=drawn(drawings["sizes"], "sizes", "Sizes of the clusters"),
         galleries=[(*gallery, _blocks(search.gallery, gallery[0])) for gallery in GALLERIES],
         words=words.WORDS,
         made=made(
@@ -44,6 +46,11 @@ def render_search(search: Search) -> str:
             Seconds_to_embed_and_search=number(told.get("seconds_searching"), 1),
         ),
     )
+
+
+def drawings_of(search: Search) -> dict[str, Callable]:
+    """The figures by name, as functions of the width in inches."""
+    return {"nearest": partial(nearest_figure, search), "sizes": partial(sizes_figure, search)}
 
 
 def _facts(told: dict[str, Any]) -> dict[str, Any]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +13,11 @@ import numpy as np
 from unlearn_jax.errors import InputError
 from unlearn_jax.reports import audit_words, figures, frontier, tables_of_study, words
 from unlearn_jax.reports.audit_load import read_audit
-from unlearn_jax.reports.frontier_figure import frontier_figure
+from unlearn_jax.reports.frontier_figure import frontier_figure, plotted
 from unlearn_jax.reports.gallery import gallery_of
 from unlearn_jax.reports.load import Run, number_told
 from unlearn_jax.reports.provenance import made_of
-from unlearn_jax.reports.render import drawn, facts, page
+from unlearn_jax.reports.render import Figure, drawn, facts, page
 
 MAX_PANELS = 12  # methods in small panels
 
@@ -38,7 +40,6 @@ def render(run: Run) -> str:
         identifiable=summary.identifiable(level),
         band=f"{band:.3f}" if math.isfinite(band) else "",
         findings=words.findings(run),
-        frontier=_frontier(run),
         methods=tables_of_study.methods_table(summary, level),
         answers=tables_of_study.language_table(summary, level),
         gallery=gallery_of(run),
@@ -56,10 +57,22 @@ def at(level: int) -> str:
     return f" at {level} {'copy' if level == 1 else 'copies'}"
 
 
-def drawn_methods(run: Run, level: int) -> list:
-    """The methods that have a residual."""
+def drawings_of(run: Run, level: int) -> dict[str, Callable]:
+    """The figures by name, as functions of the width in inches."""
     summary = run.summary
-    return [e for e in summary.entries(level) if not e.is_reference and math.isfinite(summary.residual(level, e).mean)]
+    known = lambda e: not e.is_reference and math.isfinite(summary.residual(level, e).mean)
+    mine = list(filter(known, summary.entries(level)))
+    found: dict[str, Callable] = {"main": partial(figures.main_figure, summary)}
+    if level in summary.shares:
+        found["gamma"] = partial(figures.gamma_figure, summary, level, summary.shares[level])
+    if len(summary.levels) > 1 and mine:
+        found["methods"] = partial(figures.methods_figure, summary, mine[:MAX_PANELS])
+    if any(plotted(summary, level, e) for e in mine):
+        found["frontier"] = partial(frontier_figure, summary, level)
+    found["forest"] = partial(figures.forest_figure, summary, level)
+    if run.margins:
+        found["margins"] = partial(figures.margins_figure, run.margins)
+    return found
 
 
 def _facts(run: Run) -> dict[str, Any]:
@@ -80,59 +93,39 @@ def _facts(run: Run) -> dict[str, Any]:
 
 
 def _drawings(run: Run) -> dict[str, Any]:
-    """The figures but the frontier, and what their captions count."""
+    """The figures, and what their captions count."""
     summary, level = run.summary, run.summary.levels[-1]
-    methods = drawn_methods(run, level) if len(summary.levels) > 1 else []
-    shown = methods[:MAX_PANELS]
-    told = {
-        "curve": drawn(lambda w: figures.main_figure(summary, w), "curve",
-                       "Residual influence of the reference populations by number of copies"),
-        "shares": [
-            (drawn(lambda w, m=m, s=s: figures.gamma_figure(summary, m, s, w), f"gamma{m}",
-                   "Residual influence by identified fraction", m), at(m))
-            for m, s in summary.shares.items()
-        ],
-        "shown": len(shown),
-        "methods_count": len(methods),
-        "panels": None,
-        "forest": None,
-        "margins": _margins(run),
-    }  # fmt: skip
-    if shown:
-        draw = lambda width: figures.methods_figure(summary, shown, width)
-        told["panels"] = drawn(draw, "panels", "Residual influence by method")
-    if any(not e.is_reference for e in summary.entries(level)):  # else the first figure shows them
-        draw, label = (
-            lambda width: figures.forest_figure(summary, level, width),
-            "Residual distance and signed residual",
-        )
-        told["forest"] = drawn(draw, "forest", f"{label} influence with intervals", level)
-    return told
-
-
-def _margins(run: Run) -> dict[str, Any]:
-    """Histograms of the references' margins."""
-    every = list(run.margins.values())
-    if not any(np.isfinite(values).any() for values in every):
-        return {"figure": None}
+    found, methods = drawings_of(run, level), [e for e in summary.entries(level) if not e.is_reference]
+    values = list(run.margins.values())
+    if not methods:
+        found.pop("forest")  # the first figure shows them
+    if not any(np.isfinite(own).any() for own in values):
+        found.pop("margins", None)
+    figure = lambda name, place, label, at=level: drawn(found.get(name), place, label, at)
+    share = lambda m: drawn(drawings_of(run, m)["gamma"], f"gamma{m}", "Residual influence by identified fraction", m)
     return {
-        "figure": drawn(lambda w: figures.margins_figure(run.margins, w), "margins", "Histograms of margins",
-                        run.summary.levels[-1]),
-        "count": max(values.size for values in every),
-        "lost": sum(int((~np.isfinite(values)).sum()) for values in every),
-    }  # fmt: skip
+        "curve": figure("main", "curve", "Residual influence of the reference populations by number of copies", None),
+        "shares": [(share(m), at(m)) for m in summary.shares],
+        "panels": figure("methods", "panels", "Residual influence by method", None),
+        "methods_count": sum(math.isfinite(summary.residual(level, e).mean) for e in methods),
+        "most": MAX_PANELS,
+        "frontier": _frontier(run, figure("frontier", "frontier", "Residual distance against excess price")),
+        "forest": figure("forest", "forest", "Residual distance and signed residual influence with intervals"),
+        "margins": figure("margins", "margins", "Histograms of margins"),
+        "count": max((own.size for own in values), default=0),
+        "lost": sum(int((~np.isfinite(own)).sum()) for own in values),
+    }
 
 
-def _frontier(run: Run) -> dict[str, Any] | None:
+def _frontier(run: Run, figure: Figure | None) -> dict[str, Any] | None:
     """Influence against price; None where the run has no frontier."""
     summary, level = run.summary, run.summary.levels[-1]
     entries = [e for e in summary.entries(level) if not e.is_reference]
     if not any(math.isfinite(summary.find(level, e, "frontier_share").mean) for e in entries):
         return None
-    draw = lambda width: frontier_figure(summary, level, width)
     return {
         "words": frontier.frontier_words(summary, level),
-        "figure": drawn(draw, "frontier", "Residual distance against excess price", level),
+        "figure": figure,
         "table": tables_of_study.frontier_table(summary, level),
         "search": tables_of_study.searched(summary, level),
     }

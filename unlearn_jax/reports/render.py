@@ -102,7 +102,7 @@ def page(template: str, **values) -> str:
     return _environment().get_template(template).render(**(FRAME | values))
 
 
-def drawn(draw: Callable, name: str, label: str, level: int | None = None) -> Figure | None:
+def drawn(draw: Callable | None, name: str, label: str, level: int | None = None) -> Figure | None:
     """A figure of the page; None where there is nothing to draw.
 
     Args:
@@ -112,7 +112,7 @@ def drawn(draw: Callable, name: str, label: str, level: int | None = None) -> Fi
         level: copies, where it shows one level.
     """
     signals.look()
-    sheet = draw(WIDE)
+    sheet = draw and draw(WIDE)
     if sheet is None:
         return None
     return Figure(inline_svg(sheet, f"{name}-w", label), inline_svg(draw(NARROW), f"{name}-n", label), level)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from unlearn_jax.reports import sweep_figures as figures
@@ -37,7 +39,7 @@ COLUMNS = (  # metric, split, heading
 
 def render_sweep(sweep: Sweep, together: str = "") -> str:
     """The whole page as one HTML document; ``together`` = the address of the page of all methods swept with it."""
-    told, one = sweep.told, sweep.told["cost"]["one_training"]
+    told, one, drawings = sweep.told, sweep.told["cost"]["one_training"], drawings_of(sweep)
     return page(
         "sweep.html",
         title=f"Hyperparameters of {sweep.method}: {data_name(told['config']['dataset'])}",
@@ -45,15 +47,9 @@ def render_sweep(sweep: Sweep, together: str = "") -> str:
         together=together,
         facts=facts(_facts(sweep)),
         choices=_choices(sweep),
-        parallel=drawn(lambda w: figures.parallel_figure(sweep, w), "parallel", "Settings over parallel axes"),
-        curves=[
-            drawn(lambda w, n=n: figures.response_figure(sweep, n, w), f"response-{n}", f"Response to {n}")
-            for n in figures.curves_of(sweep)
-        ],
-        surfaces=[
-            drawn(lambda w, p=p: figures.surface_figure(sweep, p, w), f"response{n}", f"Response to {p[0]} and {p[1]}")
-            for n, p in enumerate(figures.pairs_of(sweep))
-        ],
+        parallel=drawn(drawings.pop("parallel"), "parallel", "Settings over parallel axes"),
+        surfaces=bool(figures.pairs_of(sweep)),
+        responses=[drawn(draw, name, name.replace("response-", "Response to ")) for name, draw in drawings.items()],
         rungs=_rungs(sweep),
         spent=f"{told['cost']['grad_evals'] / one:.0f}",
         whole=f"{told['cost']['without_halving'] / one:.0f}",
@@ -62,6 +58,16 @@ def render_sweep(sweep: Sweep, together: str = "") -> str:
         words=words.WORDS,
         made=made(told, told["config"], Axes=_axes(told["axes"])),
     )
+
+
+def drawings_of(sweep: Sweep) -> dict[str, Callable]:
+    """The figures by name: all settings, then the response to each hyperparameter or pair."""
+    found: dict[str, Callable] = {"parallel": partial(figures.parallel_figure, sweep)}
+    for name in figures.curves_of(sweep):
+        found[f"response-{name}"] = partial(figures.response_figure, sweep, name)
+    for pair in figures.pairs_of(sweep):
+        found[f"response-{'-'.join(pair)}"] = partial(figures.surface_figure, sweep, pair)
+    return found
 
 
 def _facts(sweep: Sweep) -> dict[str, Any]:
