@@ -31,33 +31,41 @@ def main_figure(summary: Summary, width: float = WIDE):
     axes = grid[0, 0]
     levels = np.array(summary.levels, float)
     cells = {name: [summary.residual(m, name) for m in summary.levels] for name in CURVES}
-    cells = {name: row for name, row in cells.items() if any(math.isfinite(c.mean) for c in row)}
-    low, high = limits_of([c for row in cells.values() for c in row], (-0.12, 1.14))
-    draw_band(axes, summary, levels)
-    band = np.nanmax([0.0, *(summary.band(m) for m in summary.levels)])
-    if band > 0:
-        inside = -band - 0.01 > low + 0.05 * (high - low)  # a band beyond the axis is named at its edge
-        place = (levels[-1] * 0.5, -band - 0.01 if inside else low + 0.01)
-        style = {"ha": "center", "va": "top" if inside else "bottom", "color": colour("muted"), "fontsize": small()}
-        axes.text(*place, "null band", **style)
-    ends(axes, False)
-    named = list(NAMED_ENDS)
-    named.append(_ridge(axes, summary, levels))
-    step = levels[-1] * (0.006 if width > 6 else 0.012)
     known = [summary.identifiable(m) for m in summary.levels]
-    for name, row in reversed(cells.items()):  # retrain, the subject, on top
-        curve(axes, levels + SHIFTS[name] * step, row, name, known, (low, high), control=name != "retrain")
-        finite = [c.mean for c in row if math.isfinite(c.mean)]
-        named.append((name, finite[-1], name))
-    axes.set(xlim=(-0.035 * levels[-1], levels[-1] * 1.02), ylim=(low, high), xticks=levels)
+    draw_band(axes, summary, levels)
+    named = [_ridge(axes, summary, levels)]
+    named += _references(axes, levels, cells, known, levels[-1] * (0.006 if width > 6 else 0.012))
+    _name_band(axes, np.nanmax([0.0, *(summary.band(m) for m in summary.levels)]), levels[-1] * 0.5)
+    axes.set(xlim=(-0.035 * levels[-1], levels[-1] * 1.02), xticks=levels)
     axes.set_xticklabels([f"{m:g}" for m in levels])
     kind = summary.facts["similarity"]
     made = "nearest neighbours" if kind.startswith("natural") else f"{kind} copies"
     axes.set_xlabel(f"{made} of each target in the training set".strip())
     axes.set_ylabel("residual influence of the targets")
-    grid_below(axes, "y")
     _end_labels(axes, named, levels[-1], width)
     return figure
+
+
+def _references(axes, x: np.ndarray, cells: dict[str, list[Cell]], known: list[bool], step: float) -> list[tuple]:
+    """The curves of the references between the ends of the scale; names, heights and colours at their right ends."""
+    rows = {name: row for name, row in cells.items() if any(math.isfinite(c.mean) for c in row)}
+    limits, named = limits_of([c for row in rows.values() for c in row], (-0.12, 1.14)), list(NAMED_ENDS)
+    ends(axes, False)
+    for name, row in reversed(rows.items()):  # retrain, the subject, on top
+        curve(axes, x + SHIFTS[name] * step, row, name, known, limits, control=name != "retrain")
+        named.append((name, [c.mean for c in row if math.isfinite(c.mean)][-1], name))
+    axes.set_ylim(limits)
+    grid_below(axes, "y")
+    return named
+
+
+def _name_band(axes, band: float, x: float) -> None:
+    """The words below the null band; where it is beyond the axis, at its edge."""
+    low, high = axes.get_ylim()
+    inside = -band - 0.01 > low + 0.05 * (high - low)
+    style = {"ha": "center", "va": "top" if inside else "bottom", "color": colour("muted"), "fontsize": small()}
+    if band > 0:
+        axes.text(x, -band - 0.01 if inside else low + 0.01, "null band", **style)
 
 
 @styled
@@ -72,22 +80,14 @@ def gamma_figure(summary: Summary, level: int, shares: dict[float, dict[str, Cel
     figure, grid = sheet(width, 3.6)
     axes = grid[0, 0]
     x = np.array(sorted(shares))
-    rows = {name: [shares[g].get(name, Cell()) for g in x] for name in CURVES}
-    rows = {name: row for name, row in rows.items() if any(math.isfinite(c.mean) for c in row)}
-    limits = limits_of([c for row in rows.values() for c in row], (-0.12, 1.14))
-    ends(axes, False)
-    named = list(NAMED_ENDS)
+    cells = {name: [shares[g].get(name, Cell()) for g in x] for name in CURVES}
     axes.plot(x, 1 - x, color=colour("muted"), linewidth=1, linestyle=(0, (1, 2)))
-    named.append(("ridge law, 1 − gamma", float(1 - x[-1]), "muted"))
-    for name, row in reversed(rows.items()):
-        known = [summary.identifiable(level)] * len(x)
-        curve(axes, x + SHIFTS[name] * 0.005, row, name, known, limits, control=name != "retrain")
-        named.append((name, [c.mean for c in row if math.isfinite(c.mean)][-1], name))
-    axes.set(xlim=(x[0] - 0.03, x[-1] * 1.02), ylim=limits, xticks=x)
+    named = [("ridge law, 1 − gamma", float(1 - x[-1]), "muted")]
+    named += _references(axes, x, cells, [summary.identifiable(level)] * len(x), 0.005)
+    axes.set(xlim=(x[0] - 0.03, x[-1] * 1.02), xticks=x)
     axes.set_xticklabels([f"{g:.2g}" for g in x])
     axes.set_xlabel("share of each cluster that the request names (gamma)" if width > 6 else "share named (gamma)")
     axes.set_ylabel("residual influence")
-    grid_below(axes, "y")
     _end_labels(axes, named, x[-1], width)
     return figure
 
