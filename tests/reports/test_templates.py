@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from unlearn_jax import reports
+from unlearn_jax.errors import InputError
 from unlearn_jax.reports import render
 from unlearn_jax.reports.render import Made, Td, Tr, row, table
 
@@ -52,3 +53,8 @@ def test_captions_and_rows_are_one_line_each():
     text = shown("{% call m.figure(f) %}a\nb{% if 1 %} c{% endif %}{% endcall %}", f=render.Figure("", "", 4))
     assert "<figcaption>a b c <a" in text and 'href="#reproduce-4"' in text
     assert len(shown("{{ m.tr(r) }}", r=row("a", ["b\nc", 1])).strip().splitlines()) == 1
+
+
+def test_a_folder_with_braces_in_its_name_is_told_of(tmp_path):
+    with pytest.raises(InputError, match=r"there is no sweep at .*a\{b\}"):
+        reports.write_sweep_page(tmp_path / "a{b}")

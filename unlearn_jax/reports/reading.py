@@ -46,7 +46,7 @@ def present(folder: Path, names, missing: str) -> None:
     """Raise `InputError` with the first file that a folder lacks in the place of {name}."""
     for name in names:
         if not (folder / name).is_file():
-            raise InputError(missing.format(name=name))
+            raise InputError(missing.replace("{name}", name))
 
 
 def manifest_of(folder: Path, name: str, kind: str, again: str, entries=()) -> dict[str, Any]:
