@@ -21,7 +21,7 @@ def test_there_are_some_and_a_wheel_holds_them_and_what_pages_need():
     assert "vision-copies-small" in NAMES
     package = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]
     held = {path for pattern in package["unlearn_jax"] for path in SHIPPED.parents[1].glob(pattern)}
-    assert held == {path for path in SHIPPED.parents[1].rglob("*") if path.suffix in (".json", ".css", ".js")}
+    assert held == {path for path in SHIPPED.parents[1].rglob("*") if path.suffix in (".json", ".css", ".js", ".html")}
 
 
 @pytest.mark.parametrize("name", NAMES)
