@@ -19,7 +19,7 @@ FIRST = (
     "neighbours",
     "benchmarks",
     "prepare_data",
-    "bench",
+    "speed",
 )
 
 
@@ -50,7 +50,8 @@ def commands(folder: Path) -> str:
         "What is `on` is switched off by `--no-NAME`. Bad input is one sentence and exit code 2: see "
         "[exit codes](exit_codes.md).",
     ]
-    for path in sorted(folder.glob("[a-z]*.py"), key=lambda p: (FIRST.index(p.stem) if p.stem in FIRST else 99, p)):
+    scripts = [*folder.glob("[a-z]*.py"), *folder.glob("bench/[a-z]*.py")]
+    for path in sorted(scripts, key=lambda p: (FIRST.index(p.stem) if p.stem in FIRST else 99, p)):
         path = _command(path)
         tree = ast.parse(path.read_text("utf-8"))
         head, _, rest = (ast.get_docstring(tree) or "").partition("\n\n")

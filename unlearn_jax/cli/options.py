@@ -62,8 +62,9 @@ def parsed(kind: type[T], doc: str | None, argv: Sequence[str] | None = None, *,
 
 def called() -> str:
     """How this process was called: `unlearn-jax COMMAND`, or as a script of a clone."""
-    name = Path(sys.argv[0]).name
-    return name if name.startswith("unlearn-jax ") else f"python experiments/{name}"
+    path = Path(sys.argv[0])
+    folder = "experiments/bench" if path.parent.name == "bench" else "experiments"
+    return path.name if path.name.startswith("unlearn-jax ") else f"python {folder}/{path.name}"
 
 
 def as_called(doc: str) -> str:
