@@ -15,14 +15,13 @@ from unlearn_jax.data.kinds import KINDS
 from unlearn_jax.data.sources.tables import READERS as TABLES
 from unlearn_jax.data.splits import named_copies
 from unlearn_jax.data.text.readers import Features
-from unlearn_jax.errors import InputError, choose
-from unlearn_jax.methods import METHODS, check_setting, has_scale, select
-from unlearn_jax.models import model_options
-from unlearn_jax.remedies import REMEDIES, remedy_settings, select_remedies
+from unlearn_jax.errors import InputError
+from unlearn_jax.methods import METHODS, has_scale, select
+from unlearn_jax.remedies import REMEDIES, select_remedies
 from unlearn_jax.roles import REFERENCES
 from unlearn_jax.studies.config import StudyConfig
 from unlearn_jax.studies.dataset_presets import Preset
-from unlearn_jax.studies.hyperparameters import numbers, values_of
+from unlearn_jax.studies.hyperparameters import numbers, options_of_model, settings_of_methods
 from unlearn_jax.types import Recipe
 
 MOVES_PIXELS = (
@@ -119,7 +118,7 @@ class Study:
         Raises:
             InputError: malformed text, an unknown model or option.
         """
-        return _model_options(self.model, self.config.model_options)
+        return options_of_model(self.model, self.config.model_options)
 
     @cached_property
     def copies(self) -> tuple[int, ...]:
@@ -231,7 +230,7 @@ class Study:
             InputError: malformed text, unknown method or hyperparameter, a method that the study does not run, several
                 values of a setting that fixes shapes.
         """
-        return _settings(self.config.hp, self.wrapped, self.remedies)
+        return settings_of_methods(self.config.hp, self.wrapped, self.remedies)
 
     @cached_property
     def name(self) -> str:
@@ -272,46 +271,3 @@ def _model_and_recipe(config: StudyConfig, spec: DatasetSpec) -> tuple[str, Reci
         model, recipe = read or model, Preset.BY_TEXT_MODEL.get(read, recipe)
     given = {name: getattr(config, name) for name in ("steps", "batch", "lr", "augment") if getattr(config, name)}
     return config.model or model, recipe._replace(**given)
-
-
-def _model_options(name: str, words: tuple[str, ...]) -> dict:
-    """NAME=VALUE of a model's options, in the types of their defaults."""
-    defaults, found = model_options(name), {}
-    for text in words:
-        option, equals, value = text.partition("=")
-        if not (equals and value.strip()):
-            raise InputError(f"--model-options '{text}' is not understood: write NAME=VALUE, such as width=16.")
-        default = defaults[choose(f"{name} option", option, defaults)]
-        if isinstance(default, tuple):
-            found[option] = tuple(numbers(value, f"model-options {option}"))
-        else:
-            found[option] = numbers(value, f"model-options {option}")[0] if _whole(default) else value
-    return found
-
-
-def _whole(default) -> bool:
-    """Whether an option takes a whole number: its default is one, or is chosen by the model."""
-    return default is None or (isinstance(default, int) and not isinstance(default, bool))
-
-
-def _settings(words: tuple[str, ...], methods: tuple[str, ...], remedies: tuple[str, ...]) -> dict:
-    """METHOD.NAME=VALUE[,VALUE...] of the methods and remedies that are run."""
-    found = {}
-    for text in words:
-        left, equals, values = text.partition("=")
-        method, dot, name = left.partition(".")
-        if not (equals and dot and values):
-            raise InputError(f"--hp '{text}' is not understood: write METHOD.NAME=VALUE, such as scrub.alpha=.1,.5.")
-        if method in REMEDIES:
-            remedy_settings(method, {name: values})
-        else:
-            check_setting(method, name)
-        if method not in (remedies if method in REMEDIES else methods):
-            option = "--remedies" if method in REMEDIES else "--methods"
-            raise InputError(f"--hp names '{method}', which this study does not run: add it to {option}.")
-        if method in REFERENCES:
-            raise InputError("retrain is a reference and follows the recipe: use --lr, --steps and --batch.")
-        if name in found.get(method, {}):
-            raise InputError(f"--hp gives {method}.{name} twice: write its values once, separated by commas.")
-        found.setdefault(method, {})[name] = values_of(method, name, values)
-    return found
