@@ -182,7 +182,7 @@ def _one(kind: type[T], word: str) -> T:
     """A word as a value; an empty one names no file, where `Path` would take it for the folder that one is in."""
     if kind is Path and (not word.strip() or "\0" in word):
         raise ValueError("a path is empty: give a name, or leave the option out")
-    return kind(word)
+    return kind(word)  # pyright: ignore[reportCallIssue]
 
 
 @functools.cache
@@ -192,9 +192,11 @@ def words_of(kind: type) -> dict[str, str]:
     for one in reversed(kind.__mro__):
         if not dataclasses.is_dataclass(one):
             continue
-        lines = ast.parse(textwrap.dedent(inspect.getsource(one))).body[0].body
+        (definition,) = ast.parse(textwrap.dedent(inspect.getsource(one))).body
+        assert isinstance(definition, ast.ClassDef)
+        lines = definition.body
         for field, after in zip(lines, lines[1:]):
             told = after.value.value if isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant) else None
-            if isinstance(field, ast.AnnAssign) and isinstance(told, str):
+            if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name) and isinstance(told, str):
                 words[field.target.id] = " ".join(told.split())
     return words

@@ -68,7 +68,7 @@ def write_margins(setup, level, outcomes, folder: Path) -> None:
 def _save_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:
     """Write a compressed .npz under just this name."""
     with path.open("wb") as file:
-        np.savez_compressed(file, **arrays)
+        np.savez_compressed(file, **arrays)  # pyright: ignore[reportArgumentType]
 
 
 def shown_targets(bench, clusters: int = 10) -> np.ndarray:
@@ -108,7 +108,7 @@ def write_gallery(setup, path: Path, clusters: int = 10, copies: int = 8) -> Non
 
     def save(part: Path) -> None:
         with part.open("wb") as file:
-            np.savez(file, **held, labels=labels, class_names=names)
+            np.savez(file, **held, labels=labels, class_names=names)  # pyright: ignore[reportArgumentType]
 
     write_whole(path, save)
 

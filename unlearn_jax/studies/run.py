@@ -138,7 +138,7 @@ def _run(setup: Setup, out: Path, about: dict, content: str, began: float, watch
     try:
         multihost.from_process_zero(lambda: write_gallery(setup, out / "gallery.npz"))
         compiling, similarity, notes = _run_levels(setup, recorder, out, watch, manifest)
-        files = multihost.from_process_zero(lambda: recorder.finish())
+        files = multihost.from_process_zero(lambda: recorder.finish() if recorder is not None else {})
     except BaseException as error:
         if recorder is not None:
             _give_up(recorder, out, manifest, error)

@@ -247,8 +247,8 @@ def _pilot_score(
     hp = {k: np.full(PILOT_MEMBERS, v) for k, v in hp.items()}
     watch.stage("pilot", PILOT_MEMBERS)
     tables = make_tables([np.sort(rows) for rows in seen.astype(np.int32)])
-    if options.store is not None:
-        multihost.from_process_zero(lambda: checkpoint.check_writable(options.store) and None)
+    if (store := options.store) is not None:
+        multihost.from_process_zero(lambda: checkpoint.check_writable(store) and None)
     told = options._replace(progress=watch.advance, label="pilot")
     population = run_population(fold, plan, data, tables, keys, join_shared({}, shared), hp=hp, options=told)
     width = chunk_width(PILOT_MEMBERS, options)
@@ -263,7 +263,7 @@ def _pilot_score(
     ).margin
     out = np.ones((PILOT_MEMBERS, n), bool)
     np.put_along_axis(out, seen, False, axis=1)
-    out &= np.isfinite(margin).all(axis=1)[:, None]
+    out &= np.asarray(np.isfinite(margin).all(axis=1))[:, None]
     if not out.any(axis=0).all():
         raise InputError("the pilot models diverged: give a lower --lr, or choose --targets distant.")
     return -np.where(out, margin, 0.0).sum(axis=0) / out.sum(axis=0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -53,7 +54,8 @@ def target_selector(study: Study, dataset: Dataset) -> tuple[Pick, tuple[str, ..
 
     def pick(score: np.ndarray) -> tuple[list[np.ndarray], list[np.ndarray]]:
         score = score if of_others is None else of_others
-        targets = chosen(score, among=(mined.rows, called), **more, **({"mined": mined} if more else {}))
+        apart: dict[str, Any] = {"mined": mined} if more else {}
+        targets = chosen(score, among=(mined.rows, called), **more, **apart)
         return targets, [np.stack([near[row] for row in part.tolist()]) for part in targets]
 
     return pick, (

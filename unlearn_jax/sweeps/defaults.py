@@ -53,7 +53,8 @@ def effects(config: StudyConfig, *, store: Path | None = None) -> Iterator[Effec
     scorer = Scorer(setup, level, [])
     columns = {split: scorer.columns(split, 0) for split in ("forget", "rest")}
     margins = [one.scores.margin[:, columns["forget"]] for one in (original, oracle)]
-    refused = lambda name, why: Effect(name, len(columns["forget"]), *[np.nan] * 5, np.zeros(0), why)
+    nan = float("nan")
+    refused = lambda name, why: Effect(name, len(columns["forget"]), nan, nan, nan, nan, nan, np.zeros(0), why)
     study = resolve(config)
     yield from (refused(name, why) for name, why in study.left_out.items())
     for name in study.methods:

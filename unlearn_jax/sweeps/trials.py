@@ -45,6 +45,7 @@ def shortened(method: str, static: dict[str, Any], scale: str, share: float) -> 
         return static, ""
     usual, name = settings_at(entry, scale)[0], length_of(entry)
     whole = usual | static
+    assert name is not None  # halving is refused for methods without a length
     value = max(1, round(share * whole[name]))
     short = at_length(entry, whole, value)
     return {k: v for k, v in short.items() if k in static or v != usual[k]}, f"{name}={value}"
@@ -71,7 +72,7 @@ def run_points(
     if remedy := remedy_of(config):
         watch.stage(f"{method}+{remedy}", setup.study.members * len(points))
         return [_with_remedy(setup, level, job, original, method, remedy, point) for point in points]
-    found: list[EvaluatedPopulation | None] = [None] * len(points)
+    found: dict[int, EvaluatedPopulation] = {}
     for static, numbers in programs_of(method, points):
         given, length = shortened(method, static, job.scale, share)
         watch.stage(f"{method} {length}".strip(), setup.study.members * len(numbers))
@@ -89,7 +90,7 @@ def run_points(
             name = setting_name(points[number])
             found[number] = EvaluatedPopulation(method, role, name, population, part, done.grad_evals, allowed)
             population = population._replace(compile_seconds=0.0)
-    return found
+    return [found[number] for number in range(len(points))]
 
 
 def _with_remedy(
