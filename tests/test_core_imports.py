@@ -1,4 +1,4 @@
-"""The numeric core needs jax, flax, optax and numpy, and nothing else."""
+"""The numeric core needs jax, flax, optax, numpy and jaxtyping, and nothing else."""
 
 import os
 import subprocess
@@ -10,7 +10,8 @@ import sys
 
 import flax.linen, flax.nnx, jax, optax  # flax itself needs rich; what it has imported is taken away again below
 
-for name in ("tyro", "tensorflow_datasets", "matplotlib", "sklearn", "scipy", "pyarrow", "rich", "orbax", "PIL"):
+missing = "tyro tensorflow_datasets matplotlib sklearn scipy pyarrow rich orbax PIL beartype"
+for name in missing.split():
     sys.modules[name] = None  # importing it now raises ImportError
 
 import jax.numpy as jnp
@@ -20,7 +21,7 @@ import unlearn_jax
 import unlearn_jax.metrics
 import unlearn_jax.models
 import unlearn_jax.population.run as run
-from unlearn_jax.methods import Problem, prepare
+from unlearn_jax.methods import TrainSpec, prepare
 from unlearn_jax.methods.support.common import Recipe
 from unlearn_jax.population.evaluate import evaluate
 from unlearn_jax.population.members import make_tables, member_keys
@@ -28,7 +29,7 @@ from unlearn_jax.tasks import classification
 
 model = unlearn_jax.models.build_model("linear", 3, (2, 2, 1))
 example = jax.ShapeDtypeStruct((1, 2, 2, 1), jnp.float32)
-fold, plan, hp = prepare("retrain", Problem(model, classification(), example, 3, Recipe(steps=2, batch=4)))
+fold, plan, hp = prepare("retrain", TrainSpec(model, classification(), example, 3, Recipe(steps=2, batch=4)))
 data = run.Stored(jnp.ones((6, 2, 2, 1)), jnp.arange(6) % 3)
 hp = {name: np.full(2, value) for name, value in hp.items()}
 found = run.run_population(fold, plan, data, make_tables([np.arange(6)] * 2), member_keys(0, "a", 2), {}, hp=hp)
