@@ -11,6 +11,9 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ |= dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1")  # a core a worker
 
 import jax
+import shapes
+
+shapes.watch("unlearn_jax.metrics")  # before the package is imported
 
 gc.set_threshold(50_000, 20, 100)  # tracing makes objects by the million, few of which are garbage
 jax.config.update("jax_numpy_rank_promotion", "raise")

@@ -1,4 +1,4 @@
-"""The numeric core needs jax, flax, optax and numpy, and nothing else."""
+"""The numeric core needs jax, flax, optax, numpy and jaxtyping, and nothing else."""
 
 import os
 import subprocess
@@ -10,7 +10,8 @@ import sys
 
 import flax.linen, flax.nnx, jax, optax  # flax itself needs rich; what it has imported is taken away again below
 
-for name in ("tyro", "tensorflow_datasets", "matplotlib", "sklearn", "scipy", "pyarrow", "rich", "orbax", "PIL"):
+missing = "tyro tensorflow_datasets matplotlib sklearn scipy pyarrow rich orbax PIL beartype"
+for name in missing.split():
     sys.modules[name] = None  # importing it now raises ImportError
 
 import jax.numpy as jnp

@@ -120,7 +120,7 @@ def _against(scorer, record, outcome, reference, requests: list[int], setting: d
     p = [forget_quality(a, b).p_value[:, None] for a, b in zip(*(v.blocks for v in pair))]
     record("test_similar", "forget_quality", mean_estimate(Values(p, outcome.role), **setting), reference.name)
     ours, theirs = (_auc(scorer, o, "min_k", requests) for o in (outcome, reference))
-    leak = [privleak(a, np.nanmean(b))[:, None] for a, b in zip(ours, theirs)]
+    leak = [np.asarray(privleak(a, np.nanmean(b)))[:, None] for a, b in zip(ours, theirs)]
     record("forget", "privleak", mean_estimate(Values(leak, outcome.role), **setting), reference.name)
 
 

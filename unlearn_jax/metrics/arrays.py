@@ -8,18 +8,22 @@ probabilities. One rule for odd input everywhere:
   NaN (each docstring says how many it needs);
 * an infinite logit or margin is a sure answer: it counts as ``clip`` nats (100 unless told). `summary`, `residual` and
   `utility` alone, which average any values, leave a member with an infinite value out too.
+
+Arguments without an annotation may be anything that NumPy makes such an array of. Annotated are the shapes of results:
+``members n`` names two axes, ``...`` are any number of them, and several shapes stand beside each other.
 """
 
 from __future__ import annotations
 
 import numpy as np
+from jaxtyping import Float64, Integer, Shaped
 
 from unlearn_jax.errors import InputError
 
 CLIP = 100.0  # nats; margins beyond count as this
 
 
-def log_softmax(logits) -> np.ndarray:
+def log_softmax(logits) -> Float64[np.ndarray, "... C"]:
     """Log-probabilities over the last axis; (..., C) -> (..., C), float64.
 
     Infinite logits are held at the largest and smallest finite numbers, so that a class of logit infinity has
@@ -35,7 +39,7 @@ def log_softmax(logits) -> np.ndarray:
     return shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
 
 
-def margin(logits, labels) -> np.ndarray:
+def margin(logits, labels) -> Float64[np.ndarray, "... n"]:
     """Margin of the true label, ``z_y - logsumexp of the other logits`` in nats: its log-odds, which all audits take.
 
     Args:
@@ -65,7 +69,7 @@ def margin(logits, labels) -> np.ndarray:
     return np.where(np.abs(found) < 1e299, found, np.sign(found) * CLIP)
 
 
-def as_logits(logits, labels, name: str) -> tuple[np.ndarray, np.ndarray]:
+def as_logits(logits, labels, name: str) -> tuple[Float64[np.ndarray, "... n C"], Integer[np.ndarray, "... n"]]:
     """Logits (..., n, C) in float64 with infinities held at 1e300, and labels of shape (..., n); `InputError` else."""
     logits, labels = np.asarray(logits, np.float64), np.asarray(labels)
     if logits.ndim < 2 or logits.shape[-1] < 2 or 0 in logits.shape:
@@ -82,7 +86,7 @@ def as_logits(logits, labels, name: str) -> tuple[np.ndarray, np.ndarray]:
     return logits, np.broadcast_to(labels, logits.shape[:-1])
 
 
-def as_members(values, name: str, *, clip: float | None = CLIP, ndim: int = 2) -> np.ndarray:
+def as_members(values, name: str, *, clip: float | None = CLIP, ndim: int = 2) -> Float64[np.ndarray, "members n ..."]:
     """A population in float64 without its diverged members, infinite values held at ``clip``.
 
     Args:
@@ -116,7 +120,7 @@ def same_examples(**populations: np.ndarray) -> None:
         )
 
 
-def pair_of(unlearned, oracle, clip: float) -> tuple[np.ndarray, np.ndarray]:
+def pair_of(unlearned, oracle, clip: float) -> tuple[Float64[np.ndarray, "members n"], Float64[np.ndarray, "others n"]]:
     """Both populations without diverged members, on the same examples."""
     if not clip > 0:
         raise InputError(f"clip is {clip}: give the largest margin that counts, in nats, above 0.")
@@ -139,7 +143,7 @@ def as_level(level: float) -> float:
     return float(level)
 
 
-def cluster_numbers(clusters, examples: int) -> np.ndarray:
+def cluster_numbers(clusters, examples: int) -> Shaped[np.ndarray, " {examples}"]:
     """Each example's cluster, (examples,); None = each its own. `InputError` for another length."""
     if clusters is None:
         return np.arange(examples)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import NamedTuple, cast
 
 import numpy as np
+from jaxtyping import Float64
 
 from unlearn_jax.errors import InputError, choose
 from unlearn_jax.metrics.arrays import same_examples, whole_number
@@ -207,7 +208,7 @@ def _quantile_edges(values: np.ndarray, bins: int) -> np.ndarray:
     return np.unique(ordered[place] + rest / bins * (ordered[above] - ordered[place]))
 
 
-def error_of(p_unlearned, p_reference, *, pairing: str = "all") -> np.ndarray:
+def error_of(p_unlearned, p_reference, *, pairing: str = "all") -> Float64[np.ndarray, "members n"]:
     """Absolute difference of probabilities (L1 of vectors), per member and example; what the curve averages.
 
     Args:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple, cast
 
 import numpy as np
+from jaxtyping import Float64
 
 from unlearn_jax.errors import InputError
 from unlearn_jax.metrics.arrays import cluster_numbers
@@ -74,13 +75,17 @@ def _generator(seed: int, *names) -> np.random.Generator:
 
 
 @functools.lru_cache(maxsize=64)
-def member_counts(seed: int, role: str, block: int, members: int, resamples: int) -> np.ndarray:
+def member_counts(
+    seed: int, role: str, block: int, members: int, resamples: int
+) -> Float64[np.ndarray, "{resamples} {members}"]:
     """How often each member is drawn in each resample; (resamples, members), the same for every user of the role."""
     return _counts(_generator(seed, "member", role, block, members), members, resamples)
 
 
 @functools.lru_cache(maxsize=8)
-def cluster_counts(seed: int, block: int, clusters: int, resamples: int) -> np.ndarray:
+def cluster_counts(
+    seed: int, block: int, clusters: int, resamples: int
+) -> Float64[np.ndarray, "{resamples} {clusters}"]:
     """How often each cluster is drawn in each resample; (resamples, clusters), shared by all populations."""
     return _counts(_generator(seed, "cluster", block, clusters), clusters, resamples)
 
@@ -93,7 +98,7 @@ def _counts(rng: np.random.Generator, n: int, resamples: int) -> np.ndarray:
     return counts
 
 
-def member_means(values: Values, seed: int, resamples: int) -> list[np.ndarray]:
+def member_means(values: Values, seed: int, resamples: int) -> list[Float64[np.ndarray, "{resamples}+1 _"]]:
     """Per block, each example's mean over drawn members; (1 + resamples, examples), row 0 the plain mean."""
     out = []
     for index, block in enumerate(values.blocks):
@@ -108,7 +113,7 @@ def member_means(values: Values, seed: int, resamples: int) -> list[np.ndarray]:
     return out
 
 
-def example_weights(values: Values, seed: int, resamples: int) -> list[np.ndarray]:
+def example_weights(values: Values, seed: int, resamples: int) -> list[Float64[np.ndarray, "{resamples}+1 _"]]:
     """Per block, how often each example counts when whole clusters are resampled; (1 + resamples, examples).
 
     Each block draws its own clusters, unless some block has a single one, which alone would show no spread: then the
@@ -136,7 +141,7 @@ def _clusters(values: Values) -> tuple[list[np.ndarray], list[np.ndarray]]:
     return clusters, [np.unique(cluster) for cluster in clusters]
 
 
-def pooled_mean(means: list[np.ndarray], weights: list[np.ndarray]) -> np.ndarray:
+def pooled_mean(means: list[np.ndarray], weights: list[np.ndarray]) -> Float64[np.ndarray, " R"]:
     """Weighted mean over the examples of all blocks; (R, examples) each, weights (R, examples) or (1, examples)."""
     total = sum(m @ w[0] if len(w) == 1 else np.einsum("re,re->r", m, w) for m, w in zip(means, weights))
     return cast(np.ndarray, total / sum(w.sum(axis=1) for w in weights))

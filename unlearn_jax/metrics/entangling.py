@@ -6,6 +6,7 @@ from numbers import Real
 from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import Float64
 
 from unlearn_jax.errors import InputError, choose
 from unlearn_jax.metrics.representation import ROWS, _each, _square_gaps
@@ -13,7 +14,9 @@ from unlearn_jax.metrics.representation import ROWS, _each, _square_gaps
 MEDIAN_POINTS = 2000  # points whose distances give the median bandwidth
 
 
-def entanglement(features_retain, features_forget, *, centre: str = "midpoint"):
+def entanglement(
+    features_retain, features_forget, *, centre: str = "midpoint"
+) -> float | Float64[np.ndarray, " members"]:
     """Entanglement score of retained and forget set: spread within the two over what lies between; higher = harder.
 
     Args:
@@ -53,7 +56,7 @@ def entanglement(features_retain, features_forget, *, centre: str = "midpoint"):
     return _each(score, features_retain, features_forget, least=1, paired=False, same_width=True)
 
 
-def mmd(x, y, *, bandwidth: float | str = "median"):
+def mmd(x, y, *, bandwidth: float | str = "median") -> float | Float64[np.ndarray, " members"]:
     """Squared maximum mean discrepancy of two samples with a Gaussian kernel, unbiased; 0 on average for one law.
 
     Args:

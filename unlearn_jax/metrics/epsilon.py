@@ -9,6 +9,7 @@ the order of the margins, so that no threshold is tried one by one.
 from __future__ import annotations
 
 import numpy as np
+from jaxtyping import Float64
 
 from unlearn_jax.errors import InputError
 from unlearn_jax.metrics.arrays import as_members, same_examples
@@ -22,7 +23,7 @@ BUCKET = 0.5  # nats
 SHARE = 300_000  # pairs of thresholds looked at in one piece
 
 
-def forgetting_epsilon(unlearned, reference, *, delta: float = 1e-5) -> np.ndarray:
+def forgetting_epsilon(unlearned, reference, *, delta: float = 1e-5) -> Float64[np.ndarray, " n"]:
     """Forgetting epsilon of each example: 0 = no rule tells unlearned from reference, 50 = one always does.
 
     The rules are single thresholds, 100 per nat over the range of both samples (at the threshold or above = the sample
@@ -173,7 +174,7 @@ def forgetting_score(epsilon, *, members: int) -> float:
     return float(_mean(forgetting_points(epsilon, members=members)))
 
 
-def forgetting_points(epsilon, *, members: int) -> np.ndarray:
+def forgetting_points(epsilon, *, members: int) -> Float64[np.ndarray, " n"]:
     """What each epsilon adds to `forgetting_score` before the mean, for intervals; NaN stays NaN; (n,) -> (n,).
 
     Raises:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import Bool
 
 from unlearn_jax.errors import InputError
 from unlearn_jax.metrics.draws import Draws
@@ -24,7 +25,7 @@ class Frontier(NamedTuple):
     share_members: np.ndarray  # (P,) the same, members drawn alone
 
 
-def pareto_set(points: np.ndarray) -> np.ndarray:
+def pareto_set(points: np.ndarray) -> Bool[np.ndarray, "... P"]:
     """Which points no other point dominates: is smaller in one figure and larger in none.
 
     Args:

@@ -7,6 +7,7 @@ targets, where a practitioner has the original models and some held-out data, an
 from __future__ import annotations
 
 import numpy as np
+from jaxtyping import Float64
 
 from unlearn_jax.errors import InputError
 from unlearn_jax.metrics.draws import RESAMPLES, Draws, as_values, draws_of, pooled_mean
@@ -59,7 +60,7 @@ def margin_error_draws(
     return draws_of(figure, paired, seed, resamples)._replace(role=u.role if u.role == full.role else "")
 
 
-def expected_margins(heldout, labels, margins, request, request_labels) -> np.ndarray:
+def expected_margins(heldout, labels, margins, request, request_labels) -> Float64[np.ndarray, " q"]:
     """What margins the original models would have on a request if they had never seen it, told by held-out examples.
 
     A ridge classifier is fitted to held-out examples alone, which have nothing to do with the request. How clearly it
@@ -95,7 +96,7 @@ def expected_margins(heldout, labels, margins, request, request_labels) -> np.nd
     return margins.mean() + slope * (asked - clear.mean())
 
 
-def clearness(heldout, labels, request, request_labels) -> tuple[np.ndarray, np.ndarray]:
+def clearness(heldout, labels, request, request_labels) -> tuple[Float64[np.ndarray, " h"], Float64[np.ndarray, " q"]]:
     """How clearly a ridge classifier that held-out examples alone have made speaks for each example's label.
 
     Args:

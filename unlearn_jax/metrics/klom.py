@@ -17,6 +17,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import Float64
 
 from unlearn_jax.errors import InputError, choose
 from unlearn_jax.metrics.arrays import CLIP, pair_of
@@ -27,7 +28,7 @@ CHUNK = 2048  # examples at once, so that what is sorted and counted stays in th
 
 def klom(
     unlearned, oracle, *, bins: int = 20, clip: float = CLIP, floor: float = 1e-5, edge: str = "closed"
-) -> np.ndarray:
+) -> Float64[np.ndarray, " n"]:
     """KL divergence of margins, KL(unlearned || oracle) between their histograms, of each example.
 
     Args:

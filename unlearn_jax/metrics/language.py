@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import Bool, Float64
 
 from unlearn_jax.errors import InputError
 
@@ -16,7 +17,7 @@ ROUNDING = 1e-3  # nats by which rounding may lift a log-probability above 0
 RESOLUTION = 2.0**-24  # smallest loss that a probability in float32 can show
 
 
-def live_tokens(mask, shape: tuple) -> np.ndarray:
+def live_tokens(mask, shape: tuple) -> Bool[np.ndarray, "... T"]:
     """The mask as booleans of the shape (..., T); `InputError` where it does not fit or leaves an answer empty."""
     mask = np.asarray(mask)
     fits = mask.ndim > 0 and len(shape) > 0 and mask.shape[-1] == shape[-1]
@@ -34,7 +35,7 @@ def live_tokens(mask, shape: tuple) -> np.ndarray:
     return live
 
 
-def log_probabilities(values, name: str, live: np.ndarray | bool = True) -> np.ndarray:
+def log_probabilities(values, name: str, live: np.ndarray | bool = True) -> Float64[np.ndarray, " ..."] | np.float64:
     """``values`` in float64, 0 where not live and at most 0; `InputError` where they cannot be log-probabilities."""
     values = np.where(live, np.asarray(values, np.float64), 0.0)
     if (values > ROUNDING).any():
@@ -74,7 +75,7 @@ def answer_probability(token_logprob, mask) -> AnswerProbability:
     return AnswerProbability(np.exp(mean), total, 0.0 - mean)
 
 
-def sequence_margin(summed_logprob, *, resolution: float = RESOLUTION) -> np.ndarray:
+def sequence_margin(summed_logprob, *, resolution: float = RESOLUTION) -> Float64[np.ndarray, " ..."] | np.float64:
     """Log-odds of a whole free-text answer, ``log p - log(1 - p)`` in nats; any shape.
 
     Args:
@@ -97,7 +98,7 @@ def sequence_margin(summed_logprob, *, resolution: float = RESOLUTION) -> np.nda
         return x - np.where(x > -np.log(2.0), np.log(-np.expm1(x)), np.log1p(-np.exp(x)))
 
 
-def candidate_margin(true_logprob, other_logprobs) -> np.ndarray:
+def candidate_margin(true_logprob, other_logprobs) -> Float64[np.ndarray, "... n"]:
     """Log-odds of the true answer among candidates, ``log p(true) - logsumexp log p(others)`` in nats.
 
     Args:

@@ -7,6 +7,7 @@ alone. `unlearn_jax.metrics.u_lira` turns it on unlearned models.
 from __future__ import annotations
 
 import numpy as np
+from jaxtyping import Float64
 
 from unlearn_jax.errors import InputError, choose
 from unlearn_jax.metrics.arrays import CLIP, as_members
@@ -15,7 +16,7 @@ MIN_SPREAD = 1e-3  # nats; shadow models that agree more closely than this count
 VARIANTS = ("online", "online_fixed", "offline", "offline_fixed")
 
 
-def lira(conf, member, target_conf, *, variant: str = "online") -> np.ndarray:
+def lira(conf, member, target_conf, *, variant: str = "online") -> Float64[np.ndarray, "... n"]:
     """Likelihood-ratio attack: how much more an example looks trained on than not, from models of both kinds.
 
     Per example, the centre is the median of the models that trained on it (IN) or did not (OUT), the spread their

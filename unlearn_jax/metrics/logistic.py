@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import numpy as np
+from jaxtyping import Float, Float64, Real
 
 STEPS, HALVINGS = 60, 12
 PRECISION = 1e-9  # of a gradient, per data set
 
 
-def logistic_fit(x: np.ndarray, kinds: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def logistic_fit(
+    x: Float[np.ndarray, "*sets n"], kinds: Real[np.ndarray, " n"]
+) -> tuple[Float64[np.ndarray, "*sets 1"], Float64[np.ndarray, "*sets 1"]]:
     """Slope and offset of logistic regressions with the penalty slope^2 / 2, as scikit-learn's with C = 1.
 
     Args:

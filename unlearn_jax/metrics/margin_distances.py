@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from jaxtyping import Float64
 
 from unlearn_jax.errors import InputError, choose
 from unlearn_jax.metrics.arrays import CLIP, pair_of
@@ -14,7 +15,9 @@ GAUSSIAN = ("plain", "shared", "unbiased")
 STATISTICS = ("u", "v")
 
 
-def gaussian_kl(unlearned, oracle, *, variant: str = "plain", floor: float = 1e-2, clip: float = CLIP) -> np.ndarray:
+def gaussian_kl(
+    unlearned, oracle, *, variant: str = "plain", floor: float = 1e-2, clip: float = CLIP
+) -> Float64[np.ndarray, " n"]:
     """KL(unlearned || oracle) between normal distributions fitted to the margins of each example.
 
     Args:
@@ -73,7 +76,7 @@ def _log_bias(freedom: float) -> float:
     return float(digamma(freedom / 2.0) - np.log(freedom / 2.0))
 
 
-def energy_distance(unlearned, oracle, *, statistic: str = "u", clip: float = CLIP) -> np.ndarray:
+def energy_distance(unlearned, oracle, *, statistic: str = "u", clip: float = CLIP) -> Float64[np.ndarray, " n"]:
     """Energy distance ``2 E|U - O| - E|U - U'| - E|O - O'|`` of the margins of each example.
 
     Args:
@@ -120,7 +123,7 @@ def _pair_gaps(values: np.ndarray) -> np.ndarray:
     return np.sort(values - values[:, :1], axis=1) @ (2.0 * np.arange(size) - size + 1.0)
 
 
-def wasserstein_1(unlearned, oracle, *, clip: float = CLIP) -> np.ndarray:
+def wasserstein_1(unlearned, oracle, *, clip: float = CLIP) -> Float64[np.ndarray, " n"]:
     """Wasserstein-1 distance of the margins of each example: how far margin has to be moved, on average.
 
     Args:
@@ -155,7 +158,7 @@ def wasserstein_1(unlearned, oracle, *, clip: float = CLIP) -> np.ndarray:
     return np.einsum("em,em->e", np.abs(np.cumsum(step[order], axis=1)[:, :-1]), gaps)
 
 
-def rank_effect(unlearned, oracle) -> np.ndarray:
+def rank_effect(unlearned, oracle) -> Float64[np.ndarray, " n"]:
     """Mann-Whitney effect size of each example: P(unlearned margin > oracle margin), ties count half.
 
     Args:

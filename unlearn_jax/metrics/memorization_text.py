@@ -10,6 +10,7 @@ import zlib
 from collections.abc import Hashable, Sequence
 
 import numpy as np
+from jaxtyping import Float64
 
 from unlearn_jax.errors import InputError
 from unlearn_jax.metrics.language import live_tokens, log_probabilities
@@ -18,7 +19,9 @@ from unlearn_jax.metrics.roc import auc
 MIN_SPREAD = 1e-3  # nats; a smaller spread of the next token's log-probability counts as this
 
 
-def rouge_l_recall(predictions: Sequence[Sequence[Hashable]], references: Sequence[Sequence[Hashable]]) -> np.ndarray:
+def rouge_l_recall(
+    predictions: Sequence[Sequence[Hashable]], references: Sequence[Sequence[Hashable]]
+) -> Float64[np.ndarray, " n"]:
     """ROUGE-L recall: the longest common subsequence of answer and reference, over the reference's length.
 
     Args:
@@ -83,7 +86,7 @@ def _right(predicted, targets, mask) -> tuple[np.ndarray, np.ndarray]:
     return (predicted == targets) & live, live
 
 
-def exact_memorisation(predicted, targets, mask) -> np.ndarray:
+def exact_memorisation(predicted, targets, mask) -> Float64[np.ndarray, "... n"]:
     """Share of an answer's tokens that greedy prediction gets right under teacher forcing; (..., n).
 
     Args:
@@ -104,7 +107,7 @@ def exact_memorisation(predicted, targets, mask) -> np.ndarray:
     return right.sum(axis=-1) / live.sum(axis=-1)
 
 
-def extraction_strength(predicted, targets, mask) -> np.ndarray:
+def extraction_strength(predicted, targets, mask) -> Float64[np.ndarray, "... n"]:
     """Extraction strength ``1 - k* / L`` of answers of L tokens; (..., n).
 
     k* is the length of the shortest prefix of the answer after which greedy prediction, under teacher forcing, equals
@@ -131,7 +134,7 @@ def extraction_strength(predicted, targets, mask) -> np.ndarray:
     return (to_the_end & live).sum(axis=-1) / live.sum(axis=-1)
 
 
-def min_k(token_logprob, mask, *, share: float = 0.2) -> np.ndarray:
+def min_k(token_logprob, mask, *, share: float = 0.2) -> Float64[np.ndarray, " ..."]:
     """Min-K% Prob: mean log-probability of the least probable tokens; higher = more like training text; (..., n).
 
     Args:
@@ -149,10 +152,12 @@ def min_k(token_logprob, mask, *, share: float = 0.2) -> np.ndarray:
         [-4.0]
     """
     live = live_tokens(mask, np.shape(token_logprob))
-    return _lowest(log_probabilities(token_logprob, "token_logprob", live), live, share)
+    return _lowest(np.asarray(log_probabilities(token_logprob, "token_logprob", live)), live, share)
 
 
-def min_k_plus_plus(token_logprob, mean_logprob, std_logprob, mask, *, share: float = 0.2) -> np.ndarray:
+def min_k_plus_plus(
+    token_logprob, mean_logprob, std_logprob, mask, *, share: float = 0.2
+) -> Float64[np.ndarray, " ..."]:
     """Min-K%++: as `min_k`, on log-probabilities standardised by the model's own next-token distribution; (..., n).
 
     Args:
@@ -194,7 +199,7 @@ def _lowest(score: np.ndarray, live: np.ndarray, share: float) -> np.ndarray:
     return np.where((np.isnan(score) & live).any(axis=-1), np.nan, chosen.sum(axis=-1) / count)
 
 
-def zlib_score(summed_logprob, texts: Sequence[str]) -> np.ndarray:
+def zlib_score(summed_logprob, texts: Sequence[str]) -> Float64[np.ndarray, "... n"]:
     """Negative log-probability over the text's length after zlib compression; lower = more like training text.
 
     Args:
@@ -222,7 +227,7 @@ def zlib_score(summed_logprob, texts: Sequence[str]) -> np.ndarray:
     return -values / np.asarray([len(zlib.compress(text.encode("utf-8"))) for text in texts])
 
 
-def membership_auc(members, nonmembers) -> np.ndarray | np.float64:
+def membership_auc(members, nonmembers) -> Float64[np.ndarray, " ..."] | np.float64:
     """Area under the ROC curve of a score that is to be higher on members: P(member > non-member), ties count half.
 
     Args:
@@ -242,7 +247,7 @@ def membership_auc(members, nonmembers) -> np.ndarray | np.float64:
     return auc(members, nonmembers)
 
 
-def privleak(auc_unlearned, auc_retrain, *, least: float = 0.01) -> np.ndarray:
+def privleak(auc_unlearned, auc_retrain, *, least: float = 0.01) -> Float64[np.ndarray, " ..."] | np.float64:
     """PrivLeak, ``100 ((1 - AUC_u) - (1 - AUC_r)) / (1 - AUC_r)`` in per cent; 0 = as the reference, < 0 = still leaks.
 
     Args:

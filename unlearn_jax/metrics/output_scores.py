@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
+from jaxtyping import Float64
 
 from unlearn_jax.errors import InputError
 from unlearn_jax.metrics.arrays import CLIP, as_logits, log_softmax
 
 
-def entropy(logits) -> np.ndarray:
+def entropy(logits) -> Float64[np.ndarray, "... n"]:
     """Entropy of the predicted distribution, nats; (..., C) -> (...,), at least 0, NaN where a logit is NaN.
 
     Example:
@@ -21,7 +22,7 @@ def entropy(logits) -> np.ndarray:
     return -(np.exp(logp) * np.maximum(logp, -CLIP)).sum(axis=-1)
 
 
-def modified_entropy(logits, labels) -> np.ndarray:
+def modified_entropy(logits, labels) -> Float64[np.ndarray, "... n"]:
     """Modified entropy: 0 for a sure right answer, large for a sure wrong one; nats.
 
     ``-(1 - p_y) log p_y - sum over the other classes c of p_c log(1 - p_c)``, logarithms held at -100. Some public code
@@ -61,7 +62,7 @@ def _log_complement(logits: np.ndarray) -> np.ndarray:
     return np.where(top, rest, np.log1p(-np.exp(np.where(top, -1e300, logp))))
 
 
-def confidence(logits, labels) -> np.ndarray:
+def confidence(logits, labels) -> Float64[np.ndarray, "... n"]:
     """Probability of the true label; (..., n, C) and (n,) or (..., n) -> (..., n). NaN where a logit is NaN.
 
     Example:

@@ -27,6 +27,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
+from jaxtyping import Float64
 
 from unlearn_jax.errors import InputError, choose
 from unlearn_jax.metrics.arrays import CLIP, as_members, log_softmax
@@ -35,7 +36,9 @@ PAIRINGS = ("all", "excess", "matched", "mean")
 CHUNK = 100_000  # numbers at once where all pairs are met
 
 
-def kl_to_reference(unlearned, reference, *, pairing: str = "all", clip: float = CLIP) -> np.ndarray:
+def kl_to_reference(
+    unlearned, reference, *, pairing: str = "all", clip: float = CLIP
+) -> Float64[np.ndarray, "members n"]:
     """KL(unlearned || reference) of the predicted distributions, per member and example.
 
     Args:
@@ -69,7 +72,7 @@ def kl_to_reference(unlearned, reference, *, pairing: str = "all", clip: float =
     return _with_own(pairs, u, r, pairing)
 
 
-def js_divergence(unlearned, reference, *, pairing: str = "all", base: float = 2.0) -> np.ndarray:
+def js_divergence(unlearned, reference, *, pairing: str = "all", base: float = 2.0) -> Float64[np.ndarray, "members n"]:
     """Jensen-Shannon divergence of the predicted distributions, per member and example.
 
     Args:
@@ -106,7 +109,7 @@ def js_divergence(unlearned, reference, *, pairing: str = "all", base: float = 2
     return _with_own(pairs, u, r, pairing)
 
 
-def activation_distance(unlearned, reference, *, pairing: str = "all") -> np.ndarray:
+def activation_distance(unlearned, reference, *, pairing: str = "all") -> Float64[np.ndarray, "members n"]:
     """Activation distance: Euclidean distance between softmax outputs, per member and example.
 
     Args:
@@ -132,7 +135,7 @@ def activation_distance(unlearned, reference, *, pairing: str = "all") -> np.nda
     return _with_own(lambda a, b: _over_pairs(gap, a, b, pairing), u, r, pairing)
 
 
-def completeness(unlearned, reference, *, pairing: str = "all") -> np.ndarray:
+def completeness(unlearned, reference, *, pairing: str = "all") -> Float64[np.ndarray, "members n"]:
     """Completeness: share of reference members that predict the same class, per member and example.
 
     Args:
@@ -169,7 +172,7 @@ def completeness(unlearned, reference, *, pairing: str = "all") -> np.ndarray:
     return _with_own(pairs, u, r, pairing, itself=1.0)
 
 
-def zrf(unlearned, random_init, *, pairing: str = "all") -> np.ndarray:
+def zrf(unlearned, random_init, *, pairing: str = "all") -> Float64[np.ndarray, "members n"]:
     """Zero retrain forgetting, ``1 - JS(unlearned, randomly initialised)`` on the forget set, per member and example.
 
     It needs no retrained model, and so does not measure closeness to one: it rewards outputs that are as random as

@@ -12,6 +12,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import Float64
 
 from unlearn_jax.errors import InputError, choose
 from unlearn_jax.metrics.arrays import CLIP, as_logits, log_softmax
@@ -62,7 +63,9 @@ def threshold_attack(forget, test) -> ThresholdAttack:
     return ThresholdAttack(np.asarray(auc(forget, test)), np.where(alive, best, np.nan))
 
 
-def loss_attack(forget_loss, test_loss, *, splits: int = 10, held_out: float = 0.1, seed: int = 0) -> np.ndarray:
+def loss_attack(
+    forget_loss, test_loss, *, splits: int = 10, held_out: float = 0.1, seed: int = 0
+) -> Float64[np.ndarray, " members"]:
     """Held-out accuracy of a logistic regression that tells forget from test samples by their loss, per member.
 
     Each member draws as many samples of the larger set as the smaller one has, so that guessing gives .5, then
@@ -111,7 +114,7 @@ def loss_attack(forget_loss, test_loss, *, splits: int = 10, held_out: float = 0
     return np.where(alive, (right[0] + right[1]) / 2, np.nan)
 
 
-def entropy_attack(forget, retain, test, *, seed: int = 0) -> np.ndarray:
+def entropy_attack(forget, retain, test, *, seed: int = 0) -> Float64[np.ndarray, " members"]:
     """Share of the forget set that is called member by a logistic regression on entropy, retain against test.
 
     Each member draws as many retained samples as there are test samples (or the other way round), so that no kind is
@@ -165,7 +168,7 @@ def svc_attack(
     *,
     feature: str = "confidence",
     seed: int = 0,
-) -> np.ndarray:
+) -> Float64[np.ndarray, " members"]:
     """Forget efficacy: share of the forget set called non-member by a support vector classifier, retain against test.
 
     Each member draws as many retained samples as there are test samples (or the other way round).

@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float64
 
 from unlearn_jax.errors import InputError
 from unlearn_jax.metrics.arrays import whole_number
@@ -23,7 +24,7 @@ from unlearn_jax.metrics.arrays import whole_number
 ROWS = 512  # rows of a table of distances at once
 
 
-def linear_cka(x, y, *, debiased: bool = False):
+def linear_cka(x, y, *, debiased: bool = False) -> float | Float64[np.ndarray, " members"]:
     """Linear centred kernel alignment of two sets of features of the same examples; 1 = alike up to rotation and scale.
 
     Args:
@@ -77,7 +78,7 @@ def _unbiased_hsic(x: np.ndarray, y: np.ndarray) -> float:
     return float((trace + sums - 2.0 / (n - 2.0) * (rows_x @ rows_y)) / (n * (n - 3.0)))
 
 
-def knn_overlap(x, y, k: int = 10):
+def knn_overlap(x, y, k: int = 10) -> Float64[np.ndarray, " n"] | Float64[np.ndarray, "members n"]:
     """Share of its k nearest neighbours that an example keeps from one set of features to the other.
 
     Args:
@@ -129,7 +130,7 @@ def _square_gaps(x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 def linear_probe(
     features_train, labels_train, features_test, labels_test, *, strength: float = 1.0, max_iter: int = 1000
-) -> np.ndarray:
+) -> Float64[np.ndarray, " m"] | Float64[np.ndarray, "members m"]:
     """Where a logistic regression on frozen features predicts right; the mean is the probe's accuracy.
 
     Args:
@@ -184,7 +185,9 @@ def _probe(train: np.ndarray, known: np.ndarray, test: np.ndarray, strength: flo
     return fit.predict((test - centre) / spread)
 
 
-def weight_distance(weights: Mapping, reference: Mapping, names: Sequence[str] | None = None) -> dict[str, np.ndarray]:
+def weight_distance(
+    weights: Mapping, reference: Mapping, names: Sequence[str] | None = None
+) -> dict[str, Float64[np.ndarray, " members"]]:
     """Distance of weights from a reference, layer by layer, relative to the reference's norm.
 
     Args:

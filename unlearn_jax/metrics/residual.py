@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import Float64
 
 from unlearn_jax.errors import InputError
 from unlearn_jax.metrics.draws import (
@@ -115,14 +116,16 @@ def distance_draws(
     return found._replace(n=min(v.members for v in (u, full, none)), freedom=min(fewest))
 
 
-def squared_distance(a: Values, b: Values, seed: int = 0, resamples: int = 0) -> list[np.ndarray]:
+def squared_distance(
+    a: Values, b: Values, seed: int = 0, resamples: int = 0
+) -> list[Float64[np.ndarray, "{resamples}+1 _"]]:
     """Unbiased (E a - E b)^2 per example for independent populations, by block; (1 + resamples, examples)."""
     moments = [(distinct_products(v, seed, resamples), member_means(v, seed, resamples)) for v in (a, b)]
     (aa, ma), (bb, mb) = moments
     return [p - 2.0 * x * y + q for p, x, q, y in zip(aa, ma, bb, mb)]
 
 
-def distinct_products(values: Values, seed: int, resamples: int) -> list[np.ndarray]:
+def distinct_products(values: Values, seed: int, resamples: int) -> list[Float64[np.ndarray, "{resamples}+1 _"]]:
     """Weighted mean of x_i x_j over pairs of distinct members, per example; NaN with fewer than two members."""
     out = []
     for index, block in enumerate(values.blocks):

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
+from jaxtyping import Float, Float64, Real
 
 
-def ridge_fit(inputs: np.ndarray, targets: np.ndarray, weight: np.ndarray, penalty: float) -> np.ndarray:
+def ridge_fit(
+    inputs: Float[np.ndarray, "n d"], targets: Real[np.ndarray, " n"], weight: Real[np.ndarray, " n"], penalty: float
+) -> Float64[np.ndarray, " d"]:
     """Minimiser of ``sum_i w_i (x_i . b - y_i)^2 / 2 + penalty |b|^2 / 2``; (n, d), (n,), (n,) -> (d,)."""
     gram = inputs.T @ (weight[:, None] * inputs) + penalty * np.eye(inputs.shape[1])
     return np.linalg.solve(gram, inputs.T @ (weight * targets))

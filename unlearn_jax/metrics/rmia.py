@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from jaxtyping import Float64
 
 from unlearn_jax.errors import InputError, choose
 
@@ -25,7 +26,7 @@ def rmia(
     variant: str = "offline",
     strict: bool = True,
     scale_z: bool = False,
-) -> np.ndarray:
+) -> Float64[np.ndarray, "targets n"]:
     """Share of population points z that x beats: [p(x) / Pr(x)] / [p(z) / Pr(z)] > gamma; higher = member.
 
     Args:

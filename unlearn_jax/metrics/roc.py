@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import Float64
 
 from unlearn_jax.errors import InputError
 
@@ -67,7 +68,7 @@ def roc(positive, negative) -> Roc:
     return Roc(*rates, thresholds=np.concatenate([[np.inf], scores[last]]))
 
 
-def auc(positive, negative) -> np.ndarray | np.float64:
+def auc(positive, negative) -> Float64[np.ndarray, " ..."] | np.float64:
     """Area under the ROC curve, P(positive > negative) with ties as one half, over leading axes.
 
     Args:
@@ -119,7 +120,7 @@ def _ranks(scores: np.ndarray) -> np.ndarray:
     return (first + last) / 2 + 1.0
 
 
-def tpr_at(positive, negative, rates: Sequence[float] | np.ndarray = RATES) -> np.ndarray:
+def tpr_at(positive, negative, rates: Sequence[float] | np.ndarray = RATES) -> Float64[np.ndarray, " rates"]:
     """Highest true-positive rate of a threshold whose false-positive rate is at most each rate.
 
     Args:
@@ -189,7 +190,7 @@ def attack_summary(positive, negative, *, rates: Sequence[float] = RATES) -> Att
     return AttackSummary(area, best, at_1e2, at_1e3, least, tuple(rates), tuple(others))
 
 
-def log_grid(least: float = 1e-3, points: int = 100) -> np.ndarray:
+def log_grid(least: float = 1e-3, points: int = 100) -> Float64[np.ndarray, " {points}"]:
     """False-positive rates from ``least`` to 1 at equal ratios; (points,).
 
     Example:
@@ -201,7 +202,7 @@ def log_grid(least: float = 1e-3, points: int = 100) -> np.ndarray:
     return np.geomspace(least, 1.0, points)
 
 
-def on_grid(fpr, tpr, grid, *, least_fpr: float = 0.0) -> np.ndarray:
+def on_grid(fpr, tpr, grid, *, least_fpr: float = 0.0) -> Float64[np.ndarray, " g"]:
     """True-positive rates of a curve at given false-positive rates, for plots and for intervals over draws.
 
     The value at a rate is the best that a threshold reaches at that rate or a lower one; no straight line is drawn

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import Float
 
 from unlearn_jax.metrics.arrays import as_level
 from unlearn_jax.metrics.draws import RESAMPLES, STARTED, Draws, mean_draws
@@ -159,7 +160,7 @@ def ranks(draws: Sequence[Draws]) -> list[Estimate]:
     return [combine(lambda x: x, shared(i)) for i in range(len(draws))]
 
 
-def percentiles(draws: np.ndarray, level: float = 0.95) -> tuple[float, float]:
+def percentiles(draws: Float[np.ndarray, " draws"], level: float = 0.95) -> tuple[float, float]:
     """Percentile interval of the draws that are defined; NaN where none is."""
     ordered = _ordered(draws)
     return _at(ordered, (1 - level) / 2), _at(ordered, (1 + level) / 2)

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import Float64
 
 from unlearn_jax.errors import InputError, choose
 from unlearn_jax.metrics.draws import RESAMPLES, Draws, Values, as_values, draws_of, member_counts
@@ -25,7 +26,9 @@ TOFU_UTILITY = tuple(
 )
 
 
-def truth_ratio(paraphrase_loss, perturbed_loss, *, variant: str = "paper", log: bool = False) -> np.ndarray:
+def truth_ratio(
+    paraphrase_loss, perturbed_loss, *, variant: str = "paper", log: bool = False
+) -> Float64[np.ndarray, "... n"]:
     """TOFU's truth ratio R: how probable wrong answers are per token, relative to a right one; near 0 = knows it.
 
     Args:
@@ -62,7 +65,7 @@ def truth_ratio(paraphrase_loss, perturbed_loss, *, variant: str = "paper", log:
     return ratio if log else np.exp(np.clip(ratio, -LARGEST, LARGEST))
 
 
-def truth_ratio_scores(ratio, aggregate: str) -> np.ndarray:
+def truth_ratio_scores(ratio, aggregate: str) -> Float64[np.ndarray, " ..."] | np.float64:
     """What TOFU averages over examples, for each example, in [0, 1]; for `mean_estimate` and its interval.
 
     Args:
@@ -86,7 +89,7 @@ def truth_ratio_scores(ratio, aggregate: str) -> np.ndarray:
         return rules[aggregate] if aggregate in rules else 1.0 / (1.0 + ratio)
 
 
-def truth_ratio_aggregate(ratio, aggregate: str) -> np.ndarray:
+def truth_ratio_aggregate(ratio, aggregate: str) -> Float64[np.ndarray, " ..."] | np.float64:
     """Mean of `truth_ratio_scores` over examples, (..., n) -> (...).
 
     Example:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import Integer
 
 from unlearn_jax.errors import InputError
 from unlearn_jax.metrics.arrays import as_members, same_examples
@@ -110,7 +111,7 @@ def u_lira_cross_fitted(unlearned, reference, *, folds: int = 2, seed: int = 0) 
     return _attack(*scores, parts=parts)
 
 
-def fold_numbers(members: int, folds: int, seed: int) -> np.ndarray:
+def fold_numbers(members: int, folds: int, seed: int) -> Integer[np.ndarray, " {members}"]:
     """Fold of each member, in parts as equal as can be; populations of one size are split alike; (members,)."""
     if isinstance(folds, float) or folds < 2:
         raise InputError(f"folds is {folds}: give two or more, so that no model is tested by a score that it fitted.")
