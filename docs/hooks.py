@@ -1,4 +1,4 @@
-"""What the site has beside the pages of docs/: the README, the notebooks, the scripts' options, the methods' rules."""
+"""What the site has beside the pages of docs/: README, CONTRIBUTING, notebooks, options of commands, method rules."""
 
 import re
 from pathlib import Path
@@ -13,6 +13,7 @@ def on_files(files, config):
     """Pages that are made when the site is built, from what they are about."""
     made = {
         "overview.md": sources.readme(ROOT / "README.md"),
+        "contributing.md": sources.readme(ROOT / "CONTRIBUTING.md"),
         "reference/commands.md": sources.commands(ROOT / "experiments"),
         "reference/rules.md": sources.rules(ROOT / "unlearn_jax"),
     }
@@ -27,7 +28,8 @@ def on_page_markdown(markdown, page, config, files):
     markdown = re.sub(r"\]\(([\w./-]+)\.ipynb\)", r"](\1.md)", markdown)
     up = "../" * page.file.src_uri.count("/")
     markdown = re.sub(r"!\[[^]]*\]\((?:\.\./)*images/(\w+)\.svg\)", _inline, markdown)
-    return markdown.replace(f"]({up}../README.md", f"]({up}overview.md")
+    markdown = markdown.replace(f"]({up}../README.md", f"]({up}overview.md")
+    return markdown.replace(f"]({up}../CONTRIBUTING.md", f"]({up}contributing.md")
 
 
 def _inline(link):

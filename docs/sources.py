@@ -19,14 +19,16 @@ FIRST = (
     "neighbours",
     "benchmarks",
     "prepare_data",
-    "bench",
+    "speed",
 )
 
 
 def readme(path: Path) -> str:
-    """The README, its links as they are from within docs/."""
+    """The README or CONTRIBUTING, its links as they are from within docs/."""
     text = path.read_text("utf-8")
-    return re.sub(r"\[([^]]*)\]\(LICENSE\)", r"\1", text.replace("](docs/", "]("))
+    for top, page in (("docs/", ""), ("README.md", "overview.md"), ("CONTRIBUTING.md", "contributing.md")):
+        text = text.replace(f"]({top}", f"]({page}")
+    return re.sub(r"\[([^]]*)\]\((?:LICENSE|CITATION\.cff)\)", r"\1", text)
 
 
 def notebook(path: Path) -> str:
@@ -48,7 +50,8 @@ def commands(folder: Path) -> str:
         "What is `on` is switched off by `--no-NAME`. Bad input is one sentence and exit code 2: see "
         "[exit codes](exit_codes.md).",
     ]
-    for path in sorted(folder.glob("[a-z]*.py"), key=lambda p: (FIRST.index(p.stem) if p.stem in FIRST else 99, p)):
+    scripts = [*folder.glob("[a-z]*.py"), *folder.glob("bench/[a-z]*.py")]
+    for path in sorted(scripts, key=lambda p: (FIRST.index(p.stem) if p.stem in FIRST else 99, p)):
         path = _command(path)
         tree = ast.parse(path.read_text("utf-8"))
         head, _, rest = (ast.get_docstring(tree) or "").partition("\n\n")

@@ -64,7 +64,8 @@ class Args:
 
 def study(args: Args, size: str):
     """The configuration at one size of the request, checked."""
-    from unlearn_jax.studies.resolve import StudyConfig
+    from unlearn_jax.studies.config import StudyConfig
+    from unlearn_jax.studies.resolve import resolve
     from unlearn_jax.studies.validate import check
 
     shared = {name: getattr(args, name) for name in ("dataset", "methods", "model", "members", "seed")}
@@ -76,7 +77,7 @@ def study(args: Args, size: str):
         copies = COPIES.get(int(size), "1") if args.dataset == "digits" else "4"
         asked = {"targets": args.targets, "num_targets": int(size), "skip_requests": args.skip_requests}
         config = StudyConfig(copies=copies, **asked, **shared)
-    check(config)
+    check(resolve(config))
     return config
 
 
@@ -94,11 +95,11 @@ def line(size: str, one) -> str:
 def grids(args: Args) -> dict[str, list[dict]]:
     """Settings to try, by method."""
     from unlearn_jax.methods import METHODS
-    from unlearn_jax.studies.resolve import selected_methods
+    from unlearn_jax.studies.resolve import resolve
     from unlearn_jax.sweeps import draw_settings, parse_space, points_of
 
     found = {}
-    for name in selected_methods(study(args, args.sizes[0])):
+    for name in resolve(study(args, args.sizes[0])).methods:
         if "reference" in METHODS[name].needs:
             continue  # what a method that is given retrained models does is no practitioner's to choose
         words = tuple(w.removeprefix(f"{name}.") for w in args.hp if w.startswith(f"{name}."))

@@ -32,7 +32,8 @@ from unlearn_jax.cli.common import guarded, keep_compiled_programs, parsed, prin
 from unlearn_jax.errors import InputError, choose
 from unlearn_jax.results.recorder import write_json
 from unlearn_jax.runtime.archives import read_json
-from unlearn_jax.studies.resolve import StudyConfig, resolved
+from unlearn_jax.studies.config import StudyConfig
+from unlearn_jax.studies.resolve import resolve
 
 
 @dataclass(frozen=True)
@@ -142,7 +143,7 @@ def reproduced(args: Args, claim: Claim, changes: dict) -> dict:
 def finished(config: StudyConfig, run: Path) -> bool:
     """Whether a run folder holds this very study, complete."""
     try:
-        return read_config(run)[0] == resolved(config)
+        return read_config(run)[0] == resolve(config).config
     except InputError:
         return False
 

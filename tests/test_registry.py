@@ -18,7 +18,8 @@ from unlearn_jax.models import MODELS, build_model, model_options, reads
 from unlearn_jax.remedies import REMEDIES, remedy_settings, select_remedies
 from unlearn_jax.remedies.common import Remedied
 from unlearn_jax.results.recorder import environment
-from unlearn_jax.studies.resolve import StudyConfig, kind_of, selected_methods, settings_of
+from unlearn_jax.studies.config import StudyConfig
+from unlearn_jax.studies.resolve import resolve
 
 GOOD = """
 import numpy as np
@@ -118,7 +119,8 @@ def test_a_method_is_selected_by_name_and_is_in_no_group(good):
     assert "toy_tune" not in select("all") + select("core")
     assert METHODS["toy_tune"] and "toy_tune" not in methods_table() and len(METHODS) == len(list(METHODS))
     config = StudyConfig(methods="core,toy_tune", hp=("toy_tune.lr=.1,.2",))
-    assert selected_methods(config) == [*CORE, "toy_tune"] and settings_of(config) == {"toy_tune": {"lr": [0.1, 0.2]}}
+    assert list(resolve(config).wrapped) == [*CORE, "toy_tune"]
+    assert resolve(config).settings == {"toy_tune": {"lr": [0.1, 0.2]}}
     fold, plan, hp = prepare("toy_tune", toy.problem(), {"epochs": 2, "batch": 16}, toy.SIZES)
     assert plan.steps == 6 and hp == {"lr": 0.02, "weight_decay": 0.0}
     with pytest.raises(InputError, match="method 'toy_tune' has no hyperparameter 'tempo'"):
@@ -129,7 +131,7 @@ def test_remedies_data_and_models_are_found_by_name(good):
     assert select_remedies("all,toy_plain") == [*REMEDIES, "toy_plain"] and "toy_plain" not in list(REMEDIES)
     assert remedy_settings("toy_plain", {"width": 1.0}) == {"width": 1.0}
     assert isinstance(Remedied(None), tuple) and load_dataset("toy_data").train.inputs.shape == (40, 4, 4, 1)
-    assert kind_of(StudyConfig(dataset="toy_data")) == "image"
+    assert resolve(StudyConfig(dataset="toy_data")).kind == "image"
     assert model_options("toy_model") == {"hidden": 3} and reads("toy_model") == ("images", "vectors")
     variables = build_model("toy_model", 3, (4, 4, 1), hidden=5).init(
         toy.member_keys(0, "a", 1)[0], np.ones((1, 4, 4, 1))
@@ -188,7 +190,7 @@ kind = lambda data_dir: load_dataset("digits")._replace(kind="text")
     [
         (lambda: select("toy_absent") and METHODS["toy_absent"], r"the method 'toy_absent', but importing "
          r"'toy_broken:absent' fails \(AttributeError: module 'toy_broken' has no attribute 'absent'\): repair"),
-        (lambda: METHODS["toy_text"], "'toy_broken:text' is of type str, not Entry: repair or uninstall the package."),
+        (lambda: METHODS["toy_text"], "'toy_broken:text' is of type str, not MethodSpec: repair or uninstall"),
         (lambda: METHODS["toy_misnamed"], "calls itself 'scrub'"),
         (lambda: METHODS["toy_needy"], r"declares needs \['luck'\], which are to be some of forget, retain"),
         (lambda: select("toy-dash"), "'toy-dash': rename it in letters, digits and underscores."),
@@ -214,9 +216,7 @@ def test_data_of_another_type_or_kind_are_refused(site):
     install(site, "toy-broken", BROKEN, SOURCE)
     with pytest.raises(InputError, match="data set 'toy_none' is of type NoneType: return what from_arrays makes."):
         load_dataset("toy_none")
-    with pytest.raises(
-        InputError, match="data set 'toy_kind' is of kind text: under a name of one's own, give images."
-    ):
+    with pytest.raises(InputError, match=r"is of kind text, its entry says image: enter it as DatasetSpec\(load"):
         load_dataset("toy_kind")
 
 
@@ -241,7 +241,7 @@ def test_everything_that_is_installed_can_be_listed(good):
     found = {(offer.noun, offer.name): offer for offer in registry.installed()}
     sound = [("method", "toy_tune"), ("remedy", "toy_plain"), ("data set", "toy_data"), ("model", "toy_model")]
     assert {key: found[key][2:] for key in sound} == dict.fromkeys(sound, ("toy-package", "1.2", ""))
-    assert "is of type int, not Entry" in found["method", "toy_text"].fault
+    assert "is of type int, not MethodSpec" in found["method", "toy_text"].fault
     assert "which is there already" in found["method", "scrub"].fault
 
 

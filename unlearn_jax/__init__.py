@@ -10,11 +10,11 @@ from unlearn_jax.models import MODELS, build_model
 from unlearn_jax.own.auditing import audit
 from unlearn_jax.own.call import unlearn
 from unlearn_jax.own.listing import unlearnable
-from unlearn_jax.studies.resolve import StudyConfig
+from unlearn_jax.studies.config import StudyConfig
 from unlearn_jax.studies.run import run_study
 from unlearn_jax.types import Batch, Batches, Method, Model, Outputs, Population, Task
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 __all__ = [
     "DATASETS",
     "METHODS",

@@ -109,3 +109,16 @@ class Population(NamedTuple):
     loss: Any  # (N, P) float32, training loss at P evenly spaced updates
     seconds: float  # run time of the population after compilation / N
     compile_seconds: float  # time spent compiling in this process (0 when the program was there)
+
+
+class Recipe(NamedTuple):
+    """How a reference model is trained from scratch; the same for every reference."""
+
+    optimizer: str = "adamw"  # adamw | sgd
+    lr: float = 2e-3
+    weight_decay: float = 1e-2
+    momentum: float = 0.9  # sgd only
+    steps: int = 1200
+    batch: int = 128
+    schedule: str = "constant"  # constant | cosine (one-cycle: a tenth of the steps to warm up)
+    augment: str = "none"  # none | crop | crop_flip

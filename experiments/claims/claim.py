@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from unlearn_jax.errors import InputError
 from unlearn_jax.metrics import Estimate
-from unlearn_jax.studies.resolve import StudyConfig
+from unlearn_jax.studies.config import StudyConfig
 
 AGREES, DISAGREES, NOT_TOLD = "agrees", "disagrees", "not told"
 QUICK = {"members": 8, "requests": 1, "resamples": 400}  # a look, no result; more members where a claim needs them

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from unlearn_jax.evaluation.frontier import GATE
 from unlearn_jax.metrics import Estimate, combine
-from unlearn_jax.studies.resolve import StudyConfig
+from unlearn_jax.studies.config import StudyConfig
 
 from .claim import Claim, ClaimResult, Table, cell, told
 from .read import distance, itself, populations, read_level, recorded, residual

@@ -8,7 +8,7 @@ import numpy as np
 
 from unlearn_jax.errors import InputError
 from unlearn_jax.metrics import NullBand, energy_distance, klom, split_band
-from unlearn_jax.studies.resolve import StudyConfig
+from unlearn_jax.studies.config import StudyConfig
 
 from .claim import Claim, ClaimResult, Figure, Table
 from .read import first_request, read_level

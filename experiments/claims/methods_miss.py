@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from unlearn_jax.metrics import Draws, Estimate, combine
-from unlearn_jax.studies.resolve import StudyConfig
+from unlearn_jax.studies.config import StudyConfig
 
 from .claim import Claim, ClaimResult, Table, cell, told
 from .read import distance, itself, known_first, populations, read_level, recorded, residual

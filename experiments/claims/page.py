@@ -1,15 +1,13 @@
-"""The page of a claim: what it says, what was found, and whether that agrees; every text is escaped."""
+"""The page of a claim: what it says, what was found, and whether that agrees."""
 
 from __future__ import annotations
 
 import math
-from html import escape
 from pathlib import Path
 from typing import Any
 
 from unlearn_jax.errors import InputError
-from unlearn_jax.reports.page import definitions, document, facts_strip
-from unlearn_jax.reports.sections import section
+from unlearn_jax.reports import render
 from unlearn_jax.reports.writing import replace
 from unlearn_jax.runtime.archives import read_json
 
@@ -33,18 +31,21 @@ def write_claim_page(folder: Path) -> Path:
 
 def render_claim(record: dict[str, Any]) -> str:
     """The whole page as one HTML document."""
-    parts = [
-        f"<h1>{escape(record['title'])}</h1>",
-        f'<p class="lead" id="answer">{escape(_answer(record))}</p>',
-        facts_strip({"Verdict": record["verdict"], "Device": record["device"], "Seed": record["seed"],
-                     "Seconds": f"{record['seconds']:.0f}", "Commit": record["git_commit"]}),
-        section("claim", "The claim", _claim(record)),
-        section("figures", "What was found", _figures(record)),
-        *(section(f"table{n}", table["caption"], _table(table)) for n, table in enumerate(record["tables"])),
-        section("limits", "What differs from the source", _list(record["limits"])),
-        section("reproduce", "To reproduce", _again(record)),
-    ]  # fmt: skip
-    return document(record["title"], parts)
+    told = {name.capitalize(): record[name] for name in ("verdict", "device", "seed")}
+    told |= {"Seconds": f"{record['seconds']:.0f}", "Commit": record["git_commit"]}
+    pairs = [("Run", words.made(record).replace("`", "")), ("Notes", " ".join(record["notes"]))]
+    return render.page(
+        "claim.html",
+        title=record["title"],
+        answer=_answer(record),
+        facts=render.facts(told),
+        claim=_claim(record),
+        figures=[_figure(figure) for figure in record["figures"]],
+        tables=[(table["caption"], _table(table)) for table in record["tables"]],
+        limits=record["limits"],
+        words=[],
+        made=render.Made(record["command"], [pair for pair in pairs if pair[1]]),
+    )
 
 
 def _answer(record: dict[str, Any]) -> str:
@@ -57,78 +58,45 @@ def _answer(record: dict[str, Any]) -> str:
     return f"{said[record['verdict']]}: {record['statement'][0].lower()}{record['statement'][1:]}"
 
 
-def _claim(record: dict[str, Any]) -> str:
+def _claim(record: dict[str, Any]) -> list[tuple[str, str]]:
     """Statement, sources, expectation and rule."""
-    pairs = [
+    return [
         ("Claim", record["statement"]),
         ("Source", "; ".join(record["sources"])),
         ("Expected, written before the run", record["expected"]),
         ("Rule", record["rule"]),
     ]
-    return definitions(pairs)
 
 
-def _figures(record: dict[str, Any]) -> str:
-    """A row for each figure; those that decide have a strip with the interval and the null."""
-    rows = []
-    for figure in record["figures"]:
-        cells = [words.shown(figure), _strip(figure), escape(words.decides(figure)), escape(figure["expected"])]
-        cells[0] = escape(cells[0])
-        mark = ' class="reference"' if figure["null"] is not None else ""
-        tail = "".join(f'<td class="said">{one}</td>' for one in cells)
-        rows.append(f'<tr{mark}><th class="name" scope="row">{escape(figure["name"])}</th>{tail}</tr>')
-    heads = ("ours, 95% interval", "beside the null", "decides", "expected")
-    return _framed("figure", heads, rows)
+def _figure(figure: dict[str, Any]) -> dict[str, Any]:
+    """A figure; one that decides has a strip with the interval and the null."""
+    return {
+        "name": figure["name"],
+        "decides": figure["null"] is not None,
+        "shown": words.shown(figure),
+        "strip": _strip(figure),
+        "said": words.decides(figure),
+        "expected": figure["expected"],
+    }
 
 
-def _strip(figure: dict[str, Any]) -> str:
-    """The interval on a line with the null as a tick; nothing where it decides nothing."""
-    ends = [figure[k] for k in ("value", "low", "high", "null")]
-    if figure["null"] is None or not all(isinstance(x, int | float) and math.isfinite(x) for x in ends):
-        return ""
-    least, most = min(ends), max(ends)
+def _strip(figure: dict[str, Any]) -> dict[str, Any] | None:
+    """Where the interval and the null lie on a line, in pixels; None where the figure decides nothing."""
+    ends = {k: figure[k] for k in ("value", "low", "high", "null")}
+    if figure["null"] is None or not all(isinstance(x, int | float) and math.isfinite(x) for x in ends.values()):
+        return None
+    least, most = min(ends.values()), max(ends.values())
     at = lambda x: PAD + (SPAN - 2 * PAD) * ((x - least) / (most - least) if most > least else 0.5)
-    tone, mid = f"var(--{COLOUR[figure['verdict']]})", TALL / 2
-    value, low, high, null = map(at, ends)
+    about = {"wide": SPAN, "tall": TALL, "tone": COLOUR[figure["verdict"]]}
     label = f"{words.shown(figure)}, null {figure['null']:g}"
-    return (
-        f'<svg viewBox="0 0 {SPAN} {TALL}" width="{SPAN}" height="{TALL}" role="img" aria-label="{escape(label)}">'
-        f'<line x1="{null:.1f}" x2="{null:.1f}" y1="2" y2="{TALL - 2}" stroke="var(--muted)" stroke-dasharray="3 2"/>'
-        f'<line x1="{low:.1f}" x2="{high:.1f}" y1="{mid}" y2="{mid}" stroke="{tone}" stroke-width="3"/>'
-        f'<circle cx="{value:.1f}" cy="{mid}" r="4.5" fill="{tone}"/></svg>'
-    )
+    return about | {"label": label} | {name: f"{at(x):.1f}" for name, x in ends.items()}
 
 
-def _table(table: dict[str, Any]) -> str:
+def _table(table: dict[str, Any]) -> render.Table:
     """A table of the record."""
     rows = []
     for name, cells in table["rows"]:
-        tail = ""
-        for cell, digits in zip(cells, table["digits"]):
-            value, _, bounds = words.interval(*cell, digits).partition(" [") if cell else ("", "", "")
-            below = f'<span class="ci">[{escape(bounds)}</span>' if bounds else ""
-            tail += f"<td>{escape(value)}{below}</td>"
-        rows.append(f'<tr><th class="name" scope="row">{escape(name)}</th>{tail}</tr>')
-    return _framed(table["heads"][0], table["heads"][1:], rows)
-
-
-def _framed(first: str, heads, rows: list[str]) -> str:
-    """A table that scrolls."""
-    said = lambda text: ' class="said"' * (text in ("decides", "expected"))  # words, not numbers
-    head = "".join(f'<th scope="col"{said(text)}>{escape(text)}</th>' for text in heads)
-    return (
-        f'<div class="scroll"><table class="audit"><thead><tr><th class="name" scope="col">{escape(first)}</th>{head}'
-        f"</tr></thead><tbody>{''.join(rows)}</tbody></table></div>"
-    )
-
-
-def _list(sentences) -> str:
-    """Sentences as paragraphs."""
-    return "".join(f"<p>{escape(one)}</p>" for one in sentences)
-
-
-def _again(record: dict[str, Any]) -> str:
-    """The command and what it ran on."""
-    pairs = [("Run", words.made(record).replace("`", "")), ("Notes", " ".join(record["notes"]))]
-    shown = f"<pre>{escape(record['command'])}</pre>"
-    return f'<div class="box">{shown}{definitions([pair for pair in pairs if pair[1]])}</div>'
+        told = [words.interval(*one, digits) if one else "" for one, digits in zip(cells, table["digits"])]
+        parts = [text.partition(" [") for text in told]
+        rows.append(render.row(name, [render.Td(value, f"[{bounds}" if bounds else "") for value, _, bounds in parts]))
+    return render.table(table["heads"][0], table["heads"][1:], rows)

@@ -10,7 +10,7 @@ from unlearn_jax.audits.replay import read_config
 from unlearn_jax.data import load_dataset
 from unlearn_jax.data.kinds import KINDS
 from unlearn_jax.metrics import Draws, error_against_distance, error_of, subset_draws, t_estimate
-from unlearn_jax.studies.resolve import StudyConfig
+from unlearn_jax.studies.config import StudyConfig
 
 from .claim import Claim, ClaimResult, Table, told
 from .read import StoredLevel, first_request, read_level

@@ -16,7 +16,7 @@ from unlearn_jax.metrics import Draws, Estimate, Values, combine, distance_draws
 from unlearn_jax.roles import REFERENCES
 from unlearn_jax.runtime.archives import read_array
 from unlearn_jax.studies.remedies import role_of
-from unlearn_jax.studies.setup import axes_of
+from unlearn_jax.studies.resolve import resolve
 
 ALONE = ("rest", "test")  # splits whose examples are each their own cluster, the same ones for all requests
 SALT = 1000  # between the seeds of draws of studies on other targets
@@ -48,7 +48,7 @@ def read_level(run: Path, copies: int | None = None, gamma: float | None = None,
     import pyarrow.parquet as pq
 
     config, _ = read_config(run)
-    axes = axes_of(config)
+    axes = resolve(config).axes
     wanted = next((p for p in reversed(axes) if copies in (None, p[0]) and gamma in (None, p[1])), None)
     if wanted is None:
         raise InputError(f"'{run}' has no level of {copies} copies at gamma {gamma}: run the claim again.")

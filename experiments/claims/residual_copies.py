@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from unlearn_jax.metrics import combine
-from unlearn_jax.studies.resolve import StudyConfig
+from unlearn_jax.studies.config import StudyConfig
 
 from .claim import Claim, ClaimResult, Figure, told
 from .read import StoredLevel, draws, ends, read_level, residual, share

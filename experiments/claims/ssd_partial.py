@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from unlearn_jax.metrics import combine
-from unlearn_jax.studies.resolve import StudyConfig
+from unlearn_jax.studies.config import StudyConfig
 
 from .claim import Claim, ClaimResult, Table, cell, told
 from .poison import NAME, POISONED, register

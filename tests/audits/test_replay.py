@@ -15,7 +15,7 @@ from unlearn_jax.metrics import margin
 from unlearn_jax.population import run as runner
 from unlearn_jax.roles import NULLS
 from unlearn_jax.studies import influence_share
-from unlearn_jax.studies.resolve import StudyConfig
+from unlearn_jax.studies.config import StudyConfig
 from unlearn_jax.studies.run import run_study
 
 MEMBERS, TARGETS = 8, 4

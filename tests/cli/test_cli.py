@@ -83,21 +83,24 @@ def test_rows_come_back_as_numbers_and_json_has_no_nan(tmp_path, capsys):
     assert told["run"] == str(tmp_path) and told["rows"][1]["mean"] is None and told["figures"] == [1.5, None]
 
 
-SCRIPTS = sorted(p for p in (Path(__file__).resolve().parents[2] / "experiments").glob("*.py") if p.name[0] != "_")
+EXPERIMENTS = Path(__file__).resolve().parents[2] / "experiments"
+SCRIPTS = sorted(
+    p for p in [*EXPERIMENTS.glob("[a-z]*.py"), *EXPERIMENTS.glob("bench/[a-z]*.py")] if p.stem != "golden"
+)
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
 def test_help_says_how_to_call_what_it_costs_and_what_every_option_means(script, monkeypatch, capsys):
-    monkeypatch.setattr(sys, "argv", [script.name, "--help"])
+    monkeypatch.setattr(sys, "argv", [str(script), "--help"])
     monkeypatch.setenv("COLUMNS", "80")
     with pytest.raises(SystemExit) as ended:
         runpy.run_path(str(script), run_name="__main__")
     told = capsys.readouterr()
     assert not ended.value.code and told.err == ""
-    assert f"python experiments/{script.name}" in told.out and re.search(r"\b[Cc]osts?\b", told.out)
+    assert f"python {script.relative_to(EXPERIMENTS.parent)}" in told.out and re.search(r"\b[Cc]osts?\b", told.out)
     assert not re.search(r"None|\bSTR\b|\(default: \)|--no-quiet|''", told.out) and "\x1b" not in told.out
     lines = told.out.splitlines()
-    if script.stem != "bench_peers":  # it is called where none of this is installed
+    if script.stem != "peers":  # it is called where none of this is installed
         assert max(len(line) for line in lines if not line.startswith("usage")) <= 80
     assert "--json" in told.out or script.stem == "leaderboard", "its commands have it"
     for line, after in zip(lines, [*lines[1:], ""]):
@@ -142,7 +145,7 @@ def test_colours_are_for_terminals(monkeypatch):
 def test_a_wrong_value_is_named_with_its_option(monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["study.py", "--members", "many"])
     with pytest.raises(SystemExit) as ended:
-        runpy.run_path(str(SCRIPTS[0].with_name("study.py")), run_name="__main__")
+        runpy.run_path(str(EXPERIMENTS / "study.py"), run_name="__main__")
     told = capsys.readouterr()
     assert ended.value.code == 2 and told.out == "" and "--members" in told.err and "None" not in told.err
 

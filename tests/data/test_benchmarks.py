@@ -16,7 +16,8 @@ from unlearn_jax.data.kinds import KINDS
 from unlearn_jax.data.splits import request_rows
 from unlearn_jax.errors import InputError
 from unlearn_jax.studies import datasheet
-from unlearn_jax.studies.resolve import StudyConfig, copies_of, max_copies, resolved
+from unlearn_jax.studies.config import StudyConfig
+from unlearn_jax.studies.resolve import resolve
 from unlearn_jax.studies.setup import prepare_study
 from unlearn_jax.studies.validate import check
 
@@ -27,7 +28,7 @@ TWINS = sorted({one.twin for one in BENCHMARKS.values() if one.twin})
 @functools.cache
 def built(name, **changes):
     """What a study of the benchmark begins with."""
-    return prepare_study(StudyConfig(benchmark=name, methods="none", **changes))
+    return prepare_study(resolve(StudyConfig(benchmark=name, methods="none", **changes)))
 
 
 def ids_of(setup, copies):
@@ -49,10 +50,10 @@ def test_every_recipe_is_a_sound_study_with_a_page(name):
     assert benchmark.name == name and benchmark.version >= 1 and benchmark.licence and benchmark.limits
     for source in benchmark.sources:
         assert source in DATASETS
-        config = resolved(StudyConfig(benchmark=name, dataset=source))
-        check(config)
-        assert resolved(config) == config and config.dataset == source
-        assert tuple(copies_of(config)) == benchmark.copies and max_copies(config) == benchmark.copies[-1]
+        config = resolve(StudyConfig(benchmark=name, dataset=source)).config
+        check(resolve(config))
+        assert resolve(config).config == config and config.dataset == source
+        assert tuple(resolve(config).copies) == benchmark.copies and resolve(config).max_copies == benchmark.copies[-1]
         for level in benchmark.levels:
             KINDS[built(benchmark.twin or name).dataset.kind].check_level(level)
     page = ROOT / "docs" / "datasheets" / f"{name.removesuffix('-small')}.md"
@@ -138,14 +139,14 @@ def test_the_digest_follows_version_targets_neighbours_and_made_texts():
 )
 def test_options_that_do_not_fit_are_one_sentence(given, said):
     with pytest.raises(InputError, match=said) as caught:
-        check(StudyConfig(**given))
+        check(resolve(StudyConfig(**given)))
     assert str(caught.value).endswith(".")
 
 
 def test_made_copies_may_be_more_than_the_benchmark_lays_out_and_its_digest_stays():
     more = built("facts-paraphrase-small", copies="0,6")
     assert datasheet.benchmark_manifest(more)["as_recorded"] is True and more.bench.copy.max() == 6
-    check(dataclasses.replace(StudyConfig(benchmark="text-natural"), similarity="near", copies="0,8"))
+    check(resolve(dataclasses.replace(StudyConfig(benchmark="text-natural"), similarity="near", copies="0,8")))
 
 
 def command(monkeypatch, capsys, *words):

@@ -1,4 +1,4 @@
-"""The Python of the README and the docs, and the docstrings' examples, run as they stand."""
+"""The Python of the docs, and the docstrings' examples, run as they stand."""
 
 import doctest
 import importlib
@@ -15,7 +15,7 @@ from unlearn_jax.methods import METHODS
 from unlearn_jax.studies import influence_share
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = ("README.md", "docs/influence.md", "docs/remedies.md")
+PAGES = ("docs/usage.md", "docs/influence.md", "docs/remedies.md")
 IN_PAGES = {page: re.findall(r"```python\n(.*?)```", (ROOT / page).read_text("utf-8"), re.DOTALL) for page in PAGES}
 BLOCKS = [block for blocks in IN_PAGES.values() for block in blocks]
 MODULES = sorted(m.name for m in pkgutil.walk_packages(unlearn_jax.__path__, "unlearn_jax."))
@@ -61,7 +61,7 @@ def test_pages_have_the_promised_blocks():
 def test_public_functions_have_examples():
     public = (getattr(unlearn_jax, name) for name in unlearn_jax.__all__)
     bare = {one.__name__ for one in public if callable(one) and not isinstance(one, type) and ">>>" not in one.__doc__}
-    assert bare == {"run_study"}  # the README's
+    assert bare == {"run_study"}  # docs/usage.md has it
 
 
 @pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow) if n in COSTLY else n for n in MODULES])

@@ -19,7 +19,7 @@ from unlearn_jax.methods import METHODS
 from unlearn_jax.models import MODELS
 from unlearn_jax.remedies import REMEDIES
 from unlearn_jax.studies.presets import with_presets
-from unlearn_jax.studies.resolve import scale_of
+from unlearn_jax.studies.resolve import resolve
 from unlearn_jax.studies.validate import check
 from unlearn_jax.sweeps import are_several
 from unlearn_jax.sweeps.config import remedy_of, study_of
@@ -28,11 +28,11 @@ from unlearn_jax.sweeps.spaces import expanded
 
 ROOT = Path(__file__).parents[2]
 SCRIPTS = ROOT / "experiments"
-DOCS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+DOCS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 OWN = ((METHODS, "doubt"), (REMEDIES, "nearby"), (MODELS, "net"), (DATASETS, "stripes"))  # made by docs/extending.md
 FILLED = re.compile(r"\b[A-Z]{3,}\b|^runs/")
 
-sys.path[:0] = [str(SCRIPTS), str(ROOT / "docs")]
+sys.path[:0] = [str(SCRIPTS), str(SCRIPTS / "bench"), str(ROOT / "docs")]
 
 
 def inline(text: str) -> list[str]:
@@ -44,12 +44,14 @@ def inline(text: str) -> list[str]:
 def commands(text: str) -> set[tuple[str, str]]:
     """(script, words) of every command, in blocks, on one line or several, and in inline code."""
     lines = [*re.sub(r" *\\\n\s*", " ", text).splitlines(), *inline(text)]
-    called = r"(?:python experiments/(\w+)\.py|^\W*unlearn-jax ([a-z][a-z-]*))([^`]*)"
+    called = r"(?:python experiments/((?:bench/)?\w+)\.py|^\W*unlearn-jax ([a-z][a-z-]*))([^`]*)"
     found = [match for line in lines for match in re.findall(called, line)]
     return {(script or command.replace("-", "_"), words.strip()) for script, command, words in found}
 
 
-SOURCES = sorted([*SCRIPTS.glob("[a-z]*.py"), *(ROOT / "unlearn_jax" / "cli").glob("[a-z]*.py")])
+SOURCES = sorted(
+    [*SCRIPTS.glob("[a-z]*.py"), *SCRIPTS.glob("bench/[a-z]*.py"), *(ROOT / "unlearn_jax" / "cli").glob("[a-z]*.py")]
+)
 PRINTED = {page: sorted(commands(page.read_text("utf-8"))) for page in (*DOCS, *SOURCES)}
 
 
@@ -62,8 +64,11 @@ def words_of(rest: str) -> list[str]:
 def understood(name: str, words: list[str]):
     """What the script makes of the words; the parser exits where it does not take them."""
     command = (ROOT / "unlearn_jax" / "cli" / f"{name}.py").is_file()
-    script = importlib.import_module(f"unlearn_jax.cli.{name}" if command else name)
-    if name == "bench_peers":
+    if name == "bench/golden":
+        assert words[0] in {"record", "check"}
+        return None
+    script = importlib.import_module(f"unlearn_jax.cli.{name}" if command else name.removeprefix("bench/"))
+    if name == "bench/peers":
         assert set(words) <= {"--loop", "--json"}
         return None
     return parsed(getattr(script, "Command", None) or script.Args, "", words)
@@ -72,13 +77,13 @@ def understood(name: str, words: list[str]):
 def sound(name: str, args) -> None:
     """Raise `InputError` where the job would refuse what it is asked for."""
     if name == "sweep" and args.sweep.method and not are_several(args.sweep.method):
-        config = study_of(args.sweep, args.study)
-        words = expanded(args.sweep.method, args.study.hp, scale_of(config), args.sweep.draw == "grid")
-        parse_space(args.sweep.method, words, remedy_of(config))
+        study = study_of(args.sweep, args.study)
+        words = expanded(args.sweep.method, args.study.hp, study.scale, args.sweep.draw == "grid")
+        parse_space(args.sweep.method, words, remedy_of(study.config))
     elif name == "sweep":
-        check(dataclasses.replace(args.study, methods=args.sweep.method or "core", hp=()))
+        check(resolve(dataclasses.replace(args.study, methods=args.sweep.method or "core", hp=())))
     elif name in {"study", "check_presets"}:
-        check(with_presets(args.study)[0])
+        check(resolve(with_presets(args.study)[0]))
     elif name == "reproduce":
         assert args.claim in {*importlib.import_module("claims").CLAIMS, "all", "list"}
 

@@ -14,8 +14,15 @@ from unlearn_jax.remedies import REMEDIES
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
-MADE = {"overview.md", "reference/commands.md", "reference/rules.md", "notebooks/tour.md", "notebooks/new_method.md"}
-PAGES = sorted([ROOT / "README.md", *DOCS.rglob("*.md")])
+MADE = {
+    "overview.md",
+    "contributing.md",
+    "reference/commands.md",
+    "reference/rules.md",
+    "notebooks/tour.md",
+    "notebooks/new_method.md",
+}
+PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *DOCS.rglob("*.md")])
 
 
 def module(name):
@@ -78,7 +85,7 @@ def test_pictures_are_those_of_the_script():
 def test_commands_have_the_options_of_the_scripts_and_of_what_they_nest():
     page = module("sources").commands(ROOT / "experiments")
     assert set(re.findall(r"^## (\w+)$", page, re.MULTILINE)) == {
-        p.stem for p in (ROOT / "experiments").glob("[a-z]*.py")
+        p.stem for p in (ROOT / "experiments").rglob("[a-z]*.py") if p.parent.name in ("experiments", "bench")
     }
     study = page.split("## study\n")[1].split("\n## ")[0]
     assert page.index("## study\n") < page.index("## audit\n")
@@ -102,7 +109,9 @@ def test_the_home_page_and_the_readme_count_the_methods():
 def test_readme_and_notebooks_become_pages():
     sources = module("sources")
     readme = sources.readme(ROOT / "README.md")
-    assert "](results.md)" in readme and "](docs/" not in readme and "](LICENSE)" not in readme
+    assert "](results.md)" in readme and "](contributing.md)" in readme
+    for page in (readme, sources.readme(ROOT / "CONTRIBUTING.md")):
+        assert not [link for link in ("docs/", "LICENSE", "CITATION", "README") if f"]({link}" in page]
     for path in (DOCS / "notebooks").glob("*.ipynb"):
         page = sources.notebook(path)
         assert page.startswith("# ") and page.count("```python\n") * 2 == page.count("```")

@@ -5,8 +5,9 @@ import pytest
 
 from unlearn_jax.evaluation.divergence import diverged, marked
 from unlearn_jax.population.evaluate import Evaluation
+from unlearn_jax.studies.config import StudyConfig
 from unlearn_jax.studies.populations import EvaluatedPopulation, level_of, methods, references
-from unlearn_jax.studies.resolve import StudyConfig
+from unlearn_jax.studies.resolve import resolve
 from unlearn_jax.studies.setup import SILENT, prepare_study
 
 FORGET = np.arange(30)
@@ -108,7 +109,7 @@ def test_a_study_calls_a_finite_blow_up_diverged():
         train_size=120, test_size=40, num_targets=4, members=4, steps=60, copies="1", methods="scrub", resamples=20,
         similarity="exact", targets="random", hp=("scrub.lr=0.001,1e9",),
     )  # fmt: skip
-    setup = prepare_study(config)
+    setup = prepare_study(resolve(config))
     level = level_of(setup, 1, None)
     trained, _ = references(setup, level, {}, SILENT, {}, ("original", "oracle"))
     usual, wild = methods(setup, level, trained[0], SILENT)

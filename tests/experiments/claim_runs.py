@@ -9,8 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from unlearn_jax.results.recorder import FIGURES, KEYS
-from unlearn_jax.studies.resolve import resolved
-from unlearn_jax.studies.setup import axes_of
+from unlearn_jax.studies.resolve import resolve
 
 TARGETS, MEMBERS = 12, 16
 SPLITS = {"forget": TARGETS, "rest": 8, "test": 8}
@@ -33,8 +32,8 @@ def write_run(folder, config, levels, figures=()):
         levels: (copies, gamma) -> {population: what `margins` takes, or an array}.
         figures: rows of summary.csv, {key: value}.
     """
-    config = dataclasses.replace(resolved(config), resamples=200, num_targets=TARGETS, requests=1)
-    axes = axes_of(config)
+    config = dataclasses.replace(resolve(config).config, resamples=200, num_targets=TARGETS, requests=1)
+    axes = resolve(config).axes
     index = {name: np.full(sum(SPLITS.values()), -1) for name in ("request", "cluster", "dataset_id")}
     index["split"] = np.repeat(list(SPLITS), list(SPLITS.values()))
     index["request"][:TARGETS], index["cluster"][:TARGETS] = 0, np.arange(TARGETS)

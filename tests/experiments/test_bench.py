@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "experiments"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "experiments" / "bench"))
 
-import _bench_audits as audit_bench
-import _bench_influence as influence_bench
-import _bench_neighbours as neighbours_bench
-import _bench_populations as populations
-import _bench_spread as spread
-import bench
+import _audits as audit_bench
+import _influence as influence_bench
+import _neighbours as neighbours_bench
+import _populations as populations
+import _spread as spread
+import speed as bench
 import toy
 
 from unlearn_jax.cli.common import Hosts

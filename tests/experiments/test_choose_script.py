@@ -12,7 +12,8 @@ import pytest
 import tyro
 
 from unlearn_jax.cli import study as study_command
-from unlearn_jax.studies.resolve import StudyConfig, settings_of
+from unlearn_jax.studies.config import StudyConfig
+from unlearn_jax.studies.resolve import resolve
 
 EXPERIMENTS = Path(__file__).resolve().parents[2] / "experiments"
 
@@ -86,7 +87,7 @@ def test_it_writes_the_choice_and_the_regret_apart_and_a_command_that_a_study_ta
     assert study == dataclasses.replace(
         CONFIG, skip_requests=0, methods="prmq,scrub", hp=("prmq.lr=0.04", "scrub.decay=5,8")
     )
-    assert settings_of(study) == {"prmq": {"lr": [0.04]}, "scrub": {"decay": [(5, 8)]}}
+    assert resolve(study).settings == {"prmq": {"lr": [0.04]}, "scrub": {"decay": [(5, 8)]}}
 
 
 def test_with_the_oracles_figures_removed_the_choice_is_the_same(choose, tmp_path):

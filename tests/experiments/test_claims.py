@@ -260,7 +260,7 @@ def test_a_level_that_a_study_does_not_have(tmp_path):
 def test_members_of_several_requests_stand_by_their_own_targets():
     table = np.arange(12.0).reshape(4, 3)
     index = {"split": np.array(["forget", "forget", "test"]), "request": np.array([0, 1, -1]), "cluster": np.arange(3)}
-    level = read.Level({"original": table, "scrub": table, "sisa": table}, index, 2, 0, 20, Path())
+    level = read.StoredLevel({"original": table, "scrub": table, "sisa": table}, index, 2, 0, 20, Path())
     forget, test = read.values(level, "original"), read.values(level, "original", "test")
     assert [b.tolist() for b in forget.blocks] == [[[0.0], [6.0]], [[4.0], [10.0]]]
     assert [b.tolist() for b in test.blocks] == [[[2.0], [8.0]], [[5.0], [11.0]]] and test.shared

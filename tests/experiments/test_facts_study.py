@@ -10,7 +10,7 @@ import toy
 
 from unlearn_jax import reports
 from unlearn_jax.data import load_dataset
-from unlearn_jax.studies.resolve import StudyConfig
+from unlearn_jax.studies.config import StudyConfig
 from unlearn_jax.studies.run import run_study
 
 FACTS = load_dataset("facts")

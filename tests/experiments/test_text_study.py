@@ -16,8 +16,8 @@ from unlearn_jax import reports
 from unlearn_jax.audits import Precision, audit_study
 from unlearn_jax.data import Features, read_texts
 from unlearn_jax.data.splits import request_rows
-from unlearn_jax.reports.words import copies_of
-from unlearn_jax.studies.resolve import StudyConfig
+from unlearn_jax.studies.config import StudyConfig
+from unlearn_jax.studies.resolve import resolve
 from unlearn_jax.studies.run import run_study
 from unlearn_jax.studies.setup import prepare_study
 
@@ -117,7 +117,7 @@ def test_mined_neighbours_make_a_study_and_are_noted(tmp_path):
     config = StudyConfig(
         dataset=path, methods="none", targets="random", similarity="natural:.3", **(TINY | {"copies": "1"})
     )
-    setup = prepare_study(config)
+    setup = prepare_study(resolve(config))
     assert "influence shared with S" in setup.notes[-1]
     rows = request_rows(setup.bench, 0, copies=1)
     source = dict(zip(setup.bench.cluster[rows.forget], setup.bench.texts[rows.forget]))
@@ -127,7 +127,7 @@ def test_mined_neighbours_make_a_study_and_are_noted(tmp_path):
     without = read_texts(setup.dataset, Features(), out)
     np.testing.assert_array_equal(setup.dataset.test.inputs, without.test.inputs)
     summary = SimpleNamespace(facts={"similarity": config.similarity})
-    assert copies_of(summary, 4) == "4 nearest neighbours of each"
+    assert resolve(summary, 4).copies == "4 nearest neighbours of each"
 
 
 # --- the command line -------------------------------------------------------------------------------------------------

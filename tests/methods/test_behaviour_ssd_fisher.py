@@ -30,7 +30,8 @@ from steps import flat
 from unlearn_jax.errors import InputError
 from unlearn_jax.methods import METHODS, fisher, ssd
 from unlearn_jax.population.plans import Sizes
-from unlearn_jax.studies.resolve import StudyConfig
+from unlearn_jax.studies.config import StudyConfig
+from unlearn_jax.studies.resolve import resolve
 from unlearn_jax.studies.setup import prepare_study
 
 # --- SSD -----------------------------------------------------------------------------------------------------------
@@ -117,7 +118,7 @@ def test_an_alpha_at_which_nothing_can_move_is_refused_and_the_default_never_is(
 def test_a_study_refuses_such_an_alpha_before_anything_is_trained():
     config = StudyConfig(methods="ssd", hp=("ssd.alpha=1200",), copies="0", targets="random", members=2)
     with pytest.raises(InputError, match="no weight can matter more to 30 of 1,200 examples than 40 times"):
-        prepare_study(config)
+        prepare_study(resolve(config))
 
 
 def test_ssds_alpha_goes_from_one_to_the_bound_by_the_level():

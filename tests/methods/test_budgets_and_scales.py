@@ -19,8 +19,8 @@ from unlearn_jax.methods import (
 )
 from unlearn_jax.methods.support.common import Recipe
 from unlearn_jax.population.plans import Sizes
-from unlearn_jax.studies import resolve as configs
-from unlearn_jax.studies.resolve import StudyConfig
+from unlearn_jax.studies.config import StudyConfig
+from unlearn_jax.studies.resolve import resolve
 from unlearn_jax.studies.validate import check
 
 STUDY = Sizes(30, 1200, 10)
@@ -176,17 +176,17 @@ def test_a_group_leaves_out_with_a_note_what_has_no_defaults_at_the_scale_and_a_
     group = StudyConfig(methods="all", scale="language")
     lacking = {name for name, entry in METHODS.items() if "language" not in entry.presets}
     assert {"rurk", "langevin"} <= lacking and not {"finetune", "scrub"} & lacking
-    assert lacking <= set(configs.left_out(group)) and not lacking & set(configs.selected_methods(group))
-    assert configs.left_out(group)["rurk"] == (
+    assert lacking <= set(resolve(group).left_out) and not lacking & set(resolve(group).methods)
+    assert resolve(group).left_out["rurk"] == (
         "rurk has no defaults at scale language and was not run: ask with --scale small"
     )
-    assert "whole class" in configs.left_out(StudyConfig(methods="all"))["unsir"]
-    assert not lacking & set(configs.left_out(StudyConfig(methods="all", targets="whole_class")))
-    check(group)
+    assert "whole class" in resolve(StudyConfig(methods="all")).left_out["unsir"]
+    assert not lacking & set(resolve(StudyConfig(methods="all", targets="whole_class")).left_out)
+    check(resolve(group))
     with pytest.raises(
         InputError, match="'rurk' has no defaults at scale 'language', only at small, small_conv, small_te"
     ):
-        check(StudyConfig(methods="finetune,rurk", scale="language"))
+        check(resolve(StudyConfig(methods="finetune,rurk", scale="language")))
 
 
 def test_methods_that_draw_weights_anew_are_trained_at_language_scale():

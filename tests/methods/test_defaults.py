@@ -8,8 +8,8 @@ from unlearn_jax.errors import InputError
 from unlearn_jax.methods import METHODS, SMALL, prepare, settings_at
 from unlearn_jax.methods.support.common import unforgotten
 from unlearn_jax.population.plans import Sizes, request_batch, request_batches
-from unlearn_jax.studies import resolve as configs
-from unlearn_jax.studies.resolve import StudyConfig
+from unlearn_jax.studies.config import StudyConfig
+from unlearn_jax.studies.resolve import resolve
 from unlearn_jax.sweeps.defaults import Effect, alike, effects
 
 SPLIT = [name for name, entry in METHODS.items() if "pieces" in entry.static]
@@ -92,11 +92,11 @@ def test_a_group_leaves_out_what_does_not_fit_the_answers_and_a_name_runs_it():
     unfit = {name for name, entry in METHODS.items() if "language" in entry.unfit}
     group = StudyConfig(dataset="facts", methods="all")
     for name in unfit:
-        assert f"{name} does not fit language" in configs.left_out(group)[name]
+        assert f"{name} does not fit language" in resolve(group).left_out[name]
         assert "language" in METHODS[name].reads
         named = StudyConfig(dataset="facts", methods=f"finetune,{name}")
-        assert not configs.left_out(named) and name in configs.selected_methods(named)
-        assert name not in configs.left_out(StudyConfig(methods="all"))
+        assert not resolve(named).left_out and name in resolve(named).methods
+        assert name not in resolve(StudyConfig(methods="all")).left_out
 
 
 def test_methods_that_do_the_same_to_every_target_are_alike():

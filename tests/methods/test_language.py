@@ -11,8 +11,8 @@ from unlearn_jax.errors import InputError
 from unlearn_jax.methods import METHODS, prepare, sisa
 from unlearn_jax.methods.random_label import wrong_answers
 from unlearn_jax.population.plans import Sizes
-from unlearn_jax.studies import resolve as configs
-from unlearn_jax.studies.resolve import StudyConfig
+from unlearn_jax.studies.config import StudyConfig
+from unlearn_jax.studies.resolve import resolve
 from unlearn_jax.studies.validate import check
 from unlearn_jax.types import Batches
 
@@ -116,11 +116,11 @@ def test_wrong_answers_are_other_values_of_the_same_attribute():
 @pytest.mark.slow
 def test_a_study_of_language_leaves_out_with_a_note_what_is_defined_for_classes_alone():
     study = StudyConfig(dataset="facts", methods="all")
-    out = configs.left_out(study)
+    out = resolve(study).left_out
     unfit = {name for name in LANGUAGE if "language" in METHODS[name].unfit}
     assert unfit == {"sisa", "brief_retrain"} and set(METHODS) - set(out) == set(LANGUAGE) - unfit
     assert out["duck"] == "duck is not defined for language and was not run"
-    check(study)
+    check(resolve(study))
     with pytest.raises(InputError, match="'duck' is not defined for language: leave it out"):
-        check(StudyConfig(dataset="facts", methods="scrub,duck"))
-    assert not [name for name in configs.left_out(StudyConfig(methods="all")) if "language" in METHODS[name].reads]
+        check(resolve(StudyConfig(dataset="facts", methods="scrub,duck")))
+    assert not [name for name in resolve(StudyConfig(methods="all")).left_out if "language" in METHODS[name].reads]

@@ -110,9 +110,9 @@ def test_weights_that_all_members_share_are_split_too(begun):
     start = {"params": {"change": change}, "state": {}, "shared": {"base": base}}
     plain = train(Options(chunk=MEMBERS), method, start)
     seen = []
-    place = run.hosts.placed
+    place = run.multihost.placed
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(run.hosts, "placed", lambda *args: seen.append(place(*args)) or seen[-1])
+        patch.setattr(run.multihost, "placed", lambda *args: seen.append(place(*args)) or seen[-1])
         found = train(Options(chunk=MEMBERS, data_devices=4), method, start)
     toy.close(found.variables, plain.variables)
     assert (np.abs(found.variables["params"]["change"]).max(axis=(1, 2)) > 1e-4).all()

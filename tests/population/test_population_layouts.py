@@ -136,7 +136,7 @@ import toy
 from unlearn_jax.data import load_dataset
 from unlearn_jax.metrics import null_band
 from unlearn_jax.methods import prepare
-from unlearn_jax.methods.support.common import Problem, Recipe
+from unlearn_jax.methods.support.common import Recipe, TrainSpec
 from unlearn_jax.models import build_model
 from unlearn_jax.population import sharding
 from unlearn_jax.population.evaluate import evaluate
@@ -148,7 +148,7 @@ assert len(jax.devices()) == 8
 known = load_dataset("digits")
 model = build_model("mlp", 10, (8, 8, 1), mean=known.mean, std=known.std, widths=(32,))
 example = jax.ShapeDtypeStruct((1, 8, 8, 1), np.float32)
-problem = Problem(model, classification(), example, 10, Recipe(steps=1000, batch=64, lr=5e-3))
+problem = TrainSpec(model, classification(), example, 10, Recipe(steps=1000, batch=64, lr=5e-3))
 fold, plan, hp = prepare("retrain", problem)
 data, test = (Stored(*map(jax.numpy.asarray, (part.inputs, part.targets))) for part in (known.train, known.test))
 given = {name: np.full(16, value) for name, value in hp.items()}

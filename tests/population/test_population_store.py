@@ -20,7 +20,7 @@ from unlearn_jax.models import build_model
 from unlearn_jax.population import checkpoint, folders, run
 from unlearn_jax.population.members import make_tables, member_keys
 from unlearn_jax.population.run import Options
-from unlearn_jax.studies.resolve import StudyConfig
+from unlearn_jax.studies.config import StudyConfig
 from unlearn_jax.studies.run import run_study
 
 HP = toy.method()[2]

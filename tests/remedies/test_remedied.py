@@ -7,20 +7,21 @@ import pytest
 
 from unlearn_jax.errors import InputError
 from unlearn_jax.evaluation.scoring import found_quality
+from unlearn_jax.studies.config import StudyConfig
 from unlearn_jax.studies.hyperparameters import values_of
-from unlearn_jax.studies.remedies import check_remedies, left_out_remedies, remedies_of, role_of
-from unlearn_jax.studies.resolve import StudyConfig, settings_of
+from unlearn_jax.studies.remedies import check_remedies, left_out_remedies, role_of
+from unlearn_jax.studies.resolve import resolve
 
 STUDY = StudyConfig(methods="do_nothing,finetune,scrub,sisa", remedies="expand,perturb,cluster_sharding")
 
 
 def test_a_remedy_wraps_the_methods_that_it_can_and_says_why_not_the_others():
-    assert remedies_of(STUDY) == [
+    assert list(resolve(STUDY).pairs) == [
         *(("do_nothing", "expand"), ("finetune", "expand")),
         *(("scrub", "expand"), ("scrub", "perturb")),
         *(("sisa", "expand"), ("sisa", "cluster_sharding")),
     ]
-    said = left_out_remedies(STUDY)
+    said = [said for _, said in left_out_remedies(resolve(STUDY))]
     assert "do_nothing+perturb was not run: it changes nothing" in said
     assert "finetune+perturb was not run: it reads no requested sample" in said
     assert "scrub+cluster_sharding was not run: it has no shards" in said
@@ -28,26 +29,28 @@ def test_a_remedy_wraps_the_methods_that_it_can_and_says_why_not_the_others():
 
 def test_remedies_that_data_or_inputs_have_no_use_for_are_left_out():
     words = dataclasses.replace(STUDY, dataset="reuters_r8", methods="scrub", remedies="perturb,paraphrase")
-    assert remedies_of(words) == [("scrub", "perturb")]
-    assert left_out_remedies(words) == ["paraphrase is not defined for models of vectors and was not run"]
+    assert list(resolve(words).pairs) == [("scrub", "perturb")]
+    assert left_out_remedies(resolve(words)) == [
+        ("", "paraphrase is not defined for models of vectors and was not run")
+    ]
     tokens = dataclasses.replace(words, model="encoder")
-    assert remedies_of(tokens) == [("scrub", "paraphrase")]
+    assert list(resolve(tokens).pairs) == [("scrub", "paraphrase")]
     facts = dataclasses.replace(words, dataset="facts", remedies="tilt,paraphrase")
-    assert remedies_of(facts) == [("scrub", "paraphrase")]
-    assert "tilt is not defined for facts data and was not run" in left_out_remedies(facts)
+    assert list(resolve(facts).pairs) == [("scrub", "paraphrase")]
+    assert ("", "tilt is not defined for facts data and was not run") in left_out_remedies(resolve(facts))
 
 
 def test_a_named_remedy_that_no_method_can_take_is_refused():
-    check_remedies(dataclasses.replace(STUDY, remedies="all", methods="do_nothing"))
+    check_remedies(resolve(dataclasses.replace(STUDY, remedies="all", methods="do_nothing")))
     with pytest.raises(InputError, match="remedy 'cluster_sharding' has nothing to do: scrub.cluster_sharding was not"):
-        check_remedies(dataclasses.replace(STUDY, remedies="cluster_sharding", methods="scrub"))
+        check_remedies(resolve(dataclasses.replace(STUDY, remedies="cluster_sharding", methods="scrub")))
 
 
 def test_a_request_smaller_than_its_parts_is_refused_before_anything_runs():
     few = dataclasses.replace(STUDY, remedies="partition", hp=("partition.parts=2,9",), num_targets=5)
     with pytest.raises(InputError, match="partition.parts is 9 and a request has 5: give at most that"):
-        check_remedies(few)
-    check_remedies(dataclasses.replace(few, num_targets=9))
+        check_remedies(resolve(few))
+    check_remedies(resolve(dataclasses.replace(few, num_targets=9)))
 
 
 def test_members_trained_anew_share_no_draws_with_the_originals():
@@ -58,7 +61,7 @@ def test_members_trained_anew_share_no_draws_with_the_originals():
 
 def test_settings_are_read_in_their_own_type_and_checked_before_anything_runs():
     config = dataclasses.replace(STUDY, hp=("expand.k=4,8", "expand.rule=mutual", "perturb.radius=.1,1"))
-    found = settings_of(config)
+    found = resolve(config).settings
     assert found["expand"] == {"k": [4, 8], "rule": ["mutual"]} and found["perturb"] == {"radius": [0.1, 1.0]}
     for text, said in {
         "expand.rule=magic": "unknown value of expand.rule 'magic': choose one of auto, carriers, mutual, nearest",
@@ -67,7 +70,7 @@ def test_settings_are_read_in_their_own_type_and_checked_before_anything_runs():
         "weight.width=1": "--hp names 'weight', which this study does not run: add it to --remedies",
     }.items():
         with pytest.raises(InputError, match=said):
-            settings_of(dataclasses.replace(STUDY, hp=(text,)))
+            _ = resolve(dataclasses.replace(STUDY, hp=(text,))).settings
     with pytest.raises(InputError, match="project.adjacent is 2.0: it is a share, give at most 1"):
         values_of("project", "adjacent", "2")
     assert values_of("project", "expand", "true,false") == [True, False]
@@ -87,7 +90,7 @@ def test_quality_of_a_search_is_precision_recall_and_number():
 def test_a_similarity_that_does_not_suit_the_data_is_refused_before_anything_runs(dataset, similarity, said):
     asked = StudyConfig(dataset=dataset, remedies="expand", hp=(f"expand.similarity={similarity}",))
     if not said:
-        check_remedies(asked)
+        check_remedies(resolve(asked))
         return
     with pytest.raises(InputError, match=f"--hp expand.similarity: similarity '{similarity}' {said}"):
-        check_remedies(asked)
+        check_remedies(resolve(asked))

@@ -11,9 +11,10 @@ import pytest
 
 from unlearn_jax import reports
 from unlearn_jax.errors import InputError
-from unlearn_jax.reports import audit_section, audit_words, writing
+from unlearn_jax.reports import audit_words, writing
 from unlearn_jax.reports.audit_load import read_audit
 from unlearn_jax.reports.audit_page import render_audit
+from unlearn_jax.reports.page import audit_told
 
 COLUMNS = (
     "dataset", "model", "targets", "similarity", "copies", "gamma", "method", "setting", "metric", "variant", "split",
@@ -304,15 +305,15 @@ def test_a_damaged_folder_is_told_in_one_sentence(tmp_path, damage, says):
 def test_the_report_links_to_the_audit(tmp_path, monkeypatch):
     run = tmp_path / "run"
     fake_audit(run / "audit")
-    assert audit_section.audit_section(run) == ""  # no page yet
+    assert audit_told(run) == {"fault": "", "lines": []}  # no page yet
     (run / "report.html").write_text("old")
     (run / "manifest.json").write_text("{}")
     monkeypatch.setattr(writing, "read_run", lambda path: path)
-    monkeypatch.setattr(writing, "render", audit_section.audit_section)
+    monkeypatch.setattr(writing, "render", lambda run: str(audit_told(run)))
     monkeypatch.setattr(writing, "render_audit", lambda audit, link: f"page, {link}")
     assert reports.write_audit_page(run / "audit", run) == run / "audit.html"
     told = (run / "report.html").read_text()
-    assert 'href="audit.html"' in told and "5 of 5 metrics" in told and told.count("<p>") == 4
+    assert "5 of 5 metrics" in told and len(audit_told(run)["lines"]) == 2
     assert (run / "audit.html").read_text() == "page, report.html"
     (run / "audit.html").unlink()
     reports.write_report(run)

@@ -6,6 +6,7 @@ import shutil
 import numpy as np
 import pytest
 from made_runs import METHODS, Page, change, edit, fake_run, sound
+from markupsafe import Markup
 
 from unlearn_jax import reports
 from unlearn_jax.cli import report as report_command
@@ -121,7 +122,7 @@ def test_page_is_sound_self_contained_and_in_order(page):
 def test_every_run_has_its_command_and_levels(page):
     found = sound(page)
     assert {"run-a", "run-a-0", "run-a-4", "run-b", "run-b-4", "run-c-4"} <= set(found.ids)
-    assert "--out &quot;&lt;b&gt;&quot;</pre>" in page
+    assert "--out &#34;&lt;b&gt;&#34;</pre>" in page
     assert found.links.count("#run-b-4") > 5 and "#run-a-0" not in found.links  # the level that is shown
 
 
@@ -140,7 +141,7 @@ def test_table_has_a_line_for_each_population_and_run(told, page):
 
 
 def test_table_says_what_cannot_be_read(runs, tmp_path, monkeypatch):
-    monkeypatch.setattr("unlearn_jax.reports.sections.inline_svg", lambda *given: "<svg></svg>")
+    monkeypatch.setattr("unlearn_jax.reports.render.inline_svg", lambda *given: Markup("<svg></svg>"))
     run = shutil.copytree(runs[1], tmp_path / "unclear")
     edit(run, lambda row: row | ({"mean": "0.0"} if row["metric"] == "identifiable" else {}))
     text = reports.write_comparison([runs[0], run], tmp_path / "page.html").read_text()
@@ -203,7 +204,7 @@ def test_command_writes_the_page_or_nothing(runs, tmp_path, monkeypatch, capsys)
     with pytest.raises(InputError):
         report_command.run(report_command.Args(runs=[runs[0], tmp_path]))
     assert not list(tmp_path.iterdir())
-    monkeypatch.setattr("unlearn_jax.reports.sections.inline_svg", lambda *given: "<svg></svg>")
+    monkeypatch.setattr("unlearn_jax.reports.render.inline_svg", lambda *given: Markup("<svg></svg>"))
     report_command.run(report_command.Args(runs=list(runs[:2]), levels="4"))
     assert capsys.readouterr().out == "compare.html\n"
     sound((tmp_path / "compare.html").read_text())

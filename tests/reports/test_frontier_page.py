@@ -5,6 +5,7 @@ import shutil
 
 import pytest
 from made_runs import METHODS, NUMBERS, Page, fake_rows, fake_run, write_rows
+from markupsafe import Markup
 
 from unlearn_jax import reports
 from unlearn_jax.reports.frontier_figure import frontier_figure
@@ -57,7 +58,7 @@ def run(tmp_path_factory):
 @pytest.fixture(scope="module")
 def page(run):
     with pytest.MonkeyPatch.context() as patch:  # drawing is most of a page's time, and has its own test
-        patch.setattr("unlearn_jax.reports.sections.inline_svg", lambda *given: "<svg></svg>")
+        patch.setattr("unlearn_jax.reports.render.inline_svg", lambda *given: Markup("<svg></svg>"))
         return reports.write_report(run).read_text()
 
 
@@ -102,13 +103,13 @@ def test_the_figure_names_the_frontier_and_the_anchors_alone(run):
 
 
 def test_a_run_without_a_frontier_has_no_section(tmp_path, monkeypatch):
-    monkeypatch.setattr("unlearn_jax.reports.sections.inline_svg", lambda *given: "<svg></svg>")
+    monkeypatch.setattr("unlearn_jax.reports.render.inline_svg", lambda *given: Markup("<svg></svg>"))
     run = fake_run(tmp_path / "run", levels=(4,))
     assert 'id="frontier"' not in reports.write_report(run).read_text()
 
 
 def test_several_settings_are_cautioned_about(run, tmp_path, monkeypatch):
-    monkeypatch.setattr("unlearn_jax.reports.sections.inline_svg", lambda *given: "<svg></svg>")
+    monkeypatch.setattr("unlearn_jax.reports.render.inline_svg", lambda *given: Markup("<svg></svg>"))
     shutil.copytree(run, tmp_path / "run")
     with (run / "summary.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))

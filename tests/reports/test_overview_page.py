@@ -15,7 +15,8 @@ from unlearn_jax.errors import InputError
 from unlearn_jax.reports import overview_figures as figures
 from unlearn_jax.reports import overview_words as words
 from unlearn_jax.reports.overview_page import render_sweeps
-from unlearn_jax.studies.resolve import StudyConfig, resolved
+from unlearn_jax.studies.config import StudyConfig
+from unlearn_jax.studies.resolve import resolve
 from unlearn_jax.sweeps import SweepConfig
 from unlearn_jax.sweeps.config import asked_of, defaults_of
 from unlearn_jax.sweeps.overall import compare_defaults, compare_rules
@@ -37,7 +38,7 @@ WIDE = 0.05  # half of every interval
 
 def fake_sweep(folder, method, entries):
     """The folder of one sweep whose rules all choose alike."""
-    study = resolved(StudyConfig(methods=method, copies="1", targets="random", members=4))
+    study = resolve(StudyConfig(methods=method, copies="1", targets="random", members=4))
     usual = defaults_of(method, study)
     axis = next(name for name in ("lr", "alpha") if name in usual)
     best = min((e for e in entries if e[0]), key=lambda e: e[3], default=min(entries, key=lambda e: e[3]))
@@ -64,9 +65,9 @@ def fake_sweep(folder, method, entries):
     choices["margins"] |= {key: chosen[key] for key in ("distance",)} | {"regret": chosen["distance"] - best[3]}
     choices["margins"] |= {"best": picked["setting"], "best_distance": best[3]}
     choices["oracle"] = common | {"setting": picked["setting"], "distance": best[3]}
-    asked = asked_of(dataclasses.replace(SWEEP, method=method), study)
+    asked = asked_of(dataclasses.replace(SWEEP, method=method), study.config)
     told = {
-        "kind": "sweep", "status": "complete", "asked": asked, "config": dataclasses.asdict(study), "copies": 1,
+        "kind": "sweep", "status": "complete", "asked": asked, "config": dataclasses.asdict(study.config), "copies": 1,
         "axes": [{"name": axis, "values": [], "low": 0.1, "high": 1.0, "log": True, "count": 0}], "settings": settings,
         "rungs": [{"share": 1.0, "run": [0, 1, 2], "kept": [0, 1, 2], "cost": 480.0}], "choices": choices,
         "cost": {"grad_evals": 480.0, "without_halving": 480.0, "one_training": 80.0}, "command": "python sweep.py",

@@ -18,7 +18,8 @@ from unlearn_jax.population import checkpoint
 from unlearn_jax.results.recorder import replace_bytes
 from unlearn_jax.runtime import disk, signals
 from unlearn_jax.studies import run, storage
-from unlearn_jax.studies.resolve import StudyConfig
+from unlearn_jax.studies.config import StudyConfig
+from unlearn_jax.studies.resolve import resolve
 from unlearn_jax.studies.run import run_study
 from unlearn_jax.studies.setup import prepare_study
 
@@ -42,7 +43,7 @@ def free(monkeypatch):
 
 @pytest.fixture(scope="module")
 def setup():
-    return prepare_study(CONFIG)
+    return prepare_study(resolve(CONFIG))
 
 
 def test_what_says_that_there_is_no_room():

@@ -14,9 +14,10 @@ from flax import nnx
 from unlearn_jax.influence import batch_of, ekfac_fit, ekfac_influence
 from unlearn_jax.models import from_linen, from_nnx
 from unlearn_jax.studies import influence_share as module
+from unlearn_jax.studies.config import StudyConfig
 from unlearn_jax.studies.influence_share import influence_share
 from unlearn_jax.studies.populations import level_of
-from unlearn_jax.studies.resolve import StudyConfig
+from unlearn_jax.studies.resolve import resolve
 from unlearn_jax.studies.setup import prepare_study
 
 TARGETS, MEMBERS = 3, 2
@@ -28,7 +29,7 @@ CONFIG = StudyConfig(
 
 @pytest.fixture(scope="module")
 def setup():
-    return prepare_study(CONFIG)
+    return prepare_study(resolve(CONFIG))
 
 
 def originals(setup, model=None, variables=None):
@@ -100,7 +101,7 @@ def test_named_copies_are_no_similar_samples(setup):
 
 
 def test_every_request_is_asked_of_its_own_members():
-    setup = prepare_study(dataclasses.replace(CONFIG, requests=2))
+    setup = prepare_study(resolve(dataclasses.replace(CONFIG, requests=2)))
     outcome, level = originals(setup), level_of(setup, 2, None)
     with toy.quick_programs():
         own, similar = influence_share(setup, level, outcome)

@@ -7,8 +7,9 @@ import pytest
 
 from unlearn_jax.errors import InputError
 from unlearn_jax.studies import presets
+from unlearn_jax.studies.config import StudyConfig
 from unlearn_jax.studies.presets import read_presets, with_presets, write_presets
-from unlearn_jax.studies.resolve import StudyConfig, run_name, settings_of
+from unlearn_jax.studies.resolve import resolve
 
 METHODS = {
     "scrub": {"lr": 0.0123, "decay": [5, 8], "optimizer": "sgd", "epochs": 4},
@@ -28,7 +29,7 @@ def test_settings_are_taken_where_hp_says_nothing(file):
     config, told = with_presets(
         StudyConfig(methods="scrub", remedies="expand", hp=("scrub.lr=.1,.2",), presets=str(file))
     )
-    assert config.presets == "" and settings_of(config) == {
+    assert config.presets == "" and resolve(config).settings == {
         "scrub": {"lr": [0.1, 0.2], "decay": [(5, 8)], "optimizer": ["sgd"], "epochs": [4]},
         "expand": {"k": [4], "same_class": [True]},
     }
@@ -42,7 +43,7 @@ def test_a_study_is_the_same_however_its_settings_are_given(file):
     assert config == StudyConfig(methods="prmq", hp=("prmq.lr=0.02",))
     write_presets(file, METHODS | {"prmq": {"lr": 0.03}}, {})
     other, changed = with_presets(StudyConfig(methods="prmq", presets=str(file)))
-    assert run_name(other) != run_name(config) and changed["digest"] != told["digest"]
+    assert resolve(other).name != resolve(config).name and changed["digest"] != told["digest"]
     write_presets(file, METHODS, {"other": "words"})
     assert read_presets(str(file)).digest == told["digest"]
 
@@ -51,7 +52,7 @@ def test_infinity_is_written_as_json_can_read_it(file):
     write_presets(file, {"gradient_ascent": {"bound": float("inf"), "lr": 0.1}}, {})
     assert json.loads(file.read_text(), parse_constant=lambda word: pytest.fail(word))["presets"] == 1
     config, _ = with_presets(StudyConfig(methods="gradient_ascent", presets=str(file)))
-    assert settings_of(config) == {"gradient_ascent": {"bound": [float("inf")], "lr": [0.1]}}
+    assert resolve(config).settings == {"gradient_ascent": {"bound": [float("inf")], "lr": [0.1]}}
 
 
 def test_shipped_presets_go_by_name(file, monkeypatch):

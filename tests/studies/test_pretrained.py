@@ -26,9 +26,10 @@ from unlearn_jax.population.members import member_keys
 from unlearn_jax.population.plans import uniform_plan
 from unlearn_jax.population.run import Options
 from unlearn_jax.studies import setup as setups
+from unlearn_jax.studies.config import StudyConfig
 from unlearn_jax.studies.pretrained import adapted, base_rows, pretrained, train_base
 from unlearn_jax.studies.problems import problem_of
-from unlearn_jax.studies.resolve import MOVES_PIXELS, StudyConfig
+from unlearn_jax.studies.resolve import MOVES_PIXELS, resolve
 from unlearn_jax.studies.run import run_study
 from unlearn_jax.studies.validate import check
 from unlearn_jax.tasks import classification
@@ -242,7 +243,7 @@ CONFIG = StudyConfig(
 @pytest.mark.slow
 def test_the_base_reads_its_own_rows_alone():
     dataset = load_dataset("facts")
-    problem = problem_of(dataclasses.replace(CONFIG, lora=0), dataset, [])  # the study's, and so its program
+    problem = problem_of(resolve(dataclasses.replace(CONFIG, lora=0)), dataset, [])  # the study's, and so its program
     before = train_base(problem, dataset, 0)
     inputs = dataset.train.inputs.copy()
     inputs[np.setdiff1d(np.arange(len(inputs)), before.rows)] = 1
@@ -300,5 +301,5 @@ def test_a_study_that_was_killed_goes_on_from_the_store(study, monkeypatch, tmp_
 def test_what_cannot_be_is_refused_in_one_sentence(changes, said):
     options = {"model_options": (), "similarity": "near"} if "model" in changes else {}
     with pytest.raises(InputError, match=re.escape(said)) as caught:
-        check(dataclasses.replace(CONFIG, **{"methods": "none"} | options | changes))
+        check(resolve(dataclasses.replace(CONFIG, **{"methods": "none"} | options | changes)))
     assert str(caught.value).endswith(".") and "\n" not in str(caught.value)

@@ -9,22 +9,8 @@ import pytest
 from unlearn_jax.errors import InputError
 from unlearn_jax.methods import CORE, METHODS
 from unlearn_jax.models import MODELS
-from unlearn_jax.studies.resolve import (
-    LATER,
-    StudyConfig,
-    copies_of,
-    dedup_threshold_of,
-    features_of,
-    gammas_of,
-    left_out,
-    model_options_of,
-    recipe_of,
-    resolved,
-    run_name,
-    scale_of,
-    selected_methods,
-    settings_of,
-)
+from unlearn_jax.studies.config import StudyConfig
+from unlearn_jax.studies.resolve import LATER, resolve
 from unlearn_jax.studies.run import _refuse_other
 from unlearn_jax.studies.validate import check
 
@@ -37,35 +23,35 @@ def config(**changes):
 
 
 def test_the_default_is_sound_and_is_the_issue_main_job():
-    check(StudyConfig())
-    assert copies_of(StudyConfig()) == [0, 1, 4, 8] and gammas_of(StudyConfig()) == [None]
-    assert settings_of(StudyConfig()) == {}
-    own = resolved(StudyConfig())
+    check(resolve(StudyConfig()))
+    assert list(resolve(StudyConfig()).copies) == [0, 1, 4, 8] and list(resolve(StudyConfig()).gammas) == [None]
+    assert resolve(StudyConfig()).settings == {}
+    own = resolve(StudyConfig()).config
     assert (own.num_targets, own.members, own.resamples, own.targets) == (30, 32, 2000, "atypical")
 
 
 def test_what_is_left_open_is_the_data_sets_own():
-    own = resolved(StudyConfig(dataset="facts"))
+    own = resolve(StudyConfig(dataset="facts")).config
     assert (own.copies, own.targets, own.members) == ("0,1,4", "random", 8)
-    assert recipe_of(own)[0] == "decoder" and resolved(own) == own
+    assert resolve(own).model == "decoder" and resolve(own).config == own
     given = StudyConfig(dataset="facts", similarity="near", copies="2", targets="class", members=3)
-    assert resolved(given) == given
+    assert resolve(given).config == given
 
 
 def test_texts_have_presets_by_corpus_and_by_model():
-    own = resolved(StudyConfig(dataset="wordnet_glosses"))
+    own = resolve(StudyConfig(dataset="wordnet_glosses")).config
     assert (own.copies, own.members, own.train_size, own.test_size) == ("0,1,4,8", 32, 8000, 2000)
-    assert resolved(StudyConfig(dataset="wordnet_glosses", train_size=0)).train_size == 0  # all
-    assert recipe_of(own)[0] == "mlp" and features_of(own).name == "tfidf" and dedup_threshold_of(own) == 0.9
+    assert resolve(StudyConfig(dataset="wordnet_glosses", train_size=0)).config.train_size == 0  # all
+    assert resolve(own).model == "mlp" and resolve(own).features.name == "tfidf" and resolve(own).dedup_threshold == 0.9
     for changes in ({"model": "encoder"}, {"features": "tokens"}):
-        given = resolved(StudyConfig(dataset="folder/mine.csv", **changes))
-        assert recipe_of(given)[0] == "encoder" and features_of(given).name == "tokens" and given.members == 8
-        check(given)
+        given = resolve(StudyConfig(dataset="folder/mine.csv", **changes)).config
+        assert resolve(given).model == "encoder" and resolve(given).features.name == "tokens" and given.members == 8
+        check(resolve(given))
     linear = StudyConfig(dataset="reuters_r8", model="linear", features="minilm", methods="all")
-    check(linear)
-    assert "perturbs pixels" in left_out(linear)["l2ul"] and "l2ul" not in selected_methods(linear)
-    assert run_name(given).startswith("mine.csv-near-atypical-")
-    assert resolved(StudyConfig(dataset="reuters_r8", similarity="natural:.6")).copies == "0,1,2"
+    check(resolve(linear))
+    assert "perturbs pixels" in resolve(linear).left_out["l2ul"] and "l2ul" not in resolve(linear).methods
+    assert resolve(given).name.startswith("mine.csv-near-atypical-")
+    assert resolve(StudyConfig(dataset="reuters_r8", similarity="natural:.6")).config.copies == "0,1,2"
 
 
 @pytest.mark.parametrize(
@@ -114,33 +100,33 @@ def test_texts_have_presets_by_corpus_and_by_model():
 )
 def test_bad_settings_are_one_clear_sentence(changes, said):
     with pytest.raises(InputError) as caught:
-        check(config(**changes))
+        check(resolve(config(**changes)))
     assert said in str(caught.value)
     assert str(caught.value).endswith(".") and "\n" not in str(caught.value)
 
 
 def test_an_unknown_method_lists_the_valid_ones():
     with pytest.raises(InputError, match="unknown method 'sleep'") as caught:
-        check(config(methods="scrub,sleep"))
+        check(resolve(config(methods="scrub,sleep")))
     assert all(name in str(caught.value) for name in METHODS)
 
 
 def test_axes_are_sorted_without_repeats():
-    assert copies_of(config(copies="8, 0,1,8")) == [0, 1, 8]
-    assert gammas_of(config(gamma="1,.2,.20")) == [0.2, 1.0]
+    assert list(resolve(config(copies="8, 0,1,8")).copies) == [0, 1, 8]
+    assert list(resolve(config(gamma="1,.2,.20")).gammas) == [0.2, 1.0]
 
 
 # --- hyperparameters ----------------------------------------------------------------------------------------------
 
 
 def test_several_values_of_a_numeric_hyperparameter():
-    found = settings_of(config(hp=("scrub.alpha=.1,.5", "scrub.lr=1e-3", "finetune.lr=0.01")))
+    found = resolve(config(hp=("scrub.alpha=.1,.5", "scrub.lr=1e-3", "finetune.lr=0.01"))).settings
     assert found == {"scrub": {"alpha": [0.1, 0.5], "lr": [1e-3]}, "finetune": {"lr": [0.01]}}
     assert all(isinstance(value, float) for value in found["scrub"]["alpha"])
 
 
 def test_static_hyperparameters_keep_their_type():
-    found = settings_of(config(hp=("scrub.decay=3,6", "finetune.epochs=2", "finetune.momentum=.5")))
+    found = resolve(config(hp=("scrub.decay=3,6", "finetune.epochs=2", "finetune.momentum=.5"))).settings
     assert found == {"scrub": {"decay": [(3, 6)]}, "finetune": {"epochs": [2], "momentum": [0.5]}}
     assert isinstance(found["finetune"]["epochs"][0], int)
 
@@ -148,7 +134,7 @@ def test_static_hyperparameters_keep_their_type():
 def test_a_boolean_hyperparameter_is_true_or_false(monkeypatch):
     entry = METHODS["finetune"]
     monkeypatch.setitem(METHODS, "finetune", entry._replace(static=entry.static | {"last_layer": False, "how": "all"}))
-    read = lambda text: settings_of(config(hp=(text,)))["finetune"]
+    read = lambda text: resolve(config(hp=(text,))).settings["finetune"]
     assert read("finetune.last_layer=TRUE") == {"last_layer": [True]}
     assert read("finetune.last_layer=false") == {"last_layer": [False]}
     assert read("finetune.how=none") == {"how": ["none"]}
@@ -180,51 +166,53 @@ def test_a_boolean_hyperparameter_is_true_or_false(monkeypatch):
 )
 def test_bad_hyperparameters_are_refused(text, said):
     with pytest.raises(InputError) as caught:
-        check(config(hp=(text,)))
+        check(resolve(config(hp=(text,))))
     assert said in str(caught.value)
 
 
 def test_hyperparameters_of_a_method_that_does_not_run_are_refused():
     with pytest.raises(InputError, match="add it to --methods"):
-        check(config(methods="scrub", hp=("finetune.lr=1",)))
+        check(resolve(config(methods="scrub", hp=("finetune.lr=1",))))
     with pytest.raises(InputError, match="add it to --methods"):
-        check(config(methods="none", hp=("finetune.lr=1",)))
+        check(resolve(config(methods="none", hp=("finetune.lr=1",))))
 
 
 # --- presets and names --------------------------------------------------------------------------------------------
 
 
 def test_presets_give_way_to_what_is_asked():
-    name, recipe = recipe_of(StudyConfig())
+    study = resolve(StudyConfig())
+    name, recipe = study.model, study.recipe
     assert (name, recipe.steps, recipe.batch, recipe.lr) == ("mlp", 1200, 128, 2e-3)
-    name, recipe = recipe_of(config(model="linear", steps=7, batch=3, lr=0.5, augment="crop"))
+    study = resolve(config(model="linear", steps=7, batch=3, lr=0.5, augment="crop"))
+    name, recipe = study.model, study.recipe
     assert (name, recipe.steps, recipe.batch, recipe.lr, recipe.augment) == ("linear", 7, 3, 0.5, "crop")
-    assert recipe_of(config(dataset="cifar10"))[0] == "resnet9"
-    assert recipe_of(config(dataset="cifar10", augment="none"))[1].augment == "none"
-    assert recipe_of(config(dataset="some/where/mine.npz"))[0] == "convnet"
+    assert resolve(config(dataset="cifar10")).model == "resnet9"
+    assert resolve(config(dataset="cifar10", augment="none")).recipe.augment == "none"
+    assert resolve(config(dataset="some/where/mine.npz")).model == "convnet"
 
 
 def test_model_options_take_the_type_of_their_default():
-    assert model_options_of(config(model_options=("widths=64,32",))) == {"widths": (64, 32)}
-    assert model_options_of(config(model="convnet", model_options=("norm=batch",))) == {"norm": "batch"}
+    assert resolve(config(model_options=("widths=64,32",))).model_options == {"widths": (64, 32)}
+    assert resolve(config(model="convnet", model_options=("norm=batch",))).model_options == {"norm": "batch"}
 
 
 def test_run_names_differ_where_the_configuration_does_and_only_there():
-    names = {run_name(config(**c)) for c in ({}, {"seed": 1}, {"hp": ("scrub.lr=1",)}, {"copies": "0"})}
+    names = {resolve(config(**c)).name for c in ({}, {"seed": 1}, {"hp": ("scrub.lr=1",)}, {"copies": "0"})}
     assert len(names) == 4 and all(name.startswith("digits-near-atypical-") for name in names)
-    assert run_name(StudyConfig()) == run_name(StudyConfig())
-    assert "/" not in run_name(config(dataset="some/where/mine.npz"))
+    assert resolve(StudyConfig()).name == resolve(StudyConfig()).name
+    assert "/" not in resolve(config(dataset="some/where/mine.npz")).name
 
 
 def test_fields_that_came_later_do_not_rename_the_studies_that_leave_them_empty():
-    old = {k: v for k, v in dataclasses.asdict(resolved(StudyConfig())).items() if k not in LATER}
+    old = {k: v for k, v in dataclasses.asdict(resolve(StudyConfig()).config).items() if k not in LATER}
     digest = hashlib.sha256(json.dumps(old, sort_keys=True).encode()).hexdigest()[:6]
-    assert run_name(StudyConfig()) == f"digits-near-atypical-{digest}"
-    assert run_name(StudyConfig(skip_requests=1)) != run_name(StudyConfig())
+    assert resolve(StudyConfig()).name == f"digits-near-atypical-{digest}"
+    assert resolve(StudyConfig(skip_requests=1)).name != resolve(StudyConfig()).name
 
 
 def test_a_run_folder_from_before_a_field_came_is_continued(tmp_path):
-    config = resolved(StudyConfig())
+    config = resolve(StudyConfig()).config
     asked = {k: v for k, v in dataclasses.asdict(config).items() if k not in LATER}
     (tmp_path / "manifest.json").write_text(json.dumps({"asked": asked}))
     assert _refuse_other(tmp_path, config) == json.loads(json.dumps({"asked": asked}))
@@ -238,21 +226,21 @@ def test_core_is_the_seven_methods_of_the_first_study():
 
 
 def test_repeats_are_one_value_and_a_repeated_name_is_refused():
-    assert settings_of(config(hp=("scrub.alpha=.1,.1,.5",)))["scrub"]["alpha"] == [0.1, 0.5]
+    assert resolve(config(hp=("scrub.alpha=.1,.1,.5",))).settings["scrub"]["alpha"] == [0.1, 0.5]
     with pytest.raises(InputError, match="gives scrub.lr twice"):
-        settings_of(StudyConfig(hp=("scrub.lr=1e-3", "scrub.lr=1e-2")))
+        _ = resolve(StudyConfig(hp=("scrub.lr=1e-3", "scrub.lr=1e-2"))).settings
     with pytest.raises(InputError, match="has nan: give numbers"):
-        settings_of(StudyConfig(hp=("scrub.alpha=nan",)))
+        _ = resolve(StudyConfig(hp=("scrub.alpha=nan",))).settings
     with pytest.raises(InputError, match="give whole numbers"):
-        copies_of(StudyConfig(copies="1.5"))
+        _ = resolve(StudyConfig(copies="1.5")).copies
     with pytest.raises(InputError, match="--gamma is ','"):
-        gammas_of(StudyConfig(gamma=","))
+        _ = resolve(StudyConfig(gamma=",")).gammas
 
 
 def test_presets_belong_to_the_registered_data_set_not_to_a_file_of_its_name():
-    assert scale_of(StudyConfig(dataset="cifar10")) == "cifar"
+    assert resolve(StudyConfig(dataset="cifar10")).scale == "cifar"
     own = StudyConfig(dataset="folder/cifar10.npz")
-    assert scale_of(own) == "small_conv" and recipe_of(own)[0] == "convnet"
+    assert resolve(own).scale == "small_conv" and resolve(own).model == "convnet"
 
 
 @pytest.mark.parametrize(
@@ -272,4 +260,4 @@ def test_presets_belong_to_the_registered_data_set_not_to_a_file_of_its_name():
     ],
 )
 def test_defaults_follow_the_data_set_and_the_network(given, scale):
-    assert scale_of(StudyConfig(**given)) == scale
+    assert resolve(StudyConfig(**given)).scale == scale

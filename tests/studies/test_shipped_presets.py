@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from unlearn_jax.data.benchmarks import BENCHMARKS
+from unlearn_jax.studies.config import StudyConfig
 from unlearn_jax.studies.presets import METHODS, SHIPPED, read_presets, with_presets
-from unlearn_jax.studies.resolve import StudyConfig, scale_of, selected_methods, settings_of
+from unlearn_jax.studies.resolve import resolve
 from unlearn_jax.studies.validate import check
 
 NAMES = sorted(path.stem for path in SHIPPED.glob("*.json"))
@@ -20,17 +21,17 @@ def test_there_are_some_and_a_wheel_holds_them_and_what_pages_need():
     assert "vision-copies-small" in NAMES
     package = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]
     held = {path for pattern in package["unlearn_jax"] for path in SHIPPED.parents[1].glob(pattern)}
-    assert held == {path for path in SHIPPED.parents[1].rglob("*") if path.suffix in (".json", ".css", ".js")}
+    assert held == {path for path in SHIPPED.parents[1].rglob("*") if path.suffix in (".json", ".css", ".js", ".html")}
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_file_covers_methods_of_its_benchmark_and_no_others(name):
     presets, study = read_presets(name), StudyConfig(benchmark=name, methods="all")
-    known = [method for method in selected_methods(study) if method in presets.methods]  # some came after it was made
+    known = [method for method in resolve(study).wrapped if method in presets.methods]  # some came after it was made
     assert name in BENCHMARKS and list(presets.methods) == known == list(presets.about["methods"]) and len(known) > 15
     config, told = with_presets(dataclasses.replace(study, presets=name))
-    check(config)
-    assert told["name"] == name and set(settings_of(config)) == {m for m, own in presets.methods.items() if own}
+    check(resolve(config))
+    assert told["name"] == name and set(resolve(config).settings) == {m for m, own in presets.methods.items() if own}
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -38,7 +39,7 @@ def test_a_file_says_how_it_was_made(name):
     about = read_presets(name).about
     command = f"python experiments/sweep.py --benchmark {name} "
     assert about["command"].startswith(command) and " --method all --hp auto" in about["command"]
-    assert about["benchmark"] == name and about["scale"] == scale_of(StudyConfig(benchmark=name))
+    assert about["benchmark"] == name and about["scale"] == resolve(StudyConfig(benchmark=name)).scale
     assert about["skip_requests"] >= 1 and f" --skip-requests {about['skip_requests']}" in about["command"]
     assert about["versions"]["jax"] and about["git_commit"].isalnum() and about["kept"] and about["said"]
     assert "/" not in about["command"].replace("experiments/", "").replace("runs/", "").replace(f"presets/{name}", "")

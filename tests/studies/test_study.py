@@ -19,7 +19,8 @@ from unlearn_jax.studies import influence_share
 from unlearn_jax.studies import run as studies
 from unlearn_jax.studies import setup as setups
 from unlearn_jax.studies import targets as choosing
-from unlearn_jax.studies.resolve import StudyConfig, resolved
+from unlearn_jax.studies.config import StudyConfig
+from unlearn_jax.studies.resolve import resolve
 from unlearn_jax.studies.run import run_study
 
 MEMBERS, TARGETS, COPIES, REQUESTS = 8, 4, (0, 2), 2
@@ -239,7 +240,7 @@ def test_manifest_is_complete(done):
     manifest = json.loads((done.out / "manifest.json").read_text())
     assert manifest["status"] == "complete" and manifest["command"] == "python study.py --tiny"
     assert manifest["config"]["copies"] == [0, 2] and manifest["config"]["model"] == "mlp"
-    asked = json.loads(json.dumps(dataclasses.asdict(resolved(CONFIG))))
+    asked = json.loads(json.dumps(dataclasses.asdict(resolve(CONFIG).config)))
     assert manifest["asked"] == asked and set(asked) == set(manifest["config"])
     assert manifest["recipe"]["steps"] == 40
     assert {"python", "jax", "flax", "optax", "numpy"} <= set(manifest["versions"])
@@ -615,7 +616,7 @@ def test_pilots_of_an_odd_number_of_images_are_stored_and_never_score_what_they_
     monkeypatch.setattr(setups, "evaluate", spoiled)
     monkeypatch.setattr(setups, "make_tables", lambda kept, *a, **k: seen.append(kept) or tables(kept, *a, **k))
     monkeypatch.setattr(choosing, "choose_targets", lambda *a, **k: chosen.append(a[-1]) or choose_targets(*a, **k))
-    setups.prepare_study(PILOT, store=tmp_path)
+    setups.prepare_study(resolve(PILOT), store=tmp_path)
     members = setups.PILOT_MEMBERS
     assert len(seen[0]) == members and all(len(np.unique(rows)) == 60 for rows in seen[0])
     assert (np.bincount(np.concatenate(seen[0]), minlength=121) <= members // 2).all()
@@ -624,11 +625,11 @@ def test_pilots_of_an_odd_number_of_images_are_stored_and_never_score_what_they_
     np.testing.assert_allclose(score, [-np.mean(values) for values in unseen], rtol=1e-5, atol=1e-6)
 
     monkeypatch.setattr(runner, "_train_chunk", forbidden)  # from here on they come from the store
-    setups.prepare_study(PILOT, store=tmp_path)
+    setups.prepare_study(resolve(PILOT), store=tmp_path)
     np.testing.assert_array_equal(chosen[-1], score)
     spoil[0] = 3  # members that diverged do not choose the targets
-    setups.prepare_study(PILOT, store=tmp_path)
+    setups.prepare_study(resolve(PILOT), store=tmp_path)
     assert np.isfinite(chosen[-1]).all() and (chosen[-1] != score).any()
     spoil[0] = members
     with pytest.raises(InputError, match="pilot models diverged"):
-        setups.prepare_study(PILOT, store=tmp_path)
+        setups.prepare_study(resolve(PILOT), store=tmp_path)

@@ -6,8 +6,9 @@ import pytest
 from unlearn_jax.evaluation.frontier import expected_margin
 from unlearn_jax.evaluation.values import Scorer
 from unlearn_jax.methods import METHODS, settings_at
+from unlearn_jax.studies.config import StudyConfig
 from unlearn_jax.studies.populations import level_of, references
-from unlearn_jax.studies.resolve import StudyConfig
+from unlearn_jax.studies.resolve import resolve
 from unlearn_jax.studies.setup import SILENT, prepare_study
 from unlearn_jax.sweeps.by_size import FACTORS, KEPT, Seen, best, points_of, seen_at
 
@@ -53,7 +54,7 @@ def test_figures_are_of_retained_held_out_and_requested_examples(tmp_path):
     grids = {"gradient_ascent": [{"lr": 0.0}, {"lr": 0.003}], "unsir": [{"lr": 0.1}], "fcs": [{"flatten_lr": -1.0}]}
     found = dict(seen_at(config, grids, store=tmp_path))
     still, moved = found["gradient_ascent"]
-    setup = prepare_study(config, SILENT, store=tmp_path)
+    setup = prepare_study(resolve(config), SILENT, store=tmp_path)
     level = level_of(setup, 1, None)
     (original,), _ = references(setup, level, {}, SILENT, {}, roles=("original",))
     rows, shown = level.rows[0], setup.shown

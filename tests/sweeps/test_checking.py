@@ -16,9 +16,10 @@ from unlearn_jax.errors import InputError
 from unlearn_jax.methods import METHODS, settings_at
 from unlearn_jax.population import run as runner
 from unlearn_jax.reports import check_page, check_words
+from unlearn_jax.studies.config import StudyConfig
 from unlearn_jax.studies.populations import EvaluatedPopulation
 from unlearn_jax.studies.presets import read_presets, write_presets
-from unlearn_jax.studies.resolve import StudyConfig, resolved
+from unlearn_jax.studies.resolve import resolve
 from unlearn_jax.studies.setup import Watch
 from unlearn_jax.sweeps import check_name, run_check
 from unlearn_jax.sweeps.changes import DISTANCE, FIGURES, GROUPS, REST, SIGNED, TEST, changes, group_of, summary_of
@@ -70,7 +71,7 @@ def test_a_shift_that_is_known_is_found():
 
 
 def test_settings_that_are_the_same_differ_by_exactly_nothing_however_noisy():
-    same = lambda setting: outcome("ssd+expand", setting, 1.0, right=33, noise=2.0)
+    same = lambda setting: outcome("ssd", setting, 1.0, right=33, noise=2.0)._replace(remedy="expand")
     (row,) = compared((same(""), same("alpha=10")))
     assert (row["method"], row["remedy"]) == ("ssd", "expand") and row["group"] == "not told"
     for name in FIGURES:
@@ -135,7 +136,7 @@ ABOUT = {
 )
 def test_presets_are_not_believed_on_the_targets_that_they_were_made_on(about, study, said):
     about = {key: value for key, value in (ABOUT | about).items() if value is not None}
-    found = "; ".join(cautions(about, resolved(StudyConfig(**{"members": 8} | study))))
+    found = "; ".join(cautions(about, resolve(StudyConfig(**{"members": 8} | study))))
     assert re.search(said, found) if said else found == ""
 
 
@@ -143,7 +144,7 @@ def test_shipped_presets_were_made_on_other_targets_than_a_check_takes():
     for name in ("vision-copies-small", "facts-paraphrase-small"):
         found = checked(StudyConfig(benchmark=name, presets=name, methods="all", copies="4"))
         about = read_presets(name).about
-        assert cautions(about, found.config) == [] and found.notes == []
+        assert cautions(about, found.study) == [] and found.notes == []
         assert len(found.pairs) == sum(not one["kept_defaults"] for one in about["methods"].values())
         assert set(found.kept) == {key for key, one in about["methods"].items() if one["kept_defaults"]} - {"retrain"}
 

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from unlearn_jax.errors import InputError
-from unlearn_jax.studies.resolve import StudyConfig, settings_of
+from unlearn_jax.studies.config import StudyConfig
+from unlearn_jax.studies.resolve import resolve
 from unlearn_jax.sweeps.rules import SEEN, choose_settings, grouped, hp_words, regret, standings
 
 # setting -> (accuracy drop, its lower bound, margin error, request gap, residual distance)
@@ -92,7 +93,7 @@ def test_words_are_those_that_a_study_takes():
     words = hp_words("scrub", "expand", "lr=0.01,decay=5+8,expand.k=4,expand.same_class=true")
     assert words == ["scrub.lr=0.01", "scrub.decay=5,8", "expand.k=4", "expand.same_class=true"]
     config = StudyConfig(methods="scrub", remedies="expand", hp=tuple(words))
-    assert settings_of(config) == {
+    assert resolve(config).settings == {
         "scrub": {"lr": [0.01], "decay": [(5, 8)]},
         "expand": {"k": [4], "same_class": [True]},
     }

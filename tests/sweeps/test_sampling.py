@@ -5,7 +5,8 @@ import pytest
 
 from unlearn_jax.errors import InputError
 from unlearn_jax.population.members import setting_name
-from unlearn_jax.studies.resolve import StudyConfig, settings_of
+from unlearn_jax.studies.config import StudyConfig
+from unlearn_jax.studies.resolve import resolve
 from unlearn_jax.sweeps.halving import Judged, halve, rung_shares
 from unlearn_jax.sweeps.rules import hp_words
 from unlearn_jax.sweeps.sampling import MAX_SETTINGS, draw_settings, parse_space
@@ -37,7 +38,7 @@ def test_values_have_the_types_of_their_settings_and_studies_take_them():
     points = drawn(("decay=5+8,6", "optimizer=sgd,adam", "epochs=4,9", "lr=.01"))
     assert points[0] == {"decay": (5, 8), "optimizer": "sgd", "epochs": 4, "lr": 0.01} and len(points) == 8
     words = hp_words("scrub", "", setting_name(points[0]))
-    assert settings_of(StudyConfig(methods="scrub", hp=tuple(words))) == {
+    assert resolve(StudyConfig(methods="scrub", hp=tuple(words))).settings == {
         "scrub": {k: [v] for k, v in points[0].items()}
     }
     programs = programs_of("scrub", drawn(("lr=.01,.02", "epochs=4,9")))

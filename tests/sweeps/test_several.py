@@ -12,8 +12,9 @@ import toy
 from unlearn_jax.cli import sweep as sweep_command
 from unlearn_jax.errors import InputError
 from unlearn_jax.population import run as runner
+from unlearn_jax.studies.config import StudyConfig
 from unlearn_jax.studies.presets import read_presets, with_presets
-from unlearn_jax.studies.resolve import StudyConfig, settings_of
+from unlearn_jax.studies.resolve import resolve
 from unlearn_jax.studies.setup import Watch
 from unlearn_jax.sweeps import SweepConfig, are_several, run_sweep, run_sweeps, sweep_name
 from unlearn_jax.sweeps.rules import RULES
@@ -185,5 +186,5 @@ def test_a_remedy_around_a_method_is_swept_with_it(swept, tmp_path):
     config, _ = with_presets(
         StudyConfig(methods="gradient_ascent", remedies="expand", presets=str(out / "preset.json"))
     )
-    assert set(settings_of(config)) == {"gradient_ascent", "expand"}
+    assert set(resolve(config).settings) == {"gradient_ascent", "expand"}
     assert sweep_name(sweep, study).startswith("sweep-gradient_ascent+expand-digits-")

@@ -17,7 +17,7 @@ from unlearn_jax.errors import InputError
 from unlearn_jax.population import run as runner
 from unlearn_jax.reports import sweep_figures
 from unlearn_jax.reports.sweep_page import render_sweep
-from unlearn_jax.studies.resolve import StudyConfig
+from unlearn_jax.studies.config import StudyConfig
 from unlearn_jax.studies.run import run_study
 from unlearn_jax.studies.setup import Watch
 from unlearn_jax.sweeps import SweepConfig, run_sweep

@@ -6,8 +6,8 @@ import math
 from dataclasses import dataclass
 
 from unlearn_jax.errors import InputError, choose
+from unlearn_jax.studies.config import StudyConfig
 from unlearn_jax.studies.hyperparameters import check_seed, check_size
-from unlearn_jax.studies.resolve import StudyConfig
 
 TRACKS = ("exact", "network")
 

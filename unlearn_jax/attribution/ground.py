@@ -13,6 +13,7 @@ from unlearn_jax.data.splits import request_rows
 from unlearn_jax.errors import InputError
 from unlearn_jax.influence.exact_logistic import LARGEST
 from unlearn_jax.influence.per_example import batch_of
+from unlearn_jax.studies.resolve import resolve
 from unlearn_jax.studies.setup import SILENT, Setup, Watch, prepare_study
 from unlearn_jax.types import Batch
 
@@ -75,7 +76,7 @@ def prepare_ground(config: AttributionConfig, watch: Watch = SILENT, **options) 
         _check_inputs(
             config, dataset.train.inputs, dataset.num_classes
         )  # before pilots are trained; texts are still to be read
-    setup = prepare_study(study_of(config), watch, **options)
+    setup = prepare_study(resolve(study_of(config)), watch, **options)
     _check_inputs(config, setup.bench.inputs, dataset.num_classes)
     bench, rows = setup.bench, request_rows(setup.bench, 0, copies=config.copies)
     train = np.sort(rows.everything)

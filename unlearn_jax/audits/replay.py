@@ -26,9 +26,10 @@ from unlearn_jax.population.run import Stored, chunk_width
 from unlearn_jax.results.recorder import check_seals
 from unlearn_jax.roles import NULLS, REFERENCES
 from unlearn_jax.runtime.archives import read_json
+from unlearn_jax.studies.config import StudyConfig
 from unlearn_jax.studies.populations import EvaluatedPopulation, Level, level_of, methods, references
-from unlearn_jax.studies.resolve import StudyConfig
-from unlearn_jax.studies.setup import SILENT, Setup, Watch, absent_references, axes_of, prepare_study
+from unlearn_jax.studies.resolve import resolve
+from unlearn_jax.studies.setup import SILENT, Setup, Watch, absent_references, prepare_study
 from unlearn_jax.trees import join_shared, split_shared, take_members
 from unlearn_jax.types import Model, Variables
 
@@ -83,10 +84,11 @@ def replayed(
             f"there is no folder '{run.parent / 'populations'}' with the study's trained members: give --store FOLDER."
         )
     as_before = {name: value for name, value in manifest.get("run", {}).items() if name in ("chunk", "axis", "loop")}
-    setup = prepare_study(config, watch, **{"store": store or run.parent / "populations", **as_before, **options})
+    study = resolve(config)
+    setup = prepare_study(study, watch, **{"store": store or run.parent / "populations", **as_before, **options})
     setup = setup._replace(options=setup.options._replace(progress=watch.advance))
-    copies = max(copies for copies, _ in axes_of(config))
-    level = level_of(setup, copies, next(gamma for m, gamma in axes_of(config) if m == copies))
+    copies = max(copies for copies, _ in study.axes)
+    level = level_of(setup, copies, next(gamma for m, gamma in study.axes if m == copies))
     absent = absent_references(setup.bench, level.rows)
     recipe = setup.problem.recipe
     relearn_lr = relearn_lr or recipe.lr * (10.0 if recipe.optimizer == "adamw" else 0.2)
@@ -96,14 +98,14 @@ def replayed(
     outcomes += methods(setup, level, original, watch, look.visit)
     facts = {
         "dataset": setup.dataset.name,
-        "model": setup.model_name,
+        "model": study.model,
         "targets": config.targets,
         "similarity": config.similarity,
         "copies": copies,
         "gamma": float(level.rows[0].gamma),
     }
     costs = {
-        look.label(o): {
+        o.label: {
             "seconds": o.population.seconds,
             "grad_evals_forget": o.grad_evals[0],
             "grad_evals_retain": o.grad_evals[1],
@@ -126,11 +128,6 @@ class Look:
         self._kept: dict[str, Variables] = {}
         self._columns = [self._splits(rows) for rows in level.rows]
         self.ground = [self._ground(columns) for columns in self._columns]
-
-    @staticmethod
-    def label(outcome: EvaluatedPopulation) -> str:
-        """Name with setting."""
-        return f"{outcome.name}[{outcome.setting}]" if outcome.setting else outcome.name
 
     def _splits(self, rows) -> dict[str, np.ndarray]:
         """Stored rows of each split that a request has, at most `AUDITED` of rest and test."""

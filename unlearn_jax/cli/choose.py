@@ -27,7 +27,7 @@ from unlearn_jax.errors import InputError
 from unlearn_jax.reports.load import read_manifest
 from unlearn_jax.results.recorder import check_seals, write_json
 from unlearn_jax.runtime.archives import read_json
-from unlearn_jax.studies.resolve import StudyConfig
+from unlearn_jax.studies.config import StudyConfig
 from unlearn_jax.sweeps.rules import ALLOWED, RULES, choose_settings, grouped, regret
 
 

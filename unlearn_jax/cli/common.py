@@ -86,7 +86,7 @@ def keep_compiled_programs(folder: Path) -> None:
     """Persistent compilation cache, where compiling is slow enough to matter and JAX has none already."""
     import jax
 
-    if jax.default_backend() != "cpu" and not jax.config.jax_compilation_cache_dir:
+    if jax.default_backend() != "cpu" and not getattr(jax.config, "jax_compilation_cache_dir", None):
         jax.config.update("jax_compilation_cache_dir", str(folder.resolve()))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 2.0)
 

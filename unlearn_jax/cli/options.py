@@ -33,7 +33,7 @@ if any(word.partition("=")[0] == "--coordinator" for word in sys.argv):  # befor
 VALUES = {str: "TEXT", Path: "PATH", int: "INT", float: "FLOAT"}
 
 
-def parsed(kind: type[T], doc: str, argv: Sequence[str] | None = None, *, default: T | None = None) -> T:
+def parsed(kind: type[T], doc: str | None, argv: Sequence[str] | None = None, *, default: T | None = None) -> T:
     """The options that a script was called with, a dataclass with words under its fields; prints help where asked.
 
     Args:
@@ -46,15 +46,15 @@ def parsed(kind: type[T], doc: str, argv: Sequence[str] | None = None, *, defaul
         SystemExit: after the help with 0, of a wrong option with 2.
     """
     argv = sys.argv[1:] if argv is None else argv
-    doc = as_called(doc)
+    doc = as_called(doc or "")
     rules = ConstructorRegistry()
     rules.struct_rule(_rule)
     try:
         if {"-h", "--help"} & set(argv):
             print(described(doc, min(shutil.get_terminal_size().columns, WIDEST)), end="\n\n")
         with rules, _colour():
-            how = {} if default is None else {"default": default}
-            return tyro.cli(kind, args=argv, prog=called(), description="", **how)
+            usual: dict[str, Any] = {} if default is None else {"default": default}
+            return tyro.cli(kind, args=argv, prog=called(), description="", **usual)
     except BrokenPipeError:
         unread()
         raise SystemExit(0) from None
@@ -62,8 +62,9 @@ def parsed(kind: type[T], doc: str, argv: Sequence[str] | None = None, *, defaul
 
 def called() -> str:
     """How this process was called: `unlearn-jax COMMAND`, or as a script of a clone."""
-    name = Path(sys.argv[0]).name
-    return name if name.startswith("unlearn-jax ") else f"python experiments/{name}"
+    path = Path(sys.argv[0])
+    folder = "experiments/bench" if path.parent.name == "bench" else "experiments"
+    return path.name if path.name.startswith("unlearn-jax ") else f"python {folder}/{path.name}"
 
 
 def as_called(doc: str) -> str:
@@ -181,7 +182,7 @@ def _one(kind: type[T], word: str) -> T:
     """A word as a value; an empty one names no file, where `Path` would take it for the folder that one is in."""
     if kind is Path and (not word.strip() or "\0" in word):
         raise ValueError("a path is empty: give a name, or leave the option out")
-    return kind(word)
+    return kind(word)  # pyright: ignore[reportCallIssue]
 
 
 @functools.cache
@@ -191,9 +192,11 @@ def words_of(kind: type) -> dict[str, str]:
     for one in reversed(kind.__mro__):
         if not dataclasses.is_dataclass(one):
             continue
-        lines = ast.parse(textwrap.dedent(inspect.getsource(one))).body[0].body
+        (definition,) = ast.parse(textwrap.dedent(inspect.getsource(one))).body
+        assert isinstance(definition, ast.ClassDef)
+        lines = definition.body
         for field, after in zip(lines, lines[1:]):
             told = after.value.value if isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant) else None
-            if isinstance(field, ast.AnnAssign) and isinstance(told, str):
+            if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name) and isinstance(told, str):
                 words[field.target.id] = " ".join(told.split())
     return words

@@ -121,7 +121,7 @@ def _lines(unit: str) -> Iterator[tuple]:
     def advance(done: float, examples: int) -> None:
         for now in stages:
             now.advance(done, examples)
-            if now.seconds - told[0] >= EVERY and done < now.members:
+            if now.seconds - (told[0] or 0.0) >= EVERY and done < now.members:
                 told[0] = now.seconds
                 left = now.seconds * (now.members - done) / max(done, 1e-9)
                 write(f"{now.label}: {done:.1f} of {now.members:,} {unit}, {now.rate()}, about {left:.0f} s left")

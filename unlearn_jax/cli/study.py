@@ -34,7 +34,7 @@ from unlearn_jax.cli.study_args import StudyArgs
 from unlearn_jax.metrics.residual import why_unidentifiable
 from unlearn_jax.runtime.archives import read_json
 from unlearn_jax.studies.presets import with_presets
-from unlearn_jax.studies.resolve import run_name
+from unlearn_jax.studies.resolve import resolve
 
 WHY = {  # by what `why_unidentifiable` says
     "few": "fewer than 8 members in a request",
@@ -89,7 +89,7 @@ def run(args: Args) -> None:
     use_every_core()
     keep_compiled_programs(Path("runs") / "compiled")
     study, how = args.study, args.run
-    out = how.out or Path("runs") / run_name(with_presets(study)[0])
+    out = how.out or Path("runs") / resolve(with_presets(study)[0]).name
     command = command_line()
     with watched(how.quiet or not multihost.is_first()) as watch:
         run_study(

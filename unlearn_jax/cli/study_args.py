@@ -8,8 +8,7 @@ from pathlib import Path
 
 import tyro
 
-from unlearn_jax.studies.config import Clusters, Data, Methods, Precision, Training
-from unlearn_jax.studies.resolve import StudyConfig
+from unlearn_jax.studies.config import Clusters, Data, Methods, Precision, StudyConfig, Training
 
 
 @dataclass(frozen=True)

@@ -6,32 +6,70 @@ import os
 from functools import partial
 
 from unlearn_jax.data.arrays import Dataset, Split, check_dataset, dataset_digest, from_arrays, subset
+from unlearn_jax.data.kinds import KINDS
 from unlearn_jax.data.sources.corpora import CORPORA
 from unlearn_jax.data.sources.embedded import digits
-from unlearn_jax.data.sources.facts import PEOPLE_OF, facts
+from unlearn_jax.data.sources.facts import facts
 from unlearn_jax.data.sources.own import from_npz
 from unlearn_jax.data.sources.tables import READERS
 from unlearn_jax.data.sources.tfds import load
+from unlearn_jax.data.spec import DatasetSpec
 from unlearn_jax.data.text.documents import documents, from_corpus, read_texts
 from unlearn_jax.data.text.readers import Features
 from unlearn_jax.errors import InputError
 from unlearn_jax.registry import Registry, callable_with
+from unlearn_jax.types import Recipe
 
+_CIFAR = KINDS["image"].recipe._replace(batch=256, augment="crop_flip")
+_FACTS = {"copies": "0,1,4", "targets": "random", "members": 8}
+_LARGE: dict[str, dict] = dict.fromkeys(
+    ("wordnet_glosses", "ag_news_subset", "imdb_reviews"), {"train_size": 8000, "test_size": 2000}
+)
 DATASETS: Registry = Registry(
     {
-        "digits": digits,
-        **{name: partial(facts, name=name) for name in PEOPLE_OF},
-        "mnist": partial(load, "mnist"),
-        "fashion_mnist": partial(load, "fashion_mnist"),
-        "cifar10": partial(load, "cifar10"),
-        "cifar100": partial(load, "cifar100"),
-        **{name: partial(documents, name) for name in CORPORA},
+        "digits": DatasetSpec(digits, model="mlp", recipe=Recipe()),
+        "mnist": DatasetSpec(partial(load, "mnist")),
+        "fashion_mnist": DatasetSpec(
+            partial(load, "fashion_mnist"),
+            dedup_threshold=0.99,  # .97 still takes 60% of the images for duplicates
+            natural_cosine=0.99,
+            neighbour_cosine=0.995,  # at .99 chains of pairs link a fifth of the images
+        ),
+        "cifar10": DatasetSpec(
+            partial(load, "cifar10"),
+            model="resnet9",
+            recipe=_CIFAR._replace(steps=3000),
+            scale="cifar",
+            natural_cosine=0.95,
+        ),
+        "cifar100": DatasetSpec(
+            partial(load, "cifar100"), model="resnet9", recipe=_CIFAR._replace(steps=4000), scale="cifar"
+        ),
+        "facts": DatasetSpec(facts, "facts", study=_FACTS),
+        "facts_large": DatasetSpec(
+            partial(facts, name="facts_large"), "facts", recipe=KINDS["facts"].recipe._replace(steps=1000), study=_FACTS
+        ),
+        **{name: DatasetSpec(partial(documents, name), "text", study=_LARGE.get(name, {})) for name in CORPORA},
     },
     "data set",
     "unlearn_jax.datasets",
     callable_with(data_dir=None),
 )
-"""Name -> function ``(*, data_dir) -> Dataset``; what you put in is run like what is built in."""
+"""Name -> `DatasetSpec`, or a function ``(*, data_dir) -> Dataset`` of images; what you put in is run like the rest."""
+
+
+def dataset_spec(name: str) -> DatasetSpec:
+    """The entry of a data set: of the registry, or of a file of the user's own (``.npz``, or a table of documents).
+
+    Raises:
+        InputError: an unknown name, listing the valid ones.
+    """
+    if name.endswith(".npz"):
+        return DatasetSpec(lambda *, data_dir=None: from_npz(name))
+    if os.path.splitext(name)[1].lower() in READERS:
+        return DatasetSpec(lambda *, data_dir=None: documents(name), "text")
+    found = DATASETS[DATASETS.pick(name)]
+    return found if isinstance(found, DatasetSpec) else DatasetSpec(found)
 
 
 def load_dataset(name: str, *, data_dir: str | os.PathLike | None = None) -> Dataset:
@@ -42,33 +80,35 @@ def load_dataset(name: str, *, data_dir: str | os.PathLike | None = None) -> Dat
     Texts are still to be read, see `read_texts`.
 
     Raises `InputError` for an unknown name (listing the valid ones), for data that have not been prepared
-    (with the command that does it), for data that fail `check_dataset`, and for data of other kinds than images under a
-    name that is not built in.
+    (with the command that does it), for data that fail `check_dataset`, and for data of another kind than their entry
+    says.
 
     Example:
         >>> digits = load_dataset("digits")
         >>> digits.train.inputs.shape, digits.num_classes
         ((1200, 8, 8, 1), 10)
     """
-    if name.endswith(".npz"):
-        return from_npz(name)
-    if os.path.splitext(name)[1].lower() in READERS:
-        return documents(name)
-    found = DATASETS[DATASETS.pick(name)](data_dir=data_dir)
+    spec = dataset_spec(name)
+    found = spec(data_dir=data_dir)
     if not isinstance(found, Dataset):
         raise InputError(f"data set '{name}' is of type {type(found).__name__}: return what from_arrays makes.")
-    if found.kind != "image" and name not in CORPORA and name not in PEOPLE_OF:
-        raise InputError(f"data set '{name}' is of kind {found.kind}: under a name of one's own, give images.")
+    if found.kind != spec.kind:
+        raise InputError(
+            f"data set '{name}' is of kind {found.kind}, its entry says {spec.kind}: enter it as "
+            f"DatasetSpec(load, kind='{found.kind}')."
+        )
     return check_dataset(found)
 
 
 __all__ = [
     "DATASETS",
     "Dataset",
+    "DatasetSpec",
     "Features",
     "Split",
     "check_dataset",
     "dataset_digest",
+    "dataset_spec",
     "from_arrays",
     "from_corpus",
     "from_npz",

@@ -228,7 +228,8 @@ def bench_digest(benchmark: Benchmark, dataset: Dataset, bench: ExampleTable, le
     for column in (bench.dataset_id, bench.request, bench.cluster, bench.copy, bench.labels):
         digest.update(cast(Any, np.ascontiguousarray(column[rows], "<i8")))
     if made and bench.kind == "image":
-        digest.update(f"{level_of(level)} {seed} {dataset.flips}".encode())
+        strengths = ", ".join(f"{name}={value!r}" for name, value in level_of(level)._asdict().items())
+        digest.update(f"Level({strengths}) {seed} {dataset.flips}".encode())  # the words that were first recorded
     elif bench.texts is not None:
         digest.update("\0".join(bench.texts[rows]).encode("utf-8", "surrogatepass"))
     elif made:

@@ -18,6 +18,7 @@ from unlearn_jax.data.sources.statements import LEVELS, held_out, restated
 from unlearn_jax.data.text import edits
 from unlearn_jax.data.text.documents import read_texts, text_copies, text_embedding
 from unlearn_jax.errors import choose
+from unlearn_jax.types import Recipe
 
 FRESH_DRAWS = 2  # held-out similar draws per target
 
@@ -45,6 +46,10 @@ class Kind(NamedTuple):
     embedding: Callable[[Any, Any], Any]  # (n examples, rows known) -> (n, d), alike where the cosine is large
     candidates: Callable[[Dataset], np.ndarray]  # training rows that may become targets
     nouns: str  # what the examples are called
+    model: str  # the network of a study, and how it is trained
+    recipe: Recipe
+    dedup_threshold: float  # cosine from which the dedup reference takes two examples for one
+    natural_cosine: float  # least cosine of mined neighbours
     read: Callable[[Dataset, Any, np.ndarray], Dataset] = _as_it_is  # (dataset, how, training rows not to learn from)
     person: Callable[[Dataset], np.ndarray] | None = None  # (n,) whom each training row is about
 
@@ -117,6 +122,10 @@ KINDS: dict[str, Kind] = {
         _pixels,
         _every_row,
         "images",
+        "convnet",
+        Recipe(lr=2e-3, weight_decay=0.05, steps=2000, batch=128, schedule="cosine"),
+        0.97,
+        0.9,
     ),
     "facts": Kind(
         lambda level: choose("similarity", level, LEVELS),
@@ -125,6 +134,10 @@ KINDS: dict[str, Kind] = {
         lambda part, known: word_counts(part.inputs),
         _told_once,
         "statements",
+        "decoder",
+        Recipe(lr=3e-3, steps=200, batch=32),
+        0.9,  # at .85 as many other statements are taken for duplicates as near ones are found
+        1.0,
         person=_person_of,
     ),
     "text": Kind(
@@ -134,6 +147,10 @@ KINDS: dict[str, Kind] = {
         lambda part, known: text_embedding(part.texts, known),
         _every_row,
         "documents",
+        "mlp",
+        Recipe(steps=400, batch=64),
+        0.9,
+        0.5,
         read_texts,
     ),
 }

@@ -22,7 +22,7 @@ def level_keys(setup, level) -> dict:
     """The record keys that all figures of a level have."""
     return {
         "dataset": setup.dataset.name,
-        "model": setup.model_name,
+        "model": setup.study.model,
         "targets": setup.config.targets,
         "similarity": setup.config.similarity,
         "copies": level.copies,
@@ -56,14 +56,16 @@ def _diverged(outcome) -> int:
 
 def _diverged_note(outcome, copies: int) -> str:
     """A sentence for the manifest."""
-    name = outcome.name + (f"[{outcome.setting}]" if outcome.setting else "")
-    return f"{name} at {copies} copies: {_diverged(outcome)} of {len(outcome.scores.margin)} members diverged"
+    return f"{outcome.label} at {copies} copies: {_diverged(outcome)} of {len(outcome.scores.margin)} members diverged"
 
 
 def _keys(base: dict, outcome, **more) -> dict:
     """Record keys of one population's figure."""
-    method, _, remedy = outcome.name.partition("+")
-    return base | {"method": method, "remedy": remedy, "setting": outcome.setting, "budget": outcome.budget} | more
+    return (
+        base
+        | {"method": outcome.method, "remedy": outcome.remedy, "setting": outcome.setting, "budget": outcome.budget}
+        | more
+    )
 
 
 def _member_rows(scorer: Scorer, base: dict, recorder) -> None:
@@ -157,7 +159,7 @@ def _ranking(scorer, base, named, requests, recorder) -> None:
     for outcome in scorer.outcomes:
         keys = _keys(base, outcome, metric="passes_gate", reference="oracle")
         recorder.figure(keys, float(passing[id(outcome)]), len(outcome.scores.margin))
-    ranked = [o for o in scorer.outcomes if o.name not in REFERENCES and _of_practice(o.name) and passing[id(o)]]
+    ranked = [o for o in scorer.outcomes if _of_practice(o) and passing[id(o)]]
     if len(ranked) > 1:
         found = ranks([scorer.distance(o, named, requests) for o in ranked])
         for outcome, rank in zip(ranked, found):
@@ -165,18 +167,17 @@ def _ranking(scorer, base, named, requests, recorder) -> None:
             recorder.figure(keys, rank)
 
 
-def _of_practice(name: str) -> bool:
+def _of_practice(outcome) -> bool:
     """Whether a method could be used where no other retrained model is at hand, and does anything."""
-    method, _, remedy = name.partition("+")
-    if method == "retrain":
+    if outcome.method in REFERENCES:
         return False  # training anew at full cost is what the others are held against, whatever it leaves out
-    return not METHODS[method].needs & ({"reference"} if remedy else {"reference", "nothing"})
+    return not METHODS[outcome.method].needs & ({"reference"} if outcome.remedy else {"reference", "nothing"})
 
 
 def _weighed(scorer: Scorer, base: dict, requests: list[int], recorder) -> None:
     """Influence against price, and what can be seen without an oracle, requests pooled."""
     named, keys = {o.name: o for o in scorer.outcomes if not o.setting}, partial(_keys, base)
-    practised = [o for o in scorer.outcomes if o.name not in REFERENCES and _of_practice(o.name)]
+    practised = [o for o in scorer.outcomes if _of_practice(o)]
     frontier_figures(scorer, keys, named, practised, requests, recorder)
     heldout_figures(scorer, keys, named, requests, recorder)
 

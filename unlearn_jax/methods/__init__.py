@@ -3,84 +3,43 @@
 from __future__ import annotations
 
 import functools
+import importlib
+import pkgutil
 from collections.abc import Callable
 from typing import Any
 
 from unlearn_jax.data.augment import augmentation
 from unlearn_jax.errors import InputError, choose
-from unlearn_jax.methods import (
-    amnesiac,
-    amun,
-    bad_teacher,
-    boundary_expand,
-    boundary_shrink,
-    brief_retrain,
-    certified_finetune,
-    certified_removal,
-    ceu,
-    cf_k,
-    cfw,
-    ct,
-    datamodel_matching,
-    delete,
-    do_nothing,
-    dpo_idk,
-    duck,
-    eu_k,
-    fcs,
-    finetune,
-    fisher,
-    gauss_newton,
-    grad_diff,
-    gradient_ascent,
-    gru,
-    influence,
-    jit_lipschitz,
-    kde,
-    kl_retain,
-    l1_sparse,
-    l2ul,
-    langevin,
-    lfssd,
-    lotus,
-    msg,
-    mu_mis,
-    neggrad_plus,
-    negmerge,
-    npo,
-    npo_sam,
-    oracle_matching,
-    pdu,
-    prmq,
-    random_label,
-    retrain,
-    rfe,
-    rmu,
-    rni,
-    rurk,
-    salun,
-    satimp,
-    scrub,
-    scrub_r,
-    sfron,
-    simnpo,
-    sisa,
-    ssd,
-    task_vector,
-    uam,
-    undial,
-    unsir,
-    warnecke_first,
-    warnecke_second,
-    wga,
-    woodfisher,
+from unlearn_jax.methods.support.common import (
+    NEEDS,
+    Context,
+    MethodSpec,
+    Span,
+    TrainSpec,
+    bind_shared,
+    bounded_loss,
+    descent,
+    gradient_method,
+    mean_loss,
+    phased_method,
+    retained_loss,
+    sgd,
+    unforgotten,
+    weighted_mean,
 )
-from unlearn_jax.methods.support.common import NEEDS, MethodSpec, TrainSpec, bind_shared
 from unlearn_jax.methods.support.lengths import LENGTHS, LONGEST, at_length, length_of, plan_of, within_budget
-from unlearn_jax.population.plans import Plan, Sizes
+from unlearn_jax.population.plans import (
+    Plan,
+    Sizes,
+    epochs_over_request,
+    epochs_over_retained,
+    phased_plan,
+    uniform_plan,
+)
 from unlearn_jax.population.program import Fold
 from unlearn_jax.registry import Registry, named
 from unlearn_jax.roles import INNER, REFERENCES
+from unlearn_jax.types import Recipe
 
 NO_SIZES = Sizes(0, 0)
 CORE_LANGUAGE = (
@@ -89,26 +48,31 @@ CORE_LANGUAGE = (
 CORE = ("do_nothing", "retrain", "finetune", "gradient_ascent", "neggrad_plus", "random_label", "scrub")
 SMALL = ("small", "small_conv", "small_text", "small_transformer")  # every method has defaults at these
 SCALES = (*SMALL, "cifar", "language")
-_MODULES = (
+ORDER = (  # of tables; a method that is not named here follows, by name
     # controls, and the baselines that most papers compare with
-    do_nothing, retrain, finetune, gradient_ascent, neggrad_plus, random_label, scrub, scrub_r, salun, bad_teacher,
-    l1_sparse, eu_k, cf_k, boundary_shrink, boundary_expand, unsir, delete, jit_lipschitz, l2ul, mu_mis, lotus, uam,
+    "do_nothing", "retrain", "finetune", "gradient_ascent", "neggrad_plus", "random_label", "scrub", "scrub_r",
+    "salun", "bad_teacher",
+    "l1_sparse", "eu_k", "cf_k", "boundary_shrink", "boundary_expand", "unsir", "delete", "jit_lipschitz", "l2ul",
+    "mu_mis", "lotus", "uam",
     # one shot: statistics, then an act
-    ssd, lfssd, fisher, influence, woodfisher, warnecke_first, warnecke_second, certified_removal, gauss_newton,
+    "ssd", "lfssd", "fisher", "influence", "woodfisher", "warnecke_first", "warnecke_second", "certified_removal",
+    "gauss_newton",
     # the NeurIPS 2023 challenge
-    fcs, msg, cfw, prmq, ct, kde, rni,
+    "fcs", "msg", "cfw", "prmq", "ct", "kde", "rni",
     # training anew
-    brief_retrain, certified_finetune,
+    "brief_retrain", "certified_finetune",
     # protocols
-    amnesiac, sisa, langevin,
+    "amnesiac", "sisa", "langevin",
     # similarity and geometry inside the method
-    duck, sfron, rurk, rfe, amun,
+    "duck", "sfron", "rurk", "rfe", "amun",
     # made for language models, on answers of any length
-    grad_diff, kl_retain, npo, simnpo, dpo_idk, rmu, undial, wga, satimp, ceu, task_vector, pdu,
-    npo_sam, gru, negmerge,
+    "grad_diff", "kl_retain", "npo", "simnpo", "dpo_idk", "rmu", "undial", "wga", "satimp", "ceu", "task_vector",
+    "pdu",
+    "npo_sam", "gru", "negmerge",
     # given the outputs of other retrained models: the upper bound, and an imitation of retraining
-    oracle_matching, datamodel_matching,
+    "oracle_matching", "datamodel_matching",
 )  # fmt: skip
+OTHERS = ("catalogue", "runner")  # files of this folder that are no methods
 GROUPS = ("core", "all", "none")
 
 
@@ -119,8 +83,15 @@ def _undeclared(entry: MethodSpec) -> str:
     return ""
 
 
+def _found() -> dict[str, MethodSpec]:
+    """The entries of the files of this folder, in order."""
+    files = sorted(info.name for info in pkgutil.iter_modules(__path__) if not info.ispkg and info.name not in OTHERS)
+    entries = {name: importlib.import_module(f"{__name__}.{name}").ENTRY for name in files}
+    return {name: entries[name] for name in [*ORDER, *(name for name in files if name not in ORDER)]}
+
+
 METHODS: Registry = Registry(
-    {module.ENTRY.name: module.ENTRY for module in _MODULES},
+    _found(),
     "method",
     "unlearn_jax.methods",
     named(MethodSpec, _undeclared),
@@ -261,7 +232,11 @@ def _check_setting(entry: MethodSpec, key: str) -> None:
 
 
 __all__ = [
-    "CORE", "CORE_LANGUAGE", "LENGTHS", "LONGEST", "METHODS", "NO_SIZES", "SCALES", "SMALL", "MethodSpec",
-    "TrainSpec", "at_length", "check_setting", "has_scale", "length_of", "plan_of", "prepare", "prepare_entry",
-    "select", "settings_at", "within_budget",
+    "CORE", "CORE_LANGUAGE", "LENGTHS", "LONGEST", "METHODS", "NO_SIZES", "SCALES", "SMALL", "at_length",
+    "check_setting", "has_scale", "length_of", "plan_of", "prepare", "prepare_entry", "select", "settings_at",
+    "within_budget",
+    # what the author of a method needs
+    "Context", "MethodSpec", "Plan", "Recipe", "Sizes", "Span", "TrainSpec", "bounded_loss", "descent",
+    "epochs_over_request", "epochs_over_retained", "gradient_method", "mean_loss", "phased_method", "phased_plan",
+    "retained_loss", "sgd", "unforgotten", "uniform_plan", "weighted_mean",
 ]  # fmt: skip

@@ -21,6 +21,7 @@ from unlearn_jax.methods import retrain
 from unlearn_jax.methods.support.common import (
     BOTH,
     EARLIER,
+    RATE,
     TUNED,
     Context,
     MethodSpec,
@@ -112,4 +113,5 @@ ENTRY = MethodSpec(
     notes="the log is kept as one sum; trained by the recipe in a run of its own",
     begin=begin,
     reads=BOTH,
+    space=(RATE,),
 )

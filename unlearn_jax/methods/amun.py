@@ -22,9 +22,11 @@ from unlearn_jax.errors import choose
 from unlearn_jax.methods.support.attacks import crossing, keep, recall, room
 from unlearn_jax.methods.support.common import (
     EARLIER,
+    RATE,
     TUNED,
     MethodSpec,
     Recipe,
+    Span,
     Trained,
     TrainSpec,
     descent,
@@ -116,4 +118,5 @@ ENTRY = MethodSpec(
     },
     notes="images only; variant=advonly leaves the request out",
     stretched=("fall",),
+    space=(RATE, Span("radius", 0.3, 3.0)),
 )

@@ -17,10 +17,12 @@ from unlearn_jax.methods.support.common import (
     BOTH,
     EARLIER,
     LANGUAGE,
+    RATE,
     RULE,
     TUNED,
     MethodSpec,
     Recipe,
+    Span,
     TrainSpec,
     descent,
     gradient_method,
@@ -81,4 +83,5 @@ ENTRY = MethodSpec(
     },
     notes="a mean over examples, not over examples and classes",
     reads=BOTH,
+    space=(RATE, Span("temperature", 0.5, 4.0)),
 )

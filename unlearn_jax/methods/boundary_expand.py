@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from unlearn_jax.methods.support.common import (
     EARLIER,
     LANGUAGE,
+    RATE,
     RULE,
     TUNED,
     MethodSpec,
@@ -79,4 +80,5 @@ ENTRY = MethodSpec(
         "language": (LANGUAGE[0] | {"pieces": 0}, LANGUAGE[1]),
     },
     notes="retain-free",
+    space=(RATE,),
 )

@@ -16,9 +16,11 @@ import numpy as np
 from unlearn_jax.methods.support.attacks import keep, recall, room
 from unlearn_jax.methods.support.common import (
     EARLIER,
+    RATE,
     TUNED,
     MethodSpec,
     Recipe,
+    Span,
     Trained,
     TrainSpec,
     descent,
@@ -102,4 +104,5 @@ ENTRY = MethodSpec(
         "cifar": ({"pieces": 0, "lr": 1e-5}, "the public code: 10 epochs of SGD at 1e-5 with momentum .9, steps of .1"),
     },
     notes="retain-free; images only",
+    space=(RATE, Span("epsilon", 0.3, 3.0)),
 )

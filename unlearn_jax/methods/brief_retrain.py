@@ -16,7 +16,7 @@ import jax
 import numpy as np
 
 from unlearn_jax.methods import retrain
-from unlearn_jax.methods.support.common import BOTH, Context, MethodSpec, Recipe, TrainSpec
+from unlearn_jax.methods.support.common import BOTH, Context, MethodSpec, Recipe, Span, TrainSpec
 from unlearn_jax.methods.support.parts import depth_order
 from unlearn_jax.population.plans import FORWARD, Plan, Sizes, uniform_plan
 from unlearn_jax.trees import join_shared, split_shared
@@ -100,4 +100,5 @@ ENTRY = MethodSpec(
     },
     reads=BOTH,
     end=end,
+    space=(Span("lr", 0.3, 3.0), Span("weight_decay", 0.1, 100.0)),
 )

@@ -27,6 +27,7 @@ from unlearn_jax.errors import choose
 from unlearn_jax.methods.support.common import (
     BOTH,
     LANGUAGE,
+    RATE,
     RULE,
     TUNED,
     UNTRIED,
@@ -131,4 +132,5 @@ ENTRY = MethodSpec(
     },
     notes="certified whatever the network; near training anew, as its noise leaves little of the original",
     reads=BOTH,
+    space=(RATE,),
 )

@@ -21,7 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from unlearn_jax.errors import InputError
-from unlearn_jax.methods.support.common import RULE, MethodSpec, Recipe, TrainSpec, phased_method
+from unlearn_jax.methods.support.common import RULE, MethodSpec, Recipe, Span, TrainSpec, phased_method
 from unlearn_jax.methods.support.parts import solve as solved
 from unlearn_jax.population.plans import FORWARD, Plan, Sizes, passes, phased_plan
 from unlearn_jax.types import Array, Batch, Method, Variables
@@ -176,4 +176,5 @@ ENTRY = MethodSpec(
         "cifar": ({"l2": 2e-4, "sigma": 10.0}, "the paper's SVHN features: l2 2e-4, sigma 10"),
     },
     notes="certifies a head given the features, which still know the request; K heads compose to K epsilon at K delta",
+    space=(Span("l2", 0.1, 100.0), Span("sigma", 0.01, 3.0)),
 )

@@ -19,6 +19,7 @@ from unlearn_jax.methods.support.common import (
     BOTH,
     EARLIER,
     LANGUAGE,
+    RATE,
     RULE,
     TUNED,
     MethodSpec,
@@ -81,4 +82,5 @@ ENTRY = MethodSpec(
     },
     notes="retain-free",
     reads=BOTH,
+    space=(RATE,),
 )

@@ -7,7 +7,7 @@ mode, so that all before them stays bit-identical.
 from __future__ import annotations
 
 from unlearn_jax.methods.eu_k import last_layers_fold
-from unlearn_jax.methods.support.common import BOTH, LANGUAGE, RULE, TUNED, MethodSpec
+from unlearn_jax.methods.support.common import BOTH, LANGUAGE, RATE, RULE, TUNED, MethodSpec
 from unlearn_jax.population.plans import epochs_over_retained
 
 ENTRY = MethodSpec(
@@ -32,4 +32,5 @@ ENTRY = MethodSpec(
     },
     notes="features keep the request's influence",
     reads=BOTH,
+    space=(RATE,),
 )

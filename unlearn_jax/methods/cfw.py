@@ -20,9 +20,11 @@ import numpy as np
 from unlearn_jax.methods.support.common import (
     BOTH,
     EARLIER,
+    RATE,
     RULE,
     MethodSpec,
     Recipe,
+    Span,
     TrainSpec,
     descent,
     gradient_method,
@@ -104,4 +106,5 @@ ENTRY = MethodSpec(
     },
     notes="noise relative to each kernel's spread, on all convolutions",
     reads=BOTH,
+    space=(RATE, Span("noise", 0.1, 2.0)),
 )

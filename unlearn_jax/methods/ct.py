@@ -14,6 +14,7 @@ import numpy as np
 
 from unlearn_jax.methods.support.common import (
     EARLIER,
+    RATE,
     RULE,
     TUNED,
     MethodSpec,
@@ -72,4 +73,5 @@ ENTRY = MethodSpec(
         "cifar": ({"lr": 1e-3, "epochs": 3, "batch": 64}, "the entry's: 3 epochs at 1e-3 in batches of 64"),
     },
     notes="square dense kernels where there is no convolution",
+    space=(RATE,),
 )

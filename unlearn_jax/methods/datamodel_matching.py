@@ -13,7 +13,7 @@ from __future__ import annotations
 import numpy as np
 
 from unlearn_jax.methods.oracle_matching import build, plan
-from unlearn_jax.methods.support.common import LANGUAGE, Context, MethodSpec
+from unlearn_jax.methods.support.common import FORGET_WEIGHT, LANGUAGE, RATE, Context, MethodSpec
 from unlearn_jax.types import Variables
 
 
@@ -75,4 +75,5 @@ ENTRY = MethodSpec(
     notes="imitates retraining, so bounded by `retrain`: no upper bound; datamodels of the request's examples alone; "
     "its cost includes a share of their training, which a budget leaves out",
     begin=begin,
+    space=(RATE, FORGET_WEIGHT),
 )

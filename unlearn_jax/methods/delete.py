@@ -17,6 +17,7 @@ from unlearn_jax.methods.support.common import (
     BOTH,
     EARLIER,
     LANGUAGE,
+    RATE,
     RULE,
     TUNED,
     MethodSpec,
@@ -69,4 +70,5 @@ ENTRY = MethodSpec(
     },
     notes="retain-free",
     reads=BOTH,
+    space=(RATE,),
 )

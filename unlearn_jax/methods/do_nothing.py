@@ -31,4 +31,5 @@ ENTRY = MethodSpec(
     static={},
     presets=dict.fromkeys(("small", "cifar", "language"), ({}, "nothing to choose")),
     reads=BOTH,
+    space=(),
 )

@@ -21,9 +21,11 @@ from unlearn_jax.methods.support.common import (
     BOTH,
     EARLIER,
     LANGUAGE,
+    RATE,
     RULE,
     TUNED,
     MethodSpec,
+    Span,
     TrainSpec,
     weighted_mean,
 )
@@ -79,4 +81,5 @@ ENTRY = MethodSpec(
     },
     notes="of classes, another class is preferred, as in AltPO",
     reads=BOTH,
+    space=(RATE, Span("beta", 0.3, 30.0)),
 )

@@ -22,10 +22,12 @@ from jax import lax
 
 from unlearn_jax.methods.support.common import (
     LANGUAGE,
+    RATE,
     RULE,
     Context,
     MethodSpec,
     Recipe,
+    Span,
     Trained,
     TrainSpec,
     descent,
@@ -161,4 +163,5 @@ ENTRY = MethodSpec(
     },
     notes="stops by held-out accuracy",
     begin=begin,
+    space=(RATE, Span("forget_weight", 0.1, 3.0)),
 )

@@ -13,7 +13,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from unlearn_jax.methods.support.common import BOTH, EARLIER, RULE, TUNED, MethodSpec, TrainSpec, retained_descent
+from unlearn_jax.methods.support.common import BOTH, EARLIER, RATE, RULE, TUNED, MethodSpec, TrainSpec, retained_descent
 from unlearn_jax.methods.support.parts import depth_order, fresh, last_groups
 from unlearn_jax.population.plans import epochs_over_retained
 from unlearn_jax.types import Method
@@ -69,4 +69,5 @@ ENTRY = MethodSpec(
     },
     notes="features keep the request's influence",
     reads=BOTH,
+    space=(RATE,),
 )

@@ -15,10 +15,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from unlearn_jax.methods.support.common import (
+    RATE,
     RULE,
     TUNED,
     MethodSpec,
     Recipe,
+    Span,
     Trained,
     TrainSpec,
     mean_loss,
@@ -100,4 +102,5 @@ ENTRY = MethodSpec(
         ),
     },
     notes="optimizers taken as SGD with momentum .9",
+    space=(RATE, Span("repel_lr", 0.03, 3.0)),
 )

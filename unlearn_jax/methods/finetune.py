@@ -6,7 +6,7 @@ The baseline of Golatkar et al. 2020 (arXiv 1911.04933) and of most papers since
 
 from __future__ import annotations
 
-from unlearn_jax.methods.support.common import BOTH, EARLIER, LANGUAGE, RULE, MethodSpec, retained_descent
+from unlearn_jax.methods.support.common import BOTH, EARLIER, LANGUAGE, RATE, RULE, MethodSpec, retained_descent
 from unlearn_jax.population.plans import epochs_over_retained
 
 ENTRY = MethodSpec(
@@ -26,4 +26,5 @@ ENTRY = MethodSpec(
         "language": LANGUAGE,
     },
     reads=BOTH,
+    space=(RATE,),
 )

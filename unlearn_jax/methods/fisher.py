@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from unlearn_jax.methods.support.common import EARLIER, TUNED, MethodSpec, Recipe, TrainSpec, phased_method
+from unlearn_jax.methods.support.common import EARLIER, TUNED, MethodSpec, Recipe, Span, TrainSpec, phased_method
 from unlearn_jax.methods.support.parts import last_groups, normal_like, sum_over_examples, summed_loss, zeros_like
 from unlearn_jax.population.plans import Plan, Sizes, passes, uniform_plan
 from unlearn_jax.trees import tree_add
@@ -110,4 +110,5 @@ ENTRY = MethodSpec(
         "cifar": ({"alpha": 1e-7}, "between the comparisons' 1e-6 and the authors' advice of 1e-9"),
     },
     notes="one shot; exact expectation over the labels",
+    space=(Span("alpha"),),
 )

@@ -17,7 +17,17 @@ from __future__ import annotations
 import jax.numpy as jnp
 import numpy as np
 
-from unlearn_jax.methods.support.common import BOTH, RULE, TUNED, UNTRIED, MethodSpec, Recipe, TrainSpec, phased_method
+from unlearn_jax.methods.support.common import (
+    BOTH,
+    RULE,
+    TUNED,
+    UNTRIED,
+    MethodSpec,
+    Recipe,
+    Span,
+    TrainSpec,
+    phased_method,
+)
 from unlearn_jax.methods.support.newton import newton_fold, newton_plan
 from unlearn_jax.methods.support.parts import loss_gradient
 from unlearn_jax.population.plans import Plan, Sizes, phased_plan
@@ -77,4 +87,5 @@ ENTRY = MethodSpec(
     },
     notes="exact curvature by conjugate gradients, not Kronecker factors",
     reads=BOTH,
+    space=(Span("kl", 0.1, 30.0), Span("damping", 0.1, 100.0)),
 )

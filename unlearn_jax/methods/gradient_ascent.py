@@ -16,9 +16,11 @@ from unlearn_jax.methods.support.common import (
     BOTH,
     EARLIER,
     LANGUAGE,
+    RATE,
     RULE,
     TUNED,
     MethodSpec,
+    Span,
     TrainSpec,
     bounded_loss,
     descent,
@@ -69,4 +71,5 @@ ENTRY = MethodSpec(
         "language": (LANGUAGE[0] | {"pieces": 0}, LANGUAGE[1]),
     },
     reads=BOTH,
+    space=(RATE, Span("bound", 0.3, 10.0)),
 )

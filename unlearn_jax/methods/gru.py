@@ -19,9 +19,11 @@ from unlearn_jax.methods.npo import repulsion
 from unlearn_jax.methods.support.common import (
     BOTH,
     LANGUAGE,
+    RATE,
     TUNED,
     UNTRIED,
     MethodSpec,
+    Span,
     Trained,
     TrainSpec,
     descent,
@@ -96,4 +98,5 @@ ENTRY = MethodSpec(
     },
     notes="the retained loss bounds the direction and is not descended",
     reads=BOTH,
+    space=(RATE, Span("beta", 0.3, 30.0)),
 )

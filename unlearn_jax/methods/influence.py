@@ -11,7 +11,7 @@ damping. Batch statistics in evaluation mode and unchanged.
 
 from __future__ import annotations
 
-from unlearn_jax.methods.support.common import BOTH, RULE, TUNED, MethodSpec, TrainSpec
+from unlearn_jax.methods.support.common import BOTH, RULE, TUNED, MethodSpec, Span, TrainSpec
 from unlearn_jax.methods.support.newton import newton_fold, newton_plan
 from unlearn_jax.methods.support.parts import loss_gradient
 from unlearn_jax.types import Method
@@ -44,4 +44,5 @@ ENTRY = MethodSpec(
     },
     notes="exact on quadratic losses; solvers cg, lissa, dense",
     reads=BOTH,
+    space=(Span("rate", 0.1, 3.0), Span("damping", 0.1, 1000.0)),
 )

@@ -13,10 +13,12 @@ import jax
 import jax.numpy as jnp
 
 from unlearn_jax.methods.support.common import (
+    RATE,
     RULE,
     TUNED,
     MethodSpec,
     Recipe,
+    Span,
     TrainSpec,
     descent,
     gradient_method,
@@ -77,4 +79,5 @@ ENTRY = MethodSpec(
         ),
     },
     notes="retain-free and label-free; images only",
+    space=(RATE, Span("noise", 0.3, 3.0)),
 )

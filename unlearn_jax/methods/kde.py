@@ -19,9 +19,11 @@ import numpy as np
 from unlearn_jax.methods.prmq import in_layers
 from unlearn_jax.methods.support.common import (
     BOTH,
+    RATE,
     TUNED,
     MethodSpec,
     Recipe,
+    Span,
     Trained,
     TrainSpec,
     descent,
@@ -120,4 +122,5 @@ ENTRY = MethodSpec(
     },
     notes="warm-up on retained data, not on held-out examples",
     reads=BOTH,
+    space=(RATE, Span("temperature", 0.3, 3.0)),
 )

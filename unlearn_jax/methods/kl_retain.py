@@ -13,7 +13,18 @@ from __future__ import annotations
 
 import math
 
-from unlearn_jax.methods.support.common import BOTH, EARLIER, LANGUAGE, RULE, TUNED, MethodSpec, TrainSpec, bounded_loss
+from unlearn_jax.methods.support.common import (
+    BOTH,
+    EARLIER,
+    FORGET_WEIGHT,
+    LANGUAGE,
+    RATE,
+    RULE,
+    TUNED,
+    MethodSpec,
+    TrainSpec,
+    bounded_loss,
+)
 from unlearn_jax.methods.support.parts import distillation, frozen
 from unlearn_jax.methods.support.sequences import beside_plan, beside_retained, logits_of
 from unlearn_jax.population.plans import FORWARD
@@ -58,4 +69,5 @@ ENTRY = MethodSpec(
         ),
     },
     reads=BOTH,
+    space=(RATE, FORGET_WEIGHT),
 )

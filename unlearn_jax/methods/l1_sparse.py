@@ -13,9 +13,11 @@ from unlearn_jax.methods.support.common import (
     BOTH,
     EARLIER,
     LANGUAGE,
+    RATE,
     RULE,
     TUNED,
     MethodSpec,
+    Span,
     TrainSpec,
     descent,
     gradient_method,
@@ -59,4 +61,5 @@ ENTRY = MethodSpec(
         "language": (LANGUAGE[0] | {"alpha": 5e-4}, LANGUAGE[1] + "; alpha as for CIFAR"),
     },
     reads=BOTH,
+    space=(RATE, Span("alpha", 0.1, 10.0)),
 )

@@ -24,9 +24,11 @@ from jax import lax
 from unlearn_jax.methods.random_label import wrong_labels
 from unlearn_jax.methods.support.attacks import keep, recall, room
 from unlearn_jax.methods.support.common import (
+    RATE,
     TUNED,
     MethodSpec,
     Recipe,
+    Span,
     Trained,
     TrainSpec,
     bounded_loss,
@@ -171,4 +173,5 @@ ENTRY = MethodSpec(
         ),
     },
     notes="retain-free; images only",
+    space=(RATE, Span("pull", 0.1, 10.0)),
 )

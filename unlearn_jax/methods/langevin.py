@@ -21,6 +21,7 @@ from unlearn_jax.methods.support.common import (
     TUNED,
     Context,
     MethodSpec,
+    Span,
     Trained,
     TrainSpec,
     bind_shared,
@@ -99,4 +100,5 @@ ENTRY = MethodSpec(
     notes="compared with originals of the usual recipe; no certificate for networks",
     begin=begin,
     reads=BOTH,
+    space=(Span("noise", values=(0.0001, 0.01)),),
 )

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from unlearn_jax.methods.ssd import check, importance_fold, plan
-from unlearn_jax.methods.support.common import BOTH, RULE, TUNED, MethodSpec, TrainSpec
+from unlearn_jax.methods.support.common import BOTH, RULE, TUNED, MethodSpec, Span, TrainSpec
 from unlearn_jax.tasks import over_answer
 from unlearn_jax.types import Method
 
@@ -51,4 +51,5 @@ ENTRY = MethodSpec(
     notes="label-free; one shot; alpha by the size of the request",
     check=check,
     reads=BOTH,
+    space=(Span("level", 0.1, 10.0), Span("scale", 0.3, 3.0)),
 )

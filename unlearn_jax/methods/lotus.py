@@ -21,12 +21,14 @@ import numpy as np
 from unlearn_jax.errors import InputError
 from unlearn_jax.methods import bad_teacher
 from unlearn_jax.methods.support.common import (
+    RATE,
     RULE,
     TUNED,
     UNTRIED,
     Context,
     MethodSpec,
     Recipe,
+    Span,
     Trained,
     TrainSpec,
     descent,
@@ -162,4 +164,5 @@ ENTRY = MethodSpec(
     },
     notes="looks at held-out labels to set the temperature; ends by itself",
     begin=begin,
+    space=(RATE, Span("alpha", 0.3, 3.0)),
 )

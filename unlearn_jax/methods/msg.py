@@ -21,10 +21,12 @@ import numpy as np
 from unlearn_jax.methods.support.common import (
     BOTH,
     EARLIER,
+    RATE,
     RULE,
     TUNED,
     MethodSpec,
     Recipe,
+    Span,
     Trained,
     TrainSpec,
     descent,
@@ -140,4 +142,5 @@ ENTRY = MethodSpec(
     },
     notes="dense kernels where there is no convolution",
     reads=BOTH,
+    space=(RATE, Span("share", 0.1, 0.9, False)),
 )

@@ -20,10 +20,12 @@ import numpy as np
 
 from unlearn_jax.methods.random_label import wrong_labels
 from unlearn_jax.methods.support.common import (
+    RATE,
     TUNED,
     UNTRIED,
     MethodSpec,
     Recipe,
+    Span,
     Trained,
     TrainSpec,
     descent,
@@ -129,4 +131,5 @@ ENTRY = MethodSpec(
         "cifar": ({"lr": 1e-4}, "ours, not tuned: the paper's rates could not be had"),
     },
     notes="retain-free; images only",
+    space=(RATE, Span("recovery", 0.1, 10.0)),
 )

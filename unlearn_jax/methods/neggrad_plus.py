@@ -17,9 +17,11 @@ from unlearn_jax.methods.support.common import (
     BOTH,
     EARLIER,
     LANGUAGE,
+    RATE,
     RULE,
     TUNED,
     MethodSpec,
+    Span,
     TrainSpec,
     bounded_loss,
     descent,
@@ -67,4 +69,5 @@ ENTRY = MethodSpec(
         ),
     },
     reads=BOTH,
+    space=(RATE, Span("alpha", 0.5, 0.99, False)),
 )

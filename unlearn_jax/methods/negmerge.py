@@ -17,10 +17,12 @@ import jax.numpy as jnp
 from unlearn_jax.methods.support.common import (
     BOTH,
     LANGUAGE,
+    RATE,
     TUNED,
     UNTRIED,
     MethodSpec,
     Recipe,
+    Span,
     Trained,
     TrainSpec,
     descent,
@@ -96,4 +98,5 @@ ENTRY = MethodSpec(
     },
     notes="retain-free; holds as many copies of the weights as it merges",
     reads=BOTH,
+    space=(RATE, Span("alpha", 0.1, 3.0)),
 )

@@ -19,9 +19,11 @@ from unlearn_jax.methods.support.common import (
     BOTH,
     EARLIER,
     LANGUAGE,
+    RATE,
     RULE,
     TUNED,
     MethodSpec,
+    Span,
     TrainSpec,
     weighted_mean,
 )
@@ -68,4 +70,5 @@ ENTRY = MethodSpec(
         "language": (LANGUAGE[0] | {"beta": 0.1, "pieces": 0}, LANGUAGE[1] + "; beta .1 and weight 1 as there"),
     },
     reads=BOTH,
+    space=(RATE, Span("beta", 0.3, 30.0)),
 )

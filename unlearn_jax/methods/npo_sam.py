@@ -17,10 +17,12 @@ from unlearn_jax.methods.npo import repulsion
 from unlearn_jax.methods.support.common import (
     BOTH,
     LANGUAGE,
+    RATE,
     RULE,
     TUNED,
     UNTRIED,
     MethodSpec,
+    Span,
     Trained,
     TrainSpec,
     descent,
@@ -86,4 +88,5 @@ ENTRY = MethodSpec(
         ),
     },
     reads=BOTH,
+    space=(RATE, Span("rho", 0.1, 10.0)),
 )

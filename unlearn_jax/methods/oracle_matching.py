@@ -15,7 +15,9 @@ import jax.numpy as jnp
 
 from unlearn_jax.errors import choose
 from unlearn_jax.methods.support.common import (
+    FORGET_WEIGHT,
     LANGUAGE,
+    RATE,
     Context,
     MethodSpec,
     TrainSpec,
@@ -75,4 +77,5 @@ ENTRY = MethodSpec(
     notes="an upper bound; with target retrain bounded by `retrain`; its cost includes the target's training, which a "
     "budget leaves out",
     begin=begin,
+    space=(RATE, FORGET_WEIGHT),
 )

@@ -18,10 +18,12 @@ from unlearn_jax.methods.support.common import (
     BOTH,
     EARLIER,
     LANGUAGE,
+    RATE,
     RULE,
     TUNED,
     MethodSpec,
     Recipe,
+    Span,
     Trained,
     TrainSpec,
     descent,
@@ -106,4 +108,5 @@ ENTRY = MethodSpec(
     },
     stretched=("warmup",),
     reads=BOTH,
+    space=(RATE, Span("eps", 0.1, 10.0)),
 )

@@ -21,10 +21,12 @@ from unlearn_jax.methods.salun import top_share
 from unlearn_jax.methods.support.common import (
     BOTH,
     EARLIER,
+    RATE,
     RULE,
     TUNED,
     MethodSpec,
     Recipe,
+    Span,
     TrainSpec,
     descent,
     gradient_method,
@@ -137,4 +139,5 @@ ENTRY = MethodSpec(
     },
     notes="drawn by the model's own initialisation; class counts summed as batches come",
     reads=BOTH,
+    space=(RATE, Span("prune", 0.5, 0.999, False)),
 )

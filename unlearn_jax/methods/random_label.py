@@ -20,10 +20,12 @@ from unlearn_jax.methods.support.common import (
     BOTH,
     EARLIER,
     LANGUAGE,
+    RATE,
     RULE,
     TUNED,
     MethodSpec,
     Recipe,
+    Span,
     TrainSpec,
     descent,
     gradient_method,
@@ -127,4 +129,5 @@ ENTRY = MethodSpec(
         "language": LANGUAGE,
     },
     reads=BOTH,
+    space=(RATE, Span("retain_weight", 0.3, 3.0)),
 )

@@ -65,4 +65,5 @@ ENTRY = MethodSpec(
     static={},
     presets=dict.fromkeys(("small", "cifar", "language"), ({}, "the recipe's")),
     reads=BOTH,
+    space=(),
 )

@@ -17,9 +17,11 @@ import numpy as np
 
 from unlearn_jax.methods.duck import cosines
 from unlearn_jax.methods.support.common import (
+    RATE,
     TUNED,
     MethodSpec,
     Recipe,
+    Span,
     Trained,
     TrainSpec,
     bounded_loss,
@@ -148,4 +150,5 @@ ENTRY = MethodSpec(
         "cifar": ({"lr": 3e-4}, "100 steps, tolerance .05, rho 1, dual rate .05, W2 weight 1"),
     },
     notes="split by batch; Gaussian feature distance",
+    space=(RATE, Span("tolerance", 0.1, 10.0)),
 )

@@ -17,7 +17,18 @@ import jax
 import jax.numpy as jnp
 
 from unlearn_jax.errors import choose
-from unlearn_jax.methods.support.common import BOTH, EARLIER, LANGUAGE, RULE, TUNED, MethodSpec, Trained, TrainSpec
+from unlearn_jax.methods.support.common import (
+    BOTH,
+    EARLIER,
+    LANGUAGE,
+    RATE,
+    RULE,
+    TUNED,
+    MethodSpec,
+    Span,
+    Trained,
+    TrainSpec,
+)
 from unlearn_jax.methods.support.parts import frozen
 from unlearn_jax.methods.support.sequences import answer_mean, beside_plan, beside_retained
 from unlearn_jax.population.plans import FORWARD
@@ -107,4 +118,5 @@ ENTRY = MethodSpec(
     },
     notes="of classifiers, the features are steered",
     reads=BOTH,
+    space=(RATE, Span("scale", 0.3, 10.0)),
 )

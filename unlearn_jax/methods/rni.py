@@ -20,9 +20,11 @@ import numpy as np
 from unlearn_jax.methods.prmq import in_layers
 from unlearn_jax.methods.support.common import (
     EARLIER,
+    RATE,
     RULE,
     MethodSpec,
     Recipe,
+    Span,
     TrainSpec,
     descent,
     gradient_method,
@@ -121,4 +123,5 @@ ENTRY = MethodSpec(
         ),
     },
     notes="all tensors where a model has no more than are drawn",
+    space=(RATE, Span("noise", 0.1, 3.0)),
 )

@@ -13,9 +13,11 @@ import jax.numpy as jnp
 
 from unlearn_jax.methods.support.common import (
     EARLIER,
+    RATE,
     TUNED,
     MethodSpec,
     Recipe,
+    Span,
     TrainSpec,
     bounded_loss,
     descent,
@@ -73,4 +75,5 @@ ENTRY = MethodSpec(
         "cifar": ({"lr": 3e-4, "radius": 0.03 * 3072**0.5}, "ours: a gentle rate, perturbations of .03 a pixel value"),
     },
     notes="variant from the abstract; images only",
+    space=(RATE, Span("weight", 0.1, 3.0)),
 )

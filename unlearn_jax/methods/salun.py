@@ -20,10 +20,12 @@ from unlearn_jax.methods.support.common import (
     BOTH,
     EARLIER,
     LANGUAGE,
+    RATE,
     RULE,
     TUNED,
     MethodSpec,
     Recipe,
+    Span,
     Trained,
     TrainSpec,
     descent,
@@ -119,4 +121,5 @@ ENTRY = MethodSpec(
     },
     notes="one threshold over all tensors",
     reads=BOTH,
+    space=(RATE, Span("keep", 0.1, 0.9, False)),
 )

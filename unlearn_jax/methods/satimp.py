@@ -9,7 +9,17 @@ over examples. Batch statistics in evaluation mode on the request, in training m
 
 from __future__ import annotations
 
-from unlearn_jax.methods.support.common import BOTH, EARLIER, LANGUAGE, RULE, TUNED, MethodSpec, TrainSpec
+from unlearn_jax.methods.support.common import (
+    BOTH,
+    EARLIER,
+    FORGET_WEIGHT,
+    LANGUAGE,
+    RATE,
+    RULE,
+    TUNED,
+    MethodSpec,
+    TrainSpec,
+)
 from unlearn_jax.methods.support.sequences import beside_plan, beside_retained, logits_of, weighted_likelihood
 from unlearn_jax.types import Method
 
@@ -48,4 +58,5 @@ ENTRY = MethodSpec(
         ),
     },
     reads=BOTH,
+    space=(RATE, FORGET_WEIGHT),
 )

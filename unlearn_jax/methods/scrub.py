@@ -27,10 +27,12 @@ from jax import lax
 from unlearn_jax.methods.support.common import (
     BOTH,
     EARLIER,
+    RATE,
     RULE,
     TUNED,
     MethodSpec,
     Recipe,
+    Span,
     TrainSpec,
     descent,
     gradient_method,
@@ -146,4 +148,5 @@ ENTRY = MethodSpec(
     },
     stretched=("max_epochs", "decay"),
     reads=BOTH,
+    space=(RATE, Span("alpha", 0.1, 10.0)),
 )

@@ -18,7 +18,17 @@ import numpy as np
 
 from unlearn_jax.errors import InputError
 from unlearn_jax.methods import scrub
-from unlearn_jax.methods.support.common import EARLIER, RULE, Context, Recipe, TrainSpec, phased_method, weighted_mean
+from unlearn_jax.methods.support.common import (
+    EARLIER,
+    RATE,
+    RULE,
+    Context,
+    Recipe,
+    Span,
+    TrainSpec,
+    phased_method,
+    weighted_mean,
+)
 from unlearn_jax.methods.support.common import finish as finished
 from unlearn_jax.methods.support.parts import gathered
 from unlearn_jax.metrics.heldout import clearness
@@ -124,4 +134,5 @@ ENTRY = scrub.ENTRY._replace(
     notes="keeps one copy of the weights an epoch; looks at held-out labels to choose",
     begin=begin,
     reads=frozenset({"classes"}),
+    space=(RATE, Span("alpha", 0.1, 10.0)),
 )

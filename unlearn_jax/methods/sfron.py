@@ -27,10 +27,12 @@ from jax import lax
 
 from unlearn_jax.methods.support.common import (
     BOTH,
+    RATE,
     RULE,
     TUNED,
     MethodSpec,
     Recipe,
+    Span,
     Trained,
     TrainSpec,
     descent,
@@ -158,4 +160,5 @@ ENTRY = MethodSpec(
     },
     notes="slow weights move once a round",
     reads=BOTH,
+    space=(RATE, Span("alpha", 0.01, 3.0)),
 )

@@ -14,7 +14,9 @@ import jax
 from unlearn_jax.methods.support.common import (
     BOTH,
     EARLIER,
+    FORGET_WEIGHT,
     LANGUAGE,
+    RATE,
     RULE,
     TUNED,
     MethodSpec,
@@ -57,4 +59,5 @@ ENTRY = MethodSpec(
         "language": (LANGUAGE[0] | {"pieces": 0}, LANGUAGE[1] + "; beta 4.5, delta 0 and weights .125 and 1 as there"),
     },
     reads=BOTH,
+    space=(RATE, FORGET_WEIGHT),
 )

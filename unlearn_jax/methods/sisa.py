@@ -29,6 +29,7 @@ from unlearn_jax.methods.support.common import (
     Context,
     MethodSpec,
     Recipe,
+    Span,
     TrainSpec,
     bind_shared,
     gradient_method,
@@ -163,4 +164,5 @@ ENTRY = MethodSpec(
     model=voting,
     unfit={"language": "a shard alone knows its own facts, and of facts 4 shards keep 70% of what remains, 2 keep 89%"},
     reads=BOTH,
+    space=(Span("shards", values=(2, 8)),),
 )

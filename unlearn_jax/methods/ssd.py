@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from unlearn_jax.errors import InputError
-from unlearn_jax.methods.support.common import BOTH, RULE, TUNED, MethodSpec, Recipe, TrainSpec, phased_method
+from unlearn_jax.methods.support.common import BOTH, RULE, TUNED, MethodSpec, Recipe, Span, TrainSpec, phased_method
 from unlearn_jax.methods.support.parts import loss_gradient, sum_over_examples, summed_loss, zeros_like
 from unlearn_jax.population.plans import Plan, Sizes, passes, phased_plan
 from unlearn_jax.trees import tree_add
@@ -137,4 +137,5 @@ ENTRY = MethodSpec(
     notes="per-example squared gradients; one shot; alpha by the size of the request",
     check=check,
     reads=BOTH,
+    space=(Span("level", 0.1, 3.0), Span("scale", 0.3, 3.0)),
 )

@@ -15,9 +15,11 @@ from unlearn_jax.methods.support.common import (
     BOTH,
     EARLIER,
     LANGUAGE,
+    RATE,
     RULE,
     TUNED,
     MethodSpec,
+    Span,
     TrainSpec,
     descent,
     gradient_method,
@@ -65,4 +67,5 @@ ENTRY = MethodSpec(
     },
     notes="retain-free",
     reads=BOTH,
+    space=(RATE, Span("alpha", 0.1, 3.0)),
 )

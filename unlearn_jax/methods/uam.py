@@ -20,10 +20,12 @@ import jax.numpy as jnp
 from unlearn_jax.methods.support.common import (
     BOTH,
     LANGUAGE,
+    RATE,
     RULE,
     TUNED,
     UNTRIED,
     MethodSpec,
+    Span,
     Trained,
     TrainSpec,
     descent,
@@ -81,4 +83,5 @@ ENTRY = MethodSpec(
     },
     notes="a minimiser: any loss on retained data could stand in it",
     reads=BOTH,
+    space=(RATE, Span("rho", 0.1, 10.0)),
 )

@@ -19,9 +19,11 @@ from unlearn_jax.methods.support.common import (
     BOTH,
     EARLIER,
     LANGUAGE,
+    RATE,
     RULE,
     TUNED,
     MethodSpec,
+    Span,
     TrainSpec,
     descent,
     gradient_method,
@@ -71,4 +73,5 @@ ENTRY = MethodSpec(
     },
     notes="retain-free",
     reads=BOTH,
+    space=(RATE, Span("beta", 0.1, 3.0)),
 )

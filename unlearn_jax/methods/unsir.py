@@ -18,9 +18,11 @@ import numpy as np
 import optax
 
 from unlearn_jax.methods.support.common import (
+    RATE,
     RULE,
     MethodSpec,
     Recipe,
+    Span,
     Trained,
     TrainSpec,
     descent,
@@ -109,4 +111,5 @@ ENTRY = MethodSpec(
         ),
     },
     notes="reads the request's labels, not its images",
+    space=(RATE, Span("penalty", 0.1, 10.0)),
 )

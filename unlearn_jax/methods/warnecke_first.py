@@ -13,7 +13,17 @@ import jax
 
 from unlearn_jax.errors import choose
 from unlearn_jax.methods.random_label import wrong_answers
-from unlearn_jax.methods.support.common import BOTH, EARLIER, RULE, TUNED, MethodSpec, Recipe, TrainSpec, phased_method
+from unlearn_jax.methods.support.common import (
+    BOTH,
+    EARLIER,
+    RULE,
+    TUNED,
+    MethodSpec,
+    Recipe,
+    Span,
+    TrainSpec,
+    phased_method,
+)
 from unlearn_jax.methods.support.parts import loss_gradient, summed_loss, zeros_like
 from unlearn_jax.population.plans import Plan, Sizes, passes, uniform_plan
 from unlearn_jax.trees import tree_add
@@ -85,4 +95,5 @@ ENTRY = MethodSpec(
     },
     notes="retain-free; one shot",
     reads=BOTH,
+    space=(Span("tau"),),
 )

@@ -9,7 +9,7 @@ ones).
 from __future__ import annotations
 
 from unlearn_jax.errors import choose
-from unlearn_jax.methods.support.common import BOTH, RULE, TUNED, MethodSpec, Recipe, TrainSpec
+from unlearn_jax.methods.support.common import BOTH, RULE, TUNED, MethodSpec, Recipe, Span, TrainSpec
 from unlearn_jax.methods.support.newton import newton_fold, newton_plan
 from unlearn_jax.methods.warnecke_first import CHANGES, gradient_change
 from unlearn_jax.population.plans import Plan, Sizes
@@ -50,4 +50,5 @@ ENTRY = MethodSpec(
         ),
     },
     reads=BOTH,
+    space=(Span("rate", 0.1, 3.0), Span("damping", 1.0, 30.0)),
 )

@@ -9,7 +9,7 @@ retained batch.
 
 from __future__ import annotations
 
-from unlearn_jax.methods.support.common import BOTH, EARLIER, LANGUAGE, RULE, TUNED, MethodSpec, TrainSpec
+from unlearn_jax.methods.support.common import BOTH, EARLIER, LANGUAGE, RATE, RULE, TUNED, MethodSpec, Span, TrainSpec
 from unlearn_jax.methods.support.sequences import beside_plan, beside_retained, logits_of, weighted_likelihood
 from unlearn_jax.types import Method
 
@@ -48,4 +48,5 @@ ENTRY = MethodSpec(
         ),
     },
     reads=BOTH,
+    space=(RATE, Span("beta", 0.1, 5.0)),
 )

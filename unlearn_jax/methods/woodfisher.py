@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
 
-from unlearn_jax.methods.support.common import BOTH, RULE, TUNED, MethodSpec, Recipe, TrainSpec, phased_method
+from unlearn_jax.methods.support.common import BOTH, RULE, TUNED, MethodSpec, Recipe, Span, TrainSpec, phased_method
 from unlearn_jax.methods.support.parts import loss_gradient, solve, summed_loss, zeros_like
 from unlearn_jax.population.plans import Plan, Sizes, passes, phased_plan
 from unlearn_jax.trees import tree_add
@@ -124,4 +124,5 @@ ENTRY = MethodSpec(
     },
     notes="holds samples x weights floats a member: not for large networks",
     reads=BOTH,
+    space=(Span("alpha"), Span("damping", 0.1, 100.0)),
 )

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from unlearn_jax.studies.resolve import StudyConfig, dedup_threshold_of, kind_of
+from unlearn_jax.studies.config import StudyConfig
+from unlearn_jax.studies.resolve import Study, resolve
 
 OWN_FILE = "file"  # the embedding of a run that was given one
 PRESET = {
@@ -13,7 +14,6 @@ PRESET = {
     "tfidf": "text",
 }  # the embedding of each kind of data where none is named
 THRESHOLDS = {"minilm": 0.9, "features": 0.95, "influence": 0.9, "minhash": 0.8, OWN_FILE: 0.95}
-DENSE = {"fashion_mnist": 0.995}  # by pixels: at .99 chains of pairs link a fifth of the images
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ def embedding_of(config: MiningConfig, own: bool = False) -> str:
     """The name of the embedding: the one asked for, the kind of data's own, or that of the user's file."""
     if own:
         return OWN_FILE
-    kind = kind_of(study_of(config))
+    kind = study_of(config).kind
     return config.embedding or next(name for name, of in PRESET.items() if of == kind)
 
 
@@ -73,19 +73,21 @@ def threshold_of(config: MiningConfig, own: bool = False) -> float:
     if config.threshold is not None:
         return config.threshold
     name = embedding_of(config, own)
-    if name == "pixels" and config.dataset in DENSE:
-        return DENSE[config.dataset]
-    return THRESHOLDS[name] if name in THRESHOLDS else dedup_threshold_of(study_of(config))
+    if name == "pixels" and (own_cosine := study_of(config).spec.neighbour_cosine):
+        return own_cosine
+    return THRESHOLDS[name] if name in THRESHOLDS else study_of(config).dedup_threshold
 
 
-def study_of(config: MiningConfig) -> StudyConfig:
+def study_of(config: MiningConfig) -> Study:
     """The study whose recipe the networks of `features` and `influence` are trained by."""
-    return StudyConfig(
-        dataset=config.dataset,
-        model=config.model,
-        model_options=config.model_options,
-        features=config.features,
-        steps=config.steps,
-        methods="none",
-        seed=config.seed,
+    return resolve(
+        StudyConfig(
+            dataset=config.dataset,
+            model=config.model,
+            model_options=config.model_options,
+            features=config.features,
+            steps=config.steps,
+            methods="none",
+            seed=config.seed,
+        )
     )

@@ -21,7 +21,6 @@ from unlearn_jax.population import checkpoint
 from unlearn_jax.population.evaluate import features
 from unlearn_jax.population.members import make_tables, member_keys
 from unlearn_jax.population.run import Options, Stored, run_population
-from unlearn_jax.studies import resolve as configs
 from unlearn_jax.studies.problems import problem_of, published_shared
 from unlearn_jax.studies.setup import Watch, checked_options
 from unlearn_jax.trees import join_shared, split_shared
@@ -46,7 +45,7 @@ def train_networks(config: MiningConfig, dataset: Dataset, options: Options, wat
         InputError: members that diverged; as `problem_of`.
     """
     study, members = study_of(config), config.members
-    known = KINDS[dataset.kind].read(dataset, configs.features_of(study), np.zeros(0, np.int64))
+    known = KINDS[dataset.kind].read(dataset, study.features, np.zeros(0, np.int64))
     problem = problem_of(study, known, [])
     options = checked_options(options, problem)
     data = Stored(jnp.asarray(known.train.inputs), jnp.asarray(known.train.targets))

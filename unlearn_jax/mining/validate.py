@@ -9,7 +9,6 @@ from unlearn_jax.errors import InputError, choose
 from unlearn_jax.mining.config import MiningConfig, embedding_of, study_of, threshold_of
 from unlearn_jax.mining.embeddings import EMBEDDINGS
 from unlearn_jax.studies.hyperparameters import check_seed, check_size
-from unlearn_jax.studies.resolve import kind_of
 from unlearn_jax.studies.validate import check
 
 MAX_NEIGHBOURS = 1000
@@ -33,7 +32,7 @@ def checked(config: MiningConfig, embedding_file: Path | None = None) -> MiningC
         InputError: a count below its least, an unknown name, an embedding that the kind of data does not have, a
             threshold outside its range, options without a meaning for the embedding.
     """
-    own, kind = embedding_file is not None, kind_of(study_of(config))
+    own, kind = embedding_file is not None, study_of(config).kind
     if own and config.embedding:
         raise InputError(f"--embedding {config.embedding} and --embedding-file were both given: leave one out.")
     name = embedding_of(config, own)

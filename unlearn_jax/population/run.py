@@ -51,7 +51,7 @@ class Options(NamedTuple):
     progress: Callable[[float, int], None] | None = None  # (members done, examples processed)
     conv: str = ""  # conv | im2col, where it was measured; '' = by platform and width
     label: str = ""  # written beside the stored chunk
-    study: str = ""  # likewise; says to which study it belongs
+    belongs_to: str = ""  # likewise; says to which study it belongs
 
 
 DEFAULTS = Options()
@@ -276,7 +276,7 @@ def _cut(held: dict, count: int) -> tuple[dict, dict]:
 def _save(options: Options, digest: str, part: dict, start: int) -> None:
     """Store one part; process 0 does so, and what it cannot do stops all."""
     if (store := options.store) is not None:
-        note = {"label": options.label, "first_member": start, "study": options.study}
+        note = {"label": options.label, "first_member": start, "study": options.belongs_to}
         save = lambda: checkpoint.save_chunk(store, digest, part, note)
         multihost.from_process_zero(lambda: disk.patiently(save, float(part["seconds"])))
 

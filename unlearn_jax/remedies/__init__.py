@@ -5,41 +5,37 @@ Remedies stand beside methods: they use methods and influence, which know nothin
 
 from __future__ import annotations
 
+import importlib
+import pkgutil
 from typing import Any
 
 from unlearn_jax.errors import InputError
 from unlearn_jax.methods import METHODS
 from unlearn_jax.registry import Registry, named
-from unlearn_jax.remedies import (
-    cluster_sharding,
-    corrective,
-    dedup_first,
-    expand,
-    influence_closure,
-    likelihood_ratio,
-    local_teacher,
-    paraphrase,
-    partition,
-    perturb,
-    project,
-    stand_in,
-    tilt,
-    weight,
-)
 from unlearn_jax.remedies.common import Remedied, Remedy, RemedyContext
 
-_MODULES = (
+OTHERS = ("catalogue", "common", "distil", "likeness", "search")  # files of this folder that are no remedies
+ORDER = (  # of tables; a remedy that is not named here follows, by name
     # who is asked to be forgotten
-    expand, weight, dedup_first, influence_closure, likelihood_ratio,
+    "expand", "weight", "dedup_first", "influence_closure", "likelihood_ratio",
     # what the method leaves is taught anew
-    local_teacher, tilt, stand_in,
+    "local_teacher", "tilt", "stand_in",
     # how the method moves
-    project, perturb, paraphrase, corrective, partition,
+    "project", "perturb", "paraphrase", "corrective", "partition",
     # how the data were split
-    cluster_sharding,
+    "cluster_sharding",
 )  # fmt: skip
+
+
+def _found() -> dict[str, Remedy]:
+    """The entries of the files of this folder, in order."""
+    files = sorted(info.name for info in pkgutil.iter_modules(__path__) if info.name not in OTHERS)
+    entries = {name: importlib.import_module(f"{__name__}.{name}").REMEDY for name in files}
+    return {name: entries[name] for name in [*ORDER, *(name for name in files if name not in ORDER)]}
+
+
 REMEDIES: Registry = Registry(
-    {module.REMEDY.name: module.REMEDY for module in _MODULES},
+    _found(),
     "remedy",
     "unlearn_jax.remedies",
     named(Remedy),

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from unlearn_jax.reports.audit_load import Audit
 from unlearn_jax.reports.audit_metrics import SPLITS
-from unlearn_jax.reports.audit_panels import DASHED, banded, explain, panels
-from unlearn_jax.reports.figures import styled
+from unlearn_jax.reports.panels import DASHED, banded, dot, explain, in_rows, panels, sheet, styled
 from unlearn_jax.reports.style import WIDE, colour
 
 MUTED = {"linewidth": 1.1, "zorder": 1.8}
@@ -176,8 +177,6 @@ def distance_figure(audit: Audit, width: float = WIDE):
 @styled
 def gaps_figure(audit: Audit, width: float = WIDE):
     """Signed accuracy gaps to each reference by split, with intervals and null bands."""
-    from matplotlib.figure import Figure
-
     keys = {s: [audit.find("accuracy_gap", "", s, r) for r in audit.references] for s in SPLITS}
     keys = {split: found for split, found in keys.items() if any(found)}
     if not keys:
@@ -186,14 +185,11 @@ def gaps_figure(audit: Audit, width: float = WIDE):
     labels = [label for label in audit.populations if label in named]
     across = len(keys) if width > 6 else 1
     height = 0.9 + (0.3 if width > 6 else 0.22) * len(labels) * (1 if width > 6 else len(keys))
-    figure = Figure(figsize=(width, height + (0 if width > 6 else 0.5 * len(keys))), layout="constrained")
     shape = (1, across) if width > 6 else (len(keys), 1)
-    for axes, (split, found) in zip(figure.subplots(*shape, squeeze=False, sharey=True).ravel(), keys.items()):
+    figure, grid = sheet(width, height + (0 if width > 6 else 0.5 * len(keys)), *shape, sharey=True)
+    for axes, (split, found) in zip(grid.ravel(), keys.items()):
         _gaps(axes, audit, labels, [key for key in found if key])
         axes.set_title(SPLITS[split], loc="left")
-    names = [label.replace("$", r"\$") for label in labels]
-    figure.axes[0].set_yticks(range(len(labels)), names)
-    figure.axes[0].set_ylim(len(labels) - 0.4, -0.6)
     figure.supxlabel("accuracy minus the reference's, points")
     explain(figure, references_dots(audit), width)
     return figure
@@ -210,10 +206,6 @@ def _gaps(axes, audit: Audit, labels: list[str], keys) -> None:
         shift = 0.14 if key[3] == "retrain" and len(keys) > 1 else -0.14 if len(keys) > 1 else 0.0
         for y, label in enumerate(labels):
             row = audit.figures[key].get(label)
-            if row is not None and np.isfinite(row.value):
-                axes.hlines(y + shift, 100 * row.low, 100 * row.high, color=colour(key[3]), linewidth=1.5)
-                axes.plot(100 * row.value, y + shift, DOTS[key[3]], color=colour(key[3]), markersize=4)
-    axes.tick_params(axis="y", length=0)
-    axes.spines["left"].set_visible(False)
-    axes.grid(axis="x")
-    axes.set_axisbelow(True)
+            told = [100 * value for value in row[:3]] if row else [math.nan] * 3
+            dot(axes, told, y + shift, (-math.inf, math.inf), colour(key[3]), DOTS[key[3]], size=4)
+    in_rows(axes, labels)

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import csv
-import math
 from pathlib import Path
 from typing import Any, NamedTuple
-from zipfile import BadZipFile
 
 import numpy as np
 
 from unlearn_jax.errors import InputError
+from unlearn_jax.reports.reading import number, present, reading, rows_of
 from unlearn_jax.results.recorder import check_seals
 from unlearn_jax.runtime.archives import read_arrays, read_json
 
@@ -95,35 +93,17 @@ def read_audit(folder: Path) -> Audit:
     """Read the folder of an audit; raises `InputError` where it is missing, half-written or damaged."""
     if not folder.is_dir():
         raise InputError(f"there is no audit at {folder}: give the folder that unlearn-jax audit wrote.")
-    for name in FILES:
-        if not (folder / name).is_file():
-            raise InputError(f"the audit in {folder} has no {name}, so it is half-written: {AGAIN}.")
-    try:
+    present(folder, FILES, f"the audit in {folder} has no {{name}}, so it is half-written: {AGAIN}.")
+    with reading(f"the audit in {folder} is damaged", AGAIN):
         manifest = read_json(folder / "audit.json")
-        for name, kind in (("facts", dict), ("members", dict), ("examples", dict)):
-            if not isinstance(manifest[name], kind):
+        for name in ("facts", "members", "examples"):
+            if not isinstance(manifest[name], dict):
                 raise ValueError(f"audit.json holds no {name}")
         if not manifest["members"] or not all(isinstance(n, int) for n in manifest["members"].values()):
             raise ValueError("audit.json holds no members")
         check_seals(folder, manifest, again=AGAIN)
-        figures = _figures(folder / "audit.csv")
-        ranks = _ranks(folder / "ranking.csv")
         curves = _curves(folder / "curves.npz")
-    except InputError:
-        raise
-    except (OSError, ValueError, KeyError, EOFError, IndexError, TypeError, BadZipFile, csv.Error) as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise InputError(f"the audit in {folder} is damaged ({reason}): {AGAIN}.") from error
-    return Audit(folder, manifest, figures, ranks, curves)
-
-
-def _rows(path: Path) -> list[dict[str, str]]:
-    """Rows of a table."""
-    with path.open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    if any(None in row or None in row.values() for row in rows):
-        raise ValueError(f"{path.name} has lines that are cut off")
-    return rows
+        return Audit(folder, manifest, _figures(folder / "audit.csv"), _ranks(folder / "ranking.csv"), curves)
 
 
 def _figures(path: Path) -> dict[Key, dict[str, Row]]:
@@ -131,9 +111,9 @@ def _figures(path: Path) -> dict[Key, dict[str, Row]]:
     names = ("value", "ci_low", "ci_high", "ci_members_low", "ci_members_high", "n", "null_low", "null_high")
     told = {"true": True, "false": False, "": None}
     found: dict[Key, dict[str, Row]] = {}
-    for row in _rows(path):
+    for row in rows_of(path):
         label = f"{row['method']}[{row['setting']}]" if row["setting"] else row["method"]
-        figure = Row(*(_number(row[name]) for name in names), told[row["inside_null"]], row["better"])
+        figure = Row(*(number(row[name]) for name in names), told[row["inside_null"]], row["better"])
         found.setdefault(_key(row), {}).setdefault(label, figure)
     if not found:
         raise ValueError(f"{path.name} has no rows")
@@ -144,9 +124,9 @@ def _ranks(path: Path) -> dict[Key, Ranks]:
     """Every metric's ranking; none where no method could be ranked."""
     told = {"true": True, "false": False, "": None}
     found: dict[Key, Ranks] = {}
-    for row in _rows(path):
-        ranks = found.setdefault(_key(row), Ranks({}, _number(row["tau"]), told[row["sees_retrain"]]))
-        ranks.places[row["method"]] = tuple(_number(row[name]) for name in ("rank", "low", "high"))
+    for row in rows_of(path):
+        ranks = found.setdefault(_key(row), Ranks({}, number(row["tau"]), told[row["sees_retrain"]]))
+        ranks.places[row["method"]] = tuple(number(row[name]) for name in ("rank", "low", "high"))
     return found
 
 
@@ -169,8 +149,3 @@ def _curves(path: Path) -> dict[str, np.ndarray]:
 def _key(row: dict[str, str]) -> Key:
     """Metric, variant, split and reference of a row."""
     return row["metric"], row["variant"], row["split"], row["reference"]
-
-
-def _number(text: str) -> float:
-    """A float, NaN for an empty field."""
-    return float(text) if text else math.nan

@@ -3,85 +3,66 @@
 from __future__ import annotations
 
 import math
-from html import escape
 
 from unlearn_jax.reports.audit_load import REFERENCES, Audit, Key, Ranks, Row
 from unlearn_jax.reports.audit_metrics import MAIN, Metric, named
 from unlearn_jax.reports.audit_words import apart, main_keys
+from unlearn_jax.reports.render import Table, Td, Tr, cell, number, row, table
 from unlearn_jax.reports.style import COLOURS
-from unlearn_jax.reports.words import minus
 
+NONE = "–"
 MAX_METHODS = 12  # beyond, the page says who is nearest and folds the ranks of all away
-SEES = '<th scope="col">sees what<br>retraining left</th>'
+NEAREST = 3  # methods told of then
+SEES = "sees what\nretraining left"
+NOWHERE = (math.nan,) * 3
 
 
-def figures_table(audit: Audit, chosen: list[tuple[Metric, Key]], populations: list[str]) -> str:
+def figures_table(audit: Audit, chosen: list[tuple[Metric, Key]], populations: list[str]) -> Table:
     """Metrics by populations, with intervals, null bands, and what is inside them shaded."""
     banded = any(math.isfinite(r.null_low + r.null_high) for _, key in chosen for r in audit.figures[key].values())
-    band = '<th class="first" scope="col">null band</th>' if banded else ""
-    head = "".join(_population(audit, label) for label in populations)
     rows, group = [], ""
     for metric, key in chosen:
         if metric.group and metric.group != group:
             group = metric.group
-            width = len(populations) + banded
-            head_of = f'<th class="name" scope="rowgroup">{escape(group)}</th>'
-            rows.append(f'<tr class="group">{head_of}<td colspan="{width}"></td></tr>')
-        figures = audit.figures[key]
-        cells = "".join(figure_cell(figures.get(label), metric) for label in populations)
-        first = next(iter(figures.values()))
-        cells = (_band(first, metric) if banded else "") + cells
-        rows.append(f'<tr><th class="name" scope="row">{escape(metric.name)}</th>{cells}</tr>')
-    return (
-        f'<div class="scroll"><table class="audit"><thead><tr><th class="name" scope="col">Metric</th>{band}{head}'
-        f"</tr></thead><tbody>{''.join(rows)}</tbody></table></div>"
-    )
+            rows.append(Tr(Td(group), [Td(columns=len(populations) + banded)], "group"))
+        found = audit.figures[key]
+        cells = [_figure(found.get(label), metric) for label in populations]
+        rows.append(row(metric.name, [*([_band(next(iter(found.values())), metric)] if banded else []), *cells]))
+    heads = [Td("null band", kind="first")] if banded else []
+    return table("Metric", [*heads, *(_population(audit, label) for label in populations)], rows)
 
 
-def _population(audit: Audit, label: str) -> str:
+def _population(audit: Audit, label: str) -> Td:
     """The head of a population's column."""
     tag = f"like {audit.kind}" if label == "null" else "reference" if label in REFERENCES else ""
-    tag = f'<span class="tag">{tag}</span>' if tag else ""
-    return f'<th scope="col">{dot(label)}{breakable(label)}{tag}</th>'
+    return Td(label, tag=tag, dot=label if label in COLOURS else "", breaks=True)
 
 
-def breakable(label: str) -> str:
-    """A population's label, escaped, that may break between words."""
-    return escape(label).replace("_", "_<wbr>").replace("[", "<wbr>[").replace(",", ",<wbr>")
-
-
-def dot(label: str) -> str:
-    """The colour of a population, where it has one of its own."""
-    return f'<span class="dot" style="background:var(--{label})"></span>' if label in COLOURS else ""
-
-
-def number(value: float, metric: Metric) -> str:
+def _number(value: float, metric: Metric) -> str:
     """A figure as the page writes it."""
-    if math.isinf(value):
-        return "∞" if value > 0 else "−∞"
-    return "–" if math.isnan(value) else minus(f"{value * metric.scale:.{metric.digits}f}")
+    return number(value * metric.scale, metric.digits, NONE)
 
 
-def figure_cell(row: Row | None, metric: Metric) -> str:
+def _span(low: float, high: float, metric: Metric) -> str:
+    """An interval; nothing where it is not known."""
+    return f"[{_number(low, metric)}, {_number(high, metric)}]" if math.isfinite(low + high) else ""
+
+
+def _figure(told: Row | None, metric: Metric) -> Td:
     """A figure with its interval below, shaded inside the null band; the interval over members on hover."""
-    if row is None or math.isnan(row.value):
-        return "<td>–</td>"
-    below, title = "", f"n = {row.n:g}" if math.isfinite(row.n) else ""
-    if math.isfinite(row.low + row.high):
-        below = f'<span class="ci">[{number(row.low, metric)}, {number(row.high, metric)}]</span>'
-    if math.isfinite(row.members_low + row.members_high):
-        title = f"members only: [{number(row.members_low, metric)}, {number(row.members_high, metric)}], {title}"
-    kind = ' class="inside"' if row.inside else ""
-    return f'<td{kind} title="{escape(title, quote=True)}">{number(row.value, metric)}{below}</td>'
+    if told is None or math.isnan(told.value):
+        return Td(NONE)
+    members = _span(told.members_low, told.members_high, metric)
+    counted = [f"members only: {members}"] * bool(members) + [f"n = {told.n:g}"] * math.isfinite(told.n)
+    below = _span(told.low, told.high, metric)
+    return Td(_number(told.value, metric), below, title=", ".join(counted), kind="inside" * bool(told.inside))
 
 
-def _band(row: Row, metric: Metric) -> str:
+def _band(told: Row, metric: Metric) -> Td:
     """The null band of a metric."""
-    if not math.isfinite(row.null_low + row.null_high):
-        return '<td class="first">–</td>'
-    low, high = number(row.null_low, metric), number(row.null_high, metric)
-    told = {"small": f"≤ {high}", "large": f"≥ {low}"}.get(row.better, f"[{low}, {high}]")
-    return f'<td class="first">{told}</td>'
+    span = _span(told.null_low, told.null_high, metric)
+    ends = {"small": f"≤ {_number(told.null_high, metric)}", "large": f"≥ {_number(told.null_low, metric)}"}
+    return Td(ends.get(told.better, span) if span else NONE, kind="first")
 
 
 def other_keys(audit: Audit, reference: str) -> list[tuple[Metric, Key]]:
@@ -90,98 +71,87 @@ def other_keys(audit: Audit, reference: str) -> list[tuple[Metric, Key]]:
     return [(named(key), key) for key in audit.figures if key[3] == reference and key not in main]
 
 
-def rank_table(audit: Audit) -> str:
-    """Ranks of the methods by each main metric, under each reference; '' where nothing is ranked."""
+def rank_tables(audit: Audit) -> list[Table]:
+    """Ranks of the methods by each main metric, under each reference: of many methods the nearest, then of all."""
+    found = {}
+    for metric in MAIN:
+        keys = {r: audit.find(metric.metric, metric.variant, metric.split, r) for r in audit.references}
+        if any(key in audit.ranks for key in keys.values()):
+            found[metric.name] = keys
     methods = audit.methods
-    rows = []
-    for metric in MAIN:
-        keys = {r: audit.find(metric.metric, metric.variant, metric.split, r) for r in audit.references}
-        ranks = {r: audit.ranks.get(key) for r, key in keys.items()}
-        if any(found is not None for found in ranks.values()):
-            cells = "".join(_ranked(audit, metric, r, keys[r], ranks[r], methods) for r in audit.references)
-            rows.append(f'<tr><th class="name" scope="row">{escape(metric.name)}</th>{cells}</tr>')
-    if not rows or len(methods) < 2:
-        return ""
-    full = _rank_matrix(audit, methods, rows)
-    if len(methods) <= MAX_METHODS:
-        return full
-    return f"{_nearest_table(audit)}<details><summary>Ranks of all {len(methods)} methods</summary>{full}</details>"
+    if not found or len(methods) < 2:
+        return []
+    full = _matrix(audit, methods, found)
+    return [full] if len(methods) <= MAX_METHODS else [_nearest_table(audit, found), full]
 
 
-def _rank_matrix(audit: Audit, methods: list[str], rows: list[str]) -> str:
+def _judged(audit: Audit, reference: str) -> list[Td]:
+    """The headings of what is told of a whole ranking."""
+    tau = [Td("tau", kind="first")] if "oracle" in audit.references else []
+    return tau + ([Td(SEES)] if reference == "oracle" else [])
+
+
+def _judgement(audit: Audit, reference: str, key: Key | None) -> list[Td]:
+    """Kendall's tau of a ranking, and whether its metric sees what retraining left."""
+    ranks = audit.ranks.get(key)
+    tau = number(ranks.tau, 2, NONE) if ranks else NONE
+    cells = [Td(tau, kind="first")] if "oracle" in audit.references else []
+    return cells + ([_sees(audit, key, ranks)] if reference == "oracle" else [])
+
+
+def _matrix(audit: Audit, methods: list[str], found: dict[str, dict[str, Key]]) -> Table:
     """Metrics by methods, under each reference."""
-    groups, each, judged = "", "", "oracle" in audit.references
+    above, below = [Td("Metric", kind="name", rows=2)], []
     for reference in audit.references:
-        width = len(methods) + judged + (reference == "oracle")
-        groups += f'<th class="group" colspan="{width}" scope="colgroup">{dot(reference)}against {reference}</th>'
-        edges = [' class="first"', *[""] * len(methods)]
-        each += "".join(f'<th scope="col"{edge}>{breakable(name)}</th>' for edge, name in zip(edges, methods))
-        each += '<th class="first" scope="col">tau</th>' if judged else ""
-        each += SEES if reference == "oracle" else ""
-    fit = " fit" if len(audit.references) * len(methods) < 5 else ""
-    return (
-        f'<div class="scroll{fit}"><table class="audit ranks"><thead><tr><th class="name" rowspan="2" scope="col">'
-        f"Metric</th>{groups}</tr><tr>{each}</tr></thead><tbody>{''.join(rows)}</tbody></table></div>"
-    )
+        own = [Td(name, kind="first" * (n == 0), breaks=True) for n, name in enumerate(methods)]
+        own += _judged(audit, reference)
+        above.append(Td(f"against {reference}", kind="group", columns=len(own), dot=reference))
+        below += own
+    rows = [
+        row(name, [one for r, key in keys.items() for one in _ranked(audit, r, key, methods)])
+        for name, keys in found.items()
+    ]
+    return Table([above, below], rows, "audit ranks", fit=len(audit.references) * len(methods) < 5)
 
 
-def _nearest_table(audit: Audit) -> str:
-    """By metric, the methods nearest to the ideal under each reference, for many methods."""
-    judged, head, rows = "oracle" in audit.references, "", []
-    for reference in audit.references:
-        head += f'<th class="first words" scope="col">{dot(reference)}nearest by {reference}</th>'
-        head += ('<th scope="col">tau</th>' if judged else "") + (SEES if reference == "oracle" else "")
-    for metric in MAIN:
-        keys = {r: audit.find(metric.metric, metric.variant, metric.split, r) for r in audit.references}
-        ranks = {r: audit.ranks.get(key) for r, key in keys.items()}
-        if not any(found is not None for found in ranks.values()):
-            continue
-        cells = ""
-        for reference, found in ranks.items():
-            cells += f'<td class="first words">{_nearest(found)}</td>'
-            cells += f"<td>{_tau(found)}</td>" if judged else ""
-            cells += _sees(audit, keys[reference], found) if reference == "oracle" else ""
-        rows.append(f'<tr><th class="name" scope="row">{escape(metric.name)}</th>{cells}</tr>')
-    return (
-        f'<div class="scroll"><table class="audit ranks"><thead><tr><th class="name" scope="col">Metric</th>{head}</tr>'
-        f"</thead><tbody>{''.join(rows)}</tbody></table></div>"
-    )
-
-
-def _nearest(ranks: Ranks | None, most: int = 3) -> str:
-    """The methods of the first ranks, with their bounds."""
-    places = [(p, name) for name, p in (ranks.places if ranks else {}).items() if math.isfinite(p[0])]
-    told = [f'{breakable(name)} <span class="ci">{low:g}–{high:g}</span>' for (_, low, high), name in sorted(places)]
-    return ", ".join(told[:most]) or "–"
-
-
-def _tau(ranks: Ranks | None) -> str:
-    """Kendall's tau as the page writes it."""
-    return "–" if ranks is None or math.isnan(ranks.tau) else minus(f"{ranks.tau:.2f}")
-
-
-def _ranked(audit: Audit, metric: Metric, reference: str, key, ranks: Ranks | None, methods: list[str]) -> str:
+def _ranked(audit: Audit, reference: str, key: Key | None, methods: list[str]) -> list[Td]:
     """The cells of one metric under one reference."""
-    cells = ""
-    for i, method in enumerate(methods):
-        rank, low, high = ranks.places.get(method, (math.nan,) * 3) if ranks else (math.nan,) * 3
-        kinds = " ".join(filter(None, ("first" if i == 0 else "", f"best {reference}" if rank == 1 else "")))
-        kind = f' class="{kinds}"' if kinds else ""
-        if math.isnan(rank):
-            cells += f"<td{kind}>–</td>"
-            continue
-        bounds = f'<span class="ci">{low:g}–{high:g}</span>' if math.isfinite(low + high) else ""
-        cells += f"<td{kind}>{rank:g}{bounds}</td>"
-    cells += f'<td class="first">{_tau(ranks)}</td>' if "oracle" in audit.references else ""
-    return cells + (_sees(audit, key, ranks) if reference == "oracle" else "")
+    ranks, cells = audit.ranks.get(key), []
+    for place, method in enumerate(methods):
+        rank, low, high = ranks.places.get(method, NOWHERE) if ranks else NOWHERE
+        kind = " ".join(["first"] * (place == 0) + [f"best {reference}"] * (rank == 1))
+        bounds = f"{low:g}–{high:g}" if math.isfinite(low + high) else ""
+        cells.append(Td(NONE if math.isnan(rank) else f"{rank:g}", "" if math.isnan(rank) else bounds, kind=kind))
+    return cells + _judgement(audit, reference, key)
 
 
-def _sees(audit: Audit, key, ranks: Ranks | None) -> str:
+def _nearest_table(audit: Audit, found: dict[str, dict[str, Key]]) -> Table:
+    """By metric, the methods nearest to the ideal under each reference, for many methods."""
+    heads, rows = [], []
+    for reference in audit.references:
+        heads.append(Td(f"nearest by {reference}", kind="first words", dot=reference))
+        heads += _judged(audit, reference)
+    for name, keys in found.items():
+        cells = []
+        for reference, key in keys.items():
+            cells.append(Td(parts=_nearest(audit.ranks.get(key)), kind="first words"))
+            cells += _judgement(audit, reference, key)
+        rows.append(row(name, cells))
+    return table("Metric", heads, rows, "audit ranks")
+
+
+def _nearest(ranks: Ranks | None) -> list[Td]:
+    """The methods of the first ranks, with their bounds."""
+    places = sorted((p, name) for name, p in (ranks.places if ranks else {}).items() if math.isfinite(p[0]))
+    told = [Td(name, f"{low:g}–{high:g}", breaks=True) for (_, low, high), name in places[:NEAREST]]
+    return told or [cell(NONE)]
+
+
+def _sees(audit: Audit, key: Key | None, ranks: Ranks | None) -> Td:
     """Whether a metric puts retraining outside the null band, and where its interval leaves that open."""
     if ranks is None or ranks.detects is None:
-        return "<td>–</td>"
-    row = audit.figures[key].get("retrain")
+        return Td(NONE)
     if not ranks.detects:
-        return '<td class="inside">no</td>'
-    tag = "interval reaches the band" if row is not None and apart(row) is False else ""
-    return f"<td>yes{f'<span class=tag>{tag}</span>' if tag else ''}</td>"
+        return Td("no", kind="inside")
+    told = audit.figures[key].get("retrain")
+    return Td("yes", tag="interval reaches the band" if told is not None and apart(told) is False else "")

@@ -8,7 +8,7 @@ from itertools import combinations
 
 from unlearn_jax.reports.audit_load import Audit, Key, Row
 from unlearn_jax.reports.audit_metrics import MAIN, TARGETED, Metric
-from unlearn_jax.reports.words import minus
+from unlearn_jax.reports.words import percent
 
 
 def main_keys(audit: Audit, reference: str) -> list[tuple[Metric, Key]]:
@@ -113,12 +113,6 @@ def _retrain_first(audit: Audit) -> str:
     return f"; against retrain, the reference of most papers, {method}{aside} ranks first by {count} of {number}"
 
 
-def percent(row: Row) -> str:
-    """90% [86, 93]."""
-    value, low, high = (minus(f"{100 * x:.0f}") for x in (row.value, row.low, row.high))
-    return f"{value}% [{low}, {high}]"
-
-
 def disagreement(audit: Audit) -> str:
     """Where the two references disagree about the methods; '' where there are not two."""
     if len(audit.references) < 2 or len(audit.methods) < 2:
@@ -140,15 +134,7 @@ def disagreement(audit: Audit) -> str:
         f"Oracle and retrain name different best methods by {other} of {number} metrics. By {blind}, at least one pair "
         "of methods stands in opposite order, with rank bounds that overlap under neither reference"
     )
-    agree = [m.name for m in MAIN if m.name not in reversed_ and _ranked(audit, m)]
-    return text + (f". Without such a pair: {'; '.join(agree)}." if 0 < len(agree) <= 12 else ".")
-
-
-def _ranked(audit: Audit, metric: Metric) -> bool:
-    """Whether a metric ranks all methods against every reference."""
-    keys = [audit.find(metric.metric, metric.variant, metric.split, r) for r in audit.references]
-    ranks = [audit.ranks.get(key) for key in keys]
-    return all(r is not None and all(math.isfinite(p[0]) for p in r.places.values()) for r in ranks)
+    return f"{text}."
 
 
 def _reversed(pair, a: str, b: str) -> bool:
@@ -161,9 +147,5 @@ def _reversed(pair, a: str, b: str) -> bool:
 
 
 def summary(audit: Audit) -> list[str]:
-    """Three lines for the page of the study."""
-    members = sorted({int(v) for v in audit.manifest["members"].values()})
-    each = f"{members[0]}" if len(members) == 1 else f"{members[0]} to {members[-1]}"
-    rows = sum(map(len, audit.figures.values()))
-    facts = f"{rows:,} figures of {len(audit.populations)} populations with {each} members each, all in audit.csv."
-    return [line for line in (headline(audit), disagreement(audit), facts) if line]
+    """The lines for the page of the study."""
+    return [line for line in (headline(audit), disagreement(audit)) if line]

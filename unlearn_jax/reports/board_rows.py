@@ -15,7 +15,7 @@ from unlearn_jax.errors import InputError
 from unlearn_jax.reports.columns import COLUMNS, Line, Named, levels_of, lines_of
 from unlearn_jax.reports.compare_load import config_of
 from unlearn_jax.reports.load import Run
-from unlearn_jax.reports.provenance import command_of
+from unlearn_jax.reports.render import command_of
 from unlearn_jax.studies.presets import SHIPPED, read_presets
 
 FIGURES = ("residual", "distance", "price_test", "price_rest", "price_similar")
@@ -67,12 +67,11 @@ def rows_of_run(one: Named, levels: str = "", source: str = "") -> list[dict[str
     asked = levels_of(levels, [one])
     known = {one.name: [level for level in asked[one.name] if run.summary.identifiable(level)]}
     if not known[one.name]:
-        raise InputError(
-            f"nothing can be read from residuals of {run.path} at these levels: they are not identifiable."
-        )
+        unclear = f"nothing can be read from residuals of {run.path} at these levels"
+        raise InputError(f"{unclear}: they are not identifiable.")
     columns = {name: COLUMNS[name] for name in (*FIGURES, "cost")}
-    lines = [line for line in lines_of([one], columns, known, "") if math.isfinite(line.cells[1].low)
-             or line.entry.method == "original"]  # fmt: skip
+    shown = lambda line: math.isfinite(line.cells[1].low) or line.entry.method == "original"
+    lines = filter(shown, lines_of([one], columns, known, ""))
     shared = _of_run(run)
     return [{**shared, **_of_line(line, run, source)} for line in lines]
 

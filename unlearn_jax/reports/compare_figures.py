@@ -6,9 +6,10 @@ import math
 
 import numpy as np
 
-from unlearn_jax.reports.audit_panels import explain
 from unlearn_jax.reports.compare_load import Comparison
-from unlearn_jax.reports.figures import CURVES, SHIFTS, _band, _curve, _dot, _figure, _limits, _plain, _scale, styled
+from unlearn_jax.reports.figures import CURVES, SHIFTS, curve, draw_band
+from unlearn_jax.reports.forest import draw_row, limits_of, scale
+from unlearn_jax.reports.panels import dot, ends, explain, grid_below, in_rows, plain, sheet, spare, styled
 from unlearn_jax.reports.style import DASHES, MARKERS, WIDE, colour
 from unlearn_jax.reports.summary import Entry
 
@@ -25,13 +26,12 @@ def references_figure(told: Comparison, width: float = WIDE):
     columns = min(len(told.runs), 3 if width > 6 else 1)
     lines = math.ceil(len(told.runs) / columns)
     each = (2.0 if single else 2.9) if width > 6 else 1.8 if single else 2.6
-    figure, grid = _figure(width, 0.5 + each * lines, lines, columns)
+    figure, grid = sheet(width, 0.5 + each * lines, lines, columns, sharey=True)
     (_rows if single else _curves)(told, grid)
-    for number, axes in enumerate(grid.ravel()):
-        axes.set_visible(number < len(told.runs))
-        if number < len(told.runs):
-            title = f"{told.letter(number)}: {told.runs[number].name}"
-            axes.set_title(_plain(title + (f", {told.level_of(number)}" if single else "")), loc="left")
+    spare(grid, len(told.runs))
+    for number, (one, axes) in enumerate(zip(told.runs, grid.ravel())):
+        title = f"{told.letter(number)}: {one.name}" + (f", {told.level_of(number)}" if single else "")
+        axes.set_title(plain(title), loc="left")
     if not single:
         explain(figure, _kinds(), width)
     return figure
@@ -40,8 +40,8 @@ def references_figure(told: Comparison, width: float = WIDE):
 def _kinds() -> list[tuple[str, dict]]:
     """What each line of a panel is."""
     kinds = [(n, {"color": colour(n), "marker": MARKERS[n], "linestyle": DASHES.get(n, "-")}) for n in CURVES]
-    ends = [("original", "original = 1"), ("oracle", "oracle = 0")]
-    return kinds + [(words, {"color": colour(n), "linewidth": 1.2}) for n, words in ends]
+    both = [("original", "original = 1"), ("oracle", "oracle = 0")]
+    return kinds + [(words, {"color": colour(n), "linewidth": 1.2}) for n, words in both]
 
 
 def _curves(told: Comparison, grid) -> None:
@@ -49,22 +49,20 @@ def _curves(told: Comparison, grid) -> None:
     cells = [
         [[one.run.summary.residual(m, name) for m in one.run.summary.levels] for name in CURVES] for one in told.runs
     ]
-    limits = _limits([c for rows in cells for row in rows for c in row], (-0.12, 1.14))
+    limits = limits_of([c for rows in cells for row in rows for c in row], (-0.12, 1.14))
     ticks = sorted({m for one in told.runs for m in one.run.summary.levels})
     for number, (one, axes) in enumerate(zip(told.runs, grid.ravel())):
         summary = one.run.summary
         levels, known = np.array(summary.levels, float), [summary.identifiable(m) for m in summary.levels]
-        _band(axes, summary, levels)
-        for value, name in ((1.0, "original"), (0.0, "oracle")):
-            axes.axhline(value, color=colour(name), linewidth=1.2)
+        draw_band(axes, summary, levels)
+        ends(axes, False)
         for name, row in reversed(list(zip(CURVES, cells[number]))):
             if any(math.isfinite(cell.mean) for cell in row):
                 shifted = levels + SHIFTS[name] * ticks[-1] * 0.012
-                _curve(axes, shifted, row, name, known, limits, control=name != "retrain")
+                curve(axes, shifted, row, name, known, limits, control=name != "retrain")
         axes.set(xlim=(-0.05 * ticks[-1], ticks[-1] * 1.05), ylim=limits, xticks=ticks)
         axes.set_xticklabels([f"{m:g}" for m in ticks])
-        axes.grid(axis="y")
-        axes.set_axisbelow(True)
+        grid_below(axes, "y")
         if number % grid.shape[1] == 0:
             axes.set_ylabel("residual influence")
         if number + grid.shape[1] >= len(told.runs):
@@ -77,18 +75,13 @@ def _rows(told: Comparison, grid) -> None:
     for number, (one, level) in enumerate(zip(told.runs, told.levels)):
         entries = {name: one.run.summary.reference(level, name) for name in ORDER}
         cells[number] = {e: one.run.summary.residual(level, e) for e in entries.values() if e is not None}
-    limits = _limits([c for own in cells.values() for c in own.values()], (-0.15, 1.15))
+    limits = limits_of([c for own in cells.values() for c in own.values()], (-0.15, 1.15))
     for number, (one, axes) in enumerate(zip(told.runs, grid.ravel())):
         summary, level = one.run.summary, told.levels[number]
-        _scale(axes, summary, level, signed=True, ridge=False)
+        scale(axes, summary, level)
         for entry, cell in cells[number].items():
-            _dot(axes, summary, level, entry, cell, ORDER.index(entry.method), limits)
-        axes.set(xlim=limits, ylim=(len(ORDER) - 0.5, -0.6))
-        axes.set_yticks(range(len(ORDER)), ORDER)
-        axes.tick_params(axis="y", length=0)
-        axes.spines["left"].set_visible(False)
-        axes.grid(axis="x")
-        axes.set_axisbelow(True)
+            draw_row(axes, summary, level, entry, cell, ORDER.index(entry.method), limits)
+        in_rows(axes, ORDER, limits)
         if number + grid.shape[1] >= len(told.runs):
             axes.set_xlabel("residual influence")
 
@@ -111,28 +104,20 @@ def distances_figure(told: Comparison, width: float = WIDE):
     if not labels or len(told.runs) > len(SHAPES):
         return None
     find = [{one.run.summary.label(e): e for e in one.run.summary.entries(m)} for one, m in zip(told.runs, told.levels)]
-    figure, grid = _figure(width, 1.0 + (0.16 + 0.11 * len(told.runs)) * len(labels))
+    figure, grid = sheet(width, 1.0 + (0.16 + 0.11 * len(told.runs)) * len(labels))
     axes = grid[0, 0]
-    cells = [_distance(told, number, own.get(label)) for number, own in enumerate(find) for label in labels]
-    limits = _limits(cells, (-0.05, 1.1))
-    for value, name in ((0.0, "oracle"), (1.0, "original")):
-        axes.axvline(value, color=colour(name), linewidth=1.2)
+    cells = [[_distance(told, number, own.get(label)) for label in labels] for number, own in enumerate(find)]
+    limits = limits_of([cell for own in cells for cell in own], (-0.05, 1.1))
+    ends(axes)
     offsets = (np.arange(len(told.runs)) - (len(told.runs) - 1) / 2) * min(0.22, 0.7 / len(told.runs))
-    for number, own in enumerate(find):
-        for y, label in enumerate(labels):
-            cell = _distance(told, number, own.get(label))
-            if math.isfinite(cell.mean):
-                _mark(axes, cell, y + offsets[number], number, limits)
-    axes.set(xlim=limits, ylim=(len(labels) - 0.4, -0.6))
-    axes.set_yticks(range(len(labels)), [_plain(label) for label in labels])
+    for number, own in enumerate(cells):
+        for y, cell in enumerate(own):
+            dot(axes, cell, y + offsets[number], limits, _style(number)["color"], SHAPES[number])
+    in_rows(axes, labels, limits)
     for y in range(len(labels) - 1):
         axes.axhline(y + 0.5, color=colour("grid"), linewidth=0.8, zorder=0)
-    axes.tick_params(axis="y", length=0)
-    axes.spines["left"].set_visible(False)
-    axes.grid(axis="x")
-    axes.set_axisbelow(True)
     axes.set_xlabel("residual distance (0 = the oracle, 1 = the original)" if width > 6 else "residual distance")
-    explain(figure, [(f"{told.letter(n)}: {_plain(one.name)}", _style(n)) for n, one in enumerate(told.runs)], width)
+    explain(figure, [(f"{told.letter(n)}: {plain(one.name)}", _style(n)) for n, one in enumerate(told.runs)], width)
     return figure
 
 
@@ -144,12 +129,3 @@ def _distance(told: Comparison, number: int, entry: Entry | None):
 def _style(number: int) -> dict:
     """The mark of a run."""
     return {"color": colour(TONES[number % len(TONES)]), "marker": SHAPES[number], "linewidth": 1.6, "markersize": 5}
-
-
-def _mark(axes, cell, y: float, number: int, limits) -> None:
-    """One run's figure with its interval, with an arrow where it is beyond the axis."""
-    style, low, high = _style(number), *np.clip([cell.low, cell.high], *limits)
-    axes.hlines(y, low, high, color=style["color"], linewidth=1.6)
-    shape = ">" if cell.mean > limits[1] else style["marker"]
-    at = float(np.clip(cell.mean, *limits))
-    axes.plot(at, y, shape, color=style["color"], markersize=5, clip_on=False)

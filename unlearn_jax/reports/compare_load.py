@@ -12,9 +12,9 @@ import numpy as np
 from unlearn_jax.errors import InputError
 from unlearn_jax.reports.columns import Named, read_named
 from unlearn_jax.reports.drawings import KINDS, kind_of_run, level_of
-from unlearn_jax.reports.frame import inline
 from unlearn_jax.reports.provenance import margins_at
-from unlearn_jax.studies.resolve import StudyConfig
+from unlearn_jax.reports.render import inline
+from unlearn_jax.studies.config import StudyConfig
 
 KEYS = {"device": "device", "devices": "devices", "commit": "git_commit"}
 MAX_RUNS = 26  # runs, each of which has a letter
@@ -54,8 +54,8 @@ def only_studies(folder: Path, done: str) -> None:
     """Raise `InputError` where a folder holds another run than a study; ``done``: what can be done to studies alone."""
     kind = kind_of_run(folder)
     if kind != "study":
-        named, script = KINDS[kind]
-        raise InputError(f"{folder} is {named} ({script}), and only studies can be {done}: give folders of study.py.")
+        called, script = KINDS[kind][:2]
+        raise InputError(f"{folder} is {called} ({script}), and only studies can be {done}: give folders of study.py.")
 
 
 def read_comparison(folders: list[Path], level: int | None = None) -> Comparison:

@@ -2,59 +2,59 @@
 
 from __future__ import annotations
 
-import functools
-import math
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 from unlearn_jax.errors import InputError
 from unlearn_jax.reports import (
     audit_page,
     check_page,
-    figures,
-    influence_figures,
+    influence_page,
     neighbours_page,
     overview_page,
-    sweep_figures,
+    page,
+    sweep_page,
 )
 from unlearn_jax.reports.audit_load import read_audit
-from unlearn_jax.reports.frontier_figure import frontier_figure, plotted
 from unlearn_jax.reports.influence_load import read_attribution
-from unlearn_jax.reports.load import Run, read_run
+from unlearn_jax.reports.load import read_run
 from unlearn_jax.reports.neighbours_load import read_search
 from unlearn_jax.reports.overview_load import read_sweeps
-from unlearn_jax.reports.sections import MAX_PANELS
 from unlearn_jax.reports.summary import Summary
 from unlearn_jax.reports.sweep_load import read_sweep
 from unlearn_jax.runtime.archives import read_json
 
-KINDS = {  # -> what it is called, the script that wrote it
-    "study": ("a study", "unlearn-jax study"),
-    "sweep": ("a sweep", "unlearn-jax sweep"),
-    "sweeps": ("a folder of sweeps", "unlearn-jax sweep"),
-    "check": ("a check of presets", "unlearn-jax check-presets"),
-    "audit": ("an audit", "unlearn-jax audit"),
-    "influence": ("an attribution study", "unlearn-jax influence"),
-    "neighbours": ("a search for similar samples", "unlearn-jax neighbours"),
-}
-MARKS = {
-    "sweep.json": "sweep", "sweeps.json": "sweeps", "check.json": "check", "audit.json": "audit",
-    "neighbours.json": "neighbours",
+
+class Kind(NamedTuple):
+    """A kind of run."""
+
+    called: str
+    script: str  # that wrote it
+    mark: str  # a file that others do not have
+    read: Callable  # of the folder
+    drawings: Callable  # every figure by name, of what was read
+
+
+KINDS = {
+    "sweep": Kind("a sweep", "unlearn-jax sweep", "sweep.json", read_sweep, sweep_page.drawings_of),
+    "sweeps": Kind("a folder of sweeps", "unlearn-jax sweep", "sweeps.json", read_sweeps, overview_page.drawings_of),
+    "check": Kind("a check of presets", "unlearn-jax check-presets", "check.json", check_page.read_check,
+                  check_page.drawings_of),
+    "audit": Kind("an audit", "unlearn-jax audit", "audit.json", read_audit, audit_page.drawings_of),
+    "neighbours": Kind("a search for similar samples", "unlearn-jax neighbours", "neighbours.json", read_search,
+                       neighbours_page.drawings_of),
+    "influence": Kind("an attribution study", "unlearn-jax influence", "", read_attribution,
+                      influence_page.drawings_of),
+    "study": Kind("a study", "unlearn-jax study", "", read_run, page.drawings_of),
 }  # fmt: skip
-INFLUENCE = {
-    "removal": influence_figures.removal_figure,
-    "lds": influence_figures.score_figure,
-    "memorization": influence_figures.memory_figure,
-    "law": influence_figures.law_figure,
-}
-Drawings = dict[str, Callable]  # name -> function of the width in inches
 
 
 def kind_of_run(folder: Path) -> str:
     """A key of `KINDS`; study where nothing says otherwise, whose reader then says what is missing."""
-    for name, kind in MARKS.items():
-        if (folder / name).is_file():
-            return kind
+    for name, kind in KINDS.items():
+        if kind.mark and (folder / kind.mark).is_file():
+            return name
     try:
         manifest = read_json(folder / "manifest.json")
     except (OSError, ValueError):
@@ -62,30 +62,17 @@ def kind_of_run(folder: Path) -> str:
     return "influence" if isinstance(manifest, dict) and manifest.get("kind") == "attribution" else "study"
 
 
-def drawings(folder: Path, level: int | None = None) -> Drawings:
-    """Every figure of a run by name, the first one the main figure.
+def drawings(folder: Path, level: int | None = None) -> dict[str, Callable]:
+    """Every figure of a run by name, as functions of the width in inches, the first one the main figure.
 
     Raises:
         InputError: the run is missing or damaged, or a study without that copies level.
     """
     kind = kind_of_run(folder)
-    if kind == "study":
-        run = read_run(folder)
-        return _of_study(run, level_of(run.summary, level, folder)) | _of_its_audit(folder)
-    if kind == "sweeps":
-        return overview_page.drawings_of(read_sweeps(folder))
-    if kind == "audit":
-        return _of_audit(folder)
-    if kind == "influence":
-        attribution = read_attribution(folder)
-        return {name: functools.partial(draw, attribution) for name, draw in INFLUENCE.items()}
-    if kind == "neighbours":
-        search = read_search(folder)
-        both = {"nearest": neighbours_page.nearest_figure, "sizes": neighbours_page.sizes_figure}
-        return {name: functools.partial(draw, search) for name, draw in both.items()}
-    if kind == "check":
-        return {"changes": functools.partial(check_page.changes_figure, check_page.read_check(folder))}
-    return _of_sweep(folder)
+    read = KINDS[kind].read(folder)
+    if kind != "study":
+        return KINDS[kind].drawings(read)
+    return page.drawings_of(read, level_of(read.summary, level, folder)) | _of_its_audit(folder / "audit")
 
 
 def level_of(summary: Summary, level: int | None, folder: Path) -> int:
@@ -98,43 +85,9 @@ def level_of(summary: Summary, level: int | None, folder: Path) -> int:
     return level
 
 
-def _of_study(run: Run, level: int) -> Drawings:
-    """Those of the report."""
-    summary = run.summary
-    mine = [e for e in summary.entries(level) if not e.is_reference and math.isfinite(summary.residual(level, e).mean)]
-    found: Drawings = {"main": lambda width: figures.main_figure(summary, width)}
-    if level in summary.shares:
-        found["gamma"] = lambda width: figures.gamma_figure(summary, level, summary.shares[level], width)
-    if len(summary.levels) > 1 and mine:
-        found["methods"] = lambda width: figures.methods_figure(summary, mine[:MAX_PANELS], width)
-    if any(plotted(summary, level, e) for e in mine):
-        found["frontier"] = lambda width: frontier_figure(summary, level, width)
-    found["forest"] = lambda width: figures.forest_figure(summary, level, width)
-    if run.margins:
-        found["margins"] = lambda width: figures.margins_figure(run.margins, width)
-    return found
-
-
-def _of_its_audit(folder: Path) -> Drawings:
+def _of_its_audit(folder: Path) -> dict[str, Callable]:
     """Those of a study's audit, where it has a whole one."""
     try:
-        return _of_audit(folder / "audit") if (folder / "audit" / "audit.json").is_file() else {}
+        return audit_page.drawings_of(read_audit(folder)) if (folder / "audit.json").is_file() else {}
     except InputError:
         return {}
-
-
-def _of_audit(folder: Path) -> Drawings:
-    """Those of an audit that it has data for."""
-    audit = read_audit(folder)
-    return {name: functools.partial(draw, audit) for name, _, draw, *_ in audit_page.DRAWINGS}
-
-
-def _of_sweep(folder: Path) -> Drawings:
-    """Those of a sweep: all settings, then the response to each hyperparameter or pair."""
-    sweep = read_sweep(folder)
-    found: Drawings = {"parallel": lambda width: sweep_figures.parallel_figure(sweep, width)}
-    for name in sweep_figures.curves_of(sweep):
-        found[f"response-{name}"] = lambda width, name=name: sweep_figures.response_figure(sweep, name, width)
-    for pair in sweep_figures.pairs_of(sweep):
-        found[f"response-{'-'.join(pair)}"] = lambda width, pair=pair: sweep_figures.surface_figure(sweep, pair, width)
-    return found

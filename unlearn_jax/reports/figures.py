@@ -2,31 +2,19 @@
 
 from __future__ import annotations
 
-import functools
 import math
 import textwrap
 
 import numpy as np
 
-from unlearn_jax.reports.style import DASHES, MARKERS, WIDE, colour, settings, small
+from unlearn_jax.reports.forest import forest, limits_of
+from unlearn_jax.reports.panels import ends, grid_below, plain, sheet, spare, styled
+from unlearn_jax.reports.style import DASHES, MARKERS, WIDE, colour, small
 from unlearn_jax.reports.summary import Cell, Entry, Summary
 
 CURVES = ("retrain", "placebo", "dedup")
+NAMED_ENDS = (("original = 1 (untouched)", 1.0, "original"), ("oracle = 0 (gone)", 0.0, "oracle"))
 SHIFTS = {"retrain": 0, "placebo": 1, "dedup": -1}  # side by side where they coincide
-LIMITS = (-1.0, 2.0)  # beyond these a residual is drawn at the edge with an arrow and its value
-
-
-def styled(draw):
-    """Run a drawing function under the page's matplotlib settings."""
-
-    @functools.wraps(draw)
-    def wrapper(*args, **kwargs):
-        import matplotlib
-
-        with matplotlib.rc_context(settings()):
-            return draw(*args, **kwargs)
-
-    return wrapper
 
 
 @styled
@@ -38,72 +26,69 @@ def main_figure(summary: Summary, width: float = WIDE):
     if len(summary.levels) == 1:
         level = summary.levels[0]
         entries = [summary.reference(level, name) for name in ("original", *CURVES, "oracle")]
-        return _forest(summary, level, [e for e in entries if e], width, ridge=True)
-    figure, grid = _figure(width, 4.5 if width > 6 else 4.0)
+        return forest(summary, level, [e for e in entries if e], width, ridge=True)
+    figure, grid = sheet(width, 4.5 if width > 6 else 4.0)
     axes = grid[0, 0]
     levels = np.array(summary.levels, float)
     cells = {name: [summary.residual(m, name) for m in summary.levels] for name in CURVES}
-    cells = {name: row for name, row in cells.items() if any(math.isfinite(c.mean) for c in row)}
-    low, high = _limits([c for row in cells.values() for c in row], (-0.12, 1.14))
-    _band(axes, summary, levels)
-    band = np.nanmax([0.0, *(summary.band(m) for m in summary.levels)])
-    if band > 0:
-        inside = -band - 0.01 > low + 0.05 * (high - low)  # a band beyond the axis is named at its edge
-        place = (levels[-1] * 0.5, -band - 0.01 if inside else low + 0.01)
-        style = {"ha": "center", "va": "top" if inside else "bottom", "color": colour("muted"), "fontsize": small()}
-        axes.text(*place, "null band", **style)
-    ends = [("original = 1 (untouched)", 1.0, "original"), ("oracle = 0 (gone)", 0.0, "oracle")]
-    for _, value, name in ends:
-        axes.axhline(value, color=colour(name), linewidth=1.2)
-    ends.append(_ridge(axes, summary, levels))
-    step = levels[-1] * (0.006 if width > 6 else 0.012)
     known = [summary.identifiable(m) for m in summary.levels]
-    for name, row in reversed(cells.items()):  # retrain, the subject, on top
-        _curve(axes, levels + SHIFTS[name] * step, row, name, known, (low, high), control=name != "retrain")
-        finite = [c.mean for c in row if math.isfinite(c.mean)]
-        ends.append((name, finite[-1], name))
-    axes.set(xlim=(-0.035 * levels[-1], levels[-1] * 1.02), ylim=(low, high), xticks=levels)
+    draw_band(axes, summary, levels)
+    named = [_ridge(axes, summary, levels)]
+    named += _references(axes, levels, cells, known, levels[-1] * (0.006 if width > 6 else 0.012))
+    _name_band(axes, np.nanmax([0.0, *(summary.band(m) for m in summary.levels)]), levels[-1] * 0.5)
+    axes.set(xlim=(-0.035 * levels[-1], levels[-1] * 1.02), xticks=levels)
     axes.set_xticklabels([f"{m:g}" for m in levels])
     kind = summary.facts["similarity"]
     made = "nearest neighbours" if kind.startswith("natural") else f"{kind} copies"
     axes.set_xlabel(f"{made} of each target in the training set".strip())
     axes.set_ylabel("residual influence of the targets")
-    axes.grid(axis="y")
-    axes.set_axisbelow(True)
-    _end_labels(axes, ends, levels[-1], width)
+    _end_labels(axes, named, levels[-1], width)
     return figure
+
+
+def _references(axes, x: np.ndarray, cells: dict[str, list[Cell]], known: list[bool], step: float) -> list[tuple]:
+    """The curves of the references between the ends of the scale; names, heights and colours at their right ends."""
+    rows = {name: row for name, row in cells.items() if any(math.isfinite(c.mean) for c in row)}
+    limits, named = limits_of([c for row in rows.values() for c in row], (-0.12, 1.14)), list(NAMED_ENDS)
+    ends(axes, False)
+    for name, row in reversed(rows.items()):  # retrain, the subject, on top
+        curve(axes, x + SHIFTS[name] * step, row, name, known, limits, control=name != "retrain")
+        named.append((name, [c.mean for c in row if math.isfinite(c.mean)][-1], name))
+    axes.set_ylim(limits)
+    grid_below(axes, "y")
+    return named
+
+
+def _name_band(axes, band: float, x: float) -> None:
+    """The words below the null band; where it is beyond the axis, at its edge."""
+    low, high = axes.get_ylim()
+    inside = -band - 0.01 > low + 0.05 * (high - low)
+    style = {"ha": "center", "va": "top" if inside else "bottom", "color": colour("muted"), "fontsize": small()}
+    if band > 0:
+        axes.text(x, -band - 0.01 if inside else low + 0.01, "null band", **style)
 
 
 @styled
 def forest_figure(summary: Summary, level: int, width: float = WIDE):
     """Signed residual with interval of every entry at a level, in the order of the table."""
-    return _forest(summary, level, summary.entries(level), width)
+    return forest(summary, level, summary.entries(level), width)
 
 
 @styled
 def gamma_figure(summary: Summary, level: int, shares: dict[float, dict[str, Cell]], width: float = WIDE):
     """Residual influence of the references against the share of each cluster that the request names, at one level."""
-    figure, grid = _figure(width, 3.6)
+    figure, grid = sheet(width, 3.6)
     axes = grid[0, 0]
     x = np.array(sorted(shares))
-    rows = {name: [shares[g].get(name, Cell()) for g in x] for name in CURVES}
-    rows = {name: row for name, row in rows.items() if any(math.isfinite(c.mean) for c in row)}
-    limits = _limits([c for row in rows.values() for c in row], (-0.12, 1.14))
-    ends = [("original = 1 (untouched)", 1.0, "original"), ("oracle = 0 (gone)", 0.0, "oracle")]
-    for _, value, name in ends:
-        axes.axhline(value, color=colour(name), linewidth=1.2)
+    cells = {name: [shares[g].get(name, Cell()) for g in x] for name in CURVES}
     axes.plot(x, 1 - x, color=colour("muted"), linewidth=1, linestyle=(0, (1, 2)))
-    ends.append(("ridge law, 1 − gamma", float(1 - x[-1]), "muted"))
-    for name, row in reversed(rows.items()):
-        known = [summary.identifiable(level)] * len(x)
-        _curve(axes, x + SHIFTS[name] * 0.005, row, name, known, limits, control=name != "retrain")
-        ends.append((name, [c.mean for c in row if math.isfinite(c.mean)][-1], name))
-    axes.set(xlim=(x[0] - 0.03, x[-1] * 1.02), ylim=limits, xticks=x)
+    named = [("ridge law, 1 − gamma", float(1 - x[-1]), "muted")]
+    named += _references(axes, x, cells, [summary.identifiable(level)] * len(x), 0.005)
+    axes.set(xlim=(x[0] - 0.03, x[-1] * 1.02), xticks=x)
     axes.set_xticklabels([f"{g:.2g}" for g in x])
     axes.set_xlabel("share of each cluster that the request names (gamma)" if width > 6 else "share named (gamma)")
     axes.set_ylabel("residual influence")
-    axes.grid(axis="y")
-    _end_labels(axes, ends, x[-1], width)
+    _end_labels(axes, named, x[-1], width)
     return figure
 
 
@@ -112,23 +97,21 @@ def methods_figure(summary: Summary, entries: list[Entry], width: float = WIDE):
     """One small panel per method: its residual against copies, with retrain's curve behind."""
     columns = 4 if width > 6 else 2
     lines = math.ceil(len(entries) / columns)
-    figure, grid = _figure(width, 0.5 + 1.9 * lines, lines, columns)
+    figure, grid = sheet(width, 0.5 + 1.9 * lines, lines, columns, sharey=True)
     levels = np.array(summary.levels, float)
     known = [summary.identifiable(m) for m in summary.levels]
     rows = {e: [summary.residual(m, e) for m in summary.levels] for e in entries}
-    limits = _limits([c for row in rows.values() for c in row], (-0.2, 1.2))
+    limits = limits_of([c for row in rows.values() for c in row], (-0.2, 1.2))
     for axes, entry in zip(grid.ravel(), entries):
-        _band(axes, summary, levels)
-        for value, name in ((1.0, "original"), (0.0, "oracle")):
-            axes.axhline(value, color=colour(name), linewidth=1)
+        draw_band(axes, summary, levels)
+        ends(axes, False, 1)
         retrain = [summary.residual(m, "retrain").mean for m in summary.levels]
         axes.plot(levels, retrain, color=colour("retrain"), linewidth=1.2, linestyle="--")
-        _curve(axes, levels, rows[entry], "method", known, limits)
+        curve(axes, levels, rows[entry], "method", known, limits)
         axes.set(xticks=levels, ylim=limits)
         axes.set_xticklabels([f"{m:g}" for m in levels])
-        axes.set_title(textwrap.fill(_plain(summary.label(entry)), 24), loc="left")
-    for axes in grid.ravel()[len(entries) :]:
-        axes.set_visible(False)
+        axes.set_title(textwrap.fill(plain(summary.label(entry)), 24), loc="left")
+    spare(grid, len(entries))
     figure.supxlabel("copies of each target")
     figure.supylabel("residual influence")
     return figure
@@ -138,7 +121,7 @@ def methods_figure(summary: Summary, entries: list[Entry], width: float = WIDE):
 def margins_figure(margins: dict[str, np.ndarray], width: float = WIDE):
     """Histograms of margins, one panel per reference on a shared axis, the oracle outlined in each."""
     names = [name for name in MARKERS if name in margins]
-    figure, grid = _figure(width, 0.6 + 1.05 * len(names), len(names), 1, sharex=True)
+    figure, grid = sheet(width, 0.6 + 1.05 * len(names), len(names), 1, sharex=True)
     finite = {name: margins[name][np.isfinite(margins[name])] for name in names}
     low, high = np.quantile(np.concatenate(list(finite.values())), [0.002, 0.998])
     bins = np.linspace(low, max(high, low + 1e-6), 49)
@@ -158,97 +141,14 @@ def margins_figure(margins: dict[str, np.ndarray], width: float = WIDE):
     return figure
 
 
-def _figure(width: float, height: float, rows: int = 1, columns: int = 1, sharex: bool = False):
-    """A figure without pyplot, with a grid of axes."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height), layout="constrained")
-    grid = figure.subplots(rows, columns, squeeze=False, sharex=sharex, sharey=not sharex)
-    return figure, grid
-
-
-def _forest(summary: Summary, level: int, entries: list[Entry], width: float, ridge: bool = False):
-    """Dots with intervals, one row an entry, first on top; the distance beside the signed residual where it fits."""
-    both = width > 6 and not ridge
-    figure, grid = _figure(width, max(2.3, 0.75 + (0.31 if len(entries) < 20 else 0.25) * len(entries)), 1, 1 + both)
-    ends = " (0 oracle, 1 original)" if width > 3.5 else ""
-    panels = [(grid[0, -1], summary.residual, (-0.15, 1.15), f"residual influence{ends}")]
-    if both:
-        panels.insert(0, (grid[0, 0], summary.distance, (-0.05, 1.15), "residual distance (0 = oracle)"))
-    for axes, figure_of, least, label in panels:
-        cells = [figure_of(level, e) for e in entries]
-        limits = _limits(cells, least)
-        signed = figure_of == summary.residual
-        _scale(axes, summary, level, signed, ridge)
-        for y, (entry, cell) in enumerate(zip(entries, cells)):
-            _dot(axes, summary, level, entry, cell, y, limits)
-        axes.set(xlim=limits, ylim=(len(entries) - 0.4, -1.4 if ridge else -0.6))
-        axes.tick_params(axis="y", length=0)
-        axes.spines["left"].set_visible(False)
-        axes.grid(axis="x")
-        axes.set_axisbelow(True)
-        axes.set_xlabel(label)
-        if len(entries) > 20:
-            axes.tick_params(axis="x", top=True, labeltop=True)
-    names = [textwrap.fill(_plain(summary.label(e)), 30 if width > 6 else 18) for e in entries]
-    panels[0][0].set_yticks(range(len(entries)), names)
-    figure.get_layout_engine().set(wspace=0.06)  # numbers at the ends of two axes do not touch
-    return figure
-
-
-def _scale(axes, summary: Summary, level: int, signed: bool, ridge: bool) -> None:
-    """The ends of the scale, the null band of the signed residual, and the ridge law."""
-    band = summary.band(level)
-    if signed and math.isfinite(band):
-        axes.axvspan(-band, band, color=colour("band"), alpha=0.25, linewidth=0)
-    for value, name in ((0.0, "oracle"), (1.0, "original")):
-        axes.axvline(value, color=colour(name), linewidth=1.2)
-    if ridge:
-        value = 1 - summary.requested(level) / (level + 1)
-        axes.axvline(value, color=colour("muted"), linewidth=1, linestyle=(0, (1, 2)))
-        text = f" ridge law {value:.2f} " if value < 0.5 else f"ridge law {value:.2f} "
-        style = {
-            "ha": "left" if value < 0.5 else "right",
-            "va": "center",
-            "color": colour("muted"),
-            "fontsize": small(),
-        }
-        axes.text(value, -0.95, text, **style)
-
-
-def _dot(axes, summary: Summary, level: int, entry: Entry, cell: Cell, y: int, limits) -> None:
-    """One row of the forest: interval, marker, and in words what cannot be drawn."""
-    tone = colour(entry.method if entry.is_reference else "method")
-    diverged = summary.find(level, entry, "n_diverged").mean
-    note = f"{diverged:g} diverged" if diverged > 0 else ""
-    if math.isnan(cell.mean):
-        text = f"not measured{', ' + note if note else ''}"
-        axes.text(0.02, y, text, va="center", color=colour("muted"), fontsize=small())
-        return
-    inset = 0.02 * (limits[1] - limits[0])
-    x = float(np.clip(cell.mean, limits[0] + inset, limits[1] - inset))
-    axes.hlines(y, *np.clip([cell.low, cell.high], *limits), color=tone, linewidth=2.2)
-    solid = summary.identifiable(level) and not note
-    outside = "<" if cell.mean < limits[0] else ">" if cell.mean > limits[1] else None
-    shape = outside or (MARKERS[entry.method] if entry.is_reference else "o")
-    face = tone if solid else colour("paper")
-    axes.plot(x, y, shape, color=tone, markersize=6.5, markerfacecolor=face, clip_on=False)
-    words = ", ".join(w for w in (f"{cell.mean:.2f}".replace("-", "−") if outside else "", note) if w)
-    left = x > 0.6 * limits[1]
-    end = np.nanmin([x, cell.low]) if left else np.nanmax([x, cell.high])
-    end = float(np.clip(end, *limits))
-    style = {"ha": "right" if left else "left", "va": "center", "color": colour("muted"), "fontsize": small()}
-    axes.annotate(words, (end, y), (-7 if left else 7, 0), textcoords="offset points", **style)
-
-
-def _curve(axes, x: np.ndarray, row: list[Cell], name: str, known: list[bool], limits, control: bool = False) -> None:
+def curve(axes, x: np.ndarray, row: list[Cell], name: str, known: list[bool], limits, control: bool = False) -> None:
     """A line with intervals, dashed for a control; open markers where the level is not identifiable."""
     tone = colour(name)
     mean = np.clip([c.mean for c in row], *limits)
     line = {"linewidth": 1.1, "linestyle": DASHES.get(name, "--")} if control else {"linewidth": 2.2}
     axes.plot(x, mean, color=tone, zorder=2.5 if control else 3, **line)
-    ends = np.clip([c.low for c in row], *limits), np.clip([c.high for c in row], *limits)
-    axes.vlines(x, *ends, color=tone, linewidth=1.1 if control else 1.8)
+    bounds = np.clip([c.low for c in row], *limits), np.clip([c.high for c in row], *limits)
+    axes.vlines(x, *bounds, color=tone, linewidth=1.1 if control else 1.8)
     for at, y, cell, solid in zip(x, mean, row, known):
         shape = "v" if cell.mean < limits[0] else "^" if cell.mean > limits[1] else MARKERS.get(name, "o")
         face = tone if solid else colour("paper")
@@ -256,7 +156,7 @@ def _curve(axes, x: np.ndarray, row: list[Cell], name: str, known: list[bool], l
         axes.plot(at, y, shape, color=tone, markersize=size, markerfacecolor=face, zorder=4, clip_on=False)
 
 
-def _band(axes, summary: Summary, levels: np.ndarray) -> None:
+def draw_band(axes, summary: Summary, levels: np.ndarray) -> None:
     """The null band, shaded about 0."""
     band = np.array([summary.band(int(m)) for m in levels])
     axes.fill_between(levels, -band, band, color=colour("band"), alpha=0.45, linewidth=0, zorder=2.2)
@@ -275,13 +175,13 @@ def _ridge(axes, summary: Summary, levels: np.ndarray) -> tuple[str, float, str]
     return name, float(y[-1]), "muted"
 
 
-def _end_labels(axes, ends: list[tuple[str, float, str]], x: float, width: float) -> None:
+def _end_labels(axes, named: list[tuple[str, float, str]], x: float, width: float) -> None:
     """Names at the right end of the curves, moved apart where they would overlap."""
     bottom, top = axes.get_ylim()
-    ends = sorted(((name, float(np.clip(y, bottom, top)), tone) for name, y, tone in ends), key=lambda end: end[1])
-    places = _spread([y for _, y, _ in ends], (top - bottom) * (0.05 if width > 6 else 0.058))
+    named = sorted(((name, float(np.clip(y, bottom, top)), tone) for name, y, tone in named), key=lambda end: end[1])
+    places = _spread([y for _, y, _ in named], (top - bottom) * (0.05 if width > 6 else 0.058))
     near, far = x * (1.06 if width > 6 else 1.1), x * (1.07 if width > 6 else 1.12)
-    for (name, y, tone), place in zip(ends, places):
+    for (name, y, tone), place in zip(named, places):
         line = {"color": colour(tone), "linewidth": 1, "clip_on": False}
         axes.plot([x * 1.025, near], [y, place], **line)
         text = name if width > 6 else name.split(" =")[0].replace("ridge law ", "")
@@ -298,15 +198,3 @@ def _spread(values: list[float], gap: float) -> list[float]:
             blocks[-1] += last
     flat = [float(np.mean(block)) for block in blocks for _ in block]
     return [value + i * gap for i, value in enumerate(flat)]
-
-
-def _limits(cells: list[Cell], least: tuple[float, float]) -> tuple[float, float]:
-    """Axis limits that hold every interval, within LIMITS."""
-    values = [v for c in cells for v in (c.mean, c.low, c.high) if math.isfinite(v)]
-    low, high = min([least[0], *values]), max([least[1], *values])
-    return max(low - 0.03, LIMITS[0]), min(high + 0.03, LIMITS[1])
-
-
-def _plain(text: str) -> str:
-    """Text that matplotlib will not read as mathematics."""
-    return text.replace("$", r"\$")

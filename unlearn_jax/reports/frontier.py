@@ -1,54 +1,15 @@
-"""The section that weighs influence against price: the frontier in words and a figure, method by remedy in a table."""
+"""Influence against price in words: the frontier, who is on it, and who meets the goal."""
 
 from __future__ import annotations
 
 import math
-from html import escape
 
-from unlearn_jax.reports.frontier_figure import anchor, frontier_figure, on_frontier, plotted
-from unlearn_jax.reports.load import Run
-from unlearn_jax.reports.provenance import link
-from unlearn_jax.reports.sections import _figure, at, section
+from unlearn_jax.reports.frontier_figure import anchor, on_frontier, plotted
 from unlearn_jax.reports.summary import Entry, Summary
-from unlearn_jax.reports.table import figure_cell, name_cell, share_cell
-from unlearn_jax.reports.words import CONTROLS, code, named, plain
+from unlearn_jax.reports.words import CONTROLS, code, plain
 
 MAX_TOLD = 6  # populations in a sentence
 GOALS = {"cost": "cost", "distance": "distance", "rest": "price on rest", "test": "price on test"}
-HEAD = (
-    '<thead><tr><th class="name" rowspan="2" scope="col">Method and remedy</th>'
-    '<th class="group" colspan="2" scope="colgroup">Influence left</th>'
-    '<th class="group" colspan="3" scope="colgroup">Excess price, points</th>'
-    '<th class="first" rowspan="2" scope="col">cost,<br>% of a<br>training</th>'
-    "{search}"
-    '<th class="first" rowspan="2" scope="col">on the<br>frontier,<br>% of draws</th>'
-    '<th class="group" colspan="4" scope="colgroup">Goal met in</th></tr>'
-    '<tr><th class="first" scope="col">residual<br>distance</th><th scope="col">signed<br>residual</th>'
-    '<th class="first" scope="col">similar</th><th scope="col">rest</th><th scope="col">test</th>'
-    "{searched}"
-    '<th class="first" scope="col">cost</th><th scope="col">distance</th><th scope="col">rest</th>'
-    '<th scope="col">test</th></tr></thead>'
-)
-SEARCH = '<th class="group" colspan="2" scope="colgroup">Search, %</th>'
-SEARCHED = '<th class="first" scope="col">precision</th><th scope="col">recall</th>'
-
-
-def frontier_section(run: Run) -> str:
-    """The whole section; '' where the run has no frontier."""
-    summary, level = run.summary, run.summary.levels[-1]
-    entries = [e for e in summary.entries(level) if not e.is_reference]
-    if not any(math.isfinite(summary.find(level, e, "frontier_share").mean) for e in entries):
-        return ""
-    told = "".join(f"<p>{named(sentence)}</p>" for sentence in frontier_words(summary, level))
-    caption = (
-        "Left and low is good. With 95% intervals; above 1 point the vertical axis is logarithmic. Strong, joined: the "
-        "frontier among methods of practice. Diamonds: with a remedy. Open: off the frontier, or members diverged. "
-        "Shaded: where influence and price meet the goal. Arrows: beyond the axis."
-    )
-    draw = lambda width: frontier_figure(summary, level, width)
-    drawn = _figure(draw, "frontier", "Residual distance against excess price", caption, link(level))
-    body = told + drawn + frontier_table(summary, level)
-    return section("frontier", f"Who removes the influence{at(level)}, and at what price?", body)
 
 
 def frontier_words(summary: Summary, level: int) -> list[str]:
@@ -113,62 +74,3 @@ def missed(summary: Summary, level: int, entry: Entry) -> list[str] | None:
     if not math.isfinite(cells["cost"] + cells["distance"]):
         return None
     return [GOALS[name] for name, value in cells.items() if value == 0]
-
-
-def frontier_table(summary: Summary, level: int) -> str:
-    """Every method with its remedies below it, methods by the smallest distance that any of them reaches."""
-    groups: dict[str, list[Entry]] = {}
-    for entry in summary.entries(level):  # by distance, so that groups are too
-        if not entry.is_reference or entry.method == "retrain":
-            groups.setdefault(entry.method, []).append(entry)
-    search = any(math.isfinite(summary.find(level, e, "found_rows").mean) for group in groups.values() for e in group)
-    rows = "".join(
-        _row(summary, level, entry, search)
-        for group in groups.values()
-        for entry in sorted(group, key=lambda e: (e.remedy, e.setting))
-    )
-    words = (
-        "Excess price: accuracy of the oracle less accuracy of the row; the oracle never saw the similar samples, so "
-        "on them a negative price says only that the row still knows them. Cost: gradient evaluations of all that is "
-        "done, as a share of one training from scratch. On the frontier: in how many of a hundred shared draws."
-    )
-    if search:
-        words += (
-            " Search: of the samples that the remedy took for similar ones, how many are (precision), and how many of "
-            "those that are it took (recall)."
-        )
-    head = HEAD.format(search=SEARCH if search else "", searched=SEARCHED if search else "")
-    table = f'<div class="scroll"><table>{head}<tbody>{rows}</tbody></table></div>'
-    return f'<p class="caption">{escape(words)} {link(level)}</p>{table}'
-
-
-def _row(summary: Summary, level: int, entry: Entry, search: bool) -> str:
-    """One population."""
-    find = lambda metric, split=None, reference=None: summary.find(level, entry, metric, split, reference)
-    share, cost = find("frontier_share").mean, find("cost_share").mean
-    cells = [
-        share_cell(summary.distance(level, entry), first=True),
-        share_cell(summary.residual(level, entry)),
-        *(
-            figure_cell(find("price_accuracy", s, "oracle"), 1, first=s == "similar")
-            for s in ("similar", "rest", "test")
-        ),
-        _percent(cost, digits=1),
-        *((_percent(find("found_precision").mean), _percent(find("found_recall").mean, edge=False)) if search else ()),
-        _percent(share),
-        *(_met(find(f"goal_{name}").mean, first=name == "cost") for name in GOALS),
-    ]
-    kind = ' class="reference"' if anchor(entry) else ""
-    return f"<tr{kind}>{name_cell(summary, entry)}{''.join(cells)}</tr>"
-
-
-def _met(value: float, first: bool) -> str:
-    """A criterion of the goal in a cell."""
-    edge, word = ' class="first"' if first else "", {1.0: "yes", 0.0: "no"}.get(value, "–")
-    return f"<td{edge}>{f'<strong>{word}</strong>' if value == 1 else word}</td>"
-
-
-def _percent(share: float, digits: int = 0, edge: bool = True) -> str:
-    """A share in percent in a cell."""
-    first = ' class="first"' if edge else ""
-    return f"<td{first}>{100 * share:.{digits}f}</td>" if math.isfinite(share) else f"<td{first}>–</td>"

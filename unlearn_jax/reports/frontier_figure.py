@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from unlearn_jax.reports.figures import _figure, _plain, styled
+from unlearn_jax.reports.panels import grid_below, plain, sheet, styled
 from unlearn_jax.reports.style import MARKERS, WIDE, colour, small
 from unlearn_jax.reports.summary import Cell, Entry, Summary
 
@@ -20,7 +20,7 @@ PLACES = [
 @styled
 def frontier_figure(summary: Summary, level: int, width: float = WIDE):
     """Distance against the largest excess price of every population at a level; ``width`` in inches."""
-    figure, grid = _figure(width, 5.2 if width > 6 else 4.6)
+    figure, grid = sheet(width, 5.2 if width > 6 else 4.6)
     axes = grid[0, 0]
     entries = [e for e in summary.entries(level) if plotted(summary, level, e)]
     far = max([1.1, *(_shown(summary.distance(level, e).mean) for e in entries)])
@@ -38,8 +38,7 @@ def frontier_figure(summary: Summary, level: int, width: float = WIDE):
     ticks = [t for t in TICKS if limits[0] <= t <= limits[1]]
     axes.set_yticks(ticks, [f"{t:g}".replace("-", "−") for t in ticks])
     axes.minorticks_off()
-    axes.grid(True)
-    axes.set_axisbelow(True)
+    grid_below(axes)
     axes.set_xlabel("residual distance" + " (0 = the oracle, 1 = the original): what is left" * (width > 6))
     axes.set_ylabel("excess price in points, the larger of rest and test")
     labels = [(0.0, 0.0, "oracle", "oracle")]
@@ -130,7 +129,7 @@ def _name(figure, axes, labels: list[tuple[float, float, str, str]], width: floa
         arrow = {"arrowstyle": "-", "color": colour("muted"), "linewidth": 0.6} if max(abs(dx), abs(dy)) > 16 else None
         paper = {"boxstyle": "square,pad=0.1", "facecolor": colour("paper"), "edgecolor": "none", "alpha": 0.7}
         place = {"xytext": (dx, dy), "textcoords": "offset points", "arrowprops": arrow, "zorder": 6, "bbox": paper}
-        axes.annotate(_plain(name), (x, y), color=colour(tone), **place, **style)
+        axes.annotate(plain(name), (x, y), color=colour(tone), **place, **style)
 
 
 def _crossed(axes, line) -> list[tuple[float, float, float, float]]:

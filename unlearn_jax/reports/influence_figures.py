@@ -6,20 +6,11 @@ import numpy as np
 
 from unlearn_jax.reports.influence_load import Attribution
 from unlearn_jax.reports.influence_words import NAMES, TRACKS
-from unlearn_jax.reports.style import WIDE, colour, settings
+from unlearn_jax.reports.panels import dot, sheet, spare, styled
+from unlearn_jax.reports.style import WIDE, colour
 
 TONES = {"influence": "original", "newton": "oracle", "ekfac": "retrain", "trak": "placebo", "datamodel": "dedup"}
 LINE = {"linewidth": 1, "zorder": 1}
-
-
-def _sheet(width: float, rows: int, columns: int, height: float):
-    """A figure with axes (rows, columns)."""
-    import matplotlib
-    from matplotlib.figure import Figure
-
-    with matplotlib.rc_context(settings()):
-        figure = Figure(figsize=(width, height * rows), layout="constrained")
-        return figure, figure.subplots(rows, columns, squeeze=False)
 
 
 def _grid(count: int, width: float) -> tuple[int, int]:
@@ -28,6 +19,7 @@ def _grid(count: int, width: float) -> tuple[int, int]:
     return -(-count // columns), columns
 
 
+@styled
 def removal_figure(run: Attribution, width: float = WIDE):
     """Predicted against actual fall of each target's margin: a panel for each track and kind of removal."""
     shown = lambda track, kind: [
@@ -39,7 +31,7 @@ def removal_figure(run: Attribution, width: float = WIDE):
     if not panels:
         return None
     rows, columns = _grid(len(panels), width)
-    figure, axes = _sheet(width, rows, columns, 2.9 if width > 6 else 2.3)
+    figure, axes = sheet(width, (2.9 if width > 6 else 2.3) * rows, rows, columns)
     for at, (track, kind) in zip(axes.ravel(), panels):
         every = []
         for name, found in shown(track, kind):
@@ -56,40 +48,39 @@ def removal_figure(run: Attribution, width: float = WIDE):
         at.set_xlabel("actual fall (nats)")
     for row in axes:
         row[0].set_ylabel("predicted fall (nats)")
-    _spare(axes, len(panels))
+    spare(axes, len(panels))
     return _legend(figure, axes)
 
 
+@styled
 def score_figure(run: Attribution, width: float = WIDE):
     """Linear datamodelling score of each estimator, by track."""
     tracks = [t for t in run.tracks if any(np.isfinite(run.find(t, "half", e, "lds").value) for e in run.estimators)]
     if not tracks:
         return None
-    columns = len(tracks) if width > 6 else 1
-    figure, axes = _sheet(width, -(-len(tracks) // columns), columns, 0.32 * len(run.estimators) + 0.9)
+    shape = (1, len(tracks)) if width > 6 else (len(tracks), 1)
+    figure, axes = sheet(width, (0.32 * len(run.estimators) + 0.9) * shape[0], *shape)
     for at, track in zip(axes.ravel(), tracks):
         names = [e for e in run.estimators if np.isfinite(run.find(track, "half", e, "lds").value)]
         names.sort(key=lambda e: run.find(track, "half", e, "lds").value)
         for place, name in enumerate(names):
-            told = run.find(track, "half", name, "lds")
-            tone = colour(TONES.get(name, "method"))
-            at.plot([told.low, told.high], [place, place], color=tone, linewidth=1.8)
-            at.plot([told.value], [place], "o", color=tone, markersize=5)
+            tone, everywhere = colour(TONES.get(name, "method")), (-np.inf, np.inf)
+            dot(at, run.find(track, "half", name, "lds"), place, everywhere, tone, "o")
         at.set_yticks(range(len(names)), [NAMES[n] for n in names])
         at.set_xlim(min(0.0, *at.get_xlim()), 1)
         at.axvline(0, color=colour("grid"), **LINE)
         at.set_title(TRACKS[track])
         at.set_xlabel("LDS")
-    _spare(axes, len(tracks))
     return figure
 
 
+@styled
 def law_figure(run: Attribution, width: float = WIDE):
     """What deleting one of m + 1 exact copies does, against m, for ridge and softmax regression."""
     law = run.tables.get("law", {})
     if not law:
         return None
-    figure, axes = _sheet(width, 1, 2 if width > 6 else 1, 2.9)
+    figure, axes = sheet(width, 2.9, 1, 2 if width > 6 else 1)
     for at, model in zip(axes.ravel(), ("ridge", "softmax") if width > 6 else ("ridge",)):
         mine = {k: v[law["model"] == model] for k, v in law.items()}
         for number, cluster in enumerate(np.unique(mine["cluster"])):
@@ -113,13 +104,14 @@ def law_figure(run: Attribution, width: float = WIDE):
     return _legend(figure, axes)
 
 
+@styled
 def memory_figure(run: Attribution, width: float = WIDE):
     """Self-influence against memorization, an example a dot."""
     tracks = [t for t in run.tracks if run.rows("memorization", track=t, estimator="ekfac")]
     if not tracks:
         return None
-    columns = len(tracks) if width > 6 else 1
-    figure, axes = _sheet(width, -(-len(tracks) // columns), columns, 2.9)
+    shape = (1, len(tracks)) if width > 6 else (len(tracks), 1)
+    figure, axes = sheet(width, 2.9 * shape[0], *shape)
     for at, track in zip(axes.ravel(), tracks):
         least = 1e-5 * max(float(run.rows("memorization", track=track, estimator="ekfac")["score"].max()), 1e-30)
         for kind, tone in (("rest", "band"), ("copy", "placebo"), ("target", "original")):
@@ -134,14 +126,7 @@ def memory_figure(run: Attribution, width: float = WIDE):
         at.set_title(TRACKS[track])
         at.set_xlabel("self-influence (n x nats)")
         at.set_ylabel("memorization")
-    _spare(axes, len(tracks))
     return _legend(figure, axes)
-
-
-def _spare(axes, used: int) -> None:
-    """Hide panels that nothing is drawn in."""
-    for at in axes.ravel()[used:]:
-        at.set_visible(False)
 
 
 def _legend(figure, axes):

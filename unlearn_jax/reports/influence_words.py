@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 
-from unlearn_jax.reports.influence_load import Attribution, Told
+from unlearn_jax.reports.influence_load import Attribution
+from unlearn_jax.reports.words import plain
 
 NAMES = {
     "influence": "influence function",
@@ -40,11 +41,6 @@ WORDS = [
 ]  # fmt: skip
 
 
-def told(figure: Told, digits: int = 2) -> str:
-    """A figure with its interval."""
-    return f"{figure.value:.{digits}f} [{figure.low:.{digits}f}, {figure.high:.{digits}f}]".replace("-", "−")
-
-
 def headline(run: Attribution) -> str:
     """What the run shows first of all."""
     track = run.tracks[0]
@@ -54,21 +50,7 @@ def headline(run: Attribution) -> str:
     if math.isnan(many.value) or math.isnan(newton.value):
         return "Influence as gradients predict it, against what removal really does."
     return (
-        f"On {TRACKS[track]}, influence functions predict {told(one)} of what removing a target does to it, and their "
-        f"sum {told(many)} of what removing its whole cluster does. With the cluster's own curvature taken out: "
-        f"{told(newton)}."
+        f"On {TRACKS[track]}, influence functions predict {plain(one)} of what removing a target does to it, and their "
+        f"sum {plain(many)} of what removing its whole cluster does. With the cluster's own curvature taken out: "
+        f"{plain(newton)}."
     )
-
-
-def carried(run: Attribution) -> str:
-    """Who carries the targets."""
-    lines = []
-    for track in run.tracks:
-        share = run.find(track, "", "influence", "carried_by_similar")
-        found = run.find(track, "", "influence", "similar_found")
-        if math.isfinite(share.value):
-            lines.append(
-                f"{TRACKS[track]}: of what a cluster says of its target, {told(share)} is said by the similar samples; "
-                f"{told(found)} of them are among the target's most helpful examples."
-            )
-    return " ".join(line[0].upper() + line[1:] for line in lines)

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Any, NamedTuple
-from zipfile import BadZipFile
 
 import numpy as np
 
 from unlearn_jax.errors import InputError
+from unlearn_jax.reports.reading import gallery_of, present, reading
 from unlearn_jax.reports.summary import REFERENCES, Summary, read_summary, summarise
 from unlearn_jax.reports.unfinished import progress, rows_so_far
 from unlearn_jax.results.recorder import check_seals
-from unlearn_jax.runtime.archives import read_array, read_arrays, read_json
+from unlearn_jax.runtime.archives import read_array, read_json
 
-MAX_PIXELS = 100_000_000  # values of all pictures of a page
 FORMS = {  # of what pages read of a manifest
     "versions": (dict,), "benchmark": (dict,), "presets": (dict,), "similarity": (dict,), "notes": (list, str),
     "command": (str,), "recipe": (dict,),
@@ -42,23 +41,18 @@ def read_run(path: Path) -> Run:
         raise InputError(f"there is no run folder at {path}: give the folder that unlearn-jax study wrote.")
     manifest, members = read_manifest(path), None
     if manifest.get("status") == "complete":
-        for name in REQUIRED:
-            if not (path / name).is_file():
-                raise InputError(f"the run in {path} has no {name}: run unlearn-jax study again to complete it.")
+        present(path, REQUIRED, f"the run in {path} has no {{name}}: run unlearn-jax study again to complete it.")
         check_seals(path, manifest)
         summary = read_summary(path / "summary.csv")
     else:
         rows, members = rows_so_far(path, manifest)
         summary = summarise(rows, path / "records.jsonl")
-    try:
+    with reading(f"the run in {path} is damaged", "run unlearn-jax study again"):
         level = summary.levels[-1]
         margins, sizes = _read_margins(path, level, summary.gamma[level], members)
         gallery = _read_gallery(path / "gallery.npz")
         given = path / "answers.json"
         answers = read_json(given) if given.is_file() else {}
-    except (OSError, ValueError, KeyError, EOFError, IndexError, TypeError, BadZipFile) as error:
-        reason = " ".join(str(error).split())
-        raise InputError(f"the run in {path} is damaged ({reason}): run unlearn-jax study again.") from error
     return Run(path, manifest, summary, margins, sum(sizes), gallery, answers, progress(manifest), sizes)
 
 
@@ -149,24 +143,7 @@ def _read_gallery(path: Path) -> dict[str, np.ndarray] | None:
     """Pictures of some clusters as uint8, or their texts, None where the run stored none."""
     if not path.is_file():
         return None
-    gallery = read_arrays(path)
-    if "texts" in gallery:
-        return gallery
-    images = gallery["images"]
-    images = as_pictures(images)
-    if images.ndim != 5 or images.shape[-1] not in (1, 3):
-        raise ValueError(f"gallery.npz holds pictures of shape {images.shape}")
-    return {**gallery, "images": images}
-
-
-def as_pictures(images: np.ndarray) -> np.ndarray:
-    """Images as uint8; floats are in [0, 1].
-
-    Raises:
-        ValueError: more of them than a page can show.
-    """
-    if images.size > MAX_PIXELS:
-        raise ValueError(f"{images.size:,} values of pictures are more than a page can show")
-    if images.dtype == np.uint8:
-        return images
-    return np.round(np.clip(np.nan_to_num(images), 0, 1) * 255).astype(np.uint8)
+    gallery = gallery_of(path)
+    if "texts" not in gallery and (gallery["images"].ndim != 5 or gallery["images"].shape[-1] not in (1, 3)):
+        raise ValueError(f"gallery.npz holds pictures of shape {gallery['images'].shape}")
+    return gallery

@@ -7,10 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from unlearn_jax.errors import InputError
-from unlearn_jax.reports.influence_load import FAULTS
-from unlearn_jax.reports.load import as_pictures
-from unlearn_jax.runtime.archives import read_arrays, read_json
+from unlearn_jax.reports.reading import columns_of, gallery_of, manifest_of, present, reading
 
 AGAIN = "run unlearn-jax neighbours again"
 ENTRIES = (
@@ -31,33 +28,22 @@ class Search(NamedTuple):
 
 def read_search(folder: Path) -> Search:
     """Read the folder; raises `InputError` where it is missing, half-written or damaged."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
     folder = Path(folder)
-    if not (folder / "neighbours.json").is_file():
-        raise InputError(f"there is no finished search at {folder}: give the folder that unlearn-jax neighbours wrote.")
-    try:
-        told = read_json(folder / "neighbours.json")
-        if told.get("kind") != "neighbours" or not set(ENTRIES) <= set(told):
-            raise ValueError("its neighbours.json is of another kind of run, or not whole")
+    missing = f"there is no finished search at {folder}: give the folder that unlearn-jax neighbours wrote."
+    present(folder, ["neighbours.json"], missing)
+    with reading(f"the search in {folder} cannot be read", AGAIN):
+        told = manifest_of(folder, "neighbours.json", "neighbours", AGAIN, ENTRIES)
         measure = told["embedding"]["measure"]
-        column = pq.read_table(folder / "clusters.parquet", columns=[measure]).column(measure)
-        own = column.to_numpy(zero_copy_only=False)
-        pairs = pq.read_table(folder / "neighbours.parquet", columns=["split", "rank", measure])
-        first = {name: pairs.column(name).to_numpy(zero_copy_only=False) for name in pairs.column_names}
-        nearest = {"train": own[np.isfinite(own)]}
-        nearest["test"] = first[measure][(first["split"] == "test") & (first["rank"] == 1)]
-        gallery = _gallery(folder / "gallery.npz")
-    except FAULTS + (pa.ArrowException,) as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise InputError(f"the search in {folder} cannot be read ({reason}): {AGAIN}.") from error
-    return Search(folder, told, gallery, nearest)
+        own = columns_of(folder / "clusters.parquet", [measure])[measure]
+        first = columns_of(folder / "neighbours.parquet", ["split", "rank", measure])
+        near = {"train": own[np.isfinite(own)]}
+        near["test"] = first[measure][(first["split"] == "test") & (first["rank"] == 1)]
+        return Search(folder, told, _gallery(folder / "gallery.npz"), near)
 
 
 def _gallery(path: Path) -> dict[str, np.ndarray]:
     """The samples shown, pictures as uint8."""
-    held = {name: as_pictures(part) if name == "images" else part for name, part in read_arrays(path).items()}
+    held = gallery_of(path)
     shown = held.get("images", held.get("texts"))
     sound = shown is not None and set(COLUMNS) | {"class_names"} <= set(held)
     if not sound or any(len(held[name]) != len(shown) for name in COLUMNS):

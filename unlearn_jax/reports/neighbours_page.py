@@ -1,19 +1,18 @@
-"""The page of a search for similar samples: its frame and its sections in order; every text is escaped."""
+"""The page of a search for similar samples: its values and its figures."""
 
 from __future__ import annotations
 
-from html import escape
-from pathlib import Path
+from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 import numpy as np
 
 from unlearn_jax.reports import neighbours_words as words
-from unlearn_jax.reports.frame import definitions, document, facts_strip, inline
 from unlearn_jax.reports.neighbours_load import Search
-from unlearn_jax.reports.provenance import BELOW
-from unlearn_jax.reports.sections import _figure as figure
-from unlearn_jax.reports.sections import readable, section
-from unlearn_jax.reports.style import WIDE, colour, png_uri, settings, small
+from unlearn_jax.reports.panels import sheet, styled
+from unlearn_jax.reports.render import Item, Table, data_name, drawn, facts, made, number, page, readable, row, table
+from unlearn_jax.reports.style import WIDE, colour, png_uri, small
 
 GALLERIES = (  # kind, heading, caption
     ("target", "Targets", "First: a target. After it: its nearest training samples, near or not."),
@@ -26,33 +25,39 @@ GALLERIES = (  # kind, heading, caption
 
 def render_search(search: Search) -> str:
     """The whole page as one HTML document."""
-    title = f"Similar samples: {_dataset(search)}"
-    told = search.told
+    told, drawings = search.told, drawings_of(search)
     lead, *rest = words.findings(told)
-    found = "".join(f"<p>{escape(line)}</p>" for line in rest) + _notes(told)
-    parts = [
-        f"<h1>{escape(title)}</h1>",
-        f'<p class="lead" id="answer">{escape(lead)}</p>',
-        facts_strip(_facts(search)),
-        section("found", "What was found", found),
-        section("thresholds", "At other thresholds", _ladder(told) + _figures(search)),
-        *(section(kind, heading, _blocks(search, kind, caption)) for kind, heading, caption in GALLERIES),
-        section("words", "How to read this", definitions(words.WORDS)),
-        section("reproduce", "To reproduce", _reproduction(told)),
-    ]
-    return document(title, parts)
+    return page(
+        "neighbours.html",
+        title=f"Similar samples: {data_name(told['config']['dataset'])}",
+        answer=lead,
+        facts=facts(_facts(told)),
+        findings=rest,
+        notes=[f"{note[:1].upper()}{note[1:]}." for note in told["notes"]],
+        ladder=_ladder(told),
+        measure=words.MEASURES[told["embedding"]["measure"]],
+        nearest=drawn(drawings["nearest"], "nearest", "How near the nearest training sample is"),
+        sizes=drawn(drawings["sizes"], "sizes", "Sizes of the clusters"),
+        galleries=[(*gallery, _blocks(search.gallery, gallery[0])) for gallery in GALLERIES],
+        words=words.WORDS,
+        made=made(
+            told | {"notes": []},
+            told["config"],
+            Seconds_to_embed_and_search=number(told.get("seconds_searching"), 1),
+        ),
+    )
 
 
-def _dataset(search: Search) -> str:
-    """The data set, of a file the name alone."""
-    return Path(str(search.told["config"]["dataset"])).name
+def drawings_of(search: Search) -> dict[str, Callable]:
+    """The figures by name, as functions of the width in inches."""
+    return {"nearest": partial(nearest_figure, search), "sizes": partial(sizes_figure, search)}
 
 
-def _facts(search: Search) -> dict[str, str]:
+def _facts(told: dict[str, Any]) -> dict[str, Any]:
     """The setting of the search."""
-    told, config = search.told, search.told["config"]
+    config = told["config"]
     return {
-        "Data": _dataset(search),
+        "Data": data_name(config["dataset"]),
         "Alike by": f"{config['embedding']}: {told['embedding']['about']}",
         "Threshold": f"{words.MEASURES[told['embedding']['measure']]} {config['threshold']:g}",
         "Links": f"mutual among the {config['k']} nearest" if config["mutual"] else "every pair at the threshold",
@@ -62,59 +67,26 @@ def _facts(search: Search) -> dict[str, str]:
     }
 
 
-def _notes(told: dict) -> str:
-    """What the search left out."""
-    return "".join(f'<p class="small">{escape(note[:1].upper() + note[1:])}.</p>' for note in told["notes"])
-
-
-def _ladder(told: dict) -> str:
+def _ladder(told: dict[str, Any]) -> Table:
     """How many samples have a neighbour at each threshold."""
-    both = told["test"] is not None
-    heads = [f"training {told['nouns']} with a neighbour", "nearest of the same label"]
-    heads += [f"test {told['nouns']} with a training neighbour", "nearest of the same label"] if both else []
+    both, same = told["test"] is not None, "nearest of the same label"
+    heads = [f"training {told['nouns']} with a neighbour", same]
+    heads += [f"test {told['nouns']} with a training neighbour", same] if both else []
     rows = []
     for rung in told["ladder"]:
         cells = []
         for split in ("train", "test") if both else ("train",):
             share = rung[f"{split}_same_label"]
             cells += [f"{rung[split]:,}", words.percent(share) if share is not None else ""]
-        said = "".join(f"<td>{escape(cell)}</td>" for cell in cells)
-        rows.append(f'<tr><th class="name" scope="row">{rung["threshold"]:g}</th>{said}</tr>')
-    head = "".join(f'<th scope="col">{escape(text)}</th>' for text in heads)
-    return (
-        f'<div class="scroll"><table class="audit"><thead><tr><th class="name" scope="col">'
-        f"{escape(words.MEASURES[told['embedding']['measure']])} at least</th>{head}</tr></thead>"
-        f"<tbody>{''.join(rows)}</tbody></table></div>{BELOW}"
-    )
+        rows.append(row(f"{rung['threshold']:g}", cells))
+    return table(f"{words.MEASURES[told['embedding']['measure']]} at least", heads, rows)
 
 
-def _figures(search: Search) -> str:
-    """Sizes of clusters, and how near the nearest samples are."""
-    measure = words.MEASURES[search.told["embedding"]["measure"]]
-    near = figure(
-        lambda width: nearest_figure(search, width), "nearest", "How near the nearest training sample is",
-        f"Each sample's nearest training sample by {measure}. Dashed: the threshold.",
-    )  # fmt: skip
-    sizes = figure(
-        lambda width: sizes_figure(search, width), "sizes", "Sizes of the clusters",
-        "Clusters of two or more training samples by their size.",
-    )  # fmt: skip
-    return near + sizes
-
-
-def _sheet(width: float):
-    """A figure with one axes."""
-    import matplotlib
-    from matplotlib.figure import Figure
-
-    with matplotlib.rc_context(settings()):
-        sheet = Figure(figsize=(width, 2.6), layout="constrained")
-        return sheet, sheet.add_subplot()
-
-
+@styled
 def nearest_figure(search: Search, width: float = WIDE):
     """A histogram of the cosine of each training sample with the nearest other one."""
-    sheet, axes = _sheet(width)
+    figure, grid = sheet(width, 2.6)
+    axes = grid[0, 0]
     values = search.nearest["train"]
     threshold, measure = search.told["config"]["threshold"], words.MEASURES[search.told["embedding"]["measure"]]
     low = min(values.min(initial=1.0), threshold, 0.99)
@@ -123,12 +95,14 @@ def nearest_figure(search: Search, width: float = WIDE):
         axes.axvline(threshold, color=colour("ink"), linestyle="--", linewidth=1)
     axes.set_xlabel(f"{measure} with the nearest training sample")
     axes.set_ylabel(f"training {search.told['nouns']}")
-    return sheet
+    return figure
 
 
+@styled
 def sizes_figure(search: Search, width: float = WIDE):
     """Bars of how many clusters have each size; many sizes are drawn in bins that double."""
-    sheet, axes = _sheet(width)
+    figure, grid = sheet(width, 2.6)
+    axes = grid[0, 0]
     sizes, counts = np.asarray(search.told["sizes"], np.int64).reshape(-1, 2).T
     if sizes.max(initial=2) > 24:
         edges = 2 ** np.arange(1, int(np.ceil(np.log2(sizes.max() + 1))) + 1)
@@ -146,52 +120,30 @@ def sizes_figure(search: Search, width: float = WIDE):
     axes.set_ylim(0, 2.5 * max(counts.max(initial=1), 1))
     axes.set_xlabel(f"{search.told['nouns']} in a cluster")
     axes.set_ylabel("clusters")
-    return sheet
+    return figure
 
 
-def _blocks(search: Search, kind: str, caption: str) -> str:
-    """The samples of one kind, a row for each block."""
-    held = search.gallery
-    mine = held["kind"] == kind
-    blocks = []
+def _blocks(held: dict[str, Any], kind: str) -> list[tuple[str, list[Item]]]:
+    """The samples of one kind, a row for each block, and what is said of it."""
+    mine, blocks = held["kind"] == kind, []
     for block in np.unique(held["block"][mine]):
         rows = np.flatnonzero(mine & (held["block"] == block))
-        size = int(held["size"][rows[0]])
-        lead = f"target {held['id'][rows[0]]}, " if kind == "target" else ""
-        lead = f"test {held['id'][rows[0]]}, nearest " if kind == "test" else lead
+        size, own = int(held["size"][rows[0]]), held["id"][rows[0]]
+        lead = {"target": f"target {own}, ", "test": f"test {own}, nearest "}.get(kind, "")
         inside = "in a cluster" if kind in ("target", "test") else "cluster"
         said = f"{lead}{inside} of {size:,}" if size > 1 else f"{lead}in no cluster"
-        more = f", {len(rows)} shown" if kind in ("largest", "mixed") and size > len(rows) else ""
-        items = "".join(_item(held, row, place) for place, row in enumerate(rows.tolist()))
-        blocks.append(f'<div class="cluster"><p class="caption">{said}{more}</p><div class="near">{items}</div></div>')
-    return f'<p class="caption">{escape(caption)}</p><div class="rows">{"".join(blocks)}</div>' if blocks else ""
+        said += f", {len(rows)} shown" if kind in ("largest", "mixed") and size > len(rows) else ""
+        blocks.append((said, [_item(held, line, place) for place, line in enumerate(rows.tolist())]))
+    return blocks
 
 
-def _item(held: dict, row: int, place: int) -> str:
+def _item(held: dict[str, Any], line: int, place: int) -> Item:
     """One sample: its picture or words, its label, how alike it is to the first, its id."""
-    label = str(held["class_names"][int(held["label"][row])])
-    alike = "" if place == 0 else f"{float(held['similarity'][row]):.3f}"
-    told = ", ".join(part for part in (f"{held['split'][row]} {held['id'][row]}", label, alike) if part)
-    kind = " own" if place == 0 else ""
+    label, split = str(held["class_names"][int(held["label"][line])]), str(held["split"][line])
+    alike = "" if place == 0 else f"{float(held['similarity'][line]):.3f}"
+    told = ", ".join(part for part in (f"{split} {held['id'][line]}", label, alike) if part)
     if "images" in held:
-        shown = "<br>".join(escape(part) for part in (label, alike or str(held["split"][row])))
-        picture = f'<img src="{png_uri(held["images"][row])}" alt="{escape(told)}" title="{escape(told)}">'
-        return f'<div class="item{kind}">{picture}<span>{shown}</span></div>'
-    return f'<div class="item text{kind}">{escape(readable(held["texts"][row]))} <span>({escape(told)})</span></div>'
-
-
-def _reproduction(told: dict) -> str:
-    """Command, device, versions and seconds, as far as they are recorded."""
-    total, searching = told.get("seconds_total"), told.get("seconds_searching")
-    timed = f"{total:.1f} in all, {searching:.1f} to embed and find neighbours"
-    pairs = [
-        ("Finished", inline(told.get("finished"))),
-        ("Seconds", timed if isinstance(total, int | float) else ""),
-        ("Device", inline(told.get("device"))),
-        ("Commit", inline(told.get("git_commit"))),
-        ("Configuration", inline({k: v for k, v in told["config"].items() if v not in ("", 0, None, [], False)})),
-        ("Versions", inline(told.get("versions"))),
-    ]
-    command = told.get("command")
-    shown = f"<pre>{escape(str(command))}</pre>" if command else ""
-    return f'<div class="box">{shown}{definitions([pair for pair in pairs if pair[1]])}</div>'
+        return Item(
+            below=f"{label}\n{alike or split}", title=told, picture=png_uri(held["images"][line]), own=place == 0
+        )
+    return Item(text=readable(held["texts"][line]), title=told, own=place == 0)

@@ -6,13 +6,12 @@ import math
 
 import numpy as np
 
-from unlearn_jax.reports.audit_panels import explain
-from unlearn_jax.reports.figures import _figure, _plain, styled
 from unlearn_jax.reports.overview_load import Line, Sweeps
 from unlearn_jax.reports.overview_words import UNITS
+from unlearn_jax.reports.panels import bare, dot, ends, explain, plain, sheet, styled
+from unlearn_jax.reports.reading import Told
+from unlearn_jax.reports.render import minus
 from unlearn_jax.reports.style import WIDE, colour, small
-from unlearn_jax.reports.sweep_load import Told
-from unlearn_jax.reports.words import minus
 
 USUAL, SAYS, BEST = (
     ("original", "s"),
@@ -38,18 +37,17 @@ def known_first(value: float) -> float:
 def distances_figure(told: Sweeps, width: float = WIDE):
     """Residual distance of the defaults, of what the preset file says and of the best allowed setting, by method."""
     groups = groups_of(told, lambda line: known_first(line.distance(line.says).value))
-    figure, grid = _figure(width, _height(groups, 0.3))
+    figure, grid = sheet(width, _height(groups, 0.3))
     axes, rows = grid[0, 0], _rows(groups)
     cells = [line.distance(e) for line, _ in rows for e in (line.usual, line.says, line.best)]
     limits = _limits(cells, (0.0, 1.1))
     _frame(axes, groups, rows, limits)
-    for value, name in ((0.0, "oracle"), (1.0, "original")):
-        axes.axvline(value, color=colour(name), linewidth=1.2, zorder=1)
+    ends(axes)
     for line, y in rows:
         marks = [(line.usual, USUAL, -STEP), (line.says, SAYS, 0.0), (line.best, BEST, STEP)]
-        ends = [line.distance(e).value for e in (line.usual, line.says)]
-        if not line.kept and all(map(math.isfinite, ends)):
-            slope = np.clip(ends, *limits), [y - STEP, y]
+        both = [line.distance(e).value for e in (line.usual, line.says)]
+        if not line.kept and all(map(math.isfinite, both)):
+            slope = np.clip(both, *limits), [y - STEP, y]
             axes.plot(*slope, color=colour("muted"), linewidth=0.9, zorder=1.5)
         beyond = [
             _mark(axes, line.distance(entry), y + shift, style, limits, _open(line, entry))
@@ -71,7 +69,7 @@ def seen_figure(told: Sweeps, width: float = WIDE):
     side, rows = width > 6, _rows(groups)
     height = _height(groups, 0.25)
     shape = (1, len(panels)) if side else (len(panels), 1)
-    figure, grid = _figure(width, height * shape[0], *shape)
+    figure, grid = sheet(width, height * shape[0], *shape, sharey=True)
     names = {
         _gains: f"gain on the defaults' score, {UNITS[told.rule]}",
         _lost: "held-out accuracy lost, points",
@@ -137,13 +135,11 @@ def _rows(groups) -> list[tuple[Line, float]]:
 def _frame(axes, groups, rows, limits, named: bool = True) -> None:
     """Rows, their names and the names of the groups."""
     axes.set(xlim=limits, ylim=(rows[-1][1] + 0.7, -0.6))
-    axes.set_yticks([y for _, y in rows], [_plain(line.name) for line, _ in rows])
-    axes.tick_params(axis="y", length=0, labelleft=named)
+    axes.set_yticks([y for _, y in rows], [plain(line.name) for line, _ in rows])
+    bare(axes)
+    axes.tick_params(axis="y", labelleft=named)
     if len(rows) > 20:
         axes.tick_params(axis="x", top=True, labeltop=True)
-    axes.spines["left"].set_visible(False)
-    axes.grid(axis="x")
-    axes.set_axisbelow(True)
     y = 0.0
     for name, lines in groups:
         paper = {"boxstyle": "square,pad=0.15", "facecolor": colour("paper"), "edgecolor": "none"}
@@ -174,17 +170,8 @@ def _style(tone: str, marker: str) -> dict:
 
 def _mark(axes, told: Told, y: float, kind: tuple[str, str], limits, hollow: bool) -> tuple[str, float, float] | None:
     """A figure with its interval; its colour, value and place where it is beyond the axis."""
-    if not math.isfinite(told.value):
-        return None
     tone, marker = kind
-    low, high = limits
-    if math.isfinite(told.low + told.high):
-        axes.hlines(y, *np.clip([told.low, told.high], low, high), color=colour(tone), linewidth=1.5)
-    outside = "<" if told.value < low else ">" if told.value > high else ""
-    face = colour("paper") if hollow else colour(tone)
-    at = float(np.clip(told.value, low, high))
-    axes.plot(at, y, outside or marker, color=colour(tone), markerfacecolor=face, markersize=5, clip_on=False, zorder=4)
-    return (tone, told.value, y) if outside else None
+    return (tone, told.value, y) if dot(axes, told, y, limits, colour(tone), marker, hollow) else None
 
 
 def _outside(axes, limits, beyond) -> None:

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from unlearn_jax.errors import InputError
-from unlearn_jax.reports.influence_load import FAULTS
-from unlearn_jax.reports.sweep_load import AGAIN, Sweep, Told, read_sweep, told_of
+from unlearn_jax.reports.reading import Told, present, reading
+from unlearn_jax.reports.sweep_load import AGAIN, Sweep, read_sweep, told_of
 from unlearn_jax.runtime.archives import read_json
 
 GOES_ON = "the same unlearn-jax sweep command goes on where it stopped"
@@ -93,9 +93,9 @@ class Sweeps(NamedTuple):
 def read_sweeps(folder: Path) -> Sweeps:
     """Read the folder; raises `InputError` where it is missing or damaged, or no sweep in it is finished."""
     folder = Path(folder)
-    if not (folder / "sweeps.json").is_file():
-        raise InputError(f"there are no sweeps at {folder}: give the folder that unlearn-jax sweep wrote.")
-    try:
+    missing = f"there are no sweeps at {folder}: give the folder that unlearn-jax sweep wrote."
+    present(folder, ["sweeps.json"], missing)
+    with reading(f"the sweeps in {folder} cannot be read", AGAIN):
         told = read_json(folder / "sweeps.json")
         if told.get("kind") != "sweeps" or "rule" not in told["asked"]["sweep"]:
             raise ValueError("its sweeps.json is of another kind of run")
@@ -107,11 +107,6 @@ def read_sweeps(folder: Path) -> Sweeps:
             raise InputError(f"the sweeps in {folder} have nothing to show yet: {how_far}; {GOES_ON}.")
         both = [told[name] for name in OVERALL] if set(OVERALL) <= set(told) else _overall(lines)
         return Sweeps(folder, told, lines, *both, waiting, how_far)
-    except InputError:
-        raise
-    except FAULTS as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise InputError(f"the sweeps in {folder} cannot be read ({reason}): {AGAIN}.") from error
 
 
 def progress(folder: Path) -> str:

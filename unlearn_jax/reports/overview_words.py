@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import math
-
 from unlearn_jax.reports.overview_load import GOES_ON, Line, Sweeps
-from unlearn_jax.reports.sweep_words import UNCLEAR
-from unlearn_jax.reports.words import minus
+from unlearn_jax.reports.sweep_words import SHARED, UNCLEAR
+from unlearn_jax.reports.words import plain
 
 UNITS = {"margins": "nats", "request": "nats", "heldout": "nats", "attack": "AUC", "retain": "points"}
 MIN_SEEDS = 8  # seeds, for a distance to be identifiable
@@ -18,24 +16,12 @@ WORDS = (
      "The score is smaller than the defaults' with a 95% interval of the difference above 0, members and clusters "
      "drawn alike for both. It is the interval of one comparison, of the best of several settings, and there is "
      "one for each method: it errs towards leaving the defaults."),
-    ("Allowed",
-     "No member diverged, and held-out accuracy cannot be told to have fallen by more than .5 points: the lower end of "
-     "its interval is at most .5. A setting may so lose more than .5 points and be allowed."),
+    *SHARED,
     ("Gain", "The defaults' score less that of the setting that the rule chose; above 0 is better."),
     ("Lost", "Points of accuracy below the original's. Retained samples hold the similar ones: a practitioner cannot "
              "tell them apart. No rule but retain looks at them."),
-    ("Request surer",
-     "Mean margin of the request above what held-out examples suggest of examples never seen; of hard targets an upper "
-     "bound."),
     ("Cost", "Gradient evaluations of the method with this setting, as a share of one training from scratch."),
-    ("Residual distance",
-     "How far the request's margins are from the oracle's: 1 = as far as the original's, 0 = there. No choice looks at "
-     "it."),
     ("Nearer", "The defaults' residual distance less that of what the preset file says, drawn alike."),
-    ("Regret",
-     "Residual distance above that of the best allowed setting of the method (of all, where none is allowed). The best "
-     "is the smallest of several noisy figures and so a little too small; the regret is a little too large, and its "
-     "interval takes the best for known."),
     ("Other targets",
      "Everything here is of the targets that were tuned on. How strongly a method must act depends on the targets: "
      "unlearn-jax check-presets puts the file to the test on others."),
@@ -91,7 +77,7 @@ def afterwards(told: Sweeps) -> str:
         sweeps = "the one sweep" if own["sweeps"] == 1 else f"mean over {own['sweeps']} sweeps"
         what = "What" if told.leaving else "what"
         said.append(
-            f"{what} the file says is {interval(own['regret'])} farther than the best allowed setting (regret, "
+            f"{what} the file says is {plain(own['regret'])} farther than the best allowed setting (regret, "
             f"{sweeps}), and is that very setting for {own['best']:g}."
         )
     first = told.swept[0].sweep.told  # which has the originals and the oracle of all
@@ -115,12 +101,6 @@ def progress(told: Sweeps) -> str:
     """How far an unfinished folder is; '' for one that is complete."""
     left = f" To come: {', '.join(told.waiting)}." if told.waiting else ""
     return f"Unfinished: {told.unfinished}; {GOES_ON}.{left}" if told.unfinished else ""
-
-
-def interval(told: list) -> str:
-    """.04 [.01, .08], of three numbers."""
-    mean, *ends = (minus(f"{value:.2f}") if isinstance(value, float) and math.isfinite(value) else "" for value in told)
-    return f"{mean} [{', '.join(ends)}]" if all(ends) else mean
 
 
 def _listed(parts: list[str]) -> str:

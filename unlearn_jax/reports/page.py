@@ -1,81 +1,141 @@
-"""The HTML page: its frame, its style, and the sections in order; every text is escaped."""
+"""The page of a study: what its template shows, as plain values."""
 
 from __future__ import annotations
 
-from html import escape
+import math
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
 
-from unlearn_jax.reports import provenance, words
-from unlearn_jax.reports.audit_section import audit_section
-from unlearn_jax.reports.frame import definitions, document, facts_strip
-from unlearn_jax.reports.frontier import frontier_section
-from unlearn_jax.reports.glossary import GLOSSARY
-from unlearn_jax.reports.language import language_table
+import numpy as np
+
+from unlearn_jax.errors import InputError
+from unlearn_jax.reports import audit_words, figures, frontier, tables_of_study, words
+from unlearn_jax.reports.audit_load import read_audit
+from unlearn_jax.reports.frontier_figure import frontier_figure, plotted
+from unlearn_jax.reports.gallery import gallery_of
 from unlearn_jax.reports.load import Run, number_told
-from unlearn_jax.reports.sections import (
-    MAX_PICTURES,
-    at,
-    curve_section,
-    forest_section,
-    margin_section,
-    panels_section,
-    picture_section,
-    section,
-)
-from unlearn_jax.reports.table import carriers_table, methods_table, similarity_table
+from unlearn_jax.reports.provenance import made_of
+from unlearn_jax.reports.render import Figure, drawn, facts, page
+
+MAX_PANELS = 12  # methods in small panels
 
 
 def render(run: Run) -> str:
     """The whole page of a run as one HTML document."""
     summary, level = run.summary, run.summary.levels[-1]
-    spoken = language_table(summary, level)
-    title = "What deletion leaves behind when similar samples stay"
-    title += f": {summary.facts['dataset']}" if summary.facts["dataset"] else ""
-    parts = [
-        f"<h1>{escape(title)}</h1>",
-        f'<p class="lead" id="unfinished">{escape(run.unfinished)}</p>' if run.unfinished else "",
-        f'<p class="lead" id="answer">{escape(words.headline(run))}</p>',
-        _facts(run),
-        curve_section(run),
-        section("found", "What was found", _findings(run)),
-        panels_section(run),
-        frontier_section(run),
-        section("methods", f"Methods{at(level)}", methods_table(summary, level)),
-        forest_section(run),
-        section("answers", f"What is answered{at(level)}", spoken) if spoken else "",
-        margin_section(run),
-        picture_section(run),
-        section("carriers", "Who carries the targets?", carriers_table(summary)),
-        section("similarity", "How similar the copies are", similarity_table(run)),
-        audit_section(run.path),
-        section("words", "How to read this", definitions(GLOSSARY)),
-        section("reproduce", "To reproduce", provenance.block(run)),
-    ]
-    pictures = None if run.gallery is None else run.gallery.get("images")
-    return document(title, parts, 1 if pictures is None else min(pictures.shape[1], MAX_PICTURES))
+    dataset = summary.facts["dataset"]
+    band = summary.band(level)
+    return page(
+        "study.html",
+        title="What deletion leaves behind when similar samples stay" + (f": {dataset}" if dataset else ""),
+        unfinished=run.unfinished,
+        answer=words.headline(run),
+        facts=facts(_facts(run)),
+        left_out="; ".join(summary.left_out),
+        level=level,
+        at=at(level),
+        several=len(summary.levels) > 1,
+        identifiable=summary.identifiable(level),
+        band=f"{band:.3f}" if math.isfinite(band) else "",
+        findings=words.findings(run),
+        methods=tables_of_study.methods_table(summary, level),
+        answers=tables_of_study.language_table(summary, level),
+        gallery=gallery_of(run),
+        carriers=tables_of_study.carriers_table(summary),
+        similarity=tables_of_study.similarity_table(run),
+        edits="edit" in tables_of_study.kinds_of_similarity(run),
+        audit=audit_told(run.path),
+        made=made_of(run),
+        **_drawings(run),
+    )
 
 
-def _facts(run: Run) -> str:
-    """The setting of the study in one strip, with what the page leaves out of the file."""
-    summary, config = run.summary, run.manifest["config"]
+def at(level: int) -> str:
+    """A heading's copies level."""
+    return f" at {level} {'copy' if level == 1 else 'copies'}"
+
+
+def drawings_of(run: Run, level: int) -> dict[str, Callable]:
+    """The figures by name, as functions of the width in inches."""
+    summary = run.summary
+    known = lambda e: not e.is_reference and math.isfinite(summary.residual(level, e).mean)
+    mine = list(filter(known, summary.entries(level)))
+    found: dict[str, Callable] = {"main": partial(figures.main_figure, summary)}
+    if level in summary.shares:
+        found["gamma"] = partial(figures.gamma_figure, summary, level, summary.shares[level])
+    if len(summary.levels) > 1 and mine:
+        found["methods"] = partial(figures.methods_figure, summary, mine[:MAX_PANELS])
+    if any(plotted(summary, level, e) for e in mine):
+        found["frontier"] = partial(frontier_figure, summary, level)
+    found["forest"] = partial(figures.forest_figure, summary, level)
+    if run.margins:
+        found["margins"] = partial(figures.margins_figure, run.margins)
+    return found
+
+
+def _facts(run: Run) -> dict[str, Any]:
+    """The setting of the study."""
+    told, config = run.summary.facts, run.manifest["config"]
     requests, members = config.get("requests") or 1, config.get("members")
     each = lambda value: f"{value} a request" if requests > 1 else str(value)
     number = number_told(config, run.sizes)
-    facts = {
-        "Data": summary.facts["dataset"],
-        "Model": summary.facts["model"],
-        "Targets": " ".join(v for v in (each(number) if number else "", summary.facts["targets"]) if v),
-        "Similarity": summary.facts["similarity"],
-        "Copies": ", ".join(map(str, summary.levels)),
+    return {
+        "Data": told["dataset"],
+        "Model": told["model"],
+        "Targets": " ".join(v for v in (each(number) if number else "", told["targets"]) if v),
+        "Similarity": told["similarity"],
+        "Copies": ", ".join(map(str, run.summary.levels)),
         "Members": f"{members} ({each(members // requests)})" if members and requests > 1 else members,
         "Requests": config.get("requests"),
     }
-    left_out = "; ".join(summary.left_out)
-    note = f'<p class="note">summary.csv also holds, not shown here: {escape(left_out)}.</p>' if left_out else ""
-    return facts_strip(facts) + note
 
 
-def _findings(run: Run) -> str:
-    """One paragraph a finding, each with a word in front that says what it is about."""
-    pairs = words.findings(run)
-    told = "".join(f"<p><strong>{escape(lead)}.</strong> {words.named(text)}</p>" for lead, text in pairs)
-    return told + (f'<p class="caption">{provenance.link(run.summary.levels[-1])}</p>' if told else "")
+def _drawings(run: Run) -> dict[str, Any]:
+    """The figures, and what their captions count."""
+    summary, level = run.summary, run.summary.levels[-1]
+    found, methods = drawings_of(run, level), [e for e in summary.entries(level) if not e.is_reference]
+    values = list(run.margins.values())
+    if not methods:
+        found.pop("forest")  # the first figure shows them
+    if not any(np.isfinite(own).any() for own in values):
+        found.pop("margins", None)
+    figure = lambda name, place, label, at=level: drawn(found.get(name), place, label, at)
+    share = lambda m: drawn(drawings_of(run, m)["gamma"], f"gamma{m}", "Residual influence by identified fraction", m)
+    return {
+        "curve": figure("main", "curve", "Residual influence of the reference populations by number of copies", None),
+        "shares": [(share(m), at(m)) for m in summary.shares],
+        "panels": figure("methods", "panels", "Residual influence by method", None),
+        "methods_count": sum(math.isfinite(summary.residual(level, e).mean) for e in methods),
+        "most": MAX_PANELS,
+        "frontier": _frontier(run, figure("frontier", "frontier", "Residual distance against excess price")),
+        "forest": figure("forest", "forest", "Residual distance and signed residual influence with intervals"),
+        "margins": figure("margins", "margins", "Histograms of margins"),
+        "count": max((own.size for own in values), default=0),
+        "lost": sum(int((~np.isfinite(own)).sum()) for own in values),
+    }
+
+
+def _frontier(run: Run, figure: Figure | None) -> dict[str, Any] | None:
+    """Influence against price; None where the run has no frontier."""
+    summary, level = run.summary, run.summary.levels[-1]
+    entries = [e for e in summary.entries(level) if not e.is_reference]
+    if not any(math.isfinite(summary.find(level, e, "frontier_share").mean) for e in entries):
+        return None
+    return {
+        "words": frontier.frontier_words(summary, level),
+        "figure": figure,
+        "table": tables_of_study.frontier_table(summary, level),
+        "search": tables_of_study.searched(summary, level),
+    }
+
+
+def audit_told(run: Path) -> dict[str, Any]:
+    """What the page of a study says of its audit: its summary, or why it cannot be read; nothing where it has none."""
+    if not ((run / "audit" / "audit.json").is_file() and (run / "audit.html").is_file()):
+        return {"fault": "", "lines": []}
+    try:
+        return {"fault": "", "lines": audit_words.summary(read_audit(run / "audit"))}
+    except InputError as error:
+        return {"fault": str(error), "lines": []}

@@ -1,75 +1,44 @@
-"""How numbers were made: a run's command, device and versions, and where each level lies, with anchors to link to."""
+"""How the numbers of a study were made: its command, device and versions, and where each level lies."""
 
 from __future__ import annotations
 
 import math
-from html import escape
-from typing import Any
 
-from unlearn_jax.reports.frame import definitions, inline
 from unlearn_jax.reports.load import Run
+from unlearn_jax.reports.render import Made, Table, Td, Tr, inline, made, number
+
+HEADS = ("rows of summary.csv", "margins of every model", "members")
 
 
-def command_of(manifest: dict[str, Any]) -> str:
-    """The command that made a run; '' where it was not recorded."""
-    command = manifest.get("command") or ""
-    return " ".join(map(str, command)) if isinstance(command, list) else str(command)
-
-
-def link(level: int | None = None, prefix: str = "reproduce") -> str:
-    """A link to the command of a figure or table, or to the place of one level."""
-    place = prefix if level is None else f"{prefix}-{level}"
-    return f'<a class="made" href="#{place}">how it was made</a>'
-
-
-BELOW = f'<p class="caption">{link()}</p>'  # of a table without a caption
-
-
-def block(run: Run, prefix: str = "reproduce") -> str:
+def made_of(run: Run, prefix: str = "reproduce") -> Made:
     """The command, what it ran on, and where the numbers of each level lie (anchors ``PREFIX-LEVEL``)."""
-    command = command_of(run.manifest)
-    shown = f"<pre>{escape(command)}</pre>" if command else "<p>The command was not recorded.</p>"
-    return f'<div class="box">{shown}{definitions(_pairs(run.manifest))}{_levels(run, prefix)}</div>'
+    manifest = run.manifest
+    seeds = {name: value for name, value in manifest["config"].items() if "seed" in name}
+    config = {name: value for name, value in manifest["config"].items() if name not in seeds}
+    told = made(
+        manifest,
+        config,
+        Started=inline(manifest.get("started")),
+        Seeds=inline(seeds),
+        Seconds_compiling=number(manifest.get("compile_seconds"), 1),
+        Benchmark=_benchmark(manifest.get("benchmark") or {}),
+        Recipe=inline(manifest.get("recipe")),
+    )
+    about = f"Every number of this run is in {run.path.resolve().name}/summary.csv, made by the command above."
+    return told._replace(about=about, levels=_levels(run, prefix))
 
 
-def _pairs(manifest: dict[str, Any]) -> list[tuple[str, str]]:
-    """Device, versions, seeds, times and commit, as far as the manifest holds them."""
-    config, notes = manifest["config"], manifest.get("notes") or []
-    seeds = {name: value for name, value in config.items() if "seed" in name}
-    total, compiling = manifest.get("seconds_total"), manifest.get("compile_seconds")
-    times = [f"{manifest['started']} to {manifest['finished']}"] if {"started", "finished"} <= set(manifest) else []
-    times += [f"{total:.1f} s in all"] if isinstance(total, int | float) else []
-    times += [f"of which {compiling:.1f} s compiling"] if isinstance(compiling, int | float) else []
-    pairs = [
-        ("Device", inline(manifest.get("device"))),
-        ("Commit", inline(manifest.get("git_commit"))),
-        ("Seeds", inline(seeds)),
-        ("Times", ", ".join(times)),
-        ("Versions", inline(manifest.get("versions"))),
-        ("Benchmark", _benchmark(manifest.get("benchmark") or {})),
-        ("Configuration", inline({k: v for k, v in config.items() if k not in seeds and v not in ("", [], 0)})),
-        ("Recipe", inline(manifest.get("recipe"))),
-        ("Notes", notes if isinstance(notes, str) else "; ".join(map(inline, notes))),
-    ]
-    return [pair for pair in pairs if pair[1]]
-
-
-def _levels(run: Run, prefix: str) -> str:
+def _levels(run: Run, prefix: str) -> Table:
     """A row for each level: which rows of summary.csv its numbers are, and the folder of its margins."""
     rows = []
     for level in run.summary.levels:
         gamma, members = run.summary.gamma[level], run.summary.find(level, "retrain", "margin", "forget").n
         keys = f"copies={level}" + ("" if math.isnan(gamma) else f", gamma={gamma:.3f}") + ", request=all"
-        cells = f'<td class="said">{escape(keys)}</td><td class="said">{escape(margins_at(run, level)) or "–"}</td>'
-        cells += f"<td>{'–' if math.isnan(members) else f'{members:g}'}</td>"
-        rows.append(f'<tr id="{prefix}-{level}"><th class="name" scope="row">{level} copies</th>{cells}</tr>')
-    head = (
-        '<thead><tr><th class="name" scope="col">Level</th><th class="said" scope="col">rows of summary.csv</th>'
-        '<th class="said" scope="col">margins of every model</th><th scope="col">members</th></tr></thead>'
-    )
-    about = f"Every number of this run is in {run.path.resolve().name}/summary.csv, made by the command above."
-    table = f'<div class="scroll"><table class="made">{head}<tbody>{"".join(rows)}</tbody></table></div>'
-    return f'<p class="caption">{escape(about)}</p>{table}'
+        cells = [Td(keys, kind="said"), Td(margins_at(run, level) or "–", kind="said")]
+        cells.append(Td("–" if math.isnan(members) else f"{members:g}"))
+        rows.append(Tr(Td(f"{level} copies"), cells, anchor=f"{prefix}-{level}"))
+    heads = [Td("Level", kind="name"), *(Td(text, kind="said" * (text != "members")) for text in HEADS)]
+    return Table([heads], rows, "made")
 
 
 def margins_at(run: Run, level: int) -> str:

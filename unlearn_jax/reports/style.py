@@ -10,6 +10,7 @@ from contextvars import ContextVar
 from typing import NamedTuple
 
 import numpy as np
+from markupsafe import Markup, escape
 
 
 class Colour(NamedTuple):
@@ -74,47 +75,31 @@ def small() -> float:
 def settings(fonttype: str = "none") -> dict:
     """matplotlib settings of every figure; `none` keeps SVG text as text."""
     ink, muted, look = colour("ink"), colour("muted"), _LOOK.get()
-    return {
-        "svg.fonttype": fonttype,
-        "svg.hashsalt": "report",
-        "pdf.fonttype": 42,
-        "font.family": "DejaVu Sans",
-        "font.size": look.text,
-        "figure.labelsize": look.text,
-        "legend.fontsize": look.text,
-        "xtick.labelsize": look.text,
-        "ytick.labelsize": look.text,
-        "axes.titlesize": look.title,
-        "axes.labelsize": look.text,
-        "axes.spines.top": False,
-        "axes.spines.right": False,
-        "axes.edgecolor": muted,
-        "axes.labelcolor": ink,
-        "axes.titlecolor": ink,
-        "axes.facecolor": "none",
-        "figure.facecolor": "none",
-        "text.color": ink,
-        "xtick.color": muted,
-        "ytick.color": muted,
-        "xtick.labelcolor": ink,
-        "ytick.labelcolor": ink,
-        "axes.linewidth": 0.8,
-        "grid.color": colour("grid"),
-        "grid.linewidth": 0.8,
+    sizes = dict.fromkeys(
+        ("font.size", "figure.labelsize", "legend.fontsize", "xtick.labelsize", "ytick.labelsize", "axes.labelsize"),
+        look.text,
+    )
+    inks = dict.fromkeys(
+        ("axes.labelcolor", "axes.titlecolor", "text.color", "xtick.labelcolor", "ytick.labelcolor"), ink
+    )
+    edges = dict.fromkeys(("axes.edgecolor", "xtick.color", "ytick.color"), muted)
+    own = {
+        "svg.fonttype": fonttype, "svg.hashsalt": "report", "pdf.fonttype": 42, "font.family": "DejaVu Sans",
+        "axes.titlesize": look.title, "axes.spines.top": False, "axes.spines.right": False, "axes.facecolor": "none",
+        "figure.facecolor": "none", "axes.linewidth": 0.8, "grid.color": colour("grid"), "grid.linewidth": 0.8,
         "lines.linewidth": 1.8,
-    }
+    }  # fmt: skip
+    return sizes | inks | edges | own
 
 
-def inline_svg(figure, prefix: str, label: str) -> str:
+def inline_svg(figure, prefix: str, label: str) -> Markup:
     """A figure as an SVG element whose colours follow the page and whose ids start with `prefix`."""
-    import html
-
     import matplotlib
 
     buffer = io.StringIO()
     with matplotlib.rc_context(settings()):
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
-    svg = buffer.getvalue()
+    svg, prefix = buffer.getvalue(), re.sub(r"[^\w-]", "-", prefix)
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg[svg.index("<svg") :], flags=re.DOTALL)
     svg = re.sub(r'\bid="', f'id="{prefix}-', svg)
     svg = re.sub(r'href="#', f'href="#{prefix}-', svg)
@@ -123,8 +108,8 @@ def inline_svg(figure, prefix: str, label: str) -> str:
         svg = re.sub(tone.light, f"var(--{name})", svg, flags=re.IGNORECASE)
     svg = re.sub(r"'DejaVu Sans'(, [^;\"]*)?(?=[;\"])", "var(--sans)", svg)
     view = re.search(r'viewBox="[^"]*"', svg)
-    opening = f'<svg {view.group(0) if view else ""} role="img" aria-label="{html.escape(label, quote=True)}">'
-    return opening + svg[svg.index(">") + 1 :].strip()
+    opening = f'<svg {view.group(0) if view else ""} role="img" aria-label="{escape(label)}">'
+    return Markup(opening + svg[svg.index(">") + 1 :].strip())
 
 
 def png_uri(image: np.ndarray) -> str:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import csv
 import math
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from unlearn_jax.errors import InputError
 from unlearn_jax.evaluation.frontier import GATE
+from unlearn_jax.reports.reading import number
 
 REFERENCES = ("original", "retrain", "placebo", "dedup", "oracle")
 GIVEN = {"oracle_matching": "upper bound", "datamodel_matching": "uses retrained models"}  # not methods of practice
@@ -165,7 +166,7 @@ def _summarise(rows: list[dict[str, str]]) -> Summary:
     gamma, similarity, shares = {}, "", {}
     for level in reversed(levels):
         here = [row for row in rows if int(float(row["copies"])) == level]
-        gammas = [g for row in here if not math.isnan(g := _number(row.get("gamma")))]
+        gammas = [g for row in here if not math.isnan(g := number(row.get("gamma")))]
         gamma[level] = min(gammas, default=math.nan)
         one = {"similarity": here[0].get("similarity") or ""}
         similarity = similarity or one["similarity"]
@@ -173,7 +174,7 @@ def _summarise(rows: list[dict[str, str]]) -> Summary:
         if len(set(gammas)) > 1:
             left_out.append(f"in tables, identified fractions above {gamma[level]:.2g} at {level} copies")
             shares[level] = _by_share(here)
-        fits = lambda row, g=gamma[level]: math.isnan(_number(row.get("gamma"))) or _number(row["gamma"]) == g
+        fits = lambda row, g=gamma[level]: math.isnan(number(row.get("gamma"))) or number(row["gamma"]) == g
         here = [row for row in here if (row.get("similarity") or "") == one["similarity"]]
         shared = [row for row in here if row["method"] in SHARED and not fits(row)]
         for row in [row for row in here if fits(row)] + shared:
@@ -190,8 +191,8 @@ def _by_share(rows: list[dict[str, str]]) -> dict[float, dict[str, Cell]]:
             and not row.get("setting")
             and not row.get("remedy")
         ):
-            cell = Cell(*(_number(row.get(name)) for name in NUMBERS))
-            found.setdefault(_number(row["gamma"]), {}).setdefault(row["method"], cell)
+            cell = Cell(*(number(row.get(name)) for name in NUMBERS))
+            found.setdefault(number(row["gamma"]), {}).setdefault(row["method"], cell)
     return found
 
 
@@ -199,7 +200,7 @@ def _add(cells: dict, level: int, row: dict[str, str]) -> None:
     """Store one row; the first of equal keys stays."""
     entry = Entry(*(row.get(name) or "" for name in Entry._fields))
     key = (row["metric"], row.get("split") or "", row.get("reference") or "")
-    cells.setdefault((level, entry), {}).setdefault(key, Cell(*(_number(row.get(name)) for name in NUMBERS)))
+    cells.setdefault((level, entry), {}).setdefault(key, Cell(*(number(row.get(name)) for name in NUMBERS)))
 
 
 def _others(rows: list[dict[str, str]], shown: dict[str, str]) -> list[str]:
@@ -209,11 +210,6 @@ def _others(rows: list[dict[str, str]], shown: dict[str, str]) -> list[str]:
         others = sorted({row.get(axis) or "" for row in rows} - {value, ""})
         notes += [f"{axis} {', '.join(others)}"] if others else []
     return notes
-
-
-def _number(text: Any) -> float:
-    """A float, NaN for an empty field."""
-    return float(text) if text not in (None, "") else math.nan
 
 
 def _nan_last(value: float) -> tuple[bool, float]:

@@ -7,7 +7,8 @@ import math
 
 import numpy as np
 
-from unlearn_jax.reports.style import WIDE, colour, settings, small
+from unlearn_jax.reports.panels import sheet, styled
+from unlearn_jax.reports.style import WIDE, colour, small
 from unlearn_jax.reports.sweep_load import Sweep
 
 MAX_PAIRS = 3
@@ -76,34 +77,29 @@ def marks_of(sweep: Sweep) -> dict[str, tuple[str, str]]:
     return found
 
 
+@styled
 def parallel_figure(sweep: Sweep, width: float = WIDE):
     """Every setting that ran whole as a line over its hyperparameters, its score and its residual distance."""
-    import matplotlib
-    from matplotlib.figure import Figure
-
     columns, marks, whole = columns_of(sweep), marks_of(sweep), sweep.whole
     drawn = [_heights(scale, values) for _, scale, values, _ in columns]
     lines = np.stack([heights for heights, _ in drawn], axis=1)
-    with matplotlib.rc_context(settings()):
-        sheet = Figure(figsize=(width, 3.4), layout="constrained")
-        axes = sheet.add_subplot()
-        at = np.arange(len(columns))
-        for line, one in zip(lines, whole):
-            allowed = {"linestyle": "-" if one["allowed"] else ":", "alpha": 0.55 if one["allowed"] else 0.4}
-            axes.plot(at, line, color=colour("band"), linewidth=0.9, **allowed)
-        for setting, (tone, label) in marks.items():
-            line = lines[[one["setting"] for one in whole].index(setting)]
-            axes.plot(at, line, color=colour(tone), linewidth=2.4, label=label, marker="o", markersize=4)
-        for x, (_, ticks) in zip(at, drawn):
-            axes.axvline(x, color=colour("muted"), linewidth=0.8)
-            for y, text in ticks:
-                axes.annotate(text, (x, y), xytext=(4, 0), textcoords="offset points", fontsize=small(), va="center")
-        axes.set_xticks(at, [heading.replace(" by ", "\nby ") for heading, *_ in columns])
-        axes.set_xlim(-0.3, len(columns) - 0.6)
-        axes.set_yticks([])
-        axes.spines[["left", "bottom"]].set_visible(False)
-        sheet.legend(loc="outside lower center", ncols=3 if width > 6 else 1, frameon=False, fontsize=small())
-    return sheet
+    figure, grid = sheet(width, 3.4)
+    axes, at = grid[0, 0], np.arange(len(columns))
+    for line, one in zip(lines, whole):
+        allowed = {"linestyle": "-" if one["allowed"] else ":", "alpha": 0.55 if one["allowed"] else 0.4}
+        axes.plot(at, line, color=colour("band"), linewidth=0.9, **allowed)
+    for setting, (tone, label) in marks.items():
+        line = lines[[one["setting"] for one in whole].index(setting)]
+        axes.plot(at, line, color=colour(tone), linewidth=2.4, label=label, marker="o", markersize=4)
+    for x, (_, ticks) in zip(at, drawn):
+        axes.axvline(x, color=colour("muted"), linewidth=0.8)
+        for y, text in ticks:
+            axes.annotate(text, (x, y), xytext=(4, 0), textcoords="offset points", fontsize=small(), va="center")
+    axes.set_xticks(at, [heading.replace(" by ", "\nby ") for heading, *_ in columns])
+    axes.set(xlim=(-0.3, len(columns) - 0.6), yticks=[])
+    axes.spines[["left", "bottom"]].set_visible(False)
+    figure.legend(loc="outside lower center", ncols=3 if width > 6 else 1, frameon=False, fontsize=small())
+    return figure
 
 
 def ordered_names(sweep: Sweep) -> list[str]:
@@ -113,28 +109,30 @@ def ordered_names(sweep: Sweep) -> list[str]:
     return [name for name in names if scale_of(sweep, name) != "list" and differ(name)]
 
 
+def _panels(sweep: Sweep, width: float, wide: float, narrow: float):
+    """A figure with a panel for the score and one for the residual distance: (axes, heading, values, kind) of each."""
+    shown = [c for c in columns_of(sweep) if c[3] != "setting"]
+    shape = (1, len(shown)) if width > 6 else (len(shown), 1)
+    figure, grid = sheet(width, wide if width > 6 else narrow * len(shown), *shape)
+    return figure, [(axes, heading, values, kind) for axes, (heading, _, values, kind) in zip(grid.ravel(), shown)]
+
+
+@styled
 def response_figure(sweep: Sweep, name: str, width: float = WIDE):
     """Score and residual distance against one hyperparameter, a dot a setting, with intervals of the distance; settings
     that are alike in the others are joined."""
-    import matplotlib
-    from matplotlib.figure import Figure
-
-    panels = [c for c in columns_of(sweep) if c[3] != "setting"]
+    figure, panels = _panels(sweep, width, 2.7, 2.5)
     x = [one["values"][name] for one in sweep.whole]
-    with matplotlib.rc_context(settings()):
-        side = width > 6
-        sheet = Figure(figsize=(width, 2.7 if side else 2.5 * len(panels)), layout="constrained")
-        for place, (heading, _, values, kind) in enumerate(panels):
-            axes = sheet.add_subplot(*((1, len(panels)) if side else (len(panels), 1)), place + 1)
-            _dots(axes, sweep, x, values)
-            _joined(axes, sweep, name, values)
-            if kind == "distance":
-                told = [sweep.find(one["setting"], "residual_distance", "forget") for one in sweep.whole]
-                axes.vlines(x, [t.low for t in told], [t.high for t in told], color=colour("band"), linewidth=1)
-            axes.set(xlabel=name, ylabel=heading)
-            _scaled(axes.xaxis, scale_of(sweep, name), x)
-            axes.grid(axis="y")
-    return sheet
+    for axes, heading, values, kind in panels:
+        _dots(axes, sweep, x, values)
+        _joined(axes, sweep, name, values)
+        if kind == "distance":
+            told = [sweep.find(one["setting"], "residual_distance", "forget") for one in sweep.whole]
+            axes.vlines(x, [t.low for t in told], [t.high for t in told], color=colour("band"), linewidth=1)
+        axes.set(xlabel=name, ylabel=heading)
+        _scaled(axes.xaxis, scale_of(sweep, name), x)
+        axes.grid(axis="y")
+    return figure
 
 
 def _joined(axes, sweep: Sweep, name: str, values: list) -> None:
@@ -189,22 +187,16 @@ def _several(sweep: Sweep) -> list[str]:
     return [n for n in ordered_names(sweep) if len({one["values"][n] for one in tried}) >= MIN_VALUES]
 
 
+@styled
 def surface_figure(sweep: Sweep, pair: tuple[str, str], width: float = WIDE):
     """The best score and residual distance at each point of two hyperparameters, over whatever else differs."""
-    import matplotlib
-    from matplotlib.figure import Figure
-
-    panels = [c for c in columns_of(sweep) if c[3] != "setting"]
-    with matplotlib.rc_context(settings()):
-        side = width > 6
-        sheet = Figure(figsize=(width, 3.0 if side else 2.8 * len(panels)), layout="constrained")
-        for place, (heading, _, values, _) in enumerate(panels):
-            axes = sheet.add_subplot(*((1, len(panels)) if side else (len(panels), 1)), place + 1)
-            _surface(sheet, axes, sweep, pair, values, heading)
-    return sheet
+    figure, panels = _panels(sweep, width, 3.0, 2.8)
+    for axes, heading, values, _ in panels:
+        _surface(figure, axes, sweep, pair, values, heading)
+    return figure
 
 
-def _surface(sheet, axes, sweep: Sweep, pair: tuple[str, str], values: list, heading: str) -> None:
+def _surface(figure, axes, sweep: Sweep, pair: tuple[str, str], values: list, heading: str) -> None:
     """One panel."""
     points: dict[tuple, float] = {}
     for one, value in zip(sweep.whole, values):
@@ -232,7 +224,7 @@ def _surface(sheet, axes, sweep: Sweep, pair: tuple[str, str], values: list, hea
     for axis, scale, values in zip((axes.xaxis, axes.yaxis), scales, (x, y)):
         _scaled(axis, scale, values)
     if len(z):
-        sheet.colorbar(dots, ax=axes, extend="max")
+        figure.colorbar(dots, ax=axes, extend="max")
 
 
 def _triangles(flat: np.ndarray) -> np.ndarray:

@@ -2,26 +2,14 @@
 
 from __future__ import annotations
 
-import csv
 import math
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from unlearn_jax.errors import InputError
-from unlearn_jax.reports.influence_load import FAULTS
-from unlearn_jax.results.recorder import check_seals
-from unlearn_jax.runtime.archives import read_json
+from unlearn_jax.reports.reading import Told, manifest_of, present, reading, rows_of, told
 
 AGAIN = "run unlearn-jax sweep again"
-ENTRIES = ("asked", "config", "axes", "settings", "rungs", "cost", "choices", "copies")
-
-
-class Told(NamedTuple):
-    """A figure with its interval; NaN where it is not known."""
-
-    value: float = math.nan
-    low: float = math.nan
-    high: float = math.nan
+ENTRIES = ("asked", "config", "axes", "settings", "rungs", "cost", "choices", "copies", "status")
 
 
 class Sweep(NamedTuple):
@@ -70,27 +58,15 @@ def _split_of(row: dict) -> str:
 def read_sweep(folder: Path) -> Sweep:
     """Read the folder; raises `InputError` where it is missing, unfinished or damaged."""
     folder = Path(folder)
-    if not (folder / "sweep.json").is_file():
-        raise InputError(f"there is no sweep at {folder}: give the folder that unlearn-jax sweep wrote.")
-    try:
-        told = read_json(folder / "sweep.json")
-        if told.get("kind") != "sweep":
-            raise ValueError("its sweep.json is of another kind of run")
-        if told.get("status") != "complete" or not set(ENTRIES) <= set(told):
-            raise ValueError("it is not finished")
-        check_seals(folder, told, again=AGAIN)
-        budget = told["config"]["budget"]
+    missing = f"there is no sweep at {folder}: give the folder that unlearn-jax sweep wrote."
+    present(folder, ["sweep.json"], missing)
+    with reading(f"the sweep in {folder} cannot be read", AGAIN):
+        own = manifest_of(folder, "sweep.json", "sweep", AGAIN, ENTRIES)
+        budget = own["config"]["budget"]
         last = f"{budget:g}" if budget else ""
-        number = lambda text: float(text) if text else math.nan
-        with (folder / "summary.csv").open(newline="", encoding="utf-8") as file:
-            figures = {
-                (r["setting"], r["metric"], _split_of(r)): Told(*(number(r[k]) for k in ("mean", "ci_low", "ci_high")))
-                for r in csv.DictReader(file)
-                if r["budget"] == last
-            }
-    except InputError:
-        raise
-    except FAULTS as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise InputError(f"the sweep in {folder} cannot be read ({reason}): {AGAIN}.") from error
-    return Sweep(folder, told, figures)
+        figures = {
+            (row["setting"], row["metric"], _split_of(row)): told(row, "mean", "ci_low", "ci_high")
+            for row in rows_of(folder / "summary.csv")
+            if row["budget"] == last
+        }
+    return Sweep(folder, own, figures)

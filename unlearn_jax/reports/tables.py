@@ -7,8 +7,8 @@ import io
 import math
 import re
 
+from unlearn_jax.reports import render
 from unlearn_jax.reports.columns import Column, Line, best_lines
-from unlearn_jax.reports.table import short
 from unlearn_jax.reports.words import copies_of
 
 FORMATS = ("latex", "csv", "markdown")
@@ -135,7 +135,7 @@ def shown(cell, column: Column) -> tuple[str, str]:
     known = column.interval and math.isfinite(cell.low + cell.high)
     far = column.metric.startswith("residual_") and abs(cell.mean) >= 10
     digits = 0 if far else column.digits
-    return short(cell.mean, digits), f"[{short(cell.low, digits)}, {short(cell.high, digits)}]" if known else ""
+    return render.number(cell.mean, digits), render.interval(cell.low, cell.high, digits) if known else ""
 
 
 def caption(lines: list[Line], columns: dict[str, Column]) -> str:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
-import re
-from html import escape
 
 from unlearn_jax.evaluation.frontier import GATE
 from unlearn_jax.metrics.residual import why_unidentifiable
 from unlearn_jax.reports.load import Run, number_told
+from unlearn_jax.reports.render import interval, number
 from unlearn_jax.reports.summary import ANEW, GIVEN, Cell, Entry, Summary
 
 CONTROLS = ("do_nothing",)
@@ -20,20 +19,13 @@ UNREADABLE = {  # by what `why_unidentifiable` says
 
 
 def percent(cell: Cell) -> str:
-    """81% [78, 84]."""
-    interval = f" [{_round(100 * cell.low)}, {_round(100 * cell.high)}]" if math.isfinite(cell.low + cell.high) else ""
-    return f"{_round(100 * cell.mean)}%{interval}"
+    """81% [78, 84], of whatever begins with value, low and high."""
+    return f"{number(100 * cell[0], 0, '?')}% {interval(100 * cell[1], 100 * cell[2], 0)}".strip()
 
 
 def plain(cell: Cell, digits: int = 2) -> str:
-    """0.81 [0.78, 0.84]."""
-    mean, low, high = (minus(f"{value:.{digits}f}") for value in cell[:3])
-    return mean + (f" [{low}, {high}]" if math.isfinite(cell.low + cell.high) else "")
-
-
-def minus(text: str) -> str:
-    """A number with a true minus sign, and with none on zero."""
-    return text.replace("-", "−") if float(text) else text.replace("-", "")
+    """0.81 [0.78, 0.84], of whatever begins with value, low and high."""
+    return f"{number(cell[0], digits, '?')} {interval(cell[1], cell[2], digits)}".strip()
 
 
 def copies_of(summary: Summary, level: int) -> str:
@@ -71,17 +63,13 @@ def headline(run: Run) -> str:
     stay = f"when {stay_of(summary, level)} stayed" if level else "with no copies in the training set"
     if math.isnan(cell.mean):
         return "This run did not measure retraining, so it cannot say what deletion leaves behind."
+    asked, left = asked_of(run, level), percent(cell)
     if not summary.identifiable(level):
-        return (
-            f"Not identifiable: with {copies_of(summary, level)}, {_why(run, level)} for this run to say what "
-            f"deleting {asked_of(run, level)} leaves behind."
-        )
+        why = f"with {copies_of(summary, level)}, {_why(run, level)} for this run to say"
+        return f"Not identifiable: {why} what deleting {asked} leaves behind."
     if _is_noise(cell, band):
-        return (
-            f"Deleting {asked_of(run, level)} and retraining left no influence that this run can tell from none, "
-            f"{stay}: {percent(cell)}."
-        )
-    return f"Deleting {asked_of(run, level)} and retraining left {percent(cell)} of their influence in place {stay}."
+        return f"Deleting {asked} and retraining left no influence that this run can tell from none, {stay}: {left}."
+    return f"Deleting {asked} and retraining left {left} of their influence in place {stay}{_caveat(cell, band)}."
 
 
 def _why(run: Run, level: int) -> str:
@@ -101,13 +89,12 @@ def findings(run: Run) -> list[tuple[str, str]]:
     """What was found, as (subject, sentences)."""
     summary, level = run.summary, run.summary.levels[-1]
     if not summary.identifiable(level):
-        found = [("Not identifiable", _unreadable(run, level)), ("Copies", _along_levels(summary))]
+        found = [("Not identifiable", _unreadable(run, level)), ("Copies", _negative_control(summary))]
     else:
         found = [
-            ("Deletion", _retrain(run, level) + _controls(summary, level)),
-            ("Copies", _along_levels(summary)),
+            ("Controls", _controls(summary, level)),
+            ("Copies", _negative_control(summary)),
             ("Methods", _methods(summary, level)),
-            ("Price", _forced_price(summary, level)),
         ]
     return [(lead, " ".join(sentences)) for lead, sentences in found if sentences]
 
@@ -125,24 +112,10 @@ def _unreadable(run: Run, level: int) -> list[str]:
     ]
 
 
-def _retrain(run: Run, level: int) -> list[str]:
-    """What retraining kept, against the two ends of the scale."""
-    summary = run.summary
-    cell, band = summary.residual(level, "retrain"), summary.band(level)
-    if math.isnan(cell.mean):
-        return ["Retraining without the request was not measured in this run."]
-    stay = f"when {stay_of(summary, level)} stayed behind" if level else "with no copies of them in the training set"
-    return [
-        f"Retraining without {asked_of(run, level)} kept {percent(cell)} of their influence {stay}"
-        f"{_caveat(cell, band)}. A model that never saw the clusters (the oracle) stands at 0%, one that saw "
-        "everything (the original) at 100%.",
-    ]
-
-
 def _controls(summary: Summary, level: int) -> list[str]:
     """What placebo and dedup say, by differences whose draws are shared with retrain's."""
     sentences = []
-    placebo, dedup = summary.residual(level, "placebo"), summary.residual(level, "dedup")
+    placebo, dedup = (summary.residual(level, name) for name in ("placebo", "dedup"))
     apart = summary.find(level, "placebo", "residual_difference")
     if math.isfinite(placebo.mean) and level:
         sentence = f"The placebo, which drops as many other samples instead of the copies, kept {percent(placebo)}"
@@ -155,55 +128,41 @@ def _controls(summary: Summary, level: int) -> list[str]:
         sentences.append(sentence + end)
     if math.isfinite(dedup.mean) and level:
         recall = summary.find(level, "dedup", "dedup_recall").mean
-        found = f" (its detector found {_round(100 * recall)}% of the copies)" if math.isfinite(recall) else ""
-        sentences.append(
-            f"Retraining after automatic deduplication{found} kept {percent(dedup)}"
-            f"{_caveat(dedup, summary.band(level))}."
-        )
+        found = f" (its detector found {number(100 * recall, 0)}% of the copies)" if math.isfinite(recall) else ""
+        kept = f"{percent(dedup)}{_caveat(dedup, summary.band(level))}"
+        sentences.append(f"Retraining after automatic deduplication{found} kept {kept}.")
     return sentences
 
 
-def _along_levels(summary: Summary) -> list[str]:
-    """Retrain's residual along the copies axis, with the negative control at 0 copies."""
-    if len(summary.levels) == 1:
+def _negative_control(summary: Summary) -> list[str]:
+    """What the level without copies says of all others: retrain and oracle see the same data there."""
+    cell = summary.residual(0, "retrain")
+    if 0 not in summary.levels or len(summary.levels) == 1:
         return []
-    parts, control = [], ""
-    for m in summary.levels:
-        cell = summary.residual(m, "retrain")
-        if math.isfinite(cell.mean):
-            note = "" if summary.identifiable(m) else ", not identifiable"
-            parts.append(f"{percent(cell)} at {m}{note}")
-        if m == 0 and cell.mean == 0.0:
-            control = " The value at 0 copies is exactly 0, which means that one population was used twice."
-        elif m == 0 and math.isfinite(cell.mean + summary.band(0)) and summary.identifiable(0):
-            inside = abs(cell.mean) <= summary.band(0) or cell.low <= 0 <= cell.high
-            control = (
-                " At 0 copies retrain and oracle see the same data, and the figure is noise about 0, as it must be."
-                if inside
-                else " At 0 copies retrain and oracle see the same data, yet the figure is outside the "
-                "noise: distrust the other levels."
-            )
-    return [f"By number of copies, retrain kept {'; '.join(parts)}.{control}"] if parts else []
+    if cell.mean == 0.0:
+        return ["The value at 0 copies is exactly 0, which means that one population was used twice."]
+    if not (math.isfinite(cell.mean + summary.band(0)) and summary.identifiable(0)):
+        return []
+    same = "At 0 copies retrain and oracle see the same data, "
+    if _is_noise(cell, summary.band(0)):
+        return [f"{same}and the figure is noise about 0, as it must be."]
+    return [f"{same}yet the figure is outside the noise: distrust the other levels."]
 
 
 def _methods(summary: Summary, level: int) -> list[str]:
-    """The best and the worst method by residual distance, and what they cost."""
-    entries = [
-        e
-        for e in summary.entries(level)
-        if not e.is_reference and e.method not in CONTROLS and math.isfinite(summary.distance(level, e).mean)
-    ]
+    """The best method by residual distance, and what forbids to rank others."""
+    measured = lambda e: math.isfinite(summary.distance(level, e).mean)
+    entries = [e for e in summary.entries(level) if not e.is_reference and e.method not in CONTROLS and measured(e)]
     others = [*_apart(summary, level, entries)]
     wrecked = [e for e in entries if summary.wrecked(level, e)]
     others += _wrecked(summary, level, wrecked)
     entries = [e for e in entries if not e.kind and e not in wrecked]
     if not entries:
         return others
-    best, worst = entries[0], entries[-1]
+    best = entries[0]
     verb = "came closest to the oracle" if len(entries) > 1 else "is the one method measured"
     sentences = [_describe(summary, level, best, verb), *_against_retrain(summary, level, best)]
-    if len(entries) > 1:
-        sentences += [*_place(summary, level, best, len(entries)), _describe(summary, level, worst, "ended furthest")]
+    sentences += _place(summary, level, best, len(entries)) if len(entries) > 1 else []
     bad = [code(summary, e) for e in summary.entries(level) if summary.find(level, e, "n_diverged").mean > 0]
     if bad:
         sentences.append(f"Some members diverged (NaN) under {', '.join(bad)}; read these rows with care.")
@@ -225,15 +184,11 @@ def _wrecked(summary: Summary, level: int, entries: list[Entry]) -> list[str]:
 def _apart(summary: Summary, level: int, entries: list[Entry]) -> list[str]:
     """What is no method of practice: given retrained models, or trained anew in full."""
     found = []
-    for lead, kinds in (
-        ("Given the outputs of other retrained models", set(GIVEN.values())),
-        ("Trained anew at full cost", {ANEW}),
-    ):
-        told = [
-            f"{code(summary, e)}{f' ({e.kind})' if e.kind != ANEW else ''} at {plain(summary.distance(level, e))}"
-            for e in entries
-            if e.kind in kinds
-        ]
+    kinds_of = {"Given the outputs of other retrained models": set(GIVEN.values()), "Trained anew at full cost": {ANEW}}
+    for lead, kinds in kinds_of.items():
+        kind = lambda e: f" ({e.kind})" if e.kind != ANEW else ""
+        at = lambda e: f"at {plain(summary.distance(level, e))}"
+        told = [f"{code(summary, e)}{kind(e)} {at(e)}" for e in entries if e.kind in kinds]
         found += [f"{lead}, and so apart: {', '.join(told)}."] if told else []
     return found
 
@@ -258,31 +213,10 @@ def _place(summary: Summary, level: int, entry: Entry, number: int) -> list[str]
 
 
 def _describe(summary: Summary, level: int, entry: Entry, verb: str) -> str:
-    """One method: distance, signed residual, accuracy on the targets, excess price."""
+    """One method: distance and signed residual."""
     residual = summary.residual(level, entry)
-    words = [f"residual distance {plain(summary.distance(level, entry))}"]
-    words.append(f"signed residual {percent(residual)}{_caveat(residual, summary.band(level))}")
-    own, theirs = (summary.find(level, e, "accuracy", "forget").mean for e in (entry, "oracle"))
-    if math.isfinite(own + theirs):
-        words.append(f"{100 * own:.0f}% of the targets right (the oracle {100 * theirs:.0f}%)")
-    prices = [_price(summary.find(level, entry, "price_accuracy", s, "oracle"), s) for s in ("similar", "test")]
-    return f"{code(summary, entry)} {verb}: {', '.join([*words, *filter(None, prices)])}."
-
-
-def _price(cell: Cell, split: str) -> str:
-    """2.6 [1.7, 3.6] points worse than the oracle on test."""
-    if not math.isfinite(cell.mean):
-        return ""
-    if cell.low <= 0 <= cell.high:
-        return f"on {split} as good as the oracle within {plain(cell, 1)} points"
-    worse = cell.mean > 0
-    points = cell if worse else Cell(-cell.mean, -cell.high, -cell.low)
-    return f"{plain(points, 1)} points {'worse' if worse else 'better'} than the oracle on {split}"
-
-
-def named(text: str) -> str:
-    """Escaped text in which names between backquotes are set as code."""
-    return re.sub(r"`([^`]*)`", r"<code>\1</code>", escape(text))
+    told = f"residual distance {plain(summary.distance(level, entry))}, signed residual {percent(residual)}"
+    return f"{code(summary, entry)} {verb}: {told}{_caveat(residual, summary.band(level))}."
 
 
 def code(summary: Summary, entry: Entry) -> str:
@@ -290,30 +224,12 @@ def code(summary: Summary, entry: Entry) -> str:
     return f"`{summary.label(entry)}`"
 
 
-def _forced_price(summary: Summary, level: int) -> list[str]:
-    """What forgetting the near copies' influence costs on the similar samples under the oracle itself."""
-    oracle = summary.find(level, "oracle", "accuracy", "similar")
-    retrain = summary.find(level, "retrain", "accuracy", "similar")
-    if not math.isfinite(oracle.mean + retrain.mean):
-        return []
-    measured = (
-        f"Accuracy on the similar samples is {100 * retrain.mean:.1f}% under retrain and "
-        f"{100 * oracle.mean:.1f}% under the oracle, which never saw them."
-    )
-    if retrain.mean <= oracle.mean or retrain.low <= oracle.high:
-        return [measured + " These intervals do not show that losing the copies' influence costs accuracy there."]
-    return [
-        measured + f" The oracle pays {100 * (retrain.mean - oracle.mean):.0f} points there, and excess price is "
-        "measured from that: a method can match the oracle on the targets and pay less."
-    ]
-
-
 def _caveat(cell: Cell, band: float) -> str:
     """What the interval and the null band forbid to claim."""
     if math.isnan(cell.mean):
         return ""
     if abs(cell.mean) <= band:
-        return f" (within the null band of ±{_round(100 * band)}%, not told from none)"
+        return f" (within the null band of ±{number(100 * band, 0)}%, not told from none)"
     if cell.low <= 0 <= cell.high:
         return " (the interval includes 0, not told from none)"
     if cell.high < 0:
@@ -328,8 +244,3 @@ def _caveat(cell: Cell, band: float) -> str:
 def _is_noise(cell: Cell, band: float) -> bool:
     """Whether a residual cannot be told from 0."""
     return abs(cell.mean) <= band or cell.low <= 0 <= cell.high
-
-
-def _round(value: float) -> str:
-    """A whole number without a minus on zero."""
-    return minus(f"{value:.0f}") if math.isfinite(value) else "?"

@@ -19,15 +19,15 @@ from unlearn_jax.reports.compare_page import drawings_together, render_compariso
 from unlearn_jax.reports.drawings import drawings
 from unlearn_jax.reports.influence_load import read_attribution
 from unlearn_jax.reports.influence_page import render_attribution
-from unlearn_jax.reports.load import Run, read_run
+from unlearn_jax.reports.load import read_run
 from unlearn_jax.reports.neighbours_load import read_search
 from unlearn_jax.reports.neighbours_page import render_search
 from unlearn_jax.reports.overview_load import read_sweeps
 from unlearn_jax.reports.overview_page import render_sweeps
 from unlearn_jax.reports.page import render
 from unlearn_jax.reports.paper import kind_of_file
-from unlearn_jax.reports.provenance import command_of
-from unlearn_jax.reports.sweep_load import Sweep, read_sweep
+from unlearn_jax.reports.render import command_of
+from unlearn_jax.reports.sweep_load import read_sweep
 from unlearn_jax.reports.sweep_page import render_sweep
 from unlearn_jax.runtime import signals
 
@@ -44,8 +44,8 @@ def write_report(run: Path, out: Path | None = None) -> Path:
     loaded = read_run(run)
     if (run / "audit" / "audit.json").is_file():
         with contextlib.suppress(InputError):  # of a damaged audit; the page says so
-            _write_audit(run / "audit")
-    return _write_run(loaded, Path(out) if out else run / "report.html")
+            write_audit_page(run / "audit")
+    return _write(render(loaded), out, run / "report.html")
 
 
 def write_audit_page(folder: Path, run: Path | None = None) -> Path:
@@ -56,9 +56,10 @@ def write_audit_page(folder: Path, run: Path | None = None) -> Path:
     Raises `InputError` where the audit is missing, half-written or damaged, or the page cannot be written.
     """
     folder = Path(folder) if Path(folder).name else Path(folder).resolve()
-    out = _write_audit(folder)
+    report = "report.html" if (folder.parent / "report.html").is_file() else ""
+    out = _write(render_audit(read_audit(folder), report), None, folder.parent / f"{folder.name}.html")
     if run is not None and (Path(run) / "report.html").is_file():
-        _write_run(read_run(Path(run)), Path(run) / "report.html")
+        _write(render(read_run(Path(run))), None, Path(run) / "report.html")
     return out
 
 
@@ -67,8 +68,7 @@ def write_influence_page(run: Path, out: Path | None = None) -> Path:
 
     Raises `InputError` where the run is missing, half-written or damaged, or ``out`` cannot be written.
     """
-    page = render_attribution(read_attribution(Path(run)))
-    return replace(Path(out) if out else Path(run) / "influence.html", lambda file: file.write(page.encode("utf-8")))
+    return _write(render_attribution(read_attribution(Path(run))), out, Path(run) / "influence.html")
 
 
 def write_neighbours_page(folder: Path, out: Path | None = None) -> Path:
@@ -76,9 +76,7 @@ def write_neighbours_page(folder: Path, out: Path | None = None) -> Path:
 
     Raises `InputError` where the search is missing, half-written or damaged, or ``out`` cannot be written.
     """
-    page = render_search(read_search(Path(folder)))
-    out = Path(out) if out else Path(folder) / "neighbours.html"
-    return replace(out, lambda file: file.write(page.encode("utf-8")))
+    return _write(render_search(read_search(Path(folder))), out, Path(folder) / "neighbours.html")
 
 
 def write_sweep_page(folder: Path, out: Path | None = None) -> Path:
@@ -88,7 +86,7 @@ def write_sweep_page(folder: Path, out: Path | None = None) -> Path:
     """
     folder = Path(folder)
     together = TOGETHER if not out and (folder / TOGETHER).is_file() else ""
-    return _write_sweep(read_sweep(folder), Path(out) if out else folder / "sweep.html", together)
+    return _write(render_sweep(read_sweep(folder), together), out, folder / "sweep.html")
 
 
 def write_sweeps_page(folder: Path, out: Path | None = None) -> Path:
@@ -101,19 +99,11 @@ def write_sweeps_page(folder: Path, out: Path | None = None) -> Path:
     """
     folder = Path(folder)
     told, page = read_sweeps(folder), Path(out) if out else folder / "sweeps.html"
-    if not out:
-        for line in told.swept:
-            own, read = folder / line.name / "sweep.html", folder / line.name / "sweep.json"
-            if not own.is_file() or own.stat().st_mtime < read.stat().st_mtime:
-                _write_sweep(line.sweep, own, TOGETHER)
-    drawn = render_sweeps(told, page)
-    return replace(page, lambda file: file.write(drawn.encode("utf-8")))
-
-
-def _write_sweep(sweep: Sweep, out: Path, together: str) -> Path:
-    """The page of a sweep alone."""
-    page = render_sweep(sweep, together)
-    return replace(out, lambda file: file.write(page.encode("utf-8")))
+    for line in () if out else told.swept:
+        own, read = folder / line.name / "sweep.html", folder / line.name / "sweep.json"
+        if not own.is_file() or own.stat().st_mtime < read.stat().st_mtime:
+            _write(render_sweep(line.sweep, TOGETHER), None, own)
+    return _write(render_sweeps(told, page), None, page)
 
 
 def write_check_page(folder: Path, out: Path | None = None) -> Path:
@@ -121,22 +111,27 @@ def write_check_page(folder: Path, out: Path | None = None) -> Path:
 
     Raises `InputError` where the check is missing, unfinished or damaged, or ``out`` cannot be written.
     """
-    page = render_check(read_check(Path(folder)))
-    out = Path(out) if out else Path(folder) / "check.html"
-    return replace(out, lambda file: file.write(page.encode("utf-8")))
+    return _write(render_check(read_check(Path(folder))), out, Path(folder) / "check.html")
 
 
-def _write_run(run: Run, out: Path) -> Path:
-    """The page of a run alone."""
-    page = render(run)
-    return replace(out, lambda file: file.write(page.encode("utf-8")))
+def write_comparison(runs: list[Path], out: Path | None = None, level: int | None = None) -> Path:
+    """Write the page that compares studies and return its path (``compare.html`` by default).
+
+    Args:
+        runs: two or more folders that unlearn-jax study wrote.
+        out: where to write the page.
+        level: copies of the figures that show one level; None = the largest that all have, else each run's last.
+
+    Raises:
+        InputError: fewer than two runs, one that is no study or has no rows, or ``out`` cannot be written.
+    """
+    page = render_comparison(read_comparison([Path(run) for run in runs], level))
+    return _write(page, out, Path("compare.html"))
 
 
-def _write_audit(folder: Path) -> Path:
-    """The page of an audit alone."""
-    report = "report.html" if (folder.parent / "report.html").is_file() else ""
-    page = render_audit(read_audit(folder), report)
-    return replace(folder.parent / f"{folder.name}.html", lambda file: file.write(page.encode("utf-8")))
+def _write(page: str, out: Path | None, usual: Path) -> Path:
+    """Write a page, where nothing else is asked for at its usual place."""
+    return replace(Path(out) if out else usual, lambda file: file.write(page.encode("utf-8")))
 
 
 def save_figure(
@@ -174,21 +169,6 @@ def save_figure(
     if drawn is None:
         raise InputError(f"there is nothing to draw as '{which}' here: choose one of {', '.join(found)}.")
     return replace(out, lambda file: file.write(drawn))
-
-
-def write_comparison(runs: list[Path], out: Path | None = None, level: int | None = None) -> Path:
-    """Write the page that compares studies and return its path (``compare.html`` by default).
-
-    Args:
-        runs: two or more folders that unlearn-jax study wrote.
-        out: where to write the page.
-        level: copies of the figures that show one level; None = the largest that all have, else each run's last.
-
-    Raises:
-        InputError: fewer than two runs, one that is no study or has no rows, or ``out`` cannot be written.
-    """
-    page = render_comparison(read_comparison([Path(run) for run in runs], level))
-    return replace(Path(out) if out else Path("compare.html"), lambda file: file.write(page.encode("utf-8")))
 
 
 def table_text(runs: list[Path], kind: str, columns: str = "", levels: str = "", methods: str = "") -> str:

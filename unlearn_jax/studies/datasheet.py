@@ -8,9 +8,9 @@ import numpy as np
 
 from unlearn_jax.data.benchmarks import bench_digest, benchmark_named
 from unlearn_jax.data.splits import request_rows
-from unlearn_jax.studies import resolve as configs
+from unlearn_jax.studies.config import StudyConfig
 from unlearn_jax.studies.outputs import likeness
-from unlearn_jax.studies.resolve import StudyConfig
+from unlearn_jax.studies.resolve import resolve
 from unlearn_jax.studies.setup import Setup, prepare_study
 from unlearn_jax.studies.validate import check
 
@@ -25,7 +25,7 @@ def benchmark_manifest(setup: Setup) -> dict[str, Any]:
         recipe's, and ``as_recorded``, None where options were changed or no digest is recorded.
     """
     config, benchmark = setup.config, benchmark_named(setup.config.benchmark)
-    usual = configs.resolved(StudyConfig(benchmark=benchmark.name, dataset=config.dataset))
+    usual = resolve(StudyConfig(benchmark=benchmark.name, dataset=config.dataset)).config
     changed = [name for name in BUILDS if getattr(usual, name) != getattr(config, name)]
     digest = bench_digest(benchmark, setup.dataset, setup.bench, config.similarity, config.seed)
     recorded = "" if changed else benchmark.digests.get(config.dataset, "")
@@ -64,12 +64,13 @@ def card_of(name: str, **options) -> dict[str, Any]:
     data_dir = options.pop("data_dir", None)
     benchmark = benchmark_named(name)
     config = StudyConfig(**{"benchmark": name, "methods": "none", **options})
-    check(config)
-    setup = prepare_study(config, data_dir=data_dir)
+    study = resolve(config)
+    check(study)
+    setup = prepare_study(study, data_dir=data_dir)
     config, bench, dataset = setup.config, setup.bench, setup.dataset
     of_cluster = {int(bench.cluster[row]): row for row in np.flatnonzero((bench.origin == 0) & (bench.request >= 0))}
     similar, same = {}, {}
-    for number in range(1, configs.max_copies(config) + 1):
+    for number in range(1, study.max_copies + 1):
         rows = np.flatnonzero((bench.origin == 1) & (bench.copy == number))
         source = np.asarray([of_cluster[int(cluster)] for cluster in bench.cluster[rows]])
         similar[number] = likeness(setup, rows, source)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 
 from unlearn_jax.errors import InputError, choose
-from unlearn_jax.methods import METHODS
-from unlearn_jax.remedies import REMEDIES
+from unlearn_jax.methods import METHODS, check_setting
+from unlearn_jax.models import model_options
+from unlearn_jax.remedies import REMEDIES, remedy_settings
+from unlearn_jax.roles import REFERENCES
 
 MAY_BE_ZERO = (
     "micro",
@@ -30,7 +32,7 @@ MAX_DRAWS = 1_000_000  # of intervals and bands, each a row of memory
 MAX_FLOAT = 3.4028234663852886e38  # of float32
 
 
-def numbers(text: str, name: str, kind=int) -> list:
+def numbers(text: str, name: str, kind: type[int] | type[float] = int) -> list:
     """The different comma-separated numbers in ``text``; `InputError` where one is not a number."""
     try:
         return list(dict.fromkeys(kind(part) for part in str(text).split(",") if part.strip()))
@@ -93,3 +95,46 @@ def check_seed(seed: int) -> None:
     """Raise `InputError` for a seed that JAX or NumPy would not take."""
     if not 0 <= seed < 2**32:
         raise InputError(f"--seed is {seed}: give 0 up to {2**32 - 1}.")
+
+
+def options_of_model(name: str, words: tuple[str, ...]) -> dict:
+    """NAME=VALUE of a model's options, in the types of their defaults."""
+    defaults, found = model_options(name), {}
+    for text in words:
+        option, equals, value = text.partition("=")
+        if not (equals and value.strip()):
+            raise InputError(f"--model-options '{text}' is not understood: write NAME=VALUE, such as width=16.")
+        default = defaults[choose(f"{name} option", option, defaults)]
+        if isinstance(default, tuple):
+            found[option] = tuple(numbers(value, f"model-options {option}"))
+        else:
+            found[option] = numbers(value, f"model-options {option}")[0] if _whole(default) else value
+    return found
+
+
+def _whole(default) -> bool:
+    """Whether an option takes a whole number: its default is one, or is chosen by the model."""
+    return default is None or (isinstance(default, int) and not isinstance(default, bool))
+
+
+def settings_of_methods(words: tuple[str, ...], methods: tuple[str, ...], remedies: tuple[str, ...]) -> dict:
+    """METHOD.NAME=VALUE[,VALUE...] of the methods and remedies that are run."""
+    found = {}
+    for text in words:
+        left, equals, values = text.partition("=")
+        method, dot, name = left.partition(".")
+        if not (equals and dot and values):
+            raise InputError(f"--hp '{text}' is not understood: write METHOD.NAME=VALUE, such as scrub.alpha=.1,.5.")
+        if method in REMEDIES:
+            remedy_settings(method, {name: values})
+        else:
+            check_setting(method, name)
+        if method not in (remedies if method in REMEDIES else methods):
+            option = "--remedies" if method in REMEDIES else "--methods"
+            raise InputError(f"--hp names '{method}', which this study does not run: add it to {option}.")
+        if method in REFERENCES:
+            raise InputError("retrain is a reference and follows the recipe: use --lr, --steps and --batch.")
+        if name in found.get(method, {}):
+            raise InputError(f"--hp gives {method}.{name} twice: write its values once, separated by commas.")
+        found.setdefault(method, {})[name] = values_of(method, name, values)
+    return found

@@ -101,6 +101,8 @@ def _scores(problem, variables: Variables, fitted: Batch, asked: Batch, targets:
     labels = "exact" if classes and problem.num_classes <= 20 else "sampled"
     fit = ekfac_fit(model, task, variables, fitted, labels=labels, select=select)
     queries = jax.tree.map(lambda x: x[:targets], asked)
-    given = dict(fit=fit, quantity="margin", relative_damping=DAMPING)
-    scores = np.asarray(ekfac_influence(model, task, variables, asked, queries, **given), np.float64)
+    found = ekfac_influence(
+        model, task, variables, asked, queries, fit=fit, quantity="margin", relative_damping=DAMPING
+    )
+    scores = np.asarray(found, np.float64)
     return scores * float(np.mean(fitted.weight))  # n of the rows that are trained on, not of absent ones beside them

@@ -16,7 +16,6 @@ from unlearn_jax.data.text.readers import embeddings, minilm_folder
 from unlearn_jax.errors import InputError
 from unlearn_jax.population.evaluate import features
 from unlearn_jax.results.recorder import write_json, write_whole
-from unlearn_jax.studies import resolve as configs
 
 MEASURED = 256  # tokens of a text that MiniLM is given to measure similarity
 
@@ -69,7 +68,7 @@ def write_margins(setup, level, outcomes, folder: Path) -> None:
 def _save_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:
     """Write a compressed .npz under just this name."""
     with path.open("wb") as file:
-        np.savez_compressed(file, **arrays)
+        np.savez_compressed(file, **arrays)  # pyright: ignore[reportArgumentType]
 
 
 def shown_targets(bench, clusters: int = 10) -> np.ndarray:
@@ -87,7 +86,7 @@ def write_answers(setup, outcomes, path: Path) -> None:
         mine = np.arange(setup.config.members) % setup.config.requests == 0
         given = outcome.scores.scores[mine][:, column].argmax(axis=2)
         counts = [np.unique(one, return_counts=True) for one in given.T]
-        name = outcome.name + (f"[{outcome.setting}]" if outcome.setting else "")
+        name = outcome.label
         found[name] = [{v[n]: int(c) for n, c in zip(*pair)} for v, pair in zip(values, counts)]
     write_json(path, found)
 
@@ -96,7 +95,7 @@ def write_gallery(setup, path: Path, clusters: int = 10, copies: int = 8) -> Non
     """Pictures, or texts, of some targets with their copies, for the report."""
     bench = setup.bench
     targets = shown_targets(bench, clusters)
-    shown = min(copies, max(configs.copies_of(setup.config)))
+    shown = min(copies, max(setup.study.copies))
     images = []
     for row in targets:
         mine = np.flatnonzero((bench.origin == 1) & (bench.cluster == bench.cluster[row]) & (bench.copy <= shown))
@@ -109,7 +108,7 @@ def write_gallery(setup, path: Path, clusters: int = 10, copies: int = 8) -> Non
 
     def save(part: Path) -> None:
         with part.open("wb") as file:
-            np.savez(file, **held, labels=labels, class_names=names)
+            np.savez(file, **held, labels=labels, class_names=names)  # pyright: ignore[reportArgumentType]
 
     write_whole(path, save)
 

@@ -18,8 +18,7 @@ from unlearn_jax.population.members import make_tables, member_keys, setting_nam
 from unlearn_jax.population.plans import Plan
 from unlearn_jax.population.run import Stored, chunk_width, run_population
 from unlearn_jax.roles import LIKE, REFERENCES
-from unlearn_jax.studies import resolve as configs
-from unlearn_jax.studies.remedies import remedied, remedies_of, role_of
+from unlearn_jax.studies.remedies import remedied, role_of
 from unlearn_jax.studies.setup import Setup, Watch
 from unlearn_jax.trees import join_shared, take_members
 from unlearn_jax.types import Model, Population
@@ -28,7 +27,7 @@ from unlearn_jax.types import Model, Population
 class EvaluatedPopulation(NamedTuple):
     """One population of one level with what it scored and cost."""
 
-    name: str
+    method: str  # or the reference
     role: str  # whose member draws it shares
     setting: str
     population: Population
@@ -36,6 +35,17 @@ class EvaluatedPopulation(NamedTuple):
     grad_evals: tuple[float, float]  # a member, on the request and on retained data
     budget: str = ""  # what the method was allowed, '' = its own length
     found: list[np.ndarray] | None = None  # rows that a remedy took for similar samples, by member
+    remedy: str = ""  # around the method
+
+    @property
+    def name(self) -> str:
+        """METHOD or METHOD+REMEDY, as it is shown."""
+        return f"{self.method}+{self.remedy}" if self.remedy else self.method
+
+    @property
+    def label(self) -> str:
+        """The name with the setting, as it is shown."""
+        return f"{self.name}[{self.setting}]" if self.setting else self.name
 
 
 class Level(NamedTuple):
@@ -54,7 +64,7 @@ def level_of(setup: Setup, copies: int, gamma: float | None) -> Level:
     """The rows of every request at a point of the axes."""
     config = setup.config
     rows = [request_rows(setup.bench, r, copies=copies, gamma=gamma) for r in range(config.requests)]
-    return Level(copies, gamma, rows, np.arange(config.members) % config.requests)
+    return Level(copies, gamma, rows, np.arange(setup.study.members) % config.requests)
 
 
 def references(
@@ -82,7 +92,7 @@ def references(
     """
     config = setup.config
     fold, _, numeric = setup.training
-    found = [detected_groups(setup.bench, rows, configs.dedup_threshold_of(config)) for rows in level.rows]
+    found = [detected_groups(setup.bench, rows, setup.study.dedup_threshold) for rows in level.rows]
     outcomes = []
     for role in (role for role in roles if role not in absent):
         kept = [
@@ -92,10 +102,10 @@ def references(
         tables = make_tables(kept, pad_to=int((setup.bench.origin <= 1).sum()))
         plan = _reference_plan(setup, level, kept)
         known = checkpoint.digest_of(role, str(plan.steps), tables)
-        watch.stage(role, config.members)
+        watch.stage(role, setup.study.members)
         if known not in memory:
-            hp = {k: np.full(config.members, v) for k, v in numeric.items()}
-            keys = member_keys(config.seed, role, config.members)
+            hp = {k: np.full(setup.study.members, v) for k, v in numeric.items()}
+            keys = member_keys(config.seed, role, setup.study.members)
             options = setup.options._replace(label=role)
             start = join_shared({}, setup.shared)
             population = run_population(fold, plan, setup.stored, tables, keys, start, hp=hp, options=options)
@@ -107,7 +117,7 @@ def references(
                 )
             memory[known] = population if role == "original" else population._replace(variables={}), scores
         else:
-            watch.advance(config.members, 0)
+            watch.advance(setup.study.members, 0)
         population, scores = memory[known]
         outcomes.append(EvaluatedPopulation(role, role, "", population, scores, (0.0, plan.grad_evals_retain)))
         memory[known] = population._replace(compile_seconds=0.0), scores
@@ -139,7 +149,7 @@ def job_of(setup: Setup, level: Level) -> RunSpec:
         options=setup.options,
         seed=config.seed,
         longest=int((setup.bench.origin <= 1).sum()),
-        scale=configs.scale_of(config),
+        scale=setup.study.scale,
         budget=config.budget,
         shared=setup.shared,
     )
@@ -153,18 +163,16 @@ def methods(
     Arguments as of `references`; the outcomes are without weights.
     """
     config, job = setup.config, job_of(setup, level)
-    settings, outcomes = configs.settings_of(config), []
+    settings, outcomes = setup.study.settings, []
     allowed = f"{config.budget:g}" if config.budget else ""
-    for name in configs.selected_methods(config):
-        if name == "retrain":
-            continue
+    for name in setup.study.methods:
         given = settings.get(name, {})
-        watch.stage(name, config.members * max(1, int(np.prod([len(v) for v in given.values()]))))
+        watch.stage(name, setup.study.members * max(1, int(np.prod([len(v) for v in given.values()]))))
         found = run_method(name, job, original.population.variables, given)
         scores = scored(setup, found.population, found.model, level=level, original=original)
         population = found.population
         for number, point in enumerate(found.points):
-            own = slice(number * config.members, (number + 1) * config.members)
+            own = slice(number * setup.study.members, (number + 1) * setup.study.members)
             part = jax.tree.map(lambda table, own=own: table[own], scores)
             role = name if "protocol" in METHODS[name].needs else "original"
             outcome = EvaluatedPopulation(name, role, setting_name(point), population, part, found.grad_evals, allowed)
@@ -173,17 +181,17 @@ def methods(
                 visit(outcome._replace(population=population._replace(variables=weights)), found.model)
             outcomes.append(outcome._replace(population=population._replace(variables={})))
             population = population._replace(compile_seconds=0.0)
-    for name, remedy in remedies_of(config):
+    for name, remedy in setup.study.pairs:
         runs = remedied(
             setup, job, name, remedy, settings.get(name, {}), settings.get(remedy, {}), original.population.variables
         )
-        watch.stage(f"{name}+{remedy}", config.members)
+        watch.stage(f"{name}+{remedy}", setup.study.members)
         for point, done in runs:
-            found, label = done.unlearned, f"{name}+{remedy}"
+            found = done.unlearned
             scores = scored(setup, found.population, found.model, level=level, original=original)
             role = role_of(name, remedy)
             outcome = EvaluatedPopulation(
-                label, role, setting_name(point), found.population, scores, found.grad_evals, allowed, done.found
+                name, role, setting_name(point), found.population, scores, found.grad_evals, allowed, done.found, remedy
             )
             if visit is not None:
                 visit(outcome, found.model)
@@ -205,7 +213,7 @@ def scored(
     """
     data = Stored(setup.stored.inputs[setup.shown], setup.stored.targets[setup.shown])
     options, problem = setup.options, setup.problem
-    width = chunk_width(setup.config.members, options)
+    width = chunk_width(setup.study.members, options)
     model = model or problem.model
     decoder = setup.decoder if model is problem.model else None
     how = {"width": width, "axis": options.axis, "data_devices": options.data_devices}

@@ -16,12 +16,13 @@ from typing import Any, NamedTuple
 
 from unlearn_jax.errors import InputError
 from unlearn_jax.methods import METHODS, check_setting
-from unlearn_jax.remedies import REMEDIES, remedy_settings, select_remedies
+from unlearn_jax.remedies import REMEDIES, remedy_settings
 from unlearn_jax.runtime import multihost
 from unlearn_jax.runtime.archives import read_json
 from unlearn_jax.runtime.disk import write_whole
+from unlearn_jax.studies.config import StudyConfig
 from unlearn_jax.studies.hyperparameters import values_of
-from unlearn_jax.studies.resolve import StudyConfig, selected_methods
+from unlearn_jax.studies.resolve import resolve
 
 SHIPPED = Path(__file__).parent / "presets_data"
 VERSION = 1
@@ -96,7 +97,7 @@ def with_presets(config: StudyConfig) -> tuple[StudyConfig, dict[str, Any]]:
     found = Presets(
         **multihost.from_process_zero(lambda: read_presets(config.presets)._asdict())
     )  # process 0 alone reads files
-    run = [*selected_methods(config), *select_remedies(config.remedies)]
+    run = [*(study := resolve(config)).methods, *study.remedies]
     used = {name: own for name, own in found.methods.items() if name in run and own}
     if not used:
         kept = ", ".join(name for name in run if name in found.methods)

@@ -11,66 +11,65 @@ import numpy as np
 
 from unlearn_jax.data.arrays import Dataset, pixel_stats
 from unlearn_jax.data.sources.facts import refusal_tokens, value_tokens
-from unlearn_jax.methods.support.common import Recipe, TrainSpec
+from unlearn_jax.methods.support.common import TrainSpec
 from unlearn_jax.models import MODELS, build_model, model_options
 from unlearn_jax.models.decode import Cached, cached_decoder
-from unlearn_jax.studies import resolve as configs
 from unlearn_jax.studies.pretrained import PUBLISHED, pretrained
-from unlearn_jax.studies.resolve import StudyConfig
+from unlearn_jax.studies.resolve import Study, resolve
 from unlearn_jax.tasks import classification, value_task
 from unlearn_jax.types import Model, Task, Variables
 
 
-def problem_of(config: StudyConfig, dataset: Dataset, without: list[np.ndarray]) -> TrainSpec:
+def problem_of(study: Study, dataset: Dataset, without: list[np.ndarray]) -> TrainSpec:
     """The model with its task and recipe; its input statistics leave out rows, the targets of every request.
 
     Otherwise a target, or a mined neighbour of one, would reach the oracle, which must be free of it, through the mean
     and standard deviation. The pilots, which choose the targets, have none to leave out, and so a program of their own.
     """
-    name, recipe = configs.recipe_of(config)
+    config, name, recipe = study.config, study.model, study.recipe
     if dataset.kind == "facts":
-        return _language_problem(config, dataset, name, recipe)
+        return _language_problem(study, dataset)
     if dataset.kind == "text":
-        return _text_problem(config, dataset, name, recipe)
+        return _text_problem(study, dataset)
     shape, mean, std = dataset.train.inputs.shape[1:], dataset.mean, dataset.std
     if without:
         rows = np.concatenate([np.ravel(part) for part in without])
         mean, std = pixel_stats(np.delete(dataset.train.inputs, rows, axis=0))
     on_accelerator = jax.default_backend() != "cpu"
     dtype = config.dtype or ("bfloat16" if on_accelerator and name not in ("mlp", "linear") else "float32")
-    given = configs.model_options_of(config)
+    given = study.model_options
     if config.dtype or "dtype" in model_options(name):  # models of the user's own may have none
         given = {"dtype": dtype} | given
     model = _image_model(MODELS[name], name, dataset.num_classes, shape, mean, std, tuple(sorted(given.items())))
     return TrainSpec(model, classification(), _example(dataset), dataset.num_classes, recipe)
 
 
-def whole_problem(config: StudyConfig, dataset: Dataset, without: list[np.ndarray]) -> TrainSpec:
+def whole_problem(study: Study, dataset: Dataset, without: list[np.ndarray]) -> TrainSpec:
     """The problem with all weights trained, where members train adapters."""
-    return problem_of(dataclasses.replace(config, lora=0), dataset, without)
+    return problem_of(resolve(dataclasses.replace(study.config, lora=0)), dataset, without)
 
 
-def decoder_of(config: StudyConfig, dataset: Dataset) -> Cached | None:
+def decoder_of(study: Study, dataset: Dataset) -> Cached | None:
     """The study's language model with a cache of keys and values, where it has one."""
     if dataset.kind != "facts":
         return None
-    return cached_decoder(len(dataset.about.words), dataset.train.inputs.shape[1:], **_text_options(config))
+    return cached_decoder(len(dataset.about.words), dataset.train.inputs.shape[1:], **_text_options(study))
 
 
-def published_shared(config: StudyConfig, dataset: Dataset) -> Variables:
+def published_shared(study: Study, dataset: Dataset) -> Variables:
     """What members share of published weights, {} where the model begins at random ones."""
-    name = configs.recipe_of(config)[0]
+    name = study.model
     if name not in PUBLISHED:
         return {}
     shape = dataset.train.inputs.shape[1:]
-    return pretrained(name, dataset.num_classes, shape, rank=config.lora, **_text_options(config)).shared
+    return pretrained(name, dataset.num_classes, shape, rank=study.config.lora, **_text_options(study)).shared
 
 
-def abstract_shared(config: StudyConfig, dataset: Dataset, whole: TrainSpec) -> Variables:
+def abstract_shared(study: Study, dataset: Dataset, whole: TrainSpec) -> Variables:
     """The shapes of what members will share, before it is trained."""
-    if held := published_shared(config, dataset):
+    if held := published_shared(study, dataset):
         return jax.eval_shape(lambda: held)
-    return jax.eval_shape(whole.model.init, jax.random.key(0), whole.example) if config.lora else {}
+    return jax.eval_shape(whole.model.init, jax.random.key(0), whole.example) if study.config.lora else {}
 
 
 def _example(dataset: Dataset) -> jax.ShapeDtypeStruct:
@@ -78,24 +77,24 @@ def _example(dataset: Dataset) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct((1, *dataset.train.inputs.shape[1:]), dataset.train.inputs.dtype)
 
 
-def _text_options(config: StudyConfig) -> dict:
+def _text_options(study: Study) -> dict:
     """Options of a model that reads text."""
-    return {"dtype": config.dtype or "float32"} | configs.model_options_of(config)
+    return {"dtype": study.config.dtype or "float32"} | study.model_options
 
 
-def _language_problem(config: StudyConfig, dataset: Dataset, name: str, recipe: Recipe) -> TrainSpec:
+def _language_problem(study: Study, dataset: Dataset) -> TrainSpec:
     """A language model of the data set's vocabulary, asked for one of an attribute's values."""
     words, length = dataset.about.words, dataset.train.inputs.shape[1:]
-    model = pretrained(name, len(words), length, rank=config.lora, **_text_options(config)).model
-    return TrainSpec(model, _value_task(words), _example(dataset), dataset.num_classes, recipe)
+    model = pretrained(study.model, len(words), length, rank=study.config.lora, **_text_options(study)).model
+    return TrainSpec(model, _value_task(words), _example(dataset), dataset.num_classes, study.recipe)
 
 
-def _text_problem(config: StudyConfig, dataset: Dataset, name: str, recipe: Recipe) -> TrainSpec:
+def _text_problem(study: Study, dataset: Dataset) -> TrainSpec:
     """A classifier of what the reader makes of texts."""
     shape, vocab = dataset.train.inputs.shape[1:], dataset.about.reader.vocab
-    given = _text_options(config) | ({} if vocab is None else {"vocab": vocab})
-    model = pretrained(name, dataset.num_classes, shape, rank=config.lora, **given).model
-    return TrainSpec(model, classification(), _example(dataset), dataset.num_classes, recipe)
+    given = _text_options(study) | ({} if vocab is None else {"vocab": vocab})
+    model = pretrained(study.model, dataset.num_classes, shape, rank=study.config.lora, **given).model
+    return TrainSpec(model, classification(), _example(dataset), dataset.num_classes, study.recipe)
 
 
 @functools.lru_cache(maxsize=8)

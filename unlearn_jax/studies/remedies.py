@@ -10,10 +10,9 @@ from unlearn_jax.errors import InputError
 from unlearn_jax.methods import METHODS
 from unlearn_jax.methods.runner import RunSpec, context_of, follow, kept_rows, run_method
 from unlearn_jax.population.members import grid
-from unlearn_jax.remedies import REMEDIES, Remedied, RemedyContext, remedy_settings, select_remedies
+from unlearn_jax.remedies import REMEDIES, Remedied, RemedyContext, remedy_settings
 from unlearn_jax.remedies.search import misfit
-from unlearn_jax.studies import resolve as configs
-from unlearn_jax.studies.resolve import StudyConfig
+from unlearn_jax.studies.resolve import Study
 from unlearn_jax.studies.setup import Setup
 from unlearn_jax.types import Variables
 
@@ -71,43 +70,36 @@ def _all(rows) -> np.ndarray:
     return np.sort(np.concatenate([rows.similar, rows.rest]))
 
 
-def remedies_of(config: StudyConfig) -> list[tuple[str, str]]:
-    """(method, remedy) of every pair that the study runs."""
-    kind = configs.kind_of(config)
-    reads = configs.inputs_of(config)
-    wrapped = [n for n in select_remedies(config.remedies) if kind in REMEDIES[n].kinds and reads in REMEDIES[n].inputs]
-    return [(m, r) for m in configs.selected_methods(config) for r in wrapped if not REMEDIES[r].methods(METHODS[m])]
-
-
-def left_out_remedies(config: StudyConfig) -> list[str]:
-    """A sentence without full stop for each remedy, or pair, that is asked for and not run."""
-    kind, found = configs.kind_of(config), []
-    for name in select_remedies(config.remedies):
+def left_out_remedies(study: Study) -> list[tuple[str, str]]:
+    """(method, sentence) for each remedy, of method '', or pair that is asked for and not run; without full stops."""
+    kind, found = study.kind, []
+    for name in study.remedies:
         if kind not in REMEDIES[name].kinds:
-            found.append(f"{name} is not defined for {kind} data and was not run")
+            found.append(("", f"{name} is not defined for {kind} data and was not run"))
             continue
-        if configs.inputs_of(config) not in REMEDIES[name].inputs:
-            found.append(f"{name} is not defined for models of {configs.inputs_of(config)} and was not run")
+        if study.inputs not in REMEDIES[name].inputs:
+            found.append(("", f"{name} is not defined for models of {study.inputs} and was not run"))
             continue
-        for method in configs.selected_methods(config):
+        for method in study.wrapped:
             if said := REMEDIES[name].methods(METHODS[method]):
-                found.append(f"{method}+{name} was not run: {said}")
+                found.append((method, f"{method}+{name} was not run: {said}"))
     return found
 
 
-def check_remedies(config: StudyConfig) -> None:
+def check_remedies(study: Study) -> None:
     """Raise `InputError` where no pair of a remedy that is named can be run, or a setting exceeds a request."""
+    config = study.config
     for name in (n.strip() for n in config.remedies.split(",") if n.strip() not in ("", "all", "none")):
-        if not any(r == name for _, r in remedies_of(config)):
-            said = "; ".join(s for s in left_out_remedies(config) if name in s) or "no method is run"
+        if not any(r == name for _, r in study.pairs):
+            said = "; ".join(said for _, said in left_out_remedies(study) if name in said) or "no method is run"
             raise InputError(f"remedy '{name}' has nothing to do: {said}.")
-    for name, asked in configs.settings_of(config).items():
+    for name, asked in study.settings.items():
         for value in asked.get("similarity", ()) if name in REMEDIES else ():
-            if said := misfit(value, configs.kind_of(config), configs.inputs_of(config)):
+            if said := misfit(value, study.kind, study.inputs):
                 raise InputError(f"--hp {name}.similarity: {said}")
-    for name in select_remedies(config.remedies) if config.targets != "whole_class" else ():
+    for name in study.remedies if config.targets != "whole_class" else ():
         if setting := REMEDIES[name].within_request:
-            asked = configs.settings_of(config).get(name, {}).get(setting, [REMEDIES[name].static[setting]])
+            asked = study.settings.get(name, {}).get(setting, [REMEDIES[name].static[setting]])
             if max(asked) > config.num_targets:
                 raise InputError(
                     f"{name}.{setting} is {max(asked)} and a request has {config.num_targets}: give at most that."
@@ -121,6 +113,5 @@ def role_of(name: str, remedy: str) -> str:
 
 
 __all__ = [
-    "Remedied", "check_remedies", "evidence_of", "left_out_remedies", "remedied", "remedies_of",
-    "role_of",
+    "Remedied", "check_remedies", "evidence_of", "left_out_remedies", "remedied", "role_of",
 ]  # fmt: skip

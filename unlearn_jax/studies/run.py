@@ -21,15 +21,15 @@ from unlearn_jax.results.recorder import Recorder, environment, levels_done, rep
 from unlearn_jax.runtime import disk, multihost, signals
 from unlearn_jax.runtime.archives import read_json
 from unlearn_jax.studies import datasheet, storage
-from unlearn_jax.studies import resolve as configs
+from unlearn_jax.studies.config import StudyConfig
 from unlearn_jax.studies.influence_share import influence_share
 from unlearn_jax.studies.outputs import measure_similarity, write_answers, write_gallery, write_margins
 from unlearn_jax.studies.populations import Level, level_of, methods, references
 from unlearn_jax.studies.presets import with_presets
 from unlearn_jax.studies.pretrained import said
 from unlearn_jax.studies.remedies import left_out_remedies
-from unlearn_jax.studies.resolve import StudyConfig
-from unlearn_jax.studies.setup import SILENT, Setup, Watch, absent_references, axes_of, prepare_study
+from unlearn_jax.studies.resolve import Study, resolve
+from unlearn_jax.studies.setup import SILENT, Setup, Watch, absent_references, prepare_study
 from unlearn_jax.studies.validate import check
 
 
@@ -59,21 +59,19 @@ def run_study(config: StudyConfig, out: Path, *, store: Path | None = None, watc
         OSError: the disk is full; likewise.
     """
     config, presets = with_presets(config)
-    check(config)
-    config = configs.resolved(config)
+    study = resolve(config)
+    check(study)
     about = {"command": options.pop("command", "")} | ({"presets": presets} if presets else {})
     began = time.time()
     store = store or out.parent / "populations"
     with contextlib.nullcontext() if multihost.is_first() else signals.held():  # process 0 says when all stop
-        return _run_study(config, out, store, watch, about, began, options)
+        return _run_study(study, out, store, watch, about, began, options)
 
 
-def _run_study(
-    config: StudyConfig, out: Path, store: Path, watch: Watch, about: dict, began: float, options: dict
-) -> Path:
+def _run_study(study: Study, out: Path, store: Path, watch: Watch, about: dict, began: float, options: dict) -> Path:
     """`run_study`, of a sound configuration."""
-    manifest = multihost.from_process_zero(functools.partial(_first_look, out, store, config))
-    setup = prepare_study(config, watch, store=store, study=storage.name_of(config), **options)
+    manifest = multihost.from_process_zero(functools.partial(_first_look, out, store, study.config))
+    setup = prepare_study(study, watch, store=store, belongs_to=storage.name_of(study.config), **options)
     content = dataset_digest(setup.dataset)
     multihost.assert_equal(content, "data set")
     if manifest.get("dataset_digest", content) != content:
@@ -112,15 +110,14 @@ def _run(setup: Setup, out: Path, about: dict, content: str, began: float, watch
 
     ``about`` opens the manifest: the command, and where presets were given, what they are.
     """
-    config = setup.config
+    study, config = setup.study, setup.config
     told = datasheet.benchmark_manifest(setup) if config.benchmark else {}
     setup = setup._replace(options=setup.options._replace(progress=watch.advance))
     if told:
         setup = setup._replace(notes=(*setup.notes, *datasheet.warning(told)))
     manifest = {
         **about,
-        "config": dataclasses.asdict(config)
-        | {"copies": configs.copies_of(config), "model": configs.recipe_of(config)[0]},
+        "config": dataclasses.asdict(config) | {"copies": study.copies, "model": study.model},
         "asked": dataclasses.asdict(config),
         "recipe": setup.problem.recipe._asdict(),
         "run": {name: getattr(setup.options, name) for name in ("chunk", "axis", "data_devices", "loop", "conv")},
@@ -132,7 +129,7 @@ def _run(setup: Setup, out: Path, about: dict, content: str, began: float, watch
         **({"base": setup.base} if setup.base else {}),
         **({"benchmark": told} if told else {}),
         "status": "running",
-        "levels": len(axes_of(config)),
+        "levels": len(study.axes),
         "levels_done": done,
         **environment(),
     }
@@ -141,7 +138,7 @@ def _run(setup: Setup, out: Path, about: dict, content: str, began: float, watch
     try:
         multihost.from_process_zero(lambda: write_gallery(setup, out / "gallery.npz"))
         compiling, similarity, notes = _run_levels(setup, recorder, out, watch, manifest)
-        files = multihost.from_process_zero(lambda: recorder.finish())
+        files = multihost.from_process_zero(lambda: recorder.finish() if recorder is not None else {})
     except BaseException as error:
         if recorder is not None:
             _give_up(recorder, out, manifest, error)
@@ -203,12 +200,12 @@ def _run_levels(
     All processes train; process 0, which has the recorder, scores. The levels that are done are added to the manifest,
     in memory and on disk.
     """
-    config, memory, watched = setup.config, {}, watch
+    study, memory, watched = setup.study, {}, watch
     compiling, similarity = setup.base.get("compile_seconds", 0.0), {}
-    notes = [*setup.notes, *configs.left_out(config).values(), *left_out_remedies(config)] + (
+    notes = [*setup.notes, *study.left_out.values(), *(said for _, said in left_out_remedies(study))] + (
         [said(setup.base)] if setup.base else []
     )
-    levels = axes_of(config)
+    levels = study.axes
     for number, (copies, gamma) in enumerate(levels):
         level = level_of(setup, copies, gamma)
         watch = _noting(watched, out, manifest, copies)

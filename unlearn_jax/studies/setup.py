@@ -19,7 +19,6 @@ from unlearn_jax.data.splits import (
     ExampleTable,
     RequestRows,
     make_bench,
-    named_copies,
     placebo_shortfall,
     request_rows,
 )
@@ -36,10 +35,10 @@ from unlearn_jax.population.plans import Plan
 from unlearn_jax.population.run import Fold, Options, Stored, chunk_width, run_population
 from unlearn_jax.population.sharding import check_data_devices, choose_axis
 from unlearn_jax.runtime import multihost
-from unlearn_jax.studies import resolve as configs
+from unlearn_jax.studies.config import StudyConfig
 from unlearn_jax.studies.pretrained import study_base
 from unlearn_jax.studies.problems import abstract_shared, decoder_of, problem_of, published_shared, whole_problem
-from unlearn_jax.studies.resolve import StudyConfig
+from unlearn_jax.studies.resolve import Study
 from unlearn_jax.studies.targets import target_selector
 from unlearn_jax.trees import join_shared
 from unlearn_jax.types import Variables
@@ -65,7 +64,7 @@ SILENT = Watch()
 class Setup(NamedTuple):
     """Everything that stays the same over the axes of a study."""
 
-    config: StudyConfig
+    study: Study
     dataset: Dataset
     bench: ExampleTable
     problem: TrainSpec
@@ -77,10 +76,14 @@ class Setup(NamedTuple):
     decoder: Cached | None = None  # language: the model that answers token by token
     shared: Variables = {}  # what all members share, the base under LoRA
     base: dict = {}  # what the manifest says of it
-    model_name: str = ""  # a key of the models' registry
+
+    @property
+    def config(self) -> StudyConfig:
+        """What is measured, with the data set's own values."""
+        return self.study.config
 
 
-def prepare_study(config: StudyConfig, watch: Watch = SILENT, **options) -> Setup:
+def prepare_study(study: Study, watch: Watch = SILENT, **options) -> Setup:
     """Load the data, choose the targets, lay out the examples and build the model.
 
     Nothing is written but, where ``store`` is among the options, the pilot members of atypical targets, embeddings of
@@ -89,37 +92,37 @@ def prepare_study(config: StudyConfig, watch: Watch = SILENT, **options) -> Setu
     Raises:
         InputError: missing data, more targets or copies than the data allow, an unknown model or option.
     """
-    config = configs.resolved(config)
+    config = study.config
     check_options(Options(**{"axis": "auto", **{k: v for k, v in options.items() if k != "data_dir"}}))
     watch.begin("reading data, building networks")
     dataset = load_dataset(config.dataset, data_dir=options.pop("data_dir", None))
     if config.train_size or config.test_size:
         dataset = subset(dataset, config.train_size or None, config.test_size or None, config.seed)
     options = Options(**{"axis": "auto", **options})
-    pick, notes = target_selector(config, dataset)
+    pick, notes = target_selector(study, dataset)
     targets, mined = pick(np.zeros(len(dataset.train.targets)))
-    _check_copies(config, dataset, targets)
-    read = functools.partial(_read, config, dataset, options.store)
+    _check_copies(study, dataset, targets)
+    read = functools.partial(_read, study, dataset, options.store)
     known = read([]) if config.targets == "atypical" else read([*targets, *mined])
-    problem, bench = problem_of(config, known, [*targets, *mined]), _layout(config, known, targets, mined)
-    whole = whole_problem(config, known, [*targets, *mined])
+    problem, bench = problem_of(study, known, [*targets, *mined]), _layout(study, known, targets, mined)
+    whole = whole_problem(study, known, [*targets, *mined])
     setting = checked_options(options, whole)
-    abstract = abstract_shared(config, known, whole)
-    _check_methods(config, problem, bench, abstract)  # sizes are the same whoever the targets are: before pilots train
+    abstract = abstract_shared(study, known, whole)
+    _check_methods(study, problem, bench, abstract)  # sizes are the same whoever the targets are: before pilots train
     if setting.axis == "measured":
         sample = Stored(*(jnp.asarray(x[:MEASURED]) for x in (known.train.inputs, known.train.targets)))
         training = prepare("retrain", whole)
-        setting = fastest(whole.model, whole.example, training, sample, config.members, setting, watch.say)
-    shared, base = published_shared(config, known), {}
+        setting = fastest(whole.model, whole.example, training, sample, study.members, setting, watch.say)
+    shared, base = published_shared(study, known), {}
     if config.lora and not shared:
         shared, base = study_base(whole, problem, known, targets, config.seed, setting, watch)
     if config.targets == "atypical":
-        score = _pilot_score(config, known, problem_of(config, known, []), setting, shared, watch)
+        score = _pilot_score(config, known, problem_of(study, known, []), setting, shared, watch)
         targets, mined = pick(score)
         known = read([*targets, *mined])
-        problem, bench = problem_of(config, known, [*targets, *mined]), _layout(config, known, targets, mined)
+        problem, bench = problem_of(study, known, [*targets, *mined]), _layout(study, known, targets, mined)
     dataset = known
-    _check_placebo(config, bench)
+    _check_placebo(study, bench)
     notes += getattr(dataset.about, "notes", ())
     for note in notes:
         watch.say(note)
@@ -128,23 +131,22 @@ def prepare_study(config: StudyConfig, watch: Watch = SILENT, **options) -> Setu
         plain = np.sort(np.random.default_rng([config.seed, 4]).choice(plain, REST_SHOWN, replace=False))
     shown = np.sort(np.concatenate([plain, np.flatnonzero((bench.origin != 0) | (bench.request >= 0))]))
     stored, training = Stored(jnp.asarray(bench.inputs), jnp.asarray(bench.targets)), prepare("retrain", problem)
-    decoder = decoder_of(config, dataset)
-    name = configs.recipe_of(config)[0]
-    return Setup(config, dataset, bench, problem, stored, shown, training, setting, notes, decoder, shared, base, name)
+    decoder = decoder_of(study, dataset)
+    return Setup(study, dataset, bench, problem, stored, shown, training, setting, notes, decoder, shared, base)
 
 
-def _read(config: StudyConfig, dataset: Dataset, store, without: list[np.ndarray]) -> Dataset:
+def _read(study: Study, dataset: Dataset, store, without: list[np.ndarray]) -> Dataset:
     """The data set with inputs that no training row of ``without`` has a part in but its own."""
     rows = np.concatenate([np.zeros(0, np.int64), *(np.ravel(part) for part in without)])
     cache = None if store is None else Path(store) / "embeddings"
-    return KINDS[dataset.kind].read(dataset, configs.features_of(config)._replace(cache=cache), rows)
+    return KINDS[dataset.kind].read(dataset, study.features._replace(cache=cache), rows)
 
 
-def _layout(config: StudyConfig, dataset: Dataset, targets: list[np.ndarray], mined: list[np.ndarray]) -> ExampleTable:
+def _layout(study: Study, dataset: Dataset, targets: list[np.ndarray], mined: list[np.ndarray]) -> ExampleTable:
     """The stored examples of the study."""
     found = np.concatenate(mined) if mined else None
-    copies = configs.max_copies(config)
-    return make_bench(dataset, targets, copies=copies, level=config.similarity, seed=config.seed, mined=found)
+    level, seed = study.config.similarity, study.config.seed
+    return make_bench(dataset, targets, copies=study.max_copies, level=level, seed=seed, mined=found)
 
 
 def check_options(options: Options) -> None:
@@ -167,31 +169,22 @@ def checked_options(options: Options, problem: TrainSpec) -> Options:
     return options._replace(axis=choose_axis(flops, tokens=problem.example.dtype == jnp.int32))
 
 
-def axes_of(config: StudyConfig) -> list[tuple[int, float | None]]:
-    """Points of the copies and gamma axes; shares that name equally many copies are one point."""
-    points = {}
-    for copies in configs.copies_of(config):
-        for gamma in configs.gammas_of(config):
-            points.setdefault((copies, named_copies(copies, gamma)), (copies, gamma))
-    return list(points.values())
-
-
-def _every_request(config: StudyConfig, bench: ExampleTable) -> list[RequestRows]:
+def _every_request(study: Study, bench: ExampleTable) -> list[RequestRows]:
     """Rows of every request at every level."""
-    points, requests = axes_of(config), range(config.requests)
+    points, requests = study.axes, range(study.config.requests)
     return [request_rows(bench, r, copies=copies, gamma=gamma) for copies, gamma in points for r in requests]
 
 
-def _check_methods(config: StudyConfig, problem: TrainSpec, bench: ExampleTable, shared: Variables) -> None:
+def _check_methods(study: Study, problem: TrainSpec, bench: ExampleTable, shared: Variables) -> None:
     """Raise `InputError` for a method that cannot run as asked."""
-    rows = _every_request(config, bench)
-    given = {name: configs.settings_of(config).get(name, {}) for name in configs.selected_methods(config)}
-    check_methods(problem, rows, given, configs.scale_of(config), config.budget, shared)
+    rows = _every_request(study, bench)
+    given = {name: study.settings.get(name, {}) for name in study.wrapped}
+    check_methods(problem, rows, given, study.scale, study.config.budget, shared)
 
 
-def _check_copies(config: StudyConfig, dataset: Dataset, targets: list[np.ndarray]) -> None:
+def _check_copies(study: Study, dataset: Dataset, targets: list[np.ndarray]) -> None:
     """Raise `InputError` for more copies than the data or the memory allow, before any is made."""
-    copies, asked = max(configs.copies_of(config)), max(len(t) for t in targets)
+    copies, asked = study.copies[-1], max(len(t) for t in targets)
     others, nouns = len(dataset.train.targets) - asked, KINDS[dataset.kind].nouns
     if copies * asked > others:
         raise InputError(
@@ -229,14 +222,14 @@ def absent_references(bench: ExampleTable, rows: list[RequestRows]) -> dict[str,
     return {}
 
 
-def _check_placebo(config: StudyConfig, bench: ExampleTable) -> None:
+def _check_placebo(study: Study, bench: ExampleTable) -> None:
     """Raise `InputError` before anything but pilots is trained where a class is too small for the placebo.
 
     Not where requests share a class: such a study goes without a placebo, see `absent_references`.
     """
-    if config.targets in ("class", "whole_class"):
+    if study.config.targets in ("class", "whole_class"):
         return
-    for rows in _every_request(config, bench):
+    for rows in _every_request(study, bench):
         if said := placebo_shortfall(bench, rows):
             raise InputError(f"{said}.")
 
@@ -254,8 +247,8 @@ def _pilot_score(
     hp = {k: np.full(PILOT_MEMBERS, v) for k, v in hp.items()}
     watch.stage("pilot", PILOT_MEMBERS)
     tables = make_tables([np.sort(rows) for rows in seen.astype(np.int32)])
-    if options.store is not None:
-        multihost.from_process_zero(lambda: checkpoint.check_writable(options.store) and None)
+    if (store := options.store) is not None:
+        multihost.from_process_zero(lambda: checkpoint.check_writable(store) and None)
     told = options._replace(progress=watch.advance, label="pilot")
     population = run_population(fold, plan, data, tables, keys, join_shared({}, shared), hp=hp, options=told)
     width = chunk_width(PILOT_MEMBERS, options)
@@ -270,7 +263,7 @@ def _pilot_score(
     ).margin
     out = np.ones((PILOT_MEMBERS, n), bool)
     np.put_along_axis(out, seen, False, axis=1)
-    out &= np.isfinite(margin).all(axis=1)[:, None]
+    out &= np.asarray(np.isfinite(margin).all(axis=1))[:, None]
     if not out.any(axis=0).all():
         raise InputError("the pilot models diverged: give a lower --lr, or choose --targets distant.")
     return -np.where(out, margin, 0.0).sum(axis=0) / out.sum(axis=0)

@@ -15,11 +15,9 @@ from unlearn_jax.population import checkpoint
 from unlearn_jax.roles import REFERENCES
 from unlearn_jax.runtime import disk
 from unlearn_jax.runtime.archives import read_json
-from unlearn_jax.studies import resolve as configs
+from unlearn_jax.studies.config import StudyConfig
 from unlearn_jax.studies.outputs import shown_targets
-from unlearn_jax.studies.remedies import remedies_of
-from unlearn_jax.studies.resolve import StudyConfig
-from unlearn_jax.studies.setup import Setup, axes_of
+from unlearn_jax.studies.setup import Setup
 from unlearn_jax.trees import split_shared
 
 LINE, FIGURES = 370.0, 115  # bytes of a row in all tables; rows of a population for each request
@@ -53,17 +51,17 @@ def needed(setup: Setup) -> tuple[float, float]:
 
     At least: what methods train besides (shards, teachers) and remedies are asked to search with is not counted.
     """
-    config = setup.config
-    levels, given = axes_of(config), configs.settings_of(config)
+    study = setup.study
+    levels, given = study.axes, study.settings
     several = lambda name: math.prod(len(v) for v in given.get(name, {}).values())
-    methods = sum(several(name) for name in configs.selected_methods(config) if name != "retrain")
-    remedied = sum(several(name) * several(remedy) for name, remedy in remedies_of(config))
+    methods = sum(several(name) for name in study.methods)
+    remedied = sum(several(name) * several(remedy) for name, remedy in study.pairs)
     each = methods + remedied
     trained = 1 + len({copies for copies, _ in levels}) + (len(REFERENCES) - 2) * len(levels)  # oracle, originals, rest
     weight = weight_of(setup)
     scored = (each + len(REFERENCES)) * len(levels)
     populations = trained + each * len(levels)
-    return float(weight * config.members * populations), 4.0 * len(setup.shown) * config.members * scored
+    return float(weight * setup.study.members * populations), 4.0 * len(setup.shown) * setup.study.members * scored
 
 
 def records_of(setup: Setup) -> float:
@@ -71,13 +69,13 @@ def records_of(setup: Setup) -> float:
 
     By the lengths that rows have: 325 bytes in ``records.jsonl``, an eighth of that in the other tables.
     """
-    config = setup.config
-    levels, given = len(axes_of(config)), configs.settings_of(config)
+    study, config = setup.study, setup.config
+    levels, given = len(study.axes), study.settings
     several = lambda name: math.prod(len(v) for v in given.get(name, {}).values())
-    each = sum(several(name) for name in configs.selected_methods(config) if name != "retrain")
-    each += sum(several(name) * several(remedy) for name, remedy in remedies_of(config))
+    each = sum(several(name) for name in study.methods)
+    each += sum(several(name) * several(remedy) for name, remedy in study.pairs)
     populations = (each + len(REFERENCES)) * levels
-    single = 2 * len(SPLITS) * config.members
+    single = 2 * len(SPLITS) * setup.study.members
     pooled = FIGURES * (1 + config.requests * (config.requests > 1))
     return LINE * populations * (single + pooled)
 
@@ -87,7 +85,7 @@ def gallery_of(setup: Setup) -> float:
     bench = setup.bench
     if bench.kind != "image":
         return 0.0
-    shown = len(shown_targets(bench)) * (1 + min(8, max(configs.copies_of(setup.config))))
+    shown = len(shown_targets(bench)) * (1 + min(8, max(setup.study.copies)))
     return float(shown * math.prod(bench.inputs.shape[1:]) * bench.inputs.dtype.itemsize)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -12,13 +13,12 @@ from unlearn_jax.data.kinds import KINDS
 from unlearn_jax.data.similarity.mined import Mined, mine, threshold_of
 from unlearn_jax.data.targets import choose_targets, contested, embedding_of
 from unlearn_jax.errors import InputError
-from unlearn_jax.studies import resolve as configs
-from unlearn_jax.studies.resolve import StudyConfig
+from unlearn_jax.studies.resolve import Study
 
 Pick = Callable[[np.ndarray], tuple[list[np.ndarray], list[np.ndarray]]]
 
 
-def target_selector(config: StudyConfig, dataset: Dataset) -> tuple[Pick, tuple[str, ...]]:
+def target_selector(study: Study, dataset: Dataset) -> tuple[Pick, tuple[str, ...]]:
     """How the targets of a study are chosen, once there is a score of how atypical each training example is.
 
     Returns:
@@ -29,12 +29,12 @@ def target_selector(config: StudyConfig, dataset: Dataset) -> tuple[Pick, tuple[
         InputError: neighbours asked for whole classes, or none that are near enough; by the function, more targets than
             there can be.
     """
-    copies, notes, more = configs.max_copies(config), (), {}
+    config, copies, notes, more = study.config, study.max_copies, (), {}
     chosen = functools.partial(
         choose_targets, dataset, config.targets, config.num_targets, config.requests, config.seed,
         skipped=config.skip_requests,
     )  # fmt: skip
-    least, nouns = threshold_of(config.similarity, configs.natural_cosine_of(config)), KINDS[dataset.kind].nouns
+    least, nouns = threshold_of(config.similarity, study.natural_cosine), KINDS[dataset.kind].nouns
     if (dataset.kind == "text" or least) and config.targets not in ("class", "whole_class"):
         count = np.bincount(dataset.train.classes, minlength=dataset.num_classes)
         more["room"] = np.maximum(count - 1, 0) // (copies + 1)
@@ -54,7 +54,8 @@ def target_selector(config: StudyConfig, dataset: Dataset) -> tuple[Pick, tuple[
 
     def pick(score: np.ndarray) -> tuple[list[np.ndarray], list[np.ndarray]]:
         score = score if of_others is None else of_others
-        targets = chosen(score, among=(mined.rows, called), **more, **({"mined": mined} if more else {}))
+        apart: dict[str, Any] = {"mined": mined} if more else {}
+        targets = chosen(score, among=(mined.rows, called), **more, **apart)
         return targets, [np.stack([near[row] for row in part.tolist()]) for part in targets]
 
     return pick, (

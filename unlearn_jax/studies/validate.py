@@ -13,39 +13,23 @@ from unlearn_jax.models import model_options, reads
 from unlearn_jax.studies.hyperparameters import MAX_DRAWS, MAX_FLOAT, check_seed, check_size
 from unlearn_jax.studies.pretrained import check_rank
 from unlearn_jax.studies.remedies import check_remedies
-from unlearn_jax.studies.resolve import (
-    MOVES_PIXELS,
-    TARGETS,
-    StudyConfig,
-    answers_of,
-    copies_of,
-    features_of,
-    gammas_of,
-    inputs_of,
-    kind_of,
-    left_out,
-    model_options_of,
-    recipe_of,
-    resolved,
-    scale_of,
-    settings_of,
-)
+from unlearn_jax.studies.resolve import MOVES_PIXELS, TARGETS, Study
 
 
-def check(config: StudyConfig) -> None:
+def check(study: Study) -> None:
     """Raise `InputError` for what can be seen to be wrong before any data is read."""
-    config = resolved(config)
+    config = study.config
     if config.benchmark:
-        check_fits(benchmark_named(config.benchmark), config.dataset, config.similarity, copies_of(config))
-    KINDS[kind_of(config)].check_level(config.similarity)
-    _check_inputs(config)
-    check_rank(config.lora, recipe_of(config)[0])
+        check_fits(benchmark_named(config.benchmark), config.dataset, config.similarity, list(study.copies))
+    KINDS[study.kind].check_level(config.similarity)
+    _check_inputs(study)
+    check_rank(config.lora, study.model)
     choose("targets", config.targets, TARGETS)
     choose("equal", config.equal, ("steps", "epochs"))
-    if config.members < 1:
-        raise InputError(f"--members is {config.members}: give at least 1.")
-    if config.requests < 1 or config.requests > config.members:
-        raise InputError(f"--requests is {config.requests} with {config.members} members: give 1 up to that many.")
+    if study.members < 1:
+        raise InputError(f"--members is {study.members}: give at least 1.")
+    if config.requests < 1 or config.requests > study.members:
+        raise InputError(f"--requests is {config.requests} with {study.members} members: give 1 up to that many.")
     if config.skip_requests < 0:
         raise InputError(f"--skip-requests is {config.skip_requests}: give 0 or more.")
     check_seed(config.seed)
@@ -78,26 +62,27 @@ def check(config: StudyConfig) -> None:
     named = [name.strip() for name in config.methods.split(",")]
     if not any(named):
         raise InputError("--methods is empty: give core, all, none, or names with commas.")
-    for name in left_out(config):
+    for name in study.left_out:
         if name in named:
-            if answers_of(config) not in METHODS[name].reads:
+            if study.answers not in METHODS[name].reads:
                 raise InputError(
-                    f"'{name}' is not defined for {answers_of(config)}: leave it out, or ask for --methods all."
+                    f"'{name}' is not defined for {study.answers}: leave it out, or ask for --methods all."
                 )
-            if kind_of(config) == "text" and name in MOVES_PIXELS:
+            if study.kind == "text" and name in MOVES_PIXELS:
                 raise InputError(f"'{name}' perturbs pixels, which texts have none of: leave it out.")
-            settings_at(METHODS[name], scale_of(config))
+            settings_at(METHODS[name], study.scale)
             raise InputError(f"'{name}' is for whole classes: ask with --targets whole_class, or leave it out.")
     if config.dtype:
         choose("dtype", config.dtype, ("float32", "bfloat16"))
-    copies_of(config), gammas_of(config), settings_of(config), model_options_of(config)
-    check_remedies(config)
+    for derived in ("copies", "gammas", "settings", "model_options"):
+        getattr(study, derived)
+    check_remedies(study)
 
 
-def _check_inputs(config: StudyConfig) -> None:
+def _check_inputs(study: Study) -> None:
     """Raise `InputError` where the model, the reader and the data do not go together."""
-    text, inputs = kind_of(config) == "text", inputs_of(config)
-    name, recipe = recipe_of(config)
+    text, inputs = study.kind == "text", study.inputs
+    name, recipe, config = study.model, study.recipe, study.config
     choose("features", config.features or "tfidf", READERS)
     model_options(name)  # the name is one of a model
     if inputs not in reads(name):
@@ -105,12 +90,12 @@ def _check_inputs(config: StudyConfig) -> None:
         fit = ", or take --features tokens" if text and name == "encoder" else ""
         said = f"model '{name}' does not read the data of '{config.dataset}'{asked}"
         raise InputError(f"{said}: leave --model out{fit}.")
-    if kind_of(config) != "image" and recipe.augment != "none":
+    if study.kind != "image" and recipe.augment != "none":
         raise InputError(f"--augment {recipe.augment} is for images: leave it out.")
     given = [name for name in ("features", "vocabulary", "context", "tokenizer") if getattr(config, name)]
     if given and not text:
         raise InputError(f"--{given[0]} is for texts, and '{config.dataset}' has none: leave it out.")
-    features = features_of(config).name
+    features = study.features.name
     for option, readers in (
         ("vocabulary", ("tfidf", "tokens")),
         ("context", ("tokens", "wordpiece", "minilm")),

@@ -18,9 +18,9 @@ from unlearn_jax.evaluation.frontier import expected_margin, heldout_draws
 from unlearn_jax.evaluation.values import Scorer
 from unlearn_jax.methods import METHODS
 from unlearn_jax.population.members import setting_name
-from unlearn_jax.studies import resolve as configs
+from unlearn_jax.studies.config import StudyConfig
 from unlearn_jax.studies.populations import EvaluatedPopulation, Level, level_of, references
-from unlearn_jax.studies.resolve import StudyConfig
+from unlearn_jax.studies.resolve import resolve
 from unlearn_jax.studies.setup import SILENT, Setup, prepare_study
 from unlearn_jax.sweeps.config import defaults_of
 from unlearn_jax.sweeps.figures import blind
@@ -59,7 +59,7 @@ def points_of(method: str, config: StudyConfig) -> list[dict[str, Any]]:
     name = space[0].name
     if space[0].values:
         return [{name: value} for value in space[0].values]
-    usual = defaults_of(method, configs.resolved(config))[name] or METHODS[method].numeric[name]
+    usual = defaults_of(method, resolve(config))[name] or METHODS[method].numeric[name]
     return [{name: float(f"{usual * factor:.2g}")} for factor in FACTORS]
 
 
@@ -78,7 +78,7 @@ def seen_at(config: StudyConfig, grids: dict[str, list[dict]], *, store: Path | 
         InputError: as of `prepare_study`.
     """
     setup, level, (original,) = prepared_at(config, ("original",), store)
-    refused = configs.left_out(dataclasses.replace(config, methods=",".join(grids), hp=()))
+    refused = resolve(dataclasses.replace(config, methods=",".join(grids), hp=())).left_out
     for name, points in grids.items():
         found = refused.get(name) or ran(setup, level, original, name, points)
         yield name, found if isinstance(found, str) else _seen(setup, level, original, found, points)
@@ -88,8 +88,8 @@ def prepared_at(
     config: StudyConfig, roles: tuple[str, ...], store: Path | None
 ) -> tuple[Setup, Level, list[EvaluatedPopulation]]:
     """A study of one request at its largest number of copies, and its reference populations of these roles."""
-    setup = prepare_study(dataclasses.replace(config, methods="none", hp=(), remedies=""), SILENT, store=store)
-    level = level_of(setup, max(configs.copies_of(setup.config)), None)
+    setup = prepare_study(resolve(dataclasses.replace(config, methods="none", hp=(), remedies="")), SILENT, store=store)
+    level = level_of(setup, setup.study.copies[-1], None)
     return setup, level, references(setup, level, {}, SILENT, {}, roles=roles)[0]
 
 
@@ -97,7 +97,7 @@ def ran(
     setup: Setup, level: Level, original: EvaluatedPopulation, name: str, points: list[dict]
 ) -> list[EvaluatedPopulation] | str:
     """What settings of a method come to, in order; or the sentence that says why it does not run here."""
-    ready = setup._replace(config=dataclasses.replace(setup.config, methods=name))
+    ready = setup._replace(study=resolve(dataclasses.replace(setup.config, methods=name)))
     try:
         check_points(ready, level, name, points)
         return run_points(ready, level, original, points, 1.0, SILENT)

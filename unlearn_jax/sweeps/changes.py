@@ -83,12 +83,11 @@ def changes(
     found = []
     for pair in pairs:
         figures = {name: _told(*own) for name, own in _figures(scorer, named, *pair).items()}
-        method, _, remedy = pair[1].name.partition("+")
         both = lambda of, pair=pair: dict(zip(("defaults", "preset"), map(of, pair)))
         found.append(
             {
-                "method": method,
-                "remedy": remedy,
+                "method": pair[1].method,
+                "remedy": pair[1].remedy,
                 "setting": pair[1].setting,
                 "group": group_of(figures[DISTANCE]["verdict"], figures[TEST]["verdict"]),
                 "diverged": both(lambda o: int((~np.isfinite(o.scores.margin).all(axis=1)).sum())),

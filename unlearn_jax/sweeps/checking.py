@@ -20,21 +20,13 @@ from unlearn_jax.evaluation.values import Scorer
 from unlearn_jax.metrics import combine
 from unlearn_jax.population import checkpoint
 from unlearn_jax.results.recorder import environment, write_json
+from unlearn_jax.roles import REFERENCES
 from unlearn_jax.runtime.disk import write_whole
+from unlearn_jax.studies.config import StudyConfig
 from unlearn_jax.studies.populations import EvaluatedPopulation, Level, references
 from unlearn_jax.studies.presets import read_presets, with_presets
-from unlearn_jax.studies.remedies import left_out_remedies, remedies_of
-from unlearn_jax.studies.resolve import (
-    StudyConfig,
-    dataset_name,
-    left_out,
-    recipe_of,
-    resolved,
-    run_name,
-    scale_of,
-    selected_methods,
-    settings_of,
-)
+from unlearn_jax.studies.remedies import left_out_remedies
+from unlearn_jax.studies.resolve import Study, resolve
 from unlearn_jax.studies.setup import SILENT, Setup, Watch
 from unlearn_jax.studies.validate import check
 from unlearn_jax.sweeps.changes import FIGURES, changes, interval, summary_of
@@ -58,7 +50,7 @@ SAME = (
 class Check(NamedTuple):
     """What is checked."""
 
-    config: StudyConfig  # resolved, with the settings of the presets among its ``hp``
+    study: Study  # with the settings of the presets among its ``hp``
     presets: dict[str, Any]  # name, digest, settings and what the file says of itself
     pairs: list[Asked]  # by method, its defaults and the settings of the presets
     kept: list[str]  # methods that the presets leave at their defaults
@@ -88,15 +80,15 @@ def run_check(
         Stopped: a signal came; what is trained is kept.
     """
     began, found = time.time(), checked(study)
-    asked = json.loads(json.dumps(dataclasses.asdict(found.config)))
+    asked = json.loads(json.dumps(dataclasses.asdict(found.study.config)))
     refuse_other(out, asked, FILE, "check of presets")
-    setup, level = prepared(found.pairs, found.config, out, store or out.parent / "populations", watch, **options)
+    setup, level = prepared(found.pairs, found.study, out, store or out.parent / "populations", watch, **options)
     told = {"kind": KIND, "status": "running", "command": command, "asked": asked, **environment()}
-    told |= {"presets": found.presets, "warnings": cautions(found.presets["about"], found.config)}
+    told |= {"presets": found.presets, "warnings": cautions(found.presets["about"], found.study)}
     told |= {
-        "dataset": dataset_name(found.config),
-        "model": recipe_of(found.config)[0],
-        "scale": scale_of(found.config),
+        "dataset": found.study.dataset_name,
+        "model": found.study.model,
+        "scale": found.study.scale,
         "copies": level.copies,
         "gamma": float(level.rows[0].gamma),
         "target_counts": [len(rows.forget) for rows in level.rows],
@@ -118,45 +110,48 @@ def checked(study: StudyConfig) -> Check:
     if study.hp:
         raise InputError("--hp is for studies: put the settings into the preset file, and leave --hp out.")
     config, told = with_presets(study)
-    check(config)
-    remedy, config = remedy_of(config), resolved(config)
+    resolved = resolve(config)
+    check(resolved)
+    remedy, config = remedy_of(config), resolved.config
     check_one_gamma(config)
-    check_members("--members", config.members, config.requests)
-    given = settings_of(config)
+    check_members("--members", resolved.members, config.requests)
+    given = resolved.settings
     around = {f"{remedy}.{name}": values[0] for name, values in given.get(remedy, {}).items()}
-    fit = [method for method, _ in remedies_of(config)] if remedy else selected_methods(config)
-    names = [name for name in fit if name != "retrain"]
+    fit = [method for method, _ in resolved.pairs] if remedy else resolved.methods
+    names = [name for name in fit if name not in REFERENCES]
     points = {name: around | {k: v[0] for k, v in given.get(name, {}).items()} for name in names}
     pairs = [_asked(config, name, point) for name, point in points.items() if point]
     if not pairs:
         raise InputError(f"the presets '{study.presets}' change nothing that runs with {remedy}: name other --methods.")
     named = read_presets(study.presets).methods
-    notes = [said for name, said in left_out(config).items() if name in named]
-    notes += [said for said in left_out_remedies(config) if said.partition("+")[0] in named]
-    return Check(config, told, pairs, [name for name in names if name in named and not points[name]], notes)
+    notes = [said for name, said in resolved.left_out.items() if name in named]
+    notes += [said for method, said in left_out_remedies(resolved) if method in named]
+    return Check(resolved, told, pairs, [name for name in names if name in named and not points[name]], notes)
 
 
 def _asked(config: StudyConfig, method: str, point: dict[str, Any]) -> Asked:
     """A method at its defaults and at a point, as a sweep of two settings."""
     own = dataclasses.replace(config, methods=method, hp=())
-    return Asked(SweepConfig(method=method, seeds=config.members), own, own, [], [{}, point])
+    return Asked(SweepConfig(method=method, seeds=resolve(own).members), own, resolve(own), [], [{}, point])
 
 
 def check_name(study: StudyConfig) -> str:
     """A folder name that says what is checked, and differs where the configuration or the settings do."""
     config, told = with_presets(study)
-    return f"check-{told['name']}-{run_name(config)}" if told else f"check-{run_name(config)}"
+    name = resolve(config).name
+    return f"check-{told['name']}-{name}" if told else f"check-{name}"
 
 
-def cautions(about: dict[str, Any], config: StudyConfig) -> list[str]:
+def cautions(about: dict[str, Any], study: Study) -> list[str]:
     """Sentences, without full stop, on why the figures may be better, or other, than the presets deserve.
 
     Args:
         about: what the preset file says of itself.
-        config: of the check, resolved.
+        study: of the check.
     """
-    mine = {name: getattr(config, name) for name in SAME} | {"dataset": dataset_name(config)}
-    mine |= {"model": recipe_of(config)[0], "scale": scale_of(config)}
+    config = study.config
+    mine = {name: getattr(config, name) for name in SAME} | {"dataset": study.dataset_name}
+    mine |= {"model": study.model, "scale": study.scale}
     if not {"dataset", "targets", "num_targets", "requests", "skip_requests"} <= set(about):
         return ["the presets do not say which targets they were made on: if they are those, figures are too good"]
     differ = [name for name in mine if about.get(name, mine[name]) != mine[name]]
@@ -194,7 +189,7 @@ def _compared(setup: Setup, level: Level, found: Check, watch: Watch) -> dict[st
     named = {outcome.name: outcome for outcome in trained}
     pairs = []
     for one in found.pairs:
-        ready = setup._replace(config=one.config)
+        ready = setup._replace(study=one.resolved)
         pairs.append(tuple(run_points(ready, level, named["original"], one.points, 1.0, watch)))
     rows = changes(setup, level, named, pairs)
     return {"references": _references(setup, level, named), "methods": rows, "summary": summary_of(rows)} | {

@@ -11,9 +11,9 @@ from typing import Any
 from unlearn_jax.errors import InputError, choose
 from unlearn_jax.methods import METHODS, length_of, settings_at
 from unlearn_jax.remedies import remedy_settings, select_remedies
-from unlearn_jax.studies import resolve as configs
+from unlearn_jax.studies.config import StudyConfig
 from unlearn_jax.studies.hyperparameters import check_size
-from unlearn_jax.studies.resolve import StudyConfig, dataset_name, resolved, scale_of
+from unlearn_jax.studies.resolve import Study, resolve
 from unlearn_jax.studies.validate import check
 from unlearn_jax.sweeps.halving import rung_shares
 from unlearn_jax.sweeps.rules import RULES
@@ -46,7 +46,7 @@ class SweepConfig:
     """try the method's default settings besides"""
 
 
-def study_of(sweep: SweepConfig, study: StudyConfig) -> StudyConfig:
+def study_of(sweep: SweepConfig, study: StudyConfig) -> Study:
     """The study whose originals and targets the sweep takes, resolved and checked.
 
     Raises:
@@ -63,9 +63,10 @@ def study_of(sweep: SweepConfig, study: StudyConfig) -> StudyConfig:
     check_one_gamma(study)
     check_members("--seeds", sweep.seeds, study.requests)
     config = dataclasses.replace(study, methods=sweep.method, remedies=remedy, members=sweep.seeds, hp=())
-    check(config)
+    found = resolve(config)
+    check(found)
     _check_halving(sweep, study)
-    return resolved(config)
+    return found
 
 
 def check_members(option: str, members: int, requests: int) -> None:
@@ -77,7 +78,7 @@ def check_members(option: str, members: int, requests: int) -> None:
 
 def check_one_gamma(study: StudyConfig) -> None:
     """Raise `InputError` where several identified shares are given, of which only one would be looked at."""
-    if len(shares := configs.gammas_of(study)) > 1:
+    if len(shares := resolve(study).gammas) > 1:
         raise InputError(f"--gamma names {len(shares)} shares, and all is at one of them: give one.")
 
 
@@ -107,16 +108,16 @@ def _check_halving(sweep: SweepConfig, study: StudyConfig) -> None:
         raise InputError("--budget sets the length that --halving cuts: give one of the two.")
 
 
-def candidates(sweep: SweepConfig, study: StudyConfig, config: StudyConfig) -> tuple[list[Axis], list[dict[str, Any]]]:
+def candidates(sweep: SweepConfig, asked: StudyConfig, study: Study) -> tuple[list[Axis], list[dict[str, Any]]]:
     """The axes, and the settings that are tried; {} = the method's defaults.
 
     Raises:
         InputError: see `parse_space` and `draw_settings`.
     """
-    words = expanded(sweep.method, study.hp, scale_of(config), sweep.draw == "grid")
-    axes = parse_space(sweep.method, words, remedy_of(config))
-    points = draw_settings(axes, sweep.draw, sweep.draws, study.seed)
-    usual = defaults_of(sweep.method, config)
+    words = expanded(sweep.method, asked.hp, study.scale, sweep.draw == "grid")
+    axes = parse_space(sweep.method, words, remedy_of(study.config))
+    points = draw_settings(axes, sweep.draw, sweep.draws, asked.seed)
+    usual = defaults_of(sweep.method, study)
     if sweep.defaults and not any(is_default(point, usual) for point in points):
         points.append({})
     return axes, points
@@ -127,19 +128,19 @@ def is_default(point: dict[str, Any], usual: dict[str, Any]) -> bool:
     return point == {name: usual[name] for name in point}
 
 
-def defaults_of(method: str, config: StudyConfig) -> dict[str, Any]:
+def defaults_of(method: str, study: Study) -> dict[str, Any]:
     """The method's own settings at the study's scale, and those of the remedy as REMEDY.NAME."""
-    static, numeric = settings_at(METHODS[method], scale_of(config))
-    remedy = remedy_of(config)
+    static, numeric = settings_at(METHODS[method], study.scale)
+    remedy = remedy_of(study.config)
     own = remedy_settings(remedy) if remedy else {}
     return static | numeric | {f"{remedy}.{name}": value for name, value in own.items()}
 
 
-def shares_of(sweep: SweepConfig, config: StudyConfig, points: list[dict]) -> list[float]:
+def shares_of(sweep: SweepConfig, study: Study, points: list[dict]) -> list[float]:
     """Shares of the method's length that are run, by the shortest of the settings; [1] without halving."""
     if not sweep.halving:
         return [1.0]
-    usual, name = defaults_of(sweep.method, config), length_of(METHODS[sweep.method])
+    usual, name = defaults_of(sweep.method, study), length_of(METHODS[sweep.method])
     shortest = min((usual | point)[name] for point in points)
     return rung_shares(len(points), shortest, sweep.halving, sweep.rungs)
 
@@ -155,4 +156,4 @@ def sweep_name(sweep: SweepConfig, study: StudyConfig) -> str:
     names = sweep.method.replace(" ", "").split(",")
     swept = "+".join(names) if len(names) < 4 else f"{len(names)}-methods"
     swept += f"+{study.remedies}" if study.remedies else ""
-    return f"sweep-{swept}-{dataset_name(configs.resolved(study))}-{digest}"
+    return f"sweep-{swept}-{resolve(study).dataset_name}-{digest}"

@@ -10,8 +10,8 @@ import numpy as np
 
 from unlearn_jax.evaluation.values import Scorer
 from unlearn_jax.population.evaluate import Evaluation
-from unlearn_jax.studies import resolve as configs
-from unlearn_jax.studies.resolve import StudyConfig
+from unlearn_jax.studies.config import StudyConfig
+from unlearn_jax.studies.resolve import resolve
 from unlearn_jax.sweeps.by_size import prepared_at, ran
 
 MIN_PERCENT = 95.0  # percent of the remaining examples that a method at its defaults has to keep
@@ -53,10 +53,12 @@ def effects(config: StudyConfig, *, store: Path | None = None) -> Iterator[Effec
     scorer = Scorer(setup, level, [])
     columns = {split: scorer.columns(split, 0) for split in ("forget", "rest")}
     margins = [one.scores.margin[:, columns["forget"]] for one in (original, oracle)]
-    refused = lambda name, why: Effect(name, len(columns["forget"]), *[np.nan] * 5, np.zeros(0), why)
-    yield from (refused(name, why) for name, why in configs.left_out(config).items())
-    for name in configs.selected_methods(config):
-        if name not in ("retrain", "do_nothing"):
+    nan = float("nan")
+    refused = lambda name, why: Effect(name, len(columns["forget"]), nan, nan, nan, nan, nan, np.zeros(0), why)
+    study = resolve(config)
+    yield from (refused(name, why) for name, why in study.left_out.items())
+    for name in study.methods:
+        if name != "do_nothing":
             found = ran(setup, level, original, name, [{}])
             yield refused(name, found) if isinstance(found, str) else _effect(name, found[0].scores, columns, *margins)
 

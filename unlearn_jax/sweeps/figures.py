@@ -21,8 +21,7 @@ def keys_of(setup: Setup, level: Level):
     base = level_keys(setup, level) | {"request": "all"}
 
     def keys(outcome: EvaluatedPopulation, **more) -> dict:
-        method, _, remedy = outcome.name.partition("+")
-        own = {"method": method, "remedy": remedy, "setting": outcome.setting, "budget": outcome.budget}
+        own = {"method": outcome.method, "remedy": outcome.remedy, "setting": outcome.setting, "budget": outcome.budget}
         return base | own | more
 
     return keys

@@ -38,7 +38,9 @@ def compare_rules(found: dict[str, dict], decided: dict[str, Any]) -> dict[str, 
         ``median``, ``largest`` and the method that it is ``largest_of``, and how often the pick was the ``best``
         allowed setting. {} without an oracle.
     """
-    told = {rule: (said, [_by_rule(name, own, rule) for name, own in found.items()]) for rule, said in RULES.items()}
+    told: dict[str, tuple[str, list]] = {
+        rule: (said, [_by_rule(name, own, rule) for name, own in found.items()]) for rule, said in RULES.items()
+    }
     told["preset"] = BESIDE["preset"], [_at(name, decided[name].regret) for name in found]
     usual = [_at(n, decided[n].default_distance - decided[n].best_distance) for n in found]
     told["defaults"] = BESIDE["defaults"], usual

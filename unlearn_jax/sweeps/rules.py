@@ -86,8 +86,8 @@ def standings(rows: Rows, rule: str = "margins") -> dict[tuple[str, str], dict[s
         for name, seen in settings.items():
             if rule in NEEDS and NEEDS[rule] not in seen:
                 raise InputError(f"the rule '{rule}' needs {NEEDS[rule]}, which unlearn-jax sweep alone measures.")
-            standing = [_standing(seen, rule, at) for at in (0, 1)]
-            found[key][name] = Standing(*standing, {metric: figure[0] for metric, figure in seen.items()})
+            rank, best = (_standing(seen, rule, at) for at in (0, 1))
+            found[key][name] = Standing(rank, best, {metric: figure[0] for metric, figure in seen.items()})
         allowed = [one.rank[1] for one in found[key].values() if one.allowed]
         if allowed and min(allowed) == math.inf:  # the first of them would be taken, whatever it is
             raise InputError(

@@ -14,9 +14,10 @@ from unlearn_jax.population import checkpoint
 from unlearn_jax.results.recorder import Recorder, environment, write_json
 from unlearn_jax.runtime import disk
 from unlearn_jax.studies import storage
+from unlearn_jax.studies.config import StudyConfig
 from unlearn_jax.studies.populations import EvaluatedPopulation, Level, level_of, references
 from unlearn_jax.studies.presets import write_presets
-from unlearn_jax.studies.resolve import StudyConfig, copies_of, dataset_name, gammas_of, recipe_of, scale_of
+from unlearn_jax.studies.resolve import Study
 from unlearn_jax.studies.setup import SILENT, Setup, Watch, prepare_study
 from unlearn_jax.sweeps.config import (
     SweepConfig,
@@ -45,7 +46,7 @@ class Asked(NamedTuple):
 
     sweep: SweepConfig
     study: StudyConfig
-    config: StudyConfig  # resolved
+    resolved: Study  # the study whose originals and targets are taken
     axes: list[Axis]
     points: list[dict]  # settings that are tried
 
@@ -96,7 +97,7 @@ def run_sweep(
     """
     began, asked = time.time(), understood(sweep, study)
     refuse_other(out, asked_of(sweep, study))
-    setup, level = prepared([asked], asked.config, out, store or out.parent / "populations", watch, **options)
+    setup, level = prepared([asked], asked.resolved, out, store or out.parent / "populations", watch, **options)
     with checkpoint.locked(out):
         sweep_one(asked, setup, level, lambda: trained(sweep, setup, level, watch), out, watch, command, began)
     return out
@@ -104,18 +105,16 @@ def run_sweep(
 
 def understood(sweep: SweepConfig, study: StudyConfig) -> Asked:
     """What is asked for, checked; errors as of `study_of` and `candidates`."""
-    config = study_of(sweep, study)
-    return Asked(sweep, study, config, *candidates(sweep, study, config))
+    found = study_of(sweep, study)
+    return Asked(sweep, study, found, *candidates(sweep, study, found))
 
 
-def prepared(
-    every: list[Asked], config: StudyConfig, out: Path, store: Path, watch: Watch, **options
-) -> tuple[Setup, Level]:
+def prepared(every: list[Asked], study: Study, out: Path, store: Path, watch: Watch, **options) -> tuple[Setup, Level]:
     """Data, model and rows of sweeps, once it is known that they can run and be written; nothing is trained but pilots.
 
     Args:
         every: the sweeps.
-        config: of a study of all their methods.
+        study: of all their methods.
         out: run folder.
         store: of trained members.
         watch: progress.
@@ -123,16 +122,16 @@ def prepared(
     """
     for folder, option in ((out, "--out"), (store, "--store")):
         checkpoint.check_writable(folder, option, keep=False)
-    setup = prepare_study(config, watch, store=store, study=storage.name_of(config), **options)
+    setup = prepare_study(study, watch, store=store, belongs_to=storage.name_of(study.config), **options)
     setup = setup._replace(options=setup.options._replace(progress=watch.advance))
-    level = level_of(setup, copies_of(config)[-1], gammas_of(config)[0])
+    level = level_of(setup, study.copies[-1], study.gammas[0])
     held = min(len(rows.validation) for rows in level.rows)
     if held < MIN_HELDOUT and any(one.sweep.rule == "request" for one in every):
         raise InputError(f"--rule request needs {MIN_HELDOUT} held-out examples, here are {held}: give another --rule.")
     for one in every:
-        check_points(setup._replace(config=one.config), level, one.sweep.method, one.points)
+        check_points(setup._replace(study=one.resolved), level, one.sweep.method, one.points)
     populations = 2.0 + sum(len(one.points) for one in every)
-    if tight := disk.check_room(store, "--store", 0.0, storage.weight_of(setup) * config.members * populations):
+    if tight := disk.check_room(store, "--store", 0.0, storage.weight_of(setup) * study.members * populations):
         watch.say(f"{tight}: free some space before the disk is full")
     checkpoint.check_writable(store, "--store")
     checkpoint.check_writable(out, "--out")
@@ -160,16 +159,16 @@ def sweep_one(
         command: for the record.
         began: seconds since the epoch.
     """
-    config = asked.config
+    study = asked.resolved
     told = {
         "kind": KIND,
         "status": "running",
         "command": command,
         "asked": asked_of(asked.sweep, asked.study),
-        "config": dataclasses.asdict(config),
-        "dataset": dataset_name(config),
-        "model": recipe_of(config)[0],
-        "scale": scale_of(config),
+        "config": dataclasses.asdict(study.config),
+        "dataset": study.dataset_name,
+        "model": study.model,
+        "scale": study.scale,
         "copies": level.copies,
         "gamma": float(level.rows[0].gamma),
         "target_counts": [len(rows.forget) for rows in level.rows],
@@ -197,7 +196,7 @@ def _run(asked: Asked, setup: Setup, level: Level, trained: list[EvaluatedPopula
         files = recorder.finish()
     finally:
         recorder.close()
-    usual, names = defaults_of(sweep.method, setup.config), [axis.name for axis in asked.axes]
+    usual, names = defaults_of(sweep.method, setup.study), [axis.name for axis in asked.axes]
     whole = {n: cost for n, spent in ran.spent.items() for share, cost in spent.items() if share == 1.0}
     saved = [spent[s] / s for n, spent in ran.spent.items() if n not in whole for s in list(spent)[-1:]]
     budget = f"{setup.config.budget:g}" if setup.config.budget else ""
@@ -223,7 +222,7 @@ def _run(asked: Asked, setup: Setup, level: Level, trained: list[EvaluatedPopula
 def _rungs(trials: Trials) -> tuple[list[Rung], Ran]:
     """Run every rung; the rungs, and what they ran."""
     sweep, setup, recorder = trials.sweep, trials.setup, trials.recorder
-    usual, ran = defaults_of(sweep.method, setup.config), Ran({n: {} for n in range(len(trials.points))}, {}, {})
+    usual, ran = defaults_of(sweep.method, setup.study), Ran({n: {} for n in range(len(trials.points))}, {}, {})
 
     def judge(numbers: list[int], share: float) -> list[Judged]:
         trials.watch.say(f"{len(numbers)} settings of {sweep.method} at {share:.3g} of its length")
@@ -238,7 +237,7 @@ def _rungs(trials: Trials) -> tuple[list[Rung], Ran]:
         recorder.flush()
         found = []
         for number, outcome in zip(numbers, outcomes):
-            ran.spent[number][share] = sum(outcome.grad_evals) * setup.config.members
+            ran.spent[number][share] = sum(outcome.grad_evals) * setup.study.members
             standing = own[outcome.setting]
             found.append(Judged(standing.rank, standing.best, ran.spent[number][share]))
         plain = [o for n, o in zip(numbers, outcomes) if is_default(trials.points[n], usual)]
@@ -247,5 +246,5 @@ def _rungs(trials: Trials) -> tuple[list[Rung], Ran]:
             ran.gains.update({n: [one.value, one.ci_low, one.ci_high] for n, one in zip(numbers, better)})
         return found
 
-    shares = shares_of(sweep, setup.config, trials.points)
+    shares = shares_of(sweep, setup.study, trials.points)
     return halve(len(trials.points), shares, sweep.halving or 2, judge), ran

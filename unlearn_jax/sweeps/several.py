@@ -20,8 +20,9 @@ from unlearn_jax.methods import GROUPS, METHODS, length_of
 from unlearn_jax.population import checkpoint
 from unlearn_jax.results.recorder import environment, write_json
 from unlearn_jax.runtime.archives import read_json
+from unlearn_jax.studies.config import StudyConfig
 from unlearn_jax.studies.presets import write_presets
-from unlearn_jax.studies.resolve import StudyConfig, left_out, resolved, selected_methods
+from unlearn_jax.studies.resolve import Study, resolve
 from unlearn_jax.studies.setup import SILENT, Watch
 from unlearn_jax.studies.validate import check
 from unlearn_jax.sweeps.config import SweepConfig, asked_of, defaults_of, is_default
@@ -84,17 +85,17 @@ def run_sweeps(
         InputError, Stopped: as of `run_sweep`; nothing is trained before all methods are known to run.
     """
     began, asked = time.time(), asked_of(sweep, study)
-    config, names = _study_of(sweep, study)
+    resolved, names = _study_of(sweep, study)
     refuse_other(out, asked, "sweeps.json")
     every = [understood(*_own(sweep, study, name)) for name in names if space_of(name) or _words(study, name)]
     if not every:
         raise InputError(f"{', '.join(names)} have nothing to sweep: give other methods.")
-    setup, level = prepared(every, config, out, store or out.parent / "populations", watch, **options)
+    setup, level = prepared(every, resolved, out, store or out.parent / "populations", watch, **options)
     digest = dataset_digest(setup.dataset)
     refuse_other_data(out / "sweeps.json", digest)  # sweeps that are complete would be read beside others of these
     told = {"kind": KIND, "status": "running", "command": command, "asked": asked, "dataset_digest": digest}
     told |= environment()
-    told |= {"names": [one.sweep.method for one in every], "left_out": list(left_out(config).values())}
+    told |= {"names": [one.sweep.method for one in every], "left_out": list(resolved.left_out.values())}
     memory: list = []
 
     def references():
@@ -109,7 +110,7 @@ def run_sweeps(
             own = _read(out / name, one)
             if own is None:
                 (out / name).mkdir(exist_ok=True)
-                ready = setup._replace(config=one.config)
+                ready = setup._replace(study=one.resolved)
                 own = sweep_one(one, ready, level, references, out / name, watch, command, start)
             found[name] = own
         decided = {name: decide(found[name]) if name in found else Decision({}, "nothing to sweep") for name in names}
@@ -122,14 +123,14 @@ def run_sweeps(
     return out
 
 
-def _study_of(sweep: SweepConfig, study: StudyConfig) -> tuple[StudyConfig, list[str]]:
+def _study_of(sweep: SweepConfig, study: StudyConfig) -> tuple[Study, list[str]]:
     """The study of all the methods, resolved and checked, and their names."""
     if study.remedies:
         raise InputError("--remedies is for the sweep of one method: give one --method, or leave --remedies out.")
     config = dataclasses.replace(study, methods=sweep.method, members=sweep.seeds, hp=())
-    check(config)
-    config = resolved(config)
-    names = selected_methods(config)
+    resolved = resolve(config)
+    check(resolved)
+    names = list(resolved.methods)
     if not names:
         raise InputError(f"--method {sweep.method} names no method that can run on these data: name others.")
     for word in study.hp:
@@ -139,7 +140,7 @@ def _study_of(sweep: SweepConfig, study: StudyConfig) -> tuple[StudyConfig, list
             raise InputError(f"--hp '{word}': {known}; with several methods write METHOD.NAME=VALUES, or auto.")
     if silent := [name for name in names if AUTO not in study.hp and not _words(study, name)]:
         raise InputError(f"there is nothing to sweep of {', '.join(silent[:3])}: give --hp auto, or each its values.")
-    return config, names
+    return resolved, names
 
 
 def _words(study: StudyConfig, name: str) -> tuple[str, ...]:
@@ -191,7 +192,7 @@ def decide(told: dict) -> Decision:
 
 def defaults_in(told: dict) -> dict | None:
     """What sweep.json says of the method's defaults; None where they did not run whole."""
-    usual = defaults_of(told["asked"]["sweep"]["method"], StudyConfig(**told["config"]))
+    usual = defaults_of(told["asked"]["sweep"]["method"], resolve(StudyConfig(**told["config"])))
     whole = (one for one in told["settings"] if one["share"] == 1.0)
     return next((one for one in whole if one["default"] or is_default(_tuples(one), usual)), None)
 

@@ -9,7 +9,6 @@ import jax
 from unlearn_jax.methods import METHODS, at_length, length_of, settings_at
 from unlearn_jax.methods.runner import RunSpec, check_methods, run_method
 from unlearn_jax.population.members import setting_name
-from unlearn_jax.studies import resolve as configs
 from unlearn_jax.studies.populations import EvaluatedPopulation, Level, job_of, scored
 from unlearn_jax.studies.remedies import remedied, role_of
 from unlearn_jax.studies.setup import Setup, Watch
@@ -30,7 +29,7 @@ def check_points(setup: Setup, level: Level, method: str, points: list[dict]) ->
     config = setup.config
     for static, _ in programs_of(method, points):
         given = {method: {name: [value] for name, value in static.items()}}
-        check_methods(setup.problem, level.rows, given, configs.scale_of(config), config.budget, setup.shared)
+        check_methods(setup.problem, level.rows, given, setup.study.scale, config.budget, setup.shared)
 
 
 def shortened(method: str, static: dict[str, Any], scale: str, share: float) -> tuple[dict[str, Any], str]:
@@ -46,6 +45,7 @@ def shortened(method: str, static: dict[str, Any], scale: str, share: float) -> 
         return static, ""
     usual, name = settings_at(entry, scale)[0], length_of(entry)
     whole = usual | static
+    assert name is not None  # halving is refused for methods without a length
     value = max(1, round(share * whole[name]))
     short = at_length(entry, whole, value)
     return {k: v for k, v in short.items() if k in static or v != usual[k]}, f"{name}={value}"
@@ -68,14 +68,14 @@ def run_points(
         An outcome for each point, in order, without weights; ``budget`` says the length where it is not the method's.
     """
     config, job = setup.config, job_of(setup, level)
-    (method,) = configs.selected_methods(config)
+    (method,) = setup.study.methods
     if remedy := remedy_of(config):
-        watch.stage(f"{method}+{remedy}", config.members * len(points))
+        watch.stage(f"{method}+{remedy}", setup.study.members * len(points))
         return [_with_remedy(setup, level, job, original, method, remedy, point) for point in points]
-    found: list[EvaluatedPopulation | None] = [None] * len(points)
+    found: dict[int, EvaluatedPopulation] = {}
     for static, numbers in programs_of(method, points):
         given, length = shortened(method, static, job.scale, share)
-        watch.stage(f"{method} {length}".strip(), config.members * len(numbers))
+        watch.stage(f"{method} {length}".strip(), setup.study.members * len(numbers))
         numeric = [{k: v for k, v in points[n].items() if k not in static} for n in numbers]
         done = run_method(
             method, job, original.population.variables, {k: [v] for k, v in given.items()}, points=numeric
@@ -85,12 +85,12 @@ def run_points(
         role = method if "protocol" in METHODS[method].needs else "original"
         allowed = length or (f"{config.budget:g}" if config.budget else "")
         for place, number in enumerate(numbers):
-            own = slice(place * config.members, (place + 1) * config.members)
+            own = slice(place * setup.study.members, (place + 1) * setup.study.members)
             part = jax.tree.map(lambda table, own=own: table[own], scores)
             name = setting_name(points[number])
             found[number] = EvaluatedPopulation(method, role, name, population, part, done.grad_evals, allowed)
             population = population._replace(compile_seconds=0.0)
-    return found
+    return [found[number] for number in range(len(points))]
 
 
 def _with_remedy(
@@ -103,7 +103,7 @@ def _with_remedy(
     found, allowed = done.unlearned, f"{job.budget:g}" if job.budget else ""
     scores = scored(setup, found.population, found.model, level=level, original=original)
     population = found.population._replace(variables={})
-    name, role = f"{method}+{remedy}", role_of(method, remedy)
+    role = role_of(method, remedy)
     return EvaluatedPopulation(
-        name, role, setting_name(point), population, scores, found.grad_evals, allowed, done.found
+        method, role, setting_name(point), population, scores, found.grad_evals, allowed, done.found, remedy
     )

@@ -14,20 +14,7 @@ from unlearn_jax.errors import choose
 from unlearn_jax.population.plans import Plan, Sizes
 from unlearn_jax.population.program import Fold, Stored
 from unlearn_jax.trees import tree_scale
-from unlearn_jax.types import Array, Batch, Method, Model, PyTree, Task, Variables
-
-
-class Recipe(NamedTuple):
-    """How a reference model is trained from scratch; the same for every reference."""
-
-    optimizer: str = "adamw"  # adamw | sgd
-    lr: float = 2e-3
-    weight_decay: float = 1e-2
-    momentum: float = 0.9  # sgd only
-    steps: int = 1200
-    batch: int = 128
-    schedule: str = "constant"  # constant | cosine (one-cycle: a tenth of the steps to warm up)
-    augment: str = "none"  # none | crop | crop_flip
+from unlearn_jax.types import Array, Batch, Method, Model, PyTree, Recipe, Task, Variables
 
 
 class TrainSpec(NamedTuple):
@@ -61,6 +48,20 @@ class Context(NamedTuple):
     )
 
 
+class Span(NamedTuple):
+    """What one hyperparameter is swept over by ``--hp auto``: a range, or a list where it fixes shapes or code."""
+
+    name: str
+    low: float = 1 / 30
+    high: float = 3.0
+    times: bool = True  # whether the ends are multiples of the method's own value at the study's scale
+    values: tuple = ()  # in place of a range
+
+
+RATE = Span("lr")
+FORGET_WEIGHT = Span("forget_weight", 0.1, 10.0)
+
+
 class MethodSpec(NamedTuple):
     """A registry entry: a method's builder and what the library must know to run and test it.
 
@@ -88,6 +89,7 @@ class MethodSpec(NamedTuple):
     unfit: dict[str, str] = {}  # by kind of answers, why no setting that was tried keeps the model; asked for, it runs
     check: Callable[[Sizes, dict, dict], None] | None = None
     # (sizes, static, numeric) -> raises `InputError` where the method can do nothing of use with them
+    space: tuple[Span, ...] | None = None  # what a sweep tries; None = the rate, or the first number that is not 0
     stretched: tuple[str, ...] = ()  # static settings in the unit of the length, which a budget scales as it does that
 
 

@@ -1,4 +1,4 @@
-"""Times of the exact nearest-neighbour search on random unit rows; called by bench.py --neighbours."""
+"""Times of the exact nearest-neighbour search on random unit rows; called by speed.py --neighbours."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ import tempfile
 from pathlib import Path
 from typing import NamedTuple
 
-import _bench_populations as populations
+import _populations as populations
 
 from unlearn_jax.cli.common import cores
 from unlearn_jax.runtime.archives import read_json
@@ -79,7 +79,7 @@ def _measured(name: str, layout: Layout, platform: str, args) -> tuple[dict, dic
         told = Path(folder) / "rows.json"
         command = [
             sys.executable,
-            str(Path(__file__).with_name("bench.py")),
+            str(Path(__file__).with_name("speed.py")),
             *options,
             "--no-loop",
             "--save",

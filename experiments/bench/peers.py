@@ -1,9 +1,9 @@
-"""Times of PyTorch libraries at what ``bench.py --influence`` measures: same digits, same sizes, one core.
+"""Times of PyTorch libraries at what ``speed.py --influence`` measures: same digits, same sizes, one core.
 
     pip install torch kronfluence dattri traker scikit-learn    # an environment of its own, without JAX
-    python experiments/bench_peers.py
-    python experiments/bench_peers.py --loop    # instead: the mlp of bench.py, one training after another
-    python experiments/bench_peers.py --json    # one JSON object instead of the table, which goes to stderr
+    python experiments/bench/peers.py
+    python experiments/bench/peers.py --loop    # instead: the mlp of speed.py, one training after another
+    python experiments/bench/peers.py --json    # one JSON object instead of the table, which goes to stderr
 
 Every library gets all rows in one batch, its bars and logs are off, and what it writes goes to a temporary folder.
 Settings without a counterpart here are the library's own. A package that is missing leaves a row without a time.
@@ -39,8 +39,8 @@ from functools import partial
 from importlib.metadata import version
 from typing import NamedTuple
 
-import _bench_peers as peers
-from _bench_peers import L2, MODELS, QUERIES, TRAIN
+import _peers as peers
+from _peers import L2, MODELS, QUERIES, TRAIN
 
 REPEATS = 5
 LOOPED = 4  # trainings of the loop that are timed
@@ -144,7 +144,7 @@ def looped() -> dict:
 def main() -> int:
     """The table; 2 where not even PyTorch and scikit-learn are there."""
     reader = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    reader.add_argument("--loop", action="store_true", help="time the loop of bench.py's mlp instead")
+    reader.add_argument("--loop", action="store_true", help="time the loop of speed.py's mlp instead")
     reader.add_argument("--json", action="store_true", help="print one JSON object instead of the table")
     asked = reader.parse_args()
     os.environ.setdefault("TQDM_DISABLE", "1")  # before the libraries are imported

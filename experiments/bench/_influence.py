@@ -1,4 +1,4 @@
-"""Times of the influence estimators on digits, on one core; called by bench.py --influence."""
+"""Times of the influence estimators on digits, on one core; called by speed.py --influence."""
 
 from __future__ import annotations
 

@@ -1,12 +1,12 @@
 """How fast a population trains, beside a plain loop of separate jitted trainings and the device's own peak.
 
-    python experiments/bench.py                       # digits MLP, small ConvNet, tiny GPT, N = 1, 8, 32
-    python experiments/bench.py --cases small_net,wide_net,gpt_128,gpt_384 --dtype bfloat16 --no-loop    # accelerators
-    python experiments/bench.py --save speed.json     # keep the rows; the next run says what changed
-    python experiments/bench.py --spread              # one device, several, members split over devices, two processes
-    python experiments/bench.py --audits              # how long the metrics take, on random margins
-    python experiments/bench.py --influence           # how long the influence estimators take, on one core
-    python experiments/bench.py --neighbours          # how long exact nearest neighbours of 50,000 rows take
+    python experiments/bench/speed.py                       # digits MLP, small ConvNet, tiny GPT, N = 1, 8, 32
+    python experiments/bench/speed.py --cases small_net,wide_net,gpt_128,gpt_384 --dtype bfloat16 --no-loop  # GPU
+    python experiments/bench/speed.py --save speed.json     # keep the rows; the next run says what changed
+    python experiments/bench/speed.py --spread              # one device, several, members over devices, two processes
+    python experiments/bench/speed.py --audits              # how long the metrics take, on random margins
+    python experiments/bench/speed.py --influence           # how long the influence estimators take, on one core
+    python experiments/bench/speed.py --neighbours          # how long exact nearest neighbours of 50,000 rows take
 
 Speeds are model-samples a second (model-tokens for language) after compilation, medians of 5; population and loop are
 measured in turn. GFLOP/s are three forward passes an example by XLA's own count, and their share is of a plain square
@@ -24,11 +24,11 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-import _bench_audits
-import _bench_influence
-import _bench_neighbours
-import _bench_populations as populations
-import _bench_spread
+import _audits
+import _influence
+import _neighbours
+import _populations as populations
+import _spread
 import tyro
 
 from unlearn_jax.cli.common import Hosts, guarded, join, parsed, print_json, use_every_core
@@ -83,7 +83,7 @@ def run(args: Args) -> None:
     sizes, before = checked(args), earlier(args.save)
     shown = io.StringIO() if args.quiet else sys.stderr if args.json else sys.stdout
     with contextlib.redirect_stdout(shown):
-        where, rows = _bench_spread.measure(args) if args.spread else here(args, sizes)
+        where, rows = _spread.measure(args) if args.spread else here(args, sizes)
         for text in changes(rows, before):
             print(text)
     if args.save:
@@ -99,11 +99,11 @@ def here(args: Args, sizes: list[int]) -> tuple[dict, list[dict]]:
 
     join(args.hosts)
     if args.influence:
-        _bench_influence.one_core()
+        _influence.one_core()
     elif not args.neighbours:
         use_every_core()
     where = environment()
-    asked = _bench_influence if args.influence else _bench_neighbours if args.neighbours else _bench_audits
+    asked = _influence if args.influence else _neighbours if args.neighbours else _audits
     others = args.audits or args.influence or args.neighbours
     versions = ", ".join(f"{name} {where['versions'][name]}" for name in ("jax", "flax", "optax", "python"))
     print(f"{where['device']}, {where['devices']} JAX devices, {versions}", end="")

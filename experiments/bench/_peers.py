@@ -1,4 +1,4 @@
-"""What bench_peers.py times: influence by PyTorch libraries, and loops, on digits; without JAX and this library."""
+"""What peers.py times: influence by PyTorch libraries, and loops, on digits; without JAX and this library."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ EPOCHS, BATCH, LR, DECAY, MODELS = 30, 64, 2e-3, 1e-2, 64
 
 
 def digits():
-    """All 1,797 standardised digits (n, 64) and labels, in the order of bench.py --influence."""
+    """All 1,797 standardised digits (n, 64) and labels, in the order of speed.py --influence."""
     import numpy as np
     import torch
     from sklearn.datasets import load_digits
@@ -79,7 +79,7 @@ def half(n: int):
 
 
 def speed(threads: int, steps: int = 300, batch: int = 128, repeats: int = 5) -> float:
-    """Samples a second of separate trainings of the digits perceptron of bench.py (64-128-128-10): median of 5.
+    """Samples a second of separate trainings of the digits perceptron of speed.py (64-128-128-10): median of 5.
 
     Batches are drawn at random from 2,048 rows, the optimizer is the fused AdamW; what is timed is the updates alone.
     """

@@ -1,4 +1,4 @@
-"""Times of the metrics that the audits use, on random margins; called by bench.py --audits."""
+"""Times of the metrics that the audits use, on random margins; called by speed.py --audits."""
 
 from __future__ import annotations
 
