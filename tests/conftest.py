@@ -13,7 +13,7 @@ os.environ |= dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM
 import jax
 import shapes
 
-shapes.watch("unlearn_jax.metrics")  # before the package is imported
+shapes.watch("unlearn_jax.metrics", "unlearn_jax.influence", "unlearn_jax.evaluation")  # before the package is imported
 
 gc.set_threshold(50_000, 20, 100)  # tracing makes objects by the million, few of which are garbage
 jax.config.update("jax_numpy_rank_promotion", "raise")

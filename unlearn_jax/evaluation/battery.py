@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import Float64
 
 from unlearn_jax.evaluation.panels import SPLITS
 from unlearn_jax.evaluation.views import View
@@ -174,7 +175,7 @@ def _points(u: np.ndarray, r: np.ndarray) -> np.ndarray:
     return forgetting_points(forgetting_epsilon(u, r), members=min(len(u), len(r)))
 
 
-def rmia_auc(u: np.ndarray, r: np.ndarray, *, labels: np.ndarray, folds: int = 2) -> np.ndarray:
+def rmia_auc(u: np.ndarray, r: np.ndarray, *, labels: np.ndarray, folds: int = 2) -> Float64[np.ndarray, " n"]:
     """Per target, the area under the curve of offline RMIA scores of unlearned against reference models.
 
     Args:

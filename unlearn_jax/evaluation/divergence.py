@@ -8,6 +8,7 @@ at least 104 nats, beyond which a probability is no number in float32 (the small
 from __future__ import annotations
 
 import numpy as np
+from jaxtyping import Bool
 
 from unlearn_jax.population.evaluate import Evaluation
 
@@ -28,7 +29,7 @@ def reach_of(original: np.ndarray) -> tuple[float, float]:
     return float(middle), max(MIN_NATS, WIDE * float(high - low))
 
 
-def diverged(margin: np.ndarray, original: np.ndarray, forget: list[np.ndarray]) -> np.ndarray:
+def diverged(margin: np.ndarray, original: np.ndarray, forget: list[np.ndarray]) -> Bool[np.ndarray, " N"]:
     """Whether each member has diverged.
 
     A member has where a margin is not finite, or where margins are farther from the middle of the originals' than

@@ -16,6 +16,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Float
 
 from unlearn_jax.errors import InputError, choose
 from unlearn_jax.influence.curvature_parts import SUMS, columns, fitting, outer, rows_of, sides, summed
@@ -81,7 +82,9 @@ def operator(
     return product
 
 
-def hessian_product(model: Model, task: Task, variables: Variables, batch: Batch, v: Array, **options) -> Array:
+def hessian_product(
+    model: Model, task: Task, variables: Variables, batch: Batch, v: Array, **options
+) -> Float[Array, " P"]:
     """Product of the Hessian with v, (P,) -> (P,), by forward over reverse mode; ``options`` as in `operator`.
 
     Example:
@@ -98,12 +101,16 @@ def hessian_product(model: Model, task: Task, variables: Variables, batch: Batch
     return operator(model, task, variables, batch, curvature="hessian", **options)(v)
 
 
-def ggn_product(model: Model, task: Task, variables: Variables, batch: Batch, v: Array, **options) -> Array:
+def ggn_product(
+    model: Model, task: Task, variables: Variables, batch: Batch, v: Array, **options
+) -> Float[Array, " P"]:
     """Product of the generalised Gauss-Newton matrix with v, (P,) -> (P,); ``options`` as in `operator`."""
     return operator(model, task, variables, batch, curvature="ggn", **options)(v)
 
 
-def fisher_product(model: Model, task: Task, variables: Variables, batch: Batch, v: Array, **options) -> Array:
+def fisher_product(
+    model: Model, task: Task, variables: Variables, batch: Batch, v: Array, **options
+) -> Float[Array, " P"]:
     """Product of the Fisher matrix with v, (P,) -> (P,), without per-example gradients.
 
     ``options`` as in `operator`: without ``key`` the empirical Fisher, with it that of one draw of labels a row.
@@ -141,7 +148,7 @@ def dense(
     key: Array | None = None,
     micro: int = MICRO,
     limit: int = LIMIT,
-) -> Array:
+) -> Float[Array, "P P"]:
     """The curvature as a matrix (P, P), rows and columns in the order of `per_example.flatten`.
 
     The Hessian comes from products with the columns of the identity, the GGN of few logits and the Fisher from the
@@ -167,7 +174,7 @@ def dense(
     return _by_sides(model, task, variables, batch, outer, given, logits, jnp.eye)
 
 
-def block(model: Model, task: Task, variables: Variables, batch: Batch, *, select, **options) -> Array:
+def block(model: Model, task: Task, variables: Variables, batch: Batch, *, select, **options) -> Float[Array, "p p"]:
     """The curvature's block of the parameters that ``select`` chooses, (p, p); ``options`` as in `dense`."""
     if select is None:
         raise InputError("a block needs select, a predicate of a parameter's path: without, take dense.")
@@ -187,7 +194,7 @@ def diagonal(
     key: Array | None = None,
     micro: int = MICRO,
     limit: int = LIMIT,
-) -> Array:
+) -> Float[Array, " P"]:
     """The curvature's diagonal (P,), exact: no probing.
 
     GGN: by the derivatives of every logit of a row; Fisher: by every row's gradient; Hessian: by P products, so it

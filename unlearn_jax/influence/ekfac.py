@@ -19,6 +19,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Float
 
 from unlearn_jax.errors import InputError, choose
 from unlearn_jax.influence.checks import check_targets
@@ -60,7 +61,7 @@ def ekfac_influence(
     select: Callable[[str], bool] | None = None,
     variant: str = "ekfac",
     micro: int = MICRO,
-) -> Array:
+) -> Float[Array, "n q"]:
     """Influence of every training example on every query, (n, q).
 
     Unit: positive = training on the example helped the query. ``score / n`` (n the number of examples that the blocks
@@ -131,7 +132,7 @@ def ekfac_self_influence(
     select: Callable[[str], bool] | None = None,
     variant: str = "ekfac",
     micro: int = MICRO,
-) -> Array:
+) -> Float[Array, " n"]:
     """Influence of every training example on itself, (n,): the diagonal of `ekfac_influence` with itself as queries.
 
     Unit: positive = training on the example helped it. ``score / n`` is the predicted rise of its own loss, in nats,

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from jaxtyping import Float64
 
 from unlearn_jax.errors import InputError, choose
 from unlearn_jax.influence.exact_logistic import logistic_fit, logistic_removal
@@ -25,7 +26,9 @@ __all__ = [
 ]  # fmt: skip
 
 
-def ridge_removal(inputs, targets, groups: Sequence | None = None, *, l2: float, weight=None) -> np.ndarray:
+def ridge_removal(
+    inputs, targets, groups: Sequence | None = None, *, l2: float, weight=None
+) -> Float64[np.ndarray, "groups d"]:
     """Ridge parameters after the exact removal of each group, all in closed form.
 
     Args:
@@ -78,7 +81,9 @@ def _solved(matrix: np.ndarray, right: np.ndarray) -> np.ndarray:
         raise InputError("ridge is singular to rounding: scale the inputs to about 1, or raise l2.") from None
 
 
-def removal_effects(before, after, inputs, targets, *, rows: int, quantity: str = "loss") -> np.ndarray:
+def removal_effects(
+    before, after, inputs, targets, *, rows: int, quantity: str = "loss"
+) -> Float64[np.ndarray, "groups q"]:
     """What removals changed at queries, in the unit of the scores: ``n`` times the actual change.
 
     Args:

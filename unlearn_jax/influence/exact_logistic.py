@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import numpy as np
+from jaxtyping import Float64
 
 from unlearn_jax.errors import InputError
 from unlearn_jax.influence.groups import as_groups, as_rows
@@ -31,7 +32,7 @@ def logistic_fit(
     classes: int | None = None,
     start: np.ndarray | None = None,
     tolerance: float = TOLERANCE,
-) -> np.ndarray:
+) -> Float64[np.ndarray, "d K"]:
     """Multinomial logistic regression by Newton's method, to rounding.
 
     Args:
@@ -72,7 +73,7 @@ def logistic_removal(
     classes: int | None = None,
     start: np.ndarray | None = None,
     tolerance: float = TOLERANCE,
-) -> np.ndarray:
+) -> Float64[np.ndarray, "groups d K"]:
     """Logistic regression refitted to rounding after the removal of each group.
 
     Args:

@@ -14,6 +14,7 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Float
 
 from unlearn_jax.errors import choose
 from unlearn_jax.influence import pieces
@@ -88,7 +89,7 @@ def gram(
     normalise: bool | str = False,
     block: int | None = None,
     micro: int = MICRO,
-) -> Array:
+) -> Float[Array, "n q"]:
     """Inner products of gradients ``g_q . g_i``, (train, queries): influence with the identity for curvature.
 
     Positive = training on i helped q. In the unit of the library score / n is the rise of q's loss when i is removed,
@@ -140,7 +141,9 @@ def gram(
     return pieces.finite(run(variables, train, queries))
 
 
-def cosine(model: Model, task: Task, variables: Variables, train: Batch, queries: Batch, **settings) -> Array:
+def cosine(
+    model: Model, task: Task, variables: Variables, train: Batch, queries: Batch, **settings
+) -> Float[Array, "n q"]:
     """Cosines of gradients in [-1, 1], (train, queries): `gram` with ``normalise="cosine"``, and its other settings.
 
     Positive = training on i helped q; no unit, so that rows with large gradients do not lead every list.
@@ -169,7 +172,7 @@ def gradient_norms(
     exact: bool = True,
     block: int | None = None,
     micro: int = MICRO,
-) -> Array:
+) -> Float[Array, " n"]:
     """Norms of examples' gradients (n,), without the gradients of tapped layers; settings and errors as in `gram`.
 
     The square is the own score in `gram` of an example of weight 1; here weights play no part.

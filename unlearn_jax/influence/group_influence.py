@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Float
 
 from unlearn_jax.errors import InputError
 from unlearn_jax.influence.checks import check_targets
@@ -41,7 +42,7 @@ def group_influence(
     key: Array | None = None,
     micro: int = MICRO,
     **options,
-) -> Array:
+) -> Float[Array, "groups q"]:
     """Influence of removing whole groups of training rows on every query, shape (groups, queries).
 
     Unit as in `influence`: positive = the group helped, score / n = the predicted rise of the query's loss in nats (or

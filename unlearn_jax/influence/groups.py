@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from jaxtyping import Bool, Float64
 
 from unlearn_jax.errors import InputError
 
@@ -36,7 +37,7 @@ def as_groups(groups, rows: int) -> list[np.ndarray]:
     return found
 
 
-def as_masks(masks, *others: tuple[str, np.ndarray]) -> np.ndarray:
+def as_masks(masks, *others: tuple[str, np.ndarray]) -> Bool[np.ndarray, "M n"]:
     """Masks (M, n) as bool; `InputError` unless they are 0 or 1 and every named other array has M rows."""
     masks = np.asarray(masks)
     if masks.ndim != 2 or 0 in masks.shape:
@@ -49,7 +50,7 @@ def as_masks(masks, *others: tuple[str, np.ndarray]) -> np.ndarray:
     return masks.astype(bool)
 
 
-def as_outputs(values, name: str = "outputs") -> tuple[np.ndarray, np.ndarray]:
+def as_outputs(values, name: str = "outputs") -> tuple[Float64[np.ndarray, "M q"], Bool[np.ndarray, " M"]]:
     """Outputs (M, q) in float64, and (M,) which members have no NaN; `InputError` for another shape or none left."""
     values = np.asarray(values, np.float64)
     if values.ndim != 2 or 0 in values.shape:

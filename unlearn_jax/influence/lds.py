@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import Float64
 
 from unlearn_jax.errors import InputError
 from unlearn_jax.influence.groups import as_masks, as_outputs
@@ -107,7 +108,7 @@ def lds(
     return Lds(found.value, *map(float, bounds), per_query=per_query, excluded=excluded, members=len(masks))
 
 
-def subset_sums(scores, masks) -> np.ndarray:
+def subset_sums(scores, masks) -> Float64[np.ndarray, "M q"]:
     """Summed scores of each subset, (n, q), (M, n) -> (M, q), equal where they differ by rounding alone.
 
     Rows of examples that all members saw, or none, are left out: they add the same to all.
@@ -120,7 +121,7 @@ def subset_sums(scores, masks) -> np.ndarray:
     return np.round(masks.astype(np.float64) @ scores / np.where(step > 0, step, 1.0))
 
 
-def spearman(sums: np.ndarray, outputs: np.ndarray) -> np.ndarray:
+def spearman(sums: np.ndarray, outputs: np.ndarray) -> Float64[np.ndarray, " q"]:
     """Spearman correlation by column, (M, q), (M, q) -> (q,): NaN where outputs, 0 where sums alone are constant."""
     from scipy.stats import rankdata
 

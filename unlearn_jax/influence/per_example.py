@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jax.flatten_util import ravel_pytree
+from jaxtyping import Float
 
 from unlearn_jax.errors import InputError, choose
 from unlearn_jax.types import Array, Batch, Model, PyTree, Task, Variables
@@ -111,7 +112,9 @@ def over_examples(one: Callable[[Batch], PyTree], batch: Batch, *, micro: int = 
     return lax.map(single, batch, batch_size=micro)
 
 
-def values(model: Model, task: Task, variables: Variables, batch: Batch, *, quantity: str = "loss") -> Array:
+def values(
+    model: Model, task: Task, variables: Variables, batch: Batch, *, quantity: str = "loss"
+) -> Float[Array, " n"]:
     """(n,) losses or margins of a batch, nats."""
     return quantity_of(model, task, quantity)(variables, batch)
 
@@ -125,7 +128,7 @@ def example_gradients(
     quantity: str = "loss",
     select: Callable[[str], bool] | None = None,
     micro: int = MICRO,
-) -> Array:
+) -> Float[Array, "n P"]:
     """Gradients of every example's loss or margin as rows (n, P); the weight plays no part.
 
     Args:
@@ -151,7 +154,7 @@ def jacobian_products(
     *,
     quantity: str = "loss",
     select: Callable[[str], bool] | None = None,
-) -> Array:
+) -> Float[Array, "n ... K"]:
     """Derivatives of every example's quantity along K directions, by forward mode; (K, P) -> (n, K).
 
     Without forming a gradient: K passes over the batch. With ``quantity="logits"`` the result is (n, ..., K).
@@ -171,7 +174,7 @@ def mean_gradient(
     *,
     quantity: str = "loss",
     select: Callable[[str], bool] | None = None,
-) -> Array:
+) -> Float[Array, " P"]:
     """(P,) gradient of ``sum(weight x quantity) / B``: one backward pass, B the batch's length."""
     flat, of = flatten(variables, select), quantity_of(model, task, quantity)
 

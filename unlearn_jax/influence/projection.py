@@ -15,6 +15,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jaxtyping import Float
 
 from unlearn_jax.errors import InputError, choose
 from unlearn_jax.influence.checks import check_targets
@@ -46,7 +47,7 @@ def draw(key: Array, rows: int, dim: int, kind: str = "rademacher", dtype=jnp.fl
     return jnp.where(signs == 1, jnp.asarray(dim**-0.5, dtype), jnp.asarray(-(dim**-0.5), dtype))
 
 
-def project(gradients: Array, dim: int, key: Array, *, kind: str = "rademacher") -> Array:
+def project(gradients: Array, dim: int, key: Array, *, kind: str = "rademacher") -> Float[Array, "n {dim}"]:
     """Gradients (n, P) times a random (P, dim) matrix: (n, dim), whose inner products are unbiased.
 
     The matrix depends on the key, P, dim and the kind alone, so train rows and queries are projected alike by one key;
@@ -141,7 +142,7 @@ def projected_gradients(
     quantity: str = "loss",
     select: Callable[[str], bool] | None = None,
     micro: int = MICRO,
-) -> Array:
+) -> Float[Array, "n k"]:
     """Every example's gradient, projected; (n, k). Gradients are made ``micro`` at a time and never kept.
 
     Args:

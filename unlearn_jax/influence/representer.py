@@ -18,6 +18,7 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Float
 
 from unlearn_jax.errors import InputError, choose
 from unlearn_jax.influence.checks import check_targets
@@ -25,7 +26,9 @@ from unlearn_jax.influence.pieces import check_sets, finite, is_traced, score_dt
 from unlearn_jax.types import Array, Batch, Model, Task, Variables
 
 
-def representer_values(model: Model, task: Task, variables: Variables, train: Batch, *, l2: float) -> Array:
+def representer_values(
+    model: Model, task: Task, variables: Variables, train: Batch, *, l2: float
+) -> Float[Array, "n K"]:
     """The alphas (n, K): minus the slope of a row's loss at its logits, over l2 n, times the row's weight.
 
     Raises as `representer`.
@@ -46,7 +49,7 @@ def representer_values(model: Model, task: Task, variables: Variables, train: Ba
 
 def representer_logits(
     model: Model, task: Task, variables: Variables, train: Batch, queries: Batch, *, l2: float, bias: bool = True
-) -> Array:
+) -> Float[Array, "n q K"]:
     """Each row's contribution to each query's logits, (train, queries, K); their sum over rows is the model's logits.
 
     That holds under the module's assumption; the difference measures it. Arguments and errors as in `representer`.
@@ -79,7 +82,7 @@ def representer(
     l2: float,
     quantity: str = "margin",
     bias: bool = True,
-) -> Array:
+) -> Float[Array, "n q"]:
     """Representer scores (train, queries): n times a row's contribution to a query's margin.
 
     Positive = training on i helped q; score / n is the **fall of q's margin** in nats when i's contribution to its

@@ -12,6 +12,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Float
 
 from unlearn_jax.errors import InputError
 from unlearn_jax.influence.checks import check_targets
@@ -37,7 +38,7 @@ def ekfac_rows(
     dim: int | None = None,
     key: Array | None = None,
     micro: int = MICRO,
-) -> Array:
+) -> Float[Array, "n P"]:
     """Each example's gradient of the loss times the root of the inverse curvature, (n, P).
 
     ``rows_q . rows_i`` is `ekfac_influence` of i, at weight 1, on the loss of q, in its unit.

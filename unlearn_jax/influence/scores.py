@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import jax.numpy as jnp
+from jaxtyping import Float
 
 from unlearn_jax.influence.checks import check_targets
 from unlearn_jax.influence.per_example import MICRO, flatten
@@ -36,7 +37,7 @@ def influence(
     key: Array | None = None,
     micro: int = MICRO,
     **options,
-) -> Array:
+) -> Float[Array, "n q"]:
     """Influence of every training row on every query, ``score[i, q]``, shape (n, queries).
 
     Unit: positive = training on row i helped query q; score / n = the rise of q's loss in nats that is predicted when
@@ -132,7 +133,7 @@ def self_influence(
     key: Array | None = None,
     micro: int = MICRO,
     **options,
-) -> Array:
+) -> Float[Array, " n"]:
     """Influence of every training row on itself, ``score[i] = g_i . (H + d I)^-1 w_i g_i``, shape (n,).
 
     Unit: score / n = the rise of the row's own loss in nats that is predicted when it is removed and the normaliser

@@ -14,6 +14,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Bool
 
 from unlearn_jax.errors import InputError
 from unlearn_jax.influence.groups import as_groups, as_masks, as_outputs
@@ -51,7 +52,7 @@ class GroupEffects(NamedTuple):
 
 def subset_masks(
     examples: int, members: int, *, fraction: float = 0.5, seed: int = 0, groups: Sequence | None = None
-) -> np.ndarray:
+) -> Bool[np.ndarray, "{members} n"]:
     """Random subsets, balanced both ways.
 
     Args:

@@ -18,6 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jaxtyping import Float
 
 from unlearn_jax.errors import InputError
 from unlearn_jax.influence.per_example import MICRO, over_examples, quantity_of
@@ -182,12 +183,12 @@ def _convolved(layer, x: Array) -> Array:
     return jnp.concatenate(slices, axis=-1)
 
 
-def layer_gradients(factors: Factors) -> Array:
+def layer_gradients(factors: Factors) -> Float[Array, "n I O"]:
     """(n, I, O) gradients of a layer's kernel, the bias's row last where it has one."""
     return jnp.einsum("nti,nto->nio", factors.inputs, factors.slopes)
 
 
-def layer_gram(train: Factors, queries: Factors) -> Array:
+def layer_gram(train: Factors, queries: Factors) -> Float[Array, "n q"]:
     """(n, q) inner products of a layer's gradients, by whichever is cheaper: the factors, or one side's gradients.
 
     Through the factors it takes n q T^2 (I + O) multiplications, through gradients n I O (T + q).
@@ -200,7 +201,7 @@ def layer_gram(train: Factors, queries: Factors) -> Array:
     return flat(train) @ flat(queries).T
 
 
-def layer_square_norms(factors: Factors) -> Array:
+def layer_square_norms(factors: Factors) -> Float[Array, " n"]:
     """(n,) squared norms of a layer's gradients (ghost norms), by whichever is cheaper."""
     (_, t, i), o = factors.inputs.shape, factors.slopes.shape[-1]
     if t * t * (i + o) <= t * i * o:

@@ -13,6 +13,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Float
 
 from unlearn_jax.errors import InputError
 from unlearn_jax.influence.gram import gradient_norms, gram
@@ -35,7 +36,7 @@ def tracin(
     exact: bool = True,
     block: int | None = None,
     micro: int = MICRO,
-) -> Array:
+) -> Float[Array, "n q"]:
     """Sum over checkpoints of ``rate x g_i . g_q``, (train, queries), by plain gradient descent's first order.
 
     Positive = training on i helped q. A checkpoint's rate is the **sum of the learning rates of the steps that it
@@ -94,7 +95,7 @@ def tracin_self(
     exact: bool = True,
     block: int | None = None,
     micro: int = MICRO,
-) -> Array:
+) -> Float[Array, " n"]:
     """Sum over checkpoints of ``rate x |g_i|^2``, (n,): the diagonal of `tracin`, in its unit, at the cost of norms.
 
     Large where a row kept pulling the model its own way: mislabelled and rare rows. Arguments, weights and errors as in

@@ -23,6 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jax.scipy.linalg import cho_solve
+from jaxtyping import Float
 
 from unlearn_jax.errors import InputError, choose
 from unlearn_jax.influence.checks import check_targets
@@ -77,7 +78,7 @@ def trak(
     select: Callable[[str], bool] | None = None,
     block: int | None = None,
     micro: int = MICRO,
-) -> Array:
+) -> Float[Array, "n q"]:
     """TRAK scores (train, queries): ``n phi_q . (Phi' R Phi + lam I)^-1 phi_i (1 - p_i)``.
 
     Positive = training on i helped q; score / n is the predicted **fall of q's margin** in nats when i is removed and
