@@ -34,9 +34,11 @@ def script(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
 
     def call(name, *words):
+        path = ROOT / "experiments" / f"{name}.py"
         monkeypatch.setattr(sys, "argv", [f"{name}.py", *map(str, words)])
+        monkeypatch.syspath_prepend(str(path.parent))
         with pytest.raises(SystemExit) as ended:
-            runpy.run_path(str(ROOT / "experiments" / f"{name}.py"), run_name="__main__")
+            runpy.run_path(str(path), run_name="__main__")
         return ended.value.code, capsys.readouterr().err
 
     return call
@@ -59,8 +61,8 @@ def one_sentence(found):
         *(("sweep", SWEEP, option) for option in ("seeds", "draws", "rungs", "halving")),
         *(("influence", PAIRS, option) for option in ("subsets", "repeats", "ensemble", "steps", "queries")),
         *(("neighbours", PAIRS, option) for option in ("k", "steps", "train-size")),
-        ("bench", [], "members"),
-        ("bench", [], "batch"),
+        ("bench/speed", [], "members"),
+        ("bench/speed", [], "batch"),
     ],
 )
 def test_sizes_beyond_reason(script, tmp_path, name, words, option, size):

@@ -16,6 +16,7 @@ from unlearn_jax import reports
 from unlearn_jax.audits import Precision, audit_study
 from unlearn_jax.data import Features, read_texts
 from unlearn_jax.data.splits import request_rows
+from unlearn_jax.reports.words import copies_of
 from unlearn_jax.studies.config import StudyConfig
 from unlearn_jax.studies.resolve import resolve
 from unlearn_jax.studies.run import run_study
@@ -127,7 +128,7 @@ def test_mined_neighbours_make_a_study_and_are_noted(tmp_path):
     without = read_texts(setup.dataset, Features(), out)
     np.testing.assert_array_equal(setup.dataset.test.inputs, without.test.inputs)
     summary = SimpleNamespace(facts={"similarity": config.similarity})
-    assert resolve(summary, 4).copies == "4 nearest neighbours of each"
+    assert copies_of(summary, 4) == "4 nearest neighbours of each"
 
 
 # --- the command line -------------------------------------------------------------------------------------------------
