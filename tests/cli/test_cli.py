@@ -93,6 +93,7 @@ SCRIPTS = sorted(
 def test_help_says_how_to_call_what_it_costs_and_what_every_option_means(script, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", [str(script), "--help"])
     monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.syspath_prepend(str(script.parent))
     with pytest.raises(SystemExit) as ended:
         runpy.run_path(str(script), run_name="__main__")
     told = capsys.readouterr()
