@@ -40,7 +40,7 @@ RUNS = {
     "influence": "influence.py",
     "neighbours": "neighbours.py",
 }
-TIMES = ("seconds", "started", "finished", "since", "compile_seconds", "seconds_total")  # differ from run to run
+TIMES = ("seconds", "started", "finished", "since", "compile_seconds", "seconds_total", "seconds_searching")
 ABOUT = ("command", "git_commit", "git_dirty", "versions", "files", "run_folder", "store", "study_folder")
 TABLES = (".csv", ".json", ".parquet", ".npy", ".npz")
 
