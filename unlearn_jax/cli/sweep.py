@@ -11,8 +11,8 @@ the oracle is looked at afterwards, to say what that choice costs. The options o
 `unlearn-jax study`; the sweep runs at the largest number of copies.
 
 Cost of the first command with `--copies 4 --skip-requests 1`: about a minute on 2 CPU cores (33 settings of 8 members,
-as much as 32 networks trained from scratch). It should choose a rate near 6e-4, at a residual distance near .8 and a
-regret near .2. A sweep of every method takes 10 to 20 minutes on digits, most of it to compile.
+as much as 32 networks trained from scratch). It should choose a rate near 1e-3, at a residual distance near .7 and a
+regret near .5. A sweep of every method takes 10 to 20 minutes on digits, most of it to compile.
 """
 
 from __future__ import annotations
