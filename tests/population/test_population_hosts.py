@@ -15,7 +15,7 @@ import toy
 from unlearn_jax.errors import InputError
 from unlearn_jax.population.evaluate import evaluate
 from unlearn_jax.population.run import Options
-from unlearn_jax.runtime import multihost
+from unlearn_jax.runtime import joining, multihost
 from unlearn_jax.tasks import classification
 
 HERE = Path(__file__).parent
@@ -129,7 +129,7 @@ def test_one_process_decides_and_tells(two):
 def test_processes_that_cannot_meet_are_refused(given, said, monkeypatch):
     monkeypatch.setattr(jax.distributed, "initialize", lambda *_, **__: (_ for _ in ()).throw(ValueError("none")))
     with pytest.raises(InputError, match=said):
-        multihost.start(*given)
+        joining.start(*given)
 
 
 def test_a_port_that_is_taken_and_a_host_that_is_not_there_are_refused():
@@ -137,9 +137,9 @@ def test_a_port_that_is_taken_and_a_host_that_is_not_there_are_refused():
         taken.bind(("", 0))
         taken.listen()
         with pytest.raises(InputError, match="process 0 cannot listen on port .*: give --coordinator another port"):
-            multihost.start(f"127.0.0.1:{taken.getsockname()[1]}", 2, 0)
+            joining.start(f"127.0.0.1:{taken.getsockname()[1]}", 2, 0)
     with pytest.raises(InputError, match="process 1 cannot reach process 0 at .*: start process 0 too"):
-        multihost.start(free_address(), 2, 1, patience=0)
+        joining.start(free_address(), 2, 1, patience=0)
 
 
 def test_one_process_waits_for_nobody():
@@ -164,14 +164,14 @@ def test_process_0_listens_where_it_is_named_if_that_is_an_address_of_its_host(a
     monkeypatch.setattr(socket, "getaddrinfo", lambda h, *a, **k: look("127.0.0.1" if h == "node7" else h, *a, **k))
     if asked[1] == ":" and not socket.has_ipv6:
         pytest.skip("no IPv6")
-    assert multihost.bind_address(asked) == found
+    assert joining.bind_address(asked) == found
 
 
 def test_only_what_tells_of_another_process_is_taken_for_its_end(monkeypatch):
     gone = jax.errors.JaxRuntimeError("UNAVAILABLE: Connection reset by peer")
-    assert not multihost.is_gone(gone)  # one process alone
-    monkeypatch.setattr(multihost, "several", lambda: True)
-    assert multihost.is_gone(gone) and not multihost.is_gone(
+    assert not joining.is_gone(gone)  # one process alone
+    monkeypatch.setattr(joining, "several", lambda: True)
+    assert joining.is_gone(gone) and not joining.is_gone(
         jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: out of memory")
     )
-    assert not multihost.is_gone(RuntimeError("UNAVAILABLE"))
+    assert not joining.is_gone(RuntimeError("UNAVAILABLE"))

@@ -11,7 +11,7 @@ import toy
 from unlearn_jax.errors import InputError
 from unlearn_jax.population.evaluate import evaluate
 from unlearn_jax.population.run import Options
-from unlearn_jax.runtime import multihost
+from unlearn_jax.runtime import joining, multihost
 from unlearn_jax.tasks import classification
 
 
@@ -38,7 +38,7 @@ def main(address, index, folder, deep=False):
     """Train what is left of seven members, a method from them, and leave what this process knows."""
     jax.config.update("jax_num_cpu_devices", 4)
     jax.config.update("jax_numpy_dtype_promotion", "strict")
-    multihost.start(address, 2, index, patience=60)
+    joining.start(address, 2, index, patience=60)
     told, store = [], folder / "store"
     with toy.quick_programs():
         options = Options(chunk=4, store=store, label="toy", progress=lambda *seen: told.append(seen))

@@ -49,12 +49,12 @@ def join(asked: Hosts) -> None:
     """Meet the other processes, if there are any; call before JAX starts.
 
     Raises:
-        InputError: numbers without a coordinator; see `unlearn_jax.runtime.multihost.start`.
+        InputError: numbers without a coordinator; see `unlearn_jax.runtime.joining.start`.
     """
-    from unlearn_jax.runtime import multihost
+    from unlearn_jax.runtime import joining
 
     if asked.coordinator:
-        multihost.start(asked.coordinator, asked.num_processes, asked.process_id)
+        joining.start(asked.coordinator, asked.num_processes, asked.process_id)
     elif asked.num_processes is not None or asked.process_id is not None:
         raise InputError("--num-processes and --process-id need --coordinator: give HOST:PORT of process 0.")
 
@@ -133,10 +133,10 @@ def guarded(run: Callable[[], object], kept: str = "what is trained is kept, the
 
 def _alone(error: RuntimeError) -> None:
     """End the process with one sentence where another one of its run is gone: JAX would wait for it, and then abort."""
-    from unlearn_jax.runtime import multihost
+    from unlearn_jax.runtime import joining
 
-    if multihost.is_gone(error):
-        print("error:", multihost.GONE, file=sys.stderr, flush=True)
+    if joining.is_gone(error):
+        print("error:", joining.GONE, file=sys.stderr, flush=True)
         os._exit(1)
 
 

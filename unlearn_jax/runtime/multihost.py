@@ -8,13 +8,7 @@ So every exchange between devices begins with a meeting there. One process alone
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
-import ipaddress
 import json
-import os
-import socket
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -28,166 +22,7 @@ from unlearn_jax.runtime.signals import Stopped
 from unlearn_jax.types import PyTree
 
 PATIENCE = 7 * 24 * 3600 * 1000  # ms; a process that has died is noticed by its heartbeat, long before
-HEARTBEAT, SHUTDOWN = 100, 30  # seconds after which a silent process counts as dead; that one waits for the others
-GONE = (
-    "another process of this run has ended, or cannot be reached any more; what is stored is kept: give the same "
-    "command again, to any number of processes."
-)
 _COUNT = [0]  # words exchanged so far, the same number on every process
-
-
-def start(coordinator: str, processes: int | None = None, index: int | None = None, *, patience: int = 300) -> None:
-    """Join the processes of a run; before JAX has looked for devices.
-
-    Args:
-        coordinator: ``HOST:PORT`` of process 0, or ``auto`` where the cluster tells (SLURM, Open MPI, GKE, TPU pods).
-        processes: how many there are; told by the cluster where None.
-        index: which one this is, from 0; told by the cluster where None.
-        patience: seconds to wait for the others.
-
-    Raises:
-        InputError: a cluster that does not tell, numbers that cannot be, or others that did not come.
-    """
-    broadcast = processes is not None, index is not None
-    if coordinator != "auto" and not all(broadcast) and any(broadcast):
-        raise InputError("--num-processes and --process-id go together: give both, or neither on a cluster that tells.")
-    if processes is not None and index is not None and not 0 <= index < processes:
-        raise InputError(f"--process-id is {index} of {processes} processes: give 0 to {processes - 1}.")
-    if coordinator != "auto" and not coordinator.rpartition(":")[2].isdigit():
-        raise InputError(f"--coordinator is '{coordinator}': give HOST:PORT of process 0, or auto on a cluster.")
-    jax.config.update("jax_enable_preemption_service", False)  # it would keep a stopped process from ending
-    where = None if coordinator == "auto" else coordinator
-    own = bind_address(where) if where and index == 0 else None
-    if where and index is not None:
-        _check_reachable(where, index, patience, own)
-    try:
-        with _ending_in_words():
-            jax.distributed.initialize(
-                where,
-                processes,
-                index,
-                initialization_timeout=patience,
-                heartbeat_timeout_seconds=HEARTBEAT,
-                shutdown_timeout_seconds=SHUTDOWN,
-                coordinator_bind_address=own,
-            )
-    except (ValueError, TypeError, KeyError) as error:
-        raise InputError(
-            f"the cluster does not tell who takes part ({error}): give --coordinator HOST:PORT, --num-processes and "
-            "--process-id."
-        ) from error
-    except RuntimeError as error:
-        raise InputError(
-            f"the {processes or ''} processes did not find one another at '{coordinator}' ({_first_line(error)}): "
-            "start all of them with the same --coordinator, whose port is free and open."
-        ) from error
-
-
-def bind_address(coordinator: str) -> str | None:
-    """The one address that process 0 is to listen on; None = on all of its host, as JAX does.
-
-    It is the address that the others are told, where this host has it and it is not a name's loopback address: many
-    hosts know their own name as 127.0.1.1, where no other could reach them.
-
-    Example:
-        >>> bind_address("127.0.0.1:1234")
-        '127.0.0.1:1234'
-    """
-    host, _, port = coordinator.rpartition(":")
-    if os.environ.get("JAX_COORDINATOR_BIND_ADDRESS"):
-        return None
-    try:
-        found = socket.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-        family, _, _, _, place = found[0]
-        address = ipaddress.ip_address(str(place[0]).partition("%")[0])
-        if address.is_loopback and host.strip("[]") not in (place[0], "localhost"):
-            return None
-        with socket.socket(family) as one:
-            one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            one.bind((place[0], 0))
-    except (OSError, OverflowError, ValueError):  # a name or address that is another host's, as behind a router
-        return None
-    return f"[{address}]:{port}" if address.version == 6 else f"{address}:{port}"
-
-
-def _check_reachable(coordinator: str, index: int, patience: float, own: str | None) -> None:
-    """Raise `InputError` where process 0 cannot listen, or another one cannot reach it: JAX would end the process."""
-    host, _, port = coordinator.rpartition(":")
-    host, until = host.strip("[]"), time.monotonic() + patience
-    if index == 0:
-        at = own.rpartition(":")[0].strip("[]") if own else ""
-        try:
-            with socket.socket(socket.AF_INET6 if ":" in at else socket.AF_INET) as one:
-                one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                one.bind((at, int(port)))
-        except (OSError, OverflowError) as error:
-            raise InputError(
-                f"process 0 cannot listen on port {port} ({error}): give --coordinator another port."
-            ) from None
-    while index:
-        try:
-            with socket.create_connection((host, int(port)), timeout=5):
-                return
-        except (OSError, OverflowError) as error:
-            if time.monotonic() > until:
-                raise InputError(
-                    f"process {index} cannot reach process 0 at '{coordinator}' ({error}): start process 0 too, with "
-                    "the same --coordinator, an address of its host that the others can reach."
-                ) from None
-        time.sleep(0.2)
-
-
-@contextlib.contextmanager
-def _ending_in_words():
-    """Have JAX's client, begun in the block, end the process with a sentence where it would with a stack of C++.
-
-    It ends it when another process has gone. JAX takes no function to be called then, so the client's maker is given
-    one for a while; and where jaxlib cannot call it (0.10: the status has no Python form), it throws, which ends in the
-    handler that is set here too. Where neither can be had, JAX ends the process as it does.
-    """
-    try:
-        from jax._src.lib import _jax  # pyright: ignore[reportPrivateImportUsage]
-
-        make = _jax.get_distributed_runtime_client
-    except (ImportError, AttributeError):
-        yield
-        return
-
-    def made(*args, **more):
-        try:
-            return make(*args, missed_heartbeat_callback=_alone, **more)
-        except TypeError:  # no such argument
-            return make(*args, **more)
-
-    _jax.get_distributed_runtime_client = made
-    try:
-        yield
-    finally:
-        _jax.get_distributed_runtime_client = make
-    with contextlib.suppress(OSError, AttributeError):
-        set_terminate = ctypes.CDLL("libstdc++.so.6")._ZSt13set_terminatePFvvE
-        set_terminate.restype = ctypes.c_void_p
-        set_terminate(_TERMINATE)
-
-
-def _alone(*_) -> None:
-    """End this process, of which another one is gone, with one sentence; nothing half-written is left."""
-    os.write(2, b"\nerror: " + GONE.encode() + b"\n")
-    os._exit(1)
-
-
-_TERMINATE = ctypes.CFUNCTYPE(None)(_alone)
-
-
-def is_gone(error: BaseException) -> bool:
-    """Whether an error is what a process meets when another one of its run has ended."""
-    words = ("UNAVAILABLE", "Gloo", "heartbeat", "coordination service", "Connection closed by peer", "Barrier failed")
-    return several() and isinstance(error, jax.errors.JaxRuntimeError) and any(one in str(error) for one in words)
-
-
-def _first_line(error: Exception) -> str:
-    """What an error says, in short."""
-    return str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
 
 
 def several() -> bool:
@@ -263,6 +98,14 @@ def _as_error(word: dict) -> BaseException:
     return RuntimeError(f"process 0 stopped: {word['error']}")
 
 
+def _from_all(value: str) -> dict[int, str]:
+    """What each process gives here, by its index."""
+    name = f"unlearn_jax/{_number()}"
+    _service().key_value_set(f"{name}/{jax.process_index()}", value)
+    barrier()
+    return {int(key.rpartition("/")[2]): one for key, one in _service().key_value_dir_get(name)}
+
+
 def assert_equal(value: str, what: str) -> None:
     """Make sure that every process has the same ``value``.
 
@@ -271,10 +114,7 @@ def assert_equal(value: str, what: str) -> None:
     """
     if not several():
         return
-    name = f"unlearn_jax/{_number()}"
-    _service().key_value_set(f"{name}/{jax.process_index()}", value)
-    barrier()
-    found = {int(key.rpartition("/")[2]): one for key, one in _service().key_value_dir_get(name)}
+    found = _from_all(value)
     others = sorted(index for index, one in found.items() if one != found[0])
     if others:
         raise InputError(
@@ -287,10 +127,7 @@ def largest(value: float) -> float:
     """The largest of what the processes have."""
     if not several():
         return value
-    name = f"unlearn_jax/{_number()}"
-    _service().key_value_set(f"{name}/{jax.process_index()}", repr(float(value)))
-    barrier()
-    return max(float(one) for _, one in _service().key_value_dir_get(name))
+    return max(map(float, _from_all(repr(float(value))).values()))
 
 
 def broadcast(tree: PyTree | None, like: PyTree) -> PyTree:
