@@ -36,6 +36,16 @@ def test_a_method_is_its_entry(monkeypatch):
     assert "| `toy` |" in catalogue.methods_table() and "a toy rule" in catalogue.methods_table()
 
 
+def test_a_method_says_itself_that_it_perturbs_pixels(monkeypatch):
+    entry = METHODS["finetune"]
+    monkeypatch.setitem(METHODS, "toy", entry._replace(name="toy", needs=entry.needs | {"pixels"}))
+    images, texts = (resolve(StudyConfig(dataset=data, methods="all")) for data in ("digits", "bulletins"))
+    assert "toy" in images.methods and "toy" not in images.left_out
+    assert "toy" not in texts.methods and "toy" in texts.left_out
+    with pytest.raises(InputError, match="toy"):
+        check(resolve(StudyConfig(dataset="bulletins", methods="toy")))
+
+
 def test_a_data_set_is_its_entry(monkeypatch):
     spec = DatasetSpec(
         lambda *, data_dir=None: from_corpus(corpus()), "text", recipe=Recipe(steps=3, batch=16),

@@ -29,7 +29,7 @@ from unlearn_jax.studies import setup as setups
 from unlearn_jax.studies.config import StudyConfig
 from unlearn_jax.studies.pretrained import adapted, base_rows, pretrained, train_base
 from unlearn_jax.studies.problems import problem_of
-from unlearn_jax.studies.resolve import MOVES_PIXELS, resolve
+from unlearn_jax.studies.resolve import resolve
 from unlearn_jax.studies.run import run_study
 from unlearn_jax.studies.validate import check
 from unlearn_jax.tasks import classification
@@ -176,7 +176,10 @@ def job(shared):
 
 
 SHORT = {"epochs": [1], "batch": [8], "shards": [2], "slices": [1]}
-NAMES = ("ssd", *(pytest.param(n, marks=pytest.mark.slow) for n in METHODS if n != "ssd" and n not in MOVES_PIXELS))
+NAMES = (
+    "ssd",
+    *(pytest.param(n, marks=pytest.mark.slow) for n in METHODS if n != "ssd" and "pixels" not in METHODS[n].needs),
+)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -13,7 +13,6 @@ from unlearn_jax.methods import METHODS, SCALES, has_scale
 from unlearn_jax.methods.support.common import MethodSpec, Recipe
 from unlearn_jax.own.examples import Request
 from unlearn_jax.population.plans import Sizes
-from unlearn_jax.studies.resolve import MOVES_PIXELS
 
 MANY = 1_000_000  # parameters from which a convolutional network takes the settings of CIFAR's residual networks
 NEVER = {  # needs that no argument meets
@@ -74,7 +73,7 @@ def refusal(name: str, given: Given) -> str:
         return f"{name} is for requests of a whole class: let forget be all of one class, or choose another method."
     if "heldout" in entry.needs and not len(given.request.heldout):
         return f"{name} reads examples that were never trained on: give heldout= or validation=(inputs, labels)."
-    if name in MOVES_PIXELS and not given.pixels:
+    if "pixels" in entry.needs and not given.pixels:
         return f"{name} perturbs inputs, and these are whole numbers: give floats, or choose another method."
     if given.recipe is None and asks_for_recipe(entry):
         return f"{name} trains anew: give recipe=Recipe(...), how the model was trained, or choose another method."

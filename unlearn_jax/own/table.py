@@ -17,7 +17,6 @@ from unlearn_jax.own.calling import LogitsOnly, Missing
 from unlearn_jax.own.listing import trace
 from unlearn_jax.own.refusals import NEVER, asks_for_recipe
 from unlearn_jax.population.plans import Sizes
-from unlearn_jax.studies.resolve import MOVES_PIXELS
 from unlearn_jax.tasks import classification
 from unlearn_jax.types import Model, Outputs, Variables
 
@@ -37,10 +36,8 @@ def needs_of(entry: MethodSpec) -> list[str] | None:
     """What a method asks for beside the request, of `WORDS`; None where it cannot be run on a model that exists."""
     if entry.needs & set(NEVER) or "classes" not in entry.reads:
         return None
-    needs = [need for need in ("retain", "heldout", "head", "class") if need in entry.needs]
-    needs += ["recipe"] * asks_for_recipe(entry) + ["pixels"] * (entry.name in MOVES_PIXELS)
-    lacked = _lacked(entry.name)
-    return [need for need in WORDS if need in (*needs, *lacked)]
+    asked = {*entry.needs, *["recipe"] * asks_for_recipe(entry), *_lacked(entry.name)}
+    return [need for need in WORDS if need in asked]
 
 
 @functools.cache

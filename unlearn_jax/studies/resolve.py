@@ -24,15 +24,6 @@ from unlearn_jax.studies.dataset_presets import Preset
 from unlearn_jax.studies.hyperparameters import numbers, options_of_model, settings_of_methods
 from unlearn_jax.types import Recipe
 
-MOVES_PIXELS = (
-    "amun",
-    "boundary_shrink",
-    "jit_lipschitz",
-    "l2ul",
-    "mu_mis",
-    "rurk",
-    "unsir",
-)  # methods that perturb inputs
 LATER = (
     "skip_requests",
     "benchmark",
@@ -197,7 +188,7 @@ class Study:
                 found[name] = f"{name} does not fit {answers} and was not run, ask for it by name: {why}"
             elif answers not in METHODS[name].reads:
                 found[name] = f"{name} is not defined for {answers} and was not run"
-            elif self.kind == "text" and name in MOVES_PIXELS:
+            elif self.kind == "text" and "pixels" in METHODS[name].needs:
                 found[name] = f"{name} perturbs pixels, which texts have none of, and was not run"
             elif "class" in METHODS[name].needs and self.config.targets != "whole_class":
                 found[name] = f"{name} is for requests of a whole class and was not run: ask with --targets whole_class"

@@ -13,7 +13,7 @@ from unlearn_jax.models import model_options, reads
 from unlearn_jax.studies.hyperparameters import MAX_DRAWS, MAX_FLOAT, check_seed, check_size
 from unlearn_jax.studies.pretrained import check_rank
 from unlearn_jax.studies.remedies import check_remedies
-from unlearn_jax.studies.resolve import MOVES_PIXELS, TARGETS, Study
+from unlearn_jax.studies.resolve import TARGETS, Study
 
 
 def check(study: Study) -> None:
@@ -68,7 +68,7 @@ def check(study: Study) -> None:
                 raise InputError(
                     f"'{name}' is not defined for {study.answers}: leave it out, or ask for --methods all."
                 )
-            if study.kind == "text" and name in MOVES_PIXELS:
+            if study.kind == "text" and "pixels" in METHODS[name].needs:
                 raise InputError(f"'{name}' perturbs pixels, which texts have none of: leave it out.")
             settings_at(METHODS[name], study.scale)
             raise InputError(f"'{name}' is for whole classes: ask with --targets whole_class, or leave it out.")

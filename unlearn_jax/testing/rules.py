@@ -211,7 +211,7 @@ def without_request(trial: Trial) -> None:
     require(np.isfinite(found.loss).sum() == MEMBERS * trial.made[1].steps, "its loss is not finite")
     others = slice(MEMBERS - 1)
     toy.same(toy.member(found.variables, others), toy.member(trial.unlearned.variables, others))
-    if trial.entry.needs <= {"forget", "teacher"} and trial.entry.begin is None:
+    if trial.entry.needs <= {"forget", "teacher", "pixels"} and trial.entry.begin is None:
         toy.close(toy.member(found.variables, MEMBERS - 1), toy.member(trial.original, MEMBERS - 1), 1e-7)
 
 

@@ -113,6 +113,7 @@ NEEDS = {
     "protocol": "prescribes how the original was trained, so trains its own",
     "reference": "is given the outputs of other retrained models, so no method of practice",
     "heldout": "reads examples that were never trained on",
+    "pixels": "perturbs inputs, so runs on images and not on texts",
 }
 
 
