@@ -11,15 +11,16 @@ import numpy as np
 
 from unlearn_jax.audits.own import read_logits
 from unlearn_jax.errors import InputError
-from unlearn_jax.evaluation.battery import OWN, PAIRS
-from unlearn_jax.evaluation.composites import COMPOSITES, composite_figures
+from unlearn_jax.evaluation.composites import composite_figures
 from unlearn_jax.evaluation.curves import drawn
 from unlearn_jax.evaluation.engine import Precision
 from unlearn_jax.evaluation.figures import AuditData, own_figures, pair_figures, residual_figures
-from unlearn_jax.evaluation.measured import cost_figures, matched_figures, measured_own, study_figures
+from unlearn_jax.evaluation.measured import cost_figures, matched_figures, study_figures, weight_metrics
+from unlearn_jax.evaluation.metric import CompositeMetric, MatchedMetric, ModelMetric, PopulationMetric
 from unlearn_jax.evaluation.panels import Panels
 from unlearn_jax.evaluation.ranking import Ranking, rankings
 from unlearn_jax.evaluation.records import MetricResult, write_audit
+from unlearn_jax.evaluation.table import rows_of
 from unlearn_jax.evaluation.views import views_of
 from unlearn_jax.methods import METHODS
 from unlearn_jax.metrics.residual import MIN_MEMBERS
@@ -175,16 +176,17 @@ def audited(bench: AuditData, panels: Panels, told: Callable[[str], None] = lamb
     told("residual influence")
     found = residual_figures(bench)
     kinds: tuple = (
-        (own_figures, (*OWN, *measured_own(panels))),
-        (pair_figures, PAIRS),
-        (composite_figures, COMPOSITES),
+        (own_figures, (*rows_of(ModelMetric), *weight_metrics(panels))),
+        (pair_figures, rows_of(PopulationMetric)),
+        (composite_figures, rows_of(CompositeMetric)),
+        (matched_figures, rows_of(MatchedMetric)),
     )
     for make, specs in kinds:
         for spec in specs:
             told(" ".join(filter(None, (spec.metric, spec.variant, spec.split))))
             found += make(bench, spec)
-    told("features")
-    return found + matched_figures(bench) + study_figures(bench, panels) + cost_figures(bench, panels)
+    told("the study itself")
+    return found + study_figures(bench, panels) + cost_figures(bench, panels)
 
 
 def of_practice(label: str) -> bool:

@@ -2,67 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import NamedTuple
-
 import numpy as np
 
 from unlearn_jax.evaluation import engine
-from unlearn_jax.evaluation.battery import OWN, RELEARNING, ModelMetric, noisy_at
 from unlearn_jax.evaluation.engine import applied, plain
 from unlearn_jax.evaluation.figures import AuditData, comparable, draws_of, own_tables, tables_of
+from unlearn_jax.evaluation.metric import CompositeMetric
 from unlearn_jax.evaluation.records import MetricResult
 
-MIDDLE = 3  # place of the radius among those of perturbed images at which a single figure is told
 
-
-class Composite(NamedTuple):
-    """A function of means, of a population and then of a reference."""
-
-    metric: str
-    variant: str
-    split: str
-    parts: tuple[ModelMetric, ...]
-    function: Callable  # (means of the population's parts, means of the reference's) -> number
-    ideal: float
-    low: float = -np.inf
-    high: float = np.inf
-    sides: int = 2  # of the null band; 1 = small is good, -1 = large is good
-
-
-def _spec(metric: str, variant: str, split: str) -> ModelMetric:
-    """The own figure of that name."""
-    return next(s for s in OWN if (s.metric, s.variant, s.split) == (metric, variant, split))
-
-
-def _mean_gap(u: np.ndarray, r: np.ndarray) -> np.ndarray:
-    """Mean of the absolute gaps, points."""
-    return 100.0 * np.abs(u - r).mean(axis=0)
-
-
-def _kept(u: np.ndarray, r: np.ndarray) -> np.ndarray:
-    """Product of one minus the absolute gaps."""
-    return (1.0 - np.abs(u - r)).prod(axis=0)
-
-
-def _ratio(u: np.ndarray, r: np.ndarray) -> np.ndarray:
-    """Ratio of the only means."""
-    return u[0] / r[0]
-
-
-_FORGET, _REST, _TEST = (_spec("accuracy", "", split) for split in ("forget", "rest", "test"))
-_MIA = _spec("svc_efficacy", "confidence", "forget")
-COMPOSITES = (
-    Composite("average_gap", "means", "", (_FORGET, _REST, _TEST, _MIA), _mean_gap, 0.0, 0.0, 100.0, 1),
-    Composite("tow", "means", "", (_FORGET, _REST, _TEST), _kept, 1.0, 0.0, 1.0, -1),
-    Composite("tow_mia", "means", "", (_MIA, _REST, _TEST), _kept, 1.0, 0.0, 1.0, -1),
-    Composite("relearning_ratio", "AIN", "forget", RELEARNING[:1], _ratio, 1.0, 0.0),
-    Composite("relearning_ratio", "benign", "forget", RELEARNING[1:], _ratio, 1.0, 0.0),
-    Composite("residual_knowledge", "gaussian", "forget", (noisy_at(MIDDLE),), _ratio, 1.0, 0.0),
-)
-
-
-def composite_figures(bench: AuditData, spec: Composite) -> list[MetricResult]:
+def composite_figures(bench: AuditData, spec: CompositeMetric) -> list[MetricResult]:
     """A composite of every population against each reference, with its null band."""
     tables = {}
     for label in bench.views:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any, cast
 
 import numpy as np
 
 from unlearn_jax.evaluation import engine
-from unlearn_jax.evaluation.battery import REFERENCES, ModelMetric, PopulationMetric
 from unlearn_jax.evaluation.engine import Precision, applied, plain
+from unlearn_jax.evaluation.metric import REFERENCES, ModelMetric, PopulationMetric
 from unlearn_jax.evaluation.records import NO_BAND, MetricResult
 from unlearn_jax.evaluation.views import View
 from unlearn_jax.metrics import Draws, Values, distance_draws, identifiability, mean_draws
@@ -19,12 +20,15 @@ SHARED = ("rest", "test")  # splits of which requests have the same examples
 
 
 class AuditData:
-    """All populations' views, with what several figures share; holds no state but a cache."""
+    """All populations' views, with what several figures share; holds no state but a cache.
 
-    def __init__(self, views: dict[str, list[View]], how: Precision):
-        self.views, self.how = views, how
+    Figures are made of those in ``only`` (None = all); the others are there to be compared with.
+    """
+
+    def __init__(self, views: dict[str, list[View]], how: Precision, only: Collection[str] | None = None):
+        self.views, self.how, self._only = views, how, views if only is None else only
         self.references = [name for name in REFERENCES if name in views]
-        self.kind = "oracle" if "oracle" in views else self.references[0]  # what `null` is another population of
+        self.kind = "oracle" if "oracle" in views else next(iter(self.references or views))  # what `null` is like
         self._made: dict = {}
 
     def alike(self, reference: str) -> list[str]:
@@ -35,7 +39,7 @@ class AuditData:
     @property
     def judged(self) -> list[str]:
         """Labels of the populations that figures are made of; `null` stands for a perfect method."""
-        return [label for label in self.views if label == "null" or label not in NULLS]
+        return [n for n in self.views if n in self._only and (n == "null" or n not in NULLS)]
 
     def band(self, figure, tables: dict[str, list], label: str, reference: str, sides: int, key: tuple) -> NullBand:
         """The null band of a figure of a population against a reference: of populations of their sizes, like it.
@@ -48,6 +52,8 @@ class AuditData:
             sides: of the band.
             key: name of the figure.
         """
+        if not self.how.splits:
+            return NO_BAND
         sizes = tuple(zip(*([engine.finite(table) for table in tables[name]] for name in (label, reference))))
 
         def made() -> NullBand:
@@ -68,7 +74,7 @@ class AuditData:
 
     def members(self, label: str) -> int:
         """Fewest members that serve a request."""
-        return min(len(next(iter(view.panel.logits[view.request].values()))) for view in self.views[label])
+        return min(view.members for view in self.views[label])
 
     def clusters(self, split: str) -> list[np.ndarray]:
         """Cluster numbers of a split, by request."""
@@ -140,7 +146,7 @@ def pair_figures(bench: AuditData, spec: PopulationMetric) -> list[MetricResult]
     views = bench.views[bench.kind]
     if not all(view.has(spec.split) for view in views) or any(name not in bench.views for name in spec.also):
         return []
-    if views[0].logits(spec.split).shape[-1] < spec.classes:
+    if spec.classes > 2 and views[0].logits(spec.split).shape[-1] < spec.classes:
         return []
     tables = {label: [cast(np.ndarray, spec.takes(view)) for view in bench.views[label]] for label in bench.views}
     extras, clusters = [tables[name] for name in spec.also], bench.clusters(spec.split)
@@ -159,9 +165,9 @@ def pair_figures(bench: AuditData, spec: PopulationMetric) -> list[MetricResult]
             roles = [bench.role(name) for name in (label, reference, *spec.also)]
             draws = engine.pair_draws(figure, populations, roles, clusters, bench.how, spec.split in SHARED)
             band = bench.band(held, tables, label, reference, spec.sides, key) if spec.banded else NO_BAND
-            ideal = band.centre if spec.ideal is None else spec.ideal
+            ideal = band.centre if spec.banded else spec.ideal
             panel = bench.views[label][0].panel
-            estimate = t_estimate(draws, low=spec.low, high=spec.high, scale=spec.scale)
+            estimate = t_estimate(draws, low=spec.low, high=spec.high, scale=spec.spread)
             told = (panel.name, panel.setting, *key, reference)
             found.append(MetricResult(*told, estimate, ideal, band, draws, spec.sides))
     return found

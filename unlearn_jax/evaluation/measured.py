@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 
 from unlearn_jax.evaluation import engine
-from unlearn_jax.evaluation.battery import ModelMetric
 from unlearn_jax.evaluation.engine import plain
 from unlearn_jax.evaluation.figures import AuditData
+from unlearn_jax.evaluation.metric import MatchedMetric, ModelMetric
 from unlearn_jax.evaluation.panels import Panels
 from unlearn_jax.evaluation.records import NO_BAND, MetricResult
 from unlearn_jax.evaluation.views import View
@@ -17,50 +15,37 @@ from unlearn_jax.metrics import Estimate
 from unlearn_jax.metrics.bands import NullBand
 from unlearn_jax.metrics.costs import Cost, cost_share
 from unlearn_jax.metrics.entangling import entanglement, mmd
-from unlearn_jax.metrics.outputs import zrf
-from unlearn_jax.metrics.representation import knn_overlap, linear_cka
 
 MAX_EXAMPLES = 600  # examples whose features are compared
-NEIGHBOURS = 10
 
 
-def measured_own(panels: Panels) -> tuple[ModelMetric, ...]:
-    """Own figures of what was measured: layer-wise distance of weights, randomness of answers."""
+def weight_metrics(panels: Panels) -> tuple[ModelMetric, ...]:
+    """A row for each layer whose weights' distance was measured."""
     names = {name for panel in panels.populations for name in panel.measured if name.startswith("weights_from_")}
     found = []
     for name in sorted(names):
         start, _, layer = name.removeprefix("weights_from_").partition("/")
-        found.append(
-            ModelMetric(
-                "weight_distance", f"{layer} from {start}", "", lambda view, name=name: view.measured(name), 0.0
-            )
-        )
-    untrained = panels.about.get("untrained")
-    if untrained is not None and len(panels.ground) == 1:
-        found.append(ModelMetric("zrf", "all", "forget", lambda view: zrf(view.logits("forget"), untrained), 0.0, 1.0))
+        values = lambda view, name=name: view.measured(name)
+        told = {"variant": f"{layer} from {start}", "split": "", "what": "see `recorded`"}
+        found.append(ModelMetric(metric="weight_distance", values=values, low=0.0, **told))
     return tuple(found)
 
 
-def matched_figures(bench: AuditData) -> list[MetricResult]:
-    """Likeness of features, member beside member: CKA and overlap of neighbours, on targets and similar samples."""
-    kinds = {  # and how many examples each needs
-        ("linear_cka", "debiased", 4): lambda x, y: linear_cka(x, y, debiased=True),
-        ("knn_overlap", f"k={NEIGHBOURS}", NEIGHBOURS + 1): lambda x, y: knn_overlap(x, y, NEIGHBOURS).mean(axis=-1),
-    }
+def matched_figures(bench: AuditData, spec: MatchedMetric) -> list[MetricResult]:
+    """Likeness of features, member beside member, on targets and similar samples."""
     splits = ("forget", "similar", "rest") if bench.views[bench.kind][0].has("similar", "rest") else ("forget", "test")
     found = []
     count = sum(len(bench.views[bench.kind][0].labels(split)) for split in splits)
-    for (metric, variant, least), function in kinds.items():
-        for reference in bench.references if count >= least else ():
-            band = _matched_band(bench, function, splits, reference)
-            for label in bench.judged:
-                values = _matched(bench, function, splits, label, reference)
-                if label == reference or values is None:
-                    continue
-                draws = engine.member_draws([values], bench.role(label), None, bench.how)
-                panel = bench.views[label][0].panel
-                keys = (panel.name, panel.setting, metric, variant, "+".join(splits), reference)
-                found.append(MetricResult(*keys, plain(draws), band.centre, band, draws))
+    for reference in bench.references if count >= spec.fewest else ():
+        band = _matched_band(bench, spec.likeness, splits, reference)
+        for label in bench.judged:
+            values = _matched(bench, spec.likeness, splits, label, reference)
+            if label == reference or values is None:
+                continue
+            draws = engine.member_draws([values], bench.role(label), None, bench.how)
+            panel = bench.views[label][0].panel
+            keys = (panel.name, panel.setting, spec.metric, spec.variant, "+".join(splits), reference)
+            found.append(MetricResult(*keys, plain(draws), band.centre, band, draws))
     return found
 
 
@@ -70,7 +55,7 @@ def _features(view: View, splits) -> np.ndarray | None:
     return None if features is None else features[:, :MAX_EXAMPLES]
 
 
-def _matched(bench: AuditData, function: Callable, splits, label: str, other: str) -> np.ndarray | None:
+def _matched(bench: AuditData, function, splits, label: str, other: str) -> np.ndarray | None:
     """A likeness of the features of member i of one population and member i of another; (members,)."""
     x, y = (_features(bench.views[name][0], splits) for name in (label, other))
     if x is None or y is None or x.shape[2] != y.shape[2]:
@@ -84,7 +69,7 @@ def _matched(bench: AuditData, function: Callable, splits, label: str, other: st
     return values
 
 
-def _matched_band(bench: AuditData, function: Callable, splits, reference: str) -> NullBand:
+def _matched_band(bench: AuditData, function, splits, reference: str) -> NullBand:
     """Prediction interval of the mean likeness of two populations that differ in nothing, from pairs of such."""
     from scipy.special import stdtrit
 

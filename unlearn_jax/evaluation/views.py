@@ -12,10 +12,21 @@ class View:
     """Arrays (members, examples) of a population on a request, by split; holds no state but a cache."""
 
     def __init__(
-        self, panel: PopulationOutputs, ground: EvalSplits, request: int, original: PopulationOutputs | None = None
+        self,
+        panel: PopulationOutputs,
+        ground: EvalSplits,
+        request: int,
+        original: PopulationOutputs | None = None,
+        untrained: np.ndarray | None = None,
     ):
         self.panel, self.ground, self.request, self.original = panel, ground, request, original
+        self.untrained = untrained  # (networks, n, C) logits of networks that saw nothing, on the targets
         self._made: dict = {}
+
+    @property
+    def members(self) -> int:
+        """How many members serve the request."""
+        return len(next(iter(self.panel.logits[self.request].values())))
 
     def _once(self, key, make):
         """The value under a key, made where it is not there."""
@@ -83,8 +94,9 @@ class View:
 def views_of(panels: Panels) -> dict[str, list[View]]:
     """By label of a population, its view of each request."""
     original = panels.find("original")
+    untrained = panels.about.get("untrained") if len(panels.ground) == 1 else None
     return {
-        panel.label: [View(panel, ground, request, original) for request, ground in enumerate(panels.ground)]
+        panel.label: [View(panel, ground, request, original, untrained) for request, ground in enumerate(panels.ground)]
         for panel in panels.populations
     }
 

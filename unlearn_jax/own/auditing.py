@@ -150,13 +150,14 @@ def _views(parts: dict[str, Part], logits: dict[str, dict]) -> dict[str, list]:
 
 def _figures(views: dict[str, list], how: Any) -> Findings:
     """Every figure, by name."""
-    from unlearn_jax.evaluation.battery import OWN, PAIRS
     from unlearn_jax.evaluation.engine import member_draws, plain
     from unlearn_jax.evaluation.figures import AuditData, own_figures, pair_figures
+    from unlearn_jax.evaluation.metric import ModelMetric, PopulationMetric
+    from unlearn_jax.evaluation.table import rows_of
 
     view, names = views["unlearned"][0], {split: name for name, split in SPLITS.items()}
     wanted = [(metric, split) for metric, splits in (("accuracy", names), ("margin", ("forget",))) for split in splits]
-    specs = [spec for spec in OWN if (spec.metric, spec.split) in wanted and view.has(spec.split)]
+    specs = [spec for spec in rows_of(ModelMetric) if (spec.metric, spec.split) in wanted and view.has(spec.split)]
     found = Findings()
     for spec in specs:
         values = spec.values(view)
@@ -171,7 +172,7 @@ def _figures(views: dict[str, list], how: Any) -> Findings:
         gap = next(f for f in own_figures(bench, spec) if f.reference)
         found[f"{spec.metric}_{names[spec.split]}_gap"] = Finding(*gap.estimate[:3], *gap.band[:2])
     found["attack_auc_gap"] = _attack(views["unlearned"], views["retrain"], how)
-    for spec in PAIRS:
+    for spec in rows_of(PopulationMetric):
         if spec.metric in DISTANCES and spec.split == "forget":
             for figure in pair_figures(bench, spec):
                 found[spec.metric] = Finding(*figure.estimate[:3], *figure.band[:2])

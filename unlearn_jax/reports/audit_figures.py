@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from unlearn_jax.reports.audit_load import Audit
-from unlearn_jax.reports.audit_metrics import SPLITS
+from unlearn_jax.evaluation.table import SPLIT_NAMES
 from unlearn_jax.reports.panels import DASHED, banded, dot, explain, in_rows, panels, sheet, styled
 from unlearn_jax.reports.style import WIDE, colour
 
@@ -177,7 +177,7 @@ def distance_figure(audit: Audit, width: float = WIDE):
 @styled
 def gaps_figure(audit: Audit, width: float = WIDE):
     """Signed accuracy gaps to each reference by split, with intervals and null bands."""
-    keys = {s: [audit.find("accuracy_gap", "", s, r) for r in audit.references] for s in SPLITS}
+    keys = {s: [audit.find("accuracy_gap", "", s, r) for r in audit.references] for s in SPLIT_NAMES}
     keys = {split: found for split, found in keys.items() if any(found)}
     if not keys:
         return None
@@ -189,7 +189,7 @@ def gaps_figure(audit: Audit, width: float = WIDE):
     figure, grid = sheet(width, height + (0 if width > 6 else 0.5 * len(keys)), *shape, sharey=True)
     for axes, (split, found) in zip(grid.ravel(), keys.items()):
         _gaps(axes, audit, labels, [key for key in found if key])
-        axes.set_title(SPLITS[split], loc="left")
+        axes.set_title(SPLIT_NAMES[split], loc="left")
     figure.supxlabel("accuracy minus the reference's, points")
     explain(figure, references_dots(audit), width)
     return figure

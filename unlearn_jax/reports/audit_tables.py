@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from unlearn_jax.reports.audit_load import REFERENCES, Audit, Key, Ranks, Row
-from unlearn_jax.reports.audit_metrics import MAIN, Metric, named
+from unlearn_jax.reports.audit_metrics import MAIN, Shown, named
 from unlearn_jax.reports.audit_words import apart, main_keys
 from unlearn_jax.reports.render import Table, Td, Tr, cell, number, row, table
 from unlearn_jax.reports.style import COLOURS
@@ -17,7 +17,7 @@ SEES = "sees what\nretraining left"
 NOWHERE = (math.nan,) * 3
 
 
-def figures_table(audit: Audit, chosen: list[tuple[Metric, Key]], populations: list[str]) -> Table:
+def figures_table(audit: Audit, chosen: list[tuple[Shown, Key]], populations: list[str]) -> Table:
     """Metrics by populations, with intervals, null bands, and what is inside them shaded."""
     banded = any(math.isfinite(r.null_low + r.null_high) for _, key in chosen for r in audit.figures[key].values())
     rows, group = [], ""
@@ -38,17 +38,17 @@ def _population(audit: Audit, label: str) -> Td:
     return Td(label, tag=tag, dot=label if label in COLOURS else "", breaks=True)
 
 
-def _number(value: float, metric: Metric) -> str:
+def _number(value: float, metric: Shown) -> str:
     """A figure as the page writes it."""
     return number(value * metric.scale, metric.digits, NONE)
 
 
-def _span(low: float, high: float, metric: Metric) -> str:
+def _span(low: float, high: float, metric: Shown) -> str:
     """An interval; nothing where it is not known."""
     return f"[{_number(low, metric)}, {_number(high, metric)}]" if math.isfinite(low + high) else ""
 
 
-def _figure(told: Row | None, metric: Metric) -> Td:
+def _figure(told: Row | None, metric: Shown) -> Td:
     """A figure with its interval below, shaded inside the null band; the interval over members on hover."""
     if told is None or math.isnan(told.value):
         return Td(NONE)
@@ -58,14 +58,14 @@ def _figure(told: Row | None, metric: Metric) -> Td:
     return Td(_number(told.value, metric), below, title=", ".join(counted), kind="inside" * bool(told.inside))
 
 
-def _band(told: Row, metric: Metric) -> Td:
+def _band(told: Row, metric: Shown) -> Td:
     """The null band of a metric."""
     span = _span(told.null_low, told.null_high, metric)
     ends = {"small": f"≤ {_number(told.null_high, metric)}", "large": f"≥ {_number(told.null_low, metric)}"}
     return Td(ends.get(told.better, span) if span else NONE, kind="first")
 
 
-def other_keys(audit: Audit, reference: str) -> list[tuple[Metric, Key]]:
+def other_keys(audit: Audit, reference: str) -> list[tuple[Shown, Key]]:
     """All other figures against a reference ('' = of the models alone)."""
     main = {key for _, key in main_keys(audit, reference)}
     return [(named(key), key) for key in audit.figures if key[3] == reference and key not in main]

@@ -7,11 +7,11 @@ from collections import Counter
 from itertools import combinations
 
 from unlearn_jax.reports.audit_load import Audit, Key, Row
-from unlearn_jax.reports.audit_metrics import MAIN, TARGETED, Metric
+from unlearn_jax.reports.audit_metrics import MAIN, TARGETED, Shown
 from unlearn_jax.reports.words import percent
 
 
-def main_keys(audit: Audit, reference: str) -> list[tuple[Metric, Key]]:
+def main_keys(audit: Audit, reference: str) -> list[tuple[Shown, Key]]:
     """The main metrics against a reference, as far as they were measured."""
     keys = [(metric, audit.find(metric.metric, metric.variant, metric.split, reference)) for metric in MAIN]
     return [(metric, key) for metric, key in keys if key is not None]

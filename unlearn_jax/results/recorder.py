@@ -20,7 +20,7 @@ from unlearn_jax.runtime.disk import write_whole
 
 KEYS = (
     "dataset", "model", "targets", "similarity", "copies", "gamma", "request", "method", "remedy", "setting", "budget",
-    "reference", "split", "metric",
+    "reference", "split", "metric", "variant",
 )  # fmt: skip
 FIGURES = ("mean", "ci_low", "ci_high", "ci_members_low", "ci_members_high", "n")
 WAITING = 128  # rows in memory before they are written

@@ -117,6 +117,9 @@ class Precision:
     """what all randomness follows from: targets, copies, networks and their data order"""
     resamples: int = 2000
     """draws behind each interval"""
+    metrics: str = ""
+    """further metrics that need margins and right answers alone, with commas (klom,energy_distance,...; all), besides
+    those that every study has (docs/metrics.md)"""
 
 
 GROUPS = (Data, Clusters, Methods, Training, Precision)

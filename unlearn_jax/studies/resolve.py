@@ -16,6 +16,8 @@ from unlearn_jax.data.sources.tables import READERS as TABLES
 from unlearn_jax.data.splits import named_copies
 from unlearn_jax.data.text.readers import Features
 from unlearn_jax.errors import InputError
+from unlearn_jax.evaluation.metric import Metric
+from unlearn_jax.evaluation.table import study_metrics
 from unlearn_jax.methods import METHODS, has_scale, select
 from unlearn_jax.remedies import REMEDIES, select_remedies
 from unlearn_jax.roles import REFERENCES
@@ -67,6 +69,15 @@ class Study:
     def kind(self) -> str:
         """The kind of data, a key of `KINDS`."""
         return self.spec.kind
+
+    @cached_property
+    def metrics(self) -> tuple[Metric, ...]:
+        """Rows of the metric table that are measured beside what the study is about.
+
+        Raises:
+            InputError: see `study_metrics`.
+        """
+        return study_metrics(self.config.metrics)
 
     @cached_property
     def features(self) -> Features:

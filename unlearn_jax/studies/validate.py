@@ -74,7 +74,7 @@ def check(study: Study) -> None:
             raise InputError(f"'{name}' is for whole classes: ask with --targets whole_class, or leave it out.")
     if config.dtype:
         choose("dtype", config.dtype, ("float32", "bfloat16"))
-    for derived in ("copies", "gammas", "settings", "model_options"):
+    for derived in ("copies", "gammas", "settings", "model_options", "metrics"):
         getattr(study, derived)
     check_remedies(study)
 

@@ -7,6 +7,7 @@ from functools import partial
 import numpy as np
 
 from unlearn_jax.evaluation.frontier import excess, expected_margin, heldout_draws, heldout_figures
+from unlearn_jax.evaluation.further import further_figures
 from unlearn_jax.evaluation.scoring import level_keys
 from unlearn_jax.evaluation.values import Scorer
 from unlearn_jax.metrics import Draws, Estimate, Values, combine, mean_draws, residual_influence
@@ -136,6 +137,7 @@ def oracle_figures(
     named = {"original": original, "oracle": oracle}
     margins = {name: scorer.draws(one, "forget", "margin", every) for name, one in named.items()}
     distances = {}
+    further_figures(scorer, keys, outcomes, setup.study.metrics, every, recorder, (original, oracle))
     for outcome in outcomes:
         own, mine = scorer.draws(outcome, "forget", "margin", every), partial(keys, outcome, reference="oracle")
         signed = residual_influence(own, margins["original"], margins["oracle"])
