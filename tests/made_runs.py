@@ -10,7 +10,7 @@ MEMBERS, TARGETS = 32, 30
 
 KEYS = ("dataset", "model", "targets", "similarity", "copies", "gamma", "request", "method", "remedy")
 KEYS += ("setting", "budget", "reference", "split", "metric")
-NUMBERS = ("mean", "ci_low", "ci_high", "ci_members_low", "ci_members_high", "n")
+NUMBERS = ("value", "ci_low", "ci_high", "ci_members_low", "ci_members_high", "n")
 COLUMNS = KEYS + NUMBERS
 REFERENCES = ("original", "retrain", "oracle", "placebo", "dedup")
 # method -> (signed residual, residual distance, excess price on similar, rest, test), as shares of retrain's

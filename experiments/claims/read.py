@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -13,6 +12,7 @@ from unlearn_jax.audits.replay import read_config
 from unlearn_jax.errors import InputError
 from unlearn_jax.methods import METHODS
 from unlearn_jax.metrics import Draws, Estimate, Values, combine, distance_draws, mean_draws
+from unlearn_jax.results.tables import FIGURES, read_csv
 from unlearn_jax.roles import REFERENCES
 from unlearn_jax.runtime.archives import read_array
 from unlearn_jax.studies.remedies import role_of
@@ -149,11 +149,10 @@ def recorded(run: Path, metric: str, split: str = "", reference: str = "") -> di
     """A figure that the study itself recorded, by (copies, gamma, METHOD[+REMEDY][@SETTING]); requests pooled."""
     found, number = {}, lambda text: float(text) if text else float("nan")
     read_config(run)  # refuses tables that are not those of the run
-    with (run / "summary.csv").open(newline="", encoding="utf-8") as file:
-        for r in csv.DictReader(file):
-            if (r["request"], r["metric"], r["split"], r["reference"]) == ("all", metric, split, reference):
-                name = r["method"] + (f"+{r['remedy']}" if r["remedy"] else "")
-                name += f"@{r['setting']}" if r["setting"] else ""
-                numbers = [number(r[k]) for k in ("mean", "ci_low", "ci_high", "ci_members_low", "ci_members_high")]
-                found[int(r["copies"]), round(float(r["gamma"]), 3), name] = Estimate(*numbers, int(float(r["n"] or 0)))
+    for r in read_csv(run / "summary.csv"):
+        if (r["request"], r["metric"], r["split"], r["reference"]) == ("all", metric, split, reference):
+            name = r["method"] + (f"+{r['remedy']}" if r["remedy"] else "")
+            name += f"@{r['setting']}" if r["setting"] else ""
+            numbers = [number(r[k]) for k in FIGURES[:-1]]
+            found[int(r["copies"]), round(float(r["gamma"]), 3), name] = Estimate(*numbers, int(float(r["n"] or 0)))
     return found

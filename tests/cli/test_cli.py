@@ -76,11 +76,11 @@ def test_nothing_is_said_where_nothing_happened_or_quiet_was_asked(quiet, capsys
 def test_rows_come_back_as_numbers_and_json_has_no_nan(tmp_path, capsys):
     (tmp_path / "summary.csv").write_text("method,request,mean,n,inside\nscrub,all,0.25,8,true\nssd,1,nan,,false\n")
     rows = rows_of(tmp_path / "summary.csv")
-    assert rows[0] == {"method": "scrub", "request": "all", "mean": 0.25, "n": 8, "inside": True}
-    assert rows[1]["request"] == 1 and math.isnan(rows[1]["mean"]) and rows[1]["n"] == ""
+    assert rows[0] == {"method": "scrub", "request": "all", "value": 0.25, "n": 8, "inside": True}
+    assert rows[1]["request"] == 1 and math.isnan(rows[1]["value"]) and rows[1]["n"] == ""
     print_json({"run": tmp_path, "rows": rows, "figures": (1.5, float("inf"))})
     told = json.loads(capsys.readouterr().out)
-    assert told["run"] == str(tmp_path) and told["rows"][1]["mean"] is None and told["figures"] == [1.5, None]
+    assert told["run"] == str(tmp_path) and told["rows"][1]["value"] is None and told["figures"] == [1.5, None]
 
 
 EXPERIMENTS = Path(__file__).resolve().parents[2] / "experiments"

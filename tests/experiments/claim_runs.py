@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from unlearn_jax.results.recorder import FIGURES, KEYS
+from unlearn_jax.results.tables import FIGURES, KEYS
 from unlearn_jax.studies.resolve import resolve
 
 TARGETS, MEMBERS = 12, 16
@@ -57,7 +57,7 @@ def write_run(folder, config, levels, figures=()):
 
 def prices(names, copies, gamma=1.0, metric="price_accuracy", split="test", reference="oracle", value=0.0):
     """Rows of summary.csv, of each population the same figure."""
-    keys = {"copies": copies, "gamma": gamma, "metric": metric, "split": split, "reference": reference, "mean": value}
+    keys = {"copies": copies, "gamma": gamma, "metric": metric, "split": split, "reference": reference, "value": value}
     rows = []
     for name in names:
         pair, _, setting = name.partition("@")

@@ -27,7 +27,7 @@ COLUMNS = [
     "reference",
     "split",
     "metric",
-    "mean",
+    "value",
     "ci_low",
 ]
 # setting -> (accuracy drop, margin error, request gap, residual distance)
@@ -46,9 +46,9 @@ def fake(folder, settings=SETTINGS, method="prmq", oracle=True, **changes):
             of = "oracle" if metric == "residual_distance" else ""
             keys = {"gamma": 0.2, "request": "all", "method": method, "setting": setting, "reference": of}
             for copies in (0, 4):  # the smaller level says the opposite and is not asked
-                own = keys | {"copies": copies, "metric": metric, "mean": value if copies else -value, "ci_low": ""}
+                own = keys | {"copies": copies, "metric": metric, "value": value if copies else -value, "ci_low": ""}
                 rows.append(own)
-            rows.append(keys | {"copies": 4, "request": "0", "metric": metric, "mean": -99.0})
+            rows.append(keys | {"copies": 4, "request": "0", "metric": metric, "value": -99.0})
     folder.mkdir()
     with (folder / "summary.csv").open("w", newline="") as file:
         writer = csv.DictWriter(file, COLUMNS, restval="")

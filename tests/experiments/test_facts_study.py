@@ -44,7 +44,7 @@ def test_the_records_have_every_split_of_language_and_its_measured_similarity(ru
 def test_who_carries_the_targets_is_told_of_language_too(run):
     with (run / "summary.csv").open() as file:
         rows = [r for r in csv.DictReader(file) if r["metric"] == "carried_by_similar"]
-    assert [(r["method"], r["copies"]) for r in rows] == [("original", "2")] and np.isfinite(float(rows[0]["mean"]))
+    assert [(r["method"], r["copies"]) for r in rows] == [("original", "2")] and np.isfinite(float(rows[0]["value"]))
     assert not any("who carries" in note for note in json.loads((run / "manifest.json").read_text())["notes"])
 
 
@@ -58,7 +58,7 @@ def figures(run, **keys):
     """Rows of the summary by (method, metric, split, reference)."""
     with (run / "summary.csv").open() as file:
         rows = [r for r in csv.DictReader(file) if all(r[k] == v for k, v in keys.items())]
-    return {(r["method"], r["metric"], r["split"], r["reference"]): float(r["mean"]) for r in rows}
+    return {(r["method"], r["metric"], r["split"], r["reference"]): float(r["value"]) for r in rows}
 
 
 def test_every_population_has_every_figure_of_language(run):

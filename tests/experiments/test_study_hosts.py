@@ -69,7 +69,7 @@ def same_study(folder, alone):
     for a, b in zip(mine, theirs):
         assert {k: a[k] for k in list(a)[:14]} == {k: b[k] for k in list(b)[:14]}
         if a["metric"] in ("accuracy", "margin"):  # ratios of two steps' training are noise
-            np.testing.assert_allclose(float(a["mean"]), float(b["mean"]), rtol=1e-3, atol=1e-3)
+            np.testing.assert_allclose(float(a["value"]), float(b["value"]), rtol=1e-3, atol=1e-3)
     values = parquet.read_table(folder / "run" / "results.parquet").to_pylist()
     assert {row["member"] for row in values} == {-1, 0, 1, 2, 3, 4}  # five members on four devices
     assert {len(np.load(path)) for path in (folder / "run" / "margins").rglob("*.npy")} == {5}

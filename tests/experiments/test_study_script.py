@@ -186,7 +186,7 @@ def test_two_steps_from_the_command_to_the_report(study, tmp_path):
     told = json.loads(output)
     assert (code, errors, told["run"], told["page"]) == (0, "", "runs/first", None)
     kept = [row for row in told["rows"] if (row["metric"], row["method"]) == ("residual_influence", "do_nothing")]
-    assert [(row["copies"], row["mean"]) for row in kept if row["request"] == "all"] == [(0, 1.0), (1, 1.0)]
+    assert [(row["copies"], row["value"]) for row in kept if row["request"] == "all"] == [(0, 1.0), (1, 1.0)]
 
 
 @pytest.mark.parametrize("members", (1, 2))

@@ -79,7 +79,7 @@ def test_who_carries_the_targets_is_told_where_there_are_copies(vectors):
         rows = [r for r in csv.DictReader(file) if r["metric"] == "carried_by_similar"]
     (row,) = rows
     assert (row["copies"], row["method"], row["split"], row["request"]) == ("2", "original", "forget", "all")
-    assert np.isfinite([float(row[k]) for k in ("mean", "ci_low", "ci_high")]).all()
+    assert np.isfinite([float(row[k]) for k in ("value", "ci_low", "ci_high")]).all()
 
 
 def test_the_report_shows_documents_and_their_measures(vectors):

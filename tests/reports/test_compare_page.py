@@ -143,7 +143,7 @@ def test_table_has_a_line_for_each_population_and_run(told, page):
 def test_table_says_what_cannot_be_read(runs, tmp_path, monkeypatch):
     monkeypatch.setattr("unlearn_jax.reports.render.inline_svg", lambda *given: Markup("<svg></svg>"))
     run = shutil.copytree(runs[1], tmp_path / "unclear")
-    edit(run, lambda row: row | ({"mean": "0.0"} if row["metric"] == "identifiable" else {}))
+    edit(run, lambda row: row | ({"value": "0.0"} if row["metric"] == "identifiable" else {}))
     text = reports.write_comparison([runs[0], run], tmp_path / "page.html").read_text()
     assert "B: residuals are not identifiable" in text and "A: residuals" not in text
     assert text.count('<span class="tag">3 diverged</span>') == 1  # random_label of the first

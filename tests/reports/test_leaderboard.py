@@ -60,7 +60,7 @@ def test_rows_hold_the_summary_and_how_it_was_made(run):
         cells = {(r["method"], r["metric"], r["split"]): r for r in csv.DictReader(file)}
     for name, metric, split in (("distance", "residual_distance", "forget"), ("price_test", "price_accuracy", "test")):
         stored = cells["scrub", metric, split]
-        for end, key in (("", "mean"), ("_low", "ci_low"), ("_high", "ci_high")):
+        for end, key in (("", "value"), ("_low", "ci_low"), ("_high", "ci_high")):
             assert float(rows["scrub"][name + end]) == pytest.approx(float(stored[key]), rel=1e-5)
     one = rows["scrub"]
     assert (one["setting"], one["source"], one["kind"]) == ("alpha=4", "given", "")
@@ -143,7 +143,7 @@ def test_runs_that_cannot_be_told_of_are_refused(run, tmp_path):
     with pytest.raises(InputError, match="is unfinished: the same study command completes it"):
         board_rows.rows_of_run(half._replace(run=half.run._replace(unfinished="Unfinished: 1 of 2 levels are done.")))
     unclear = copy(run, tmp_path / "unclear")
-    edit(unclear, lambda row: row | ({"mean": "0.0"} if row["metric"] == "identifiable" else {}))
+    edit(unclear, lambda row: row | ({"value": "0.0"} if row["metric"] == "identifiable" else {}))
     with pytest.raises(InputError, match="not identifiable"):
         rows_of(unclear)
     (tmp_path / "sweep.json").write_text("{}")

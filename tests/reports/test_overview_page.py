@@ -75,7 +75,7 @@ def fake_sweep(folder, method, entries):
     folder.mkdir(parents=True)
     (folder / "sweep.json").write_text(json.dumps(told))
     with (folder / "summary.csv").open("w", newline="") as file:
-        heads = ("setting", "metric", "split", "budget", "mean", "ci_low", "ci_high")
+        heads = ("setting", "metric", "split", "budget", "value", "ci_low", "ci_high")
         csv.writer(file).writerows([heads, *rows])
     return told
 

@@ -62,7 +62,7 @@ def test_table_numbers_equal_the_summary(run, page):
 
     def shown(method, metric, split, digits, scale=1.0):
         row = cells[method, metric, split]
-        mean, low, high = (f"{scale * float(row[k]):.{digits}f}" for k in ("mean", "ci_low", "ci_high"))
+        mean, low, high = (f"{scale * float(row[k]):.{digits}f}" for k in ("value", "ci_low", "ci_high"))
         return f"{mean} [{low}, {high}]".replace("-", "−")
 
     for method in METHODS:
@@ -95,7 +95,7 @@ def test_answer_and_findings_quote_the_intervals(page):
 def test_placebo_agrees_where_the_paired_difference_includes_none(tmp_path, unsaved):
     run = fake_run(tmp_path / "run", levels=(4,))
     same = lambda r: r["method"] == "placebo" and r["metric"] == "residual_difference"
-    edit(run, lambda r: r | ({"mean": "0.001", "ci_low": "-0.02", "ci_high": "0.02"} if same(r) else {}))
+    edit(run, lambda r: r | ({"value": "0.001", "ci_low": "-0.02", "ci_high": "0.02"} if same(r) else {}))
     text = reports.write_report(run).read_text()
     assert "the copies carry it, not the size of the training set" in text
 
@@ -142,11 +142,11 @@ def test_claims_shrink_with_the_evidence(tmp_path, unsaved):
     run = fake_run(tmp_path / "run", levels=(4,))
     edit(
         run,
-        lambda r: r | ({"mean": "0.03"} if r["metric"] == "residual_influence" and r["method"] == "retrain" else {}),
+        lambda r: r | ({"value": "0.03"} if r["metric"] == "residual_influence" and r["method"] == "retrain" else {}),
     )
     text = reports.write_report(run).read_text()
     assert "no influence that this run can tell from none" in text and "within the null band" in text
-    edit(run, lambda r: r | ({"mean": "0.0"} if r["metric"] == "identifiable" else {}))
+    edit(run, lambda r: r | ({"value": "0.0"} if r["metric"] == "identifiable" else {}))
     text = reports.write_report(run).read_text()
     assert 'id="answer">Not identifiable' in text and "too few members" in text
     assert "came closest" not in text
@@ -193,7 +193,7 @@ def test_the_number_of_targets_in_words(config, sizes, told):
 def test_reused_population_is_reported(tmp_path, unsaved):
     run = fake_run(tmp_path / "run", levels=(0, 4))
     zero = lambda r: r["metric"] == "residual_influence" and r["method"] == "retrain" and r["copies"] == "0"
-    edit(run, lambda r: r | ({"mean": "0.0"} if zero(r) else {}))
+    edit(run, lambda r: r | ({"value": "0.0"} if zero(r) else {}))
     assert "one population was used twice" in reports.write_report(run).read_text()
 
 
@@ -300,7 +300,7 @@ def test_diverged_everywhere_goes_last(tmp_path):
 def test_vmapped_settings_and_requests_are_kept_apart(tmp_path, unsaved):
     run = fake_run(tmp_path / "run", levels=(4,))
     extra = [r | {"setting": "alpha=0.5"} for r in fake_rows((4,), METHODS) if r["method"] == "scrub"]
-    single = [r | {"request": "0", "mean": 99.0} for r in fake_rows((4,), METHODS)]
+    single = [r | {"request": "0", "value": 99.0} for r in fake_rows((4,), METHODS)]
     write_rows(run, fake_rows((4,), METHODS) + extra + single)
     text = reports.write_report(run).read_text()
     words = re.sub(r"<svg.*?</svg>", "", text, flags=re.DOTALL)
@@ -309,7 +309,7 @@ def test_vmapped_settings_and_requests_are_kept_apart(tmp_path, unsaved):
 
 def test_smallest_identified_fraction_is_shown_and_the_others_named(tmp_path, unsaved):
     run = fake_run(tmp_path / "run", levels=(4,))
-    most = [r | {"gamma": 0.6, "mean": 77.0} for r in fake_rows((4,), METHODS) if r["method"] != "oracle"]
+    most = [r | {"gamma": 0.6, "value": 77.0} for r in fake_rows((4,), METHODS) if r["method"] != "oracle"]
     least = [r | ({"gamma": 0.6} if r["method"] == "oracle" else {}) for r in fake_rows((4,), METHODS)]
     write_rows(run, most + least)
     text = reports.write_report(run).read_text()

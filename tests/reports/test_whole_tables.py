@@ -18,7 +18,7 @@ from unlearn_jax.cli import choose
 from unlearn_jax.errors import InputError
 from unlearn_jax.reports.board_rows import rows_of_run
 from unlearn_jax.reports.columns import read_named
-from unlearn_jax.results.recorder import seals
+from unlearn_jax.results.tables import seals
 
 MADE = {"command": "python experiments/study.py", "versions": {"jax": "1"}, "device": "cpu", "asked": {"copies": "4"}}
 READERS = {

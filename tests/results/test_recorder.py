@@ -10,7 +10,9 @@ from pyarrow import parquet
 
 from unlearn_jax.metrics import Estimate
 from unlearn_jax.results import recorder as records
-from unlearn_jax.results.recorder import FIGURES, KEYS, Recorder, environment, write_json, write_whole
+from unlearn_jax.results.recorder import Recorder, environment, write_json
+from unlearn_jax.results.tables import FIGURES, KEYS
+from unlearn_jax.runtime.disk import write_whole
 
 BASE = {"dataset": "digits", "copies": 4, "gamma": 0.2, "method": "scrub", "metric": "accuracy", "split": "test"}
 
@@ -50,7 +52,7 @@ def test_even_between_flushes_only_the_last_line_can_be_unfinished(tmp_path):
         recorder.figure(BASE, float(number))
     found = read_lines(tmp_path)
     assert 0 < len(found) < 1000
-    assert [line["mean"] for line in found if "mean" in line] == [float(i) for i in range((len(found) + 1) // 2)]
+    assert [line["value"] for line in found if "member" not in line] == [float(i) for i in range((len(found) + 1) // 2)]
     recorder.close()
     assert len(read_lines(tmp_path)) == 1000
 
@@ -64,7 +66,7 @@ def remade(folder, values):
 
 
 def means(folder):
-    return [line["mean"] for line in read_lines(folder) if "mean" in line]
+    return [line["value"] for line in read_lines(folder) if "member" not in line]
 
 
 def test_a_run_that_goes_on_writes_no_row_twice(tmp_path):

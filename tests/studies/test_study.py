@@ -40,7 +40,7 @@ CONFIG = StudyConfig(
 )
 KEYS = ["dataset", "model", "targets", "similarity", "copies", "gamma", "request", "method", "remedy", "setting"]
 KEYS += ["budget", "reference", "split", "metric"]
-FIGURES = ["mean", "ci_low", "ci_high", "ci_members_low", "ci_members_high"]
+FIGURES = ["value", "ci_low", "ci_high", "ci_members_low", "ci_members_high"]
 SETTINGS = {"finetune": ["lr=0.01", WILD], "gradient_ascent": ["lr=0.0001"]}
 METHODS = ("do_nothing", "finetune", "gradient_ascent", "neggrad_plus", "random_label", "scrub")
 POPULATIONS = [(name, s) for name in (*REFERENCES, *METHODS) for s in SETTINGS.get(name, [""])]
@@ -64,7 +64,7 @@ class Run:
     def one(self, **keys):
         """The mean of the only such row."""
         (row,) = self.find(**keys)
-        return row["mean"]
+        return row["value"]
 
 
 def read_lines(out):
@@ -192,7 +192,7 @@ def test_every_figure_has_one_row_in_the_summary_and_one_of_member_minus_one(don
     assert len(set(keys)) == len(keys)
     whole = {tuple(r[k] for k in KEYS): r["value"] for r in done.values if r["member"] == -1}
     assert set(whole) == set(keys)
-    np.testing.assert_array_equal([whole[key] for key in keys], [r["mean"] for r in done.rows])
+    np.testing.assert_array_equal([whole[key] for key in keys], [r["value"] for r in done.rows])
 
 
 def test_references_and_their_figures(done):
@@ -273,7 +273,7 @@ def test_the_original_and_doing_nothing_are_untouched_exactly(done):
             for row in done.find(metric=metric, method=name, request="all", copies=2):
                 assert {row[k] for k in FIGURES} == {1.0}
     for row in done.find(method="do_nothing", reference="original"):
-        assert row["mean"] == 0.0
+        assert row["value"] == 0.0
 
 
 def test_margins_have_a_row_for_each_member_and_a_column_for_each_example(done):
@@ -303,8 +303,8 @@ def test_figures_can_be_computed_again_from_margins_and_index(done, copies, requ
             keys = {"copies": copies, "request": request_name, "reference": "retrain"}
             (beyond,) = done.find(metric="influence_span", **keys)
             told = beyond["ci_low"] >= 3 * done.one(metric="null_band", **keys)
-            assert beyond["mean"] == pytest.approx(mean("original") - mean("retrain"), rel=1e-3, abs=1e-4)
-            against = (mean(method) - mean("retrain")) / beyond["mean"] if told else np.nan
+            assert beyond["value"] == pytest.approx(mean("original") - mean("retrain"), rel=1e-3, abs=1e-4)
+            against = (mean(method) - mean("retrain")) / beyond["value"] if told else np.nan
             found = find(metric="residual_vs_retrain", method=method)
             assert found == pytest.approx(against, rel=1e-3, abs=1e-4, nan_ok=True)
             apart = (mean(method) - mean("retrain")) / span
@@ -372,7 +372,7 @@ def test_differences_from_retrain_share_their_draws(done):
         np.testing.assert_allclose([row[k] for k in FIGURES], expected[:5], rtol=1e-6, atol=1e-6)
         (row,) = done.find(copies=2, request="all", method=name, metric="distance_difference")
         distances = [done.one(copies=2, request="all", method=n, metric="residual_distance") for n in (name, "retrain")]
-        assert row["mean"] == pytest.approx(distances[0] - distances[1]) and row["ci_low"] <= row["ci_high"]
+        assert row["value"] == pytest.approx(distances[0] - distances[1]) and row["ci_low"] <= row["ci_high"]
 
 
 def test_methods_of_practice_are_ranked_by_distance(done):
@@ -389,7 +389,7 @@ def test_methods_of_practice_are_ranked_by_distance(done):
     distance = lambda r: done.one(
         copies=2, request="all", method=r["method"], setting=r["setting"], metric="residual_distance"
     )
-    assert [r["mean"] for r in sorted(rows, key=distance)] == list(range(1, len(rows) + 1))
+    assert [r["value"] for r in sorted(rows, key=distance)] == list(range(1, len(rows) + 1))
     assert all(1 <= r["ci_low"] <= r["ci_high"] <= len(rows) for r in rows)
 
 
@@ -411,20 +411,20 @@ def test_costs_are_those_of_the_plans(done):
     assert done.one(metric="grad_evals_retain", method="do_nothing", copies=2) == 0
     assert done.one(metric="grad_evals_retain", method="finetune", setting="lr=0.01", copies=2) == 10 * 2 * 128
     assert done.one(metric="grad_evals_forget", method="gradient_ascent", copies=2) > 0
-    assert all(row["mean"] > 0 for row in done.find(metric="seconds"))
+    assert all(row["value"] > 0 for row in done.find(metric="seconds"))
 
 
 def test_diverged_members_are_counted_marked_and_leave_others_finite(done):
     for row in done.find(setting=WILD):
         if row["metric"] == "n_diverged":
-            assert row["mean"] == MEMBERS
+            assert row["value"] == MEMBERS
         elif row["split"]:
-            assert np.isnan(row["mean"])
+            assert np.isnan(row["value"])
     wild = [r for r in done.values if r["setting"] == WILD and r["member"] >= 0]
     assert wild and np.isnan([r["value"] for r in wild]).all()
     others = [r for r in done.rows if r["setting"] != WILD]
-    assert all(r["mean"] == 0 for r in others if r["metric"] == "n_diverged")
-    undefined = {r["metric"] for r in others if np.isnan(r["mean"])}
+    assert all(r["value"] == 0 for r in others if r["metric"] == "n_diverged")
+    undefined = {r["metric"] for r in others if np.isnan(r["value"])}
     noise = {"residual_distance", "distance_difference", "distance_rank", "residual_vs_retrain"}
     assert undefined <= noise  # where the original is no further off than noise
     assert np.isnan(margins(done, f"finetune@{WILD}")[0]).all()
@@ -503,7 +503,7 @@ def test_equal_epochs_shorten_the_training_of_those_that_see_less(done, tmp_path
     out = run_study(config, tmp_path / "epochs", store=done.out.parent / "populations")
     with (out / "summary.csv").open() as file:
         rows = [r for r in csv.DictReader(file) if r["metric"] == "grad_evals_retain" and r["copies"] == "2"]
-    updates = {r["method"]: float(r["mean"]) / 128 for r in rows}
+    updates = {r["method"]: float(r["value"]) / 128 for r in rows}
     sees = {"original": 208, "retrain": 204, "oracle": 196, "placebo": 196}  # 200 images, two copies of four targets
     for name, examples in sees.items():
         assert updates[name] == round(40 * examples / 208)

@@ -23,7 +23,7 @@ def rows(method="scrub", remedy="", settings=None, **more):
     for setting, (drop, low, error, gap, distance) in (settings or SCRUB).items():
         keys = {"method": method, "remedy": remedy, "setting": setting, "reference": ""}
         put = lambda metric, mean, low="", keys=keys, **w: found.append(
-            keys | {"metric": metric, "mean": str(mean), "ci_low": str(low)} | w
+            keys | {"metric": metric, "value": str(mean), "ci_low": str(low)} | w
         )
         put("heldout_accuracy_drop", drop, low)
         put("heldout_margin_error", error)
@@ -55,7 +55,7 @@ def test_a_rule_whose_figure_is_not_known_chooses_nothing():
 def test_without_the_oracles_rows_the_choice_is_the_same(rule):
     every = rows() + rows("prmq", "expand", {f"lr={v}": (0.1, 0.0, v, -1.0, 1 - v) for v in (0.1, 0.2)})
     hidden = [r for r in every if not r["reference"]]
-    turned = [r | ({"mean": "0.0"} if r["metric"] not in SEEN else {}) for r in every]
+    turned = [r | ({"value": "0.0"} if r["metric"] not in SEEN else {}) for r in every]
     assert choose_settings(every, rule) == choose_settings(hidden, rule) == choose_settings(turned, rule)
     assert all(np.isnan(r.gap) for r in regret(hidden, choose_settings(hidden, rule)))
 
@@ -126,5 +126,5 @@ def test_rules_of_sweeps_need_their_figures():
         with pytest.raises(InputError, match="unlearn-jax sweep alone measures"):
             choose_settings(rows(), rule)
         keys = {"method": "scrub", "remedy": "", "reference": "", "metric": metric, "ci_low": ""}
-        more = [keys | {"setting": s, "mean": str(v)} for s, v in zip(SCRUB, (0.4, 0.3, 0.1, 0.0))]
+        more = [keys | {"setting": s, "value": str(v)} for s, v in zip(SCRUB, (0.4, 0.3, 0.1, 0.0))]
         assert choose_settings(rows() + more, rule)[0].setting == "alpha=1"  # the best one is not allowed

@@ -176,7 +176,7 @@ def test_a_remedy_around_a_method_is_swept_with_it(swept, tmp_path):
     }
     assert {(r["method"], r["remedy"]) for r in rows} == {("gradient_ascent", "expand")}
     assert {r["setting"] for r in rows} == names
-    lost = {r["setting"]: r["mean"] for r in rows if r["metric"] == "request_margin_gap"}
+    lost = {r["setting"]: r["value"] for r in rows if r["metric"] == "request_margin_gap"}
     assert len(set(lost.values())) == 4  # both kinds of settings take effect
     preset = read_presets(str(out / "preset.json")).methods
     assert set(preset) == {"gradient_ascent", "expand"} and set(preset["expand"]) == {"rule", "at_least", "k"}

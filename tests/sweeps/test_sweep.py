@@ -83,7 +83,7 @@ def test_settings_run_as_one_population_at_each_length(swept):
 
 def test_the_cost_is_that_of_the_runs(swept):
     told, rows = told_of(swept[0])
-    spent = sum(3 * float(r["mean"]) for r in rows if r["metric"].startswith("grad_evals"))
+    spent = sum(3 * float(r["value"]) for r in rows if r["metric"].startswith("grad_evals"))
     assert told["cost"]["grad_evals"] == pytest.approx(spent) == sum(r["cost"] for r in told["rungs"])
     assert spent == pytest.approx(sum(one["grad_evals"] for one in told["settings"]))
     one = told["settings"][0]["grad_evals"] - told["rungs"][0]["cost"] / 5  # its run at the whole length, or none
@@ -95,7 +95,7 @@ def test_choices_do_not_look_at_the_oracle_and_the_regret_is_told(swept):
     told, rows = told_of(out)
     last = [r for r in rows if r["budget"] == ""]
     blind = [r for r in last if r["reference"] == ""]
-    turned = [r | ({"mean": "0.5"} if r["reference"] else {}) for r in last]
+    turned = [r | ({"value": "0.5"} if r["reference"] else {}) for r in last]
     assert told["identifiable"] is False and "not identifiable" in render_sweep(
         reports.read_sweep(out)
     )  # of three seeds
@@ -103,7 +103,7 @@ def test_choices_do_not_look_at_the_oracle_and_the_regret_is_told(swept):
         own = told["choices"][rule]
         assert own["setting"] == select(blind, "finetune", False)[rule]["setting"]
         assert own["setting"] == select(turned, "finetune", True)[rule]["setting"]
-        distance = {r["setting"]: float(r["mean"]) for r in last if r["metric"] == "residual_distance"}
+        distance = {r["setting"]: float(r["value"]) for r in last if r["metric"] == "residual_distance"}
         assert own["distance"] == distance[own["setting"]]
         assert (
             own["regret"] == pytest.approx(own["distance"] - told["choices"]["oracle"]["distance"])
@@ -174,7 +174,7 @@ def test_a_study_takes_the_preset(swept, trained):
     )
     with (run / "summary.csv").open() as file:
         own = [r for r in csv.DictReader(file) if r["method"] == "finetune" and r["request"] == "all"]
-    figure = lambda rows, metric: [float(r["mean"]) for r in rows if r["metric"] == metric and r["budget"] == ""]
+    figure = lambda rows, metric: [float(r["value"]) for r in rows if r["metric"] == metric and r["budget"] == ""]
     mine = [r for r in rows if r["setting"] == chosen]
     for metric in ("residual_distance", "heldout_margin_error", "request_margin_gap"):
         np.testing.assert_allclose(figure(own, metric), figure(mine, metric), rtol=1e-3, atol=1e-3)

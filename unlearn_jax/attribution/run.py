@@ -28,8 +28,10 @@ from unlearn_jax.attribution.tables import (
 from unlearn_jax.attribution.tracks import Track, exact_track, network_track, regression_inputs
 from unlearn_jax.errors import InputError
 from unlearn_jax.population import checkpoint
-from unlearn_jax.results.recorder import environment, seals, write_json, write_whole
+from unlearn_jax.results.recorder import environment, write_json
+from unlearn_jax.results.tables import seals, write_csv
 from unlearn_jax.runtime.archives import read_json
+from unlearn_jax.runtime.disk import write_whole
 from unlearn_jax.studies.outputs import words_of
 from unlearn_jax.studies.setup import SILENT, Watch
 
@@ -166,8 +168,6 @@ def _gallery(ground: Ground, track: Track, scores: Scores) -> dict[str, np.ndarr
 
 def _written(out: Path, tables: dict, summary: list[dict], gallery: dict, manifest: dict) -> Path:
     """The run folder; the manifest last, so that a folder with one is whole."""
-    import csv
-
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -181,14 +181,8 @@ def _written(out: Path, tables: dict, summary: list[dict], gallery: dict, manife
         with path.open("wb") as file:
             np.savez_compressed(file, **gallery)
 
-    def lines(path: Path) -> None:
-        with path.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, list(summary[0]))
-            writer.writeheader()
-            writer.writerows(summary)
-
     write_whole(out / "gallery.npz", save)
-    write_whole(out / "summary.csv", lines)
+    write_csv(out / "summary.csv", list(summary[0]), summary)
     files = seals(
         out, {"summary.csv": len(summary)} | {f"{n}.parquet": len(rows) for n, rows in tables.items() if rows}
     )

@@ -23,7 +23,7 @@ from unlearn_jax.metrics.entangling import gradient_coupling
 from unlearn_jax.metrics.representation import weight_distance
 from unlearn_jax.population.evaluate import evaluate, predict
 from unlearn_jax.population.run import Stored, chunk_width
-from unlearn_jax.results.recorder import check_seals
+from unlearn_jax.results.tables import check_seals
 from unlearn_jax.roles import NULLS, REFERENCES
 from unlearn_jax.runtime.archives import read_json
 from unlearn_jax.studies.config import StudyConfig
@@ -175,7 +175,8 @@ class Look:
             for found in splits.values():
                 found[lost[mine]] = np.nan
         measured = self._measured(outcome, variables) if own else {}
-        self.panels.append(PopulationOutputs(outcome.name, outcome.setting, outcome.role, logits, measured))
+        own = (outcome.method, outcome.setting)
+        self.panels.append(PopulationOutputs(*own, outcome.role, logits, measured, outcome.remedy))
         if outcome.name == "original":
             self.about |= self._of_the_study()
 

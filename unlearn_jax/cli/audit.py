@@ -14,7 +14,6 @@ against the oracle, and a population of the oracle's kind inside most of them.
 
 from __future__ import annotations
 
-import csv
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,6 +29,8 @@ from unlearn_jax.cli.common import (
     use_every_core,
     watched,
 )
+from unlearn_jax.evaluation.panels import label_of
+from unlearn_jax.results.tables import read_csv
 
 
 @dataclass(frozen=True)
@@ -107,14 +108,13 @@ HEADLINE = (  # metric, variant, split, reference
 
 def headline(folder: Path) -> str:
     """A line for each metric of the headline and population: value, interval, null band."""
-    with (folder / "audit.csv").open(encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
+    rows = read_csv(folder / "audit.csv")
     lines = [f"{'metric':<20} {'against':<8} {'population':<26} {'value':<26} null band"]
     for metric, variant, split, reference in HEADLINE:
         wanted = {"metric": metric, "variant": variant, "split": split, "reference": reference}
         for row in rows:
             if all(row[k] == v for k, v in wanted.items()):
-                name = f"{row['method']}[{row['setting']}]" if row["setting"] else row["method"]
+                name = label_of(*(row[key] for key in ("method", "remedy", "setting")))
                 value, low, high, null_low, null_high = (
                     float(row[k]) for k in ("value", "ci_low", "ci_high", "null_low", "null_high")
                 )

@@ -13,7 +13,6 @@ Cost: none; it reads summary.csv and manifest.json of the runs.
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import shlex
 from dataclasses import dataclass
@@ -25,7 +24,8 @@ import tyro
 from unlearn_jax.cli.common import guarded, parsed, print_json
 from unlearn_jax.errors import InputError
 from unlearn_jax.reports.load import read_manifest
-from unlearn_jax.results.recorder import check_seals, write_json
+from unlearn_jax.results.recorder import write_json
+from unlearn_jax.results.tables import check_seals, read_csv
 from unlearn_jax.runtime.archives import read_json
 from unlearn_jax.studies.config import StudyConfig
 from unlearn_jax.sweeps.rules import ALLOWED, RULES, choose_settings, grouped, regret
@@ -63,8 +63,7 @@ def read_rows(runs: list[Path]) -> tuple[list[dict[str, str]], dict]:
         asked = mine
         check_seals(run, manifest)
         try:
-            with (run / "summary.csv").open(newline="", encoding="utf-8") as file:
-                found = [r for r in csv.DictReader(file) if r["request"] == "all"]
+            found = [r for r in read_csv(run / "summary.csv") if r["request"] == "all"]
             top = max(int(r["copies"]) for r in found)
             found = [r for r in found if int(r["copies"]) == top]
             least = min(float(r["gamma"]) for r in found)

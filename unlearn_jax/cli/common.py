@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import errno
 import json
 import math
@@ -147,8 +146,9 @@ def _told(signum: int) -> None:
 
 def rows_of(path: Path) -> list[dict[str, Any]]:
     """The rows of a table that a script wrote as CSV, with numbers as numbers."""
-    with path.open(newline="", encoding="utf-8") as file:
-        return [{name: _typed(text) for name, text in row.items()} for row in csv.DictReader(file)]
+    from unlearn_jax.results.tables import read_csv
+
+    return [{name: _typed(text) for name, text in row.items()} for row in read_csv(path)]
 
 
 def _typed(text: str) -> Any:

@@ -13,7 +13,6 @@ the regression, their sum wrong about clusters, and a Newton step with the clust
 
 from __future__ import annotations
 
-import csv
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,6 +29,7 @@ from unlearn_jax.cli.common import (
     use_every_core,
     watched,
 )
+from unlearn_jax.results.tables import read_csv
 
 
 @dataclass(frozen=True)
@@ -85,8 +85,7 @@ HEADLINE = (  # removed, metric, heading
 
 def headline(out: Path) -> str:
     """A line for each track and estimator, from ``summary.csv``."""
-    with (out / "summary.csv").open(encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
+    rows = read_csv(out / "summary.csv")
     found = {(r["track"], r["estimator"], r["removed"], r["metric"]): r for r in rows}
     lines = [f"{'track':<8} {'estimator':<12} " + " ".join(f"{heading:<28}" for *_, heading in HEADLINE)]
     for track, name in dict.fromkeys((r["track"], r["estimator"]) for r in rows):

@@ -12,7 +12,6 @@ reach residual(retrain) near .5, .8, .9 at 1, 4, 8 copies and noise around 0 at 
 
 from __future__ import annotations
 
-import csv
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,6 +31,7 @@ from unlearn_jax.cli.common import (
 )
 from unlearn_jax.cli.study_args import StudyArgs
 from unlearn_jax.metrics.residual import why_unidentifiable
+from unlearn_jax.results.tables import read_csv
 from unlearn_jax.runtime.archives import read_json
 from unlearn_jax.studies.presets import with_presets
 from unlearn_jax.studies.resolve import resolve
@@ -113,8 +113,7 @@ def tell(out: Path, report: bool, as_json: bool) -> None:
 
 def headline(out: Path) -> str:
     """The signed residual and the distance of every population, a line each, from ``summary.csv``."""
-    with (out / "summary.csv").open(encoding="utf-8") as file:
-        pooled = [r for r in csv.DictReader(file) if r["request"] == "all"]
+    pooled = [r for r in read_csv(out / "summary.csv") if r["request"] == "all"]
     for r in pooled:
         r["method"] += f"+{r['remedy']}" if r["remedy"] else ""
     rows = [r for r in pooled if r["reference"] == "oracle"]
@@ -129,15 +128,15 @@ def headline(out: Path) -> str:
         if metric == "residual_influence":
             other = keyed[copies, gamma, method, setting, "residual_distance"]
             name = f"{method}[{setting}]" if setting else method
-            gone = lost.get((copies, gamma, method, setting), {"mean": 0})
-            note = f"  {float(gone['mean']):.0f} of {gone['n']} members diverged" if float(gone["mean"]) else ""
+            gone = lost.get((copies, gamma, method, setting), {"value": 0})
+            note = f"  {float(gone['value']):.0f} of {gone['n']} members diverged" if float(gone["value"]) else ""
             lines.append(f"{copies:>6} {float(gamma):>5.2f}  {name:<32} {_interval(row):<22} {_interval(other)}{note}")
     for (copies, gamma, *_, metric), row in keyed.items():
-        if metric == "identifiable" and float(row["mean"]) == 0:
+        if metric == "identifiable" and float(row["value"]) == 0:
             span = keyed[copies, gamma, "original", "", "influence_span"]
             band = keyed[copies, gamma, "oracle", "", "null_band"]
-            gone = sum(float(lost[copies, gamma, name, ""]["mean"]) for name in ("original", "oracle"))
-            why = WHY[why_unidentifiable(each, int(gone), _number(span["ci_low"]), _number(band["mean"]))]
+            gone = sum(float(lost[copies, gamma, name, ""]["value"]) for name in ("original", "oracle"))
+            why = WHY[why_unidentifiable(each, int(gone), _number(span["ci_low"]), _number(band["value"]))]
             lines.append(f"copies {copies}, gamma {float(gamma):.2f}: not identifiable, {why}")
     return "\n".join([*lines, f"run folder: {out}"])
 
@@ -149,7 +148,7 @@ def _number(text: str) -> float:
 
 def _interval(row: dict) -> str:
     """A figure with its interval."""
-    return f"{float(row['mean']):6.2f} [{float(row['ci_low']):.2f}, {float(row['ci_high']):.2f}]"
+    return f"{float(row['value']):6.2f} [{float(row['ci_low']):.2f}, {float(row['ci_high']):.2f}]"
 
 
 def main(argv: list[str] | None = None) -> int:

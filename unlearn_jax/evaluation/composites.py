@@ -37,8 +37,10 @@ def composite_figures(bench: AuditData, spec: CompositeMetric) -> list[MetricRes
             draws = draws if comparable(bench, spec.parts, label, reference) else engine.nothing(draws)
             band = bench.band(figure, tables, label, reference, spec.sides, key)
             panel = bench.views[label][0].panel
-            keys = (panel.name, panel.setting, *key, reference)
-            found.append(MetricResult(*keys, plain(draws, spec.low, spec.high), spec.ideal, band, draws, spec.sides))
+            keys = (*panel.key, *key, reference)
+            found.append(
+                MetricResult(*keys, plain(draws, spec.low, spec.high), spec.known_ideal, band, draws, spec.sides)
+            )
     return found
 
 

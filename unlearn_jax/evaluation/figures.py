@@ -130,7 +130,7 @@ def own_figures(bench: AuditData, spec: ModelMetric) -> list[MetricResult]:
     ideal = none.value if none is not None else np.nan
     for label in (label for label in bench.judged if label in tables):
         draws, panel = draws_of(bench, spec, label), bench.views[label][0].panel
-        keys = (panel.name, panel.setting)
+        keys = panel.key
         found.append(MetricResult(*keys, *name, "", plain(draws, spec.low, spec.high), ideal, NO_BAND, draws))
         for reference in (reference for reference in bench.references if reference in tables and reference != label):
             gap = applied(lambda u, r: u - r, draws, draws_of(bench, spec, reference))
@@ -165,10 +165,10 @@ def pair_figures(bench: AuditData, spec: PopulationMetric) -> list[MetricResult]
             roles = [bench.role(name) for name in (label, reference, *spec.also)]
             draws = engine.pair_draws(figure, populations, roles, clusters, bench.how, spec.split in SHARED)
             band = bench.band(held, tables, label, reference, spec.sides, key) if spec.banded else NO_BAND
-            ideal = band.centre if spec.banded else spec.ideal
+            ideal = band.centre if spec.banded else spec.known_ideal
             panel = bench.views[label][0].panel
             estimate = t_estimate(draws, low=spec.low, high=spec.high, scale=spec.spread)
-            told = (panel.name, panel.setting, *key, reference)
+            told = (*panel.key, *key, reference)
             found.append(MetricResult(*told, estimate, ideal, band, draws, spec.sides))
     return found
 
@@ -194,6 +194,6 @@ def residual_figures(bench: AuditData) -> list[MetricResult]:
         kinds = (("influence", signed, band, (), 2), ("distance", distance, NO_BAND, (0.0,), 1))
         for metric, draws, own, bounds, sides in kinds:
             draws = draws if told.identifiable else engine.nothing(draws)
-            keys = (panel.name, panel.setting, f"residual_{metric}", "", "forget", "oracle")
+            keys = (*panel.key, f"residual_{metric}", "", "forget", "oracle")
             found.append(MetricResult(*keys, plain(draws, *bounds), 0.0, own, draws, sides))
     return found

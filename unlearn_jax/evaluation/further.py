@@ -23,7 +23,8 @@ class ScoredView(View):
 
     def __init__(self, scorer: Scorer, outcome, request: int):
         self._scorer, self._outcome = scorer, outcome
-        super().__init__(PopulationOutputs(outcome.label, "", outcome.role), EvalSplits({}, {}, {}), request)
+        panel = PopulationOutputs(outcome.method, outcome.setting, outcome.role, remedy=outcome.remedy)
+        super().__init__(panel, EvalSplits({}, {}, {}), request)
 
     @property
     def members(self) -> int:
@@ -79,11 +80,11 @@ def further_figures(
     """
     if not rows:
         return
-    views = {o.label: [ScoredView(scorer, o, r) for r in requests] for o in (*beside, *outcomes)}
+    views: dict[str, list[View]] = {o.label: [ScoredView(scorer, o, r) for r in requests] for o in (*beside, *outcomes)}
     config, named = scorer.setup.config, {o.label: o for o in outcomes}
     bench = AuditData(views, Precision(splits=0, resamples=config.resamples, seed=config.seed), named)
     for row in rows:
         for figure in WAYS[type(row)](bench, row):
             if figure.metric not in RECORDED_ALREADY:
                 told = {name: getattr(figure, name) for name in ("metric", "variant", "split", "reference")}
-                recorder.figure(keys(named[figure.method], **told), figure.estimate)
+                recorder.figure(keys(named[figure.label], **told), figure.estimate)

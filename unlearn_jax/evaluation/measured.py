@@ -26,8 +26,9 @@ def weight_metrics(panels: Panels) -> tuple[ModelMetric, ...]:
     for name in sorted(names):
         start, _, layer = name.removeprefix("weights_from_").partition("/")
         values = lambda view, name=name: view.measured(name)
-        told = {"variant": f"{layer} from {start}", "split": "", "what": "see `recorded`"}
-        found.append(ModelMetric(metric="weight_distance", values=values, low=0.0, **told))
+        variant, what = f"{layer} from {start}", "Relative distance of a layer's weights."
+        row = ModelMetric(metric="weight_distance", variant=variant, split="", values=values, low=0.0, what=what)
+        found.append(row)
     return tuple(found)
 
 
@@ -44,7 +45,7 @@ def matched_figures(bench: AuditData, spec: MatchedMetric) -> list[MetricResult]
                 continue
             draws = engine.member_draws([values], bench.role(label), None, bench.how)
             panel = bench.views[label][0].panel
-            keys = (panel.name, panel.setting, spec.metric, spec.variant, "+".join(splits), reference)
+            keys = (*panel.key, spec.metric, spec.variant, "+".join(splits), reference)
             found.append(MetricResult(*keys, plain(draws), band.centre, band, draws))
     return found
 
@@ -100,7 +101,7 @@ def study_figures(bench: AuditData, panels: Panels) -> list[MetricResult]:
                 tables["mmd", "squared, median bandwidth", split] = mmd(pair[1][:, :MAX_EXAMPLES], pair[0])
     for (metric, variant, split), values in tables.items():
         draws = engine.member_draws([np.asarray(values, np.float64)], "original", None, bench.how)
-        found.append(MetricResult("original", "", metric, variant, split, "", plain(draws), np.nan, NO_BAND, draws))
+        found.append(MetricResult("original", "", "", metric, variant, split, "", plain(draws), np.nan, NO_BAND, draws))
     return found
 
 
@@ -117,5 +118,5 @@ def cost_figures(bench: AuditData, panels: Panels) -> list[MetricResult]:
         share, panel = cost_share(cost(label), cost("retrain")), bench.views[label][0].panel
         for name, value in share._asdict().items():
             estimate = Estimate(value, *[np.nan] * 4, n=bench.members(label))
-            found.append(MetricResult(panel.name, panel.setting, f"cost_{name}", "", "", "", estimate, np.nan))
+            found.append(MetricResult(*panel.key, f"cost_{name}", "", "", "", estimate, np.nan))
     return found

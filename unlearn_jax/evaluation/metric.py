@@ -14,6 +14,7 @@ import numpy as np
 from unlearn_jax.evaluation.views import View
 
 REFERENCES = ("oracle", "retrain")
+SEVERAL = "*"  # in place of a split
 NEEDS = {
     "margin": "margins and right answers of single examples",
     "logits": "logits of all classes",
@@ -35,7 +36,7 @@ class Metric:
     Attributes:
         metric: the name in files.
         variant: which of the metric's forms.
-        split: of the examples; '' = of whole models; None = of several splits.
+        split: of the examples; '' = of whole models; `SEVERAL` = of each of several, or of several together.
         title: on pages; '' = it is shown among all other figures, by its name in files.
         group: of rows in tables.
         unit: nats, points, share, ...
@@ -51,7 +52,7 @@ class Metric:
 
     metric: str
     variant: str = ""
-    split: str | None = "forget"
+    split: str = "forget"
     title: str = ""
     group: str = ""
     unit: str = ""
@@ -65,9 +66,14 @@ class Metric:
     studies: bool = False
 
     @property
-    def key(self) -> tuple[str, str, str | None]:
+    def key(self) -> tuple[str, str, str]:
         """What tells it from all other rows."""
         return self.metric, self.variant, self.split
+
+    @property
+    def known_ideal(self) -> float:
+        """The ideal; NaN where it is not known beforehand."""
+        return np.nan if self.ideal is None else self.ideal
 
     @property
     def is_compared(self) -> bool:

@@ -20,16 +20,28 @@ class EvalSplits(NamedTuple):
 class PopulationOutputs(NamedTuple):
     """One population: what its members answer, and what else was measured of them."""
 
-    name: str
+    name: str  # of the method or the reference
     setting: str = ""
     role: str = "original"  # whose member draws it shares
     logits: list[dict[str, np.ndarray]] = []  # by request, split -> (members, n, classes) float32
     measured: dict[str, np.ndarray] = {}  # by name, leading member axis: relearning curves, weights moved, ...
+    remedy: str = ""  # around the method
+
+    @property
+    def key(self) -> tuple[str, str, str]:
+        """Method, remedy and setting."""
+        return self.name, self.remedy, self.setting
 
     @property
     def label(self) -> str:
-        """Name with setting."""
-        return f"{self.name}[{self.setting}]" if self.setting else self.name
+        """Name with remedy and setting."""
+        return label_of(*self.key)
+
+
+def label_of(method: str, remedy: str, setting: str) -> str:
+    """METHOD, METHOD+REMEDY or METHOD+REMEDY[SETTING], as it is shown."""
+    name = f"{method}+{remedy}" if remedy else method
+    return f"{name}[{setting}]" if setting else name
 
 
 class Panels(NamedTuple):
@@ -42,5 +54,5 @@ class Panels(NamedTuple):
     costs: dict[str, dict[str, float]] = {}  # by population label: seconds, gradient evaluations
 
     def find(self, name: str) -> PopulationOutputs | None:
-        """The population of that name and the default setting."""
-        return next((p for p in self.populations if p.name == name and not p.setting), None)
+        """The population of that name, with no remedy and at the default setting."""
+        return next((p for p in self.populations if p.key == (name, "", "")), None)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from unlearn_jax.evaluation.metric import RecordedMetric
+from unlearn_jax.evaluation.metric import SEVERAL, RecordedMetric
 
 RESIDUAL, PRICES, COSTS, WORDS = "Residual influence", "Prices", "Costs", "Answers in words"
 CHOICE, SEARCHED, SETTING = "What a practitioner can see", "What was searched for", "What the study is like"
@@ -51,9 +51,9 @@ RECORDED: tuple[RecordedMetric, ...] = (
     _row(RESIDUAL, "null_band_ratio", "share", "The same, as a share of the span.", ideal=None, references=_BOTH),
     _row(RESIDUAL, "identifiable", "yes or no", "Whether the span is at least three bands, so that ratios to it mean "
          "something.", ideal=None, references=_BOTH),
-    _row(PRICES, "price_accuracy", "points", "Accuracy of the reference minus the population's.", split=None,
+    _row(PRICES, "price_accuracy", "points", "Accuracy of the reference minus the population's.", split=SEVERAL,
          references=_ALL),
-    _row(PRICES, "price_margin", "nats", "The same of margins.", split=None, references=_ALL),
+    _row(PRICES, "price_margin", "nats", "The same of margins.", split=SEVERAL, references=_ALL),
     _row(PRICES, "largest_price", "points", "The larger of the prices on rest and on test.", split="",
          references=_ORACLE),
     _row(PRICES, "passes_gate", "yes or no", "Whether accuracy on rest is at least 95% of the oracle's; else no rank.",
@@ -61,7 +61,8 @@ RECORDED: tuple[RecordedMetric, ...] = (
     _row(PRICES, "on_frontier", "yes or no", "Whether no other method of practice is better in both distance and "
          "largest price.", split="", ideal=1.0, references=_ORACLE),
     _row(PRICES, "frontier_share", "share", "In how many of the draws it is.", split="", ideal=1.0, references=_ORACLE),
-    _of_models(COSTS, "cost_share", "share", "Gradient evaluations over those of one training from scratch (in an audit: of retraining).",
+    _of_models(COSTS, "cost_share", "share", "Gradient evaluations over those of one training from scratch (in an "
+         "audit: of retraining).",
                ideal=0.0),
     _of_models(COSTS, "goal_cost", "yes or no", "Whether that is at most a tenth.", ideal=1.0, references=_ORACLE),
     _of_models(PRICES, "goal_rest", "yes or no", "Whether the price on rest is below .3 points.", ideal=1.0,
@@ -99,19 +100,23 @@ RECORDED: tuple[RecordedMetric, ...] = (
     _row(SEARCHED, "found_rows", "samples", "How many it found.", split="similar", ideal=None, needs=()),
     _row(SEARCHED, "dedup_precision", "share", "Samples in the detector's groups whose group is one cluster.",
          split="similar", ideal=1.0, needs=()),
-    _row(SEARCHED, "dedup_recall", "share", "Similar samples found to have a near duplicate of their cluster.", split="similar", ideal=1.0, needs=()),
+    _row(SEARCHED, "dedup_recall", "share", "Similar samples found to have a near duplicate of their cluster.",
+         split="similar", ideal=1.0, needs=()),
     _of_words("answer_probability", "probability", "Of the right answer, per token (geometric mean).", "2401.06121",
-              split=None),
-    _of_words("rouge_l", "share", "ROUGE-L recall of the greedy answer.", "2401.06121", split=None),
+              split=SEVERAL),
+    _of_words("rouge_l", "share", "ROUGE-L recall of the greedy answer.", "2401.06121", split=SEVERAL),
     _of_words("exact_memorisation", "share", "Tokens of the answer that are the likeliest ones.", "2205.10770"),
-    _of_words("extraction_strength", "share", "One minus the shortest part of the answer after which all the rest is right.",
+    _of_words("extraction_strength", "share", "One minus the shortest part of the answer after which all the rest "
+         "is right.",
               "2406.09179, 2012.07805"),
-    _of_words("truth_ratio_forget", "share", "Truth ratio R, wrong answers over a right one in new words, as min(R, 1/R); "
+    _of_words("truth_ratio_forget", "share", "Truth ratio R, wrong answers over a right one in new words, as min(R, "
+         "1/R); "
               "1 = no preference.", "2401.06121", split="test_similar", ideal=1.0),
     _of_words("truth_ratio_retain", "share", "The same as max(0, 1 - R).", "2401.06121", split="test", ideal=1.0),
     _of_words("log_truth_ratio", "nats", "log R, mean over wrong answers of probabilities, as the paper has it.",
-              "2401.06121", split=None),
-    _of_words("log_truth_ratio_public", "nats", "log R, mean over wrong answers of log-probabilities, as released code has it.", "2401.06121", split=None),
+              "2401.06121", split=SEVERAL),
+    _of_words("log_truth_ratio_public", "nats", "log R, mean over wrong answers of log-probabilities, as released "
+         "code has it.", "2401.06121", split=SEVERAL),
     _of_words("model_utility", "share", "Harmonic mean of probability, ROUGE-L and truth ratio on rest and test.",
               "2401.06121", split="rest"),
     _of_words("forget_quality_distance", "share", "Kolmogorov-Smirnov distance of log truth ratios from a reference's.",
@@ -122,7 +127,8 @@ RECORDED: tuple[RecordedMetric, ...] = (
       for score, name, source in (("loss", "loss", "1709.01604"), ("min_k", "min-k%", "2310.16789"),
                                   ("min_k_plus_plus", "min-k%++", "2404.02936"), ("zlib", "loss over zlib entropy",
                                   "2012.07805"))),
-    _of_words("privleak", "per cent", "One minus the AUC of min-k%, over a reference's; below 0 = still leaks.", "2407.06460", references=_BOTH,
+    _of_words("privleak", "per cent", "One minus the AUC of min-k%, over a reference's; below 0 = still leaks.",
+         "2407.06460", references=_BOTH,
               ideal=0.0),
     _row(SETTING, "carried_by_similar", "share", "What clusters say of their targets by influence: the share that the "
          "similar samples say.", ideal=None, needs=("gradients",)),
@@ -132,11 +138,13 @@ RECORDED: tuple[RecordedMetric, ...] = (
           ("pixel", "cosine", "of pixels"), ("embedding", "cosine", "of features of networks that saw neither"),
           ("edit", "share", "by edit distance, 1 = equal"), ("tfidf", "cosine", "of TF-IDF weights of words"),
           ("words", "cosine", "of counts of words"), ("minilm", "cosine", "of MiniLM embeddings"))),
-    _of_models(SETTING, "gradient_coupling", "cosine", "Gradients on the targets and on another split.", split=None,
+    _of_models(SETTING, "gradient_coupling", "cosine", "Gradients on the targets and on another split.", split=SEVERAL,
                needs=("gradients",), source="2605.05871"),
-    _of_models(SETTING, "entanglement", "ratio", "Spread of features within targets and another split over what lies between; higher = harder.",
-               split=None, needs=("features",), source="2406.01257"),
-    _of_models(SETTING, "mmd", "squared distance", "Maximum mean discrepancy of the same features, Gaussian kernel.", split=None,
+    _of_models(SETTING, "entanglement", "ratio", "Spread of features within targets and another split over what "
+         "lies between; higher = harder.",
+               split=SEVERAL, needs=("features",), source="2406.01257"),
+    _of_models(SETTING, "mmd", "squared distance", "Maximum mean discrepancy of the same features, Gaussian "
+         "kernel.", split=SEVERAL,
                needs=("features",), source="Gretton and others 2012"),
     _of_models(SETTING, "weight_distance", "relative", "Euclidean distance of a layer's weights from the original's or "
                "the retrained model's.", needs=("weights",), source="1911.04933, 2111.08947"),

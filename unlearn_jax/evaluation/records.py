@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import csv
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 import numpy as np
 
+from unlearn_jax.evaluation.panels import label_of
 from unlearn_jax.metrics import Draws, Estimate
 from unlearn_jax.metrics.bands import NullBand
-from unlearn_jax.results.recorder import seals, write_json, write_whole
+from unlearn_jax.results.recorder import write_json
+from unlearn_jax.results.tables import FIGURES, JUDGED, KEYS, row_of, seals, write_csv, write_parquet
+from unlearn_jax.runtime.disk import write_whole
 
-FACTS = ("dataset", "model", "targets", "similarity", "copies", "gamma")
 NO_BAND = NullBand(np.nan, np.nan, np.nan, 0)
 BETTER = {1: "small", -1: "large", 2: "near the ideal"}  # by the sides of a band
 
@@ -21,6 +22,7 @@ class MetricResult(NamedTuple):
     """One figure of one population."""
 
     method: str
+    remedy: str
     setting: str
     metric: str
     variant: str  # which of a metric's forms this is
@@ -34,8 +36,8 @@ class MetricResult(NamedTuple):
 
     @property
     def label(self) -> str:
-        """Name of the population with its setting."""
-        return f"{self.method}[{self.setting}]" if self.setting else self.method
+        """Name of the population with its remedy and setting."""
+        return label_of(self.method, self.remedy, self.setting)
 
     @property
     def inside(self) -> bool | None:
@@ -46,26 +48,27 @@ class MetricResult(NamedTuple):
         return bool((self.sides == -1 or value <= high) and (self.sides == 1 or low <= value))
 
 
-COLUMNS = (
-    *FACTS, "method", "setting", "metric", "variant", "split", "reference", "value", "ci_low", "ci_high",
-    "ci_members_low", "ci_members_high", "n", "ideal", "better", "null_low", "null_high", "null_members", "inside_null",
-)  # fmt: skip
+COLUMNS = (*KEYS, *FIGURES, *JUDGED)
+RANKED = ("metric", "variant", "split", "reference", "method", "away", "rank", "low", "high", "tau", "detects_retrain")
 
 
-def row_of(figure: MetricResult, facts: dict) -> dict:
-    """A figure as a flat row."""
-    e, band = figure.estimate, figure.band
-    keys = {name: facts.get(name, "") for name in FACTS}
-    keys |= {name: getattr(figure, name) for name in ("method", "setting", "metric", "variant", "split", "reference")}
-    keys |= dict(zip(("value", "ci_low", "ci_high", "ci_members_low", "ci_members_high", "n"), e))
-    keys |= {
-        "ideal": figure.ideal,
-        "better": BETTER[figure.sides],
-        "null_low": band.low,
-        "null_high": band.high,
-        "null_members": band.members,
-    }
-    return keys | {"inside_null": "" if figure.inside is None else str(figure.inside).lower()}
+def row_of_figure(figure: MetricResult, facts: dict) -> dict:
+    """A figure as a flat row, of all requests together."""
+    names = ("method", "remedy", "setting", "metric", "variant", "split", "reference")
+    keys = row_of({**facts, "request": "all", **{name: getattr(figure, name) for name in names}})
+    band = figure.band
+    judged = (figure.ideal, BETTER[figure.sides], band.low, band.high, band.members)
+    inside = "" if figure.inside is None else str(figure.inside).lower()
+    return keys | dict(zip(FIGURES, figure.estimate)) | dict(zip(JUDGED, (*judged, inside)))
+
+
+def rows_of_ranking(ranking) -> list[dict]:
+    """A `Ranking`, a row for each method."""
+    told = "" if ranking.detects is None else str(ranking.detects).lower()
+    return [
+        dict(zip(RANKED, (*ranking[:4], method, *(ranking[at][i] for at in range(5, 9)), ranking.tau, told)))
+        for i, method in enumerate(ranking.methods)
+    ]
 
 
 def write_audit(
@@ -81,42 +84,18 @@ def write_audit(
         curves: arrays for the page.
         manifest: command, settings, notes, times, versions.
     """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
     folder.mkdir(parents=True, exist_ok=True)
-    rows = [row_of(figure, facts) for figure in figures]
-
-    def table(path: Path) -> None:
-        with path.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, COLUMNS)
-            writer.writeheader()
-            writer.writerows(rows)
-
-    def parquet(path: Path) -> None:
-        numbers = set(COLUMNS[COLUMNS.index("value") : COLUMNS.index("inside_null")]) - {"better"}
-        kinds = [(name, pa.float64() if name in numbers else pa.string()) for name in COLUMNS]
-        texts = [{k: v if k in numbers else str(v) for k, v in row.items()} for row in rows]
-        pq.write_table(pa.Table.from_pylist(texts, schema=pa.schema(kinds)), path)
+    rows = [row_of_figure(figure, facts) for figure in figures]
+    places = [row for ranking in ranked for row in rows_of_ranking(ranking)]
 
     def arrays(path: Path) -> None:
         with path.open("wb") as file:
             np.savez_compressed(file, **cast(dict[str, Any], curves))
 
-    def ranking(path: Path) -> None:
-        names = ("metric", "variant", "split", "reference", "method", "away", "rank", "low", "high", "tau")
-        with path.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file)
-            writer.writerow((*names, "sees_retrain"))
-            for r in ranked:
-                told = "" if r.detects is None else str(r.detects).lower()
-                for i, method in enumerate(r.methods):
-                    writer.writerow([*r[:4], method, r.away[i], r.rank[i], r.low[i], r.high[i], r.tau, told])
-
-    write_whole(folder / "audit.csv", table)
-    write_whole(folder / "ranking.csv", ranking)
-    write_whole(folder / "audit.parquet", parquet)
+    write_csv(folder / "audit.csv", COLUMNS, rows)
+    write_csv(folder / "ranking.csv", RANKED, places)
+    write_parquet(folder / "audit.parquet", COLUMNS, rows)
     write_whole(folder / "curves.npz", arrays)
-    rows_of = {"audit.csv": len(rows), "ranking.csv": sum(len(r.methods) for r in ranked), "audit.parquet": len(rows)}
-    write_json(folder / "audit.json", manifest | {"files": seals(folder, rows_of)})
+    count = {"audit.csv": len(rows), "ranking.csv": len(places), "audit.parquet": len(rows)}
+    write_json(folder / "audit.json", manifest | {"files": seals(folder, count)})
     return folder

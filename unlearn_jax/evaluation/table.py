@@ -1,9 +1,9 @@
 """The metric table: every figure that studies, sweeps and audits measure, in the order in which pages show them.
 
-A new metric is a function in a file of `unlearn_jax.metrics` and a row here. Audits measure every row whose needs they
-have; studies and sweeps those that ``--metrics`` names, of single examples' margins and answers alone, and those whose
-row has ``studies=True``. Pages, rankings and docs/metrics.md read the rows. `METRICS` has, besides, what runs record of
-themselves (`recorded`).
+A new metric is a function in a file of `unlearn_jax.metrics` and a row here; one of your own is put into `METRICS`.
+Audits measure every row whose needs they have; studies and sweeps those that ``--metrics`` names, of single examples'
+margins and answers alone, and those whose row has ``studies=True``. Pages, rankings and docs/metrics.md read the rows.
+`METRICS` has, besides, what runs record of themselves (`recorded`).
 """
 
 from __future__ import annotations
@@ -13,15 +13,17 @@ from collections.abc import Callable
 
 import numpy as np
 
-from unlearn_jax.errors import InputError, choose
+from unlearn_jax.errors import InputError
 from unlearn_jax.evaluation import battery as of
 from unlearn_jax.evaluation.metric import (
+    SEVERAL,
     STUDIED,
     CompositeMetric,
     MatchedMetric,
     Metric,
     ModelMetric,
     PopulationMetric,
+    RecordedMetric,
 )
 from unlearn_jax.evaluation.panels import SPLITS
 from unlearn_jax.evaluation.recorded import RECORDED
@@ -32,12 +34,13 @@ from unlearn_jax.metrics.margin_distances import energy_distance, gaussian_kl, r
 from unlearn_jax.metrics.outputs import activation_distance, completeness, js_divergence, kl_to_reference
 from unlearn_jax.metrics.representation import knn_overlap, linear_cka
 from unlearn_jax.metrics.u_lira import neighbour_exposure, u_lira_cross_fitted
+from unlearn_jax.registry import Registry
 
 POPULATIONS, ATTACKS, OUTPUTS, GAPS = "Populations of margins", "Attacks", "Outputs", "Gaps"
 AGAIN, FEATURES, SIMILAR = "Relearning and perturbed inputs", "Features", "Similar samples"
 MIDDLE = 3  # place of the radius among those of perturbed images at which a single figure is told
 NEIGHBOURS = 10
-SPLIT_NAMES = {"forget": "targets", "similar": "similar", "rest": "rest", "test": "test", "test_similar": "test similar"}
+SPLIT_NAMES = {split: split.replace("_", " ") for split in SPLITS} | {"forget": "targets"}
 
 _margins, _logits = of.of_split("margin", "forget"), of.of_split("logits", "forget")
 
@@ -239,11 +242,11 @@ MEASURED: tuple[Metric, ...] = (
     _combined("residual_knowledge", "gaussian", (NOISY,), _ratio, split="forget", title="residual knowledge",
         group=AGAIN, digits=2, unit="ratio", source="2601.22359",
         what="Probability of the targets' labels at noisy inputs, over the reference's, at one radius."),
-    MatchedMetric(metric="linear_cka", variant="debiased", split=None, title="linear CKA", group=FEATURES,
+    MatchedMetric(metric="linear_cka", variant="debiased", split=SEVERAL, title="linear CKA", group=FEATURES,
         unit="share", ideal=None, needs=("features",), source="1905.00414, 2010.15327",
         what="Likeness of features, model beside model; debiased.",
         likeness=lambda x, y: linear_cka(x, y, debiased=True), fewest=4),
-    MatchedMetric(metric="knn_overlap", variant=f"k={NEIGHBOURS}", split=None, title="kNN overlap", group=FEATURES,
+    MatchedMetric(metric="knn_overlap", variant=f"k={NEIGHBOURS}", split=SEVERAL, title="kNN overlap", group=FEATURES,
         unit="share", ideal=None, needs=("features",), source="2405.07987",
         what=f"Share of the {NEIGHBOURS} nearest neighbours that two feature spaces have in common.",
         likeness=lambda x, y: knn_overlap(x, y, NEIGHBOURS).mean(axis=-1), fewest=NEIGHBOURS + 1),
@@ -257,12 +260,35 @@ MEASURED: tuple[Metric, ...] = (
         what="AUC of LiRA on the similar samples that stay, minus that before unlearning; above 0 = forgetting the "
         "targets exposes them, below 0 = hides them; ranked by its size."),
 )  # fmt: skip
-METRICS: tuple[Metric, ...] = (*RECORDED, *MEASURED)
+
+
+def _fault(name: str, entry: object) -> str:
+    """What is wrong with an entry of `METRICS`, '' for nothing."""
+    each = entry if isinstance(entry, tuple) else (entry,)
+    named = [row.metric for row in each if isinstance(row, Metric)]
+    if not named or len(named) < len(each):
+        return "it is no Metric and no tuple of Metrics (unlearn_jax.evaluation.metric)"
+    return "" if set(named) == {name} else f"a row of it is not called '{name}'"
+
+
+def _by_name(each: tuple[Metric, ...]) -> dict[str, tuple[Metric, ...]]:
+    """Rows by the name of their metric."""
+    return {
+        name: tuple(row for row in each if row.metric == name) for name in dict.fromkeys(row.metric for row in each)
+    }
+
+
+METRICS: Registry = Registry(_by_name((*RECORDED, *MEASURED)), "metric", "unlearn_jax.metrics", _fault)
+
+
+def rows() -> tuple[Metric, ...]:
+    """All rows that are built in or put in, in order."""
+    return tuple(row for entry in METRICS.values() for row in _rows_of_entry(entry))
 
 
 def rows_of(kind: type) -> tuple:
-    """The measured rows of one class."""
-    return tuple(row for row in MEASURED if isinstance(row, kind))
+    """The rows of one class."""
+    return tuple(row for row in rows() if isinstance(row, kind))
 
 
 def metric_of(metric: str, variant: str = "", split: str | None = None) -> Metric | None:
@@ -273,8 +299,8 @@ def metric_of(metric: str, variant: str = "", split: str | None = None) -> Metri
         variant: as in the file.
         split: as in the file; None = any.
     """
-    name = metric if any(row.metric == metric for row in METRICS) else metric.removesuffix("_gap")
-    found = [row for row in METRICS if row.metric == name]
+    name = metric if metric in METRICS else metric.removesuffix("_gap")
+    found = [row for row in rows() if row.metric == name]
     exact = [row for row in found if row.variant == variant and split in (None, row.split)]
     return next(iter(exact or found), None)
 
@@ -288,12 +314,19 @@ def study_metrics(words: str) -> tuple[Metric, ...]:
     Raises:
         InputError: no such metric, or one that needs what only an audit knows.
     """
-    fit = [row for row in MEASURED if set(row.needs) <= STUDIED]
-    asked = {word.strip() for word in words.split(",") if word.strip()}
-    names = {row.metric for row in fit}
-    for word in sorted(asked - {"all"} - names):
-        choose("metric", word, {row.metric for row in MEASURED})
-        needs = ", ".join(n for n in next(r for r in MEASURED if r.metric == word).needs if n not in STUDIED)
-        raise InputError(f"metric '{word}' needs {needs}, which a study does not keep: run unlearn-jax audit instead.")
-    chosen = names if "all" in asked else asked
-    return tuple(row for row in fit if row.metric in chosen or row.studies)
+    asked = [word.strip() for word in words.split(",") if word.strip()]
+    named = {METRICS.pick(word) for word in asked if word != "all"}
+    fit = [row for row in rows() if not isinstance(row, RecordedMetric) and set(row.needs) <= STUDIED]
+    fit += [row for name in named - set(METRICS) for row in _rows_of_entry(METRICS[name])]
+    for name in sorted(named - {row.metric for row in fit}):
+        row = _rows_of_entry(METRICS[name])[0]
+        if isinstance(row, RecordedMetric):
+            raise InputError(f"metric '{name}' is recorded without being asked for where it can be: leave it out.")
+        needs = ", ".join(need for need in row.needs if need not in STUDIED)
+        raise InputError(f"metric '{name}' needs {needs}, which a study does not keep: run unlearn-jax audit instead.")
+    return tuple(row for row in fit if "all" in asked or row.metric in named or row.studies)
+
+
+def _rows_of_entry(entry: Metric | tuple[Metric, ...]) -> tuple[Metric, ...]:
+    """The rows of an entry."""
+    return entry if isinstance(entry, tuple) else (entry,)

@@ -22,8 +22,9 @@ from unlearn_jax.mining.targets import read_embedding, read_ids
 from unlearn_jax.mining.validate import checked
 from unlearn_jax.population import checkpoint
 from unlearn_jax.population.run import Options
-from unlearn_jax.results.recorder import environment, write_json, write_whole
+from unlearn_jax.results.recorder import environment, write_json
 from unlearn_jax.runtime.archives import read_json
+from unlearn_jax.runtime.disk import write_whole
 from unlearn_jax.studies.setup import SILENT, Watch
 
 KIND = "neighbours"  # of a manifest

@@ -8,8 +8,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from unlearn_jax.errors import InputError
-from unlearn_jax.reports.reading import number, present, reading, rows_of
-from unlearn_jax.results.recorder import check_seals
+from unlearn_jax.evaluation.panels import label_of
+from unlearn_jax.reports.reading import number, present, reading
+from unlearn_jax.results.tables import check_seals, read_csv
 from unlearn_jax.runtime.archives import read_arrays, read_json
 
 REFERENCES = ("oracle", "retrain")
@@ -111,8 +112,8 @@ def _figures(path: Path) -> dict[Key, dict[str, Row]]:
     names = ("value", "ci_low", "ci_high", "ci_members_low", "ci_members_high", "n", "null_low", "null_high")
     told = {"true": True, "false": False, "": None}
     found: dict[Key, dict[str, Row]] = {}
-    for row in rows_of(path):
-        label = f"{row['method']}[{row['setting']}]" if row["setting"] else row["method"]
+    for row in read_csv(path):
+        label = label_of(row["method"], row.get("remedy", ""), row["setting"])
         figure = Row(*(number(row[name]) for name in names), told[row["inside_null"]], row["better"])
         found.setdefault(_key(row), {}).setdefault(label, figure)
     if not found:
@@ -124,8 +125,8 @@ def _ranks(path: Path) -> dict[Key, Ranks]:
     """Every metric's ranking; none where no method could be ranked."""
     told = {"true": True, "false": False, "": None}
     found: dict[Key, Ranks] = {}
-    for row in rows_of(path):
-        ranks = found.setdefault(_key(row), Ranks({}, number(row["tau"]), told[row["sees_retrain"]]))
+    for row in read_csv(path):
+        ranks = found.setdefault(_key(row), Ranks({}, number(row["tau"]), told[row["detects_retrain"]]))
         ranks.places[row["method"]] = tuple(number(row[name]) for name in ("rank", "low", "high"))
     return found
 

@@ -12,8 +12,8 @@ from markupsafe import Markup
 from unlearn_jax.reports import audit_figures as figures
 from unlearn_jax.reports import audit_words as words
 from unlearn_jax.reports.audit_load import Audit
-from unlearn_jax.reports.audit_metrics import ALIKE, MAIN
 from unlearn_jax.reports.audit_tables import figures_table, other_keys, rank_tables
+from unlearn_jax.reports.metric_rows import ALIKE, main_rows
 from unlearn_jax.reports.panels import MAX_PANELS
 from unlearn_jax.reports.render import Figure, drawn, facts, inline, made, page
 
@@ -134,7 +134,7 @@ def _definitions(audit: Audit) -> list[tuple[str, str]]:
     """One line on every metric shown."""
     measured = {(m.metric, m.variant) for r in audit.references for m, _ in words.main_keys(audit, r)}
     pairs = []
-    for m in MAIN:
+    for m in main_rows():
         if m.line and (m.metric, m.variant) in measured:
             source = f"arXiv {m.source}" if m.source[:4].isdigit() else m.source
             ideal = "the null band" if m.ideal == ALIKE else m.ideal

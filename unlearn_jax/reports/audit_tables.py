@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 
 from unlearn_jax.reports.audit_load import REFERENCES, Audit, Key, Ranks, Row
-from unlearn_jax.reports.audit_metrics import MAIN, Shown, named
 from unlearn_jax.reports.audit_words import apart, main_keys
+from unlearn_jax.reports.metric_rows import Shown, main_rows, named
 from unlearn_jax.reports.render import Table, Td, Tr, cell, number, row, table
 from unlearn_jax.reports.style import COLOURS
 
@@ -74,7 +74,7 @@ def other_keys(audit: Audit, reference: str) -> list[tuple[Shown, Key]]:
 def rank_tables(audit: Audit) -> list[Table]:
     """Ranks of the methods by each main metric, under each reference: of many methods the nearest, then of all."""
     found = {}
-    for metric in MAIN:
+    for metric in main_rows():
         keys = {r: audit.find(metric.metric, metric.variant, metric.split, r) for r in audit.references}
         if any(key in audit.ranks for key in keys.values()):
             found[metric.name] = keys

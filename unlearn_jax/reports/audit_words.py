@@ -7,13 +7,13 @@ from collections import Counter
 from itertools import combinations
 
 from unlearn_jax.reports.audit_load import Audit, Key, Row
-from unlearn_jax.reports.audit_metrics import MAIN, TARGETED, Shown
+from unlearn_jax.reports.metric_rows import Shown, main_rows, targeted_rows
 from unlearn_jax.reports.words import percent
 
 
 def main_keys(audit: Audit, reference: str) -> list[tuple[Shown, Key]]:
     """The main metrics against a reference, as far as they were measured."""
-    keys = [(metric, audit.find(metric.metric, metric.variant, metric.split, reference)) for metric in MAIN]
+    keys = [(metric, audit.find(metric.metric, metric.variant, metric.split, reference)) for metric in main_rows()]
     return [(metric, key) for metric, key in keys if key is not None]
 
 
@@ -30,7 +30,8 @@ def apart(row: Row) -> bool | None:
 
 def seen(audit: Audit, reference: str, label: str) -> tuple[int, int]:
     """How many metrics of the targets put a population outside the null band with its interval, and of how many."""
-    rows = [audit.figures[key].get(label) for metric, key in main_keys(audit, reference) if metric in TARGETED]
+    targeted = targeted_rows()
+    rows = [audit.figures[key].get(label) for metric, key in main_keys(audit, reference) if metric in targeted]
     told = [one for one in (apart(row) for row in rows if row is not None) if one is not None]
     return sum(told), len(told)
 
@@ -88,7 +89,7 @@ def details(audit: Audit) -> str:
 def firsts(audit: Audit, reference: str) -> tuple[Counter, Counter, int]:
     """By method, how many metrics of the targets rank it first and how many settle that; and how many metrics rank."""
     first, settled, number = Counter(), Counter(), 0
-    for metric in TARGETED:
+    for metric in targeted_rows():
         ranks = audit.ranks.get(audit.find(metric.metric, metric.variant, metric.split, reference))
         known = {m: p for m, p in (ranks.places if ranks else {}).items() if math.isfinite(p[0])}
         if len(known) < 2:
@@ -118,7 +119,7 @@ def disagreement(audit: Audit) -> str:
     if len(audit.references) < 2 or len(audit.methods) < 2:
         return ""
     other, reversed_, number = 0, [], 0
-    for metric in MAIN:
+    for metric in main_rows():
         pair = [audit.ranks.get(audit.find(metric.metric, metric.variant, metric.split, r)) for r in audit.references]
         if None in pair or not all(math.isfinite(p[0]) for ranks in pair for p in ranks.places.values()):
             continue

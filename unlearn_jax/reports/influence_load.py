@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from unlearn_jax.reports.reading import Told, columns_of, gallery_of, manifest_of, present, reading, rows_of, told
+from unlearn_jax.reports.reading import Told, columns_of, gallery_of, manifest_of, present, reading, told
+from unlearn_jax.results.tables import read_csv
 
 AGAIN = "run unlearn-jax influence again"
 TABLES = {  # columns that the page reads
@@ -70,7 +71,7 @@ def read_attribution(folder: Path) -> Attribution:
         for name, parts in MANIFEST.items():
             if not isinstance(manifest[name], dict) or not set(parts) <= set(manifest[name]):
                 raise ValueError(f"its manifest holds no whole {name}")
-        rows = rows_of(folder / "summary.csv")
+        rows = read_csv(folder / "summary.csv")
         if not rows:
             raise ValueError("summary.csv is empty")
         summary = {tuple(r[key] for key in KEYS): told(r, "value", "ci_low", "ci_high", "n") for r in rows}

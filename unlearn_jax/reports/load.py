@@ -11,7 +11,7 @@ from unlearn_jax.errors import InputError
 from unlearn_jax.reports.reading import gallery_of, present, reading
 from unlearn_jax.reports.summary import REFERENCES, Summary, read_summary, summarise
 from unlearn_jax.reports.unfinished import progress, rows_so_far
-from unlearn_jax.results.recorder import check_seals
+from unlearn_jax.results.tables import check_seals
 from unlearn_jax.runtime.archives import read_array, read_json
 
 FORMS = {  # of what pages read of a manifest

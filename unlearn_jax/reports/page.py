@@ -42,6 +42,7 @@ def render(run: Run) -> str:
         findings=words.findings(run),
         methods=tables_of_study.methods_table(summary, level),
         answers=tables_of_study.language_table(summary, level),
+        further=tables_of_study.further_table(summary, level),
         gallery=gallery_of(run),
         carriers=tables_of_study.carriers_table(summary),
         similarity=tables_of_study.similarity_table(run),

@@ -12,7 +12,7 @@ from zipfile import BadZipFile
 import numpy as np
 
 from unlearn_jax.errors import InputError
-from unlearn_jax.results.recorder import check_seals
+from unlearn_jax.results.tables import check_seals
 from unlearn_jax.runtime.archives import read_arrays, read_json
 
 FAULTS = (OSError, ValueError, KeyError, IndexError, TypeError, AttributeError, EOFError, BadZipFile, csv.Error)
@@ -58,15 +58,6 @@ def manifest_of(folder: Path, name: str, kind: str, again: str, entries=()) -> d
         raise ValueError("it is not finished")
     check_seals(folder, told, again=again)
     return told
-
-
-def rows_of(path: Path) -> list[dict[str, str]]:
-    """Rows of a CSV file; raises `ValueError` where lines are cut off or there are none."""
-    with path.open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    if any(None in row or None in row.values() for row in rows):
-        raise ValueError(f"{path.name} has lines that are cut off")
-    return rows
 
 
 def number(text: Any) -> float:

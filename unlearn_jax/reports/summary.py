@@ -10,13 +10,13 @@ from typing import NamedTuple
 from unlearn_jax.errors import InputError
 from unlearn_jax.evaluation.frontier import GATE
 from unlearn_jax.reports.reading import number
+from unlearn_jax.results.tables import FIGURES, read_csv
 
 REFERENCES = ("original", "retrain", "placebo", "dedup", "oracle")
 GIVEN = {"oracle_matching": "upper bound", "datamodel_matching": "uses retrained models"}  # not methods of practice
 ANEW = "full cost"  # retraining with a remedy: a yardstick, not a method of practice
 SHARED = ("original", "oracle")  # the same populations whatever the identified fraction, so stored once
-NUMBERS = ("mean", "ci_low", "ci_high", "ci_members_low", "ci_members_high", "n")
-KEYS = ("copies", "method", "metric", "mean")
+KEYS = ("copies", "method", "metric", "value")
 
 
 class Cell(NamedTuple):
@@ -52,7 +52,7 @@ class Entry(NamedTuple):
 class Summary(NamedTuple):
     """The pooled rows of one configuration, by copies level."""
 
-    cells: dict[tuple[int, Entry], dict[tuple[str, str, str], Cell]]  # -> {(metric, split, reference): Cell}
+    cells: dict[tuple[int, Entry], dict[tuple[str, str, str, str], Cell]]  # -> by metric, variant, split, reference
     levels: tuple[int, ...]  # ascending
     facts: dict[str, str]  # dataset, model, targets, similarity
     gamma: dict[int, float]  # identified fraction of each level, NaN where not recorded
@@ -76,12 +76,13 @@ class Summary(NamedTuple):
         metric: str,
         split: str | None = None,
         reference: str | None = None,
+        variant: str | None = None,
     ) -> Cell:
         """The cell of a metric (None = whatever split or reference it has); an empty `Cell` where missing."""
         if isinstance(entry, str):
             entry = self.reference(level, entry)
-        for (name, at, against), cell in self.cells.get((level, entry), {}).items():
-            if name == metric and split in (None, at) and reference in (None, against):
+        for (name, form, at, against), cell in self.cells.get((level, entry), {}).items():
+            if name == metric and variant in (None, form) and split in (None, at) and reference in (None, against):
                 return cell
         return Cell()
 
@@ -137,10 +138,9 @@ class Summary(NamedTuple):
 def read_summary(path: Path) -> Summary:
     """Read summary.csv, keeping pooled requests and one configuration per copies level."""
     try:
-        with path.open(newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"cannot read {path}: run unlearn-jax study again to write it.") from error
+        rows = read_csv(path)
+    except (OSError, ValueError, csv.Error) as error:
+        raise InputError(f"cannot read {path} ({error}): run unlearn-jax study again to write it.") from error
     return summarise(rows, path)
 
 
@@ -191,7 +191,7 @@ def _by_share(rows: list[dict[str, str]]) -> dict[float, dict[str, Cell]]:
             and not row.get("setting")
             and not row.get("remedy")
         ):
-            cell = Cell(*(number(row.get(name)) for name in NUMBERS))
+            cell = Cell(*(number(row.get(name)) for name in FIGURES))
             found.setdefault(number(row["gamma"]), {}).setdefault(row["method"], cell)
     return found
 
@@ -199,8 +199,8 @@ def _by_share(rows: list[dict[str, str]]) -> dict[float, dict[str, Cell]]:
 def _add(cells: dict, level: int, row: dict[str, str]) -> None:
     """Store one row; the first of equal keys stays."""
     entry = Entry(*(row.get(name) or "" for name in Entry._fields))
-    key = (row["metric"], row.get("split") or "", row.get("reference") or "")
-    cells.setdefault((level, entry), {}).setdefault(key, Cell(*(number(row.get(name)) for name in NUMBERS)))
+    key = (row["metric"], *(row.get(name) or "" for name in ("variant", "split", "reference")))
+    cells.setdefault((level, entry), {}).setdefault(key, Cell(*(number(row.get(name)) for name in FIGURES)))
 
 
 def _others(rows: list[dict[str, str]], shown: dict[str, str]) -> list[str]:

@@ -6,7 +6,8 @@ import math
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from unlearn_jax.reports.reading import Told, manifest_of, present, reading, rows_of, told
+from unlearn_jax.reports.reading import Told, manifest_of, present, reading, told
+from unlearn_jax.results.tables import read_csv
 
 AGAIN = "run unlearn-jax sweep again"
 ENTRIES = ("asked", "config", "axes", "settings", "rungs", "cost", "choices", "copies", "status")
@@ -17,11 +18,12 @@ class Sweep(NamedTuple):
 
     path: Path
     told: dict[str, Any]  # sweep.json
-    figures: dict[tuple[str, str, str], Told]  # (setting, metric, split), of runs at their whole length
+    figures: dict[tuple[str, str, str, str, str], Told]  # by setting and `Key`, of runs at their whole length
 
-    def find(self, setting: str, metric: str, split: str = "") -> Told:
-        """A figure of a setting; NaN where there is none."""
-        return self.figures.get((setting, metric, split), Told())
+    def find(self, setting: str, metric: str, split: str = "", variant: str = "") -> Told:
+        """A figure of a setting, whatever its reference; NaN where there is none."""
+        keys = ((setting, metric, variant, split, reference) for reference in ("", "oracle", "retrain"))
+        return next((self.figures[key] for key in keys if key in self.figures), Told())
 
     def apart(self, setting: str, key: str) -> Told:
         """A difference that sweep.json gives of a setting: gain, nearer or regret; NaN where there is none."""
@@ -64,9 +66,10 @@ def read_sweep(folder: Path) -> Sweep:
         own = manifest_of(folder, "sweep.json", "sweep", AGAIN, ENTRIES)
         budget = own["config"]["budget"]
         last = f"{budget:g}" if budget else ""
+        key = lambda row: (row["metric"], row.get("variant", ""), _split_of(row), row.get("reference", ""))
         figures = {
-            (row["setting"], row["metric"], _split_of(row)): told(row, "mean", "ci_low", "ci_high")
-            for row in rows_of(folder / "summary.csv")
+            (row["setting"], *key(row)): told(row, "value", "ci_low", "ci_high")
+            for row in read_csv(folder / "summary.csv")
             if row["budget"] == last
         }
     return Sweep(folder, own, figures)

@@ -7,9 +7,11 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+from unlearn_jax.evaluation.recorded import CHOICE, RECORDED, RESIDUAL
 from unlearn_jax.reports import sweep_figures as figures
 from unlearn_jax.reports import sweep_words as words
 from unlearn_jax.reports.load import number_told
+from unlearn_jax.reports.metric_rows import further
 from unlearn_jax.reports.render import (
     Table,
     data_name,
@@ -26,15 +28,8 @@ from unlearn_jax.reports.render import (
 from unlearn_jax.reports.sweep_load import Sweep
 
 SHOWN = 60  # settings of the table, best first
-COLUMNS = (  # metric, split, heading
-    ("heldout_margin_error", "validation", "held-out margin error, nats"),
-    ("heldout_accuracy_drop", "validation", "held-out accuracy lost, points"),
-    ("retained_accuracy_drop", "rest", "retained accuracy lost, points"),
-    ("request_margin_gap", "forget", "request surer than expected, nats"),
-    ("attack_auc", "forget", "attack AUC"),
-    ("residual_distance", "forget", "residual distance (oracle)"),
-    ("residual_influence", "forget", "residual influence (oracle)"),
-)
+BLIND = tuple(row for row in RECORDED if row.group == CHOICE and row.title)
+BY_ORACLE = tuple(row for row in RECORDED if row.group == RESIDUAL and row.title)
 
 
 def render_sweep(sweep: Sweep, together: str = "") -> str:
@@ -118,13 +113,24 @@ def _settings(sweep: Sweep) -> Table:
     """Figures of the settings, best first."""
     order = lambda one: (not one["allowed"], one["score"] if one["score"] is not None else math.inf)
     ranked = sorted(sweep.whole, key=order)
-    known = [c for c in COLUMNS if any(math.isfinite(sweep.find(one["setting"], *c[:2]).value) for one in ranked)]
+    known = [
+        c for c in _columns(sweep) if any(math.isfinite(sweep.find(one["setting"], *c[:3]).value) for one in ranked)
+    ]
     rows = []
     for one in ranked[:SHOWN]:
-        figures_of = [figure_cell(sweep.find(one["setting"], metric, split)) for metric, split, _ in known]
+        figures_of = [figure_cell(sweep.find(one["setting"], *where)) for *where, _ in known]
         allowed = "yes" if one["allowed"] else "no"
         rows.append(row(one["setting"] or "defaults", [allowed, number(one["score"]), *figures_of]))
     return table("Setting", ["allowed", f"score by {sweep.rule}", *(heading for *_, heading in known)], rows)
+
+
+def _columns(sweep: Sweep) -> list[tuple[str, str, str, str]]:
+    """Metric, split, variant and heading of the figures: without the oracle, by the oracle, and what was asked for."""
+    found = [(row.metric, row.split, row.variant, row.title) for row in BLIND]
+    found += [(row.metric, row.split, row.variant, f"{row.title} (oracle)") for row in BY_ORACLE]
+    for one, (metric, variant, split, reference) in further(key[1:] for key in sweep.figures):
+        found.append((metric, split, variant, one.name + (f" ({reference})" if reference else "")))
+    return found
 
 
 def _axes(axes: list[dict]) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 
 from unlearn_jax.reports.frontier_figure import anchor
 from unlearn_jax.reports.load import Run
+from unlearn_jax.reports.metric_rows import further
 from unlearn_jax.reports.render import Table, Td, Tr, figure_cell, interval, number, row, table
 from unlearn_jax.reports.style import COLOURS
 from unlearn_jax.reports.summary import Cell, Entry, Summary
@@ -194,6 +195,35 @@ def language_table(summary: Summary, level: int) -> Table | None:
         for entry in entries
     ]
     return table("Population", [heading for heading, *_ in ANSWERS], rows, "")
+
+
+def further_table(summary: Summary, level: int) -> Table | None:
+    """What `--metrics` asked for, of every population at a level; None where it asked for nothing."""
+    entries = summary.entries(level)
+    told = further(key for entry in entries for key in summary.cells[level, entry])
+    if not told:
+        return None
+    rows = [
+        row(
+            name_cell(summary, entry),
+            [study_cell(_scaled(summary.find(level, entry, *_place(key)), one.scale), one.digits) for one, key in told],
+            "reference" * entry.is_reference,
+        )
+        for entry in entries
+    ]
+    heads = [one.name + (f",\nagainst {key[3]}" if key[3] else "") for one, key in told]
+    return table("Population", heads, rows, "")
+
+
+def _place(key: tuple[str, str, str, str]) -> tuple[str, str, str, str]:
+    """A key as `Summary.find` takes it."""
+    metric, variant, split, reference = key
+    return metric, split, reference, variant
+
+
+def _scaled(told: Cell, scale: float) -> Cell:
+    """A figure in the units of the page."""
+    return Cell(*(scale * value for value in told[:5]), told.n)
 
 
 def carriers_table(summary: Summary) -> Table:

@@ -7,6 +7,7 @@ from typing import Any
 
 from unlearn_jax.errors import InputError
 from unlearn_jax.results.recorder import levels_done
+from unlearn_jax.results.tables import renamed
 from unlearn_jax.runtime.archives import parse_json
 
 GOES_ON = "the same unlearn-jax study command goes on where it stopped"
@@ -29,7 +30,7 @@ def rows_so_far(path: Path, manifest: dict[str, Any]) -> tuple[list[dict], list[
         raise InputError(f"cannot read {path}/records.jsonl ({error}): run unlearn-jax study again.") from error
     if not rows:
         raise InputError(f"the run in {path} has nothing to show yet: {_how_far(manifest)}; {GOES_ON}.")
-    return [row for row in rows if "mean" in row], [row for row in rows if row.get("member", -1) >= 0]
+    return [renamed(row) for row in rows if "member" not in row], [row for row in rows if row.get("member", -1) >= 0]
 
 
 def progress(manifest: dict[str, Any]) -> str:

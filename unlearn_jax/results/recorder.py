@@ -1,9 +1,7 @@
-"""Tidy records of a run: JSON lines while it runs, Parquet and CSV when it is done, a manifest beside them."""
+"""What a run records: JSON lines while it runs, the tables of `tables` when it is done, a manifest beside them."""
 
 from __future__ import annotations
 
-import csv
-import hashlib
 import io
 import json
 import os
@@ -13,16 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from unlearn_jax import registry
-from unlearn_jax.errors import InputError
 from unlearn_jax.metrics import Estimate
+from unlearn_jax.results.tables import FIGURES, KEYS, row_of, seals, write_csv, write_parquet
 from unlearn_jax.runtime import signals
 from unlearn_jax.runtime.disk import write_whole
 
-KEYS = (
-    "dataset", "model", "targets", "similarity", "copies", "gamma", "request", "method", "remedy", "setting", "budget",
-    "reference", "split", "metric", "variant",
-)  # fmt: skip
-FIGURES = ("mean", "ci_low", "ci_high", "ci_members_low", "ci_members_high", "n")
 WAITING = 128  # rows in memory before they are written
 PACKAGES = ("unlearn_jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "scipy", "scikit-learn")
 
@@ -51,13 +44,13 @@ class Recorder:
         """One row per member; keys as in `KEYS`, missing ones ''."""
         for member, value in enumerate(values):
             if value is not None:
-                self._add(self.values, _row(keys) | {"member": member, "value": float(value)})
+                self._add(self.values, row_of(keys) | {"member": member, "value": float(value)})
 
     def figure(self, keys: dict[str, Any], estimate: Estimate | float, n: int = 0) -> None:
         """A population-level figure: a row of the summary, and one with member = -1 among the values."""
         if not isinstance(estimate, Estimate):
             estimate = Estimate(float(estimate), *[float("nan")] * 4, n=n)
-        row = _row(keys)
+        row = row_of(keys)
         self._add(self.summaries, row | dict(zip(FIGURES, estimate)))
         self._add(self.values, row | {"member": -1, "value": estimate.value})
 
@@ -97,26 +90,12 @@ class Recorder:
 
     def finish(self) -> dict[str, dict]:
         """Write ``results.parquet`` and ``summary.csv``, each whole or not at all; their `seals` for the manifest."""
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-
         self.flush()
         self._file.truncate(self._sure)  # rows that a run before this one made and this one did not
         self.close()
-        text = [
-            (key, pa.float64() if key == "gamma" else pa.int64() if key == "copies" else pa.string()) for key in KEYS
-        ]
-        schema = pa.schema([*text, ("member", pa.int64()), ("value", pa.float64())])
-        table = pa.Table.from_pylist(self.values, schema=schema)
-        write_whole(self.folder / "results.parquet", lambda path: pq.write_table(table, path))
-        write_whole(self.folder / "summary.csv", self._write_summary)
+        write_parquet(self.folder / "results.parquet", (*KEYS, "member", "value"), self.values)
+        write_csv(self.folder / "summary.csv", (*KEYS, *FIGURES), self.summaries)
         return seals(self.folder, {"results.parquet": len(self.values), "summary.csv": len(self.summaries)})
-
-    def _write_summary(self, path: Path) -> None:
-        with path.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, [*KEYS, *FIGURES])
-            writer.writeheader()
-            writer.writerows(self.summaries)
 
 
 def _opened(path: Path) -> io.FileIO:
@@ -135,49 +114,9 @@ def _write_all(file: io.FileIO, block: bytes) -> None:
         raise
 
 
-def _row(keys: dict[str, Any]) -> dict[str, Any]:
-    """The keys in order, '' where one does not apply."""
-    unknown = set(keys) - set(KEYS)
-    if unknown:
-        raise ValueError(f"unknown record keys {sorted(unknown)}.")
-    return {key: keys.get(key, "") for key in KEYS}
-
-
 def write_json(path: Path, content: dict) -> None:
     """Write JSON whole or not at all."""
     write_whole(path, lambda p: p.write_text(json.dumps(content, indent=1, default=str), encoding="utf-8"))
-
-
-def seals(folder: Path, rows: dict[str, int]) -> dict[str, dict]:
-    """What a manifest says of tables, by file name: their number of rows and the SHA-256 of the file."""
-    return {name: {"rows": count, "sha256": _digest(folder / name)} for name, count in rows.items()}
-
-
-def check_seals(folder: Path, manifest: dict, *, again: str = "run unlearn-jax study again") -> None:
-    """Make sure that the tables of a run are those that its manifest speaks of; one without ``files`` is older.
-
-    Args:
-        folder: of the run.
-        manifest: what it says.
-        again: what the user is to do.
-
-    Raises:
-        InputError: a table that is missing, cut off or changed since.
-    """
-    told = manifest.get("files") or {}
-    for name, seal in told.items() if isinstance(told, dict) else ():
-        try:
-            same = _digest(folder / name) == seal["sha256"]
-        except OSError as error:
-            raise InputError(f"cannot read {folder / name} ({error.strerror}): {again}.") from error
-        except (KeyError, TypeError):
-            same = False
-        if not same:
-            rows = seal.get("rows") if isinstance(seal, dict) else None
-            raise InputError(
-                f"{folder / name} is not the file that the run wrote, which had {rows} rows (cut off, or changed "
-                f"since): {again}."
-            )
 
 
 def levels_done(manifest: dict) -> list[tuple[int, float]]:
@@ -186,12 +125,6 @@ def levels_done(manifest: dict) -> list[tuple[int, float]]:
     number = lambda value: isinstance(value, int | float) and not isinstance(value, bool)
     sound = lambda one: isinstance(one, list | tuple) and len(one) == 2 and all(map(number, one))
     return [tuple(one) for one in told if sound(one)] if isinstance(told, list | tuple) else []
-
-
-def _digest(path: Path) -> str:
-    """SHA-256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def replace_bytes(path: Path, old: bytes, new: bytes) -> None:

@@ -15,7 +15,8 @@ from unlearn_jax.data.text.measures import tfidf_cosine, token_edit_distance
 from unlearn_jax.data.text.readers import embeddings, minilm_folder
 from unlearn_jax.errors import InputError
 from unlearn_jax.population.evaluate import features
-from unlearn_jax.results.recorder import write_json, write_whole
+from unlearn_jax.results.recorder import write_json
+from unlearn_jax.runtime.disk import write_whole
 
 MEASURED = 256  # tokens of a text that MiniLM is given to measure similarity
 

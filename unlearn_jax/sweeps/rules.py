@@ -136,11 +136,12 @@ def regret(rows: Rows, choices: list[Choice]) -> list[Regret]:
 
 
 def _candidates(rows: Rows, metrics: tuple[str, ...]) -> dict[tuple[str, str], dict[str, dict[str, tuple]]]:
-    """(method, remedy) -> setting -> metric -> (mean, lower bound); the first of equal rows stays."""
+    """(method, remedy) -> setting -> metric -> (value, lower bound); the first of equal rows stays."""
     found: dict = {}
     for row in rows:
         if row["metric"] in metrics and (row["remedy"] or row["method"] not in REFERENCES):
-            figure = tuple(float(row[name]) if row[name] not in (None, "") else math.nan for name in ("mean", "ci_low"))
+            cells = (row["value"], row["ci_low"])
+            figure = tuple(float(cell) if cell not in (None, "") else math.nan for cell in cells)
             settings = found.setdefault((row["method"], row["remedy"] or ""), {})
             settings.setdefault(row["setting"] or "", {}).setdefault(row["metric"], figure)
     least = {"heldout_accuracy_drop", "heldout_margin_error"} & set(metrics)

@@ -50,7 +50,7 @@ def select(rows: list[dict], method: str, oracle: bool, remedy: str = "") -> dic
 def _by_oracle(rows: list[dict], method: str, remedy: str) -> dict[str, dict[str, Any]]:
     """The settings with the smallest residual distance, of those allowed and of all."""
     own = standings(rows)[method, remedy]
-    distance = {r["setting"]: float(r["mean"]) for r in rows if r["metric"] == "residual_distance"}
+    distance = {r["setting"]: float(r["value"]) for r in rows if r["metric"] == "residual_distance"}
     allowed = sum(one.allowed for one in own.values())
     said = {
         "oracle": "the smallest residual distance among allowed settings",

@@ -1,0 +1,93 @@
+"""The metric table as a page.
+
+python -m unlearn_jax.evaluation.catalogue > docs/metrics.md
+"""
+
+from __future__ import annotations
+
+from unlearn_jax.evaluation.metric import (
+    NEEDS,
+    SEVERAL,
+    CompositeMetric,
+    MatchedMetric,
+    Metric,
+    ModelMetric,
+    PopulationMetric,
+    RecordedMetric,
+)
+from unlearn_jax.evaluation.table import rows
+
+KINDS = {
+    ModelMetric: "of single models; files also have NAME_gap, minus each reference's",
+    PopulationMetric: "of a population and a reference, example by example",
+    CompositeMetric: "of means of a population and of a reference",
+    MatchedMetric: "of features, model beside model",
+    RecordedMetric: "recorded by runs themselves",
+}
+OPENING = """# Metrics
+
+Made from the table of metrics by `python -m unlearn_jax.evaluation.catalogue`; a test holds this
+page to it. Every figure that a file or a page of this project shows is a row here. Audits measure
+every row whose needs they have. Studies and sweeps measure what is marked *recorded*, and what
+`--metrics klom,energy_distance` (or `all`) asks for of the rows that need `margin` alone:
+
+```bash
+python experiments/study.py --copies 0,4 --metrics klom,u_lira_auc,tow
+python experiments/sweep.py --method scrub --hp lr=log:1e-4:1e-1:8 --copies 4 --metrics klom
+```
+
+They then stand in summary.csv, with intervals, and under "Further metrics" on the page. Null bands
+need populations of their own, which only an audit trains ([audits](audits.md) says how to read
+them). The functions themselves: [API](api/metrics.md); a metric of your own:
+[extending](extending.md#a-metric).
+
+*Ideal* is the value of models that never saw the targets' clusters; "band" means that two
+populations which differ in nothing but their seeds show some value above 0, which the null band of
+an audit gives. *Splits*: `*` = several.
+
+*Needs*: {needs}.
+"""
+HEADS = ("metric", "variant", "splits", "unit", "ideal", "needs", "against", "what", "source")
+
+
+def ideal(row: Metric) -> str:
+    """What models show that never saw the targets' clusters."""
+    if isinstance(row, ModelMetric):
+        return "the reference's"
+    if row.ideal is None:
+        return "band" if isinstance(row, PopulationMetric | MatchedMetric) else ""
+    return f"{row.ideal:g}"
+
+
+def against(row: Metric) -> str:
+    """The references that a figure is compared with."""
+    if isinstance(row, RecordedMetric):
+        return ", ".join(row.references)
+    return ", ".join(row.against) if isinstance(row, PopulationMetric) else "oracle, retrain"
+
+
+def metrics_table(kind: type) -> str:
+    """A line for each metric and variant of a class."""
+    lines = ["| " + " | ".join(HEADS) + " |", "|" + " --- |" * len(HEADS)]
+    found: dict[tuple[str, str], list[Metric]] = {}
+    for row in rows():
+        if type(row) is kind:
+            found.setdefault((row.metric, row.variant), []).append(row)
+    for (metric, variant), same in found.items():
+        row = same[0]
+        splits = ", ".join(one.split if one.split != SEVERAL else r"\*" for one in same if one.split)
+        cells = (f"`{metric}`", variant, splits, row.unit, ideal(row), ", ".join(row.needs), against(row))
+        lines.append("| " + " | ".join(cell.replace("|", r"\|") for cell in (*cells, row.what, row.source)) + " |")
+    return "\n".join(lines)
+
+
+def page() -> str:
+    """The whole page."""
+    needs = "; ".join(f"*{name}* = {text}" for name, text in NEEDS.items())
+    parts = [OPENING.format(needs=needs)]
+    parts += [f"## {text[0].upper()}{text[1:]}\n\n{metrics_table(kind)}\n" for kind, text in KINDS.items()]
+    return "\n".join(parts)
+
+
+if __name__ == "__main__":
+    print(page(), end="")

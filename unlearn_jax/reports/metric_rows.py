@@ -1,0 +1,74 @@
+"""The rows of the metric table as pages show them: under their titles, of single models minus a reference's."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from unlearn_jax.evaluation.metric import SEVERAL, Metric, ModelMetric, RecordedMetric
+from unlearn_jax.evaluation.recorded import RESIDUAL
+from unlearn_jax.evaluation.table import rows
+
+ALIKE = "what two alike populations show (the null band)"
+
+
+class Shown(NamedTuple):
+    """One metric in one variant against a reference."""
+
+    metric: str  # in files
+    variant: str
+    split: str | None  # None = whichever the audit has
+    name: str
+    group: str
+    digits: int
+    ideal: str
+    what: str
+    source: str = ""
+    scale: float = 1.0  # the page shows value * scale
+    line: bool = True  # has a definition of its own
+
+
+def shown(row: Metric) -> Shown:
+    """A row as the page shows it."""
+    told, split = (row.group, row.digits), None if row.split == SEVERAL else row.split
+    if isinstance(row, ModelMetric):
+        head, comma, tail = row.title.partition(",")
+        name, what = f"{head} gap{comma}{tail}", f"{row.what} Minus the reference's."
+        own = (f"{row.metric}_gap", row.variant, split, name, *told, "0", what)
+    else:
+        ideal = ALIKE if row.ideal is None else f"{row.ideal:g}"
+        own = (row.metric, row.variant, split, row.title, *told, ideal, row.what)
+    return Shown(*own, row.source, row.scale, row.listed)
+
+
+def main_rows() -> list[Shown]:
+    """The rows that have a title, in the order of the table."""
+    return [shown(row) for row in rows() if row.title and (row.is_compared or isinstance(row, ModelMetric))]
+
+
+def targeted_rows() -> list[Shown]:
+    """Those of what is known of the targets, beside what the project itself is about."""
+    return [one for one in main_rows() if one.split in ("forget", "") and one.group != RESIDUAL]
+
+
+def further(keys: Iterable[tuple[str, str, str, str]]) -> list[tuple[Shown, tuple[str, str, str, str]]]:
+    """What a study or a sweep measured beside what it is about: rows and keys, in the order of the table.
+
+    Args:
+        keys: metric, variant, split and reference of figures that are there, each once or more often.
+    """
+    names = {(shown(r).metric, r.variant, r.split): r for r in rows() if not isinstance(r, RecordedMetric)}
+    order = {name: place for place, name in enumerate(names)}
+    there = {key for key in keys if key[:3] in names}
+    found = []
+    for key in sorted(there, key=lambda key: (order[key[:3]], key[3])):
+        one = shown(names[key[:3]])
+        found.append((one if names[key[:3]].title else named(key)._replace(digits=one.digits), key))
+    return found
+
+
+def named(key) -> Shown:
+    """A figure that has no title: by its name in files."""
+    metric, variant, split, _ = key
+    told = ", ".join(part.replace("_", " ") for part in (metric, variant, split) if part)
+    return Shown(metric, variant, split, told, "", 3, "", "")
