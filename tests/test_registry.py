@@ -12,11 +12,13 @@ import toy
 from unlearn_jax import registry
 from unlearn_jax.data import DATASETS, load_dataset
 from unlearn_jax.errors import InputError
+from unlearn_jax.evaluation.table import study_metrics
 from unlearn_jax.methods import CORE, METHODS, check_setting, prepare, select
 from unlearn_jax.methods.catalogue import methods_table
 from unlearn_jax.models import MODELS, build_model, model_options, reads
 from unlearn_jax.remedies import REMEDIES, remedy_settings, select_remedies
 from unlearn_jax.remedies.common import Remedied
+from unlearn_jax.reports.metric_rows import further
 from unlearn_jax.results.recorder import environment
 from unlearn_jax.studies.config import StudyConfig
 from unlearn_jax.studies.resolve import resolve
@@ -27,6 +29,8 @@ import numpy as np
 from unlearn_jax import from_arrays
 from unlearn_jax.methods import METHODS
 from unlearn_jax.models import build_model
+from unlearn_jax.evaluation.battery import of_split
+from unlearn_jax.evaluation.metric import PopulationMetric
 from unlearn_jax.remedies.common import Remedied, Remedy
 
 METHOD = METHODS["finetune"]._replace(name="toy_tune", numeric={"lr": 0.02, "weight_decay": 0.0})
@@ -53,6 +57,10 @@ def model(classes, shape, *, hidden=3):
 
 
 model.reads = ("images", "vectors")
+gap = PopulationMetric(
+    metric="toy_gap", title="toy gap", unit="nats", what="Difference of means.", source="a package",
+    needs=("margin",), takes=of_split("margin", "forget"), figure=lambda u, r: u.mean(axis=0) - r.mean(axis=0),
+)
 without_options = lambda classes: None
 other_needs = METHOD._replace(name="toy_needy", needs=frozenset({"luck"}))
 """
@@ -61,6 +69,7 @@ GROUPS = {
     "remedies": {"toy_plain": "REMEDY"},
     "datasets": {"toy_data": "data"},
     "models": {"toy_model": "model"},
+    "metrics": {"toy_gap": "gap"},
 }
 
 
@@ -125,6 +134,12 @@ def test_a_method_is_selected_by_name_and_is_in_no_group(good):
     assert plan.steps == 6 and hp == {"lr": 0.02, "weight_decay": 0.0}
     with pytest.raises(InputError, match="method 'toy_tune' has no hyperparameter 'tempo'"):
         check_setting("toy_tune", "tempo")
+
+
+def test_a_metric_is_measured_where_it_is_asked_for_and_shown(good):
+    assert [row.metric for row in study_metrics("toy_gap,tow")] == ["tow", "toy_gap"] and not study_metrics("")
+    ((told, _),) = further([("toy_gap", "", "forget", "oracle"), ("price_margin", "", "rest", "oracle")])
+    assert told.name == "toy gap" and "toy_gap" not in {row.metric for row in study_metrics("all")}
 
 
 def test_remedies_data_and_models_are_found_by_name(good):

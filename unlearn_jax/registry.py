@@ -1,6 +1,6 @@
 """Registries whose entries are built in, put in by the user, or offered by installed packages.
 
-A package offers a method, remedy, data set or model under an entry point of the group of that registry
+A package offers a method, remedy, data set, model or metric under an entry point of the group of that registry
 (docs/extending.md). Only the names of what is installed are read, and only when a name is asked for that is not built
 in; what stands under a name is imported when it is used. So a broken package breaks nothing but what asks for it.
 """
@@ -110,7 +110,7 @@ class Registry(dict):
 class Offer(NamedTuple):
     """What an installed package offers."""
 
-    noun: str  # method, remedy, data set or model
+    noun: str  # method, remedy, data set, model or metric
     name: str
     package: str
     version: str

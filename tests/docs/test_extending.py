@@ -1,6 +1,5 @@
 """The page on extending, run as the one script that it is."""
 
-import csv
 import re
 from pathlib import Path
 
@@ -10,9 +9,11 @@ import toy
 
 from unlearn_jax import DATASETS, METHODS, MODELS
 from unlearn_jax.errors import InputError
+from unlearn_jax.evaluation.table import METRICS
 from unlearn_jax.methods.support.common import MethodSpec
 from unlearn_jax.models import build_model
 from unlearn_jax.remedies import REMEDIES, Remedy
+from unlearn_jax.results.tables import read_csv
 from unlearn_jax.studies import influence_share
 from unlearn_jax.testing import check_method
 
@@ -26,7 +27,7 @@ SMALLER = ("members=8, steps=60, batch=16, resamples=200", "members=4, steps=4, 
 def script(tmp_path_factory):
     """(names that the page's script leaves, its folder); registries are left as they were."""
     folder, names = tmp_path_factory.mktemp("extending"), {}
-    registries = METHODS, REMEDIES, MODELS, DATASETS
+    registries = METHODS, REMEDIES, MODELS, DATASETS, METRICS
     before = [dict(registry) for registry in registries]
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
@@ -42,7 +43,7 @@ def script(tmp_path_factory):
 
 
 def test_the_page_adds_one_of_each(script):
-    assert len(BLOCKS) == 7 and isinstance(METHODS["doubt"], MethodSpec) and isinstance(REMEDIES["nearby"], Remedy)
+    assert len(BLOCKS) == 8 and isinstance(METHODS["doubt"], MethodSpec) and isinstance(REMEDIES["nearby"], Remedy)
     assert script[0]["sizes"] == [643, 643]
     for name in ("net", "nnx_net"):
         model = build_model(name, 3, (6, 6, 1), width=4)
@@ -53,10 +54,16 @@ def test_the_page_adds_one_of_each(script):
 
 
 def test_the_study_has_the_method_at_both_settings_with_and_without_the_remedy(script):
-    with (script[1] / "runs/stripes/summary.csv").open() as file:
-        rows = [row for row in csv.DictReader(file) if row["metric"] == "residual_distance"]
+    rows = [row for row in read_csv(script[1] / "runs/stripes/summary.csv") if row["metric"] == "residual_distance"]
     found = {(row["method"], row["remedy"], row["setting"]) for row in rows if row["method"] == "doubt"}
     assert found == {("doubt", remedy, f"pull={pull}") for remedy in ("", "nearby") for pull in ("0.5", "1")}
+
+
+def test_the_study_has_the_metric_of_every_population_against_both_references(script):
+    rows = [row for row in read_csv(script[1] / "runs/stripes/summary.csv") if row["metric"] == "spread_ratio"]
+    assert {row["reference"] for row in rows} == {"oracle", "retrain"}
+    assert {row["method"] for row in rows} >= {"original", "retrain", "oracle", "doubt"}
+    assert all(np.isfinite(float(row["value"])) for row in rows)
 
 
 def test_the_contract_is_a_fixture_too(script, method_contract):

@@ -69,7 +69,7 @@ def test_page_runs(name, tmp_path, monkeypatch, capsys):
 def test_the_tutorials_figure_is_drawn_from_a_summary(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "runs/final").mkdir(parents=True)
-    names = "copies,request,method,reference,metric,mean,ci_low,ci_high"
+    names = "copies,request,method,reference,metric,value,ci_low,ci_high"
     rows = [
         f"{copies},{request},{method},oracle,{metric},0.5,0.4,0.6"
         for copies in (8, 0)

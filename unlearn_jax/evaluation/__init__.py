@@ -1,1 +1,1 @@
-"""What populations score: figures of a level, the battery of metrics, and the populations' views."""
+"""What populations score: figures of a level, the table of metrics, and the populations' views."""

@@ -1,4 +1,4 @@
-"""The battery applied: every figure of every population, raw, as a signed gap, or against a reference."""
+"""The table applied: every figure of every population, raw, as a signed gap, or against a reference."""
 
 from __future__ import annotations
 

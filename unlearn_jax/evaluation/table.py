@@ -300,7 +300,7 @@ def metric_of(metric: str, variant: str = "", split: str | None = None) -> Metri
         split: as in the file; None = any.
     """
     name = metric if metric in METRICS else metric.removesuffix("_gap")
-    found = [row for row in rows() if row.metric == name]
+    found = _rows_of_entry(METRICS[name]) if name in METRICS else ()
     exact = [row for row in found if row.variant == variant and split in (None, row.split)]
     return next(iter(exact or found), None)
 

@@ -176,11 +176,11 @@ def train_subsets(
         InputError: masks that do not fit the data, an empty subset, inputs that are not finite.
 
     Example:
-        >>> from unlearn_jax.methods.support.common import Problem, Recipe
+        >>> from unlearn_jax.methods import Recipe, TrainSpec
         >>> from unlearn_jax.models import build_model
         >>> from unlearn_jax.tasks import classification
         >>> example = jax.ShapeDtypeStruct((1, 2), jnp.float32)
-        >>> problem = Problem(build_model("linear", 2, (2,)), classification(), example, 2, Recipe(steps=2, batch=2))
+        >>> problem = TrainSpec(build_model("linear", 2, (2,)), classification(), example, 2, Recipe(steps=2, batch=2))
         >>> train_subsets(problem, Stored(jnp.eye(2), jnp.arange(2)), np.eye(2)).loss.shape[0]
         2
     """

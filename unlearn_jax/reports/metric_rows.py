@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from unlearn_jax.evaluation.metric import SEVERAL, Metric, ModelMetric, RecordedMetric
 from unlearn_jax.evaluation.recorded import RESIDUAL
-from unlearn_jax.evaluation.table import rows
+from unlearn_jax.evaluation.table import metric_of, rows
 
 ALIKE = "what two alike populations show (the null band)"
 
@@ -57,14 +57,15 @@ def further(keys: Iterable[tuple[str, str, str, str]]) -> list[tuple[Shown, tupl
     Args:
         keys: metric, variant, split and reference of figures that are there, each once or more often.
     """
-    names = {(shown(r).metric, r.variant, r.split): r for r in rows() if not isinstance(r, RecordedMetric)}
-    order = {name: place for place, name in enumerate(names)}
-    there = {key for key in keys if key[:3] in names}
+    order = {row.metric: place for place, row in enumerate(rows())}
     found = []
-    for key in sorted(there, key=lambda key: (order[key[:3]], key[3])):
-        one = shown(names[key[:3]])
-        found.append((one if names[key[:3]].title else named(key)._replace(digits=one.digits), key))
-    return found
+    for key in set(keys):
+        row = metric_of(*key[:3])
+        if row is None or isinstance(row, RecordedMetric) or shown(row).metric != key[0]:
+            continue
+        one = shown(row) if row.title and row.key[1:] == key[1:3] else named(key)._replace(digits=row.digits)
+        found.append((order.get(row.metric, len(order)), one, key))
+    return [(one, key) for *_, one, key in sorted(found, key=lambda each: (each[0], each[2]))]
 
 
 def named(key) -> Shown:
