@@ -49,3 +49,14 @@ def test_the_numeric_core_trains_without_the_other_packages():
     done = subprocess.run([sys.executable, "-c", PROGRAM], env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-2000:]
     assert done.stdout.strip() == "trained (2, 64)"
+
+
+def test_a_run_of_several_processes_settles_what_c_plus_plus_says_before_jax_is_loaded():
+    """JAX sets a level of its own where there is none yet, and jaxlib reads it once."""
+    program = "import sys, os; sys.argv += {}; import unlearn_jax; print(os.environ['TF_CPP_MIN_LOG_LEVEL'])"
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1]), "JAX_PLATFORMS": "cpu"}
+    environment.pop("TF_CPP_MIN_LOG_LEVEL", None)
+    for words, level in ((["--coordinator=host:1"], "3"), ([], "1")):
+        command = [sys.executable, "-c", program.format(words)]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True, timeout=100)
+        assert done.stdout.strip() == level

@@ -3,6 +3,7 @@
 The public names; parts that a script does not use are not imported (no command line, plotting or data set tools).
 """
 
+import unlearn_jax.runtime.quiet  # noqa: F401  # before jaxlib is loaded
 from unlearn_jax.data import DATASETS, from_arrays, load_dataset
 from unlearn_jax.errors import InputError
 from unlearn_jax.methods import METHODS

@@ -28,8 +28,6 @@ from tyro.constructors import (
 
 T = TypeVar("T")
 WIDEST = 110  # columns of prose, however wide the terminal is
-if any(word.partition("=")[0] == "--coordinator" for word in sys.argv):  # before jaxlib is loaded, which reads it
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # else C++ speaks before the sentence
 VALUES = {str: "TEXT", Path: "PATH", int: "INT", float: "FLOAT"}
 
 
