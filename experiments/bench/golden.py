@@ -28,6 +28,8 @@ from pathlib import Path
 
 import numpy as np
 
+from unlearn_jax.results.tables import renamed
+
 EXPERIMENTS = Path(__file__).resolve().parents[1]
 SWEEP = "sweep.py --method scrub --hp lr=log:1e-4:1e-1:8 alpha=.1,.5 --seeds 8 --copies 4"
 RUNS = {
@@ -127,13 +129,13 @@ def content(path: Path) -> dict:
 
 
 def _rows(rows: list[dict]) -> dict:
-    """A table's cells."""
+    """A table's cells, under today's names; an empty cell says as much as a column that is not there."""
     return {
         f"row {number}, {name}": value
-        for number, row in enumerate(rows)
+        for number, row in enumerate(map(renamed, rows))
         if row.get("metric") not in TIMES
         for name, value in row.items()
-        if name not in TIMES
+        if name not in TIMES and value not in ("", None)
     }
 
 

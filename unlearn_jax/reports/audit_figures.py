@@ -105,7 +105,7 @@ def relearning_figure(audit: Audit, width: float = WIDE):
 
     def draw(axes, label: str) -> None:
         for kind, style in kinds.items():
-            under, curve = (audit.curve(kind, name) for name in (behind, label))
+            under, curve = (audit.curve(kind, name) for name in (behind or "", label))
             if under is not None and label != behind:
                 axes.plot(np.arange(under.shape[1]), under[0], color=colour("muted"), linestyle=style, **MUTED)
             if curve is not None:
@@ -130,8 +130,8 @@ def knowledge_figure(audit: Audit, width: float = WIDE):
     labels = drawn_labels(audit, *kinds, most=audit_ends(audit))
     if not labels:
         return None
-    radii = audit.curves.get("noise_radii")
-    logarithmic = radii is not None and bool((radii > 0).any())
+    radii = audit.curves.get("noise_radii", np.zeros(0))
+    logarithmic = bool((radii > 0).any())
 
     def draw(axes, label: str) -> None:
         axes.axhline(1, color=colour("ink"), linewidth=0.9)

@@ -84,6 +84,10 @@ class Audit(NamedTuple):
         alike = lambda key: (*key[:2], key[3]) == (metric, variant, reference) and key in self.figures
         return next(filter(alike, keys), None)
 
+    def ranking(self, key: Key | None) -> Ranks | None:
+        """How a metric ranks the methods; None where it does not, or is not there."""
+        return None if key is None else self.ranks.get(key)
+
     def curve(self, kind: str, label: str, reference: str = "") -> np.ndarray | None:
         """An array of curves.npz; None where it is not there or holds no number."""
         values = self.curves.get("/".join(filter(None, (kind, label, reference))))
@@ -114,7 +118,8 @@ def _figures(path: Path) -> dict[Key, dict[str, Row]]:
     found: dict[Key, dict[str, Row]] = {}
     for row in read_csv(path):
         label = label_of(row["method"], row.get("remedy", ""), row["setting"])
-        figure = Row(*(number(row[name]) for name in names), told[row["inside_null"]], row["better"])
+        figures = (number(row[name]) for name in names)
+        figure = Row(*figures, inside=told[row["inside_null"]], better=row["better"])
         found.setdefault(_key(row), {}).setdefault(label, figure)
     if not found:
         raise ValueError(f"{path.name} has no rows")
@@ -127,7 +132,7 @@ def _ranks(path: Path) -> dict[Key, Ranks]:
     found: dict[Key, Ranks] = {}
     for row in read_csv(path):
         ranks = found.setdefault(_key(row), Ranks({}, number(row["tau"]), told[row["detects_retrain"]]))
-        ranks.places[row["method"]] = tuple(number(row[name]) for name in ("rank", "low", "high"))
+        ranks.places[row["method"]] = number(row["rank"]), number(row["low"]), number(row["high"])
     return found
 
 

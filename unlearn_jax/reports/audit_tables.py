@@ -73,7 +73,7 @@ def other_keys(audit: Audit, reference: str) -> list[tuple[Shown, Key]]:
 
 def rank_tables(audit: Audit) -> list[Table]:
     """Ranks of the methods by each main metric, under each reference: of many methods the nearest, then of all."""
-    found = {}
+    found: dict[str, dict[str, Key | None]] = {}
     for metric in main_rows():
         keys = {r: audit.find(metric.metric, metric.variant, metric.split, r) for r in audit.references}
         if any(key in audit.ranks for key in keys.values()):
@@ -93,13 +93,13 @@ def _judged(audit: Audit, reference: str) -> list[Td]:
 
 def _judgement(audit: Audit, reference: str, key: Key | None) -> list[Td]:
     """Kendall's tau of a ranking, and whether its metric sees what retraining left."""
-    ranks = audit.ranks.get(key)
+    ranks = audit.ranking(key)
     tau = number(ranks.tau, 2, NONE) if ranks else NONE
     cells = [Td(tau, kind="first")] if "oracle" in audit.references else []
     return cells + ([_sees(audit, key, ranks)] if reference == "oracle" else [])
 
 
-def _matrix(audit: Audit, methods: list[str], found: dict[str, dict[str, Key]]) -> Table:
+def _matrix(audit: Audit, methods: list[str], found: dict[str, dict[str, Key | None]]) -> Table:
     """Metrics by methods, under each reference."""
     above, below = [Td("Metric", kind="name", rows=2)], []
     for reference in audit.references:
@@ -116,7 +116,7 @@ def _matrix(audit: Audit, methods: list[str], found: dict[str, dict[str, Key]]) 
 
 def _ranked(audit: Audit, reference: str, key: Key | None, methods: list[str]) -> list[Td]:
     """The cells of one metric under one reference."""
-    ranks, cells = audit.ranks.get(key), []
+    ranks, cells = audit.ranking(key), []
     for place, method in enumerate(methods):
         rank, low, high = ranks.places.get(method, NOWHERE) if ranks else NOWHERE
         kind = " ".join(["first"] * (place == 0) + [f"best {reference}"] * (rank == 1))
@@ -125,7 +125,7 @@ def _ranked(audit: Audit, reference: str, key: Key | None, methods: list[str]) -
     return cells + _judgement(audit, reference, key)
 
 
-def _nearest_table(audit: Audit, found: dict[str, dict[str, Key]]) -> Table:
+def _nearest_table(audit: Audit, found: dict[str, dict[str, Key | None]]) -> Table:
     """By metric, the methods nearest to the ideal under each reference, for many methods."""
     heads, rows = [], []
     for reference in audit.references:
@@ -134,7 +134,7 @@ def _nearest_table(audit: Audit, found: dict[str, dict[str, Key]]) -> Table:
     for name, keys in found.items():
         cells = []
         for reference, key in keys.items():
-            cells.append(Td(parts=_nearest(audit.ranks.get(key)), kind="first words"))
+            cells.append(Td(parts=_nearest(audit.ranking(key)), kind="first words"))
             cells += _judgement(audit, reference, key)
         rows.append(row(name, cells))
     return table("Metric", heads, rows, "audit ranks")
@@ -149,7 +149,7 @@ def _nearest(ranks: Ranks | None) -> list[Td]:
 
 def _sees(audit: Audit, key: Key | None, ranks: Ranks | None) -> Td:
     """Whether a metric puts retraining outside the null band, and where its interval leaves that open."""
-    if ranks is None or ranks.detects is None:
+    if key is None or ranks is None or ranks.detects is None:
         return Td(NONE)
     if not ranks.detects:
         return Td("no", kind="inside")

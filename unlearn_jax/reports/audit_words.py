@@ -90,7 +90,7 @@ def firsts(audit: Audit, reference: str) -> tuple[Counter, Counter, int]:
     """By method, how many metrics of the targets rank it first and how many settle that; and how many metrics rank."""
     first, settled, number = Counter(), Counter(), 0
     for metric in targeted_rows():
-        ranks = audit.ranks.get(audit.find(metric.metric, metric.variant, metric.split, reference))
+        ranks = audit.ranking(audit.find(metric.metric, metric.variant, metric.split, reference))
         known = {m: p for m, p in (ranks.places if ranks else {}).items() if math.isfinite(p[0])}
         if len(known) < 2:
             continue
@@ -110,7 +110,7 @@ def _retrain_first(audit: Audit) -> str:
     kept = audit.figures.get(("residual_influence", "", "forget", "oracle"), {}).get(method)
     aside = ""
     if kept is not None and math.isfinite(kept.low + kept.high):
-        aside = f", which keeps {percent(kept)} of the targets' influence,"
+        aside = f", which keeps {percent(kept[:3])} of the targets' influence,"
     return f"; against retrain, the reference of most papers, {method}{aside} ranks first by {count} of {number}"
 
 
@@ -120,8 +120,9 @@ def disagreement(audit: Audit) -> str:
         return ""
     other, reversed_, number = 0, [], 0
     for metric in main_rows():
-        pair = [audit.ranks.get(audit.find(metric.metric, metric.variant, metric.split, r)) for r in audit.references]
-        if None in pair or not all(math.isfinite(p[0]) for ranks in pair for p in ranks.places.values()):
+        both = [audit.ranking(audit.find(metric.metric, metric.variant, metric.split, r)) for r in audit.references]
+        pair = [ranks for ranks in both if ranks is not None]
+        if len(pair) < len(both) or not all(math.isfinite(p[0]) for ranks in pair for p in ranks.places.values()):
             continue
         number += 1
         best = [{m for m, p in ranks.places.items() if p[0] == 1} for ranks in pair]

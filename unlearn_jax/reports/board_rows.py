@@ -133,7 +133,8 @@ def _settings(line: Line, manifest: dict[str, Any], source: str) -> tuple[str, s
 
 def _presets(manifest: dict[str, Any]) -> tuple[str, set[str]]:
     """The name of the presets of a run, of those that come with the package the one to ask for, and their settings."""
-    told = manifest.get("presets") if isinstance(manifest.get("presets"), dict) else {}
+    presets = manifest.get("presets")
+    told = presets if isinstance(presets, dict) else {}
     shipped = (file.stem for file in sorted(SHIPPED.glob("*.json")) if read_presets(file.stem).digest == told["digest"])
     name = next(shipped, told.get("name", "")) if told.get("digest") else told.get("name", "")
     return name, set(told.get("settings") or ())

@@ -121,12 +121,12 @@ def _cells(one: dict[str, Any]) -> list:
 @styled
 def changes_figure(told: dict[str, Any], width: float = WIDE):
     """An arrow for each method from its residual distance at the defaults to that with the presets."""
-    found = [row for row in told["methods"] if None not in _ends(row)]
-    found.sort(key=lambda row: row["figures"][DISTANCE]["difference"][0], reverse=True)
+    found = [(one, ends) for one in told["methods"] if (ends := _ends(one)) is not None]
+    found.sort(key=lambda pair: pair[0]["figures"][DISTANCE]["difference"][0], reverse=True)
     figure, grid = sheet(width, 0.9 + 0.17 * max(1, len(found)))
     axes = grid[0, 0]
-    for place, one in enumerate(found):
-        usual, other = (min(end, FARTHEST) for end in _ends(one))
+    for place, (one, ends) in enumerate(found):
+        usual, other = (min(end, FARTHEST) for end in ends)
         tone = colour(TONES.get(one["figures"][DISTANCE]["verdict"], "band"))
         axes.plot([usual, other], [place, place], color=tone, linewidth=1.6, solid_capstyle="butt")
         axes.plot(usual, place, "o", color=tone, markersize=3.5, markerfacecolor=colour("paper"))
@@ -134,7 +134,7 @@ def changes_figure(told: dict[str, Any], width: float = WIDE):
     retrain = told["references"]["retrain"][DISTANCE][0]
     if retrain is not None:
         axes.axvline(min(retrain, FARTHEST), color=colour("retrain"), linestyle="--", linewidth=1)
-    axes.set_yticks(range(len(found)), [label_of(row) for row in found], fontsize=small())
+    axes.set_yticks(range(len(found)), [label_of(one) for one, _ in found], fontsize=small())
     axes.set_ylim(-0.8, max(1, len(found)) - 0.2)
     axes.set_xlim(left=min(0.0, axes.get_xlim()[0]))
     bare(axes)
@@ -142,7 +142,8 @@ def changes_figure(told: dict[str, Any], width: float = WIDE):
     return figure
 
 
-def _ends(row: dict[str, Any]) -> list[float | None]:
-    """Distance at the defaults and with the presets."""
+def _ends(row: dict[str, Any]) -> tuple[float, float] | None:
+    """Distance at the defaults and with the presets; None where one of them is not known."""
     own = row["figures"][DISTANCE]
-    return [own["defaults"][0], own["preset"][0]]
+    usual, other = own["defaults"][0], own["preset"][0]
+    return None if usual is None or other is None else (usual, other)

@@ -155,8 +155,7 @@ def _cell(summary: Summary, level: int, entry: Entry, column: Column) -> Cell:
         return (
             summary.residual(level, entry) if column.metric == "residual_influence" else summary.distance(level, entry)
         )
-    cell = summary.find(level, entry, column.metric, column.split, column.reference)
-    return Cell(*(column.scale * value for value in cell[:5]), cell.n)
+    return summary.find(level, entry, column.metric, column.split, column.reference).scaled(column.scale)
 
 
 def best_lines(lines: list[Line], place: int) -> set[int]:

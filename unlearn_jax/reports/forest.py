@@ -40,7 +40,7 @@ def forest(summary: Summary, level: int, entries: list[Entry], width: float, rid
             draw_row(axes, summary, level, entry, cell, y, limits)
         in_rows(axes, names, limits, -1.4 if ridge else -0.6)
         axes.set_xlabel(label)
-    figure.get_layout_engine().set(wspace=0.06)  # numbers at the ends of two axes do not touch
+    figure.set_layout_engine("constrained", wspace=0.06)  # numbers at the ends of two axes do not touch
     return figure
 
 

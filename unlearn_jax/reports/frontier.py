@@ -44,14 +44,16 @@ def _on_goal(summary: Summary, level: int, entries: list[Entry]) -> str:
         "points, and a tenth of the cost of one training"
     )
     mine = [e for e in entries if not anchor(e) and not e.kind and e.method not in CONTROLS]
-    mine = [e for e in mine if missed(summary, level, e) is not None and not summary.wrecked(level, e)]
-    met = [e for e in mine if not missed(summary, level, e)]
+    misses = [(e, missed(summary, level, e)) for e in mine if not summary.wrecked(level, e)]
+    known = [(e, missing) for e, missing in misses if missing is not None]
+    met = [e for e, missing in known if not missing]
     if met:
         return f"{goal}. It is met by {', '.join(code(summary, e) for e in met)}."
-    if not mine:
+    if not known:
         return f"{goal}."
-    lacking = ", ".join(missed(summary, level, mine[0]))
-    return f"{goal}. No method meets it; the nearest to the oracle, {code(summary, mine[0])}, misses {lacking}."
+    nearest, missing = known[0]
+    told = f"{code(summary, nearest)}, misses {', '.join(missing)}"
+    return f"{goal}. No method meets it; the nearest to the oracle, {told}."
 
 
 def _several(summary: Summary, level: int) -> bool:

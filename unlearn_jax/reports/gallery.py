@@ -19,7 +19,7 @@ def gallery_of(run: Run) -> dict[str, Any] | None:
     natural = run.summary.facts["similarity"].startswith("natural")
     told = {"copies": "nearest neighbours" if natural else "copies", "stay": which_stay(run)}
     if "texts" in run.gallery:
-        return told | {"facts": bool(run.answers), "texts": _texts(run)}
+        return told | {"facts": bool(run.answers), "texts": _texts(run.gallery, run.answers)}
     images = run.gallery["images"]
     return told | {"texts": [], "pictures": _pictures(run.gallery), "shown": min(images.shape[1], MAX_PICTURES)}
 
@@ -33,7 +33,7 @@ def which_stay(run: Run) -> str:
 
 def _pictures(gallery: dict[str, Any]) -> list[dict[str, Any]]:
     """Pictures by cluster, the target first, with its label."""
-    images, labels, each = (gallery.get(name) for name in ("images", "labels", "each_label"))
+    images, labels, each = gallery["images"], gallery.get("labels"), gallery.get("each_label")
     names, found = gallery.get("class_names"), []
     for k, cluster in enumerate(images[:MAX_CLUSTERS]):
         label = "" if labels is None else _named(int(labels[k]), names)
@@ -46,17 +46,18 @@ def _pictures(gallery: dict[str, Any]) -> list[dict[str, Any]]:
 
 def _named(label: int, names) -> str:
     """A label with its class's name, where that says more than the number."""
-    known = names is not None and label < len(names) and str(names[label]) != str(label)
-    return f"{names[label]} ({label})" if known else str(label)
+    if names is None or label >= len(names) or str(names[label]) == str(label):
+        return str(label)
+    return f"{names[label]} ({label})"
 
 
-def _texts(run: Run) -> list[dict[str, Any]]:
+def _texts(gallery: dict[str, Any], answers: dict[str, list[dict[str, int]]]) -> list[dict[str, Any]]:
     """Documents by cluster, the target first, and what each population answers on the target."""
     heads, found = [[Td("population", kind="name"), Td("answers", kind="said")]], []
-    for k, cluster in enumerate(run.gallery["texts"][:MAX_CLUSTERS]):
-        said = [_answers(name, given[k]) for name, given in run.answers.items() if k < len(given)]
+    for k, cluster in enumerate(gallery["texts"][:MAX_CLUSTERS]):
+        said = [_answers(name, given[k]) for name, given in answers.items() if k < len(given)]
         found.append({
-            "label": str(run.gallery["class_names"][int(run.gallery["labels"][k])]),
+            "label": str(gallery["class_names"][int(gallery["labels"][k])]),
             "target": readable(cluster[0]),
             "copies": [readable(text) for text in cluster[1:MAX_PICTURES]],
             "answers": Table(heads, said),

@@ -23,7 +23,7 @@ MANIFEST = {  # entries, and what the page reads of each
     "accuracy": (), "estimators": (), "training_seconds": (), "seconds": (),
 }  # fmt: skip
 GALLERY = ("target", "rows", "scores", "own", "labels", "class_names", "estimator", "track")
-KEYS = ("track", "removed", "estimator", "metric")  # of a summary figure
+Key = tuple[str, str, str, str]  # track, removed, estimator, metric
 
 
 class Attribution(NamedTuple):
@@ -31,7 +31,7 @@ class Attribution(NamedTuple):
 
     path: Path
     manifest: dict[str, Any]
-    summary: dict[tuple[str, str, str, str], Told]  # track, removed, estimator, metric
+    summary: dict[Key, Told]
     tables: dict[str, dict[str, np.ndarray]]  # by name, a column each; {} where the run has none
     gallery: dict[str, np.ndarray]
 
@@ -74,10 +74,15 @@ def read_attribution(folder: Path) -> Attribution:
         rows = read_csv(folder / "summary.csv")
         if not rows:
             raise ValueError("summary.csv is empty")
-        summary = {tuple(r[key] for key in KEYS): told(r, "value", "ci_low", "ci_high", "n") for r in rows}
+        summary = {_key(r): told(r, "value", "ci_low", "ci_high", "n") for r in rows}
         files = {name: folder / f"{name}.parquet" for name in TABLES}
         tables = {name: columns_of(path, TABLES[name]) for name, path in files.items() if path.is_file()}
         return Attribution(folder, manifest, summary, tables, _gallery(folder / "gallery.npz"))
+
+
+def _key(row: dict[str, str]) -> Key:
+    """Track, what was removed, estimator and metric of a summary row."""
+    return row["track"], row["removed"], row["estimator"], row["metric"]
 
 
 def _gallery(path: Path) -> dict[str, np.ndarray]:

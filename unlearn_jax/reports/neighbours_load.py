@@ -45,8 +45,8 @@ def _gallery(path: Path) -> dict[str, np.ndarray]:
     """The samples shown, pictures as uint8."""
     held = gallery_of(path)
     shown = held.get("images", held.get("texts"))
-    sound = shown is not None and set(COLUMNS) | {"class_names"} <= set(held)
-    if not sound or any(len(held[name]) != len(shown) for name in COLUMNS):
+    whole = set(COLUMNS) | {"class_names"} <= set(held)
+    if shown is None or not whole or any(len(held[name]) != len(shown) for name in COLUMNS):
         raise ValueError("gallery.npz holds arrays that do not belong together")
     if len(shown) and not 0 <= held["label"].min() <= held["label"].max() < len(held["class_names"]):
         raise ValueError("gallery.npz holds labels without a name")

@@ -80,6 +80,11 @@ class Sweeps(NamedTuple):
         return [line for line in self.lines if line.sweep]
 
     @property
+    def sweeps(self) -> list[Sweep]:
+        """Their sweeps."""
+        return [line.sweep for line in self.lines if line.sweep]
+
+    @property
     def rule(self) -> str:
         """By which settings were chosen."""
         return self.told["asked"]["sweep"]["rule"]
@@ -105,8 +110,8 @@ def read_sweeps(folder: Path) -> Sweeps:
         how_far = "" if done else _how_far(told, len(lines))
         if not lines:
             raise InputError(f"the sweeps in {folder} have nothing to show yet: {how_far}; {GOES_ON}.")
-        both = [told[name] for name in OVERALL] if set(OVERALL) <= set(told) else _overall(lines)
-        return Sweeps(folder, told, lines, *both, waiting, how_far)
+        rules, leaving = (told[name] for name in OVERALL) if set(OVERALL) <= set(told) else _overall(lines)
+        return Sweeps(folder, told, lines, rules, leaving, waiting, how_far)
 
 
 def progress(folder: Path) -> str:

@@ -71,19 +71,19 @@ def drawings_of(told: Sweeps) -> dict[str, Callable]:
 
 def _first(told: Sweeps) -> dict:
     """What the first sweep says of data and targets, which are those of all."""
-    return told.swept[0].sweep.told
+    return told.sweeps[0].told
 
 
 def _facts(told: Sweeps) -> dict[str, Any]:
     """The setting of the sweeps."""
     asked, first = told.told["asked"]["sweep"], _first(told)
     config, one = first["config"], first["cost"]["one_training"]
-    spent = sum(line.sweep.told["cost"]["grad_evals"] for line in told.swept)
+    spent = sum(sweep.told["cost"]["grad_evals"] for sweep in told.sweeps)
     drawn_by = f"{asked['draws']} by {asked['draw']}" if asked["draws"] else asked["draw"]
     return {
         "Data": data_name(config["dataset"]),
         "Methods": f"{len(told.lines)}, {len(told.swept)} swept",
-        "Settings tried": sum(len(line.sweep.told["settings"]) for line in told.swept),
+        "Settings tried": sum(len(sweep.told["settings"]) for sweep in told.sweeps),
         "Drawn": drawn_by + (", and the defaults" if asked["defaults"] else ""),
         "Seeds": asked["seeds"],
         "Targets": f"{number_told(config, first.get('target_counts'))} {config['targets']}".strip(),
@@ -127,6 +127,7 @@ def _seen(told: Sweeps, named: Callable) -> Table:
 
 def _seen_cells(line: Line) -> list:
     """What a practitioner could measure of a method."""
+    assert line.sweep is not None and line.rule is not None  # the line of a method that was swept
     find = lambda metric, split="": line.find(line.says, metric, split)
     one = line.sweep.told["cost"]["one_training"]
     cost = (find("grad_evals_forget").value + find("grad_evals_retain").value) / one if one else math.nan
@@ -153,6 +154,7 @@ def _oracle(told: Sweeps, named: Callable) -> Table:
 
 def _oracle_cells(line: Line) -> list:
     """What looks at the oracle."""
+    assert line.best is not None  # where the oracle was looked at, it was for every sweep
     same = line.best is line.says
     best = "what the preset says" if same else _setting(line.best, "the defaults")
     return [

@@ -61,7 +61,7 @@ def headline(told: Sweeps) -> str:
 
 def chosen_by(told: Sweeps) -> str:
     """What the rule takes."""
-    said = next(line.sweep.told["choices"][told.rule]["said"] for line in told.swept)
+    said = next(sweep.told["choices"][told.rule]["said"] for sweep in told.sweeps)
     return f"Chosen without the oracle, by the rule {told.rule}: among allowed settings, {said}."
 
 
@@ -80,7 +80,7 @@ def afterwards(told: Sweeps) -> str:
             f"{what} the file says is {plain(own['regret'])} farther than the best allowed setting (regret, "
             f"{sweeps}), and is that very setting for {own['best']:g}."
         )
-    first = told.swept[0].sweep.told  # which has the originals and the oracle of all
+    first = told.sweeps[0].told  # which has the originals and the oracle of all
     if first.get("identifiable") is False or told.told["asked"]["sweep"]["seeds"] < MIN_SEEDS:
         said.append(UNCLEAR)
     return " ".join(said)

@@ -102,8 +102,11 @@ def _drawings(run: Run) -> dict[str, Any]:
         found.pop("forest")  # the first figure shows them
     if not any(np.isfinite(own).any() for own in values):
         found.pop("margins", None)
-    figure = lambda name, place, label, at=level: drawn(found.get(name), place, label, at)
     share = lambda m: drawn(drawings_of(run, m)["gamma"], f"gamma{m}", "Residual influence by identified fraction", m)
+
+    def figure(name: str, place: str, label: str, at: int | None = level) -> Figure | None:
+        return drawn(found.get(name), place, label, at)
+
     return {
         "curve": figure("main", "curve", "Residual influence of the reference populations by number of copies", None),
         "shares": [(share(m), at(m)) for m in summary.shares],

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import math
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -54,7 +54,7 @@ def grid_below(axes, axis: str = "both") -> None:
     axes.set_axisbelow(True)
 
 
-def in_rows(axes, names: list[str], limits=None, top: float = -0.6) -> None:
+def in_rows(axes, names: Sequence[str], limits=None, top: float = -0.6) -> None:
     """Make the vertical axis one of named rows, the first on top."""
     axes.set_yticks(range(len(names)), [plain(name) for name in names])
     axes.set_ylim(len(names) - 0.4, top)

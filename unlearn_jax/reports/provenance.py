@@ -52,7 +52,7 @@ def _benchmark(told: dict) -> str:
     """vision-copies version 1, digest 0123456789ab, as recorded; nothing where the study is of no benchmark."""
     if not told:
         return ""
-    state = {True: "as recorded", False: "not as recorded"}.get(told.get("as_recorded"), "")
+    state = {True: "as recorded", False: "not as recorded", None: ""}.get(told.get("as_recorded"), "")
     changed = f"with other {', '.join(told['changed'])}" if told.get("changed") else ""
     named = f"{told['name']} version {told['version']}"
     return ", ".join(part for part in (named, changed, f"digest {told['digest'][:12]}", state) if part)

@@ -112,8 +112,7 @@ def drawn(draw: Callable | None, name: str, label: str, level: int | None = None
         level: copies, where it shows one level.
     """
     signals.look()
-    sheet = draw and draw(WIDE)
-    if sheet is None:
+    if draw is None or (sheet := draw(WIDE)) is None:
         return None
     return Figure(inline_svg(sheet, f"{name}-w", label), inline_svg(draw(NARROW), f"{name}-n", label), level)
 
@@ -142,8 +141,8 @@ def group(text: str, columns: int) -> Tr:
 
 def table(first: str, heads: Iterable, rows: list[Tr], kind: str = "audit", said: Iterable[int] = ()) -> Table:
     """A table with one line of headings, of which those at ``said`` are of words."""
-    line = row(Td(first, kind="name"), heads, said=said)
-    return Table([[line.name, *line.cells]], rows, kind)
+    name = Td(first, kind="name")
+    return Table([[name, *row(name, heads, said=said).cells]], rows, kind)
 
 
 def minus(text: str) -> str:

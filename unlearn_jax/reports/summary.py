@@ -29,6 +29,10 @@ class Cell(NamedTuple):
     members_high: float = math.nan
     n: float = math.nan
 
+    def scaled(self, by: float) -> Cell:
+        """The figure with its intervals in other units."""
+        return Cell(*(by * value for value in self[:5]), n=self.n)
+
 
 class Entry(NamedTuple):
     """One line of the table: a reference, or a method with its remedy, setting and budget."""
@@ -81,7 +85,8 @@ class Summary(NamedTuple):
         """The cell of a metric (None = whatever split or reference it has); an empty `Cell` where missing."""
         if isinstance(entry, str):
             entry = self.reference(level, entry)
-        for (name, form, at, against), cell in self.cells.get((level, entry), {}).items():
+        found = {} if entry is None else self.cells.get((level, entry), {})
+        for (name, form, at, against), cell in found.items():
             if name == metric and variant in (None, form) and split in (None, at) and reference in (None, against):
                 return cell
         return Cell()
@@ -102,7 +107,8 @@ class Summary(NamedTuple):
     def _against_oracle(self, level: int, entry: Entry | str, metric: str) -> Cell:
         """The stored figure; for the two ends of the scale, where none is stored, their defined values."""
         cell = self.find(level, entry, metric, "forget", "oracle")
-        ends = {self.reference(level, "oracle"): 0.0, self.reference(level, "original"): 1.0}
+        ends: dict[Entry | str | None, float] = {}
+        ends |= {self.reference(level, "oracle"): 0.0, self.reference(level, "original"): 1.0}
         return Cell(ends[entry]) if math.isnan(cell.mean) and entry is not None and entry in ends else cell
 
     def band(self, level: int) -> float:

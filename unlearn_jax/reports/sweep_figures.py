@@ -53,7 +53,7 @@ def _heights(scale: str, values: list) -> tuple[np.ndarray, list[tuple[float, st
     """Values on [0, 1] and the ticks of their axis."""
     if scale == "list":
         texts = {_text(v): v for v in values}
-        names = sorted(texts, key=texts.get if all(map(_is_number, values)) else None)
+        names = sorted(texts, key=lambda name: texts[name]) if all(map(_is_number, values)) else sorted(texts)
         at = {name: (i + 0.5) / len(names) for i, name in enumerate(names)}
         return np.asarray([at[_text(v)] for v in values]), [(y, name) for name, y in at.items()]
     turned = np.log(values) if scale == "log" else np.asarray(values, float)
@@ -221,8 +221,8 @@ def _surface(figure, axes, sweep: Sweep, pair: tuple[str, str], values: list, he
             *(own[name] for name in pair), s=90, facecolor="none", edgecolor=colour(tone), linewidth=2, zorder=4
         )
     axes.set(xlabel=pair[0], ylabel=pair[1], title=heading)
-    for axis, scale, values in zip((axes.xaxis, axes.yaxis), scales, (x, y)):
-        _scaled(axis, scale, values)
+    for axis, scale, along in zip((axes.xaxis, axes.yaxis), scales, (x, y)):
+        _scaled(axis, scale, along)
     if len(z):
         figure.colorbar(dots, ax=axes, extend="max")
 

@@ -189,7 +189,7 @@ def language_table(summary: Summary, level: int) -> Table | None:
     rows = [
         row(
             name_cell(summary, entry),
-            [study_cell(summary.find(level, entry, *where), digits) for _, *where, digits in ANSWERS],
+            [study_cell(summary.find(level, entry, name, at, than), digits) for _, name, at, than, digits in ANSWERS],
             "reference" * entry.is_reference,
         )
         for entry in entries
@@ -206,7 +206,7 @@ def further_table(summary: Summary, level: int) -> Table | None:
     rows = [
         row(
             name_cell(summary, entry),
-            [study_cell(_scaled(summary.find(level, entry, *_place(key)), one.scale), one.digits) for one, key in told],
+            [study_cell(summary.find(level, entry, *_place(key)).scaled(one.scale), one.digits) for one, key in told],
             "reference" * entry.is_reference,
         )
         for entry in entries
@@ -219,11 +219,6 @@ def _place(key: tuple[str, str, str, str]) -> tuple[str, str, str, str]:
     """A key as `Summary.find` takes it."""
     metric, variant, split, reference = key
     return metric, split, reference, variant
-
-
-def _scaled(told: Cell, scale: float) -> Cell:
-    """A figure in the units of the page."""
-    return Cell(*(scale * value for value in told[:5]), told.n)
 
 
 def carriers_table(summary: Summary) -> Table:

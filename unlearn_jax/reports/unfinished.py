@@ -41,7 +41,7 @@ def progress(manifest: dict[str, Any]) -> str:
 def _how_far(manifest: dict[str, Any]) -> str:
     """2 of 4 levels are done (copies 0, 1); running or killed at copies 4, scrub, since 2026-01-01T10:00:00."""
     done = [copies for copies, _ in levels_done(manifest)]
-    words = {"running": "running or killed", "stopped": "stopped", "failed": "failed"}
+    words: dict[str | None, str] = {"running": "running or killed", "stopped": "stopped", "failed": "failed"}
     told = f"{len(done)} of {manifest.get('levels', '?')} levels are done"
     told += f" (copies {', '.join(map(str, dict.fromkeys(done)))})" if done else ""
     at, status = manifest.get("at"), manifest.get("status")

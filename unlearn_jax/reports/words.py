@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from unlearn_jax.evaluation.frontier import GATE
 from unlearn_jax.metrics.residual import why_unidentifiable
@@ -18,12 +19,12 @@ UNREADABLE = {  # by what `why_unidentifiable` says
 }
 
 
-def percent(cell: Cell) -> str:
+def percent(cell: Sequence[float]) -> str:
     """81% [78, 84], of whatever begins with value, low and high."""
     return f"{number(100 * cell[0], 0, '?')}% {interval(100 * cell[1], 100 * cell[2], 0)}".strip()
 
 
-def plain(cell: Cell, digits: int = 2) -> str:
+def plain(cell: Sequence[float], digits: int = 2) -> str:
     """0.81 [0.78, 0.84], of whatever begins with value, low and high."""
     return f"{number(cell[0], digits, '?')} {interval(cell[1], cell[2], digits)}".strip()
 

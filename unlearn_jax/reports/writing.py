@@ -99,10 +99,10 @@ def write_sweeps_page(folder: Path, out: Path | None = None) -> Path:
     """
     folder = Path(folder)
     told, page = read_sweeps(folder), Path(out) if out else folder / "sweeps.html"
-    for line in () if out else told.swept:
-        own, read = folder / line.name / "sweep.html", folder / line.name / "sweep.json"
+    for sweep in () if out else told.sweeps:
+        own, read = sweep.path / "sweep.html", sweep.path / "sweep.json"
         if not own.is_file() or own.stat().st_mtime < read.stat().st_mtime:
-            _write(render_sweep(line.sweep, TOGETHER), None, own)
+            _write(render_sweep(sweep, TOGETHER), None, own)
     return _write(render_sweeps(told, page), None, page)
 
 
@@ -160,10 +160,9 @@ def save_figure(
     Raises:
         InputError: a missing or damaged run, no such figure, or one of the others cannot be followed.
     """
-    out, several = Path(out), isinstance(run, list) and len(run) > 1
+    out, runs = Path(out), run if isinstance(run, list) else [run]
     kind, inches, look = kind_of_file(out), paper.inches(width), paper.look_of(theme, letters)
-    run = run[0] if isinstance(run, list) and not several else run
-    found = drawings_together(read_comparison(run, level)) if several else drawings(Path(run), level)
+    found = drawings_together(read_comparison(runs, level)) if len(runs) > 1 else drawings(Path(runs[0]), level)
     which = which or (out.stem if out.stem in found else next(iter(found)))
     drawn = paper.drawn(found[choose("figure of this run", which, found)], kind, inches, look, outlines)
     if drawn is None:
