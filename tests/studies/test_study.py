@@ -39,7 +39,7 @@ CONFIG = StudyConfig(
     hp=("finetune.lr=0.01,1e30", "gradient_ascent.lr=1e-4"),
 )
 KEYS = ["dataset", "model", "targets", "similarity", "copies", "gamma", "request", "method", "remedy", "setting"]
-KEYS += ["budget", "reference", "split", "metric"]
+KEYS += ["budget", "reference", "split", "metric", "variant"]
 FIGURES = ["value", "ci_low", "ci_high", "ci_members_low", "ci_members_high"]
 SETTINGS = {"finetune": ["lr=0.01", WILD], "gradient_ascent": ["lr=0.0001"]}
 METHODS = ("do_nothing", "finetune", "gradient_ascent", "neggrad_plus", "random_label", "scrub")
