@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from unlearn_jax.evaluation.table import SPLIT_NAMES
+from unlearn_jax.evaluation.rows import SPLIT_NAMES
 from unlearn_jax.reports.audit_load import Audit
 from unlearn_jax.reports.panels import DASHED, banded, dot, explain, in_rows, panels, sheet, styled
 from unlearn_jax.reports.style import WIDE, colour
