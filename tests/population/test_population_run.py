@@ -13,8 +13,8 @@ import toy
 from unlearn_jax.errors import InputError
 from unlearn_jax.methods import prepare
 from unlearn_jax.models import build_model, from_linen
+from unlearn_jax.population import memory, run
 from unlearn_jax.population import program as programs
-from unlearn_jax.population import run
 from unlearn_jax.population.members import make_tables, member_keys
 from unlearn_jax.population.plans import uniform_plan
 from unlearn_jax.population.program import POINTS, columns
@@ -205,6 +205,22 @@ def test_programs_that_were_not_used_for_longest_are_let_go(monkeypatch):
     again = tuned(first)
     assert again.compile_seconds > 0.0
     toy.same(again.variables, once.variables)
+
+
+def test_where_memory_maps_run_out_most_programs_are_let_go(monkeypatch, tmp_path):
+    monkeypatch.setattr(programs, "COMPILED", {})
+    monkeypatch.setattr(programs, "LOWERED", {})
+    monkeypatch.setattr(programs, "FEW_PROGRAMS", 2)
+    (tmp_path / "maps").write_text("a map\n" * 51)
+    (tmp_path / "most").write_text("100\n")
+    monkeypatch.setattr(memory, "MAPS", tmp_path / "maps")
+    made = [toy.method("finetune", (("epochs", 1), ("batch", size))) for size in (8, 16, 24, 32)]
+    start, held = toy.train(2, options=Options(chunk=2)).variables, []
+    for number, (fold, plan, hp) in enumerate(made):
+        monkeypatch.setattr(memory, "MAX_MAPS", tmp_path / ("most" if number == 3 else "none"))
+        toy.train(2, fold=fold, plan=plan, hp=hp, start=start, options=Options(chunk=2))
+        held.append(len(programs.COMPILED))
+    assert held[3] == 2 < held[2] and made[3][0] in {key[0] for key in programs.COMPILED}
 
 
 def test_plans_of_similar_length_share_a_program(trained):

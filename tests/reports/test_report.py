@@ -252,6 +252,16 @@ def test_unwritable_out_is_an_input_error(run, tmp_path):
         reports.write_report(run, tmp_path / "absent" / "page.html")
 
 
+def test_a_run_of_an_earlier_version_has_the_same_page(tmp_path, unsaved):
+    run = fake_run(tmp_path / "run", levels=(4,))
+    now = reports.write_report(run).read_text()
+    table = run / "summary.csv"
+    head, rows = table.read_text().split("\n", 1)
+    assert ",value," in head
+    table.write_text(head.replace(",value,", ",mean,") + "\n" + rows)
+    assert reports.write_report(run).read_text() == now
+
+
 def test_one_level_run(tmp_path):
     run = fake_run(tmp_path / "run", levels=(4,))
     text = reports.write_report(run, tmp_path / "page.html").read_text()

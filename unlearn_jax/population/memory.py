@@ -1,4 +1,4 @@
-"""How many members fit into a device: the compiled programs' own account of their memory against what is free."""
+"""What a process has room for: members in a device's memory, by the programs' own account, and compiled programs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from unlearn_jax.errors import InputError
 from unlearn_jax.runtime import multihost
 
 SHARE = 0.9  # of what is free that programs may take; the rest is fragments, and what others ask for meanwhile
-MEMINFO = Path("/proc/meminfo")
+MEMINFO, MAPS, MAX_MAPS = map(Path, ("/proc/meminfo", "/proc/self/maps", "/proc/sys/vm/max_map_count"))
 
 
 def free_bytes() -> float:
@@ -43,6 +43,17 @@ def needed_bytes(*programs: jax.stages.Compiled) -> float:
             both = found.argument_size_in_bytes + found.output_size_in_bytes - found.alias_size_in_bytes
             most = max(most, float(both + found.temp_size_in_bytes))
     return most
+
+
+def crowded() -> bool:
+    """Whether this process holds more than half of the memory maps that the system gives it; only Linux counts them.
+
+    A compiled program holds 5 to 300 of some 65,530, and XLA ends a process that has none left for the next one.
+    """
+    try:
+        return MAPS.read_bytes().count(b"\n") > int(MAX_MAPS.read_text()) // 2
+    except (OSError, ValueError):
+        return False
 
 
 def fitting(width: int, groups: int, make: Callable[[int], tuple], measure: Callable[[tuple], float]) -> tuple:

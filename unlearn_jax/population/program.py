@@ -17,7 +17,7 @@ import numpy as np
 from jax import lax
 from jax.sharding import Mesh
 
-from unlearn_jax.population import checkpoint
+from unlearn_jax.population import checkpoint, memory
 from unlearn_jax.population.members import Tables
 from unlearn_jax.population.plans import Plan
 from unlearn_jax.population.sharding import (
@@ -170,8 +170,7 @@ class Compiled(NamedTuple):
 NAMED: dict[tuple, Named] = {}
 LOWERED: dict[tuple, Lowered] = {}
 COMPILED: dict[tuple, Compiled] = {}  # those used last at the end
-# folds kept compiled: one holds up to 300 of the 65,530 memory maps that Linux gives a process; without one it ends
-MAX_PROGRAMS = 128
+MAX_PROGRAMS, FEW_PROGRAMS = 128, 8  # folds kept compiled, and where memory maps are `memory.crowded`
 
 
 def shapes_of(tree: PyTree) -> PyTree:
@@ -318,9 +317,8 @@ def compiled(programs: Lowered) -> tuple[Compiled, float]:
         COMPILED[programs.key] = found = COMPILED.pop(programs.key)
         return found, 0.0
     started = time.perf_counter()
-    while (
-        len(COMPILED) >= MAX_PROGRAMS
-    ):  # what was not used for longest goes first, with the text, which holds on to it
+    most = FEW_PROGRAMS if memory.crowded() else MAX_PROGRAMS
+    while len(COMPILED) >= most:  # what was not used for longest goes first, with the text, which holds on to it
         LOWERED.pop(oldest := next(iter(COMPILED)), None)
         del COMPILED[oldest]
     parts = [part.compile() for part in (programs.begin, programs.advance, programs.end)]
