@@ -36,11 +36,11 @@ def one_device(monkeypatch):
 @pytest.fixture
 def chunks_trained(monkeypatch):
     """A list that grows by one for each chunk that is trained, not read back."""
-    calls, train_chunk = [], run._train_chunk
+    calls, train_chunk = [], run.train_chunk
 
     def counting(*args):
         calls.append(1)
         return train_chunk(*args)
 
-    monkeypatch.setattr(run, "_train_chunk", counting)
+    monkeypatch.setattr(run, "train_chunk", counting)
     return calls

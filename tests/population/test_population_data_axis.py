@@ -40,13 +40,13 @@ def alone():
 @pytest.fixture
 def begun(monkeypatch):
     """The loop's state of each chunk as it begins."""
-    seen, train_chunk = [], run._train_chunk
+    seen, train_chunk = [], run.train_chunk
 
     def looking(program, plan, member, variables, data, steps, shared, *rest):
         seen.append((program, program.begin(member, variables, shared)))
         return train_chunk(program, plan, member, variables, data, steps, shared, *rest)
 
-    monkeypatch.setattr(run, "_train_chunk", looking)
+    monkeypatch.setattr(run, "train_chunk", looking)
     return seen
 
 

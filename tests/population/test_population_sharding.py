@@ -42,13 +42,13 @@ def test_one_device_gives_the_same_numbers_as_four(chunk, trained, one_device):
 
 
 def test_members_are_spread_over_all_devices(monkeypatch):
-    seen, train_chunk = [], run._train_chunk
+    seen, train_chunk = [], run.train_chunk
 
     def looking(program, plan, member, *rest):
         seen.append(member.tables.kept.sharding)
         return train_chunk(program, plan, member, *rest)
 
-    monkeypatch.setattr(run, "_train_chunk", looking)
+    monkeypatch.setattr(run, "train_chunk", looking)
     toy.train(options=Options(chunk=8))
     assert seen[0].spec == PartitionSpec("member") and len(seen[0].device_set) == 4
 

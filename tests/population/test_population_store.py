@@ -53,7 +53,7 @@ def test_the_second_run_reads_back_without_training(filled, whole, monkeypatch):
     def forbidden(*args):
         raise AssertionError("trained again")
 
-    monkeypatch.setattr(run, "_train_chunk", forbidden)
+    monkeypatch.setattr(run, "train_chunk", forbidden)
     seen = []
     again = toy.train(options=kept_in(filled)._replace(progress=lambda *told: seen.append(told)))
     toy.same(again.variables, whole.variables)  # the empty state and all dtypes included

@@ -127,8 +127,8 @@ def test_retraining_depends_on_the_base_and_the_rows_that_are_kept_alone(trained
 
 
 def test_the_store_keeps_adapters_and_knows_the_base(tmp_path, trained, shared, monkeypatch):
-    calls, train_chunk = [], run._train_chunk
-    monkeypatch.setattr(run, "_train_chunk", lambda *args: calls.append(1) or train_chunk(*args))
+    calls, train_chunk = [], run.train_chunk
+    monkeypatch.setattr(run, "train_chunk", lambda *args: calls.append(1) or train_chunk(*args))
     kept = WIDE._replace(store=tmp_path)
     for _ in range(2):
         toy.same(train(shared, options=kept).variables, trained.variables)
@@ -285,7 +285,7 @@ def test_a_study_in_miniature_trains_adapters_on_one_base(study):
 
 def test_a_study_that_was_killed_goes_on_from_the_store(study, monkeypatch, tmp_path):
     out, _ = study
-    monkeypatch.setattr(run, "_train_chunk", lambda *args: pytest.fail("trained again"))
+    monkeypatch.setattr(run, "train_chunk", lambda *args: pytest.fail("trained again"))
     again = run_study(CONFIG, tmp_path / "again", store=out.parent / "populations")
     for path in (out / "margins").glob("*.npy"):
         np.testing.assert_array_equal(np.load(path), np.load(again / "margins" / path.name))

@@ -85,13 +85,13 @@ def read_summary(out):
 
 def counting(patch):
     """Count the members of every chunk that is trained from here on."""
-    trained, train = [], runner._train_chunk
+    trained, train = [], runner.train_chunk
 
     def counted(program, plan, member, *rest):
         trained.append(member.key.shape[0])
         return train(program, plan, member, *rest)
 
-    patch.setattr(runner, "_train_chunk", counted)
+    patch.setattr(runner, "train_chunk", counted)
     return trained
 
 
@@ -465,7 +465,7 @@ def forbidden(*_):
 
 
 def test_the_same_command_again_trains_nothing_and_says_the_same(done, monkeypatch):
-    monkeypatch.setattr(runner, "_train_chunk", forbidden)
+    monkeypatch.setattr(runner, "train_chunk", forbidden)
     before = (done.out / "summary.csv").read_bytes()
     (done.out / "summary.csv").unlink()
     run_study(CONFIG, done.out)
@@ -513,7 +513,7 @@ def test_equal_epochs_shorten_the_training_of_those_that_see_less(done, tmp_path
 
 
 def test_no_methods_measures_the_references_alone_from_the_same_store(done, tmp_path, monkeypatch):
-    monkeypatch.setattr(runner, "_train_chunk", forbidden)
+    monkeypatch.setattr(runner, "train_chunk", forbidden)
     config = dataclasses.replace(CONFIG, methods="none", hp=(), copies="2")
     out = run_study(config, tmp_path / "references", store=done.out.parent / "populations")
     rows = read_lines(out)
@@ -525,7 +525,7 @@ def test_no_methods_measures_the_references_alone_from_the_same_store(done, tmp_
 
 
 def test_shares_that_name_equally_many_copies_are_one_level(done, tmp_path, monkeypatch):
-    monkeypatch.setattr(runner, "_train_chunk", forbidden)
+    monkeypatch.setattr(runner, "train_chunk", forbidden)
     config = dataclasses.replace(CONFIG, methods="none", hp=(), copies="0,2", gamma=".1,.2,.4")
     out = run_study(config, tmp_path / "shares", store=done.out.parent / "populations")
     rows = read_summary(out)
@@ -572,14 +572,14 @@ def test_requested_copies_are_a_split_of_their_own(done, tmp_path):
     ],
 )
 def test_bad_input_is_refused_before_anything_is_trained_or_written(tmp_path, monkeypatch, changes, options, said):
-    monkeypatch.setattr(runner, "_train_chunk", forbidden)
+    monkeypatch.setattr(runner, "train_chunk", forbidden)
     with pytest.raises(InputError, match=said):
         run_study(dataclasses.replace(CONFIG, **changes), tmp_path / "run", **options)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_folders_that_cannot_be_written_are_refused_before_anything_is_trained(tmp_path, monkeypatch):
-    monkeypatch.setattr(runner, "_train_chunk", forbidden)
+    monkeypatch.setattr(runner, "train_chunk", forbidden)
     (tmp_path / "file").write_text("mine")
     atypical = dataclasses.replace(CONFIG, targets="atypical")
     for config, out, store in (
@@ -624,7 +624,7 @@ def test_pilots_of_an_odd_number_of_images_are_stored_and_never_score_what_they_
     unseen = [[margin[0][i, row] for i in range(members) if row not in seen[0][i]] for row in range(121)]
     np.testing.assert_allclose(score, [-np.mean(values) for values in unseen], rtol=1e-5, atol=1e-6)
 
-    monkeypatch.setattr(runner, "_train_chunk", forbidden)  # from here on they come from the store
+    monkeypatch.setattr(runner, "train_chunk", forbidden)  # from here on they come from the store
     setups.prepare_study(resolve(PILOT), store=tmp_path)
     np.testing.assert_array_equal(chosen[-1], score)
     spoil[0] = 3  # members that diverged do not choose the targets

@@ -207,7 +207,7 @@ def test_a_check_of_the_defaults_finds_no_difference_and_of_others_does(checks):
 def test_a_check_that_is_repeated_trains_nothing_and_another_is_refused(checks, monkeypatch):
     folder, _ = checks
     first = (folder / "larger" / "check.csv").read_text()
-    monkeypatch.setattr(runner, "_train_chunk", None)  # nothing is trained
+    monkeypatch.setattr(runner, "train_chunk", None)  # nothing is trained
     study = dataclasses.replace(STUDY, presets=str(folder / "larger.json"))
     run_check(study, folder / "larger", command="python <check>.py", chunk=2)
     assert (folder / "larger" / "check.csv").read_text() == first

@@ -59,7 +59,7 @@ def test_sweeps_that_are_complete_are_read_and_others_run(swept, monkeypatch):
     out, _ = swept
     stages, first = [], (out / "preset.json").read_text()
     watch = Watch(stage=lambda label, members: stages.append(label))
-    monkeypatch.setattr(runner, "_train_chunk", None)  # nothing is trained
+    monkeypatch.setattr(runner, "train_chunk", None)  # nothing is trained
     run_sweeps(SWEEP, STUDY, out, watch=watch, command="python sweep.py", chunk=2)
     assert stages == [] and (out / "preset.json").read_text() == first
     path = out / "finetune" / "sweep.json"
@@ -149,7 +149,7 @@ def test_the_script_prints_a_line_for_each_method(swept, monkeypatch):
 
 def test_the_script_draws_all_pages_and_names_that_of_all_methods(swept, monkeypatch, capsys):
     out, _ = swept
-    monkeypatch.setattr(runner, "_train_chunk", None)  # every sweep is read
+    monkeypatch.setattr(runner, "train_chunk", None)  # every sweep is read
     run = {"out": out, "chunk": 2, "quiet": True, "json": True}
     (out / "gradient_ascent" / "sweep.html").touch()  # as new as its sweep
     for page in (False, True):

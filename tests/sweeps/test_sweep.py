@@ -37,14 +37,14 @@ SWEEP = SweepConfig(method="finetune", seeds=3, draw="sobol", draws=4, halving=2
 @pytest.fixture(scope="module")
 def trained():
     """Members of each chunk that is trained, counted from the first test on."""
-    counted, train = [], runner._train_chunk
+    counted, train = [], runner.train_chunk
     with pytest.MonkeyPatch.context() as patch, toy.quick_programs():
 
         def count(program, plan, member, *rest):
             counted.append(member.key.shape[0])
             return train(program, plan, member, *rest)
 
-        patch.setattr(runner, "_train_chunk", count)
+        patch.setattr(runner, "train_chunk", count)
         yield counted
 
 

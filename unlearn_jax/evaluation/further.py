@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
+from jaxtyping import Float64, Integer
 
 from unlearn_jax.evaluation.composites import composite_figures
 from unlearn_jax.evaluation.engine import Precision
@@ -35,20 +36,20 @@ class ScoredView(View):
         """Whether there are evaluated examples in every one of the splits."""
         return all(self._scorer.has(split, [self.request]) for split in splits)
 
-    def labels(self, split: str) -> np.ndarray:
+    def labels(self, split: str) -> Integer[np.ndarray, " n"]:
         """(n,) class numbers."""
         setup = self._scorer.setup
         return setup.bench.labels[setup.shown[self._scorer.columns(split, self.request)]]
 
-    def clusters(self, split: str) -> np.ndarray:
+    def clusters(self, split: str) -> Integer[np.ndarray, " n"]:
         """(n,) cluster numbers."""
         return self._values(split, "margin").clusters[0]
 
-    def margin(self, split: str) -> np.ndarray:
+    def margin(self, split: str) -> Float64[np.ndarray, "members n"]:
         """(members, n) log-odds of the true label, nats; NaN for a member that diverged."""
         return self._values(split, "margin").blocks[0]
 
-    def correct(self, split: str) -> np.ndarray:
+    def correct(self, split: str) -> Float64[np.ndarray, "members n"]:
         """(members, n) 1. where the answer is right, NaN for a member that diverged."""
         return self._values(split, "correct").blocks[0]
 

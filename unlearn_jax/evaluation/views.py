@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from jaxtyping import Float64, Integer
 
 from unlearn_jax.evaluation.panels import EvalSplits, Panels, PopulationOutputs
 from unlearn_jax.metrics.arrays import log_softmax, margin
@@ -38,34 +39,34 @@ class View:
         """Whether there are examples in every one of the splits."""
         return all(split in self.ground.labels for split in splits)
 
-    def logits(self, split: str) -> np.ndarray:
+    def logits(self, split: str) -> Float64[np.ndarray, "members n classes"]:
         """(members, n, C) float64."""
         return self._once(("logits", split), lambda: self.panel.logits[self.request][split].astype(np.float64))
 
-    def labels(self, split: str) -> np.ndarray:
+    def labels(self, split: str) -> Integer[np.ndarray, " n"]:
         """(n,) class numbers."""
         return self.ground.labels[split]
 
-    def clusters(self, split: str) -> np.ndarray:
+    def clusters(self, split: str) -> Integer[np.ndarray, " n"]:
         """(n,) cluster numbers."""
         return self.ground.clusters[split]
 
-    def margin(self, split: str) -> np.ndarray:
+    def margin(self, split: str) -> Float64[np.ndarray, "members n"]:
         """(members, n) log-odds of the true label, nats."""
         return self._once(("margin", split), lambda: margin(self.logits(split), self.labels(split)))
 
-    def logprob(self, split: str) -> np.ndarray:
+    def logprob(self, split: str) -> Float64[np.ndarray, "members n classes"]:
         """(members, n, C) log-probabilities."""
         return self._once(("logprob", split), lambda: log_softmax(self.logits(split)))
 
-    def true_label_prob(self, split: str) -> np.ndarray:
+    def true_label_prob(self, split: str) -> Float64[np.ndarray, "members n"]:
         """(members, n) probability of the true label."""
         at = self.labels(split)[None, :, None]
         return self._once(
             ("true_label_prob", split), lambda: np.exp(np.take_along_axis(self.logprob(split), at, axis=-1)[..., 0])
         )
 
-    def correct(self, split: str) -> np.ndarray:
+    def correct(self, split: str) -> Float64[np.ndarray, "members n"]:
         """(members, n) 1. where the true label has the largest logit, NaN for a member with a NaN."""
 
         def made():
@@ -81,7 +82,7 @@ class View:
         table = self.panel.measured.get(name)
         return None if table is None else table[self.request :: len(self.panel.logits)]
 
-    def features(self, *splits: str) -> np.ndarray | None:
+    def features(self, *splits: str) -> Float64[np.ndarray, "members n width"] | None:
         """(members, n, D) penultimate features of the first members, None but for the first request."""
         table = self.panel.measured.get("features")
         if table is None or self.request or not self.has(*splits):

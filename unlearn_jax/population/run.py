@@ -57,8 +57,8 @@ class Options(NamedTuple):
 DEFAULTS = Options()
 
 
-def _train_chunk(program: Compiled, plan: Plan, member, variables, data, steps, shared, tick, place=None) -> tuple:
-    """Run one chunk to its end: variables, losses, and the seconds that training took.
+def train_chunk(program: Compiled, plan: Plan, member, variables, data, steps, shared, tick, place=None) -> tuple:
+    """Run one chunk to its end: variables, losses, and the seconds that training took; everything is trained here.
 
     ``tick(fraction)`` after each segment; ``place`` is where the state is kept meanwhile.
     """
@@ -262,7 +262,7 @@ def _train_rows(program: Compiled, job: _Job, mesh, common: tuple, at: np.ndarra
     multihost.barrier()
     tick = job.options.progress and tick
     data, steps, shared = common
-    result, loss, seconds = _train_chunk(program, job.plan, member, begin, data, steps, shared, tick, place)
+    result, loss, seconds = train_chunk(program, job.plan, member, begin, data, steps, shared, tick, place)
     found = multihost.gathered({"variables": result, "loss": loss})
     return found | {"seconds": np.full(len(at), seconds)}
 
