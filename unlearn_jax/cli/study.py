@@ -33,8 +33,6 @@ from unlearn_jax.cli.study_args import StudyArgs
 from unlearn_jax.metrics.residual import why_unidentifiable
 from unlearn_jax.results.tables import read_csv
 from unlearn_jax.runtime.archives import read_json
-from unlearn_jax.studies.presets import with_presets
-from unlearn_jax.studies.resolve import resolve
 
 WHY = {  # by what `why_unidentifiable` says
     "few": "fewer than 8 members in a request",
@@ -89,11 +87,10 @@ def run(args: Args) -> None:
     use_every_core()
     keep_compiled_programs(Path("runs") / "compiled")
     study, how = args.study, args.run
-    out = how.out or Path("runs") / resolve(with_presets(study)[0]).name
     command = command_line()
     with watched(how.quiet or not multihost.is_first()) as watch:
-        run_study(
-            study, out, store=how.store, watch=watch, command=command, data_dir=how.data_dir, chunk=how.chunk,
+        out = run_study(
+            study, how.out, store=how.store, watch=watch, command=command, data_dir=how.data_dir, chunk=how.chunk,
             axis=how.axis, data_devices=how.data_devices, loop=how.loop, save_every=how.save_every,
         )  # fmt: skip
     multihost.from_process_zero(lambda: tell(out, how.report, how.json))  # the others stay until it is drawn

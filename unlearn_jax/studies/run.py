@@ -33,7 +33,9 @@ from unlearn_jax.studies.setup import SILENT, Setup, Watch, absent_references, p
 from unlearn_jax.studies.validate import check
 
 
-def run_study(config: StudyConfig, out: Path, *, store: Path | None = None, watch: Watch = SILENT, **options) -> Path:
+def run_study(
+    config: StudyConfig, out: Path | None = None, *, store: Path | None = None, watch: Watch = SILENT, **options
+) -> Path:
     """Run a study and write its records.
 
     Where several processes make this call together (`unlearn_jax.runtime.multihost`), process 0 alone reads and writes
@@ -41,8 +43,8 @@ def run_study(config: StudyConfig, out: Path, *, store: Path | None = None, watc
 
     Args:
         config: what is measured.
-        out: run folder; made when the configuration is known to be sound. A run of the same configuration continues
-            there: members that are already trained are read back.
+        out: run folder, None = ``runs/`` and the study's name; made when the configuration is known to be sound. A run
+            of the same configuration continues there: members that are already trained are read back.
         store: where trained members are kept; default ``populations`` beside the run folder, shared by its siblings.
         watch: progress callbacks.
         options: ``chunk``, ``axis``, ``data_devices``, ``loop``, ``save_every`` of `Options`; ``data_dir`` of prepared
@@ -63,6 +65,7 @@ def run_study(config: StudyConfig, out: Path, *, store: Path | None = None, watc
     check(study)
     about = {"command": options.pop("command", "")} | ({"presets": presets} if presets else {})
     began = time.time()
+    out = out or Path("runs") / study.name
     store = store or out.parent / "populations"
     with contextlib.nullcontext() if multihost.is_first() else signals.held():  # process 0 says when all stop
         return _run_study(study, out, store, watch, about, began, options)
