@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from unlearn_jax.evaluation.metric import (
     NEEDS,
+    REFERENCES,
     SEVERAL,
     CompositeMetric,
     MatchedMetric,
@@ -43,11 +44,12 @@ them). The functions themselves: [API](api/metrics.md); a metric of your own:
 
 *Ideal* is the value of models that never saw the targets' clusters; "band" means that two
 populations which differ in nothing but their seeds show some value above 0, which the null band of
-an audit gives. *Splits*: `*` = several.
+an audit gives. In italics: splits other than `forget` alone. A metric's variant stands behind its
+name; where nothing else is said, comparisons are against `oracle` and `retrain`.
 
 *Needs*: {needs}.
 """
-HEADS = ("metric", "variant", "splits", "unit", "ideal", "needs", "against", "what", "source")
+HEADS = ("metric", "what it is", "unit", "ideal", "needs", "source")
 
 
 def ideal(row: Metric) -> str:
@@ -59,11 +61,12 @@ def ideal(row: Metric) -> str:
     return f"{row.ideal:g}"
 
 
-def against(row: Metric) -> str:
-    """The references that a figure is compared with."""
-    if isinstance(row, RecordedMetric):
-        return ", ".join(row.references)
-    return ", ".join(row.against) if isinstance(row, PopulationMetric) else "oracle, retrain"
+def said(row: Metric, splits: list[str]) -> str:
+    """What a figure is, of which splits, and against which references where these are not both."""
+    where = ", ".join(split if split != SEVERAL else "several" for split in splits if split)
+    told = row.what + (f" *{where}*" if where not in ("", "forget") else "")
+    names = row.references if isinstance(row, RecordedMetric) else getattr(row, "against", REFERENCES)
+    return told + (f" Against {', '.join(names)}." if names and names != REFERENCES else "")
 
 
 def metrics_table(kind: type) -> str:
@@ -74,10 +77,9 @@ def metrics_table(kind: type) -> str:
         if type(row) is kind:
             found.setdefault((row.metric, row.variant), []).append(row)
     for (metric, variant), same in found.items():
-        row = same[0]
-        splits = ", ".join(one.split if one.split != SEVERAL else r"\*" for one in same if one.split)
-        cells = (f"`{metric}`", variant, splits, row.unit, ideal(row), ", ".join(row.needs), against(row))
-        lines.append("| " + " | ".join(cell.replace("|", r"\|") for cell in (*cells, row.what, row.source)) + " |")
+        row, name = same[0], f"`{metric}`" + (f" {variant}" if variant else "")
+        cells = (name, said(row, [one.split for one in same]), row.unit, ideal(row), ", ".join(row.needs), row.source)
+        lines.append("| " + " | ".join(cell.replace("|", r"\|") for cell in cells) + " |")
     return "\n".join(lines)
 
 

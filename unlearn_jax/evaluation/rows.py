@@ -64,13 +64,13 @@ ACCURACIES = tuple(
     _share(
         "accuracy", of.of_split("correct", s), split=s, title=f"accuracy, {SPLIT_NAMES[s]}", group=GAPS, digits=1,
         scale=100.0, needs=("margin",), listed=s == "forget", source="2310.12508", ideal=None,
-        what="Share of right answers on each split (the page: points).",
+        what="Share of right answers (on pages in points).",
     ) for s in SPLITS
 )  # fmt: skip
 MARGINS = tuple(
     ModelMetric(
         metric="margin", values=of.of_split("margin", s), split=s, unit="nats", needs=("margin",), listed=s == "forget",
-        ideal=None, what="Log-odds of the true label, mean over the split.",
+        ideal=None, what="Log-odds of the true label.",
     ) for s in ("forget", "similar")
 )  # fmt: skip
 _THRESHOLDS = {  # title, source
