@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from made_runs import fake_run
 from panels import synthetic
 
 from unlearn_jax import reports
@@ -17,13 +18,17 @@ from unlearn_jax.evaluation.metric import NEEDS, REFERENCES, ModelMetric, Popula
 from unlearn_jax.evaluation.table import METRICS, metric_of, rows, study_metrics
 from unlearn_jax.reports.audit_load import read_audit
 from unlearn_jax.reports.audit_page import render_audit
+from unlearn_jax.reports.load import read_run
 from unlearn_jax.reports.sweep_load import read_sweep
 from unlearn_jax.reports.sweep_page import render_sweep
+from unlearn_jax.reports.tables_of_study import further_table
 from unlearn_jax.results.tables import read_csv
 from unlearn_jax.studies.config import StudyConfig
+from unlearn_jax.studies.resolve import LATER, resolve
 from unlearn_jax.studies.run import run_study
 from unlearn_jax.studies.setup import SILENT
 from unlearn_jax.sweeps import SweepConfig, run_sweep
+from unlearn_jax.sweeps.config import asked_of
 
 TOYS = {
     "median_gap": PopulationMetric(
@@ -36,6 +41,10 @@ TOYS = {
         metric="doubt", title="doubt", group="Gaps", unit="share", what="Share of targets below a margin of 1.",
         source="this test", needs=("margin",), studies=True, low=0.0, high=1.0,
         values=lambda view: np.where(np.isnan(view.margin("forget")), np.nan, view.margin("forget") < 1.0),
+    ),
+    "spread": ModelMetric(
+        metric="spread", split="", unit="nats", what="Spread of a model's margins on the targets.", source="this test",
+        needs=("margin",), studies=True, low=0.0, values=lambda view: view.margin("forget").std(axis=1),
     ),
 }  # fmt: skip
 CONFIG = {
@@ -92,6 +101,8 @@ def test_a_study_has_the_row_and_its_figure_is_that_of_the_margins(studied):
     gaps = found(table, metric="doubt_gap", method="original", reference="oracle")
     difference = (margins(studied, "original") < 1.0).mean() - (margins(studied, "oracle") < 1.0).mean()
     assert float(gaps[0]["value"]) == pytest.approx(difference, abs=1e-6)
+    spread = found(table, metric="spread", method="oracle")[0]
+    assert float(spread["value"]) == pytest.approx(margins(studied, "oracle").std(axis=1).mean(), rel=1e-5)
     names = {row["metric"] for row in table}
     assert "accuracy_gap" in names and "tow" in names and "klom" not in names
     assert len(found(table, metric="accuracy", method="oracle", split="test")) == 1  # not a second time
@@ -100,6 +111,21 @@ def test_a_study_has_the_row_and_its_figure_is_that_of_the_margins(studied):
 def test_pages_show_it(studied):
     page = reports.write_report(studied).read_text(encoding="utf-8")
     assert "Further metrics" in page and "median gap" in page and "doubt gap" in page
+
+
+def test_a_page_of_another_process_shows_it_by_its_name(studied, monkeypatch):
+    monkeypatch.delitem(METRICS, "median_gap")
+    assert "median gap, forget,\nagainst oracle" in {cell.text for cell in further_heads(studied)}
+
+
+def further_heads(folder):
+    """The headings of what a study was asked for."""
+    run = read_run(folder)
+    return [cell for line in further_table(run.summary, 1).heads for cell in line]
+
+
+def test_a_study_that_was_asked_for_nothing_has_no_such_table(tmp_path):
+    assert further_table(read_run(fake_run(tmp_path / "run", levels=(4,))).summary, 4) is None
 
 
 def test_everything_that_a_study_records_is_in_the_table(studied):
@@ -118,6 +144,15 @@ def test_a_sweep_has_it_of_every_setting(tmp_path):
     assert not found(table, metric="median_gap", method="original")
     assert "median gap (oracle)" in render_sweep(read_sweep(out))
     assert all(metric_of(row["metric"], row["variant"], row["split"]) for row in table)
+
+
+def test_a_sweep_without_an_oracle_has_figures_of_single_models(tmp_path):
+    study = StudyConfig(**CONFIG, hp=("lr=.01,.02",), metrics="median_gap,accuracy")
+    out = run_sweep(SweepConfig(method="finetune", seeds=3, oracle=False), study, tmp_path / "sweep")
+    table = read_csv(out / "summary.csv")
+    names = {row["metric"] for row in table}
+    assert {"doubt", "accuracy"} <= names and not names & {"doubt_gap", "median_gap"}
+    assert "doubt" in render_sweep(read_sweep(out))
 
 
 def test_an_audit_has_it_with_its_null_band_and_its_rank(tmp_path):
@@ -171,4 +206,10 @@ def test_all_stands_for_what_needs_margins_alone():
     chosen = study_metrics("all")
     assert {row.metric for row in chosen} >= {"klom", "u_lira_auc", "tow", "median_gap", "neighbour_exposure"}
     assert not any(isinstance(row, RecordedMetric) or set(row.needs) - {"margin"} for row in chosen)
-    assert [row.metric for row in study_metrics("")] == ["doubt"]
+    assert {row.metric for row in study_metrics("")} == {"doubt", "spread"}
+
+
+def test_what_is_asked_for_changes_no_name_of_what_is_not():
+    assert "metrics" in LATER and resolve(StudyConfig(metrics="klom")).name != resolve(StudyConfig()).name
+    assert "metrics" not in asked_of(SweepConfig(method="scrub"), StudyConfig())["study"]
+    assert asked_of(SweepConfig(method="scrub"), StudyConfig(metrics="klom"))["study"]["metrics"] == "klom"

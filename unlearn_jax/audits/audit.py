@@ -17,7 +17,7 @@ from unlearn_jax.evaluation.engine import Precision
 from unlearn_jax.evaluation.figures import AuditData, own_figures, pair_figures, residual_figures
 from unlearn_jax.evaluation.measured import cost_figures, matched_figures, study_figures, weight_metrics
 from unlearn_jax.evaluation.metric import CompositeMetric, MatchedMetric, ModelMetric, PopulationMetric
-from unlearn_jax.evaluation.panels import Panels
+from unlearn_jax.evaluation.panels import Panels, PopulationOutputs
 from unlearn_jax.evaluation.ranking import Ranking, rankings
 from unlearn_jax.evaluation.records import MetricResult, write_audit
 from unlearn_jax.evaluation.table import rows_of
@@ -143,7 +143,7 @@ def _audited(panels: Panels, out: Path, how: Precision, about: dict, began: floa
     told = _teller(watch, timing)
     figures = audited(bench, panels, told)
     told("ranking")
-    methods = [label for label in bench.judged if of_practice(label)]
+    methods = [label for label in bench.judged if of_practice(bench.views[label][0].panel)]
     ranked = rankings(figures, methods)
     told("curves")
     curves = drawn(bench, panels)
@@ -189,10 +189,10 @@ def audited(bench: AuditData, panels: Panels, told: Callable[[str], None] = lamb
     return found + study_figures(bench, panels) + cost_figures(bench, panels)
 
 
-def of_practice(label: str) -> bool:
+def of_practice(panel: PopulationOutputs) -> bool:
     """Whether a population is ranked: no reference or null population, no method given retrained models' outputs."""
-    name = label.partition("[")[0]
-    apart = name in METHODS and METHODS[name].needs & {"reference", "nothing"}
+    name = panel.name
+    apart = name in METHODS and METHODS[name].needs & ({"reference"} if panel.remedy else {"reference", "nothing"})
     return name not in (*REFERENCES, *NULLS) and not apart
 
 

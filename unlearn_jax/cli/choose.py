@@ -45,7 +45,7 @@ class Args:
     """print one JSON object instead of the lines: the files, what the choices say, and apart from them the regret"""
 
 
-FREE = ("methods", "remedies", "hp", "resamples")  # in which runs may differ
+FREE = ("methods", "remedies", "hp", "resamples", "metrics")  # in which runs may differ
 
 
 def read_rows(runs: list[Path]) -> tuple[list[dict[str, str]], dict]:

@@ -28,8 +28,9 @@ KINDS = {
 OPENING = """# Metrics
 
 Made from the table of metrics by `python -m unlearn_jax.evaluation.catalogue`; a test holds this
-page to it. Every figure that a file or a page of this project shows is a row here. Audits measure
-every row whose needs they have. Studies and sweeps measure what is marked *recorded*, and what
+page to it. Every figure that studies, sweeps and audits write is a row here. Audits measure every
+row of the first four tables whose needs they have. Studies and sweeps record what they are about
+(the last table), accuracies and margins of every split they have, and what
 `--metrics klom,energy_distance` (or `all`) asks for of the rows that need `margin` alone:
 
 ```bash
@@ -37,9 +38,10 @@ python experiments/study.py --copies 0,4 --metrics klom,u_lira_auc,tow
 python experiments/sweep.py --method scrub --hp lr=log:1e-4:1e-1:8 --copies 4 --metrics klom
 ```
 
-They then stand in summary.csv, with intervals, and under "Further metrics" on the page. Null bands
-need populations of their own, which only an audit trains ([audits](audits.md) says how to read
-them). The functions themselves: [API](api/metrics.md); a metric of your own:
+They then stand in summary.csv, with intervals, on a study's page under "Further metrics", on a
+sweep's page as columns of its settings (against the oracle; with `--no-oracle` figures of single
+models alone). Null bands need populations of their own, which only an audit trains
+([audits](audits.md) says how to read them). The functions themselves: [API](api/metrics.md); a metric of your own:
 [extending](extending.md#a-metric).
 
 *Ideal* is the value of models that never saw the targets' clusters; "band" means that two

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import numpy as np
 from jaxtyping import Float64, Integer
 
+from unlearn_jax.data.splits import SPLITS
 from unlearn_jax.evaluation.composites import composite_figures
 from unlearn_jax.evaluation.engine import Precision
 from unlearn_jax.evaluation.figures import AuditData, own_figures, pair_figures
@@ -16,7 +17,6 @@ from unlearn_jax.evaluation.values import Scorer
 from unlearn_jax.evaluation.views import View
 
 WAYS = {ModelMetric: own_figures, PopulationMetric: pair_figures, CompositeMetric: composite_figures}
-RECORDED_ALREADY = ("accuracy", "margin")  # by every study as they are; their gaps are not
 
 
 class ScoredView(View):
@@ -34,7 +34,7 @@ class ScoredView(View):
 
     def has(self, *splits: str) -> bool:
         """Whether there are evaluated examples in every one of the splits."""
-        return all(self._scorer.has(split, [self.request]) for split in splits)
+        return all(split in SPLITS and self._scorer.has(split, [self.request]) for split in splits)
 
     def labels(self, split: str) -> Integer[np.ndarray, " n"]:
         """(n,) class numbers."""
@@ -65,6 +65,7 @@ def further_figures(
     requests: list[int],
     recorder,
     beside: tuple = (),
+    recorded: tuple[str, ...] = (),
 ) -> None:
     """Measure rows of the table on populations of a level, each with its interval, and record them.
 
@@ -78,6 +79,7 @@ def further_figures(
         requests: that are pooled.
         recorder: of the run.
         beside: further ones to compare them with; without a reference anywhere, figures are of single models alone.
+        recorded: metrics that the run records of single models anyway; of these only what compares is added.
     """
     if not rows:
         return
@@ -86,6 +88,6 @@ def further_figures(
     bench = AuditData(views, Precision(splits=0, resamples=config.resamples, seed=config.seed), named)
     for row in rows:
         for figure in WAYS[type(row)](bench, row):
-            if figure.metric not in RECORDED_ALREADY:
+            if figure.metric not in recorded:
                 told = {name: getattr(figure, name) for name in ("metric", "variant", "split", "reference")}
                 recorder.figure(keys(named[figure.label], **told), figure.estimate)

@@ -27,7 +27,8 @@ def weight_metrics(panels: Panels) -> tuple[ModelMetric, ...]:
         start, _, layer = name.removeprefix("weights_from_").partition("/")
         values = lambda view, name=name: view.measured(name)
         variant, what = f"{layer} from {start}", "Relative distance of a layer's weights."
-        row = ModelMetric(metric="weight_distance", variant=variant, split="", values=values, low=0.0, what=what)
+        told = {"unit": "relative", "needs": ("weights",), "what": what}
+        row = ModelMetric(metric="weight_distance", variant=variant, split="", values=values, low=0.0, **told)
         found.append(row)
     return tuple(found)
 

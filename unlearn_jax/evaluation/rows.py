@@ -174,8 +174,8 @@ MEASURED: tuple[Metric, ...] = (
         what="Chance that a model of the population has a larger margin than one of the reference."),
     _of_margins("forgetting_epsilon", forgetting_epsilon, title="forgetting ε", unit="nats", ideal=None, low=0.0,
         high=50.0, source="2406.09073",
-        what="Largest log ratio of error rates over threshold rules that tell population and reference, target by "
-        "target; at most 50."),
+        what="Largest log ratio of error rates over threshold and interval rules that tell population and reference, "
+        "target by target; at most 50."),
     _of_margins("forgetting_score", of.points, variant="without accuracies", title="forgetting score", unit="points",
         ideal=None, digits=3, sides=-1, low=0.0, high=1.0, source="2406.09073",
         what="Mean of 2 to the minus bucket of ε, without the accuracies' factors; larger is better."),

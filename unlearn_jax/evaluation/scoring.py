@@ -10,6 +10,7 @@ from unlearn_jax.data.splits import SPLITS
 from unlearn_jax.evaluation.frontier import frontier_figures, heldout_figures, passes_gate
 from unlearn_jax.evaluation.further import further_figures
 from unlearn_jax.evaluation.language import answer_tables, language_figures
+from unlearn_jax.evaluation.recorded import OF_EVERY_STUDY
 from unlearn_jax.evaluation.values import Scorer
 from unlearn_jax.methods import METHODS
 from unlearn_jax.metrics import Estimate, Values, combine, mean_draws, price, ranks, residual_influence
@@ -42,7 +43,7 @@ def score_level(setup, level, outcomes, extra: dict, recorder, carriers: tuple[V
     for request, requests in groups:
         _figures(scorer, base | {"request": request}, requests, recorder)
     keys = partial(_keys, base | {"request": "all"})
-    further_figures(scorer, keys, outcomes, setup.study.metrics, every, recorder)
+    further_figures(scorer, keys, outcomes, setup.study.metrics, every, recorder, recorded=OF_EVERY_STUDY)
     _costs(scorer, base | {"request": "all"}, recorder)
     _weighed(scorer, base | {"request": "all"}, every, recorder)
     _extras(base | {"request": "all"}, extra, recorder)

@@ -21,8 +21,8 @@ def _fault(name: str, entry: object) -> str:
     each = entry if isinstance(entry, tuple) else (entry,)
     named = [row.metric for row in each if isinstance(row, Metric)]
     if not named or len(named) < len(each):
-        return "it is no Metric and no tuple of Metrics (unlearn_jax.evaluation.metric)"
-    return "" if set(named) == {name} else f"a row of it is not called '{name}'"
+        return "is no Metric and no tuple of Metrics (unlearn_jax.evaluation.metric)"
+    return "" if set(named) == {name} else f"has a row that is not called '{name}'"
 
 
 def _by_name(each: tuple[Metric, ...]) -> dict[str, tuple[Metric, ...]]:
@@ -77,7 +77,8 @@ def study_metrics(words: str) -> tuple[Metric, ...]:
         if isinstance(row, RecordedMetric):
             raise InputError(f"metric '{name}' is recorded without being asked for where it can be: leave it out.")
         needs = ", ".join(need for need in row.needs if need not in STUDIED)
-        raise InputError(f"metric '{name}' needs {needs}, which a study does not keep: run unlearn-jax audit instead.")
+        instead = "run unlearn-jax audit instead" if name in list(METRICS) else "put it into METRICS before an audit"
+        raise InputError(f"metric '{name}' needs {needs}, which a study does not keep: {instead}.")
     return tuple(row for row in fit if "all" in asked or row.metric in named or row.studies)
 
 

@@ -29,6 +29,7 @@ from unlearn_jax.population.sharding import (
     weight_shardings,
 )
 from unlearn_jax.population.shuffle import slots
+from unlearn_jax.runtime import multihost
 from unlearn_jax.runtime.platform import made_for, platform
 from unlearn_jax.types import Array, Batch, Batches, Method, PyTree
 
@@ -317,7 +318,8 @@ def compiled(programs: Lowered) -> tuple[Compiled, float]:
         COMPILED[programs.key] = found = COMPILED.pop(programs.key)
         return found, 0.0
     started = time.perf_counter()
-    most = FEW_PROGRAMS if memory.crowded() else MAX_PROGRAMS
+    alone = not multihost.several()  # several processes keep the same, for some compile together
+    most = FEW_PROGRAMS if alone and memory.crowded() else MAX_PROGRAMS
     while len(COMPILED) >= most:  # what was not used for longest goes first, with the text, which holds on to it
         LOWERED.pop(oldest := next(iter(COMPILED)), None)
         del COMPILED[oldest]

@@ -54,17 +54,27 @@ def targeted_rows() -> list[Shown]:
 def further(keys: Iterable[tuple[str, str, str, str]]) -> list[tuple[Shown, tuple[str, str, str, str]]]:
     """What a study or a sweep measured beside what it is about: rows and keys, in the order of the table.
 
+    Of a metric that this process does not know the name in files is shown.
+
     Args:
         keys: metric, variant, split and reference of figures that are there, each once or more often.
     """
     order = {row.metric: place for place, row in enumerate(rows())}
-    found = []
-    for key in set(keys):
+    there, found = set(keys), []
+    compared = {key[:3] for key in there if key[3]}
+    for key in there:
         row = metric_of(*key[:3])
-        if row is None or isinstance(row, RecordedMetric) or shown(row).metric != key[0]:
+        if row is None:  # put in by the process that ran it, which is another one
+            found.append((len(order), named(key), key))
             continue
-        one = shown(row) if row.title and row.key[1:] == key[1:3] else named(key)._replace(digits=row.digits)
-        found.append((order.get(row.metric, len(order)), one, key))
+        one, raw = shown(row), isinstance(row, ModelMetric) and key[0] == row.metric
+        if isinstance(row, RecordedMetric) or (raw and (one.metric, *key[1:3]) in compared):
+            continue  # of single models and compared, the comparison is shown
+        one = one._replace(name=row.title) if raw else one
+        titled = row.title and row.key[1:] == key[1:3]
+        found.append(
+            (order.get(row.metric, len(order)), one if titled else named(key)._replace(digits=row.digits), key)
+        )
     return [(one, key) for *_, one, key in sorted(found, key=lambda each: (each[0], each[2]))]
 
 

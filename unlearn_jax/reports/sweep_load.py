@@ -20,9 +20,10 @@ class Sweep(NamedTuple):
     told: dict[str, Any]  # sweep.json
     figures: dict[tuple[str, str, str, str, str], Told]  # by setting and `Key`, of runs at their whole length
 
-    def find(self, setting: str, metric: str, split: str = "", variant: str = "") -> Told:
-        """A figure of a setting, whatever its reference; NaN where there is none."""
-        keys = ((setting, metric, variant, split, reference) for reference in ("", "oracle", "retrain"))
+    def find(self, setting: str, metric: str, split: str = "", variant: str = "", reference: str | None = None) -> Told:
+        """A figure of a setting, None = whatever its reference; NaN where there is none."""
+        some = ("", "oracle", "retrain") if reference is None else (reference,)
+        keys = ((setting, metric, variant, split, one) for one in some)
         return next((self.figures[key] for key in keys if key in self.figures), Told())
 
     def apart(self, setting: str, key: str) -> Told:

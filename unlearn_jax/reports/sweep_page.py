@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from unlearn_jax.evaluation.recorded import CHOICE, RECORDED, RESIDUAL
 from unlearn_jax.reports import sweep_figures as figures
 from unlearn_jax.reports import sweep_words as words
 from unlearn_jax.reports.load import number_told
 from unlearn_jax.reports.metric_rows import further
+from unlearn_jax.reports.reading import Told
 from unlearn_jax.reports.render import (
     Table,
     data_name,
@@ -113,24 +114,39 @@ def _settings(sweep: Sweep) -> Table:
     """Figures of the settings, best first."""
     order = lambda one: (not one["allowed"], one["score"] if one["score"] is not None else math.inf)
     ranked = sorted(sweep.whole, key=order)
-    known = [
-        c for c in _columns(sweep) if any(math.isfinite(sweep.find(one["setting"], *c[:3]).value) for one in ranked)
-    ]
+    told = {column: [_figure(sweep, one["setting"], column) for one in ranked] for column in _columns(sweep)}
+    known = [column for column, cells in told.items() if any(math.isfinite(cell.value) for cell in cells)]
     rows = []
-    for one in ranked[:SHOWN]:
-        figures_of = [figure_cell(sweep.find(one["setting"], *where)) for *where, _ in known]
+    for place, one in enumerate(ranked[:SHOWN]):
+        figures_of = [figure_cell(told[column][place], column.digits) for column in known]
         allowed = "yes" if one["allowed"] else "no"
         rows.append(row(one["setting"] or "defaults", [allowed, number(one["score"]), *figures_of]))
-    return table("Setting", ["allowed", f"score by {sweep.rule}", *(heading for *_, heading in known)], rows)
+    return table("Setting", ["allowed", f"score by {sweep.rule}", *(column.heading for column in known)], rows)
 
 
-def _columns(sweep: Sweep) -> list[tuple[str, str, str, str]]:
-    """Metric, split, variant and heading of the figures: without the oracle, by the oracle, and what was asked for."""
-    found = [(row.metric, row.split, row.variant, row.title) for row in BLIND]
-    found += [(row.metric, row.split, row.variant, f"{row.title} (oracle)") for row in BY_ORACLE]
+class Column(NamedTuple):
+    """A figure of the settings."""
+
+    where: tuple[str, str, str, str | None]  # metric, split, variant, reference
+    heading: str
+    digits: int = 2
+    scale: float = 1.0
+
+
+def _columns(sweep: Sweep) -> list[Column]:
+    """What is told of a setting: without the oracle, by the oracle, and what was asked for."""
+    found = [Column((row.metric, row.split, row.variant, None), row.title) for row in BLIND]
+    found += [Column((row.metric, row.split, row.variant, None), f"{row.title} (oracle)") for row in BY_ORACLE]
     for one, (metric, variant, split, reference) in further(key[1:] for key in sweep.figures):
-        found.append((metric, split, variant, one.name + (f" ({reference})" if reference else "")))
+        heading = one.name + (f" ({reference})" if reference else "")
+        found.append(Column((metric, split, variant, reference), heading, one.digits, one.scale))
     return found
+
+
+def _figure(sweep: Sweep, setting: str, column: Column) -> Told:
+    """A figure of a setting in the units of its column."""
+    told = sweep.find(setting, *column.where)
+    return Told(*(column.scale * value for value in told[:3]), n=told.n)
 
 
 def _axes(axes: list[dict]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from unlearn_jax.evaluation.recorded import OF_EVERY_STUDY
 from unlearn_jax.reports.frontier_figure import anchor
 from unlearn_jax.reports.load import Run
 from unlearn_jax.reports.metric_rows import further
@@ -200,7 +201,8 @@ def language_table(summary: Summary, level: int) -> Table | None:
 def further_table(summary: Summary, level: int) -> Table | None:
     """What `--metrics` asked for, of every population at a level; None where it asked for nothing."""
     entries = summary.entries(level)
-    told = further(key for entry in entries for key in summary.cells[level, entry])
+    keys = {key for entry in entries for key in summary.cells[level, entry] if key[0] not in OF_EVERY_STUDY}
+    told = further(keys)
     if not told:
         return None
     rows = [

@@ -30,6 +30,7 @@ LATER = (
     "skip_requests",
     "benchmark",
     "presets",
+    "metrics",
 )  # fields that came later: studies that leave them empty keep the names of their folders
 TARGETS = ("random", "class", "whole_class", "atypical", "distant", "contested", "person")
 

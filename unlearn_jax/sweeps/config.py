@@ -146,8 +146,9 @@ def shares_of(sweep: SweepConfig, study: Study, points: list[dict]) -> list[floa
 
 
 def asked_of(sweep: SweepConfig, study: StudyConfig) -> dict[str, Any]:
-    """What was asked for, as it is recorded and compared."""
-    return json.loads(json.dumps({"sweep": dataclasses.asdict(sweep), "study": dataclasses.asdict(study)}))
+    """What was asked for, as it is recorded and compared; without what came later, where that is not used."""
+    told = {name: value for name, value in dataclasses.asdict(study).items() if value or name != "metrics"}
+    return json.loads(json.dumps({"sweep": dataclasses.asdict(sweep), "study": told}))
 
 
 def sweep_name(sweep: SweepConfig, study: StudyConfig) -> str:

@@ -111,6 +111,21 @@ def _attack(scorer: Scorer, outcome: EvaluatedPopulation, keys, requests: list[i
     recorder.figure(keys(metric="attack_advantage"), combine(lambda x: np.abs(x - 0.5), draws, low=0.0, high=0.5))
 
 
+def asked_figures(
+    setup: Setup,
+    level: Level,
+    original: EvaluatedPopulation,
+    oracle: EvaluatedPopulation | None,
+    outcomes: list[EvaluatedPopulation],
+    recorder,
+) -> None:
+    """What ``--metrics`` asks for, against the oracle where there is one; without it of single models alone."""
+    level = level if oracle else blind(level)
+    scorer, every = Scorer(setup, level, outcomes), list(range(setup.config.requests))
+    beside = (original, oracle) if oracle else (original,)
+    further_figures(scorer, keys_of(setup, level), outcomes, setup.study.metrics, every, recorder, beside)
+
+
 def identifiable(
     setup: Setup, level: Level, original: EvaluatedPopulation, oracle: EvaluatedPopulation | None
 ) -> bool | None:
@@ -137,7 +152,6 @@ def oracle_figures(
     named = {"original": original, "oracle": oracle}
     margins = {name: scorer.draws(one, "forget", "margin", every) for name, one in named.items()}
     distances = {}
-    further_figures(scorer, keys, outcomes, setup.study.metrics, every, recorder, (original, oracle))
     for outcome in outcomes:
         own, mine = scorer.draws(outcome, "forget", "margin", every), partial(keys, outcome, reference="oracle")
         signed = residual_influence(own, margins["original"], margins["oracle"])

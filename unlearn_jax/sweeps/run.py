@@ -29,7 +29,7 @@ from unlearn_jax.sweeps.config import (
     shares_of,
     study_of,
 )
-from unlearn_jax.sweeps.figures import gains, identifiable, oracle_figures, seen_figures
+from unlearn_jax.sweeps.figures import asked_figures, gains, identifiable, oracle_figures, seen_figures
 from unlearn_jax.sweeps.halving import Judged, Rung, halve
 from unlearn_jax.sweeps.listed import Ran, settings_told
 from unlearn_jax.sweeps.rules import standings
@@ -234,6 +234,7 @@ def _rungs(trials: Trials) -> tuple[list[Rung], Ran]:
         if trials.oracle is not None:
             far = oracle_figures(setup, trials.level, trials.original, trials.oracle, outcomes, recorder)
             ran.distances.update(far if share == 1.0 else {})
+        asked_figures(setup, trials.level, trials.original, trials.oracle, outcomes, recorder)
         recorder.flush()
         found = []
         for number, outcome in zip(numbers, outcomes):
