@@ -1,5 +1,7 @@
 """Strict mode for every test: four devices, no implicit promotion, no key reuse, warnings are errors."""
 
+import contextlib
+import ctypes
 import gc
 import os
 import sys
@@ -38,8 +40,10 @@ def pytest_collection_finish(session):
     gc.freeze()
 
 
-MAPS = Path("/proc/self/maps")
+MAPS, STATM = Path("/proc/self/maps"), Path("/proc/self/statm")
 MANY, FULL = 20_000, 45_000  # of the 65,530 memory maps that Linux gives a process; a program takes 5 to 100
+PAGE = os.sysconf("SC_PAGE_SIZE")
+LARGE = 1_200_000_000  # bytes of memory, from which on programs are let go between modules
 _ENDED = [0]
 
 
@@ -52,8 +56,22 @@ def pytest_runtest_teardown(item, nextitem):
     last = nextitem is None or nextitem.path != item.path
     if not (last or _ENDED[0] % 20 == 0) or not MAPS.exists():
         return
-    if MAPS.read_bytes().count(b"\n") > (MANY if last else FULL):
-        if "unlearn_jax.population.program" in sys.modules:
-            sys.modules["unlearn_jax.population.program"].COMPILED.clear()
-        jax.clear_caches()
-        gc.collect()
+    held = int(STATM.read_text().split()[1]) * PAGE
+    if MAPS.read_bytes().count(b"\n") > (MANY if last else FULL) or (last and held > LARGE):
+        let_go()
+
+
+def let_go():
+    """Give what compiled programs hold back to the machine."""
+    for name in [name for name in sys.modules if name.partition(".")[0] == "unlearn_jax"]:
+        for held in list(vars(sys.modules[name]).values()):
+            if callable(getattr(held, "cache_clear", None)):
+                held.cache_clear()
+    for name, programs in (("program", "COMPILED"), ("program", "LOWERED"), ("evaluate", "_PROGRAMS")):
+        module = sys.modules.get(f"unlearn_jax.population.{name}")
+        if module is not None:
+            getattr(module, programs).clear()
+    jax.clear_caches()
+    gc.collect()
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
