@@ -198,12 +198,16 @@ def test_few_members_are_told_of_as_the_reason(study, tmp_path, members):
     assert "there are too few members (fewer than 8 in a request)" in (tmp_path / "run" / "report.html").read_text()
 
 
-def test_the_run_folder_is_named_after_the_configuration(study, tmp_path, monkeypatch):
-    started = []
-    monkeypatch.setattr("unlearn_jax.studies.run.run_study", lambda config, out, **_: started.append(out))
-    with pytest.raises(SystemExit):  # no study ran, so there is no summary to print
-        runpy_main(monkeypatch, "--copies", "0")
-    assert started[0].parent == Path("runs") and started[0].name.startswith("digits-near-atypical-")
+def test_the_run_folder_is_named_after_the_configuration(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    words = (
+        "--copies 0 --methods none --members 2 --steps 2 --train-size 150 --test-size 60 --num-targets 3 --no-report"
+    )
+    with pytest.raises(SystemExit) as ended:
+        runpy_main(monkeypatch, *words.split())
+    (folder,) = (tmp_path / "runs").glob("digits-*")
+    assert ended.value.code == 0 and folder.name.startswith("digits-near-atypical-")
+    assert (folder / "summary.csv").is_file() and (tmp_path / "runs" / "populations").is_dir()
 
 
 def runpy_main(monkeypatch, *words):

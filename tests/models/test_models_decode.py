@@ -68,7 +68,7 @@ def test_one_member_and_one_token_are_a_part_of_the_whole(members, found):
 
 
 def test_the_same_settings_give_the_same_decoder():
-    assert cached_decoder(VOCAB, [PROMPT], **SMALL) is CACHED
+    assert cached_decoder(VOCAB, [PROMPT], **SMALL) is cached_decoder(VOCAB, (PROMPT,), **SMALL)
     with pytest.raises(InputError, match="unknown decoder option 'layers': choose one of depth, dtype"):
         cached_decoder(VOCAB, (PROMPT,), layers=2)
 
