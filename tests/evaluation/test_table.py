@@ -210,6 +210,7 @@ def test_all_stands_for_what_needs_margins_alone():
 
 
 def test_what_is_asked_for_changes_no_name_of_what_is_not():
+    assert resolve(StudyConfig()).name == "digits-near-atypical-49da06"  # as before there was such an option
     assert "metrics" in LATER and resolve(StudyConfig(metrics="klom")).name != resolve(StudyConfig()).name
     assert "metrics" not in asked_of(SweepConfig(method="scrub"), StudyConfig())["study"]
     assert asked_of(SweepConfig(method="scrub"), StudyConfig(metrics="klom"))["study"]["metrics"] == "klom"

@@ -211,7 +211,7 @@ def test_where_memory_maps_run_out_most_programs_are_let_go(monkeypatch, tmp_pat
     monkeypatch.setattr(programs, "COMPILED", {})
     monkeypatch.setattr(programs, "LOWERED", {})
     monkeypatch.setattr(programs, "FEW_PROGRAMS", 2)
-    (tmp_path / "maps").write_text("a map\n" * 51)
+    (tmp_path / "maps").write_text("a map\n" * 76)
     (tmp_path / "most").write_text("100\n")
     monkeypatch.setattr(memory, "MAPS", tmp_path / "maps")
     made = [toy.method("finetune", (("epochs", 1), ("batch", size))) for size in (8, 16, 24, 32)]

@@ -67,8 +67,8 @@ def said(row: Metric, splits: list[str]) -> str:
     """What a figure is, of which splits, and against which references where these are not both."""
     where = ", ".join(split if split != SEVERAL else "several" for split in splits if split)
     told = row.what + (f" *{where}*" if where not in ("", "forget") else "")
-    names = row.references if isinstance(row, RecordedMetric) else getattr(row, "against", REFERENCES)
-    return told + (f" Against {', '.join(names)}." if names and names != REFERENCES else "")
+    other = row.is_compared and row.references != REFERENCES
+    return told + (f" Against {', '.join(row.references)}." if other else "")
 
 
 def metrics_table(kind: type) -> str:

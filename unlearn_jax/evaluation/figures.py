@@ -159,7 +159,7 @@ def pair_figures(bench: AuditData, spec: PopulationMetric) -> list[MetricResult]
         return float(np.mean(figure(u, r, *(extra[request] for extra in extras), request=request)))
 
     found = []
-    for reference in (name for name in bench.references if name in spec.against):
+    for reference in (name for name in bench.references if name in spec.references):
         for label in (label for label in bench.judged if label != reference):
             populations = list(zip(tables[label], tables[reference], *extras))
             roles = [bench.role(name) for name in (label, reference, *spec.also)]

@@ -43,6 +43,7 @@ class Metric:
         ideal: of models that never saw the targets' clusters; None = what two populations show that differ in nothing.
         what: one or two sentences.
         source: arXiv number, or a name.
+        references: populations that it compares with; none = a figure of models alone.
         needs: keys of `NEEDS`.
         digits: decimals on pages.
         scale: pages show value * scale.
@@ -59,6 +60,7 @@ class Metric:
     ideal: float | None = 0.0
     what: str
     source: str = ""
+    references: tuple[str, ...] = REFERENCES
     needs: tuple[str, ...] = ("logits",)
     digits: int = 3
     scale: float = 1.0
@@ -78,19 +80,14 @@ class Metric:
     @property
     def is_compared(self) -> bool:
         """Whether its figure is of a population and a reference."""
-        return True
+        return bool(self.references)
 
 
 @dataclass(frozen=True, kw_only=True)
 class RecordedMetric(Metric):
     """A figure that the code of a run writes itself: what a study is about, prices, costs, answers in words."""
 
-    references: tuple[str, ...] = ()  # with which it is compared
-
-    @property
-    def is_compared(self) -> bool:
-        """Whether its figure is of a population and a reference."""
-        return bool(self.references)
+    references: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,15 +101,11 @@ class ModelMetric(Metric):
         blind: two populations of which this holds cannot be compared.
     """
 
+    references: tuple[str, ...] = ()
     values: Callable[[View], np.ndarray | None]
     low: float = -np.inf
     high: float = np.inf
     blind: Callable[[View], bool] | None = None
-
-    @property
-    def is_compared(self) -> bool:
-        """Whether its figure is of a population and a reference."""
-        return False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,7 +121,6 @@ class PopulationMetric(Metric):
         spread: scale of the interval, plain or logit.
         also: further populations.
         labelled: whether the figure takes labels= of the split.
-        against: the references that it makes sense against.
         banded: whether it has a null band, whose centre is then what it is ranked by.
         classes: fewest that it takes.
     """
@@ -141,7 +133,6 @@ class PopulationMetric(Metric):
     spread: str = "plain"
     also: tuple[str, ...] = ()
     labelled: bool = False
-    against: tuple[str, ...] = REFERENCES
     banded: bool = True
     classes: int = 2
 

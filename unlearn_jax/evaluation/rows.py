@@ -247,7 +247,7 @@ MEASURED: tuple[Metric, ...] = (
         what="Accuracy on the targets of a logistic regression on the features, fitted on the rest."),
     _attack("neighbour_exposure", lambda u, r, o: neighbour_exposure(u, o, r).per_example, variant="online",
         split="similar", takes=of.of_split("margin", "similar"), sides=2, low=-1.0, high=1.0, spread="plain",
-        also=("original",), against=("oracle",), ideal=0.0, banded=False, title="neighbours exposed", group=SIMILAR,
+        also=("original",), references=("oracle",), ideal=0.0, banded=False, title="neighbours exposed", group=SIMILAR,
         unit="AUC", source="2403.01218, 2112.03570",
         what="AUC of LiRA on the similar samples that stay, minus that before unlearning; above 0 = forgetting the "
         "targets exposes them, below 0 = hides them; ranked by its size."),

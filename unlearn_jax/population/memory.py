@@ -46,12 +46,12 @@ def needed_bytes(*programs: jax.stages.Compiled) -> float:
 
 
 def crowded() -> bool:
-    """Whether this process holds more than half of the memory maps that the system gives it; only Linux counts them.
+    """Whether this process holds three quarters of the memory maps that the system gives it; only Linux counts them.
 
     A compiled program holds 5 to 300 of some 65,530, and XLA ends a process that has none left for the next one.
     """
     try:
-        return MAPS.read_bytes().count(b"\n") > int(MAX_MAPS.read_text()) // 2
+        return MAPS.read_bytes().count(b"\n") > int(MAX_MAPS.read_text()) * 3 // 4
     except (OSError, ValueError):
         return False
 
