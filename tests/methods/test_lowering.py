@@ -6,6 +6,7 @@ import numpy as np
 import protocol
 import pytest
 import toy
+from steps import batch, both
 from test_methods_common import NAMES, trial
 
 from unlearn_jax.methods import METHODS
@@ -17,7 +18,7 @@ from unlearn_jax.runtime.platform import made_for, platform
 
 MEMBERS = 4
 PLATFORMS = ("tpu", "cuda")
-FEW = ("retrain", "scrub", "ssd", "influence", "certified_removal", "npo", "sisa")  # steps, statistics, solvers, models
+FEW = ("scrub", "certified_removal", "sisa")  # phases, a solver, a model of its own
 
 
 def zeros(shapes, members):
@@ -50,6 +51,18 @@ def texts(found):
     return [part.as_text() for part in (found.begin, found.advance, found.end)]
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_an_update_and_the_end_keep_the_shapes_of_what_a_method_starts_from(name):
+    (fold, plan, hp), start = trial(name).made, toy.member(starting(name, toy.normed()), 0)
+    method, key = fold.build(hp, {}), jax.random.key(0)
+    shapes = lambda tree: jax.tree.map(lambda x: (x.shape, x.dtype), tree)
+    state = jax.eval_shape(method.init, key, start)
+    batches = both(*(batch(np.zeros(size, int)) for size in (plan.forget_batch, plan.retain_batch)))
+    after, loss = jax.eval_shape(jax.jit(method.update), key, state, batches)
+    assert shapes(after) == shapes(state) and loss.shape == ()
+    assert shapes(jax.eval_shape(method.finish, after)) == shapes({part: start[part] for part in ("params", "state")})
+
+
 @pytest.mark.parametrize("target", PLATFORMS)
 @pytest.mark.parametrize("name", [pytest.param(n, marks=() if n in FEW else pytest.mark.slow) for n in NAMES])
 def test_programs_are_lowered_for(target, name):
@@ -60,8 +73,10 @@ def test_programs_are_lowered_for(target, name):
         assert "lapack" not in text and "cpu" not in text  # no call that only a CPU has
 
 
-@pytest.mark.parametrize("width, own", [(96, "convolution"), (8, "dot_general")])
-@pytest.mark.parametrize("target", (*PLATFORMS, "cpu"))
+@pytest.mark.parametrize("target, width, own", toy.some(
+    [("tpu", 96, "convolution"), ("cpu", 96, "convolution"), ("cuda", 8, "dot_general"), ("cuda", 96, "convolution"),
+     ("tpu", 8, "dot_general"), ("cpu", 8, "dot_general")], 3,
+))  # fmt: skip
 def test_wide_convolutions_are_native_where_that_is_fast(target, width, own):
     model = build_model("convnet", toy.CLASSES, toy.SHAPE, widths=(width, width))
     fold, plan, numeric = toy.method("retrain", model=model)
@@ -71,7 +86,7 @@ def test_wide_convolutions_are_native_where_that_is_fast(target, width, own):
     assert not found.host_loop  # where convolutions are native, they are fast in a loop
 
 
-@pytest.mark.parametrize("target", PLATFORMS)
+@pytest.mark.parametrize("target", toy.some(PLATFORMS, 1))
 def test_members_held_by_several_devices_are_lowered_for(target):
     model = build_model("mlp", toy.CLASSES, toy.SHAPE, widths=(256,))
     found = lowered(target, *toy.method("retrain", model=model), {}, data_devices=2)

@@ -34,6 +34,7 @@ def test_a_budget_shortens_the_plan(job, original):
     assert np.isfinite(found.population.loss).sum() == 8 * 2 * 3
 
 
+@pytest.mark.slow
 def test_an_upper_bounds_cost_includes_the_models_that_it_fits(job, original):
     found = run_method("oracle_matching", job, original, SHORT)
     recipe = job.problem.recipe
