@@ -137,7 +137,8 @@ def test_a_drawn_label_belongs_to_the_row_and_not_to_its_place():
     _, drawn = labels(0, np.arange(50))
     order = np.random.default_rng(0).permutation(50)
     np.testing.assert_array_equal(labels(0, order)[1], drawn[order])
-    np.testing.assert_array_equal(labels(0, [7, 7, 7])[1], drawn[[7, 7, 7]])
+    order[:3] = 7  # thrice
+    np.testing.assert_array_equal(labels(0, order)[1], drawn[order])
     assert (labels(1, np.arange(50))[1] != drawn).mean() > 0.5
 
 
@@ -193,14 +194,11 @@ def test_retraining_reads_nothing_of_the_original(teacher):
     assert difference(begin("retrain", teacher).params, teacher["params"]) > 0.1
 
 
-def test_a_constant_rate_is_one_at_every_update():
-    np.testing.assert_array_equal(rates(Recipe(steps=7)), np.ones(7))
-
-
-@pytest.mark.parametrize("steps", [1, 5, 100, 1200])
+@pytest.mark.parametrize("steps", [1, 5, 1200])
 def test_a_cosine_rate_warms_up_and_falls_to_zero(steps):
     found = rates(Recipe(steps=steps, schedule="cosine"))
     warm = max(1, steps // 10)
+    np.testing.assert_array_equal(rates(Recipe(steps=steps)), np.ones(steps))  # a constant one
     assert found.shape == (steps,) and (found > 0).all() and found.max() == found[warm - 1] == 1.0
     np.testing.assert_allclose(found[:warm], np.arange(1, warm + 1) / warm)
     assert (np.diff(found[warm - 1 :]) < 0).all()
@@ -216,7 +214,7 @@ def test_the_plan_of_retraining_carries_the_recipes_rates():
     assert numeric == {"lr": 0.3, "weight_decay": 0.2} and plan.steps == 100
 
 
-@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
+@pytest.mark.parametrize("optimizer", toy.some(["adamw", "sgd"], 1))
 def test_the_rate_scales_the_update_and_its_weight_decay(optimizer, teacher):
     recipe = toy.RECIPE._replace(optimizer=optimizer)
     build = METHODS["retrain"].build(toy.problem(recipe=recipe), {}, {"lr": 0.01, "weight_decay": 0.1})
@@ -246,19 +244,11 @@ def statistics(name):
     return start.state, jax.jit(lambda batches: built.update(jax.random.key(0), start, batches)[0].state)
 
 
-@pytest.mark.parametrize(
-    "name, phase, moves",
-    [
-        ("gradient_ascent", scrub.MAX, False),
-        ("neggrad_plus", scrub.MAX, False),
-        ("scrub", scrub.MAX, False),
-        ("scrub", scrub.MIN, True),
-        ("finetune", scrub.MAX, True),
-        ("retrain", scrub.MAX, True),
-        ("random_label", WRONG, False),
-        ("random_label", TRUE, True),
-    ],
-)
+@pytest.mark.parametrize("name, phase, moves", toy.some(
+    [("neggrad_plus", scrub.MAX, False), ("scrub", scrub.MAX, False), ("scrub", scrub.MIN, True),
+     ("gradient_ascent", scrub.MAX, False), ("finetune", scrub.MAX, True), ("retrain", scrub.MAX, True),
+     ("random_label", WRONG, False), ("random_label", TRUE, True)], 3,
+))  # fmt: skip
 def test_batch_statistics_follow_the_retained_data_or_stay(name, phase, moves):
     before, update_statistics = statistics(name)
     after = update_statistics(both(phase=phase))

@@ -54,7 +54,7 @@ def neighbours_by_numpy(params, some, epsilon):
     return np.argmax(found, axis=1)
 
 
-@pytest.mark.parametrize("certain", [1.0, 60.0])
+@pytest.mark.parametrize("certain", toy.some([60.0, 1.0], 1))
 def test_boundary_shrinks_label_is_that_of_the_signed_neighbour(certain):
     model, (weights, _), some = images()
     weights = weights | {"head": jax.tree.map(lambda x: certain * x, weights["head"])}
@@ -206,6 +206,7 @@ def test_l2ul_ascends_and_holds_its_images_in_proportion_to_their_numbers(weighe
     followed(student, still.params, combined((2 / 3, held[1])), tolerance=1e-4)
 
 
+@pytest.mark.slow
 def test_l2ul_stops_once_a_whole_pass_has_no_right_answer(weighed, teacher):
     right, wrong = asked(3), asked(3)
     found = logits(teacher["params"], right.forget).argmax(axis=1)
@@ -313,7 +314,7 @@ def test_amun_shows_the_request_once_an_epoch_and_lets_the_rate_fall():
     np.testing.assert_array_equal(plan.forget_step[fits] % 10, np.tile(np.arange(10), 4))
 
 
-@pytest.mark.parametrize("certain", [1.0, 30.0])
+@pytest.mark.parametrize("certain", toy.some([30.0, 1.0], 1))
 def test_amuns_attack_crosses_however_certain_the_original_is(certain, teacher):
     head = jax.tree.map(lambda x: certain * x, teacher["params"]["head"])
     own, some = {"params": teacher["params"] | {"head": head}, "state": {}}, batch(toy.KEPT[:8])

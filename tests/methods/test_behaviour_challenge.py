@@ -67,6 +67,7 @@ def test_fcs_passes_come_in_the_published_order():
     assert plan.forget_pass == 3 and (plan.forget_cost[plan.phase == fcs.FIT] == 0).all()
 
 
+@pytest.mark.slow
 def test_fcs_optimizers_share_no_state(learned):
     start = begin("fcs", whole(learned))
     assert len(start.optimizer) == 3
@@ -162,6 +163,7 @@ def test_msg_slows_the_kept_convolution_weights_alone(scored):
         assert new[name].sum() == (round(0.3 * g.size) if g.ndim == 4 else 0)
 
 
+@pytest.mark.slow
 def test_msg_slows_steps_where_an_optimizer_undoes_the_scale_of_gradients():
     model, params = convnet()
     adam = (("optimizer", "adam"),)

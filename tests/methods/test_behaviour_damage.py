@@ -126,7 +126,7 @@ def test_rni_draws_the_head_alone_anew():
     toy.same(rest(state), rest(params))
 
 
-@pytest.mark.parametrize("count, hit", [(1, 0), (2, 1), (4, 2), (50, 6)])
+@pytest.mark.parametrize("count, hit", toy.some([(4, 2), (1, 0), (2, 1), (50, 6)], 1))
 def test_rni_shakes_its_share_of_as_many_tensors_as_asked(count, hit):
     model, params = convnet()
     leaves = len(jax.tree.leaves(params))
@@ -157,6 +157,7 @@ def test_rni_has_no_noise_in_the_first_and_the_last_epochs():
     assert not flat(first.optimizer).any() and not flat(last.optimizer).any()
 
 
+@pytest.mark.slow
 def test_rni_leaves_every_bit_of_the_tensors_that_are_not_drawn():
     model = toy.normed()
     variables = jax.jit(model.init)(jax.random.key(0), toy.stored().inputs[:1])

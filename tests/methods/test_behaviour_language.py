@@ -103,6 +103,7 @@ def test_a_refusal_stands_in_inputs_and_targets():
     assert ((np.asarray(winner.inputs) == REFUSAL[0]).sum(axis=1) == 1).all()
 
 
+@pytest.mark.slow
 def test_the_other_answer_is_one_for_each_example_and_follows_the_members_key():
     asked, kept = batch([0, 1, 2, 3, 4, 5]), batch([3])
     program = jax.jit(lambda key, some: dpo_idk.preferred(PROBLEM, "other", jax.random.key_data(key), some).targets)
