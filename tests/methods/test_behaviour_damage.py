@@ -6,20 +6,7 @@ import numpy as np
 import pytest
 import toy
 from scipy.stats import kstest
-from steps import (
-    SGD,
-    begin,
-    convnet,
-    flat,
-    followed,
-    losses,
-    moved,
-    padded,
-    slope,
-    tensors,
-    update,
-    whole,
-)
+from steps import SGD, begin, convnet, flat, followed, losses, moved, padded, slope, tensors, update, whole
 
 from unlearn_jax.methods import cfw, ct, rni
 from unlearn_jax.methods.support.common import Recipe

@@ -6,21 +6,7 @@ import numpy as np
 import pytest
 import toy
 from scipy.special import log_softmax
-from steps import (
-    SGD,
-    batch,
-    begin,
-    convnet,
-    finish,
-    flat,
-    losses,
-    moved,
-    outputs,
-    padded,
-    tensors,
-    update,
-    whole,
-)
+from steps import SGD, batch, begin, convnet, finish, flat, losses, moved, outputs, padded, tensors, update, whole
 
 from unlearn_jax.methods import kde, prmq
 from unlearn_jax.methods.support.common import Recipe

@@ -6,20 +6,7 @@ import numpy as np
 import pytest
 import toy
 from scipy.special import softmax
-from steps import (
-    PLAIN,
-    SGD,
-    backward,
-    begin,
-    both,
-    difference,
-    divergence,
-    followed,
-    logits,
-    nudged,
-    other,
-    update,
-)
+from steps import PLAIN, SGD, backward, begin, both, difference, divergence, followed, logits, nudged, other, update
 
 from unlearn_jax.methods import METHODS
 from unlearn_jax.methods.support.common import Recipe

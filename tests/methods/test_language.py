@@ -17,15 +17,7 @@ from unlearn_jax.studies.validate import check
 from unlearn_jax.types import Batches
 
 LANGUAGE = [name for name, entry in METHODS.items() if "language" in entry.reads]
-ONCE = {
-    "weight_decay": 0.0,
-    "epochs": 2,
-    "batch": 4,
-    "max_epochs": 1,
-    "decay": (),
-    "forget_batch": 4,
-    "bound": np.inf,
-}
+ONCE = {"weight_decay": 0.0, "epochs": 2, "batch": 4, "max_epochs": 1, "decay": (), "forget_batch": 4, "bound": np.inf}
 
 
 def unlearned(name, kept=(2, 3, 4, 5), **settings):

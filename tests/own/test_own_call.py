@@ -180,10 +180,7 @@ WRONG = {
     "too many keys": ({"key": jax.random.split(jax.random.key(0), 2)}, r"keys are \(2,\) for 1 models"),
     "no weights": ({"params": {}}, "params hold no array"),
     "weights of another model": ({"params": NORMED}, "cannot be applied"),
-    "no statistics": (
-        {"model": nets.Averaging(), "params": NORMED["params"]},
-        "applied .*batch_stats.*all other",
-    ),
+    "no statistics": ({"model": nets.Averaging(), "params": NORMED["params"]}, "applied .*batch_stats.*all other"),
     "whole numbers": ({"params": INT}, "params hold int32 at params/last/kernel"),
     "a class": ({"model": nets.Plain}, "the model is a class: give"),
     "a further argument": ({"model": Masked()}, "also takes 'mask'"),
