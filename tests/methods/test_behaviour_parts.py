@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import toy
 from jax.flatten_util import ravel_pytree
 from oneshot import KEPT, SHAPE, WEIGHTS, K, batch, examples, gauss_newton, problem, sum_of_gradients, variables
 from steps import flat
