@@ -30,6 +30,7 @@ def test_noise_hides_the_largest_shift_that_two_starts_can_keep(change, steps):
     assert spent == pytest.approx(hp["epsilon"], rel=1e-3)
 
 
+@pytest.mark.slow
 def test_two_starts_come_as_near_as_the_bound_says(teacher):
     hp, given = HP | {"epsilon": 1e9}, padded()
     found = []

@@ -16,6 +16,7 @@ from unlearn_jax.types import Batches
 # --- Gauss-Newton --------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rounds", [1, 2])
 def test_rounds_are_dense_newton_steps_one_after_another(rounds):
     hp = {"damping": np.float32([2.0, 1.0]), "rate": 0.7}

@@ -32,6 +32,7 @@ def weights():
     return linear().init(jax.random.key(3), None)["params"]["kernel"]
 
 
+@pytest.mark.slow
 def test_squared_slopes_are_those_of_backpropagation(student):
     some, labels = batch(toy.REQUESTED[:5]), jnp.array([0, 1, 2, 1, 0])
     found = mu_mis.squared_slopes(toy.problem(), whole(student), some, labels)

@@ -56,7 +56,7 @@ def dampened_by(member, importance, alpha, scale, everything=True):
 CHOICE = dict(alpha=1.3, scale=0.8)
 
 
-@pytest.mark.parametrize("size", [16, 7])
+@pytest.mark.parametrize("size", toy.some([7, 16], 1))
 def test_ssd_dampens_by_squared_gradients_of_single_examples_in_batches_of_any_size(size):
     after = run("ssd", static={"batch": size, "micro": 4}, **CHOICE)
     for member in (0, 1):
@@ -70,6 +70,7 @@ def test_ssd_dampens_by_squared_gradients_of_single_examples_in_batches_of_any_s
         assert np.abs(truth - without_request).max() > 0.01  # D is all data, the request included
 
 
+@pytest.mark.slow
 def test_ssd_is_not_the_public_codes_square_of_batch_means():
     after = run("ssd", static={"batch": 16, "micro": 4}, **CHOICE)
     for member in (0, 1):
