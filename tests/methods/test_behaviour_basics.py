@@ -97,11 +97,7 @@ def test_gradient_ascent_is_bounded_by_default_and_published_at_infinity(split_b
     toy.close(step(mixed, np.inf), climbed)
 
 
-def test_adam_and_published_sgd_are_both_offered(teacher):
-    with pytest.raises(ValueError, match="unknown optimizer 'lion': choose one of adam, sgd"):
-        prepare("gradient_ascent", toy.problem(), {"optimizer": "lion"}, toy.SIZES)[0].build(
-            METHODS["gradient_ascent"].numeric, {}
-        )
+def test_adam_is_offered_beside_the_published_sgd(teacher):
     adam, _ = update("gradient_ascent", begin("gradient_ascent", teacher), both(), lr=1e-3, bound=np.inf)
     assert difference(adam.params, teacher["params"]) == pytest.approx(1e-3, rel=1e-2)
 
@@ -183,12 +179,6 @@ def test_each_epoch_shows_the_request_once_and_then_the_retained_data_once(name,
 
 
 # --- retraining ----------------------------------------------------------------------------------------------------
-
-
-def test_retraining_reads_nothing_of_the_original(teacher):
-    broken = jax.tree.map(lambda x: x * jnp.nan, teacher)
-    toy.same(begin("retrain", broken), begin("retrain", teacher))
-    assert difference(begin("retrain", teacher).params, teacher["params"]) > 0.1
 
 
 @pytest.mark.parametrize("steps", [1, 5, 1200])

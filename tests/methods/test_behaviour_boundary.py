@@ -27,7 +27,6 @@ from steps import (
     update,
 )
 
-from unlearn_jax.errors import InputError
 from unlearn_jax.methods import METHODS, amun, boundary_shrink, l2ul
 from unlearn_jax.methods.support import attacks
 from unlearn_jax.methods.support.common import Recipe
@@ -298,11 +297,6 @@ def test_amun_leaves_out_what_does_not_cross(teacher, student):
     wrong = logits(teacher["params"], some).argmax(axis=1) != np.asarray(some.targets)
     assert not wrong.any() and float(loss) == pytest.approx(kept, rel=1e-4)
     followed(student, after.params, slope)
-
-
-def test_an_unknown_variant_of_amun_is_refused():
-    with pytest.raises(InputError, match="unknown variant 'paper': choose one of advonly, amun"):
-        amun.plan(Sizes(30, 1200), METHODS["amun"].static | {"variant": "paper"}, Recipe())
 
 
 def test_amun_shows_the_request_once_an_epoch_and_lets_the_rate_fall():

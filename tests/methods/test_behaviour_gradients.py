@@ -9,7 +9,6 @@ from scipy.special import expit
 from steps import PLAIN, SGD, begin, combined, flat, padded, slope, update
 from steps import followed as descended
 
-from unlearn_jax.errors import InputError
 from unlearn_jax.methods import gru
 from unlearn_jax.methods.support import directions
 from unlearn_jax.trees import tree_dot
@@ -103,11 +102,6 @@ def test_gru_smooths_the_retained_gradient_over_updates():
         if expected is None:
             expected = 0.2 * 0.8 * one - 0.8 * gathered(asked, Rules().rise)
         np.testing.assert_allclose(state.extra["retained"]["rows"], expected, rtol=1e-4, atol=1e-6)
-
-
-def test_gru_refuses_a_loss_that_it_does_not_have():
-    with pytest.raises(InputError, match="unknown lose 'hinge': choose one of ascent, npo"):
-        started("gru", {}, (("lose", "hinge"),))
 
 
 # --- UAM -----------------------------------------------------------------------------------------------------------

@@ -16,15 +16,13 @@ from oneshot import (
     gauss_newton,
     gradients,
     keys,
-    problem,
     run,
     start,
     sum_of_gradients,
     weights_of,
 )
 
-from unlearn_jax.errors import InputError
-from unlearn_jax.methods import METHODS, woodfisher
+from unlearn_jax.methods import woodfisher
 from unlearn_jax.methods.random_label import wrong_labels
 from unlearn_jax.methods.support import newton
 from unlearn_jax.methods.support.common import Recipe, TrainSpec
@@ -215,13 +213,6 @@ def difference(member, name, change):
     labels = np.asarray(wrong_labels(jax.random.fold_in(keys(name)[member], 0), batch(rows), K, False))
     assert (labels != toy.examples()[1][rows]).all()
     return old - gradients(member, rows, labels).sum(axis=0)
-
-
-@pytest.mark.parametrize("name", ["warnecke_first", "warnecke_second"])
-def test_an_unknown_change_is_refused(name):
-    entry = METHODS[name]
-    with pytest.raises(InputError, match="unknown change 'features': choose one of delete, relabel"):
-        entry.build(problem(), entry.static | {"change": "features"}, entry.numeric)
 
 
 # --- WoodFisher ----------------------------------------------------------------------------------------------------

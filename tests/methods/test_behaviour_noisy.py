@@ -7,7 +7,6 @@ import pytest
 import toy
 from steps import SGD, begin, combined, flat, padded, slope, update
 
-from unlearn_jax.errors import InputError
 from unlearn_jax.methods import METHODS, certified_finetune
 from unlearn_jax.methods.support.common import Recipe
 from unlearn_jax.population.plans import Sizes
@@ -63,8 +62,6 @@ def test_the_start_is_clipped_towards_a_new_initialisation_whose_statistics_it_t
     assert np.linalg.norm(flat(zero.params)) == pytest.approx(0.25, rel=1e-5) and (flat(zero.extra) == 0).all()
     near = begin("certified_finetune", old, model=model, weight_clip=1e3)
     toy.close(near.params, old["params"], 1e-5)
-    with pytest.raises(InputError, match="unknown centre 'mean': choose one of fresh, zero"):
-        begin("certified_finetune", old, model=model, static=(("centre", "mean"),))
 
 
 @pytest.mark.parametrize("clip", [0.3, 1e3])

@@ -21,7 +21,6 @@ from steps import (
     update,
 )
 
-from unlearn_jax.errors import InputError
 from unlearn_jax.methods import METHODS, salun
 from unlearn_jax.methods.random_label import wrong_labels
 from unlearn_jax.methods.support.common import Recipe
@@ -164,12 +163,6 @@ def test_the_last_layers_alone_follow_the_retained_data(name, teacher):
     assert difference(state.params["head"]["kernel"], start.params["head"]["kernel"]) > 1e-2
     blind = both(forget=other(both().forget))
     toy.same(update(name, start, blind, **PLAIN)[0].params, after.params)
-
-
-@pytest.mark.parametrize("k", [0, 3])
-def test_a_count_of_layers_that_the_model_lacks_is_refused(k, teacher):
-    with pytest.raises(InputError, match=f"k is {k} and the model has 2 groups of layers"):
-        begin("eu_k", teacher, static=(("k", k),))
 
 
 def test_statistics_of_re_drawn_layers_are_new_and_of_the_others_kept():
