@@ -43,7 +43,7 @@ def pytest_collection_finish(session):
 MAPS, STATM = Path("/proc/self/maps"), Path("/proc/self/statm")
 MANY, FULL = 20_000, 45_000  # of the 65,530 memory maps that Linux gives a process; a program takes 5 to 100
 PAGE = os.sysconf("SC_PAGE_SIZE")
-LARGE = 1_200_000_000  # bytes of memory, from which on programs are let go between modules
+LARGE = 900_000_000  # bytes of memory, from which on programs are let go between modules
 _ENDED = [0]
 
 

@@ -108,6 +108,7 @@ def test_kde_draws_the_first_and_the_last_layers_anew():
     toy.same(begin("kde", whole(lost), model=model).params, state.params)
 
 
+@pytest.mark.slow
 def test_kde_renews_the_running_statistics_of_the_first_layer():
     model = toy.normed()
     variables = jax.jit(model.init)(jax.random.key(0), toy.stored().inputs[:1])
@@ -135,6 +136,7 @@ def test_kde_distils_and_then_fits_labels_and_predictions_at_its_temperature(lea
         assert float(loss) == pytest.approx(expected.mean(), rel=1e-4)
 
 
+@pytest.mark.slow
 def test_kde_phases_have_rates_and_optimizers_of_their_own(learned):
     state = begin("kde", whole(learned))
     for phase, name in ((kde.DISTIL, "warm_lr"), (kde.FIT, "lr")):
