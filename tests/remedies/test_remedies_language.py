@@ -61,7 +61,9 @@ def original():
     return jax.tree.map(np.asarray, jax.vmap(lambda key: statements.table().init(key, None))(keys))
 
 
-@pytest.mark.parametrize("name", toy.some(ROWS, 5))
+@pytest.mark.parametrize(
+    "name", toy.some(sorted(ROWS, key=lambda name: name not in ("expand", "local_teacher", "paraphrase")), 3)
+)
 def test_a_remedy_runs_on_answers_of_tokens(name, original):
     method, settings = ROWS[name]
     given = evidence(method, name, original)
