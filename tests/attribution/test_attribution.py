@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 import toy
 from pyarrow import parquet
+from refusals import refuses
 
 from unlearn_jax.attribution import AttributionConfig, law, memorized, run, run_attribution, tables, tracks
 from unlearn_jax.attribution.estimators import ESTIMATORS
 from unlearn_jax.attribution.ground import prepare_ground
 from unlearn_jax.attribution.tables import pearson, spearman
-from unlearn_jax.errors import InputError
 from unlearn_jax.influence import (
     datamodels,
     ekfac_self_influence,
@@ -40,7 +40,6 @@ FILES |= {"gallery.npz", "manifest.json"}
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory):
-    """The run folder, its ground and tracks, and every population's role, masks and margins on the queries."""
     folder, seen, told = tmp_path_factory.mktemp("attribution"), {}, {}
     train, say = tracks.train_subsets, tracks.outputs_of
 
@@ -371,6 +370,7 @@ def test_the_gallery_shows_the_most_helpful_examples(study, scores_of):
 
 def test_another_run_in_the_same_folder_is_refused(study):
     before = {path.name: path.read_bytes() for path in study[0].iterdir()}
-    with pytest.raises(InputError, match="holds another run: give another --out folder"):
-        run_attribution(dataclasses.replace(CONFIG, seed=1), study[0])
+    refuses(
+        "holds another run: give another --out folder", run_attribution, dataclasses.replace(CONFIG, seed=1), study[0]
+    )
     assert {path.name: path.read_bytes() for path in study[0].iterdir()} == before

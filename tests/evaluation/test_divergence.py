@@ -15,7 +15,6 @@ RNG = np.random.default_rng(0)
 
 
 def margins(members=8, rows=400, centre=12.0, spread=5.0):
-    """As of networks that classify well."""
     return (centre + RNG.normal(0, spread, (members, rows))).astype(np.float32)
 
 
@@ -28,7 +27,6 @@ def changed(how, members=8):
 
 
 def forgot(margin, to):
-    """The targets brought down to a margin."""
     return np.where(np.arange(len(margin)) < len(FORGET), to + margin - margin.mean(), margin)
 
 

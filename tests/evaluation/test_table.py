@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from made_runs import fake_run
 from panels import synthetic
+from refusals import refuses
 
 from unlearn_jax import reports
 from unlearn_jax.audits.audit import _audited
-from unlearn_jax.errors import InputError
 from unlearn_jax.evaluation import catalogue
 from unlearn_jax.evaluation.battery import of_split
 from unlearn_jax.evaluation.engine import Precision
@@ -55,7 +55,6 @@ CONFIG = {
 
 @pytest.fixture(scope="module", autouse=True)
 def toys():
-    """The toy rows, in the table while this file runs."""
     with pytest.MonkeyPatch.context() as patch:
         for name, row in TOYS.items():
             patch.setitem(METRICS, name, row)
@@ -72,12 +71,10 @@ def studied(tmp_path_factory):
 
 
 def found(table, **keys):
-    """Rows of a table with these keys."""
     return [row for row in table if all(row[name] == value for name, value in keys.items())]
 
 
 def margins(folder, name):
-    """Margins (members, targets) of a population that a study stored."""
     import pyarrow.parquet as parquet
 
     index = parquet.read_table(folder / "margins" / "index.parquet").to_pydict()
@@ -119,7 +116,6 @@ def test_a_page_of_another_process_shows_it_by_its_name(studied, monkeypatch):
 
 
 def further_heads(folder):
-    """The headings of what a study was asked for."""
     run = read_run(folder)
     return [cell for line in further_table(run.summary, 1).heads for cell in line]
 
@@ -198,8 +194,7 @@ def test_the_committed_page_is_the_table(monkeypatch):
     ],
 )
 def test_what_a_study_cannot_measure_is_refused(words, fault):
-    with pytest.raises(InputError, match=fault):
-        study_metrics(words)
+    refuses(fault, study_metrics, words)
 
 
 def test_all_stands_for_what_needs_margins_alone():

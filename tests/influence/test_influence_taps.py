@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import toy
 from flax import nnx
+from refusals import refuses
 
-from unlearn_jax.errors import InputError
 from unlearn_jax.influence.per_example import (
     batch_of,
     example_gradients,
@@ -64,8 +64,6 @@ class _Odd(nn.Module):
 
 
 class _Nnx(nnx.Module):
-    """A perceptron of the other kind."""
-
     def __init__(self, rngs):
         self.head = nnx.Linear(4, CLASSES, rngs=rngs)
 
@@ -124,7 +122,6 @@ def _by_hand(name):
 
 
 def by_hand(name, quantity="loss"):
-    """Each example's gradient tree by `jax.grad`, stacked."""
     return _by_hand(name)[quantity]
 
 
@@ -146,27 +143,22 @@ def _found(name, micro=128):
 
 
 def found(name, quantity="loss", micro=128):
-    """Gradients, factors, layers' gradients, their Grams and square norms."""
     return _found(name, micro)[quantity]
 
 
 def factors_of(name):
-    """The factors of the loss."""
     return found(name)[1]
 
 
 def rows_of(tree):
-    """(n, P) in the order of the leaves."""
     return np.concatenate([np.asarray(x).reshape(COUNT, -1) for x in jax.tree.leaves(tree)], axis=1)
 
 
 def at(tree, path):
-    """The subtree at a path."""
     return functools.reduce(lambda found, part: found[part], path.split("/"), tree)
 
 
 def close(a, b, tolerance=2e-5):
-    """Equal up to a tolerance relative to the largest entry."""
     a, b = np.asarray(a), np.asarray(b)
     assert a.shape == b.shape
     assert np.abs(a - b).max() <= tolerance * max(np.abs(b).max(), 1e-30)
@@ -275,7 +267,6 @@ def test_both_ways_to_ghost_norms(positions, through_factors):
 
 @pytest.mark.slow
 def test_perceptron_against_numpy(double):
-    """Backpropagation by hand, in double precision."""
     rng = np.random.default_rng(0)
     model = build_model("mlp", CLASSES, (4,), widths=(6,), dtype="float64")
     x, y = rng.normal(size=(COUNT, 4)), rng.integers(0, CLASSES, COUNT)
@@ -429,35 +420,42 @@ def test_members_by_vmap():
 
 
 def test_bad_batches():
-    with pytest.raises(InputError, match="give as many of each"):
-        batch_of(np.ones((3, 2)), np.ones(2, int))
-    with pytest.raises(InputError, match="give one number for each of the 3"):
-        batch_of(np.ones((3, 2)), np.ones(3, int), np.ones(2))
-    with pytest.raises(InputError, match="not finite"):
-        batch_of(np.array([[1.0, np.nan]]), np.ones(1, int))
+    refuses("give as many of each", batch_of, np.ones((3, 2)), np.ones(2, int))
+    refuses("give one number for each of the 3", batch_of, np.ones((3, 2)), np.ones(3, int), np.ones(2))
+    refuses("not finite", batch_of, np.array([[1.0, np.nan]]), np.ones(1, int))
     assert batch_of(np.ones((3, 2)), np.ones(3, int)).weight.tolist() == [1, 1, 1]
     assert batch_of(np.ones((3, 2)), np.ones(3, int), [0, 1, 2]).index.tolist() == [0, 1, 2]
 
 
 def test_bad_choices():
     model, task, variables, batch = case("mlp")
-    with pytest.raises(InputError, match="dense0/bias"):
-        flatten(variables, lambda path: False)
-    with pytest.raises(InputError, match="unknown quantity 'los'"):
-        quantity_of(model, task, "los")
-    with pytest.raises(InputError, match="directions are"):
-        jacobian_products(model, task, variables, batch, jnp.ones((2, 3)))
-    with pytest.raises(InputError, match="select that fits"):
-        layer_factors(model, task, variables, batch, select=lambda path: False)
+    refuses("dense0/bias", flatten, variables, lambda path: False)
+    refuses("unknown quantity 'los'", quantity_of, model, task, "los")
+    refuses("directions are", jacobian_products, model, task, variables, batch, jnp.ones((2, 3)))
+    refuses("select that fits", layer_factors, model, task, variables, batch, select=lambda path: False)
 
 
 def test_layers_that_are_no_single_product():
     model, task, variables, batch = case("odd")
-    with pytest.raises(InputError, match="'again' is used more than once"):
-        layer_factors(model, task, variables, batch, select=lambda path: path == "again")
+    refuses(
+        "'again' is used more than once",
+        layer_factors,
+        model,
+        task,
+        variables,
+        batch,
+        select=lambda path: path == "again",
+    )
     for name in ("grouped", "dilated"):
-        with pytest.raises(InputError, match=f"'{name}' is no plain"):
-            layer_factors(model, task, variables, batch, select=lambda path, name=name: path == name)
+        refuses(
+            f"'{name}' is no plain",
+            layer_factors,
+            model,
+            task,
+            variables,
+            batch,
+            select=lambda path, name=name: path == name,
+        )
     found = layer_factors(model, task, variables, batch, select=lambda path: path == "head")
     rows = rows_of(by_hand("odd")["head"]["kernel"])
     close(layer_gradients(found["head"])[:, :-1].reshape(COUNT, -1), rows)
@@ -466,6 +464,5 @@ def test_layers_that_are_no_single_product():
 def test_models_of_nnx_cannot_be_tapped():
     model, x = from_nnx(_Nnx), np.ones((2, 4), np.float32)
     variables, batch = jax.jit(model.init)(jax.random.key(0), x), batch_of(x, np.zeros(2, np.int32))
-    with pytest.raises(InputError, match="give a Linen model"):
-        layer_factors(model, classification(), variables, batch)
+    refuses("give a Linen model", lambda: layer_factors(model, classification(), variables, batch))
     assert example_gradients(model, classification(), variables, batch).shape == (2, 15)

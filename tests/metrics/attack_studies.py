@@ -13,7 +13,6 @@ from unlearn_jax.metrics.resampling import subset_draws
 
 
 def noisy(rng, studies, members, examples, mean=0.0):
-    """Populations whose members and examples scatter; (members, studies, examples)."""
     return mean + rng.normal(0, 0.7, (members, studies, 1)) + rng.normal(0, 1, (members, studies, examples))
 
 
@@ -31,7 +30,6 @@ class Remembered:
         self.figure, self.populations, self.found = figure, populations, {}
 
     def numbers(self):
-        """What the resampling tools are given in place of margins."""
         return [np.repeat(np.arange(len(p), dtype=float)[:, None], p.shape[2], axis=1) for p in self.populations]
 
     def __call__(self, study, *chosen, populations=None):

@@ -24,12 +24,10 @@ FULL += [(3, 30, 1, False), (4, 10, 1, False), (8, 3, 6, False), (3, 5, 5, False
 
 
 def scatter(rng, shape, heavy):
-    """Numbers of mean 0 and variance 1, of Student's t with 4 degrees of freedom where heavy."""
     return rng.standard_t(4, shape) / np.sqrt(2) if heavy else rng.normal(0, 1, shape)
 
 
 def study(rng, members, targets, heavy):
-    """Margins of an unlearned population, its original, its oracle, and a method that forgets more."""
     low = -2.0 + 1.5 * scatter(rng, targets, heavy)
     gap = GAP + GAP_SPREAD * scatter(rng, targets, heavy)
     kept = low + gap * (KEPT + KEPT_SPREAD * scatter(rng, targets, heavy))
@@ -40,7 +38,6 @@ def study(rng, members, targets, heavy):
 
 
 def coverage(members, targets, requests, heavy, studies, resamples):
-    """Share of the studies whose interval holds its truth, by figure."""
     rows = []
     for number in range(studies):
         rng = np.random.default_rng([members, targets, requests, heavy, number])
@@ -77,7 +74,6 @@ def test_members_alone_are_not_enough_because_targets_are_a_sample_too():
 
 
 def right(rng, members, examples):
-    """Right answers of models that differ in skill to questions that differ in difficulty, about 96% of them right."""
     odds = 4.6 + rng.normal(0, 0.3, (members, 1)) + rng.normal(0, 1.5, examples)
     return (rng.random((members, examples)) < 1 / (1 + np.exp(-odds))).astype(np.float64)
 

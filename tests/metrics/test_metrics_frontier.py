@@ -11,14 +11,12 @@ from unlearn_jax.metrics.heldout import PENALTIES, _kernels, _ridge, expected_ma
 
 
 def noisy(value, noise=0.0, seed=0, resamples=400):
-    """Draws about a value."""
     rng = np.random.default_rng(seed)
     both, members = value + noise * rng.normal(size=(2, resamples))
     return Draws(value, both, members, 16)
 
 
 def brute(points):
-    """Points that no other dominates, by the definition."""
     better = lambda a, b: all(x <= y for x, y in zip(a, b)) and any(x < y for x, y in zip(a, b))
     return [np.isfinite(p).all() and not any(better(q, p) for q in points if np.isfinite(q).all()) for p in points]
 

@@ -7,6 +7,7 @@ import pytest
 import scipy.stats
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from refusals import refuses
 
 from unlearn_jax.metrics import identifiability, influence_span, null_band, residual_distance, residual_influence
 from unlearn_jax.metrics.draws import as_values, cluster_counts, mean_draws, member_counts
@@ -18,7 +19,6 @@ FEW = {"resamples": 50}
 
 
 def populations(seed=0, members=(6, 5, 4), targets=7, unlearned=1.5, gap=6.0, spread=1.0):
-    """Margins of an unlearned, an original and an oracle population with different numbers of members."""
     rng = np.random.default_rng(seed)
     means = (unlearned, gap, 0.0)
     base = rng.normal(0, 1, targets)
@@ -26,7 +26,6 @@ def populations(seed=0, members=(6, 5, 4), targets=7, unlearned=1.5, gap=6.0, sp
 
 
 def slow_mean(values):
-    """Mean over members and examples, one number at a time."""
     total = 0.0
     for row in values:
         for value in row:
@@ -35,7 +34,6 @@ def slow_mean(values):
 
 
 def slow_residual(u, full, none):
-    """(m_u - m_oracle) / (m_original - m_oracle)."""
     return (slow_mean(u) - slow_mean(none)) / (slow_mean(full) - slow_mean(none))
 
 
@@ -57,9 +55,6 @@ def slow_q(u, none, same=lambda i, j: i == j):
 def seeded(shapes):
     """Arrays of the shapes, drawn by hypothesis through a seed (fast, and shrinks to small shapes)."""
     return st.tuples(st.integers(0, 2**32 - 1), shapes)
-
-
-# --- the signed residual ------------------------------------------------------------------------------------------
 
 
 @QUICK
@@ -123,9 +118,6 @@ def test_blocks_of_requests_pool_targets_alike_whatever_their_members():
     q = lambda i: (3 * slow_q(first[i], first[2]) + 5 * slow_q(second[i], second[2])) / 8
     distance = residual_distance(*([a, b] for a, b in zip(first, second)), **FEW)
     np.testing.assert_allclose(distance.value, np.sqrt(q(0) / q(1)), rtol=1e-9)
-
-
-# --- the distance -------------------------------------------------------------------------------------------------
 
 
 @settings(QUICK, max_examples=15)
@@ -203,11 +195,7 @@ def test_distance_is_not_defined_where_the_original_is_no_further_than_noise():
     assert np.isnan(residual_distance(full, full, none, **FEW).value)
 
 
-# --- intervals ----------------------------------------------------------------------------------------------------
-
-
 def drawn(counts):
-    """Indices of one resample, each as often as it was drawn."""
     return np.repeat(np.arange(len(counts)), counts.astype(int))
 
 
@@ -227,7 +215,6 @@ def test_every_resample_is_the_figure_on_the_drawn_members_and_targets():
 
 
 def pair_mean(values, who):
-    """Mean product of values over drawn pairs that are not the same member."""
     return np.mean([values[i] * values[j] for i, j in itertools.product(who, repeat=2) if i != j])
 
 
@@ -282,9 +269,6 @@ def test_the_same_seed_repeats_and_another_seed_moves_only_the_interval():
     assert first.value == other.value and first.ci_low != other.ci_low
 
 
-# --- diverged members, small populations, bad input ---------------------------------------------------------------
-
-
 @pytest.mark.parametrize("figure", [residual_influence, residual_distance])
 def test_diverged_members_are_left_out_and_counted(figure):
     u, full, none = populations(15, (6, 7, 8))
@@ -321,14 +305,10 @@ def test_a_single_member_has_a_residual_but_no_distance():
 @pytest.mark.parametrize("figure", [residual_influence, residual_distance])
 def test_an_empty_split_and_other_targets_are_refused(figure):
     u, full, none = populations(18)
-    with pytest.raises(ValueError, match="members, examples"):
-        figure(u[:, :0], full[:, :0], none[:, :0])
-    with pytest.raises(ValueError, match="same targets"):
-        figure(u[:, :-1], full, none)
-    with pytest.raises(ValueError, match="same targets"):
-        figure([u, u], full, none)
-    with pytest.raises(ValueError, match="members, examples"):
-        figure(u[0], full, none)
+    refuses("members, examples", figure, u[:, :0], full[:, :0], none[:, :0])
+    refuses("same targets", figure, u[:, :-1], full, none)
+    refuses("same targets", figure, [u, u], full, none)
+    refuses("members, examples", figure, u[0], full, none)
 
 
 def test_span_is_the_margin_that_the_original_has_beyond_the_oracle():
