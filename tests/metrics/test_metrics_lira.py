@@ -1,11 +1,13 @@
 """LiRA, U-LiRA and the exposure of neighbours against Gaussians fitted one example at a time."""
 
 import time
+from itertools import product
 
 import numpy as np
 import pytest
 import scipy.stats
-from attack_studies import banded, covered, noisy, side_by_side
+import toy
+from attack_studies import banded, covered, holds, noisy, over_studies, repeated
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from refusals import refuses
@@ -52,18 +54,6 @@ def test_lira_equals_its_transcription(seed, shadows, n, variant):
     found = lira(conf, member, target, variant=variant)
     np.testing.assert_allclose(found, slow_lira(conf, member, target, variant), rtol=1e-9, atol=1e-9)
     np.testing.assert_array_equal(lira(conf, member, target[0], variant=variant), found[0])
-
-
-@pytest.mark.parametrize("variant", VARIANTS)
-def test_members_examples_and_shifts_do_not_matter_to_lira(variant):
-    rng = np.random.default_rng(0)
-    conf, target = rng.normal(0, 2, (12, 5)), rng.normal(0, 2, (3, 5))
-    member = np.repeat([True, False], 6)[:, None] & np.ones(5, bool)
-    found, rows, order = lira(conf, member, target, variant=variant), rng.permutation(12), rng.permutation(5)
-    mixed = lira(conf[rows][:, order], member[rows], target[:, order], variant=variant)
-    np.testing.assert_allclose(mixed, found[:, order], rtol=1e-9, atol=1e-12)
-    moved = lira(3 * conf + 1, member, 3 * target + 1, variant=variant)  # a log ratio does not feel the scale
-    np.testing.assert_allclose(moved, found, rtol=1e-9, atol=1e-9)
 
 
 def test_the_fixed_spread_is_that_of_the_right_side_and_offline_has_one_side():
@@ -189,12 +179,6 @@ def test_areas_across_folds_would_be_biased():
     assert across < 0.4965 < 0.498 < found.auc < 0.502
 
 
-def test_the_margin_is_taken_and_not_whether_it_is_right():
-    rng = np.random.default_rng(6)
-    arrays = [np.abs(rng.normal(m, 0.5, (40, 30))) + 0.1 for m in (4.0, 2.0, 4.0, 2.0)]  # all answers are right
-    assert u_lira(*arrays).accuracy > 0.9
-
-
 def test_shadows_without_spread_give_figures_and_not_infinities():
     flat, rng = np.zeros((4, 3)), np.random.default_rng(7)
     found = u_lira(flat, flat, flat, flat)
@@ -224,6 +208,7 @@ def test_odd_input_of_u_lira():
     refuses("two or more", u_lira_cross_fitted, a, b, folds=1)
 
 
+@pytest.mark.slow
 def test_ten_thousand_examples_take_less_than_a_second():
     rng = np.random.default_rng(9)
     arrays = [rng.normal(m, 1, (128, 10_000)) for m in (1.0, 0.0, 1.0, 0.0)]
@@ -292,65 +277,60 @@ def pairs(rng, studies, members, examples):
     return noisy(rng, studies, members, examples, pull), noisy(rng, studies, members, examples)
 
 
-def test_intervals_and_bands_of_u_lira_hold():
-    rng, figure = np.random.default_rng(13), lambda u, r: u_lira_cross_fitted(u, r, folds=4).per_example
-    truth = side_by_side(figure, *pairs(rng, 1000, 32, 12)).mean()
-    assert 0.91 <= covered(figure, pairs(rng, 300, 32, 12), truth, resamples=40) <= 0.98
-    fresh = [noisy(rng, 200, 20, 10) for _ in range(2)]
-    area = lambda u, r: u_lira_cross_fitted(u, r).per_example_auc
-    assert 0.91 <= banded(area, noisy(rng, 200, 40, 10), fresh, splits=100) <= 0.98
-
-
-def test_intervals_of_u_lira_are_on_the_safe_side_with_few_members():
-    rng, figure = np.random.default_rng(17), lambda u, r: u_lira_cross_fitted(u, r).per_example
-    truth = side_by_side(figure, *pairs(rng, 1000, 16, 10)).mean()
-    assert covered(figure, pairs(rng, 200, 16, 10), truth, resamples=30) >= 0.91
+@repeated(80, 1000)
+@pytest.mark.parametrize("field, folds", toy.some(product(["per_example_auc", "per_example"], [4, 2]), 1))
+def test_intervals_and_bands_of_u_lira_hold(field, folds, studies):
+    """Fits on all folds but one of 32 + 32 members. With two folds the intervals are on the safe side: .98 with 20."""
+    rng = np.random.default_rng(16)
+    figure = over_studies(lambda u, r: getattr(u_lira_cross_fitted(u, r, folds=folds), field))
+    truth = figure(*pairs(rng, 3 * studies, 32, 20)).mean()
+    holds(covered(figure, pairs(rng, studies, 32, 20), truth, resamples=40), studies)
+    fresh = [noisy(rng, studies, 20, 12) for _ in range(2)]
+    holds(banded(figure, noisy(rng, studies, 40, 12), fresh, splits=100), studies)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("folds", [2, 4])
-@pytest.mark.parametrize("field", ["per_example", "per_example_auc"])
-def test_intervals_and_bands_of_u_lira_hold_in_many_studies(field, folds):
-    """1,000 studies of 32 + 32 members. With two folds the intervals are on the safe side: .98 with 20 members."""
-    rng = np.random.default_rng(16)
-    figure = lambda u, r: getattr(u_lira_cross_fitted(u, r, folds=folds), field)
-    truth = side_by_side(figure, *pairs(rng, 3000, 32, 20)).mean()
-    assert 0.93 <= covered(figure, pairs(rng, 1000, 32, 20), truth, resamples=100) <= 0.98
-    fresh = [noisy(rng, 1000, 20, 12) for _ in range(2)]
-    assert 0.91 <= banded(figure, noisy(rng, 1000, 40, 12), fresh) <= 0.98
+def test_intervals_of_u_lira_are_on_the_safe_side_with_few_members():
+    rng, figure = np.random.default_rng(17), over_studies(lambda u, r: u_lira_cross_fitted(u, r).per_example)
+    truth = figure(*pairs(rng, 1000, 16, 10)).mean()
+    assert covered(figure, pairs(rng, 200, 16, 10), truth, resamples=30) >= 0.91
 
 
-def test_intervals_of_the_exposure_hold():
-    """200 studies of 32 members; the unlearned start from the originals and move off, example by example.
+@repeated(80, 200)
+def test_intervals_of_the_exposure_hold(studies):
+    """The unlearned start from the originals and move off, example by example.
 
     On the safe side, .98 to .99, with 20 members or where examples move alike: what members bring to each example is
     counted once with the members and once with the examples.
     """
     rng = np.random.default_rng(14)
-    figure = lambda u, full, none: neighbour_exposure(u, full, none).per_example
+    figure = over_studies(lambda u, full, none: neighbour_exposure(u, full, none).per_example)
 
     def make(studies, members=32, examples=16):
         full, none = pairs(rng, studies, members, examples)
         moved = rng.normal(0.5, 1.0, (studies, examples)) + 0.5 * noisy(rng, studies, members, examples)
         return full + moved, full, none
 
-    truth = side_by_side(figure, *make(800)).mean()
-    roles = ("original", "original", "oracle")
-    assert truth > 0 and 0.91 <= covered(figure, make(200), truth, roles=roles, resamples=40) <= 0.98
+    truth = figure(*make(800)).mean()
+    assert truth > 0
+    held = covered(figure, make(studies), truth, roles=("original", "original", "oracle"), resamples=40)
+    holds(held, studies)
 
 
+@pytest.mark.slow
 def test_no_exposure_is_claimed_where_there_is_none():
     rng = np.random.default_rng(16)
-    gap = lambda u, full, none: neighbour_exposure(u, full, none).per_example
+    gap = over_studies(lambda u, full, none: neighbour_exposure(u, full, none).per_example)
     pull = rng.normal(1, 0.6, (200, 10))
     pops = [noisy(rng, 200, 20, 10, pull) for _ in range(2)] + [noisy(rng, 200, 20, 10)]
     assert covered(gap, pops, 0.0, resamples=40) >= 0.91
-    area = lambda a, b: neighbour_exposure(a, a[::-1] + 1.0, b).per_example_unlearned
+    area = over_studies(lambda a, b: neighbour_exposure(a, a[::-1] + 1.0, b).per_example_unlearned)
     fresh = [noisy(rng, 200, 20, 10) for _ in range(2)]
     assert 0.91 <= banded(area, noisy(rng, 200, 40, 10), fresh, splits=60) <= 0.98
 
 
-def test_intervals_of_lira_hold():
+@repeated(100, 300)
+def test_intervals_of_lira_hold(studies):
     rng = np.random.default_rng(15)
 
     def figure(targets, trained, other):
@@ -363,5 +343,5 @@ def test_intervals_of_lira_hold():
         trained = [noisy(rng, studies, n, 10, pull) for n in (12, 16)]
         return *trained, noisy(rng, studies, 16, 10)
 
-    truth = side_by_side(figure, *make(2000)).mean()
-    assert 0.91 <= covered(figure, make(300), truth, resamples=60) <= 0.98
+    many = over_studies(figure)
+    holds(covered(many, make(studies), many(*make(2000)).mean()), studies)
