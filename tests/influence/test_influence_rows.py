@@ -46,25 +46,25 @@ MODULES = {  # functions of the same names hide some of them
 GIVEN = MODEL, TASK, VARIABLES
 
 # (train, n l2, n damping) -> scores; the second kind have no curvature, so n is not in the score itself
-CURVED = {
+CURVED = {  # the first three by default
+    "trak": lambda b, l2, d: trak(*GIVEN, b, QUERIES, lam=len(b.weight) * d, relative=0.0),
+    "kfac": lambda b, l2, d: ekfac_influence(*GIVEN, b, QUERIES, labels="empirical", variant="kfac", l2=l2, damping=d),
     "influence": lambda b, l2, d: influence(*GIVEN, b, QUERIES, curvature="ggn", l2=l2, damping=d),
     "influence relative": lambda b, l2, d: influence(*GIVEN, b, QUERIES, curvature="ggn", relative_damping=0.1),
     "group": lambda b, l2, d: group_influence(*GIVEN, b, QUERIES, [[0, 1], [7]], curvature="ggn", l2=l2, damping=d),
     "ekfac": lambda b, l2, d: ekfac_influence(*GIVEN, b, QUERIES, labels="exact", l2=l2, damping=d),
-    "kfac": lambda b, l2, d: ekfac_influence(*GIVEN, b, QUERIES, labels="empirical", variant="kfac", l2=l2, damping=d),
     "ekfac relative": lambda b, l2, d: ekfac_influence(*GIVEN, b, QUERIES, labels="exact", relative_damping=0.1),
     "ekfac self": lambda b, l2, d: ekfac_self_influence(*GIVEN, b, labels="exact", l2=l2, damping=d)[:, None],
     "representer": lambda b, l2, d: representer(*GIVEN, b, QUERIES, l2=l2),
-    "trak": lambda b, l2, d: trak(*GIVEN, b, QUERIES, lam=len(b.weight) * d, relative=0.0),
     "trak relative": lambda b, l2, d: trak(*GIVEN, b, QUERIES, relative=0.1),
     "trak projected": lambda b, l2, d: trak(*GIVEN, b, QUERIES, dim=8, key=jax.random.key(2)),
 }
 PLAIN = {
+    "cosine": lambda b: cosine(*GIVEN, b, QUERIES),
+    "tracin self": lambda b: tracin_self(*GIVEN[:2], [VARIABLES], b, rates=[0.3])[:, None],
     "gram": lambda b: gram(*GIVEN, b, QUERIES),
     "gram margin": lambda b: gram(*GIVEN, b, QUERIES, quantity="margin"),
-    "cosine": lambda b: cosine(*GIVEN, b, QUERIES),
     "tracin": lambda b: tracin(*GIVEN[:2], [VARIABLES], b, QUERIES, rates=[0.3]),
-    "tracin self": lambda b: tracin_self(*GIVEN[:2], [VARIABLES], b, rates=[0.3])[:, None],
 }
 
 
@@ -72,7 +72,7 @@ def close(got, want, tolerance):
     assert np.abs(np.asarray(got) - np.asarray(want)).max() <= tolerance * np.abs(want).max()
 
 
-@pytest.mark.parametrize("name", toy.some(CURVED, 5))
+@pytest.mark.parametrize("name", toy.some(CURVED, 3))
 def test_absent_rows_change_no_predicted_removal(name):
     """score / n, n counting them, where n l2 and n damping are kept: the objective is then the same sum."""
     few = np.asarray(CURVED[name](TRAIN, 0.05, 0.02))
@@ -81,7 +81,7 @@ def test_absent_rows_change_no_predicted_removal(name):
     assert not many[ROWS:].any()
 
 
-@pytest.mark.parametrize("name", PLAIN)
+@pytest.mark.parametrize("name", toy.some(PLAIN, 2))
 def test_absent_rows_score_nothing_where_there_is_no_curvature(name):
     few, many = np.asarray(PLAIN[name](TRAIN)), np.asarray(PLAIN[name](PADDED))
     close(many[:ROWS], few, 1e-5)

@@ -9,7 +9,7 @@ from refusals import refuses
 from unlearn_jax import metrics as m
 from unlearn_jax.metrics.arrays import CLIP, as_members, log_softmax, margin, same_examples
 
-QUICK = settings(max_examples=40, deadline=None, database=None, derandomize=True)
+QUICK = settings(max_examples=15, deadline=None, database=None, derandomize=True)
 
 
 def slow_margin(logits, label):
@@ -29,20 +29,13 @@ def test_margins_are_log_odds_and_do_not_feel_a_shift(seed, shift):
     np.testing.assert_allclose(margin(log_softmax(logits), labels), slow, rtol=1e-7, atol=1e-9)
 
 
-def test_two_classes_have_the_difference_of_their_logits():
-    assert margin([[2.0, -1.0], [0.5, 4.0]], [0, 0]).tolist() == [3.0, -3.5]
-
-
-def test_large_logits_lose_nothing():
-    assert margin([[1000.0, 0.0, -1000.0]], [0]).tolist() == [1000.0]
-    np.testing.assert_allclose(log_softmax([[1000.0, 0.0]]), [[0.0, -1000.0]])
-
-
 def test_infinite_logits_are_sure_and_nan_stays_nan():
     logits = [[np.inf, 0.0], [-np.inf, 0.0], [np.nan, 0.0], [0.0, np.inf]]
     found = margin(logits, [0, 0, 0, 0])
     assert found[0] == CLIP and found[1] == found[3] == -CLIP and np.isnan(found[2])
     assert margin([[np.inf, np.inf, 0.0], [-np.inf, -np.inf, -np.inf]], [0, 1]).tolist() == [0.0, 0.0]
+    assert margin([[1000.0, 0.0, -1000.0]], [0]).tolist() == [1000.0]
+    np.testing.assert_allclose(log_softmax([[1000.0, 0.0]]), [[0.0, -1000.0]])
     assert margin([[400.0, 0.0]], [0]) == 400.0  # finite ones are left to the metrics
 
 
@@ -64,14 +57,8 @@ def test_diverged_members_go_and_sure_ones_stay():
     kept = as_members([[1.0, np.inf], [np.nan, 0.0], [-np.inf, 2.0]], "margins")
     assert kept.tolist() == [[1.0, 100.0], [-100.0, 2.0]]
     assert as_members([[1.0, np.inf], [3.0, 4.0]], "margins", clip=None).tolist() == [[3.0, 4.0]]
-
-
-@pytest.mark.parametrize("values", [np.zeros(3), np.zeros((0, 3)), np.zeros((3, 0)), np.zeros((1, 2, 3))])
-def test_other_shapes_are_refused(values):
-    refuses("margins is", as_members, values, "margins")
-
-
-def test_populations_must_be_of_the_same_examples():
+    for odd in (np.zeros(3), np.zeros((0, 3)), np.zeros((3, 0)), np.zeros((1, 2, 3))):
+        refuses("margins is", as_members, odd, "margins")
     refuses("unlearned 3, oracle 4", same_examples, unlearned=np.zeros((2, 3)), oracle=np.zeros((2, 4)))
 
 

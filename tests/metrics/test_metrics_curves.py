@@ -2,10 +2,11 @@
 
 import numpy as np
 import pytest
+import toy
+from attack_studies import banded, covered, holds, over_studies
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from refusals import refuses
-from test_metrics_klom import held, study_bands, study_intervals
 
 from unlearn_jax.metrics.bands import split_band, t_estimate
 from unlearn_jax.metrics.curves import (
@@ -18,7 +19,7 @@ from unlearn_jax.metrics.curves import (
 from unlearn_jax.metrics.relearn import ain, relearn_target, relearn_time
 from unlearn_jax.metrics.resampling import subset_draws
 
-QUICK = settings(max_examples=25, deadline=None, database=None, derandomize=True)
+QUICK = settings(max_examples=12, deadline=None, database=None, derandomize=True)
 
 
 @QUICK
@@ -280,62 +281,43 @@ def recognised(rng, members, studies, examples, pull=0.0):
     return 1 / (1 + np.exp(-(z - 0.5 + pull * rng.normal(1, 0.5, (studies, examples)))))
 
 
-def calibrate_residual_knowledge(members, studies, truth_studies, resamples, examples=10):
+def calibrate_residual_knowledge(members, studies):
+    """Shares of the studies whose interval holds the truth, and whose band holds fresh populations."""
     rng = np.random.default_rng(members)
-    sample = lambda n: (recognised(rng, members, n, examples, 1.0), recognised(rng, members, n, examples))
-    u, r = sample(truth_studies)
-    truth = np.mean(u.mean(axis=(0, 2)) / r.mean(axis=(0, 2)))
-    (u, r), found = sample(studies), []
-    for s in range(studies):
-        draws = residual_knowledge_draws(u[:, s, :, None], r[:, s, :, None], resamples=resamples)
-        found.append(t_estimate(draws[0], low=0.0))
-    oracle, fresh = recognised(rng, 4 * members, studies, examples), recognised(rng, members, studies, examples)
+    sample = lambda n: (recognised(rng, members, n, 10, 1.0), recognised(rng, members, n, 10))
     ratio = lambda a, b: (a.mean(axis=(0, 2)) / b.mean(axis=(0, 2)))[:, None]
-    low, high = study_bands(ratio, oracle, members=members, splits=200)
-    at = ratio(fresh, oracle[:members])[:, 0]
-    return held(found, truth), np.mean((at >= low) & (at <= high))
+    truth = ratio(*sample(3000)).mean()
+    (u, r), held = sample(studies), []
+    for s in range(studies):
+        found = t_estimate(residual_knowledge_draws(u[:, s, :, None], r[:, s, :, None], resamples=80)[0], low=0.0)
+        held.append(found.ci_low <= truth <= found.ci_high)
+    oracle, fresh = recognised(rng, 4 * members, studies, 10), recognised(rng, members, studies, 10)
+    return np.mean(held), banded(ratio, oracle, (fresh, oracle[:members]), splits=100)
 
 
-def check(covered, inside):
-    assert 0.91 <= covered <= 0.98, covered
-    assert 0.91 <= inside <= 0.98, inside
-
-
-def test_residual_knowledge_holds_what_it_promises():
-    check(*calibrate_residual_knowledge(8, 300, 3000, 80))
-
-
-def test_residual_knowledge_beside_a_few_reference_models():
-    """The degrees of freedom are those of the population that brings the variance, not the sum of both."""
-    rng = np.random.default_rng(3)
-    truth, few = 1.0, [residual_of(rng, 32, 4) for _ in range(300)]
-    assert 0.91 <= held(few, truth) <= 0.985
-
-
-def residual_of(rng, members, few):
+@pytest.mark.parametrize("studies", toy.some([60, 300], 1))
+def test_residual_knowledge_beside_a_few_reference_models(studies):
+    """Sure unlearned models beside four that differ much: the degrees of freedom are those of the four."""
+    rng, held = np.random.default_rng(3), []
     level = lambda n, spread: np.clip(0.5 + rng.normal(0.0, spread, (n, 1, 1)) + np.zeros((1, 5, 1)), 0.0, 1.0)
-    draws = residual_knowledge_draws(level(members, 0.01), level(few, 0.03), resamples=100)
-    return t_estimate(draws[0], low=0.0)
+    for _ in range(studies):
+        found = t_estimate(residual_knowledge_draws(level(32, 0.01), level(4, 0.03), resamples=100)[0], low=0.0)
+        held.append(found.ci_low <= 1.0 <= found.ci_high)
+    holds(np.mean(held), studies, high=0.985)
 
 
-def calibrate_error(members, studies, truth_studies, resamples, examples=10):
+def calibrate_error(members, studies):
+    """Of mean predictions in one bin."""
     rng = np.random.default_rng([members, 1])
-    flat = lambda x: x.reshape(len(x), -1)
-    many = lambda u, r: error_of(flat(u), flat(r), pairing="mean").reshape(u.shape[1:])
-    sample = lambda n: (recognised(rng, members, n, examples, 1.5), recognised(rng, members, n, examples))
-    truth = many(*sample(truth_studies)).mean()
-    covered = held(study_intervals(many, sample(studies), resamples=resamples), truth)
-    oracle, fresh = recognised(rng, 4 * members, studies, examples), recognised(rng, members, studies, examples)
-    low, high = study_bands(many, oracle, members=members, splits=200)
-    at = many(fresh, oracle[:members]).mean(axis=1)
-    return covered, np.mean((at >= low) & (at <= high))
+    many = over_studies(lambda u, r: error_of(u, r, pairing="mean"))
+    sample = lambda n: (recognised(rng, members, n, 10, 1.5), recognised(rng, members, n, 10))
+    held = covered(many, sample(studies), many(*sample(3000)).mean(), resamples=80)
+    oracle, fresh = recognised(rng, 4 * members, studies, 10), recognised(rng, members, studies, 10)
+    return held, banded(many, oracle, (fresh, oracle[:members]), splits=100)
 
 
-def test_error_against_distance_holds_what_it_promises():
-    check(*calibrate_error(8, 300, 3000, 80))
-
-
-def calibrate_ain(members, studies, truth_studies, resamples):
+def calibrate_ain(members, studies):
+    """Of mean relearn times of curves that rise at other rates; members alone."""
     rng = np.random.default_rng([members, 2])
 
     def times(n, rate, count):
@@ -345,24 +327,21 @@ def calibrate_ain(members, studies, truth_studies, resamples):
 
     pair = lambda count: (times(members, 0.2, count), times(members, 0.12, count))
     ratio = lambda u, r: u.mean(axis=0) / r.mean(axis=0)
-    truth = ratio(*pair(truth_studies)).mean()
-    found = study_intervals(ratio, pair(studies), resamples=resamples)
-    covered = np.mean([e.ci_members_low <= truth <= e.ci_members_high for e in found])
+    held = covered(ratio, pair(studies), ratio(*pair(3000)).mean(), resamples=80, part="ci_members")
     oracle, fresh = times(4 * members, 0.12, studies), times(members, 0.12, studies)
-    low, high = study_bands(ratio, oracle, members=members, splits=200)
-    at = ratio(fresh, oracle[:members])[:, 0]
-    return covered, np.mean((at >= low) & (at <= high))
+    return held, banded(ratio, oracle, (fresh, oracle[:members]), splits=100)
 
 
-def test_the_anamnesis_index_holds_what_it_promises():
-    check(*calibrate_ain(8, 300, 3000, 80))
+CALIBRATIONS = calibrate_residual_knowledge, calibrate_error, calibrate_ain
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("members", [8, 32])
-@pytest.mark.parametrize("calibrate", [calibrate_residual_knowledge, calibrate_error, calibrate_ain])
-def test_intervals_and_bands_hold_over_more_studies(calibrate, members):
-    check(*calibrate(members, 800, 5000, 100))
+@pytest.mark.parametrize(
+    "members, studies, calibrate",
+    toy.some([*((8, 60, c) for c in CALIBRATIONS), *((n, 800, c) for c in CALIBRATIONS for n in (8, 32))], 3),
+)
+def test_intervals_and_bands_hold_what_they_promise(calibrate, members, studies):
+    for share in calibrate(members, studies):
+        holds(share, studies)
 
 
 def test_the_shared_tools_take_a_bin_as_the_docstring_says():

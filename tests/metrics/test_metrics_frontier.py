@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 import scipy.sparse
+from refusals import refuses
 
-from unlearn_jax.errors import InputError
 from unlearn_jax.metrics import Draws, Values, frontier, heldout_margin_error, mean_draws, pareto_set
 from unlearn_jax.metrics.frontier import drawn
 from unlearn_jax.metrics.heldout import PENALTIES, _kernels, _ridge, expected_margins, margin_error_draws
@@ -80,14 +80,10 @@ def test_figures_of_figures_keep_the_draws():
     np.testing.assert_array_equal(larger.both, np.maximum(a.both, b.both))
 
 
-@pytest.mark.parametrize("figures", [(), ([1.0], [1.0, 2.0]), ([1.0, 2.0],)])
-def test_bad_figures_are_refused(figures):
-    with pytest.raises(InputError):
-        frontier(*figures)
-    with pytest.raises(InputError):
-        frontier([noisy(0.1), noisy(0.1, resamples=10)])
-    with pytest.raises(InputError):
-        pareto_set(np.zeros(3))
+def test_bad_figures_are_refused():
+    for figures in ((), ([1.0], [1.0, 2.0]), ([1.0, 2.0],), ([noisy(0.1), noisy(0.1, resamples=10)],)):
+        refuses("", frontier, *figures)
+    refuses("", pareto_set, np.zeros(3))
 
 
 def test_heldout_error_is_unbiased_and_paired():
@@ -101,14 +97,14 @@ def test_heldout_error_is_unbiased_and_paired():
     expected = np.sqrt(max(0.0, np.mean(pairs)))
     assert heldout_margin_error(original + noise, original).value == pytest.approx(expected)
     squares = []
-    for _ in range(400):  # independent populations of one distribution lie at 0 in the mean
+    for _ in range(150):  # independent populations of one distribution lie at 0 in the mean
         a, b = rng.normal(size=(2, 4, 3))
         u, v = a.mean(0), b.mean(0)
         plain = np.mean((u - v) ** 2) - np.mean(a.var(0, ddof=1) / 4 + b.var(0, ddof=1) / 4)
         found = heldout_margin_error(a, b, role="fresh", resamples=2).value
         assert found == pytest.approx(np.sqrt(max(0.0, plain)))
         squares.append(plain)
-    assert abs(np.mean(squares)) < 0.05
+    assert abs(np.mean(squares)) < 0.08
 
 
 def test_heldout_error_leaves_out_diverged_members_and_has_draws():
@@ -121,8 +117,7 @@ def test_heldout_error_leaves_out_diverged_members_and_has_draws():
     assert lost.value == pytest.approx(whole.value) and lost.n == whole.n == 7
     assert lost.both.shape == (50,) and np.isfinite(lost.both).all() and lost.both.std() > 0
     assert mean_draws(np.ones((3, 2)), resamples=50).both.shape == lost.both.shape
-    with pytest.raises(InputError):
-        heldout_margin_error(moved, original[:, :3])
+    refuses("", heldout_margin_error, moved, original[:, :3])
 
 
 def test_expected_margins_are_those_of_held_out_examples_alike():
@@ -151,8 +146,7 @@ def test_expected_margins_are_those_of_held_out_examples_alike():
     margins[0] = np.nan  # a member less
     assert np.isfinite(expected_margins(heldout, labels, margins, clear, [0, 1, 2])).all()
     assert np.isnan(expected_margins(heldout[:5], labels[:5], margins[:5], clear, [0, 1, 2])).all()
-    with pytest.raises(InputError):
-        expected_margins(heldout, labels[1:], margins, clear, [0, 1, 2])
+    refuses("", expected_margins, heldout, labels[1:], margins, clear, [0, 1, 2])
 
 
 def test_left_out_predictions_are_those_of_fits_without_the_example():

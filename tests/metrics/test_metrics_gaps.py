@@ -1,7 +1,11 @@
 """Gaps folded into scores, and costs, against loops, closed forms and synthetic studies."""
 
+from itertools import product
+
 import numpy as np
 import pytest
+import toy
+from attack_studies import holds
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from refusals import refuses
@@ -19,7 +23,7 @@ from unlearn_jax.metrics.gaps import (
     tow_mia,
 )
 
-QUICK = settings(max_examples=25, deadline=None, database=None, derandomize=True)
+QUICK = settings(max_examples=12, deadline=None, database=None, derandomize=True)
 NAMES = ("forget", "retain", "test", "mia")
 
 
@@ -230,18 +234,11 @@ def calibrate(name, members, shift, studies, truth_studies, resamples):
     return np.mean(covered), np.mean(inside)
 
 
-@pytest.mark.parametrize("name", [pytest.param("average gap", marks=pytest.mark.slow), "tow"])
-def test_intervals_and_bands_hold_what_they_promise(name):
-    covered, inside = calibrate(name, 8, 1.0, 200, 1000, 60)
-    assert 0.91 <= covered <= 0.98, covered
-    assert 0.91 <= inside <= 0.98, inside
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("members", [8, 32])
-@pytest.mark.parametrize("shift", [0.0, 1.0])
-@pytest.mark.parametrize("name", SCORES)
-def test_intervals_and_bands_hold_over_more_studies(name, members, shift):
-    covered, inside = calibrate(name, members, shift, 500, 4000, 100)
-    assert 0.91 <= covered <= (0.99 if shift else 1.0), covered  # .986 at most: on the safe side
-    assert 0.91 <= inside <= 0.975, inside
+@pytest.mark.parametrize(
+    "name, members, shift, studies",
+    toy.some([("tow", 8, 1.0, 60), *product(SCORES, [8, 32], [0.0, 1.0], [500])], 1),
+)
+def test_intervals_and_bands_hold_what_they_promise(name, members, shift, studies):
+    covered, inside = calibrate(name, members, shift, studies, 8 * studies, 60)
+    holds(covered, studies, high=0.99 if shift else 1.0)  # .986 at most: on the safe side
+    holds(inside, studies)

@@ -37,7 +37,7 @@ from unlearn_jax.metrics.tofu import (
     truth_ratio_scores,
 )
 
-QUICK = settings(max_examples=60, deadline=None, database=None, derandomize=True)
+QUICK = settings(max_examples=20, deadline=None, database=None, derandomize=True)
 SEEDS = st.integers(0, 2**32 - 1)
 RUBBISH = (np.nan, np.inf, -np.inf, 1e308, 7.0)
 
@@ -96,14 +96,6 @@ def test_masked_tokens_cannot_change_anything(rubbish):
         np.testing.assert_array_equal(figure(predicted, np.where(mask == 0, -100, targets), mask), expected)
         both = np.where(mask == 0, -100, predicted), np.where(mask == 0, -100, targets)
         np.testing.assert_array_equal(figure(*both, mask), expected)  # equal at masked places, still not counted
-
-
-def test_more_padding_changes_nothing():
-    logprob, mask = texts(3)
-    wide = np.concatenate([np.zeros((3, 4, 2)), logprob, np.zeros((3, 4, 5))], axis=2)
-    padded = np.pad(mask, ((0, 0), (2, 5)))
-    for figure in (lambda *a: answer_probability(*a).logprob, min_k):
-        np.testing.assert_allclose(figure(wide, padded), figure(logprob, mask), rtol=1e-12)
 
 
 @pytest.mark.parametrize("mask", [np.ones(5), np.ones((4, 1)), np.ones((3, 6)), np.ones((2, 3, 4, 6)), 1])
@@ -168,13 +160,6 @@ def test_truth_ratio_equals_its_definitions(seed, wrong):
         np.testing.assert_allclose(paper, public, rtol=1e-9)
 
 
-def test_truth_ratio_by_hand():
-    losses = -np.log([0.5, 0.1]), -np.log([[0.4, 0.1], [0.2, 0.2]])
-    np.testing.assert_allclose(truth_ratio(*losses), [0.5, 2.0])
-    np.testing.assert_allclose(truth_ratio(*losses, variant="public"), [0.4, 2.0])
-    np.testing.assert_allclose(truth_ratio(*losses, log=True), np.log([0.5, 2.0]))
-
-
 @pytest.mark.parametrize("variant", ["paper", "public"])
 def test_truth_ratio_never_overflows_and_its_logarithm_never_ties(variant):
     right, wrong = np.asarray([3000.0, 2000.0, 0.0, 0.0]), np.asarray([[0.0], [0.0], [2000.0], [3000.0]])
@@ -208,6 +193,8 @@ def test_truth_ratio_aggregates_by_hand():
     np.testing.assert_allclose(truth_ratio_aggregate(ratio, "forget"), [0.5, 0.1875])
     np.testing.assert_allclose(truth_ratio_aggregate(ratio, "retain"), [0.375, 0.1875])
     np.testing.assert_allclose(truth_ratio_aggregate(ratio, "share"), [2.5 / 4, (0.2 + 0.2 + 0.8) / 4])
+    refuses("not their logarithms", truth_ratio_scores, [-1.0], "forget")
+    refuses("unknown aggregate", truth_ratio_aggregate, [1.0], "true_better")
 
 
 @QUICK
@@ -219,11 +206,6 @@ def test_truth_ratio_scores_lie_between_0_and_1_and_forget_knows_no_direction(lo
     np.testing.assert_allclose(scores["forget"], truth_ratio_scores(1.0 / ratio, "forget"), rtol=1e-9)
     np.testing.assert_allclose(scores["share"] + truth_ratio_scores(1.0 / ratio, "share"), 1.0)
     assert np.isnan(truth_ratio_aggregate([np.nan, 1.0], "retain"))
-
-
-def test_truth_ratio_aggregates_refuse_logarithms_and_unknown_names():
-    refuses("not their logarithms", truth_ratio_scores, [-1.0], "forget")
-    refuses("unknown aggregate", truth_ratio_aggregate, [1.0], "true_better")
 
 
 def slow_distance(a, b):
@@ -243,14 +225,6 @@ def test_forget_quality_is_the_two_sided_test_with_ties(seed, n, m):
         )  # SciPy's rounding may bring it to the asymptotic p, and it says so; ours does not
         expected = scipy.stats.ks_2samp(a, b, alternative="two-sided").pvalue
     np.testing.assert_allclose(found.p_value, expected, rtol=1e-9)
-
-
-def test_forget_quality_exact_p_by_counting_orders():
-    found = forget_quality([1.0, 2.0, 3.0], [4.0, 5.0, 6.0, 7.0])
-    orders = list(itertools.combinations(range(7), 3))
-    gaps = [slow_distance(np.asarray(o), np.asarray(sorted(set(range(7)) - set(o)))) for o in orders]
-    assert found.distance == 1.0
-    assert found.p_value == pytest.approx(np.mean(np.asarray(gaps) >= 1.0 - 1e-9))
 
 
 def test_forget_quality_sees_only_the_order_so_the_reciprocal_of_public_code_is_the_same():
@@ -323,15 +297,6 @@ def test_draws_are_shared_by_role_and_made_in_pieces_alike(monkeypatch):
     assert gap.ci_low <= gap.value <= gap.ci_high and gap.value == pytest.approx(whole.value - closer.value)
 
 
-def test_intervals_of_far_and_near_populations():
-    u, r = populations(5, (12, 12), 20, shift=1.0)
-    found = forget_quality_interval(u, r, resamples=300)
-    assert 0.2 < found.ci_low < found.value < found.ci_high < 0.8
-    assert found.ci_members_high - found.ci_members_low < found.ci_high - found.ci_low
-    near = forget_quality_interval(r + 0.01, r, roles=("original", "oracle"), resamples=300)
-    assert near.ci_high < found.ci_low
-
-
 def test_diverged_members_have_no_weight_and_other_examples_are_refused():
     u, r = populations(6)
     ill = np.concatenate([u, np.full((1, 6), 50.0)])
@@ -367,7 +332,7 @@ def slow_common(a, b):
     return max(k for k in range(len(a) + 1) for part in itertools.combinations(a, k) if inside(part, iter(b)))
 
 
-@settings(QUICK, max_examples=150)
+@settings(QUICK, max_examples=60)
 @given(st.lists(st.integers(0, 3), max_size=8), st.lists(st.integers(0, 3), min_size=1, max_size=9))
 def test_rouge_l_recall_equals_brute_force(prediction, reference):
     found = rouge_l_recall([prediction, reference], [reference, reference])
@@ -418,11 +383,6 @@ def test_extraction_strength_reaches_0_and_1_and_has_no_floor_of_one_token():
     assert extraction_strength([[1], [0]], [[1], [1]], [1]).tolist() == [1.0, 0.0]
 
 
-def test_extraction_strength_counts_the_answer_only():
-    strength = extraction_strength([[9, 0, 2, 9, 3, 9]], [[0, 1, 2, 0, 3, -100]], [[0, 1, 1, 0, 1, 0]])
-    assert strength[0] == pytest.approx(2 / 3)
-
-
 def test_predictions_and_targets_that_do_not_belong_together_are_refused():
     for figure in (exact_memorisation, extraction_strength):
         for shape in ((4, 1), (4, 5), (3, 6), ()):
@@ -451,13 +411,10 @@ def test_min_k_counts_live_tokens_rounds_down_and_takes_at_least_one():
     assert min_k(logprob, mask(9)) == -9.0 and min_k(logprob, mask(10)) == -9.5
     assert min_k(logprob, mask(100), share=0.29) == pytest.approx(-86.0)  # 29 tokens, though .29 * 100 < 29
     assert min_k(logprob, mask(100), share=1.0) == pytest.approx(-50.5)
-    for share in (0.0, -0.1, 20.0, np.nan):
-        refuses("share is", min_k, logprob, mask(3), share=share)
-
-
-def test_min_k_of_impossible_and_diverged_tokens():
     found = min_k([[-np.inf, -1.0, -2.0], [np.nan, -1.0, -2.0]], [1, 1, 1])
     assert found[0] == -np.inf and np.isnan(found[1])  # a sort would hide NaN at the far end
+    for share in (0.0, -0.1, 20.0, np.nan):
+        refuses("share is", min_k, logprob, mask(3), share=share)
 
 
 def test_min_k_plus_plus_standardises_by_the_next_token_distribution():

@@ -11,20 +11,11 @@ from unlearn_jax.metrics import Values, mean_draws, mean_estimate, price, ranks
 from unlearn_jax.metrics.draws import Draws, as_values, cluster_counts, example_weights, member_counts
 from unlearn_jax.metrics.summary import combine, percentiles
 
-QUICK = settings(max_examples=40, deadline=None, database=None, derandomize=True)
+QUICK = settings(max_examples=15, deadline=None, database=None, derandomize=True)
 
 
 def width(estimate):
     return estimate.ci_high - estimate.ci_low
-
-
-def test_mean_and_its_draws():
-    data = np.random.default_rng(0).normal(0, 1, (6, 4))
-    draws = mean_draws(data, resamples=30)
-    assert draws.value == pytest.approx(data.mean()) and draws.n == 6
-    assert draws.both.shape == draws.members.shape == (30,)
-    assert mean_draws(draws) is draws
-    assert mean_estimate(data, resamples=30).value == pytest.approx(data.mean())
 
 
 def test_counts_are_multinomial_seeded_shared_by_role_and_read_only():
@@ -171,11 +162,6 @@ def test_requests_of_one_cluster_each_draw_their_clusters_together():
     assert (draws.clusters, draws.cluster_freedom) == (3, 2)
 
 
-def test_a_single_cluster_leaves_the_interval_of_the_members():
-    found = mean_estimate(np.random.default_rng(2).normal(0, 1, (7, 1)))
-    assert found[1:3] == found[3:5] and np.isfinite(found[:5]).all()
-
-
 @QUICK
 @given(st.integers(0, 10**6), st.integers(1, 6), st.integers(1, 6), st.floats(-9, 9), st.floats(0.1, 9))
 def test_intervals_follow_a_shift_and_a_scale(seed, members, examples, shift, scale):
@@ -183,13 +169,6 @@ def test_intervals_follow_a_shift_and_a_scale(seed, members, examples, shift, sc
     before, after = mean_estimate(data, resamples=40), mean_estimate(scale * data + shift, resamples=40)
     np.testing.assert_allclose(after[:5], scale * np.asarray(before[:5]) + shift, rtol=1e-9, atol=1e-9)
     assert before.n == members and np.isfinite(before[1:3]).all() and before.ci_low <= before.ci_high
-
-
-@QUICK
-@given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=30), st.floats(0.1, 0.99))
-def test_percentiles_are_those_of_numpy(draws, level):
-    expected = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2])
-    np.testing.assert_allclose(percentiles(np.asarray(draws), level), expected, rtol=1e-9, atol=1e-9)
 
 
 def test_percentiles_use_the_draws_that_are_defined():
