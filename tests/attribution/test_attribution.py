@@ -13,7 +13,7 @@ from pyarrow import parquet
 from refusals import refuses
 
 from unlearn_jax.attribution import AttributionConfig, law, memorized, run, run_attribution, tables, tracks
-from unlearn_jax.attribution.estimators import ESTIMATORS
+from unlearn_jax.attribution.estimators import ESTIMATORS, chosen
 from unlearn_jax.attribution.ground import prepare_ground
 from unlearn_jax.attribution.tables import pearson, spearman
 from unlearn_jax.influence import (
@@ -38,8 +38,12 @@ FILES = {"removals.parquet", "carriers.parquet", "memorization.parquet", "law.pa
 FILES |= {"gallery.npz", "manifest.json"}
 
 
-@pytest.fixture(scope="module")
-def study(tmp_path_factory):
+SOME = "influence,ekfac,gram,datamodel,feldman"  # one of each kind
+
+
+@pytest.fixture(scope="module", params=[SOME, pytest.param("all", marks=pytest.mark.slow)])
+def study(tmp_path_factory, request):
+    """The run folder, its ground and tracks, every population's role, masks and margins on the queries, estimators."""
     folder, seen, told = tmp_path_factory.mktemp("attribution"), {}, {}
     train, say = tracks.train_subsets, tracks.outputs_of
 
@@ -66,13 +70,10 @@ def study(tmp_path_factory):
         patch.setattr(tables, "bootstrap_interval", few)
         patch.setattr(memorized, "bootstrap_interval", few)
         patch.setattr(tables, "lds", partial(lds, resamples=40))
-        out = run_attribution(CONFIG, folder / "run", command="this test")
-    return (
-        out,
-        ground["it"],
-        found,
-        {role: (masks, told[role, QUERIES + CLUSTERS]) for role, (masks, _) in seen.items()},
-    )
+        config = dataclasses.replace(CONFIG, estimators=request.param)
+        out = run_attribution(config, folder / "run", command="this test")
+    populations = {role: (masks, told[role, QUERIES + CLUSTERS]) for role, (masks, _) in seen.items()}
+    return out, ground["it"], found, populations, chosen(request.param)
 
 
 @pytest.fixture(scope="module")
@@ -120,23 +121,18 @@ def scores_of(study):
 
 
 def test_the_folder_is_whole_and_says_what_was_asked(study):
-    out, ground, found, _ = study
+    out, ground, _, _, names = study
     assert {path.name for path in out.iterdir()} == FILES
     manifest = json.loads((out / "manifest.json").read_text())
     assert manifest["kind"] == "attribution" and manifest["command"] == "this test"
-    assert manifest["config"] == json.loads(json.dumps(dataclasses.asdict(CONFIG)))
-    assert manifest["examples"] == {
-        "train": 80 + COPIES * CLUSTERS,
-        "queries": QUERIES + CLUSTERS,
-        "clusters": CLUSTERS,
+    assert manifest["config"] == json.loads(json.dumps(dataclasses.asdict(CONFIG))) | {
+        "estimators": manifest["config"]["estimators"]
     }
-    assert list(manifest["estimators"]) == list(ESTIMATORS) and set(manifest["seconds"]) == {"exact", "network"}
-    assert set(manifest["training_seconds"]["network"]) == {
-        "without singles",
-        "without clusters",
-        "halves",
-        "everything",
-    }
+    sizes = {"train": 80 + COPIES * CLUSTERS, "queries": QUERIES + CLUSTERS, "clusters": CLUSTERS}
+    assert manifest["examples"] == sizes
+    assert list(manifest["estimators"]) == names and set(manifest["seconds"]) == {"exact", "network"}
+    roles = {"without singles", "without clusters", "halves", "everything"}
+    assert set(manifest["training_seconds"]["network"]) == roles
 
 
 def test_clusters_are_a_target_and_its_copies(study):
@@ -192,7 +188,7 @@ def test_network_truth_is_the_fall_of_mean_margins_of_the_stored_populations(stu
 def test_what_is_said_of_a_group_is_the_sum_of_what_is_said_of_its_members(study, scores_of, columns, track):
     ground = study[1]
     n = len(ground.train)
-    for name in ESTIMATORS:
+    for name in study[4]:
         scores = scores_of(name, track) / n
         single, _, _ = removals(columns, track, "target", name)
         group, _, _ = removals(columns, track, "cluster", name)
@@ -204,7 +200,7 @@ def test_what_is_said_of_a_group_is_the_sum_of_what_is_said_of_its_members(study
 def test_own_rows_are_of_the_removed_target(study, columns):
     ground = study[1]
     mine = columns("removals", own=True)
-    assert len(mine["own"]) == 2 * 2 * (len(ESTIMATORS) + 1) * CLUSTERS
+    assert len(mine["own"]) == 2 * 2 * (len(study[4]) + 1) * CLUSTERS
     assert (mine["query"] == ground.queries[mine["cluster"].astype(int)]).all()
 
 
@@ -219,9 +215,9 @@ def test_a_newton_step_is_nearer_to_the_truth_than_the_sum(columns, figures):
 
 
 @pytest.mark.parametrize("track", ["exact", "network"])
-def test_summary_figures_are_those_of_the_removals(columns, figures, track):
+def test_summary_figures_are_those_of_the_removals(study, columns, figures, track):
     for kind in KINDS:
-        for name in (*ESTIMATORS, "newton"):
+        for name in (*study[4], "newton"):
             predicted, actual, _ = removals(columns, track, kind, name)
             p, a = np.diagonal(predicted), np.diagonal(actual)
             expected = {
@@ -281,7 +277,7 @@ def test_examples_that_no_fitting_model_saw_say_nothing_by_feldman(study):
 @pytest.mark.parametrize("track", ["exact", "network"])
 def test_what_carries_a_target_adds_up_to_the_whole_column(study, scores_of, columns, figures, track):
     ground = study[1]
-    for name in ESTIMATORS:
+    for name in study[4]:
         scores = scores_of(name, track) / len(ground.train)
         mine = columns("carriers", track=track, estimator=name)
         every = mine["own"] + mine["similar"] + mine["rest"]
@@ -352,7 +348,7 @@ def test_the_law_of_ridge_is_what_refits_do(study, columns):
 
 
 def test_the_gallery_shows_the_most_helpful_examples(study, scores_of):
-    out, ground, _, _ = study
+    out, ground, *_ = study
     with np.load(out / "gallery.npz") as stored:
         held = {name: stored[name] for name in stored.files}
     assert (str(held["estimator"]), str(held["track"])) == ("influence", "network")

@@ -104,7 +104,7 @@ def test_what_has_diverged_is_marked_and_nothing_else_changes():
 
 def test_a_study_calls_a_finite_blow_up_diverged():
     config = StudyConfig(
-        train_size=120, test_size=40, num_targets=4, members=4, steps=60, copies="1", methods="scrub", resamples=20,
+        train_size=120, test_size=40, num_targets=4, members=2, steps=20, copies="1", methods="scrub", resamples=20,
         similarity="exact", targets="random", hp=("scrub.lr=0.001,1e9",),
     )  # fmt: skip
     setup = prepare_study(resolve(config))

@@ -48,7 +48,7 @@ TOYS = {
     ),
 }  # fmt: skip
 CONFIG = {
-    "train_size": 150, "test_size": 60, "num_targets": 6, "steps": 30, "copies": "1", "resamples": 100,
+    "train_size": 100, "test_size": 40, "num_targets": 4, "steps": 12, "copies": "1", "resamples": 40,
     "targets": "random",
 }  # fmt: skip
 
@@ -67,7 +67,7 @@ def studied(tmp_path_factory):
     out = tmp_path_factory.mktemp("study") / "run"
     hp = ("finetune.lr=.01,.02",)
     asked = "median_gap,accuracy,tow"
-    return run_study(StudyConfig(**CONFIG, members=8, methods="finetune", hp=hp, metrics=asked, remedies="expand"), out)
+    return run_study(StudyConfig(**CONFIG, members=4, methods="finetune", hp=hp, metrics=asked, remedies="expand"), out)
 
 
 def found(table, **keys):
@@ -142,6 +142,7 @@ def test_a_sweep_has_it_of_every_setting(tmp_path):
     assert all(metric_of(row["metric"], row["variant"], row["split"]) for row in table)
 
 
+@pytest.mark.slow
 def test_a_sweep_without_an_oracle_has_figures_of_single_models(tmp_path):
     study = StudyConfig(**CONFIG, hp=("lr=.01,.02",), metrics="median_gap,accuracy")
     out = run_sweep(SweepConfig(method="finetune", seeds=3, oracle=False), study, tmp_path / "sweep")
