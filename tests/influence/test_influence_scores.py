@@ -1,8 +1,6 @@
 """Influence scores against dense float64 NumPy solutions, and against models trained again without rows."""
 
 import functools
-import sys
-import types
 
 import jax
 import jax.numpy as jnp
@@ -216,7 +214,7 @@ def ridge(weights, inputs, targets):
     return np.linalg.solve(matrix, inputs.T @ (weights * targets) / len(inputs)), matrix
 
 
-@pytest.mark.parametrize("solver", toy.some(["explicit", "cg", "nystrom", "lanczos", "lissa"], 2))
+@pytest.mark.parametrize("solver", toy.some(["explicit", "cg", "nystrom", "lanczos", "lissa"], 1))
 def test_groups_are_training_again_where_the_loss_is_quadratic(double, solver):
     model, task, inputs, targets = quadratic()
     w, _ = ridge(np.ones(30), inputs, targets)
@@ -308,7 +306,7 @@ def test_settings_and_selections_are_known_by_what_they_are(double):
         before = len(COMPILED)
 
 
-@pytest.mark.parametrize("solver", ["explicit", "cg", "nystrom", "lanczos"])
+@pytest.mark.parametrize("solver", toy.some(["explicit", "cg", "nystrom", "lanczos"], 2))
 def test_matrix_products_are_in_full_precision(double, solver):
     given, *_ = regression()
     settings = dict(solver=solver, l2=L2, damping=DAMPING, options={}, relative_damping=None, select=None, key=None)
@@ -339,6 +337,7 @@ def test_lanczos_refuses_what_its_rank_leaves_out(double):
     near(influence(*given, **settings, rank=51), right, 1e-8)
 
 
+@pytest.mark.slow
 def test_members_side_by_side(double):
     given, theta, *_ = regression()
     model, task, _, train, queries = given
@@ -428,31 +427,8 @@ def test_what_fails_is_said(double):
         refuses(told, group_influence, *given, groups)
 
 
-def test_ekfac_is_asked_lazily(monkeypatch, double):
-    given, theta, *_ = regression()
-    asked = {}
-
-    def ekfac_influence(model, task, variables, train, queries, **settings):
-        asked.clear()
-        asked.update(settings)
-        return jnp.arange(480.0).reshape(40, 12)
-
-    def ekfac_self_influence(model, task, variables, train, **settings):
-        asked.clear()
-        asked.update(settings)
-        return jnp.arange(40.0)
-
-    module = types.ModuleType("unlearn_jax.influence.ekfac")
-    module.ekfac_influence, module.ekfac_self_influence = ekfac_influence, ekfac_self_influence
-    monkeypatch.setitem(sys.modules, "unlearn_jax.influence.ekfac", module)
-    influence(*given, solver="ekfac", l2=L2, quantity="margin", damping=0.3, labels="sampled", micro=7)
-    plain = dict(l2=L2, select=None, key=None)
-    assert asked == dict(plain, damping=0.3, quantity="margin", labels="sampled", micro=7)
-    influence(*given, solver="ekfac", l2=L2, relative_damping=0.5)
-    assert asked == dict(plain, damping=0.0, relative_damping=0.5, quantity="loss", micro=128)
-    assert self_influence(*given[:4], solver="ekfac", l2=L2, micro=9)[3] == 3 and asked["micro"] == 9
-    found = group_influence(*given, [[0, 2]], solver="ekfac", curvature_term=False)
-    np.testing.assert_array_equal(found, 2 * np.arange(12.0)[None] + 24)
+def test_ekfac_refuses_what_it_cannot_do(double):
+    given, *_ = regression()
     refuses("curvature_term=False", group_influence, *given, [[0, 2]], solver="ekfac")
     for settings, told in (
         (dict(curvature="nonsense"), "unknown curvature 'nonsense'"),
@@ -461,8 +437,8 @@ def test_ekfac_is_asked_lazily(monkeypatch, double):
         (dict(damping=-1.0), "damping is -1"),
         (dict(select=lambda path: path == "head/bias"), "whole layers"),
     ):
-        for score in (lambda **s: influence(*given, **s), lambda **s: self_influence(*given[:4], **s)):
-            refuses(told, score, solver="ekfac", **settings)
+        refuses(told, influence, *given, solver="ekfac", **settings)
+        refuses(told, self_influence, *given[:4], solver="ekfac", **settings)
 
 
 def test_ekfac_takes_the_arguments_of_the_others(double):
@@ -485,6 +461,9 @@ def test_ekfac_takes_the_arguments_of_the_others(double):
     )
     own = self_influence(*given, solver="ekfac", relative_damping=0.2, **how)
     near(own, np.asarray(ekfac_self_influence(*given, **relative, **how)), 1e-12)
+    pairs = np.asarray(influence(*given, queries, solver="ekfac", damping=0.1, **how))
+    sums = group_influence(*given, queries, [[0, 2]], solver="ekfac", damping=0.1, curvature_term=False, **how)
+    near(sums, pairs[[0]] + pairs[[2]], 1e-12)
     count = len(COMPILED)
     influence(*given, queries, solver="ekfac", relative_damping=0.3, **how)
     influence(*given, queries, solver="ekfac", select=lambda path: path.startswith(layers[0]), damping=0.1, **how)
