@@ -21,8 +21,8 @@ def repeated(*counts):
 
 
 def holds(share, studies, low=0.91, high=0.98):
-    """The share is between the bounds, by 1.3 standard errors wider where the studies are fewer than 200."""
-    slack = 1.3 * np.sqrt(0.95 * 0.05 / studies) if studies < 200 else 0.0
+    """The share is between the bounds, by two standard errors wider where the studies are fewer than 200."""
+    slack = 2 * np.sqrt(0.92 * 0.08 / studies) if studies < 200 else 0.0
     assert low - slack <= share <= high + slack, (share, studies)
 
 

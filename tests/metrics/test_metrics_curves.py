@@ -337,7 +337,7 @@ CALIBRATIONS = calibrate_residual_knowledge, calibrate_error, calibrate_ain
 
 @pytest.mark.parametrize(
     "members, studies, calibrate",
-    toy.some([*((8, 60, c) for c in CALIBRATIONS), *((n, 800, c) for c in CALIBRATIONS for n in (8, 32))], 3),
+    toy.some([*((8, 100, c) for c in CALIBRATIONS), *((n, 800, c) for c in CALIBRATIONS for n in (8, 32))], 3),
 )
 def test_intervals_and_bands_hold_what_they_promise(calibrate, members, studies):
     for share in calibrate(members, studies):

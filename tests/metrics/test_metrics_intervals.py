@@ -24,9 +24,9 @@ def noisy(rng, members, examples):
 @pytest.mark.parametrize("method, theirs", [("bca", "BCa"), ("percentile", "percentile")])
 def test_of_the_mean_of_values_it_is_scipys(method, theirs):
     value = np.random.default_rng(0).exponential(1, 25)
-    found = bootstrap_interval(mean, value[:, None], method=method, resamples=10_000)
+    found = bootstrap_interval(mean, value[:, None], method=method, resamples=20_000)
     expected = scipy.stats.bootstrap(
-        (value,), np.mean, method=theirs, n_resamples=20_000, rng=np.random.default_rng(1)
+        (value,), np.mean, method=theirs, n_resamples=40_000, rng=np.random.default_rng(1)
     ).confidence_interval
     np.testing.assert_allclose((found.low, found.high), expected, atol=0.03 * (expected[1] - expected[0]))
     assert (found.method, found.level, found.n, found.clusters) == (method, 0.95, 25, 1)
@@ -35,9 +35,9 @@ def test_of_the_mean_of_values_it_is_scipys(method, theirs):
 def test_of_the_difference_of_two_samples_it_is_scipys():
     rng = np.random.default_rng(2)
     a, b = rng.exponential(1, 12), rng.exponential(3, 30)
-    found = bootstrap_interval(gap, a[:, None], b[:, None], resamples=10_000)
+    found = bootstrap_interval(gap, a[:, None], b[:, None], resamples=20_000)
     expected = scipy.stats.bootstrap(
-        (a, b), lambda x, y, axis: x.mean(axis) - y.mean(axis), vectorized=True, n_resamples=20_000,
+        (a, b), lambda x, y, axis: x.mean(axis) - y.mean(axis), vectorized=True, n_resamples=40_000,
         rng=np.random.default_rng(3),
     ).confidence_interval  # fmt: skip
     np.testing.assert_allclose((found.low, found.high), expected, atol=0.03 * (expected[1] - expected[0]))
@@ -96,7 +96,7 @@ def test_expanded_intervals_are_those_of_combine_for_means():
 @pytest.mark.parametrize("n", [4, 12])
 def test_t_intervals_of_a_mean_are_the_textbooks(n):
     value = np.random.default_rng(n).normal(0, 1, n)
-    found = bootstrap_interval(mean, value[:, None], method="t", resamples=10_000)
+    found = bootstrap_interval(mean, value[:, None], method="t", resamples=20_000)
     half = scipy.stats.t.ppf(0.975, n - 1) * value.std(ddof=1) / np.sqrt(n)
     np.testing.assert_allclose((found.low, found.high), (value.mean() - half, value.mean() + half), atol=0.03 * half)
 
