@@ -31,11 +31,7 @@ from unlearn_jax.models import build_model
 from unlearn_jax.tasks import classification
 
 TASK, ROWS, CLASSES, L2 = classification(), 9, 3, 0.07
-PRODUCTS = {
-    "hessian": curvatures.hessian_product,
-    "ggn": curvatures.ggn_product,
-    "fisher": curvatures.fisher_product,
-}
+PRODUCTS = {"hessian": curvatures.hessian_product, "ggn": curvatures.ggn_product, "fisher": curvatures.fisher_product}
 
 
 @pytest.fixture(autouse=True)

@@ -8,13 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from refusals import refuses
 
-from unlearn_jax.metrics.comparisons import (
-    CORRECTIONS,
-    compare_all,
-    paired_difference,
-    rank_intervals,
-    ranking_groups,
-)
+from unlearn_jax.metrics.comparisons import CORRECTIONS, compare_all, paired_difference, rank_intervals, ranking_groups
 from unlearn_jax.metrics.draws import Draws, mean_draws
 from unlearn_jax.metrics.summary import combine, ranks
 

@@ -13,15 +13,7 @@ from refusals import refuses
 from unlearn_jax.metrics import price
 from unlearn_jax.metrics.bands import split_band
 from unlearn_jax.metrics.costs import Cost, cost_share, rte
-from unlearn_jax.metrics.gaps import (
-    aus,
-    average_gap,
-    average_gap_estimate,
-    signed_gaps,
-    tow,
-    tow_estimate,
-    tow_mia,
-)
+from unlearn_jax.metrics.gaps import aus, average_gap, average_gap_estimate, signed_gaps, tow, tow_estimate, tow_mia
 
 QUICK = settings(max_examples=12, deadline=None, database=None, derandomize=True)
 NAMES = ("forget", "retain", "test", "mia")
@@ -235,8 +227,7 @@ def calibrate(name, members, shift, studies, truth_studies, resamples):
 
 
 @pytest.mark.parametrize(
-    "name, members, shift, studies",
-    toy.some([("tow", 8, 1.0, 60), *product(SCORES, [8, 32], [0.0, 1.0], [500])], 1),
+    "name, members, shift, studies", toy.some([("tow", 8, 1.0, 60), *product(SCORES, [8, 32], [0.0, 1.0], [500])], 1)
 )
 def test_intervals_and_bands_hold_what_they_promise(name, members, shift, studies):
     covered, inside = calibrate(name, members, shift, studies, 8 * studies, 60)
