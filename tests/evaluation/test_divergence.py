@@ -64,11 +64,8 @@ def test_a_member_that_forgot_too_much_or_all_has_not(how):
     assert not diverged(other, original, [FORGET] * 8).any()
 
 
-def test_a_short_training_that_later_ones_go_far_beyond_makes_no_divergence():
+def test_margins_are_measured_by_the_width_of_the_originals():
     assert not diverged(margins(), margins(centre=0.0, spread=0.1), [FORGET] * 8).any()
-
-
-def test_margins_of_whole_texts_are_measured_by_their_own_width():
     original = margins(centre=-400.0, spread=100.0)
     assert not diverged(original - 500.0, original, [FORGET] * 8).any()
     assert diverged(original + 9000.0, original, [FORGET] * 8).all()

@@ -229,13 +229,21 @@ def test_lissa_diverges_with_too_small_a_scale():
     assert lissa(lambda v: jnp.asarray(matrix) @ v, jnp.asarray(b), scale=5.2).converged.all()
 
 
-def test_numbers_that_are_not_finite_are_said():
+def test_bad_settings_and_numbers_that_are_not_finite():
     matrix, _, b = spectrum(np.linspace(1, 10, 6))
     broken = b.copy()
     broken[0, 1] = np.nan
     for name, solver in SOLVERS.items():
         refuses("not finite", settled, name, solver(lambda v: jnp.asarray(matrix) @ v, jnp.asarray(broken)))
         refuses("not finite", settled, name, solver(lambda v: v * jnp.nan, jnp.asarray(b)))
+    b = jnp.ones((3, 2))
+    for bad in (jnp.ones(3), jnp.ones((3, 0)), jnp.ones((0, 2))):
+        refuses("right-hand sides", cg, lambda v: v, bad)
+    refuses("tolerance is 0", cg, lambda v: v, b, tolerance=0)
+    refuses("scale is -1", lissa, lambda v: v, b, scale=-1)
+    refuses("rank 3 is above the 2 steps", lanczos, lambda v: v, b, rank=3, steps=2)
+    assert settings_of("lissa") == {"tolerance": 1e-2, "steps": 10_000, "scale": None}
+    refuses("unknown solver 'lu': choose one of cg, explicit", settings_of, "lu")
 
 
 def test_lanczos_keeps_the_largest_eigenvalues():
@@ -309,14 +317,3 @@ def test_damping_is_a_share_of_the_mean_eigenvalue():
     assert float(largest_eigenvalue(lambda v: -product(v), jnp.zeros(40), steps=400)) == pytest.approx(2, rel=1e-3)
     refuses("above 0", damping_of, product, 0.0, jnp.zeros(40))
     refuses("absolute damping", damping_of, lambda v: -v, 0.1, jnp.zeros(40))
-
-
-def test_solvers_refuse_bad_settings():
-    b = jnp.ones((3, 2))
-    for bad in (jnp.ones(3), jnp.ones((3, 0)), jnp.ones((0, 2))):
-        refuses("right-hand sides", cg, lambda v: v, bad)
-    refuses("tolerance is 0", cg, lambda v: v, b, tolerance=0)
-    refuses("scale is -1", lissa, lambda v: v, b, scale=-1)
-    refuses("rank 3 is above the 2 steps", lanczos, lambda v: v, b, rank=3, steps=2)
-    assert settings_of("lissa") == {"tolerance": 1e-2, "steps": 10_000, "scale": None}
-    refuses("unknown solver 'lu': choose one of cg, explicit", settings_of, "lu")

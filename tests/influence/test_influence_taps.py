@@ -388,15 +388,12 @@ def test_members_by_vmap():
     jax.tree.map(lambda a, b: close(a[1], b), found, alone)
 
 
-def test_bad_batches():
+def test_bad_batches_and_choices():
     refuses("give as many of each", batch_of, np.ones((3, 2)), np.ones(2, int))
     refuses("give one number for each of the 3", batch_of, np.ones((3, 2)), np.ones(3, int), np.ones(2))
     refuses("not finite", batch_of, np.array([[1.0, np.nan]]), np.ones(1, int))
     assert batch_of(np.ones((3, 2)), np.ones(3, int)).weight.tolist() == [1, 1, 1]
     assert batch_of(np.ones((3, 2)), np.ones(3, int), [0, 1, 2]).index.tolist() == [0, 1, 2]
-
-
-def test_bad_choices():
     model, task, variables, batch = case("mlp")
     refuses("dense0/bias", flatten, variables, lambda path: False)
     refuses("unknown quantity 'los'", quantity_of, model, task, "los")

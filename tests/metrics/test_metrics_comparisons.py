@@ -47,16 +47,13 @@ def test_the_p_value_is_the_share_of_moved_draws_as_far_out(seed):
     assert paired_difference(b, a).p == found.p
 
 
-def test_the_p_value_of_a_mean_is_that_of_students_t():
+def test_p_values_of_means_of_equal_and_of_undefined_figures():
     rng = np.random.default_rng(0)
     u = rng.normal(0.45, 1, (9, 1)) * np.ones(3)
     a, b = (mean_draws(x, role="u", resamples=40_000) for x in (u, 0.0 * u))
     expected = scipy.stats.ttest_1samp(u[:, 0], 0.0).pvalue
     assert 0.005 < expected < 0.3
     assert paired_difference(a, b).p == pytest.approx(expected, rel=0.1)
-
-
-def test_equal_figures_have_p_one_and_undefined_ones_none():
     a = mean_draws(np.random.default_rng(1).normal(0, 1, (6, 5)), resamples=200)
     assert paired_difference(a, a).p == 1.0
     assert paired_difference(a, a._replace(value=a.value + 1, both=a.both + 1, members=a.members + 1)).p == 1 / 201

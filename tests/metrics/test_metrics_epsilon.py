@@ -66,15 +66,7 @@ def test_epsilon_equals_the_loop_where_margins_tie(seed, spread):
     np.testing.assert_allclose(forgetting_epsilon(u, r), slow, rtol=1e-9)
 
 
-def test_many_surviving_thresholds_are_the_rule_and_raise_nothing():
-    """The released scorer holds a whole array to be true, which fails for more than one threshold."""
-    u, r = np.random.default_rng(0).normal(0, 1, (2, 32, 1))
-    above = [(np.mean(r >= t), np.mean(u < t)) for t in np.linspace(-1, 1, 100)]
-    assert sum(f > 0 and g > 0 for f, g in above) > 1
-    assert 0 < forgetting_epsilon(u, r)[0] < np.log(31)
-
-
-def test_closed_forms():
+def test_closed_forms_of_thresholds_and_intervals():
     low = np.arange(4.0)[:, None]
     np.testing.assert_allclose(forgetting_epsilon(low, low + 1.5), np.log((0.75 - 1e-5) / 0.25))
     np.testing.assert_allclose(forgetting_epsilon(low, low + 1.5, delta=0.0), np.log(3))
@@ -82,9 +74,11 @@ def test_closed_forms():
     ring = np.array([[-9.0], [-8.0], [8.0], [9.0]])
     assert forgetting_epsilon(low - 1.5, ring)[0] == 50.0  # an interval does
     assert forgetting_epsilon(1e-3 * low, 100 * low)[0] == 50.0  # one range is under a hundredth of the other
-
-
-def test_an_interval_finds_what_no_threshold_does():
+    """The released scorer holds a whole array to be true, which fails for more than one threshold."""
+    u, r = np.random.default_rng(0).normal(0, 1, (2, 32, 1))
+    above = [(np.mean(r >= t), np.mean(u < t)) for t in np.linspace(-1, 1, 100)]
+    assert sum(f > 0 and g > 0 for f, g in above) > 1
+    assert 0 < forgetting_epsilon(u, r)[0] < np.log(31)
     rng = np.random.default_rng(1)
     u, r = rng.normal(0, 0.5, (64, 1)), rng.normal(0, 6, (64, 1))
     assert forgetting_epsilon(u, r)[0] > 1.5
@@ -128,7 +122,7 @@ def test_score_equals_its_transcription(epsilon, members):
     assert np.mean(forgetting_points(epsilon, members=members)) == pytest.approx(slow_score(epsilon, members))
 
 
-def test_score_edges():
+def test_edges_of_the_scores():
     assert forgetting_score([0.0, 0.499], members=512) == 1.0 and forgetting_score([0.5], members=512) == 0.5
     assert forgetting_score([50.0], members=512) == 0.0
     # ceil(ln(511)) = 7: fourteen half nats
@@ -138,16 +132,10 @@ def test_score_edges():
     assert forgetting_score([0.1, np.nan], members=9) == 1.0
     for bad in ([], [-1.0]):
         refuses("from forgetting_epsilon", forgetting_score, bad, members=8)
-
-
-def test_final_score():
     assert forgetting_final(0.5, 0.9, 0.6, 1.0, 0.8) == pytest.approx(0.5 * 0.9 * 0.75)
     assert forgetting_final(0.5, 1.0, 1.0, 0.5, 1.0) == 1.0  # as in the competition, not held at the score
     assert np.isnan(forgetting_final(0.5, 1.0, 1.0, 0.0, 1.0)) and np.isnan(forgetting_final(np.nan, 1, 1, 1, 1))
     refuses("not per cent", forgetting_final, 0.5, 90.0, 0.8, 1.0, 0.8)
-
-
-def test_populations_alike_score_far_below_one():
     rng = np.random.default_rng(4)
     for m in (16, 64):
         assert 0.1 < forgetting_score(forgetting_epsilon(*rng.normal(0, 1, (2, m, 200))), members=m) < 0.3

@@ -30,12 +30,9 @@ def test_pareto_set_is_that_of_the_definition(figures):
         assert pareto_set(points).tolist() == brute(points)
 
 
-def test_pareto_set_by_draw_is_that_of_each_draw():
+def test_pareto_sets_by_draw_of_one_figure_and_in_any_order():
     points = np.random.default_rng(0).normal(size=(7, 9, 2))
     np.testing.assert_array_equal(pareto_set(points), [pareto_set(p) for p in points])
-
-
-def test_one_figure_leaves_the_smallest_and_order_does_not_matter():
     points = np.array([[3.0], [1.0], [1.0], [2.0]])
     assert pareto_set(points).tolist() == [False, True, True, False]
     many = np.random.default_rng(1).normal(size=(30, 3))
@@ -44,18 +41,23 @@ def test_one_figure_leaves_the_smallest_and_order_does_not_matter():
     np.testing.assert_array_equal(pareto_set(many), pareto_set(np.exp(many)))  # only the order of figures counts
 
 
-def test_without_noise_shares_are_the_frontier_itself():
+def test_shares_without_noise_with_costs_and_with_diverged_draws():
     distance, price = [0.1, 0.4, 0.5, 0.9, np.nan], [3.0, 0.2, 0.4, 0.2, 0.0]
     found = frontier([noisy(v) for v in distance], [noisy(v) for v in price])
     assert found.on.tolist() == [True, True, False, False, False]
     assert found.share.tolist() == found.share_members.tolist() == [1.0, 1.0, 0.0, 0.0, 0.0]
-
-
-def test_a_cost_brings_more_onto_the_frontier():
     figures = [noisy(v) for v in (0.1, 0.2, 0.3)], [noisy(v) for v in (0.0, 0.5, 0.6)]
     assert frontier(*figures).share.tolist() == [1.0, 0.0, 0.0]
     assert frontier(*figures, [1.0, 0.1, 0.5]).share.tolist() == [1.0, 1.0, 0.0]
     assert frontier(*figures, [1.0, np.nan, 0.5]).share.tolist() == [1.0, 0.0, 1.0]
+    half = noisy(0.1)
+    half.both[:100] = np.nan
+    found = frontier([half, noisy(0.5)])
+    assert found.share.tolist() == [0.75, 0.25]
+    a, b = (noisy(v, 0.1, s) for v, s in ((0.2, 1), (0.3, 2)))
+    larger = drawn(np.maximum, a, b)
+    assert larger.value == 0.3 and larger.n == 16
+    np.testing.assert_array_equal(larger.both, np.maximum(a.both, b.both))
 
 
 def test_equal_populations_under_noise_share_the_frontier_as_chance_has_it():
@@ -64,20 +66,6 @@ def test_equal_populations_under_noise_share_the_frontier_as_chance_has_it():
     assert found.share.sum() == pytest.approx(1.0) and (abs(found.share - 0.25) < 0.1).all()
     same = frontier([one[0]] * 3)  # the same draws: never apart
     assert same.share.tolist() == [1.0] * 3
-
-
-def test_draws_in_which_a_population_diverged_do_not_count_for_it():
-    half = noisy(0.1)
-    half.both[:100] = np.nan
-    found = frontier([half, noisy(0.5)])
-    assert found.share.tolist() == [0.75, 0.25]
-
-
-def test_figures_of_figures_keep_the_draws():
-    a, b = (noisy(v, 0.1, s) for v, s in ((0.2, 1), (0.3, 2)))
-    larger = drawn(np.maximum, a, b)
-    assert larger.value == 0.3 and larger.n == 16
-    np.testing.assert_array_equal(larger.both, np.maximum(a.both, b.both))
 
 
 def test_bad_figures_are_refused():

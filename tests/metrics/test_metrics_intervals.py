@@ -101,13 +101,18 @@ def test_t_intervals_of_a_mean_are_the_textbooks(n):
     np.testing.assert_allclose((found.low, found.high), (value.mean() - half, value.mean() + half), atol=0.03 * half)
 
 
-def test_arrays_of_one_role_draw_the_same_members():
+def test_roles_orders_and_names_of_clusters():
     u = noisy(np.random.default_rng(8), 8, 5)
     for method in METHODS:
         found = bootstrap_interval(gap, u + 2.0, u, method=method, roles=("original",) * 2, resamples=60)
         np.testing.assert_allclose(found[:3], 2.0)
     own = bootstrap_interval(gap, u + 2.0, u, resamples=60)
     assert own.high - own.low > 0.1
+    rng = np.random.default_rng(9)
+    u, groups = noisy(rng, 9, 6), np.asarray([0, 0, 1, 1, 2, 2])
+    one = bootstrap_interval(mean, u, clusters=groups, resamples=50)
+    other = bootstrap_interval(mean, rng.permutation(u), clusters=7 - groups, resamples=50)
+    np.testing.assert_allclose((one.value, one.acceleration), (other.value, other.acceleration))
 
 
 @QUICK
@@ -118,14 +123,6 @@ def test_intervals_follow_a_shift_and_a_scale(seed, method, shift, scale):
     after = bootstrap_interval(mean, scale * u + shift, method=method, resamples=60)
     np.testing.assert_allclose(after[:3], scale * np.asarray(before[:3]) + shift, rtol=1e-7, atol=1e-9)
     assert before.low <= before.high
-
-
-def test_the_order_of_the_members_and_the_names_of_the_clusters_do_not_matter_to_the_value_and_the_acceleration():
-    rng = np.random.default_rng(9)
-    u, groups = noisy(rng, 9, 6), np.asarray([0, 0, 1, 1, 2, 2])
-    one = bootstrap_interval(mean, u, clusters=groups, resamples=50)
-    other = bootstrap_interval(mean, rng.permutation(u), clusters=7 - groups, resamples=50)
-    np.testing.assert_allclose((one.value, one.acceleration), (other.value, other.acceleration))
 
 
 @pytest.mark.parametrize("method", METHODS)

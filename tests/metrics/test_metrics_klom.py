@@ -130,28 +130,30 @@ def test_more_examples_than_a_chunk_are_those_of_each_alone():
         np.testing.assert_allclose(figure(u, none)[2040:2060], figure(u[:, 2040:2060], none[:, 2040:2060]))
 
 
-def test_populations_that_do_not_meet_are_as_far_apart_as_the_floor_allows():
+def test_closed_forms():
     u, none = np.zeros((10, 1)) + [[5.0]], np.zeros((10, 1))
     floored = 1e-5 / (1 + 1e-5)
     np.testing.assert_allclose(klom(u, none), -np.log(floored))
     assert rank_effect(u, none)[0] == 1.0 and wasserstein_1(u, none)[0] == 5.0
     assert energy_distance(u, none)[0] == energy_v(u, none)[0] == 10.0
     np.testing.assert_allclose(gaussian_kl(u, none, floor=0.5), 25.0 / (2 * 0.25))
-
-
-def test_a_population_is_no_distance_from_itself():
     u = np.random.default_rng(2).normal(0, 1, (9, 6))
     for figure in (klom, gaussian_kl, energy_v, wasserstein_1):
         np.testing.assert_allclose(figure(u, u), 0.0, atol=1e-12)
     np.testing.assert_allclose(rank_effect(u, u), 0.5)
-
-
-def test_gaussian_kl_of_two_normal_distributions():
     rng = np.random.default_rng(3)
     u, none = rng.normal(1, 2, (200000, 1)), rng.normal(0, 1, (200000, 1))
     truth = np.log(1 / 2) + (4 + 1) / 2 - 0.5
     for variant in ("plain", "shared", "unbiased"):
         np.testing.assert_allclose(gaussian_kl(u, none, variant=variant), truth, rtol=0.02)
+    sure, none = np.full((4, 1), 100.0), np.zeros((4, 1))
+    assert np.isnan(klom(sure, none, edge="public")[0]) and klom(sure, none)[0] > 11
+    assert np.isnan(klom(none, none, edge="public")[0]) and klom(none, none)[0] == 0.0
+    values = np.arange(101.0) ** 2
+    assert klom_summary(values) == (np.mean(values), 2500.0, 95.0**2)
+    assert np.isnan(klom_summary([1.0, np.nan])).all()
+    for wrong in ([], [[1.0]]):
+        refuses("one number for each example", klom_summary, wrong)
 
 
 @pytest.mark.parametrize("pull", [0.0, 1.5])
@@ -167,20 +169,6 @@ def test_what_is_called_unbiased_is_right_on_average_at_any_size(members, pull):
         assert abs(found.mean() - aim) < 4 * found.std() / np.sqrt(20000) + slack
     np.testing.assert_allclose(shared_kl(u, none).mean(), truth, atol=0.03)
     assert gaussian_kl(u, none).mean() > truth + 0.05 and energy_v(u, none).mean() > energy
-
-
-def test_a_summary_is_mean_median_and_95_percent_quantile():
-    values = np.arange(101.0) ** 2
-    assert klom_summary(values) == (np.mean(values), 2500.0, 95.0**2)
-    assert np.isnan(klom_summary([1.0, np.nan])).all()
-    for wrong in ([], [[1.0]]):
-        refuses("one number for each example", klom_summary, wrong)
-
-
-def test_the_public_edge_can_leave_nothing_and_ours_cannot():
-    sure, none = np.full((4, 1), 100.0), np.zeros((4, 1))
-    assert np.isnan(klom(sure, none, edge="public")[0]) and klom(sure, none)[0] > 11
-    assert np.isnan(klom(none, none, edge="public")[0]) and klom(none, none)[0] == 0.0
 
 
 @pytest.mark.parametrize("members, nats", [(8, 6.4), (16, 3.9), (32, 1.7), (100, 0.33), (200, 0.14)])

@@ -70,10 +70,15 @@ def test_answer_probability_is_the_geometric_mean_and_the_product_of_live_tokens
     assert found.probability.shape == found.logprob.shape == found.loss.shape == (3, 4)
 
 
-def test_answer_probability_of_sure_impossible_and_diverged_tokens():
+def test_odd_probabilities_and_masks():
     found = answer_probability([[0.0, 1e-7], [0.0, -np.inf], [np.nan, -1.0]], np.ones((3, 2)))
     np.testing.assert_array_equal(found.probability, [1.0, 0.0, np.nan])
     np.testing.assert_array_equal(found.loss, [0.0, np.inf, np.nan])
+    for mask in (np.ones(5), np.ones((4, 1)), np.ones((3, 6)), np.ones((2, 3, 4, 6)), 1):
+        refuses("one entry for each token", answer_probability, -np.ones((3, 4, 6)), mask)
+    refuses("1 answers have no live token", answer_probability, -np.ones((2, 3)), [[0, 1, 1], [0, 0, 0]])
+    refuses("besides 0 and 1", min_k, -np.ones((1, 2)), [[0.5, 1.0]])
+    refuses("not probabilities or losses", answer_probability, [[0.7, 0.9]], [[1, 1]])
 
 
 def spoiled(values, mask, rubbish):
@@ -96,17 +101,6 @@ def test_masked_tokens_cannot_change_anything(rubbish):
         np.testing.assert_array_equal(figure(predicted, np.where(mask == 0, -100, targets), mask), expected)
         both = np.where(mask == 0, -100, predicted), np.where(mask == 0, -100, targets)
         np.testing.assert_array_equal(figure(*both, mask), expected)  # equal at masked places, still not counted
-
-
-@pytest.mark.parametrize("mask", [np.ones(5), np.ones((4, 1)), np.ones((3, 6)), np.ones((2, 3, 4, 6)), 1])
-def test_a_mask_that_does_not_fit_is_named(mask):
-    refuses("one entry for each token", answer_probability, -np.ones((3, 4, 6)), mask)
-
-
-def test_masks_without_a_live_token_or_with_weights_and_positive_logprobs_are_refused():
-    refuses("1 answers have no live token", answer_probability, -np.ones((2, 3)), [[0, 1, 1], [0, 0, 0]])
-    refuses("besides 0 and 1", min_k, -np.ones((1, 2)), [[0.5, 1.0]])
-    refuses("not probabilities or losses", answer_probability, [[0.7, 0.9]], [[1, 1]])
 
 
 @QUICK
@@ -161,7 +155,7 @@ def test_truth_ratio_equals_its_definitions(seed, wrong):
 
 
 @pytest.mark.parametrize("variant", ["paper", "public"])
-def test_truth_ratio_never_overflows_and_its_logarithm_never_ties(variant):
+def test_truth_ratios_neither_overflow_nor_are_bent_by_an_epsilon(variant):
     right, wrong = np.asarray([3000.0, 2000.0, 0.0, 0.0]), np.asarray([[0.0], [0.0], [2000.0], [3000.0]])
     ratio, log = (truth_ratio(right, wrong, variant=variant, log=flag) for flag in (False, True))
     np.testing.assert_array_equal(log, [3000.0, 2000.0, -2000.0, -3000.0])
@@ -169,26 +163,19 @@ def test_truth_ratio_never_overflows_and_its_logarithm_never_ties(variant):
     np.testing.assert_allclose(truth_ratio_scores(ratio, "forget"), 0.0, atol=1e-300)
     np.testing.assert_array_equal(truth_ratio_scores(ratio, "retain"), [0, 0, 1, 1])
     np.testing.assert_allclose(truth_ratio_scores(ratio, "share"), [0, 0, 1, 1], atol=1e-300)
-
-
-@pytest.mark.parametrize("variant", ["paper", "public"])
-def test_truth_ratio_of_improbable_answers_is_not_bent_by_an_epsilon(variant):
     probability = 1e-14  # public code divides by p + 1e-10, which would give .00005
     losses = -np.log([probability]), -np.log([[probability / 2, probability / 2]])
     np.testing.assert_allclose(truth_ratio(*losses, variant=variant), 0.5)
     np.testing.assert_allclose(truth_ratio_aggregate(truth_ratio(*losses, variant=variant), "forget"), 0.5)
 
 
-def test_truth_ratio_of_impossible_and_diverged_answers_and_wrong_input():
+def test_odd_truth_ratios_and_their_aggregates():
     found = truth_ratio([np.inf, 1.0, np.inf, np.nan], [[1.0], [np.inf], [np.inf], [1.0]], log=True)
     np.testing.assert_array_equal(found, [np.inf, -np.inf, np.nan, np.nan])
     refuses("choose one of paper, public", truth_ratio, [1.0], [[1.0]], variant="geometric")
     refuses("losses are negative", truth_ratio, [-1.0], [[-1.0]])
     for wrong in (np.ones((2, 0)), np.ones(2), np.ones((3, 2))):
         refuses("perturbed_loss", truth_ratio, np.ones(2), wrong)
-
-
-def test_truth_ratio_aggregates_by_hand():
     ratio = np.asarray([[0.5, 2.0, 1.0, 0.0], [4.0, 4.0, 0.25, np.inf]])
     np.testing.assert_allclose(truth_ratio_aggregate(ratio, "forget"), [0.5, 0.1875])
     np.testing.assert_allclose(truth_ratio_aggregate(ratio, "retain"), [0.375, 0.1875])
@@ -227,15 +214,12 @@ def test_forget_quality_is_the_two_sided_test_with_ties(seed, n, m):
     np.testing.assert_allclose(found.p_value, expected, rtol=1e-9)
 
 
-def test_forget_quality_sees_only_the_order_so_the_reciprocal_of_public_code_is_the_same():
+def test_forget_quality_sees_only_the_order_and_leaves_out_diverged_members():
     rng = np.random.default_rng(0)
     a, b = np.exp(rng.normal(0, 1, 20)), np.exp(rng.normal(1, 1, 20))
     for change in (np.log, lambda x: 1.0 / x):
         np.testing.assert_allclose(forget_quality(change(a), change(b)), forget_quality(a, b), rtol=1e-9)
     assert forget_quality(a, a) == (0.0, 1.0)
-
-
-def test_forget_quality_by_member_with_a_diverged_one():
     rng = np.random.default_rng(1)
     a, b = rng.normal(0, 1, (3, 8)), rng.normal(0, 1, 11)
     a[1, 4] = np.nan
@@ -275,11 +259,18 @@ def test_every_resample_is_the_distance_between_the_drawn_members_and_clusters()
             np.testing.assert_allclose(getattr(draws, name)[b], expected, atol=1e-9)
 
 
-def test_blocks_of_requests_weigh_examples_alike_whatever_their_members():
+def test_blocks_weigh_examples_alike_and_diverged_members_nothing():
     (u, r), (v, s) = populations(2, (6, 2), 3), populations(3, (1, 5), 2)
     same = lambda a, b, times: np.concatenate([np.repeat(a, times[0], 0).ravel(), np.repeat(b, times[1], 0).ravel()])
     expected = slow_distance(same(u, v, (1, 6)), same(r, s, (5, 2)))
     assert forget_quality_interval([u, v], [r, s], resamples=5).value == pytest.approx(expected, abs=1e-9)
+    u, r = populations(6)
+    ill = np.concatenate([u, np.full((1, 6), 50.0)])
+    ill[5, 2] = np.nan
+    found = forget_quality_interval(ill, r, resamples=5)
+    assert found.value == forget_quality_interval(u, r, resamples=5).value and found.n == 4
+    assert np.isnan(forget_quality_interval(np.full((2, 6), np.nan), r, resamples=5).value)
+    refuses("the same forget set", forget_quality_interval, u, r[:, :5])
 
 
 def test_draws_are_shared_by_role_and_made_in_pieces_alike(monkeypatch):
@@ -297,17 +288,7 @@ def test_draws_are_shared_by_role_and_made_in_pieces_alike(monkeypatch):
     assert gap.ci_low <= gap.value <= gap.ci_high and gap.value == pytest.approx(whole.value - closer.value)
 
 
-def test_diverged_members_have_no_weight_and_other_examples_are_refused():
-    u, r = populations(6)
-    ill = np.concatenate([u, np.full((1, 6), 50.0)])
-    ill[5, 2] = np.nan
-    found = forget_quality_interval(ill, r, resamples=5)
-    assert found.value == forget_quality_interval(u, r, resamples=5).value and found.n == 4
-    assert np.isnan(forget_quality_interval(np.full((2, 6), np.nan), r, resamples=5).value)
-    refuses("the same forget set", forget_quality_interval, u, r[:, :5])
-
-
-def test_model_utility_is_the_harmonic_mean_of_nine():
+def test_model_utility_is_the_harmonic_mean_of_nine_and_names_what_is_wrong():
     values = dict(zip(TOFU_UTILITY, np.linspace(0.1, 0.9, 9)))
     assert len(values) == 9
     assert model_utility(values) == pytest.approx(scipy.stats.hmean(list(values.values())))
@@ -315,9 +296,6 @@ def test_model_utility_is_the_harmonic_mean_of_nine():
     by_member = model_utility(values | {"facts_rouge": np.asarray([0.0, 0.5, 1.0])})
     assert by_member.shape == (3,) and by_member[0] == 0.0 and 0 < by_member[1] < by_member[2]
     assert model_utility(dict.fromkeys(TOFU_UTILITY, 0.0)) == 0.0
-
-
-def test_model_utility_names_what_is_wrong():
     good = dict.fromkeys(TOFU_UTILITY, 0.5)
     for bad in (-0.1, np.nan, 47.0, np.asarray([0.5, np.nan])):
         refuses(r"^authors_rouge: not in \[0, 1\]", model_utility, good | {"authors_rouge": bad})
@@ -339,7 +317,7 @@ def test_rouge_l_recall_equals_brute_force(prediction, reference):
     np.testing.assert_allclose(found, [slow_common(prediction, reference) / len(reference), 1.0], rtol=1e-12)
 
 
-def test_rouge_l_recall_by_hand_on_words_arrays_and_long_texts():
+def test_rouge_l_recall_of_words_arrays_and_bad_input():
     reference = ["police", "killed", "the", "gunman"]
     answers = [
         a.split() for a in ("police kill the gunman", "the gunman kill police", "", "yes police killed the gunman")
@@ -348,9 +326,6 @@ def test_rouge_l_recall_by_hand_on_words_arrays_and_long_texts():
     long = np.arange(300) % 7
     assert rouge_l_recall([long[::2], long], [long, long]).tolist() == [0.5, 1.0]
     assert rouge_l_recall([], []).shape == (0,)
-
-
-def test_rouge_l_recall_refuses_whole_texts_uneven_batches_and_empty_references():
     for bad in (("a b", ["a"]), (["a b"], [["a"]]), ([["a"]], ["a b"])):
         refuses("split each", rouge_l_recall, *bad)
     refuses("2 predictions for 1 references", rouge_l_recall, [[1], [2]], [[1]])
@@ -374,16 +349,13 @@ def test_exact_memorisation_and_extraction_strength_equal_their_definitions(seed
     assert (strength <= exact).all()  # what is extracted at the end was right there
 
 
-def test_extraction_strength_reaches_0_and_1_and_has_no_floor_of_one_token():
+def test_extraction_strength_has_no_floor_and_bad_shapes_are_refused():
     targets, ones = np.asarray([1, 2, 3, 4]), np.ones(4)
     answers = np.asarray([[1, 2, 3, 4], [0, 2, 3, 4], [1, 2, 0, 4], [1, 2, 3, 0], [0, 0, 0, 0]])
     assert extraction_strength(answers, targets, ones).tolist() == [1.0, 0.75, 0.25, 0.0, 0.0]
     public = [1 - next((k for k in range(4) if (a[k:] == targets[k:]).all()), 3) / 4 for a in answers]
     assert public == [1.0, 0.75, 0.25, 0.25, 0.25]  # nothing extractable and one token extractable look alike
     assert extraction_strength([[1], [0]], [[1], [1]], [1]).tolist() == [1.0, 0.0]
-
-
-def test_predictions_and_targets_that_do_not_belong_together_are_refused():
     for figure in (exact_memorisation, extraction_strength):
         for shape in ((4, 1), (4, 5), (3, 6), ()):
             refuses("one target for each prediction", figure, np.zeros((3, 4, 6)), np.zeros(shape), np.ones((4, 6)))
@@ -425,9 +397,6 @@ def test_min_k_plus_plus_standardises_by_the_next_token_distribution():
     np.testing.assert_allclose(np.sum(p * found), 0.0, atol=1e-12)
     np.testing.assert_allclose(np.sum(p * np.square(found)), 1.0, rtol=1e-12)
     assert found[0] > found[1] > found[2]
-
-
-def test_min_k_plus_plus_where_the_model_is_certain_and_wrong_input():
     assert min_k_plus_plus([0.0, -3.0], [0.0, -1.0], [0.0, 2.0], [1, 1], share=1.0) == -0.5
     assert min_k_plus_plus([-2.0], [-1.0], [0.0], [1]) == pytest.approx(-1000.0)
     refuses("one of each a token", min_k_plus_plus, [[-1.0]], [[-1.0]], [1.0], [[1]])

@@ -162,15 +162,12 @@ def test_known_gaussians_have_their_closed_forms():
     assert wide.accuracy == pytest.approx(0.5 + NORMAL.cdf(edge) - NORMAL.cdf(edge / 3), abs=0.01)
 
 
-def test_perfect_forgetting_is_one_half_and_a_fit_on_the_tested_models_is_not():
+def test_half_is_half():
     u, r = np.random.default_rng(4).normal(0, 1, (2, 8, 20_000))
     found = u_lira_cross_fitted(u, r)
     for figure in (found.accuracy, found.auc, found.auc_pooled):
         assert figure == pytest.approx(0.5, abs=0.004)
     assert u_lira(u, r, u, r).accuracy > 0.6  # the fault of some public code: tested on the models it fitted
-
-
-def test_areas_across_folds_would_be_biased():
     u, r = np.random.default_rng(5).normal(0, 1, (2, 8, 40_000))
     found = u_lira_cross_fitted(u, r)
     from unlearn_jax.metrics.roc import auc
@@ -240,24 +237,18 @@ def test_exposure_equals_a_loop_over_members():
     assert found.exposure == pytest.approx(found.auc_unlearned - found.auc_original) and found.members == (7, 7, 6)
 
 
-def test_exposure_has_the_sign_it_says():
+def test_exposure_has_the_sign_it_says_and_odd_input():
     rng = np.random.default_rng(11)
     full, none = rng.normal(1, 1, (32, 60)), rng.normal(0, 1, (32, 60))
     assert neighbour_exposure(full, full, none).exposure == 0.0
     assert neighbour_exposure(full + 1, full, none).exposure > 0.1  # pushed further from what never saw them
     assert neighbour_exposure(full - 1, full, none).exposure < -0.1
     assert neighbour_exposure(none, full, rng.normal(0, 1, (32, 60))).auc_unlearned == pytest.approx(0.5, abs=0.03)
-
-
-def test_fewer_unlearned_models_are_still_kept_from_their_originals():
     rng = np.random.default_rng(5)
     full, none = rng.normal(0, 1, (2, 16, 40))
     padded = np.concatenate([full[:9], np.full((7, 40), np.nan)])
     assert neighbour_exposure(full[:9], full, none).exposure == neighbour_exposure(padded, full, none).exposure
     assert neighbour_exposure(full, full[:9], none).members == (16, 9, 16)
-
-
-def test_odd_input_of_exposure():
     u, full, none = np.random.default_rng(12).normal(0, 1, (3, 8, 4))
     assert np.isnan(neighbour_exposure(u[:1], full[:1], none[:1]).exposure)
     assert np.isnan(neighbour_exposure(u * np.nan, full, none).exposure)

@@ -120,20 +120,17 @@ def test_cka_and_neighbours_do_not_feel_rotation_scale_shift_and_order(seed, sca
     np.testing.assert_allclose(knn_overlap(x[order], y[order], k=3), knn_overlap(x, y, k=3)[order])
 
 
-def test_cka_of_what_has_nothing_in_common_is_high_unless_debiased():
+def test_chance():
     rng = np.random.default_rng(2)
     x, y = rng.normal(0, 1, (30, 200)), rng.normal(0, 1, (30, 200))
     found = [linear_cka(*rng.normal(0, 1, (2, 30, 200)), debiased=True) for _ in range(30)]
     assert linear_cka(x, y) > 0.8 and abs(np.mean(found)) < 4 * np.std(found) / np.sqrt(30) + 1e-3
-
-
-def test_chance_overlap_is_k_of_the_others():
     rng = np.random.default_rng(3)
     found = knn_overlap(rng.normal(0, 1, (600, 5)), rng.normal(0, 1, (600, 5)), k=12)
     assert abs(found.mean() - 12 / 599) < 4 * found.std() / np.sqrt(600)
 
 
-def test_entanglement_of_two_clouds_is_known():
+def test_closed_forms_of_entanglement_and_mmd():
     rng = np.random.default_rng(4)
     retain, forget = rng.normal(0, 2, (40000, 3)), rng.normal(0, 1, (40000, 3)) + [6.0, 0, 0]
     np.testing.assert_allclose(entanglement(retain, forget), 3 * (4 + 1) / (36 / 4), rtol=0.02)
@@ -141,9 +138,6 @@ def test_entanglement_of_two_clouds_is_known():
     few = forget[:400]  # the pooled mean lies near the larger set: the other is nearly the whole gap away
     np.testing.assert_allclose(entanglement(retain, few, centre="pooled"), 15 / 18, rtol=0.08)
     np.testing.assert_allclose(entanglement(retain, few), 15 / 9, rtol=0.08)
-
-
-def test_mmd_is_unbiased_and_knows_two_normal_laws():
     rng = np.random.default_rng(5)
     null = [mmd(*rng.normal(0, 1, (2, 8, 2)), bandwidth=1.0) for _ in range(200)]
     assert abs(np.mean(null)) < 4 * np.std(null) / np.sqrt(200) and min(null) < 0
@@ -222,7 +216,7 @@ def test_members_are_taken_one_by_one_and_diverged_ones_are_nan(figure):
         assert np.isnan(figure(x[1], y[1])).all()
 
 
-def test_constant_features():
+def test_constant_features_and_zero_weights():
     zero, rng = np.zeros((6, 3)), np.random.default_rng(8)
     some = rng.normal(0, 1, (6, 3))
     for debiased in (False, True):
@@ -243,9 +237,6 @@ def test_constant_features():
     np.testing.assert_allclose(mmd(repeated, y), slow_mmd(repeated, y, np.median(gaps[gaps > 0])), rtol=1e-6)
     assert abs(mmd(repeated, y) - slow_mmd(repeated, y, 1e-3)) > 0.01
     assert np.isfinite(knn_overlap(zero, some, k=2)).all()
-
-
-def test_weights_and_gradients_without_a_direction():
     w = {"a": np.array([[1.0, 2.0], [np.nan, 0.0], [np.inf, 0.0]]), "b": np.ones((3, 2))}
     found = weight_distance(w, {"a": np.ones((3, 2)), "b": np.zeros((3, 2))})
     assert np.isfinite(found["a"][0]) and np.isnan(found["a"][1:]).all() and np.isnan(found["b"]).all()

@@ -155,7 +155,7 @@ def test_areas_near_one_are_held_on_the_logit_scale(shift, studies):
     holds(held / studies, studies, high=0.99 if shift == 1.2 else 0.98)
 
 
-def test_a_logit_interval_is_the_plain_one_carried_over_and_back():
+def test_scales_of_intervals():
     draws = Draws(0.9, 0.9 + np.tile([-0.02, 0.02], 50), 0.9 + np.tile([-0.01, 0.01], 50), 8, 30, 7.0)
     plain, bent = (t_estimate(draws, low=0.0, high=1.0, scale=s) for s in ("plain", "logit"))
     for low, high in ((1, 2), (3, 4)):
@@ -165,29 +165,23 @@ def test_a_logit_interval_is_the_plain_one_carried_over_and_back():
     shifted = t_estimate(Draws(-1.0 + 2 * 0.9, -1 + 2 * draws.both, -1 + 2 * draws.members, 8, 30, 7.0),
                          low=-1.0, high=1.0, scale="logit")  # fmt: skip
     np.testing.assert_allclose(shifted[:5], -1 + 2 * np.asarray(bent[:5]))
-
-
-def test_a_logarithmic_interval_does_not_feel_a_factor_and_stays_above_its_end():
     draws = Draws(0.1, 0.1 + np.tile([-0.2, 0.2], 50), 0.1 + np.tile([-0.1, 0.1], 50), 8, 30, 7.0)
     found = t_estimate(draws, scale="log")
     wide = t_estimate(draws)
     assert found.ci_low == pytest.approx(0.1 * np.exp((wide.ci_low - 0.1) / 0.1)) and found.ci_low > 0
     times = t_estimate(Draws(1.0, 10 * draws.both, 10 * draws.members, 8, 30, 7.0), scale="log")
     np.testing.assert_allclose(times[:5], 10 * np.asarray(found[:5]))
+    draws = Draws(0.5, np.zeros(4), np.zeros(4), 8)
+    refuses("plain, logit or log", t_estimate, draws, scale="probit")
+    refuses("both ends", t_estimate, draws, scale="logit", low=0.0)
+    for kept in (0.0, 1.0):
+        refuses("share of the members", subset_draws, mean_gap, np.zeros((3, 2)), np.zeros((3, 2)), kept=kept)
 
 
 @pytest.mark.parametrize("value", [0.0, 1.0])
 def test_a_value_at_an_end_has_the_plain_interval(value):
     draws = Draws(value, value + np.tile([-0.1, 0.1], 50), value + np.tile([-0.1, 0.1], 50), 8, 30)
     assert t_estimate(draws, low=0.0, high=1.0, scale="logit") == t_estimate(draws, low=0.0, high=1.0)
-
-
-def test_unknown_scales_and_shares_are_refused():
-    draws = Draws(0.5, np.zeros(4), np.zeros(4), 8)
-    refuses("plain, logit or log", t_estimate, draws, scale="probit")
-    refuses("both ends", t_estimate, draws, scale="logit", low=0.0)
-    for kept in (0.0, 1.0):
-        refuses("share of the members", subset_draws, mean_gap, np.zeros((3, 2)), np.zeros((3, 2)), kept=kept)
 
 
 @settings(QUICK, max_examples=15)
@@ -201,27 +195,28 @@ def test_intervals_follow_a_shift_and_a_scale(seed, members, examples, shift, sc
     assert before.ci_low <= before.value <= before.ci_high
 
 
-def test_constant_populations_have_a_point_and_undefined_figures_nothing():
+def test_little_to_draw_from():
     same = np.full((5, 4), 3.0)
     assert t_estimate(subset_draws(mean_gap, same, same, resamples=20))[:5] == (0.0,) * 5
     nothing = t_estimate(subset_draws(lambda u: np.full(u.shape[1], np.nan), same, resamples=20))
     assert np.isnan(nothing[:5]).all()
     pooled = t_estimate(subset_draws_pooled(lambda u: np.nan, same, resamples=20))
     assert np.isnan(pooled[:5]).all()
-
-
-def test_a_population_without_members_says_nothing_and_roles_must_fit():
     u, none = np.zeros((0, 4)), np.ones((3, 4))
     for draws in (subset_draws(mean_gap, u, none, resamples=9), subset_draws_pooled(np.mean, u, resamples=9)):
         assert draws.n == 0 and np.isnan(t_estimate(draws)[:5]).all() and len(draws.both) == 9
     refuses("1 roles for 2", subset_draws, mean_gap, none, none, roles=("u",))
-
-
-def test_draws_that_are_not_defined_are_left_out():
     x = noisy(np.random.default_rng(9), 6, 4)
     figure = lambda u: np.where((u == x[0]).all(axis=1).any() & (u == x[1]).all(axis=1).any(), np.nan, u.mean(axis=0))
     draws = subset_draws(lambda u: figure(u) if len(u) < 6 else u.mean(axis=0), x, kept=0.5)
     assert 0 < np.isnan(draws.members).sum() < 400 and np.isfinite(t_estimate(draws)[:5]).all()
+    u = noisy(np.random.default_rng(7), 6, 4)
+    found = t_estimate(subset_draws(mean_gap, u, u + 1.0), low=-1.2, high=-0.9)
+    assert found.ci_low == -1.2 and found.ci_high == -0.9
+    alone = t_estimate(subset_draws(mean_gap, u[:1], u[1:2]))
+    assert np.isnan([alone.ci_members_low, alone.ci_members_high]).all() and np.isfinite(alone.ci_low)
+    refuses("no two parts of 5", split_band, lambda a, b: 0.0, np.zeros((8, 2)), members=5)
+    refuses("no two parts of 1", split_band, lambda a, b: 0.0, np.zeros((1, 2)))
 
 
 @repeated(50, 200)
@@ -237,16 +232,3 @@ def test_bands_from_an_oracle_of_twice_the_size_hold_fresh_populations(studies):
         assert distance.low <= distance.centre <= distance.high
     for share in np.mean(held, axis=0):
         holds(share, studies)
-
-
-def test_intervals_stay_within_the_range_and_one_member_tells_no_spread():
-    u = noisy(np.random.default_rng(7), 6, 4)
-    found = t_estimate(subset_draws(mean_gap, u, u + 1.0), low=-1.2, high=-0.9)
-    assert found.ci_low == -1.2 and found.ci_high == -0.9
-    alone = t_estimate(subset_draws(mean_gap, u[:1], u[1:2]))
-    assert np.isnan([alone.ci_members_low, alone.ci_members_high]).all() and np.isfinite(alone.ci_low)
-
-
-def test_an_oracle_that_cannot_be_split_is_refused():
-    refuses("no two parts of 5", split_band, lambda a, b: 0.0, np.zeros((8, 2)), members=5)
-    refuses("no two parts of 1", split_band, lambda a, b: 0.0, np.zeros((1, 2)))

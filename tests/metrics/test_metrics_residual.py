@@ -76,10 +76,14 @@ def test_the_original_has_residual_one_and_the_oracle_zero_with_point_intervals(
     np.testing.assert_allclose(influence_span(full, none, **FEW).value, slow_mean(full) - slow_mean(none))
 
 
-def test_a_shift_and_a_scale_leave_the_intervals_too():
+def test_seeds_shifts_and_scales():
     before = residual_influence(*populations(3), **FEW)
     after = residual_influence(*(2.5 * (p + 4.0) for p in populations(3)), **FEW)
     np.testing.assert_allclose(after, before, rtol=1e-9)
+    arrays = populations(14)
+    first, again, other = (residual_influence(*arrays, seed=s, resamples=200) for s in (0, 0, 1))
+    assert first == again
+    assert first.value == other.value and first.ci_low != other.ci_low
 
 
 def test_blocks_of_requests_pool_targets_alike_whatever_their_members():
@@ -214,13 +218,6 @@ def test_methods_started_from_the_originals_share_their_draws():
     assert shared.value == own.value and width(own) > 1.1 * width(shared)
 
 
-def test_the_same_seed_repeats_and_another_seed_moves_only_the_interval():
-    arrays = populations(14)
-    first, again, other = (residual_influence(*arrays, seed=s, resamples=200) for s in (0, 0, 1))
-    assert first == again
-    assert first.value == other.value and first.ci_low != other.ci_low
-
-
 @pytest.mark.parametrize("figure", [residual_influence, residual_distance])
 def test_diverged_members_are_left_out_and_counted(figure):
     u, full, none = populations(15, (6, 7, 8))
@@ -253,23 +250,17 @@ def test_an_empty_split_and_other_targets_are_refused(figure):
     refuses("members, examples", figure, u[0], full, none)
 
 
-def test_null_band_is_the_interval_of_the_two_sample_t_test():
+def test_null_bands_are_those_of_the_t_test_and_of_welch_for_blocks():
     none = np.random.default_rng(20).normal(0, 2, (10, 6))
     means = none.mean(axis=1)
     expected = scipy.stats.t.ppf(0.975, 9) * np.sqrt(2 / 10) * means.std(ddof=1)
     np.testing.assert_allclose(null_band(none), expected, rtol=1e-9)
-
-
-def test_null_band_of_blocks_adds_as_welch_and_satterthwaite_do():
     rng = np.random.default_rng(26)
     a, b = rng.normal(0, 1, (5, 3)), rng.normal(0, 4, (9, 3))
     va, vb = (2 / len(x) * (x.mean(axis=1) / 2).var(ddof=1) for x in (a, b))
     freedom = (va + vb) ** 2 / (va**2 / 4 + vb**2 / 8)
     expected = scipy.stats.t.ppf(0.975, freedom) * np.sqrt(va + vb)
     np.testing.assert_allclose(null_band([a, b]), expected, rtol=1e-9)
-
-
-def test_null_band_needs_two_members_and_leaves_out_the_diverged():
     none = np.random.default_rng(23).normal(0, 1, (8, 3))
     assert np.isnan(null_band(none[:1])) and np.isfinite(null_band(none[:2]))
     assert null_band(np.ones((4, 3))) == 0.0
@@ -277,16 +268,13 @@ def test_null_band_needs_two_members_and_leaves_out_the_diverged():
     assert null_band(spoiled) == null_band(none)
 
 
-def test_identifiable_asks_the_lower_bound_of_the_span_to_reach_three_bands():
+def test_identifiable_asks_for_three_bands_and_eight_members_in_every_block():
     rng = np.random.default_rng(25)
     full, none = rng.normal(0, 1, (2, 20, 5))
     start = identifiability(full, none, **FEW)
     for bands, expected in ((0.5, False), (2.9, False), (3.1, True)):
         found = identifiability(full + bands * start.band - start.span.ci_low, none, **FEW)
         assert found.identifiable is expected and found.band == start.band
-
-
-def test_identifiable_needs_eight_members_in_every_block():
     rng = np.random.default_rng(24)
     pair = lambda n, gap: (rng.normal(gap, 1, (n, 5)), rng.normal(0, 1, (n, 5)))
     assert identifiability(*pair(8, 20.0), **FEW).identifiable

@@ -58,24 +58,15 @@ def test_closed_forms():
     assert rmia([[0.5]], z, **flat, a=0.0).tolist() == [[0.25]]  # Pr(x) = .75: .1 alone is less than 1 / 6
     online = rmia([[0.5]], z, **flat, in_x=[[1.0]], variant="online")  # Pr(x) = .75 too
     assert online.tolist() == [[0.25]]
-
-
-def test_more_and_enough_differ_where_ratios_tie():
     flat = {"out_x": np.full((2, 3), 0.5), "out_z": np.full((2, 5), 0.5), "a": 1.0, "gamma": 1.0}
     half = np.full((1, 3), 0.25), np.full((1, 5), 0.25)
     assert rmia(*half, **flat).tolist() == [[0.0] * 3]
     assert rmia(*half, **flat, strict=False).tolist() == [[1.0] * 3]
-
-
-def test_each_point_is_averaged_over_the_models_that_have_not_seen_it():
     out = np.array([[0.9, 0.1], [0.1, 0.9], [0.1, 0.1]])
     unseen = out < 0.5  # those that have seen it are sure of it
     apart = rmia([[0.15, 0.15]], [[0.3, 0.3]], out_x=out, out_z=np.full((1, 2), 0.3), unseen_x=unseen, a=1.0, gamma=1.2)
     together = rmia([[0.15, 0.15]], [[0.3, 0.3]], out_x=out, out_z=np.full((1, 2), 0.3), a=1.0, gamma=1.2)
     assert apart.tolist() == [[1.0, 1.0]] and together.tolist() == [[0.0, 0.0]]
-
-
-def test_underflow_is_a_ratio_of_nothing():
     rest = {"out_x": [[0.0, 0.5]], "out_z": [[0.0, 0.5]]}
     found = rmia([[0.0, 1.0]], [[0.0, 0.0]], **rest, a=1.0)
     assert found.tolist() == [[0.0, 1.0]]  # nothing is more than nothing; anything is

@@ -73,13 +73,10 @@ def test_rates_that_so_few_negatives_cannot_show_are_nan():
     assert tpr_at(positive, np.zeros(100), [0.29])[0] == 1.0
 
 
-def test_constant_scores_say_nothing():
+def test_constant_and_nan_scores():
     found = attack_summary(np.zeros(5), np.zeros(200))
     assert (found.auc, found.balanced_accuracy, found.tpr_at_1e2) == (0.5, 0.5, 0.0)
     assert roc(np.zeros(5), np.zeros(7)).tpr.tolist() == [0.0, 1.0]
-
-
-def test_nan_scores_are_left_out_and_a_side_of_them_alone_is_nan():
     assert attack_summary([1.0, np.nan], [0.0, np.nan]).auc == 1.0
     found = attack_summary([np.nan], [0.0, 1.0])
     assert np.isnan([found.auc, found.balanced_accuracy, found.tpr_at_1e2, *found.tpr]).all()
