@@ -129,6 +129,7 @@ def test_datamodels_of_real_models_foretell_others_by_their_subsets(subsets):
     assert lds(model.scores, masks[40:], found.margin[40:]).value > 0.2
 
 
+@pytest.mark.slow
 def test_leaving_out_a_group_of_memorised_rows_costs_them_and_helps_those_that_they_contradict():
     problem, data = toy.problem(recipe=RECIPE), toy.stored()
     groups = [toy.REQUESTED, toy.KEPT[:1]]
