@@ -11,6 +11,7 @@ import pytest
 import toy
 from pyarrow import parquet
 from refusals import refuses
+from sklearn.datasets import load_digits
 
 from unlearn_jax.attribution import AttributionConfig, law, memorized, run, run_attribution, tables, tracks
 from unlearn_jax.attribution.estimators import ESTIMATORS, chosen
@@ -31,11 +32,20 @@ from unlearn_jax.metrics.ridge import ridge_fit
 CLUSTERS, COPIES, QUERIES, REPEATS, SUBSETS = 3, 2, 6, 2, 16
 CONFIG = AttributionConfig(  # small in every way
     train_size=80, num_targets=CLUSTERS, copies=COPIES, queries=QUERIES, subsets=SUBSETS, repeats=REPEATS, ensemble=1,
-    steps=20, targets="random", model_options=("widths=8",),
+    steps=20, targets="random", model="mlp", model_options=("widths=8",),
 )  # fmt: skip
 KINDS = {"target": "singles", "cluster": "clusters"}
 FILES = {"removals.parquet", "carriers.parquet", "memorization.parquet", "law.parquet", "summary.csv"}
 FILES |= {"gallery.npz", "manifest.json"}
+
+
+def few_digits(folder):
+    """Three digits of 4 x 4 pixels, so that the softmax regression has 51 weights."""
+    inputs, targets = load_digits(n_class=3, return_X_y=True)
+    inputs = (inputs.reshape(-1, 4, 2, 4, 2).mean(axis=(2, 4))[..., None] / 16).astype(np.float32)
+    held = {"x_train": inputs[:400], "y_train": targets[:400], "x_test": inputs[400:], "y_test": targets[400:]}
+    np.savez(folder / "digits.npz", **held)
+    return str(folder / "digits.npz")
 
 
 SOME = "influence,ekfac,gram,datamodel,feldman"  # one of each kind
@@ -70,10 +80,10 @@ def study(tmp_path_factory, request):
         patch.setattr(tables, "bootstrap_interval", few)
         patch.setattr(memorized, "bootstrap_interval", few)
         patch.setattr(tables, "lds", partial(lds, resamples=40))
-        config = dataclasses.replace(CONFIG, estimators=request.param)
+        config = dataclasses.replace(CONFIG, dataset=few_digits(folder), estimators=request.param)
         out = run_attribution(config, folder / "run", command="this test")
     populations = {role: (masks, told[role, QUERIES + CLUSTERS]) for role, (masks, _) in seen.items()}
-    return out, ground["it"], found, populations, chosen(request.param)
+    return out, ground["it"], found, populations, chosen(request.param), config
 
 
 @pytest.fixture(scope="module")
@@ -121,13 +131,11 @@ def scores_of(study):
 
 
 def test_the_folder_is_whole_and_says_what_was_asked(study):
-    out, ground, _, _, names = study
+    out, ground, _, _, names, config = study
     assert {path.name for path in out.iterdir()} == FILES
     manifest = json.loads((out / "manifest.json").read_text())
     assert manifest["kind"] == "attribution" and manifest["command"] == "this test"
-    assert manifest["config"] == json.loads(json.dumps(dataclasses.asdict(CONFIG))) | {
-        "estimators": manifest["config"]["estimators"]
-    }
+    assert manifest["config"] == json.loads(json.dumps(dataclasses.asdict(config)))
     sizes = {"train": 80 + COPIES * CLUSTERS, "queries": QUERIES + CLUSTERS, "clusters": CLUSTERS}
     assert manifest["examples"] == sizes
     assert list(manifest["estimators"]) == names and set(manifest["seconds"]) == {"exact", "network"}
@@ -157,7 +165,7 @@ def test_exact_truth_is_that_of_refits_made_here(study, columns):
     middle, scale = x.mean(axis=0), x.std(axis=0).mean()
     ones = lambda a: np.concatenate([(a - middle) / scale, np.ones((len(a), 1))], axis=1)
     x, z, y, t = ones(x), ones(z), ground.labels(ground.train), ground.labels(ground.queries)
-    fit = lambda weight: margin(z @ logistic_fit(x, y, l2=CONFIG.l2, classes=10, weight=weight), t)
+    fit = lambda weight: margin(z @ logistic_fit(x, y, l2=CONFIG.l2, classes=3, weight=weight), t)
     whole = fit(np.ones(len(x)))
     for kind, group in (("target", ground.targets[[1]]), ("cluster", ground.clusters[2])):
         weight = np.ones(len(x))
@@ -366,7 +374,6 @@ def test_the_gallery_shows_the_most_helpful_examples(study, scores_of):
 
 def test_another_run_in_the_same_folder_is_refused(study):
     before = {path.name: path.read_bytes() for path in study[0].iterdir()}
-    refuses(
-        "holds another run: give another --out folder", run_attribution, dataclasses.replace(CONFIG, seed=1), study[0]
-    )
+    other = dataclasses.replace(study[5], seed=1)
+    refuses("holds another run: give another --out folder", run_attribution, other, study[0])
     assert {path.name: path.read_bytes() for path in study[0].iterdir()} == before

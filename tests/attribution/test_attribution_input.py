@@ -65,12 +65,8 @@ def test_bad_input_is_one_sentence_and_writes_nothing(case, tmp_path):
 
 def test_inputs_that_a_regression_cannot_take_are_refused_before_training(tmp_path, monkeypatch):
     monkeypatch.setattr("unlearn_jax.attribution.ground.MAX_INPUTS", 63)
-    refuses(
-        "the exact track takes 63 values a sample .* give --tracks network",
-        run_attribution,
-        dataclasses.replace(CONFIG, targets="atypical"),
-        tmp_path / "run",
-    )
+    config, told = dataclasses.replace(CONFIG, targets="atypical"), "the exact track takes 63 values a sample"
+    refuses(f"{told} .* give --tracks network", run_attribution, config, tmp_path / "run")
     assert not list(tmp_path.iterdir())
     assert len(prepare_ground(dataclasses.replace(CONFIG, tracks="network")).train) == 86
 

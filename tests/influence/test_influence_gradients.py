@@ -603,10 +603,8 @@ def test_sentences_name_the_rows():
     bad_q = queries._replace(inputs=queries.inputs.at[3].set(jnp.inf))
     for of in (gram, trak):
         refuses("of queries 3 are not finite", of, model, task, variables, train, bad_q)
-    refuses(
-        "of rows 1, 4 are not finite",
-        lambda: projected_gradients(model, task, variables, bad, dim=4, key=jax.random.key(0)),
-    )
+    how = dict(dim=4, key=jax.random.key(0))
+    refuses("of rows 1, 4 are not finite", projected_gradients, model, task, variables, bad, **how)
     refuses("not finite on train", trak, model, task, variables, bad, queries)
     refuses("train rows 1, 4", gradient_norms, model, task, variables, bad)
 

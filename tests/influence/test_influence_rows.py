@@ -140,12 +140,8 @@ def test_labels_that_do_not_exist_are_told(name):
     ):
         refuses(f"^(train|batch) has {message}", SCORERS[name], bad, QUERIES)
     if name not in ALONE:
-        refuses(
-            "^queries has targets from 0 to 7",
-            SCORERS[name],
-            TRAIN,
-            QUERIES._replace(targets=QUERIES.targets.at[0].set(7).at[1].set(0)),
-        )
+        queries = QUERIES._replace(targets=QUERIES.targets.at[0].set(7).at[1].set(0))
+        refuses("^queries has targets from 0 to 7", SCORERS[name], TRAIN, queries)
 
 
 def test_tokens_may_be_no_part_of_an_answer_and_no_others_below_nought():
@@ -167,9 +163,8 @@ def test_nothing_is_checked_that_is_not_known_yet():
     jax.jit(lambda y: check_targets(MODEL, VARIABLES, TRAIN._replace(targets=y)))(bad)
     scores = jax.jit(lambda v: gram(MODEL, TASK, v, TRAIN, QUERIES))(VARIABLES)  # labels are known here
     close(scores, np.asarray(gram(*GIVEN, TRAIN, QUERIES)), 1e-5)
-    refuses(
-        "targets from 0 to 9", jax.jit(lambda v: gram(MODEL, TASK, v, TRAIN._replace(targets=bad), QUERIES)), VARIABLES
-    )
+    of = lambda v: gram(MODEL, TASK, v, TRAIN._replace(targets=bad), QUERIES)
+    refuses("targets from 0 to 9", jax.jit(of), VARIABLES)
 
 
 def test_queries_in_parts_score_the_same(monkeypatch):

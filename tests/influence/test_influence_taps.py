@@ -403,28 +403,12 @@ def test_bad_batches_and_choices():
 
 def test_layers_that_are_no_single_product():
     model, task, variables, batch = case("odd")
-    refuses(
-        "'again' is used more than once",
-        layer_factors,
-        model,
-        task,
-        variables,
-        batch,
-        select=lambda path: path == "again",
-    )
+    factors = lambda name: layer_factors(model, task, variables, batch, select=lambda path: path == name)
+    refuses("'again' is used more than once", factors, "again")
     for name in ("grouped", "dilated"):
-        refuses(
-            f"'{name}' is no plain",
-            layer_factors,
-            model,
-            task,
-            variables,
-            batch,
-            select=lambda path, name=name: path == name,
-        )
-    found = layer_factors(model, task, variables, batch, select=lambda path: path == "head")
+        refuses(f"'{name}' is no plain", factors, name)
     rows = rows_of(by_hand("odd")["head"]["kernel"])
-    close(layer_gradients(found["head"])[:, :-1].reshape(COUNT, -1), rows)
+    close(layer_gradients(factors("head")["head"])[:, :-1].reshape(COUNT, -1), rows)
 
 
 def test_models_of_nnx_cannot_be_tapped():

@@ -70,8 +70,8 @@ def test_equal_populations_under_noise_share_the_frontier_as_chance_has_it():
 
 def test_bad_figures_are_refused():
     for figures in ((), ([1.0], [1.0, 2.0]), ([1.0, 2.0],), ([noisy(0.1), noisy(0.1, resamples=10)],)):
-        refuses("", frontier, *figures)
-    refuses("", pareto_set, np.zeros(3))
+        refuses("figures are of different|draws", frontier, *figures)
+    refuses("give .populations, figures", pareto_set, np.zeros(3))
 
 
 def test_heldout_error_is_unbiased_and_paired():
@@ -105,7 +105,7 @@ def test_heldout_error_leaves_out_diverged_members_and_has_draws():
     assert lost.value == pytest.approx(whole.value) and lost.n == whole.n == 7
     assert lost.both.shape == (50,) and np.isfinite(lost.both).all() and lost.both.std() > 0
     assert mean_draws(np.ones((3, 2)), resamples=50).both.shape == lost.both.shape
-    refuses("", heldout_margin_error, moved, original[:, :3])
+    refuses("the same targets", heldout_margin_error, moved, original[:, :3])
 
 
 def test_expected_margins_are_those_of_held_out_examples_alike():
@@ -134,7 +134,7 @@ def test_expected_margins_are_those_of_held_out_examples_alike():
     margins[0] = np.nan  # a member less
     assert np.isfinite(expected_margins(heldout, labels, margins, clear, [0, 1, 2])).all()
     assert np.isnan(expected_margins(heldout[:5], labels[:5], margins[:5], clear, [0, 1, 2])).all()
-    refuses("", expected_margins, heldout, labels[1:], margins, clear, [0, 1, 2])
+    refuses("different lengths", expected_margins, heldout, labels[1:], margins, clear, [0, 1, 2])
 
 
 def test_left_out_predictions_are_those_of_fits_without_the_example():
