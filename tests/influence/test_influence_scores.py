@@ -137,6 +137,7 @@ NEAR = {  # settings of each solver, and how near it comes
 }
 
 
+@functools.cache
 def perceptron():
     """A perceptron on the digits, and what `jax.hessian` of its flat loss makes of it."""
     inputs, targets, asked, labels = digits()
