@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 import toy
 from pyarrow import parquet
+from refusals import refuses
+from sklearn.datasets import load_digits
 
 from unlearn_jax.attribution import AttributionConfig, law, memorized, run, run_attribution, tables, tracks
-from unlearn_jax.attribution.estimators import ESTIMATORS
+from unlearn_jax.attribution.estimators import ESTIMATORS, chosen
 from unlearn_jax.attribution.ground import prepare_ground
 from unlearn_jax.attribution.tables import pearson, spearman
-from unlearn_jax.errors import InputError
 from unlearn_jax.influence import (
     datamodels,
     ekfac_self_influence,
@@ -31,16 +32,28 @@ from unlearn_jax.metrics.ridge import ridge_fit
 CLUSTERS, COPIES, QUERIES, REPEATS, SUBSETS = 3, 2, 6, 2, 16
 CONFIG = AttributionConfig(  # small in every way
     train_size=80, num_targets=CLUSTERS, copies=COPIES, queries=QUERIES, subsets=SUBSETS, repeats=REPEATS, ensemble=1,
-    steps=20, targets="random", model_options=("widths=8",),
+    steps=20, targets="random", model="mlp", model_options=("widths=8",),
 )  # fmt: skip
 KINDS = {"target": "singles", "cluster": "clusters"}
 FILES = {"removals.parquet", "carriers.parquet", "memorization.parquet", "law.parquet", "summary.csv"}
 FILES |= {"gallery.npz", "manifest.json"}
 
 
-@pytest.fixture(scope="module")
-def study(tmp_path_factory):
-    """The run folder, its ground and tracks, and every population's role, masks and margins on the queries."""
+def few_digits(folder):
+    """Three digits of 4 x 4 pixels, so that the softmax regression has 51 weights."""
+    inputs, targets = load_digits(n_class=3, return_X_y=True)
+    inputs = (inputs.reshape(-1, 4, 2, 4, 2).mean(axis=(2, 4))[..., None] / 16).astype(np.float32)
+    held = {"x_train": inputs[:400], "y_train": targets[:400], "x_test": inputs[400:], "y_test": targets[400:]}
+    np.savez(folder / "digits.npz", **held)
+    return str(folder / "digits.npz")
+
+
+SOME = "influence,ekfac,gram,datamodel,feldman"  # one of each kind
+
+
+@pytest.fixture(scope="module", params=[SOME, pytest.param("all", marks=pytest.mark.slow)])
+def study(tmp_path_factory, request):
+    """The run folder, its ground and tracks, every population's role, masks and margins on the queries, estimators."""
     folder, seen, told = tmp_path_factory.mktemp("attribution"), {}, {}
     train, say = tracks.train_subsets, tracks.outputs_of
 
@@ -67,13 +80,10 @@ def study(tmp_path_factory):
         patch.setattr(tables, "bootstrap_interval", few)
         patch.setattr(memorized, "bootstrap_interval", few)
         patch.setattr(tables, "lds", partial(lds, resamples=40))
-        out = run_attribution(CONFIG, folder / "run", command="this test")
-    return (
-        out,
-        ground["it"],
-        found,
-        {role: (masks, told[role, QUERIES + CLUSTERS]) for role, (masks, _) in seen.items()},
-    )
+        config = dataclasses.replace(CONFIG, dataset=few_digits(folder), estimators=request.param)
+        out = run_attribution(config, folder / "run", command="this test")
+    populations = {role: (masks, told[role, QUERIES + CLUSTERS]) for role, (masks, _) in seen.items()}
+    return out, ground["it"], found, populations, chosen(request.param), config
 
 
 @pytest.fixture(scope="module")
@@ -121,23 +131,16 @@ def scores_of(study):
 
 
 def test_the_folder_is_whole_and_says_what_was_asked(study):
-    out, ground, found, _ = study
+    out, ground, _, _, names, config = study
     assert {path.name for path in out.iterdir()} == FILES
     manifest = json.loads((out / "manifest.json").read_text())
     assert manifest["kind"] == "attribution" and manifest["command"] == "this test"
-    assert manifest["config"] == json.loads(json.dumps(dataclasses.asdict(CONFIG)))
-    assert manifest["examples"] == {
-        "train": 80 + COPIES * CLUSTERS,
-        "queries": QUERIES + CLUSTERS,
-        "clusters": CLUSTERS,
-    }
-    assert list(manifest["estimators"]) == list(ESTIMATORS) and set(manifest["seconds"]) == {"exact", "network"}
-    assert set(manifest["training_seconds"]["network"]) == {
-        "without singles",
-        "without clusters",
-        "halves",
-        "everything",
-    }
+    assert manifest["config"] == json.loads(json.dumps(dataclasses.asdict(config)))
+    sizes = {"train": 80 + COPIES * CLUSTERS, "queries": QUERIES + CLUSTERS, "clusters": CLUSTERS}
+    assert manifest["examples"] == sizes
+    assert list(manifest["estimators"]) == names and set(manifest["seconds"]) == {"exact", "network"}
+    roles = {"without singles", "without clusters", "halves", "everything"}
+    assert set(manifest["training_seconds"]["network"]) == roles
 
 
 def test_clusters_are_a_target_and_its_copies(study):
@@ -162,7 +165,7 @@ def test_exact_truth_is_that_of_refits_made_here(study, columns):
     middle, scale = x.mean(axis=0), x.std(axis=0).mean()
     ones = lambda a: np.concatenate([(a - middle) / scale, np.ones((len(a), 1))], axis=1)
     x, z, y, t = ones(x), ones(z), ground.labels(ground.train), ground.labels(ground.queries)
-    fit = lambda weight: margin(z @ logistic_fit(x, y, l2=CONFIG.l2, classes=10, weight=weight), t)
+    fit = lambda weight: margin(z @ logistic_fit(x, y, l2=CONFIG.l2, classes=3, weight=weight), t)
     whole = fit(np.ones(len(x)))
     for kind, group in (("target", ground.targets[[1]]), ("cluster", ground.clusters[2])):
         weight = np.ones(len(x))
@@ -193,7 +196,7 @@ def test_network_truth_is_the_fall_of_mean_margins_of_the_stored_populations(stu
 def test_what_is_said_of_a_group_is_the_sum_of_what_is_said_of_its_members(study, scores_of, columns, track):
     ground = study[1]
     n = len(ground.train)
-    for name in ESTIMATORS:
+    for name in study[4]:
         scores = scores_of(name, track) / n
         single, _, _ = removals(columns, track, "target", name)
         group, _, _ = removals(columns, track, "cluster", name)
@@ -205,7 +208,7 @@ def test_what_is_said_of_a_group_is_the_sum_of_what_is_said_of_its_members(study
 def test_own_rows_are_of_the_removed_target(study, columns):
     ground = study[1]
     mine = columns("removals", own=True)
-    assert len(mine["own"]) == 2 * 2 * (len(ESTIMATORS) + 1) * CLUSTERS
+    assert len(mine["own"]) == 2 * 2 * (len(study[4]) + 1) * CLUSTERS
     assert (mine["query"] == ground.queries[mine["cluster"].astype(int)]).all()
 
 
@@ -220,9 +223,9 @@ def test_a_newton_step_is_nearer_to_the_truth_than_the_sum(columns, figures):
 
 
 @pytest.mark.parametrize("track", ["exact", "network"])
-def test_summary_figures_are_those_of_the_removals(columns, figures, track):
+def test_summary_figures_are_those_of_the_removals(study, columns, figures, track):
     for kind in KINDS:
-        for name in (*ESTIMATORS, "newton"):
+        for name in (*study[4], "newton"):
             predicted, actual, _ = removals(columns, track, kind, name)
             p, a = np.diagonal(predicted), np.diagonal(actual)
             expected = {
@@ -282,7 +285,7 @@ def test_examples_that_no_fitting_model_saw_say_nothing_by_feldman(study):
 @pytest.mark.parametrize("track", ["exact", "network"])
 def test_what_carries_a_target_adds_up_to_the_whole_column(study, scores_of, columns, figures, track):
     ground = study[1]
-    for name in ESTIMATORS:
+    for name in study[4]:
         scores = scores_of(name, track) / len(ground.train)
         mine = columns("carriers", track=track, estimator=name)
         every = mine["own"] + mine["similar"] + mine["rest"]
@@ -353,7 +356,7 @@ def test_the_law_of_ridge_is_what_refits_do(study, columns):
 
 
 def test_the_gallery_shows_the_most_helpful_examples(study, scores_of):
-    out, ground, _, _ = study
+    out, ground, *_ = study
     with np.load(out / "gallery.npz") as stored:
         held = {name: stored[name] for name in stored.files}
     assert (str(held["estimator"]), str(held["track"])) == ("influence", "network")
@@ -371,6 +374,6 @@ def test_the_gallery_shows_the_most_helpful_examples(study, scores_of):
 
 def test_another_run_in_the_same_folder_is_refused(study):
     before = {path.name: path.read_bytes() for path in study[0].iterdir()}
-    with pytest.raises(InputError, match="holds another run: give another --out folder"):
-        run_attribution(dataclasses.replace(CONFIG, seed=1), study[0])
+    other = dataclasses.replace(study[5], seed=1)
+    refuses("holds another run: give another --out folder", run_attribution, other, study[0])
     assert {path.name: path.read_bytes() for path in study[0].iterdir()} == before

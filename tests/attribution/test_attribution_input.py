@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import toy
 from pyarrow import parquet
+from refusals import refuses
 
 from unlearn_jax.attribution import AttributionConfig, law, run, run_attribution, tracks
 from unlearn_jax.attribution.estimators import ESTIMATORS, chosen
@@ -27,11 +28,9 @@ def test_a_folder_that_holds_something_else_is_refused(tmp_path, monkeypatch):
     path = tmp_path / "manifest.json"
     for content in (json.dumps({"config": dataclasses.asdict(CONFIG) | {"seed": 1}}), "[]", "{", "{}"):
         path.write_text(content)
-        with pytest.raises(InputError, match="holds another run: give another --out folder"):
-            run_attribution(CONFIG, tmp_path)
+        refuses("holds another run: give another --out folder", run_attribution, CONFIG, tmp_path)
         assert path.read_text() == content and len(list(tmp_path.iterdir())) == 1
-    with pytest.raises(InputError, match="is a file"):
-        run_attribution(CONFIG, path)
+    refuses("is a file", run_attribution, CONFIG, path)
 
 
 BAD = {
@@ -66,8 +65,8 @@ def test_bad_input_is_one_sentence_and_writes_nothing(case, tmp_path):
 
 def test_inputs_that_a_regression_cannot_take_are_refused_before_training(tmp_path, monkeypatch):
     monkeypatch.setattr("unlearn_jax.attribution.ground.MAX_INPUTS", 63)
-    with pytest.raises(InputError, match="the exact track takes 63 values a sample .* give --tracks network"):
-        run_attribution(dataclasses.replace(CONFIG, targets="atypical"), tmp_path / "run")
+    config, told = dataclasses.replace(CONFIG, targets="atypical"), "the exact track takes 63 values a sample"
+    refuses(f"{told} .* give --tracks network", run_attribution, config, tmp_path / "run")
     assert not list(tmp_path.iterdir())
     assert len(prepare_ground(dataclasses.replace(CONFIG, tracks="network")).train) == 86
 

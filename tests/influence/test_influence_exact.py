@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from refusals import refuses
 
-from unlearn_jax.errors import InputError
 from unlearn_jax.influence import exact_logistic
 from unlearn_jax.influence.exact import (
     copies_pull,
@@ -37,12 +37,10 @@ def softmax(z):
 
 
 def example_gradients(x, y, w):
-    """Gradients of every row's cross-entropy, (n, d K), one row after another."""
     return np.stack([np.outer(a, softmax(a @ w) - np.eye(w.shape[1])[b]).ravel() for a, b in zip(x, y)])
 
 
 def dense_hessian(x, w, weight, l2):
-    """Hessian of the objective over n, a sum of Kronecker products."""
     out = l2 * np.eye(w.size)
     for a, v in zip(x, weight):
         p = softmax(a @ w)
@@ -154,7 +152,6 @@ def test_deletion_of_one_copy_falls_as_one_over_m_squared_in_ridge():
 
 
 def test_deletion_in_logistic_regression_falls_as_one_over_m_squared_in_loss_and_one_over_m_in_margin():
-    """Own loss: within .2 of slope -2 from 32 to 1024 copies (a logarithm is left); own margin: within .1 of -1."""
     x, y, _ = classes()
     y[7] = (y[7] + 1) % 3  # not what its neighbours say, so that its pull has something to overcome
     m, found = 2 ** np.arange(5, 11), {"loss": [], "margin": []}
@@ -193,7 +190,6 @@ def cluster_errors(copies, seed):
 
 @pytest.mark.parametrize("copies, total, newton", [(4, -0.5, 0.09), (20, -0.7, 0.09)])
 def test_the_sum_of_influences_underestimates_a_cluster_and_a_newton_step_without_it_does_not(copies, total, newton):
-    """Mean relative errors over four clusters: sum -55% and -77%, Newton step 8% and 8% (without sign)."""
     errors = np.array([cluster_errors(copies, seed) for seed in range(4)])
     assert errors[:, 0].mean() < total and (errors[:, 0] < -0.3).all()
     assert np.abs(errors[:, 1]).mean() < newton
@@ -239,5 +235,4 @@ X, Y = np.ones((3, 2)), np.array([0, 1, 1])
     ],
 )
 def test_bad_input_is_told_in_a_sentence(call, words):
-    with pytest.raises(InputError, match=words):
-        call()
+    refuses(words, call)

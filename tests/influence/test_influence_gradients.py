@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import toy
 from flax import nnx
+from refusals import refuses
 from scipy.stats import spearmanr
 
-from unlearn_jax.errors import InputError
 from unlearn_jax.influence import pieces, projection
 from unlearn_jax.influence.gram import cosine, gradient_norms, gram
 from unlearn_jax.influence.per_example import batch_of, example_gradients, values
@@ -40,8 +40,6 @@ class _Odd(nn.Module):
 
 
 class _Nnx(nnx.Module):
-    """A perceptron of the other kind."""
-
     def __init__(self, rngs):
         self.first, self.head = nnx.Linear(32, 5, rngs=rngs), nnx.Linear(5, CLASSES, rngs=rngs)
 
@@ -85,7 +83,6 @@ def dense(name, select=None):
 
 
 def close(a, b, tolerance=2e-5):
-    """Equal up to a tolerance relative to the largest entry."""
     a, b = np.asarray(a), np.asarray(b)
     assert a.shape == b.shape
     assert np.abs(a - b).max() <= tolerance * max(np.abs(b).max(), 1e-300)
@@ -97,9 +94,6 @@ def double():
         yield
 
 
-# ---- gradient similarity
-
-
 @pytest.mark.parametrize("name", toy.some(MODELS, 2))
 def test_gram_is_the_inner_product_of_whole_gradients(name):
     loss, _, loss_q, margin_q = dense(name)
@@ -108,7 +102,7 @@ def test_gram_is_the_inner_product_of_whole_gradients(name):
         close(gram(*case(name), quantity="margin"), -loss @ margin_q.T)
 
 
-@pytest.mark.parametrize("name", ["convnet", "odd"])
+@pytest.mark.parametrize("name", toy.some(["convnet", "odd"], 1))
 def test_cosines_and_norms(name):
     loss, _, loss_q, _ = dense(name)
     norms = np.linalg.norm(loss, axis=1)
@@ -147,11 +141,10 @@ def test_gram_of_tapped_layers_alone():
     tapped = lambda path: path.split("/")[0] == "head" or "/conv/" in path
     loss, _, loss_q, _ = dense("convnet", tapped)
     close(gram(*case("convnet"), exact=False), loss @ loss_q.T)
-    with pytest.raises(InputError, match="use exact=True"):
-        gram(*case("nnx"), exact=False)
+    refuses("use exact=True", lambda: gram(*case("nnx"), exact=False))
 
 
-@pytest.mark.parametrize("name", ["mlp", "nnx"])
+@pytest.mark.parametrize("name", toy.some(["mlp", "nnx"], 1))
 def test_blocks_make_no_difference(name):
     loss, _, loss_q, _ = dense(name)
     for block in (1, 3):
@@ -221,11 +214,7 @@ def test_weights_of_queries_play_no_part_in_similarity():
     assert np.array_equal(gram(model, task, variables, train, light), gram(*case("mlp")))
 
 
-# ---- softmax regression in double precision, solved by NumPy
-
-
 def regression(n=40, width=4, classes=CLASSES, seed=0, spread=1.0):
-    """Inputs and labels that are noisy enough for an optimum inside."""
     rng = np.random.default_rng(seed)
     x, w = rng.normal(size=(n, width)), rng.normal(size=(width, classes))
     y = (spread * x @ w + rng.gumbel(size=(n, classes))).argmax(axis=1)
@@ -295,12 +284,8 @@ def test_gram_in_double_precision(double, inputs):
     close(found, (x @ x[:9].T + 1) * (s @ s[:9].T), 1e-13)
 
 
-# ---- TracIn
-
-
 @functools.cache
 def descent(steps=6, rate=1e-3, momentum=0.0):
-    """Full-batch gradient descent on softmax regression: inputs, labels and the weights before every step."""
     x, y = regression(n=30)
     f, path = np.concatenate([x, np.ones((30, 1))], axis=1), [np.random.default_rng(1).normal(size=(5, CLASSES))]
     for _ in range(steps):
@@ -309,7 +294,6 @@ def descent(steps=6, rate=1e-3, momentum=0.0):
 
 
 def test_tracin_shares_out_the_fall_of_the_loss(double):
-    """Checkpoint at each step: over the rows, score / n adds up to the fall of q's loss, up to the rate's order."""
     errors = []
     for rate in (1e-2, 1e-3):
         x, y, path = descent(6, rate)
@@ -325,21 +309,6 @@ def test_tracin_shares_out_the_fall_of_the_loss(double):
     assert errors[1] < 0.2 * errors[0]
 
 
-def test_tracin_foretells_a_step_without_a_row(double):
-    rate = 1e-3
-    x, y, path = descent(1, rate)
-    queries = x[:8] + 0.5, y[:8]
-    scores = np.asarray(
-        tracin(linear(), TASK, [variables_of(path[0])], batch_of(x, y), batch_of(*queries), rates=[rate])
-    )
-    f = np.concatenate([x, np.ones((30, 1))], axis=1)
-    slopes = f[:, :, None] * (softmax(f @ path[0]) - np.eye(CLASSES)[y])[:, None, :]
-    without = [path[1] + rate / 30 * slope for slope in slopes]
-    rise = np.stack([losses(w, *queries) - losses(path[1], *queries) for w in without])
-    assert np.abs(scores / 30 - rise).max() < 5e-3 * np.abs(rise).max()
-    assert np.abs(rise).max() > 1e-5
-
-
 def test_tracin_of_a_list_and_of_itself(double):
     x, y, path = descent()
     train, listed = batch_of(x, y), [variables_of(w) for w in path[:3]]
@@ -351,12 +320,8 @@ def test_tracin_of_a_list_and_of_itself(double):
     close(scores, sum(parts), 1e-14)
 
 
-# ---- projections
-
-
 @pytest.mark.parametrize("kind", ["rademacher", "gaussian", "factored"])
 def test_projected_inner_products_are_unbiased(kind):
-    """Over 2,000 keys, within 4 standard errors; the spread itself is no larger than the docstring says."""
     rng = np.random.default_rng(0)
     factors = Factors(*(jnp.asarray(rng.normal(size=(2, 2, s)).astype(np.float32)) for s in (9, 7)))
     g = layer_gradients(factors).reshape(2, -1)
@@ -376,20 +341,8 @@ def test_projected_inner_products_are_unbiased(kind):
         assert (found.std(axis=0)[0, 1] > 0.3 * bound[0, 1]).all()
 
 
-def test_distances_survive_a_projection():
-    """Johnson-Lindenstrauss: 40 points of 3,000 numbers, all 780 distances within sqrt(8 ln(780) / dim)."""
-    points = np.random.default_rng(0).normal(size=(40, 3000)).astype(np.float32)
-    pairs = np.triu_indices(40, 1)
-    square = lambda x: np.square(x[pairs[0]] - x[pairs[1]]).sum(axis=1)
-    for dim in (200, 1600):
-        found = np.asarray(project(jnp.asarray(points), dim, jax.random.key(1)))
-        worst = np.abs(square(found) / square(points) - 1).max()
-        assert 0 < worst < np.sqrt(8 * np.log(780) / dim)
-
-
 @pytest.mark.parametrize("kind", ["rademacher", "gaussian"])
 def test_blocks_are_drawn_from_the_key(kind, monkeypatch):
-    """In blocks it is one matrix of stacked draws, the same for any rows, and another for another key."""
     monkeypatch.setattr(projection, "DRAWN", 7 * 6)
     key, g = jax.random.key(5), jnp.asarray(np.random.default_rng(0).normal(size=(3, 31)).astype(np.float32))
     lengths = [7, 7, 7, 7, 3]
@@ -399,14 +352,6 @@ def test_blocks_are_drawn_from_the_key(kind, monkeypatch):
     close(project(g[1:2], 6, key, kind=kind), found[1:2], 1e-6)
     assert np.abs(np.asarray(project(g, 6, jax.random.key(6), kind=kind)) - found).max() > 0.1
     assert project(g[:0], 6, key, kind=kind).shape == (0, 6)
-
-
-def test_signs_are_fair():
-    signs = np.asarray(draw(jax.random.key(0), 401, 33)) * np.sqrt(33)
-    assert np.abs(np.abs(signs) - 1).max() < 1e-6
-    correlation = signs.T @ signs / 401
-    assert np.abs(correlation - np.eye(33)).max() < 5.5 / np.sqrt(401)
-    assert abs(signs.mean()) < 4 / np.sqrt(signs.size)
 
 
 def test_factored_is_a_kronecker_product(double):
@@ -428,7 +373,7 @@ def test_columns_shared_out_to_two_sides(dim):
         assert (first, second) == shape or (first + 1) * (second + 1) > dim or dim < 4
 
 
-@pytest.mark.parametrize("name", ["mlp", "odd"])
+@pytest.mark.parametrize("name", toy.some(["odd", "mlp"], 1))
 def test_projected_gradients(name):
     model, task, variables, train, queries = case(name)
     loss, _, loss_q, margin_q = dense(name)
@@ -452,47 +397,42 @@ def test_projected_gradients_by_layers():
     assert names == ["block0/conv", "head"]
     close(rows[:, :12], project_factors(factors["block0/conv"], 4, 3, jax.random.fold_in(key, 0)), 1e-4)
     close(rows[:, 12:24], project_factors(factors["head"], 4, 3, jax.random.fold_in(key, 1)), 1e-4)
-    many = [projected_gradients(model, task, variables, train, key=jax.random.key(k), **kinds) for k in range(60)]
+    many = [projected_gradients(model, task, variables, train, key=jax.random.key(k), **kinds) for k in range(30)]
     truth = dense("convnet")[0] @ dense("convnet")[0].T
     found = np.stack([np.asarray(x @ x.T) for x in many])
-    assert (np.abs(found.mean(axis=0) - truth) < 4.5 * found.std(axis=0) / np.sqrt(60)).all()
-
-
-# ---- TRAK
+    assert (np.abs(found.mean(axis=0) - truth) < 4.5 * found.std(axis=0) / np.sqrt(30)).all()
 
 
 def leave_one_out(x, y, classes, l2, queries):
     """(n, q) fall of the queries' margins without a row, the normaliser kept, by Newton to the optimum."""
-    w, hessian = fit(x, y, classes, l2)
+    w, _ = fit(x, y, classes, l2)
     fell = []
     for i in range(len(x)):
         weight = np.ones(len(x))
         weight[i] = 0
         fell.append(margins(w, *queries) - margins(fit(x, y, classes, l2, weight, w)[0], *queries))
-    return w, hessian, np.stack(fell)
+    return w, np.stack(fell)
 
 
 def test_newton_curvature_is_the_influence_function_of_two_classes(double):
     x, y = regression(n=120, classes=2)
     queries = x[:10] + 0.3, y[:10]
     l2 = 0.02
-    w, hessian, fell = leave_one_out(x, y, 2, l2, queries)
+    w, hessian = fit(x, y, 2, l2)
     phi, phi_q = margin_rows(w, x, y), margin_rows(w, *queries)
     slope = 1 / (1 + np.exp(margins(w, x, y)))
     exact = phi_q @ np.linalg.solve(hessian, (slope[:, None] * phi).T)  # -grad margin_q . H^-1 g_i, g_i = -(1 - p) phi
     kinds = dict(lam=len(x) * l2, relative=0.0, curvature="newton")
     found = trak(linear(4, 2), TASK, variables_of(w), batch_of(x, y), batch_of(*queries), **kinds)
     close(found, exact.T, 1e-9)
-    assert spearmanr(np.asarray(found).ravel(), fell.ravel()).statistic > 0.99
-    assert 0.85 < (np.asarray(found) / len(x) * fell).sum() / np.square(fell).sum() < 1.0
 
 
-@pytest.mark.parametrize("classes", [2, 3, 5])
+@pytest.mark.parametrize("classes", toy.some([3, 2, 5], 1))
 def test_scores_foretell_leave_one_out_margins(classes, double):
     """Ranks and scale of the fall of margins, by the default curvature; the paper's letter is at least 4 times less."""
     x, y = regression(n=120, classes=classes, seed=classes)
     queries, l2 = (x[:12] + 0.3, y[:12]), 0.1
-    w, _, fell = leave_one_out(x, y, classes, l2, queries)
+    w, fell = leave_one_out(x, y, classes, l2, queries)
     given = linear(4, classes), TASK, variables_of(w), batch_of(x, y), batch_of(*queries)
     scale, rank = {}, {}
     for curvature in ("mean", "newton", "identity"):
@@ -545,7 +485,6 @@ def test_kernel_of_factors_is_that_of_gradients():
 
 @pytest.mark.slow
 def test_projected_scores_near_the_whole():
-    """Many columns keep the scores, with every kind; with more columns than rows it is solved in rows."""
     x, y = regression(n=60, width=30)
     model = build_model("linear", CLASSES, (30,))
     train, queries = batch_of(x.astype(np.float32), y), batch_of(x[:10].astype(np.float32) + 0.1, y[:10])
@@ -596,22 +535,6 @@ def test_a_small_lam_has_a_limit_where_rows_are_fewer(double):
     close(trak(*given, relative=0.0), trak(*given, relative=0.0, lam=1e-9), 1e-5)
 
 
-# ---- representer points
-
-
-def test_contributions_add_up_to_the_logits(double):
-    x, y = regression()
-    l2 = 0.05
-    w, _ = fit(x, y, CLASSES, l2)
-    train, queries = batch_of(x, y), batch_of(x[:6] + 1, y[:6])
-    f, f_q = (np.concatenate([a, np.ones((len(a), 1))], axis=1) for a in (x, x[:6] + 1))
-    parts = representer_logits(linear(), TASK, variables_of(w), train, queries, l2=l2)
-    assert np.abs(np.asarray(parts).sum(axis=0) - f_q @ w).max() < 1e-8
-    alphas = -(softmax(f @ w) - np.eye(CLASSES)[y]) / (l2 * len(x))
-    close(representer_values(linear(), TASK, variables_of(w), train, l2=l2), alphas, 1e-12)
-    close(parts, alphas[:, None] * (f @ f_q.T)[:, :, None], 1e-12)
-
-
 def test_representer_scores_are_contributions_to_margins(double):
     x, y = regression()
     l2, weight = 0.05, 0.5 + np.arange(40) % 2 * 0.5
@@ -625,6 +548,10 @@ def test_representer_scores_are_contributions_to_margins(double):
     slopes = np.asarray(tilt(jnp.asarray(parts.sum(axis=0)), queries))
     close(scores / 40, np.einsum("iqk,qk->iq", parts, slopes), 1e-10)
     assert (scores[3] == 0).all()
+    f, f_q = (np.concatenate([a, np.ones((len(a), 1))], axis=1) for a in (x, x[:6] + 1))
+    alphas = -weight[:, None] * (softmax(f @ w) - np.eye(CLASSES)[y]) / (l2 * len(x))
+    close(representer_values(linear(), TASK, variables, train, l2=l2), alphas, 1e-12)
+    close(parts, alphas[:, None] * (f @ f_q.T)[:, :, None], 1e-12)
     # influence with l2 I for curvature
     close(scores, gram(linear(), TASK, variables, train, queries, quantity="margin") / l2, 1e-9)
     loss = representer(linear(), TASK, variables, train, queries, l2=l2, quantity="loss")
@@ -644,11 +571,7 @@ def _head_kernel(path):
     return path == "head/kernel"
 
 
-# ---- what is refused
-
-
 def scorers():
-    """Every scorer of (train, queries) on the toy perceptron."""
     model, task, variables, train, queries = case("mlp")
     return {
         "gram": lambda t=train, q=queries, v=variables: gram(model, task, v, t, q),
@@ -659,39 +582,31 @@ def scorers():
     }
 
 
-@pytest.mark.parametrize("name", ["gram", "cosine", "tracin", "trak", "representer"])
+@pytest.mark.parametrize("name", toy.some(["gram", "trak", "representer", "cosine", "tracin"], 3))
 def test_empty_and_odd_sets(name):
     of, (_, _, variables, train, queries) = scorers()[name], case("mlp")
     assert len(scorers()) == 5  # all of them are asked
     nothing = jax.tree.map(lambda x: x[:0], train)
     assert of(q=nothing).shape == (7, 0)
     assert of(q=nothing).dtype == jnp.float32
-    with pytest.raises(InputError, match="train has no rows"):
-        of(t=nothing)
-    with pytest.raises(InputError, match=r"train has inputs.*lengths \[6, 7\]"):
-        of(t=train._replace(targets=train.targets[:6]))
-    with pytest.raises(InputError, match="queries has inputs"):
-        of(q=queries._replace(weight=jnp.ones(3)))
+    refuses("train has no rows", of, t=nothing)
+    refuses(r"train has inputs.*lengths \[6, 7\]", of, t=train._replace(targets=train.targets[:6]))
+    refuses("queries has inputs", of, q=queries._replace(weight=jnp.ones(3)))
     lost = jax.tree.map(lambda x: x.at[(0,) * x.ndim].set(jnp.nan), variables["params"])
-    with pytest.raises(InputError, match="not finite"):
-        of(v={"params": lost, "state": {}})
+    refuses("not finite", of, v={"params": lost, "state": {}})
 
 
 def test_sentences_name_the_rows():
     model, task, variables, train, queries = case("mlp")
     bad = train._replace(inputs=train.inputs.at[jnp.array([1, 4])].set(jnp.nan))
-    with pytest.raises(InputError, match="of train rows 1, 4 are not finite"):
-        gram(model, task, variables, bad, queries)
+    refuses("of train rows 1, 4 are not finite", gram, model, task, variables, bad, queries)
     bad_q = queries._replace(inputs=queries.inputs.at[3].set(jnp.inf))
     for of in (gram, trak):
-        with pytest.raises(InputError, match="of queries 3 are not finite"):
-            of(model, task, variables, train, bad_q)
-    with pytest.raises(InputError, match="of rows 1, 4 are not finite"):
-        projected_gradients(model, task, variables, bad, dim=4, key=jax.random.key(0))
-    with pytest.raises(InputError, match="not finite on train"):
-        trak(model, task, variables, bad, queries)
-    with pytest.raises(InputError, match="train rows 1, 4"):
-        gradient_norms(model, task, variables, bad)
+        refuses("of queries 3 are not finite", of, model, task, variables, train, bad_q)
+    how = dict(dim=4, key=jax.random.key(0))
+    refuses("of rows 1, 4 are not finite", projected_gradients, model, task, variables, bad, **how)
+    refuses("not finite on train", trak, model, task, variables, bad, queries)
+    refuses("train rows 1, 4", gradient_norms, model, task, variables, bad)
 
 
 def test_settings_that_do_not_fit():
@@ -720,8 +635,7 @@ def test_settings_that_do_not_fit():
         (lambda: representer(*case("decoder"), l2=0.1), "use gram or trak"),
     ]
     for of, sentence in refused:
-        with pytest.raises(InputError, match=sentence):
-            of()
+        refuses(sentence, of)
 
 
 @pytest.mark.parametrize("rows", [40, 8])
@@ -733,6 +647,5 @@ def test_singular_kernels(rows):
     model = build_model("linear", CLASSES, (4,))
     variables = jax.jit(model.init)(jax.random.key(0), x)
     given = model, TASK, variables, batch_of(x, y), batch_of(x, y)
-    with pytest.raises(InputError, match="singular in float32: give a larger lam"):
-        trak(*given, relative=0.0)
+    refuses("singular in float32: give a larger lam", trak, *given, relative=0.0)
     assert np.isfinite(trak(*given, relative=1e-3)).all()

@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import toy
+from refusals import refuses
 
-from unlearn_jax.errors import InputError
 from unlearn_jax.influence import (
     batch_of,
     cosine,
@@ -46,25 +46,25 @@ MODULES = {  # functions of the same names hide some of them
 GIVEN = MODEL, TASK, VARIABLES
 
 # (train, n l2, n damping) -> scores; the second kind have no curvature, so n is not in the score itself
-CURVED = {
+CURVED = {  # the first three by default
+    "trak": lambda b, l2, d: trak(*GIVEN, b, QUERIES, lam=len(b.weight) * d, relative=0.0),
+    "kfac": lambda b, l2, d: ekfac_influence(*GIVEN, b, QUERIES, labels="empirical", variant="kfac", l2=l2, damping=d),
     "influence": lambda b, l2, d: influence(*GIVEN, b, QUERIES, curvature="ggn", l2=l2, damping=d),
     "influence relative": lambda b, l2, d: influence(*GIVEN, b, QUERIES, curvature="ggn", relative_damping=0.1),
     "group": lambda b, l2, d: group_influence(*GIVEN, b, QUERIES, [[0, 1], [7]], curvature="ggn", l2=l2, damping=d),
     "ekfac": lambda b, l2, d: ekfac_influence(*GIVEN, b, QUERIES, labels="exact", l2=l2, damping=d),
-    "kfac": lambda b, l2, d: ekfac_influence(*GIVEN, b, QUERIES, labels="empirical", variant="kfac", l2=l2, damping=d),
     "ekfac relative": lambda b, l2, d: ekfac_influence(*GIVEN, b, QUERIES, labels="exact", relative_damping=0.1),
     "ekfac self": lambda b, l2, d: ekfac_self_influence(*GIVEN, b, labels="exact", l2=l2, damping=d)[:, None],
     "representer": lambda b, l2, d: representer(*GIVEN, b, QUERIES, l2=l2),
-    "trak": lambda b, l2, d: trak(*GIVEN, b, QUERIES, lam=len(b.weight) * d, relative=0.0),
     "trak relative": lambda b, l2, d: trak(*GIVEN, b, QUERIES, relative=0.1),
     "trak projected": lambda b, l2, d: trak(*GIVEN, b, QUERIES, dim=8, key=jax.random.key(2)),
 }
 PLAIN = {
+    "cosine": lambda b: cosine(*GIVEN, b, QUERIES),
+    "tracin self": lambda b: tracin_self(*GIVEN[:2], [VARIABLES], b, rates=[0.3])[:, None],
     "gram": lambda b: gram(*GIVEN, b, QUERIES),
     "gram margin": lambda b: gram(*GIVEN, b, QUERIES, quantity="margin"),
-    "cosine": lambda b: cosine(*GIVEN, b, QUERIES),
     "tracin": lambda b: tracin(*GIVEN[:2], [VARIABLES], b, QUERIES, rates=[0.3]),
-    "tracin self": lambda b: tracin_self(*GIVEN[:2], [VARIABLES], b, rates=[0.3])[:, None],
 }
 
 
@@ -72,7 +72,7 @@ def close(got, want, tolerance):
     assert np.abs(np.asarray(got) - np.asarray(want)).max() <= tolerance * np.abs(want).max()
 
 
-@pytest.mark.parametrize("name", toy.some(CURVED, 5))
+@pytest.mark.parametrize("name", toy.some(CURVED, 3))
 def test_absent_rows_change_no_predicted_removal(name):
     """score / n, n counting them, where n l2 and n damping are kept: the objective is then the same sum."""
     few = np.asarray(CURVED[name](TRAIN, 0.05, 0.02))
@@ -81,7 +81,7 @@ def test_absent_rows_change_no_predicted_removal(name):
     assert not many[ROWS:].any()
 
 
-@pytest.mark.parametrize("name", PLAIN)
+@pytest.mark.parametrize("name", toy.some(PLAIN, 2))
 def test_absent_rows_score_nothing_where_there_is_no_curvature(name):
     few, many = np.asarray(PLAIN[name](TRAIN)), np.asarray(PLAIN[name](PADDED))
     close(many[:ROWS], few, 1e-5)
@@ -92,8 +92,7 @@ def test_normalise_is_a_name_or_yes():
     want = np.asarray(PLAIN["cosine"](TRAIN))
     for normalise in ("cosine", True):
         np.testing.assert_array_equal(gram(*GIVEN, TRAIN, QUERIES, normalise=normalise), want)
-    with pytest.raises(InputError, match="unknown normalise 'sine'"):
-        gram(*GIVEN, TRAIN, QUERIES, normalise="sine")
+    refuses("unknown normalise 'sine'", gram, *GIVEN, TRAIN, QUERIES, normalise="sine")
 
 
 @pytest.mark.slow
@@ -139,11 +138,10 @@ def test_labels_that_do_not_exist_are_told(name):
         (TRAIN._replace(weight=TRAIN.weight.at[3].set(-1.0)), "weights that are negative"),
         (TRAIN._replace(weight=TRAIN.weight.at[3].set(jnp.nan)), "weights that are negative or not finite"),
     ):
-        with pytest.raises(InputError, match=f"^(train|batch) has {message}"):
-            SCORERS[name](bad, QUERIES)
+        refuses(f"^(train|batch) has {message}", SCORERS[name], bad, QUERIES)
     if name not in ALONE:
-        with pytest.raises(InputError, match="^queries has targets from 0 to 7"):
-            SCORERS[name](TRAIN, QUERIES._replace(targets=QUERIES.targets.at[0].set(7).at[1].set(0)))
+        queries = QUERIES._replace(targets=QUERIES.targets.at[0].set(7).at[1].set(0))
+        refuses("^queries has targets from 0 to 7", SCORERS[name], TRAIN, queries)
 
 
 def test_tokens_may_be_no_part_of_an_answer_and_no_others_below_nought():
@@ -157,8 +155,7 @@ def test_tokens_may_be_no_part_of_an_answer_and_no_others_below_nought():
         (targets[:, 0], r"targets \(2,\) for logits \(2, 4, 7\)"),
         (targets[:, :3], r"targets \(2, 3\) for logits \(2, 4, 7\)"),
     ):
-        with pytest.raises(InputError, match=message):
-            gram(model, free_text(), variables, *[batch_of(tokens, said)] * 2)
+        refuses(message, gram, model, free_text(), variables, *[batch_of(tokens, said)] * 2)
 
 
 def test_nothing_is_checked_that_is_not_known_yet():
@@ -166,8 +163,8 @@ def test_nothing_is_checked_that_is_not_known_yet():
     jax.jit(lambda y: check_targets(MODEL, VARIABLES, TRAIN._replace(targets=y)))(bad)
     scores = jax.jit(lambda v: gram(MODEL, TASK, v, TRAIN, QUERIES))(VARIABLES)  # labels are known here
     close(scores, np.asarray(gram(*GIVEN, TRAIN, QUERIES)), 1e-5)
-    with pytest.raises(InputError, match="targets from 0 to 9"):
-        jax.jit(lambda v: gram(MODEL, TASK, v, TRAIN._replace(targets=bad), QUERIES))(VARIABLES)
+    of = lambda v: gram(MODEL, TASK, v, TRAIN._replace(targets=bad), QUERIES)
+    refuses("targets from 0 to 9", jax.jit(of), VARIABLES)
 
 
 def test_queries_in_parts_score_the_same(monkeypatch):

@@ -3,22 +3,20 @@
 import numpy as np
 import pytest
 import scipy.sparse
+from refusals import refuses
 
-from unlearn_jax.errors import InputError
 from unlearn_jax.metrics import Draws, Values, frontier, heldout_margin_error, mean_draws, pareto_set
 from unlearn_jax.metrics.frontier import drawn
 from unlearn_jax.metrics.heldout import PENALTIES, _kernels, _ridge, expected_margins, margin_error_draws
 
 
 def noisy(value, noise=0.0, seed=0, resamples=400):
-    """Draws about a value."""
     rng = np.random.default_rng(seed)
     both, members = value + noise * rng.normal(size=(2, resamples))
     return Draws(value, both, members, 16)
 
 
 def brute(points):
-    """Points that no other dominates, by the definition."""
     better = lambda a, b: all(x <= y for x, y in zip(a, b)) and any(x < y for x, y in zip(a, b))
     return [np.isfinite(p).all() and not any(better(q, p) for q in points if np.isfinite(q).all()) for p in points]
 
@@ -32,12 +30,9 @@ def test_pareto_set_is_that_of_the_definition(figures):
         assert pareto_set(points).tolist() == brute(points)
 
 
-def test_pareto_set_by_draw_is_that_of_each_draw():
+def test_pareto_sets_by_draw_of_one_figure_and_in_any_order():
     points = np.random.default_rng(0).normal(size=(7, 9, 2))
     np.testing.assert_array_equal(pareto_set(points), [pareto_set(p) for p in points])
-
-
-def test_one_figure_leaves_the_smallest_and_order_does_not_matter():
     points = np.array([[3.0], [1.0], [1.0], [2.0]])
     assert pareto_set(points).tolist() == [False, True, True, False]
     many = np.random.default_rng(1).normal(size=(30, 3))
@@ -46,18 +41,23 @@ def test_one_figure_leaves_the_smallest_and_order_does_not_matter():
     np.testing.assert_array_equal(pareto_set(many), pareto_set(np.exp(many)))  # only the order of figures counts
 
 
-def test_without_noise_shares_are_the_frontier_itself():
+def test_shares_without_noise_with_costs_and_with_diverged_draws():
     distance, price = [0.1, 0.4, 0.5, 0.9, np.nan], [3.0, 0.2, 0.4, 0.2, 0.0]
     found = frontier([noisy(v) for v in distance], [noisy(v) for v in price])
     assert found.on.tolist() == [True, True, False, False, False]
     assert found.share.tolist() == found.share_members.tolist() == [1.0, 1.0, 0.0, 0.0, 0.0]
-
-
-def test_a_cost_brings_more_onto_the_frontier():
     figures = [noisy(v) for v in (0.1, 0.2, 0.3)], [noisy(v) for v in (0.0, 0.5, 0.6)]
     assert frontier(*figures).share.tolist() == [1.0, 0.0, 0.0]
     assert frontier(*figures, [1.0, 0.1, 0.5]).share.tolist() == [1.0, 1.0, 0.0]
     assert frontier(*figures, [1.0, np.nan, 0.5]).share.tolist() == [1.0, 0.0, 1.0]
+    half = noisy(0.1)
+    half.both[:100] = np.nan
+    found = frontier([half, noisy(0.5)])
+    assert found.share.tolist() == [0.75, 0.25]
+    a, b = (noisy(v, 0.1, s) for v, s in ((0.2, 1), (0.3, 2)))
+    larger = drawn(np.maximum, a, b)
+    assert larger.value == 0.3 and larger.n == 16
+    np.testing.assert_array_equal(larger.both, np.maximum(a.both, b.both))
 
 
 def test_equal_populations_under_noise_share_the_frontier_as_chance_has_it():
@@ -68,28 +68,10 @@ def test_equal_populations_under_noise_share_the_frontier_as_chance_has_it():
     assert same.share.tolist() == [1.0] * 3
 
 
-def test_draws_in_which_a_population_diverged_do_not_count_for_it():
-    half = noisy(0.1)
-    half.both[:100] = np.nan
-    found = frontier([half, noisy(0.5)])
-    assert found.share.tolist() == [0.75, 0.25]
-
-
-def test_figures_of_figures_keep_the_draws():
-    a, b = (noisy(v, 0.1, s) for v, s in ((0.2, 1), (0.3, 2)))
-    larger = drawn(np.maximum, a, b)
-    assert larger.value == 0.3 and larger.n == 16
-    np.testing.assert_array_equal(larger.both, np.maximum(a.both, b.both))
-
-
-@pytest.mark.parametrize("figures", [(), ([1.0], [1.0, 2.0]), ([1.0, 2.0],)])
-def test_bad_figures_are_refused(figures):
-    with pytest.raises(InputError):
-        frontier(*figures)
-    with pytest.raises(InputError):
-        frontier([noisy(0.1), noisy(0.1, resamples=10)])
-    with pytest.raises(InputError):
-        pareto_set(np.zeros(3))
+def test_bad_figures_are_refused():
+    for figures in ((), ([1.0], [1.0, 2.0]), ([1.0, 2.0],), ([noisy(0.1), noisy(0.1, resamples=10)],)):
+        refuses("figures are of different|draws", frontier, *figures)
+    refuses("give .populations, figures", pareto_set, np.zeros(3))
 
 
 def test_heldout_error_is_unbiased_and_paired():
@@ -103,14 +85,14 @@ def test_heldout_error_is_unbiased_and_paired():
     expected = np.sqrt(max(0.0, np.mean(pairs)))
     assert heldout_margin_error(original + noise, original).value == pytest.approx(expected)
     squares = []
-    for _ in range(400):  # independent populations of one distribution lie at 0 in the mean
+    for _ in range(150):  # independent populations of one distribution lie at 0 in the mean
         a, b = rng.normal(size=(2, 4, 3))
         u, v = a.mean(0), b.mean(0)
         plain = np.mean((u - v) ** 2) - np.mean(a.var(0, ddof=1) / 4 + b.var(0, ddof=1) / 4)
         found = heldout_margin_error(a, b, role="fresh", resamples=2).value
         assert found == pytest.approx(np.sqrt(max(0.0, plain)))
         squares.append(plain)
-    assert abs(np.mean(squares)) < 0.05
+    assert abs(np.mean(squares)) < 0.08
 
 
 def test_heldout_error_leaves_out_diverged_members_and_has_draws():
@@ -123,8 +105,7 @@ def test_heldout_error_leaves_out_diverged_members_and_has_draws():
     assert lost.value == pytest.approx(whole.value) and lost.n == whole.n == 7
     assert lost.both.shape == (50,) and np.isfinite(lost.both).all() and lost.both.std() > 0
     assert mean_draws(np.ones((3, 2)), resamples=50).both.shape == lost.both.shape
-    with pytest.raises(InputError):
-        heldout_margin_error(moved, original[:, :3])
+    refuses("the same targets", heldout_margin_error, moved, original[:, :3])
 
 
 def test_expected_margins_are_those_of_held_out_examples_alike():
@@ -153,8 +134,7 @@ def test_expected_margins_are_those_of_held_out_examples_alike():
     margins[0] = np.nan  # a member less
     assert np.isfinite(expected_margins(heldout, labels, margins, clear, [0, 1, 2])).all()
     assert np.isnan(expected_margins(heldout[:5], labels[:5], margins[:5], clear, [0, 1, 2])).all()
-    with pytest.raises(InputError):
-        expected_margins(heldout, labels[1:], margins, clear, [0, 1, 2])
+    refuses("different lengths", expected_margins, heldout, labels[1:], margins, clear, [0, 1, 2])
 
 
 def test_left_out_predictions_are_those_of_fits_without_the_example():

@@ -3,21 +3,21 @@
 import numpy as np
 import pytest
 import scipy.stats
+import toy
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from refusals import refuses
 
-from unlearn_jax.errors import InputError
 from unlearn_jax.metrics.draws import cluster_counts, mean_draws, member_counts
 from unlearn_jax.metrics.intervals import METHODS, bootstrap_interval
 from unlearn_jax.metrics.summary import combine
 
-QUICK = settings(max_examples=25, deadline=None, database=None, derandomize=True)
+QUICK = settings(max_examples=12, deadline=None, database=None, derandomize=True)
 mean = lambda x: x.mean()
 gap = lambda u, o: u.mean() - o.mean()
 
 
 def noisy(rng, members, examples):
-    """Members and examples that scatter, skewed."""
     return rng.exponential(1, (members, 1)) + rng.exponential(0.5, examples) + rng.normal(0, 0.2, (members, examples))
 
 
@@ -44,7 +44,6 @@ def test_of_the_difference_of_two_samples_it_is_scipys():
 
 
 def slow_bca(u, o, groups, seed, resamples, level=0.95):
-    """Draws, z0, acceleration and bounds of a gap of means, one number at a time."""
     own = [sorted(set(groups)).index(g) for g in groups]
     mine, theirs = (member_counts(seed, f"population {i}", 0, len(x), resamples) for i, x in enumerate((u, o)))
     drawn, draws = cluster_counts(seed, 0, max(own) + 1, resamples), []
@@ -102,13 +101,18 @@ def test_t_intervals_of_a_mean_are_the_textbooks(n):
     np.testing.assert_allclose((found.low, found.high), (value.mean() - half, value.mean() + half), atol=0.03 * half)
 
 
-def test_arrays_of_one_role_draw_the_same_members():
+def test_roles_orders_and_names_of_clusters():
     u = noisy(np.random.default_rng(8), 8, 5)
     for method in METHODS:
         found = bootstrap_interval(gap, u + 2.0, u, method=method, roles=("original",) * 2, resamples=60)
         np.testing.assert_allclose(found[:3], 2.0)
     own = bootstrap_interval(gap, u + 2.0, u, resamples=60)
     assert own.high - own.low > 0.1
+    rng = np.random.default_rng(9)
+    u, groups = noisy(rng, 9, 6), np.asarray([0, 0, 1, 1, 2, 2])
+    one = bootstrap_interval(mean, u, clusters=groups, resamples=50)
+    other = bootstrap_interval(mean, rng.permutation(u), clusters=7 - groups, resamples=50)
+    np.testing.assert_allclose((one.value, one.acceleration), (other.value, other.acceleration))
 
 
 @QUICK
@@ -119,17 +123,6 @@ def test_intervals_follow_a_shift_and_a_scale(seed, method, shift, scale):
     after = bootstrap_interval(mean, scale * u + shift, method=method, resamples=60)
     np.testing.assert_allclose(after[:3], scale * np.asarray(before[:3]) + shift, rtol=1e-7, atol=1e-9)
     assert before.low <= before.high
-
-
-def test_the_order_of_the_members_and_the_names_of_the_clusters_do_not_matter_to_the_value_and_the_acceleration():
-    rng = np.random.default_rng(9)
-    u, groups = noisy(rng, 9, 6), np.asarray([0, 0, 1, 1, 2, 2])
-    one = bootstrap_interval(mean, u, clusters=groups, resamples=50)
-    other = bootstrap_interval(mean, rng.permutation(u), clusters=7 - groups, resamples=50)
-    np.testing.assert_allclose((one.value, one.acceleration), (other.value, other.acceleration))
-
-
-# --- odd input ----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -175,34 +168,22 @@ def test_draws_that_are_not_defined_are_left_out():
     ],
 )
 def test_bad_input_is_refused_in_a_sentence(arrays, more, said):
-    with pytest.raises(InputError, match=said):
-        bootstrap_interval(lambda *x: 0.0, *arrays, **more)
+    refuses(said, bootstrap_interval, lambda *x: 0.0, *arrays, **more)
 
 
-# --- calibration --------------------------------------------------------------------------------------------------
-
-
-def coverage(method, studies, resamples, members=10, examples=10):
-    """Share of intervals that hold the ratio of two means of populations of members and examples at large."""
+@pytest.mark.parametrize(
+    "method, least, studies, resamples",
+    toy.some([("expanded", 0.87, 60, 100), ("t", 0.87, 30, 100), ("bca", 0.88, 600, 1000),
+              ("percentile", 0.88, 600, 1000), ("expanded", 0.92, 600, 1000), ("t", 0.92, 600, 1000)], 2)
+)  # fmt: skip
+def test_intervals_of_a_ratio_hold_their_truth(method, least, studies, resamples):
+    """Of two means of populations of members and examples at large."""
     held = 0
     for study in range(studies):
         rng = np.random.default_rng(study)
-        pull = rng.normal(3.0, 1.0, examples)
-        u, o = (rng.normal(0, 0.8, (members, 1)) + rng.normal(0, 0.5, (members, examples)) for _ in range(2))
-        u, o = u + 0.5 * pull, o + pull
-        found = bootstrap_interval(
-            lambda a, b: a.mean() / b.mean(), u, o, method=method, seed=study, resamples=resamples
-        )
+        pull = rng.normal(3.0, 1.0, 10)
+        u, o = (rng.normal(0, 0.8, (10, 1)) + rng.normal(0, 0.5, (10, 10)) for _ in range(2))
+        ratio = lambda a, b: a.mean() / b.mean()
+        found = bootstrap_interval(ratio, u + 0.5 * pull, o + pull, method=method, seed=study, resamples=resamples)
         held += found.low <= 0.5 <= found.high
-    return held / studies
-
-
-@pytest.mark.parametrize("method", ["expanded", "t"])
-def test_intervals_of_a_ratio_hold_their_truth(method):
-    assert 0.91 <= coverage(method, 200, 200) <= 0.98
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("method, least", [("bca", 0.88), ("percentile", 0.88), ("expanded", 0.92), ("t", 0.92)])
-def test_intervals_of_a_ratio_hold_their_truth_over_more_studies(method, least):
-    assert least <= coverage(method, 600, 1000) <= 0.98
+    assert least <= held / studies <= (0.98 if studies == 600 else 1.0)

@@ -1,22 +1,18 @@
-"""KLOM and the distances for few members, against loops, closed forms and many synthetic studies.
-
-The studies' helpers (`study_intervals`, `study_bands`) are shared by the tests of the other distances.
-"""
+"""KLOM and the distances for few members, against loops, closed forms and many synthetic studies."""
 
 import numpy as np
 import pytest
+from attack_studies import banded, covered, holds, over_studies
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from refusals import refuses
 
-from unlearn_jax.errors import InputError
-from unlearn_jax.metrics import resampling
-from unlearn_jax.metrics.bands import split_band, t_estimate
-from unlearn_jax.metrics.draws import _generator
+from unlearn_jax.metrics.bands import t_estimate
 from unlearn_jax.metrics.klom import klom, klom_summary
 from unlearn_jax.metrics.margin_distances import energy_distance, gaussian_kl, rank_effect, wasserstein_1
 from unlearn_jax.metrics.resampling import subset_draws
 
-QUICK = settings(max_examples=25, deadline=None, database=None, derandomize=True)
+QUICK = settings(max_examples=12, deadline=None, database=None, derandomize=True)
 unbiased_kl = lambda u, none: gaussian_kl(u, none, variant="unbiased")
 shared_kl = lambda u, none: gaussian_kl(u, none, variant="shared")
 energy_v = lambda u, none: energy_distance(u, none, statistic="v")
@@ -24,56 +20,11 @@ FIGURES = [klom, gaussian_kl, shared_kl, unbiased_kl, energy_distance, energy_v,
 LEAST = [2, 2, 2, 4, 2, 1, 1, 1]  # members that each figure needs
 
 
-# --- many studies at once -----------------------------------------------------------------------------------------
-
-
-def study_intervals(figure, populations, *, resamples=80, roles=None, seed=0):
-    """`subset_draws` with `t_estimate` of many studies at once: populations (members, studies, examples, ...).
-
-    All studies draw the same members and examples, which changes nothing for any of them.
-    """
-    examples = populations[0].shape[2]
-    whole = figure(*populations)  # (studies, examples)
-    plan = resampling._subset_plan(populations, roles, seed, resamples, resampling.KEPT)
-    drawn = np.stack([figure(*parts) for parts in resampling._subsets(populations, plan)])
-    counts = resampling._example_counts(examples, None, seed, resamples)
-    found = []
-    for s in range(len(whole)):
-        by_example = resampling._centred(drawn[:, s], plan)
-        members = resampling._members_part(by_example.mean(axis=1), plan)
-        twice = members.scale**2 * resampling._interaction(by_example, None)
-        by_clusters = counts @ whole[s] / counts.sum(axis=1)
-        joined = resampling._joined(whole[s].mean(), members, by_clusters, populations, examples, twice)
-        found.append(t_estimate(joined))
-    return found
-
-
-def study_bands(figure, oracle, *, members=0, splits=100, sides=2, seed=0):
-    """`split_band` of many studies at once: (low, high), each (studies,)."""
-    half = members or len(oracle) // 2
-    rng = _generator(seed, "split", len(oracle), half)
-    orders = [rng.permutation(len(oracle)) for _ in range(splits)]
-    found = np.stack([figure(oracle[o[:half]], oracle[o[half : 2 * half]]).mean(axis=1) for o in orders])
-    return np.quantile(found, [0.0, 0.95] if sides == 1 else [0.025, 0.975], axis=0)
-
-
-def over_studies(figure):
-    """A figure of (members, examples) as one of (members, studies, examples)."""
-    return lambda *p: figure(*(x.reshape(len(x), -1) for x in p)).reshape(p[0].shape[1:])
-
-
-def held(intervals, truth):
-    """Share of intervals that hold the truth."""
-    return np.mean([e.ci_low <= truth <= e.ci_high for e in intervals])
-
-
 def margins(rng, members, studies, examples):
-    """Margins whose members share a shift, so that examples go together."""
     return rng.normal(0, 0.7, (members, studies, 1)) + rng.normal(0, 1, (members, studies, examples))
 
 
 def pulled(rng, members, studies, examples, pull):
-    """Margins of a population that has kept influence, more on some examples than on others."""
     return margins(rng, members, studies, examples) + pull * rng.normal(1, 0.4, (studies, examples))
 
 
@@ -84,25 +35,7 @@ def shared_many(u, none):
     return 0.5 * (np.log(v_o / v_u) + (v_u * (1 - 1 / len(u)) + gap**2) / v_o - 1 / len(none) - 1)
 
 
-def test_the_helpers_are_the_shared_tools_of_each_study():
-    rng = np.random.default_rng(0)
-    u, none = margins(rng, 7, 3, 5), margins(rng, 6, 3, 5)
-    many = study_intervals(over_studies(energy_distance), (u, none), resamples=30)
-    low, high = study_bands(over_studies(energy_distance), u, splits=40)
-    each = [gaussian_kl(u[:, s], none[:, s], variant="shared") for s in range(3)]
-    np.testing.assert_allclose(shared_many(u, none), each)
-    for s in range(3):
-        one = t_estimate(subset_draws(energy_distance, u[:, s], none[:, s], resamples=30))
-        np.testing.assert_allclose(many[s], one, rtol=1e-9)
-        band = split_band(lambda a, b: energy_distance(a, b).mean(), u[:, s], splits=40)
-        np.testing.assert_allclose([low[s], high[s]], band[:2], rtol=1e-9, atol=1e-12)
-
-
-# --- slow transcriptions ------------------------------------------------------------------------------------------
-
-
 def slow_klom(u, none, bins=20, clip=100.0, floor=1e-5, closed=True):
-    """One example, value by value: histogram, floor, both made to sum to 1, KL."""
     u, none = ([min(max(x, -clip), clip) for x in sample] for sample in (u, none))
     low, high = min(u + none), max(u + none)
 
@@ -123,7 +56,6 @@ def slow_klom(u, none, bins=20, clip=100.0, floor=1e-5, closed=True):
 
 
 def slow_gaussian(u, none):
-    """KL of two normal distributions, integrated on a grid."""
     (m, s), (m_o, s_o) = ((np.mean(x), np.std(x, ddof=1)) for x in (u, none))
     x = np.linspace(m - 12 * s, m + 12 * s, 40001)
     log_p, log_q = (-0.5 * ((x - a) / b) ** 2 - np.log(b) for a, b in ((m, s), (m_o, s_o)))
@@ -131,21 +63,18 @@ def slow_gaussian(u, none):
 
 
 def slow_energy(u, none, distinct):
-    """Mean gaps over pairs, one by one."""
     cross = np.mean([abs(a - b) for a in u for b in none])
     own = lambda x: [abs(a - b) for i, a in enumerate(x) for j, b in enumerate(x) if i != j or not distinct]
     return 2 * cross - np.mean(own(u)) - np.mean(own(none))
 
 
 def slow_wasserstein(u, none):
-    """Integral of |F - G| between neighbouring values."""
     grid = sorted([*u, *none])
     share = lambda sample, x: sum(v <= x for v in sample) / len(sample)
     return sum(abs(share(u, a) - share(none, a)) * (b - a) for a, b in zip(grid, grid[1:]))
 
 
 def slow_rank(u, none):
-    """Share of pairs that the unlearned margin wins."""
     return np.mean([(a > b) + 0.5 * (a == b) for a in u for b in none])
 
 
@@ -189,6 +118,9 @@ def test_klom_agrees_with_numpys_histogram_at_other_bins_clip_and_floor():
     q = np.where(p > 0, np.maximum(q, 0.05), q) / np.where(p > 0, np.maximum(q, 0.05), q).sum()
     expected = np.sum(p[p > 0] * np.log(p[p > 0] / q[p > 0]))
     np.testing.assert_allclose(klom(u, none, bins=7, clip=2.0, floor=0.05), expected, rtol=1e-12)
+    u, none = margins(rng, 7, 3, 5), margins(rng, 6, 3, 5)
+    each = [gaussian_kl(u[:, s], none[:, s], variant="shared") for s in range(3)]
+    np.testing.assert_allclose(shared_many(u, none), each)
 
 
 def test_more_examples_than_a_chunk_are_those_of_each_alone():
@@ -198,31 +130,30 @@ def test_more_examples_than_a_chunk_are_those_of_each_alone():
         np.testing.assert_allclose(figure(u, none)[2040:2060], figure(u[:, 2040:2060], none[:, 2040:2060]))
 
 
-# --- closed forms -------------------------------------------------------------------------------------------------
-
-
-def test_populations_that_do_not_meet_are_as_far_apart_as_the_floor_allows():
+def test_closed_forms():
     u, none = np.zeros((10, 1)) + [[5.0]], np.zeros((10, 1))
     floored = 1e-5 / (1 + 1e-5)
     np.testing.assert_allclose(klom(u, none), -np.log(floored))
     assert rank_effect(u, none)[0] == 1.0 and wasserstein_1(u, none)[0] == 5.0
     assert energy_distance(u, none)[0] == energy_v(u, none)[0] == 10.0
     np.testing.assert_allclose(gaussian_kl(u, none, floor=0.5), 25.0 / (2 * 0.25))
-
-
-def test_a_population_is_no_distance_from_itself():
     u = np.random.default_rng(2).normal(0, 1, (9, 6))
     for figure in (klom, gaussian_kl, energy_v, wasserstein_1):
         np.testing.assert_allclose(figure(u, u), 0.0, atol=1e-12)
     np.testing.assert_allclose(rank_effect(u, u), 0.5)
-
-
-def test_gaussian_kl_of_two_normal_distributions():
     rng = np.random.default_rng(3)
     u, none = rng.normal(1, 2, (200000, 1)), rng.normal(0, 1, (200000, 1))
     truth = np.log(1 / 2) + (4 + 1) / 2 - 0.5
     for variant in ("plain", "shared", "unbiased"):
         np.testing.assert_allclose(gaussian_kl(u, none, variant=variant), truth, rtol=0.02)
+    sure, none = np.full((4, 1), 100.0), np.zeros((4, 1))
+    assert np.isnan(klom(sure, none, edge="public")[0]) and klom(sure, none)[0] > 11
+    assert np.isnan(klom(none, none, edge="public")[0]) and klom(none, none)[0] == 0.0
+    values = np.arange(101.0) ** 2
+    assert klom_summary(values) == (np.mean(values), 2500.0, 95.0**2)
+    assert np.isnan(klom_summary([1.0, np.nan])).all()
+    for wrong in ([], [[1.0]]):
+        refuses("one number for each example", klom_summary, wrong)
 
 
 @pytest.mark.parametrize("pull", [0.0, 1.5])
@@ -240,45 +171,13 @@ def test_what_is_called_unbiased_is_right_on_average_at_any_size(members, pull):
     assert gaussian_kl(u, none).mean() > truth + 0.05 and energy_v(u, none).mean() > energy
 
 
-def test_a_summary_is_mean_median_and_95_percent_quantile():
-    values = np.arange(101.0) ** 2
-    assert klom_summary(values) == (np.mean(values), 2500.0, 95.0**2)
-    assert np.isnan(klom_summary([1.0, np.nan])).all()
-    for wrong in ([], [[1.0]]):
-        with pytest.raises(InputError, match="one number for each example"):
-            klom_summary(wrong)
-
-
-# --- faults of public code ----------------------------------------------------------------------------------------
-
-
-def test_the_public_last_bin_drops_the_joint_maximum_and_ours_does_not():
-    u, none = np.array([[0.0], [1.0]]), np.array([[0.0], [0.5]])
-    found = klom(u, none, bins=2, edge="public")  # what is left of u is in the first bin; none in both
-    np.testing.assert_allclose(found, -np.log(0.5))
-    halves = 0.5 * np.log(0.5 / 0.5) + 0.5 * np.log(0.5 / 0.5)  # .5 and 1 share the closed bin
-    np.testing.assert_allclose(klom(u, none, bins=2), halves, atol=1e-12)
-
-
-def test_the_public_edge_can_leave_nothing_and_ours_cannot():
-    sure, none = np.full((4, 1), 100.0), np.zeros((4, 1))
-    assert np.isnan(klom(sure, none, edge="public")[0]) and klom(sure, none)[0] > 11
-    assert np.isnan(klom(none, none, edge="public")[0]) and klom(none, none)[0] == 0.0
-
-
 @pytest.mark.parametrize("members, nats", [(8, 6.4), (16, 3.9), (32, 1.7), (100, 0.33), (200, 0.14)])
 def test_small_populations_that_differ_in_nothing_look_far_apart(members, nats):
-    """The figures that the design warns of, by the fast function and by the transcription."""
     rng = np.random.default_rng(members)
     u, none = rng.normal(0, 1, (members, 1500)), rng.normal(0, 1, (members, 1500))
     found = klom(u, none)
     assert found.mean() == pytest.approx(nats, rel=0.03, abs=0.03)
-    few = [slow_klom(u[:, e].tolist(), none[:, e].tolist()) for e in range(20)]
-    np.testing.assert_allclose(found[:20], few, rtol=1e-9)
     assert abs(energy_distance(u, none).mean()) < 0.02 and abs(rank_effect(u, none).mean() - 0.5) < 0.02
-
-
-# --- invariances --------------------------------------------------------------------------------------------------
 
 
 @QUICK
@@ -296,24 +195,6 @@ def test_order_shift_and_scale(seed, shift, scale):
         np.testing.assert_allclose(moved, scale**power * figure(u, none), rtol=1e-7, atol=1e-9)
 
 
-@QUICK
-@given(st.integers(0, 10**6))
-def test_signs_bounds_and_exchange(seed):
-    rng = np.random.default_rng(seed)
-    u, none = rng.normal(0.5, 2, (7, 5)).round(1), rng.normal(0, 1, (6, 5)).round(1)
-    for figure in (klom, gaussian_kl, energy_v, wasserstein_1):
-        assert (figure(u, none) >= -1e-9).all()
-    assert (klom(u, none) <= -np.log(1e-5) + 1e-3).all()
-    for figure in (energy_distance, energy_v, wasserstein_1):
-        np.testing.assert_allclose(figure(none, u), figure(u, none), atol=1e-10)
-    np.testing.assert_allclose(rank_effect(none, u), 1 - rank_effect(u, none))
-    np.testing.assert_allclose(rank_effect(np.exp(u), np.exp(none)), rank_effect(u, none))
-    assert (wasserstein_1(u, none) >= np.abs(u.mean(axis=0) - none.mean(axis=0)) - 1e-12).all()
-
-
-# --- odd input ----------------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("figure, least", list(zip(FIGURES, LEAST)))
 def test_diverged_members_go_sure_ones_stay_and_too_few_say_nothing(figure, least):
     rng = np.random.default_rng(5)
@@ -327,6 +208,8 @@ def test_diverged_members_go_sure_ones_stay_and_too_few_say_nothing(figure, leas
     assert np.isfinite(figure(u[:least], none[:least])).all()
     assert np.isnan(figure(u, none[: least - 1] if least > 1 else none * np.nan)).all()
     assert np.isnan(figure(u * np.nan, none)).all()
+    for level in (0.0, 1.0):
+        assert np.isfinite(figure(np.full((5, 2), level), np.zeros((5, 2)))).all()
 
 
 @pytest.mark.parametrize("figure, least", list(zip(FIGURES, LEAST)))
@@ -339,19 +222,10 @@ def test_intervals_of_a_few_members_are_nan_and_never_a_warning(figure, least):
 
 
 @pytest.mark.parametrize("figure", FIGURES)
-def test_constant_margins_give_finite_figures(figure):
-    for u, none in ((np.zeros((5, 2)), np.zeros((5, 2))), (np.ones((5, 2)), np.zeros((5, 2)))):
-        assert np.isfinite(figure(u, none)).all()
-
-
-@pytest.mark.parametrize("figure", FIGURES)
 def test_other_shapes_and_examples_are_refused(figure):
-    with pytest.raises(InputError, match="oracle is"):
-        figure(np.zeros((3, 2)), np.zeros(3))
-    with pytest.raises(InputError, match="at least one of each"):
-        figure(np.zeros((3, 0)), np.zeros((3, 0)))
-    with pytest.raises(InputError, match="same examples"):
-        figure(np.zeros((3, 2)), np.zeros((3, 4)))
+    refuses("oracle is", figure, np.zeros((3, 2)), np.zeros(3))
+    refuses("at least one of each", figure, np.zeros((3, 0)), np.zeros((3, 0)))
+    refuses("same examples", figure, np.zeros((3, 2)), np.zeros((3, 4)))
 
 
 def test_settings_that_make_no_sense_are_refused():
@@ -366,76 +240,49 @@ def test_settings_that_make_no_sense_are_refused():
         (lambda: energy_distance(*pair, statistic="w"), "u, v"),
         (lambda: wasserstein_1(*pair, clip=0.0), "largest margin"),
     ):
-        with pytest.raises(InputError, match=said):
-            call()
+        refuses(said, call)
 
 
-# --- calibration --------------------------------------------------------------------------------------------------
-
-CASES = [
-    (klom, 8),
-    (klom, 32),
-    (gaussian_kl, 32),
-    (shared_kl, 8),
-    (shared_kl, 32),
-    (unbiased_kl, 32),
-    (energy_distance, 8),
-    (energy_distance, 32),
+SOON = [(klom, 8), (gaussian_kl, 32), (rank_effect, 8)]
+CASES = [(klom, 32), (gaussian_kl, 8), (shared_kl, 8), (shared_kl, 32), (unbiased_kl, 8), (unbiased_kl, 32)]
+CASES += [
     (wasserstein_1, 8),
     (wasserstein_1, 32),
-    (rank_effect, 8),
+    (energy_distance, 8),
+    (energy_distance, 32),
     (rank_effect, 32),
+    *SOON,
 ]
-NAMED = [f"{getattr(f, '__name__', '')}{FIGURES.index(f)}-{n}" for f, n in CASES]
 
 
-FEW = {(klom, 8), (wasserstein_1, 8)}  # whose band takes an oracle of three times the members
-
-
-def calibrate(figure, members, *, pull, studies=200, examples=10, truth_studies=2000, resamples=80, times=0):
+def calibrate(figure, members, *, pull, studies, examples=10, times=2):
     """Shares of intervals that hold the expectation at this size, of fresh null populations inside the band."""
     rng = np.random.default_rng([members, FIGURES.index(figure)])
     many = shared_many if figure is shared_kl else over_studies(figure)
     sample = lambda n: (pulled(rng, members, n, examples, pull), margins(rng, members, n, examples))
-    truth = many(*sample(truth_studies)).mean()
-    covered = held(study_intervals(many, sample(studies), resamples=resamples), truth)
-    times = times or (3 if (figure, members) in FEW else 2)
+    held = covered(many, sample(studies), many(*sample(3000)).mean(), resamples=80)
     oracle, fresh = margins(rng, times * members, studies, examples), margins(rng, members, studies, examples)
-    at = many(fresh, oracle[:members]).mean(axis=1)
     sides = 2 if figure is rank_effect else 1
-    low, high = study_bands(many, oracle, members=members, splits=resamples, sides=sides)
-    return covered, np.mean((at <= high) & ((at >= low) | (figure is not rank_effect)))
+    return held, banded(many, oracle, (fresh, oracle[:members]), splits=100, sides=sides)
 
 
-@pytest.mark.parametrize("figure, members", CASES, ids=NAMED)
-def test_intervals_and_bands_hold_what_they_promise(figure, members):
-    covered, inside = calibrate(figure, members, pull=1.5)
-    assert 0.91 <= covered <= 0.98, covered
-    assert 0.91 <= inside <= 0.98, inside
-
-
-def test_the_band_of_klom_from_twice_eight_members_is_a_little_narrow():
-    """Sixteen members tell the 95% quantile of figures that go with their spread only roughly."""
-    assert 0.86 <= calibrate(klom, 8, pull=1.5, studies=400, truth_studies=1, times=2)[1] <= 0.95
-
-
-@pytest.mark.parametrize("figure", [gaussian_kl, unbiased_kl])
-def test_figures_with_variances_of_their_own_hold_with_eight_members(figure):
-    """Halves of four would not do: the inverse of a variance with three degrees of freedom has no variance itself."""
-    covered, inside = calibrate(figure, 8, pull=1.5)
-    assert 0.91 <= covered <= 0.98 and 0.91 <= inside <= 0.98
-
-
-@pytest.mark.parametrize("figure", [energy_distance, wasserstein_1, unbiased_kl])
-def test_intervals_of_what_does_not_differ_are_wide_and_never_too_narrow(figure):
-    """A squared distance has no first-order noise at 0: its halves scatter more than it does."""
-    assert calibrate(figure, 8, pull=0.0)[0] >= 0.95
+@pytest.mark.parametrize("figure, members", SOON)
+def test_intervals_and_bands_hold_what_they_promise(figure, members, studies=100):
+    """The band of KLOM of eight members takes an oracle of three times the members."""
+    found = calibrate(figure, members, pull=1.5, studies=studies, times=3 if figure is klom and members == 8 else 2)
+    for share in found:
+        holds(share, studies, low=0.88 if figure is shared_kl and studies > 400 else 0.91)  # as docs/audits.md says
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("figure, members", CASES, ids=NAMED)
+@pytest.mark.parametrize("figure, members", CASES)
 def test_intervals_and_bands_hold_over_more_studies(figure, members):
-    covered, inside = calibrate(figure, members, pull=1.5, studies=800, truth_studies=5000, resamples=120)
-    least = 0.88 if figure is shared_kl else 0.91  # one variance of ten examples: .90, as docs/audits.md says
-    assert least <= covered <= 0.98, covered
-    assert 0.91 <= inside <= 0.975, inside
+    test_intervals_and_bands_hold_what_they_promise(figure, members, studies=800)
+
+
+@pytest.mark.slow
+def test_where_intervals_and_bands_are_wider_or_narrower_than_promised():
+    """Halves of four: variances of three degrees of freedom; a squared distance has no first-order noise at 0."""
+    for figure in (energy_distance, wasserstein_1, unbiased_kl):
+        assert calibrate(figure, 8, pull=0.0, studies=200)[0] >= 0.95
+    assert 0.86 <= calibrate(klom, 8, pull=1.5, studies=400)[1] <= 0.95  # sixteen members tell a quantile only roughly

@@ -31,7 +31,7 @@ def test_residual_of_retraining_beside_exact_copies_is_the_closed_form(copies, p
     assert abs(retrain_residual(copies, leverage) - expected) < 1e-12
 
 
-def test_weights_are_multiplicities_and_weight_zero_is_absence():
+def test_fits_and_leverages_are_dense():
     rng = np.random.default_rng(1)
     inputs, targets = rng.normal(0, 1, (12, 3)), rng.normal(0, 1, 12)
     weight = rng.integers(0, 4, 12).astype(float)
@@ -42,16 +42,10 @@ def test_weights_are_multiplicities_and_weight_zero_is_absence():
         rcond=None,
     )[0]
     np.testing.assert_allclose(ridge_fit(inputs, targets, weight, 0.3), dense, rtol=1e-9)
-
-
-def test_leverage_is_that_of_a_dense_inverse():
     inputs = np.random.default_rng(2).normal(0, 1, (9, 4))
     others = inputs[[0, 1, 3, 4, 5, 6, 7, 8]]
     expected = inputs[2] @ np.linalg.inv(others.T @ others + 0.5 * np.eye(4)) @ inputs[2]
     assert leave_out_leverage(inputs, 2, 0.5) == pytest.approx(expected, rel=1e-12)
-
-
-def test_limits_no_copies_small_and_large_leverage():
     assert retrain_residual(0, 3.0) == 0.0
     for copies in (1, 4, 8):
         assert retrain_residual(copies, 1e-9) == pytest.approx(copies / (copies + 1), abs=1e-7)

@@ -5,26 +5,17 @@ import pytest
 import scipy.stats
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from refusals import refuses
 
 from unlearn_jax.metrics import Values, mean_draws, mean_estimate, price, ranks
 from unlearn_jax.metrics.draws import Draws, as_values, cluster_counts, example_weights, member_counts
 from unlearn_jax.metrics.summary import combine, percentiles
 
-QUICK = settings(max_examples=40, deadline=None, database=None, derandomize=True)
+QUICK = settings(max_examples=15, deadline=None, database=None, derandomize=True)
 
 
 def width(estimate):
-    """Width of the two-way interval."""
     return estimate.ci_high - estimate.ci_low
-
-
-def test_mean_and_its_draws():
-    data = np.random.default_rng(0).normal(0, 1, (6, 4))
-    draws = mean_draws(data, resamples=30)
-    assert draws.value == pytest.approx(data.mean()) and draws.n == 6
-    assert draws.both.shape == draws.members.shape == (30,)
-    assert mean_draws(draws) is draws
-    assert mean_estimate(data, resamples=30).value == pytest.approx(data.mean())
 
 
 def test_counts_are_multinomial_seeded_shared_by_role_and_read_only():
@@ -53,7 +44,7 @@ def test_interval_of_a_mean_has_the_textbook_width():
     assert found.ci_members_low == pytest.approx(found.ci_members_high)
 
 
-def test_examples_of_a_cluster_are_drawn_together():
+def test_clusters_are_drawn_together_by_their_size():
     kind = np.random.default_rng(2).normal(0, 1, 20)
     data, clusters = np.tile(np.repeat(kind, 5), (4, 1)), np.repeat(np.arange(20), 5)
     whole = mean_estimate(Values([data], "original", [clusters]))
@@ -62,16 +53,13 @@ def test_examples_of_a_cluster_are_drawn_together():
     assert whole.value == pytest.approx(apart.value)
     np.testing.assert_allclose(width(whole), width(plain), rtol=1e-9)
     np.testing.assert_allclose(width(whole) / width(apart), np.sqrt(5), rtol=0.08)
-
-
-def test_clusters_of_unequal_size_keep_their_weight_in_a_resample():
     data, clusters = np.asarray([[1.0, 1.0, 1.0, 9.0]]), np.asarray([4, 4, 4, 2])
     draws = mean_draws(Values([data], "original", [clusters]), seed=0, resamples=40)
     small, large = cluster_counts(0, 0, 2, 40).T
     np.testing.assert_allclose(draws.both, (9 * small + 3 * large) / (small + 3 * large))
 
 
-def test_examples_seen_under_several_requests_are_drawn_once():
+def test_examples_of_several_requests_are_drawn_once_or_pooled():
     kind = np.random.default_rng(3).normal(0, 1, 30)
     block, clusters = np.tile(kind, (4, 1)), np.arange(30)
     same = mean_estimate(Values([block, block], "original", [clusters, clusters], shared=True))
@@ -79,17 +67,11 @@ def test_examples_seen_under_several_requests_are_drawn_once():
     independent = mean_estimate(Values([block, block], "original", [clusters, clusters]))
     np.testing.assert_allclose(same, one._replace(n=8), rtol=1e-9)
     np.testing.assert_allclose(width(independent) / width(one), np.sqrt(0.5), rtol=0.1)
-
-
-def test_shared_examples_may_be_missing_from_a_block():
     blocks = [np.asarray([[1.0, 5.0]]), np.asarray([[5.0, 7.0]])]
     values = Values(blocks, "original", [np.asarray([10, 20]), np.asarray([20, 30])], shared=True)
     draws = mean_draws(values, seed=1, resamples=30)
     counts = cluster_counts(1, 0, 3, 30)
     np.testing.assert_allclose(draws.both, counts @ [1.0, 10.0, 7.0] / (counts @ [1.0, 2.0, 1.0]))
-
-
-def test_blocks_pool_examples_not_members():
     found = mean_draws([np.zeros((9, 1)), np.full((1, 3), 4.0)], resamples=10)
     assert found.value == pytest.approx(3.0) and found.n == 10
 
@@ -101,6 +83,12 @@ def test_combine_applies_the_function_draw_by_draw():
     assert found.value == 2.0 and found.n == 3
     assert found[1:3] == (1.0, 1.0)
     np.testing.assert_allclose(found[3:5], np.quantile([2.0, 1.0, 0.5], [0.025, 0.975]))
+    draws = mean_draws(np.random.default_rng(0).normal(0, 1, (6, 4)))
+    assert (draws.clusters, draws.freedom, draws.cluster_freedom, draws.role) == (4, 5, 3, "original")
+    plain = combine(lambda x: x, Draws(*draws[:4]))
+    np.testing.assert_allclose(plain[1:3], np.quantile(draws.both, [0.025, 0.975]))
+    np.testing.assert_allclose(plain[3:5], np.quantile(draws.members, [0.025, 0.975]))
+    assert width(combine(lambda x: x, draws)) > width(plain)
 
 
 def slow_expanded(value, n, level=0.95, resamples=20_000, seed=0):
@@ -142,23 +130,6 @@ def test_levels_beyond_the_draws_are_read_off_students_t():
     assert cut[1:5] == (-0.5, 0.5, -0.5, 0.5)
 
 
-def test_draws_that_do_not_tell_their_clusters_have_plain_percentiles():
-    draws = mean_draws(np.random.default_rng(0).normal(0, 1, (6, 4)))
-    assert (draws.clusters, draws.freedom, draws.cluster_freedom, draws.role) == (4, 5, 3, "original")
-    plain = combine(lambda x: x, Draws(*draws[:4]))
-    np.testing.assert_allclose(plain[1:3], np.quantile(draws.both, [0.025, 0.975]))
-    np.testing.assert_allclose(plain[3:5], np.quantile(draws.members, [0.025, 0.975]))
-    assert width(combine(lambda x: x, draws)) > width(plain)
-
-
-def test_blocks_lose_a_degree_of_freedom_each_and_shared_clusters_one():
-    block = np.random.default_rng(1).normal(0, 1, (5, 6))
-    apart = mean_draws([block, block[:4]])
-    assert (apart.n, apart.freedom, apart.clusters, apart.cluster_freedom) == (9, 7, 12, 10)
-    same = mean_draws(Values([block, block], "u", [np.arange(6) // 2] * 2, shared=True))
-    assert (same.n, same.freedom, same.clusters, same.cluster_freedom) == (10, 8, 3, 2)
-
-
 def test_requests_of_one_cluster_each_draw_their_clusters_together():
     values = as_values([np.full((3, 2), 1.0), np.full((3, 1), 4.0), np.full((3, 1), 9.0)], clusters=None)
     values = values._replace(clusters=[np.asarray([5, 5]), np.asarray([0]), np.asarray([1])])
@@ -171,11 +142,6 @@ def test_requests_of_one_cluster_each_draw_their_clusters_together():
     assert (draws.clusters, draws.cluster_freedom) == (3, 2)
 
 
-def test_a_single_cluster_leaves_the_interval_of_the_members():
-    found = mean_estimate(np.random.default_rng(2).normal(0, 1, (7, 1)))
-    assert found[1:3] == found[3:5] and np.isfinite(found[:5]).all()
-
-
 @QUICK
 @given(st.integers(0, 10**6), st.integers(1, 6), st.integers(1, 6), st.floats(-9, 9), st.floats(0.1, 9))
 def test_intervals_follow_a_shift_and_a_scale(seed, members, examples, shift, scale):
@@ -185,39 +151,24 @@ def test_intervals_follow_a_shift_and_a_scale(seed, members, examples, shift, sc
     assert before.n == members and np.isfinite(before[1:3]).all() and before.ci_low <= before.ci_high
 
 
-@QUICK
-@given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=30), st.floats(0.1, 0.99))
-def test_percentiles_are_those_of_numpy(draws, level):
-    expected = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2])
-    np.testing.assert_allclose(percentiles(np.asarray(draws), level), expected, rtol=1e-9, atol=1e-9)
-
-
-def test_percentiles_use_the_draws_that_are_defined():
+def test_values_are_checked_and_percentiles_use_what_is_defined():
+    values = as_values([[[1.0, 2.0]]], "oracle")
+    assert values.blocks[0].shape == (1, 2) and values.blocks[0].dtype == np.float64
+    assert as_values(values, "other") is values
+    for bad in (np.zeros(3), np.zeros((0, 3)), np.zeros((3, 0)), np.zeros((2, 2, 2)), [np.zeros((2, 2)), np.zeros(2)]):
+        refuses("at least one of each", as_values, bad)
     draws = np.concatenate([np.arange(101.0), [np.nan, np.inf, -np.inf]])
     assert percentiles(draws) == pytest.approx((2.5, 97.5))
     assert percentiles(draws, level=0.5) == pytest.approx((25.0, 75.0))
     assert np.isnan(percentiles(np.full(4, np.nan))).all()
 
 
-def test_values_are_checked_and_pass_unchanged():
-    values = as_values([[[1.0, 2.0]]], "oracle")
-    assert values.blocks[0].shape == (1, 2) and values.blocks[0].dtype == np.float64
-    assert as_values(values, "other") is values
-    for bad in (np.zeros(3), np.zeros((0, 3)), np.zeros((3, 0)), np.zeros((2, 2, 2)), [np.zeros((2, 2)), np.zeros(2)]):
-        with pytest.raises(ValueError, match="at least one of each"):
-            as_values(bad)
-
-
-def test_price_is_positive_where_the_population_is_worse_in_points_or_nats():
+def test_prices_in_points_and_nats_share_draws():
     good, bad = np.ones((3, 4)), np.tile([1.0, 0.0, 0.0, 0.0], (3, 1))
     assert price(bad, good, resamples=20).value == pytest.approx(75.0)
     assert price(good, bad, resamples=20).value == pytest.approx(-75.0)
     assert price(bad, good, unit="margin", resamples=20).value == pytest.approx(0.75)
-    with pytest.raises(ValueError, match="accuracy or margin"):
-        price(bad, good, unit="points")
-
-
-def test_price_shares_cluster_draws_always_and_member_draws_by_role():
+    refuses("accuracy or margin", price, bad, good, unit="points")
     rng = np.random.default_rng(4)
     examples, members = rng.normal(0, 1, (1, 30)), rng.normal(0, 1, (12, 1))
     base = examples + members
