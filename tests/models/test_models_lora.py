@@ -1,18 +1,14 @@
-from functools import partial
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from compiling import quick_jit
 
 from unlearn_jax.errors import InputError
 from unlearn_jax.models import build_model, from_nnx
 from unlearn_jax.models.lora import dense_layers, lora, merge
 from unlearn_jax.models.transformer import decoder
 
-# The programs run once on a few numbers, so they are compiled with little optimisation.
-QUICK = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
-quick_jit = partial(jax.jit, compiler_options=QUICK)
 VOCAB, RANK, MEMBERS = 11, 3, 2
 TOKENS = np.array([[3, 1, 4, 1], [2, 7, 10, 0]], np.int32)
 BASE = decoder(VOCAB, (4,), width=16, depth=2, heads=2)

@@ -1,13 +1,13 @@
 import importlib.metadata
 import os
 import sys
-from functools import partial
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from compiling import quick_jit
 from scipy.special import erf
 
 from unlearn_jax.errors import InputError
@@ -15,9 +15,6 @@ from unlearn_jax.models.lora import merge
 from unlearn_jax.models.minilm import embed, load_minilm, minilm, params_of, tokenize
 from unlearn_jax.studies.pretrained import pretrained
 
-# The programs run once on a few numbers, so they are compiled with little optimisation.
-QUICK = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
-quick_jit = partial(jax.jit, compiler_options=QUICK)
 WIDTH, VOCAB, POSITIONS, KINDS = 64, 12, 24, 2
 WORDS = ["[PAD]", "[CLS]", "[SEP]", "[UNK]", "a", "dog", "cat", "barks", "sleeps", "the", "very", "happy"]
 SENTENCES = ["That is a happy person", "That is a happy dog", "That is a very happy person", "Today is a sunny day"]

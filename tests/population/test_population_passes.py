@@ -37,9 +37,7 @@ def drawn(seed, count, batch, length):
 @given(
     count=st.integers(1, LONGEST), batch=st.sampled_from([1, 7, 16]), spare=st.integers(0, 3), seed=st.integers(0, 999)
 )
-def test_a_pass_shows_every_example_once_and_a_batch_as_different_rows_as_it_can(
-    count, batch, spare, seed
-):
+def test_a_pass_shows_every_example_once_and_a_batch_as_different_rows_as_it_can(count, batch, spare, seed):
     length = min(passes(count, batch) + spare, LONGEST)  # longer where another member has more
     position, live = drawn(seed, count, batch, length)
     assert position.dtype == np.int32 and live.dtype == bool
