@@ -1,9 +1,6 @@
 """Entries of installed packages (made on the fly): found by name, loaded when used, refused in a sentence."""
 
-import os
-import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -258,21 +255,3 @@ def test_everything_that_is_installed_can_be_listed(good):
     assert {key: found[key][2:] for key in sound} == dict.fromkeys(sound, ("toy-package", "1.2", ""))
     assert "is of type int, not MethodSpec" in found["method", "toy_text"].fault
     assert "which is there already" in found["method", "scrub"].fault
-
-
-PROGRAM = """
-import sys
-from importlib import metadata
-
-metadata.entry_points = None  # not called
-import unlearn_jax
-print("toy_crash" in sys.modules, list(unlearn_jax.METHODS)[:1])
-"""
-
-
-def test_importing_the_library_reads_no_entry_point(site):
-    install(site, "toy-crash", {"methods": {"toy_crash": "x"}}, "raise RuntimeError")
-    path = os.pathsep.join([str(site), str(Path(__file__).parents[1])])
-    environment = os.environ | {"PYTHONPATH": path}
-    done = subprocess.run([sys.executable, "-c", PROGRAM], env=environment, capture_output=True, text=True, timeout=120)
-    assert done.stdout == "False ['do_nothing']\n", done.stderr[-2000:]

@@ -108,12 +108,10 @@ def test_the_oracle_is_told_nothing_of_a_targets_fact_and_retrain_all_but_the_ta
         assert not asked & facts_of(bench, reference_rows("oracle", bench, rows, 0, 0))
         assert not np.isin(rows.forget, reference_rows("retrain", bench, rows, 0, 0)).any()
         assert not asked & facts_of(bench, rows.test)
-        dropped = np.setdiff1d(
-            reference_rows("retrain", bench, rows, 0, 0), reference_rows("placebo", bench, rows, 0, 0)
-        )
-        np.testing.assert_array_equal(
-            np.bincount(bench.labels[dropped], minlength=6), np.bincount(bench.labels[rows.similar], minlength=6)
-        )
+        retrained, placebo = (reference_rows(role, bench, rows, 0, 0) for role in ("retrain", "placebo"))
+        dropped = np.setdiff1d(retrained, placebo)
+        classes = [np.bincount(bench.labels[part], minlength=6) for part in (dropped, rows.similar)]
+        np.testing.assert_array_equal(*classes)
 
 
 def test_held_out_draws_are_nobodys_copies():

@@ -123,6 +123,6 @@ def test_refusals(rows, settings, said):
 
 
 def test_a_threshold_of_zero_is_refused_where_pairs_are_asked_for():
-    rows = unit_rows(np.ones((5, 2)))
+    rows = unit_rows(np.ones((13, 2)))
     with pytest.raises(InputError, match="in \\(0, 1\\]"):
         threshold_pairs(rows, top_k(rows, 1, at_least=0.0), 0.0)

@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
+from sentences import one_sentence
 
 from unlearn_jax.data import load_dataset
-from unlearn_jax.errors import InputError
 
 
 def save(folder, **changes):
@@ -51,15 +51,11 @@ def test_the_optional_entries(tmp_path, flips):
     ],
 )
 def test_what_cannot_be_used_is_one_sentence(tmp_path, changes, said):
-    with pytest.raises(InputError, match=said) as caught:
-        load_dataset(save(tmp_path, **changes))
-    text = str(caught.value)
-    assert text.endswith(".") and "\n" not in text and "ids" not in text
+    assert "ids" not in one_sentence(said, lambda: load_dataset(save(tmp_path, **changes)))
 
 
 def test_what_is_no_such_file_says_so(tmp_path):
-    with pytest.raises(InputError, match=r"no file .*: give the path of a .npz file\.$"):
-        load_dataset(str(tmp_path / "none.npz"))
     (tmp_path / "text.npz").write_text("not arrays")
-    with pytest.raises(InputError, match=r"cannot be read as .npz .*: save it with numpy.savez\.$"):
-        load_dataset(str(tmp_path / "text.npz"))
+    for name, said in (("none", "no file .*: give the path of a .npz file"),
+                       ("text", "cannot be read as .npz .*: save it with numpy.savez")):  # fmt: skip
+        one_sentence(said, lambda name=name: load_dataset(str(tmp_path / f"{name}.npz")))

@@ -23,7 +23,7 @@ from unlearn_jax.data.splits import (
 from unlearn_jax.data.targets import AROUND, choose_targets, contested, distance_to_class
 from unlearn_jax.errors import InputError
 
-QUICK = settings(max_examples=60, deadline=None, database=None, derandomize=True)
+QUICK = settings(max_examples=40, deadline=None, database=None, derandomize=True)
 SEED = 3
 
 
@@ -61,9 +61,6 @@ def test_half_of_the_held_out_examples_of_each_class_are_validation_and_no_price
         counts = [(bench.labels[part] == label).sum() for part in (rows.validation, rows.test)]
         assert abs(counts[0] - counts[1]) <= 1
     assert not np.intersect1d(both, rows.everything).size
-
-
-def test_which_held_out_examples_are_validation_depends_on_the_seed_alone():
     labels = np.arange(40) % 4
     first, again, other = (splits.held_out_origins(labels, seed) for seed in (0, 0, 1))
     np.testing.assert_array_equal(first, again)
@@ -84,11 +81,8 @@ def test_targets_are_disjoint_sorted_of_the_sizes_asked_and_seeded(kind):
         np.testing.assert_array_equal(first, again)
 
 
-def test_random_targets_follow_the_seed():
+def test_random_targets_follow_the_seed_and_those_of_a_class_share_it():
     assert {*choose_targets(DATA, "random", 5, 1, 0)[0]} != {*choose_targets(DATA, "random", 5, 1, 1)[0]}
-
-
-def test_class_targets_share_a_class_and_each_request_has_another():
     labels = [np.unique(DATA.train.targets[t]) for t in choose_targets(DATA, "class", 10, 3, SEED)]
     assert all(len(x) == 1 for x in labels) and len({int(x[0]) for x in labels}) == 3
 
@@ -260,10 +254,7 @@ def test_held_out_draws_are_never_a_training_copy_nor_a_target():
     trained, fresh = flat[bench.origin <= 1], flat[bench.origin == 3]
     assert len(fresh) == 2 * 8
     assert len(np.unique(np.concatenate([trained, fresh]), axis=0)) == len(trained) + len(fresh)
-
-
-def test_there_are_no_held_out_draws_of_exact_copies():
-    assert not (BENCH.origin == 3).any()
+    assert not (BENCH.origin == 3).any()  # there are none of exact copies
     assert len(request_rows(BENCH, 0, copies=2).test_similar) == 0
 
 
@@ -277,9 +268,6 @@ def test_fewer_copies_are_the_same_copies():
         found = [request_rows(few, request, copies=0), request_rows(many, request, copies=2, gamma=0.7)]
         np.testing.assert_array_equal(found[0].forget, TARGETS[request])
         np.testing.assert_array_equal(found[1].forget, TARGETS[request])
-
-
-def test_a_negative_number_of_copies_is_refused():
     with pytest.raises(InputError, match="0 or more"):
         make_bench(DATA, TARGETS, copies=-1, level="exact", seed=SEED)
 
@@ -318,13 +306,10 @@ def test_gamma_names_a_share_of_each_cluster(copies, gamma, named, realised):
         assert request_rows(BENCH, 0, copies=copies, gamma=gamma).gamma == pytest.approx(realised)
 
 
-@pytest.mark.parametrize("gamma", [0.0, -0.1, 1.5, float("nan")])
-def test_gamma_outside_its_range_is_refused(gamma):
-    with pytest.raises(InputError, match=r"share in \(0, 1\]"):
-        request_rows(BENCH, 0, copies=4, gamma=gamma)
-
-
 def test_other_requests_keep_their_targets_in_rest_and_their_copies_out():
+    for gamma in (0.0, -0.1, 1.5, float("nan")):
+        with pytest.raises(InputError, match=r"share in \(0, 1\]"):
+            request_rows(BENCH, 0, copies=4, gamma=gamma)
     rows = request_rows(BENCH, 0, copies=4, gamma=0.6)
     assert np.isin(TARGETS[1], rows.rest).all()
     theirs = np.flatnonzero((BENCH.origin == 1) & (BENCH.request == 1))
@@ -335,7 +320,7 @@ def test_other_requests_keep_their_targets_in_rest_and_their_copies_out():
 
 
 @pytest.mark.parametrize("gamma", [None, 0.4, 1.0])
-def test_original_retrain_and_oracle_rows(gamma):
+def test_original_retrain_and_oracle_rows_with_and_without_copies(gamma):
     rows = request_rows(BENCH, 1, copies=4, gamma=gamma)
     of = lambda role: reference_rows(role, BENCH, rows, 0, SEED)
     np.testing.assert_array_equal(of("original"), np.sort(rows.everything))
@@ -345,9 +330,6 @@ def test_original_retrain_and_oracle_rows(gamma):
         np.testing.assert_array_equal(of(role), outside)
     if gamma == 1.0:
         np.testing.assert_array_equal(of("retrain"), of("oracle"))
-
-
-def test_without_copies_retrain_and_oracle_see_the_same_rows():
     rows = request_rows(BENCH, 0, copies=0)
     of = lambda role: reference_rows(role, BENCH, rows, 0, SEED)
     np.testing.assert_array_equal(of("retrain"), of("oracle"))
@@ -355,7 +337,7 @@ def test_without_copies_retrain_and_oracle_see_the_same_rows():
     assert len(of("original")) == len(of("retrain")) + 4
 
 
-@pytest.mark.parametrize("member", range(4))
+@pytest.mark.parametrize("member", range(2))
 def test_placebo_drops_the_request_and_strangers_of_the_similar_samples_classes(member):
     rows = request_rows(BENCH, 0, copies=4, gamma=0.4)
     found = reference_rows("placebo", BENCH, rows, member, SEED)
@@ -429,30 +411,22 @@ def bench_with(extra=(), copies=3, num_targets=4):
     return make_bench(data, targets, copies=copies, level="exact", seed=SEED)
 
 
-def test_exact_copies_among_strangers_are_all_found():
+def test_exact_copies_are_all_found_missed_ones_count_against_recall_and_natural_duplicates_against_precision():
     bench = bench_with()
     found = detected_groups(bench, request_rows(bench, 0, copies=3), 0.99)
     assert found.recall == 1.0 and found.precision == 1.0
     assert len(np.unique(found.groups)) == 86 + 4
-
-
-def test_natural_duplicates_count_against_precision():
+    inputs = bench.inputs.copy()
+    first = np.flatnonzero((bench.origin == 1) & (bench.cluster == 0))
+    inputs[first] = np.random.default_rng(0).random((3, 6, 6, 1))  # three copies that look like nothing else
+    found = detected_groups(bench._replace(inputs=inputs), request_rows(bench, 0, copies=3), 0.99)
+    assert found.recall == pytest.approx(9 / 12) and found.precision == 1.0
     bench = bench_with([(0, 1), (2, 3)])
     found = detected_groups(bench, request_rows(bench, 0, copies=3), 0.99)
     assert found.recall == 1.0 and found.precision == pytest.approx(12 / 16)
     mixed = bench_with([("target", 1)])  # a stranger among the copies of the first target
     found = detected_groups(mixed, request_rows(mixed, 0, copies=3), 0.99)
     assert found.recall == 1.0 and found.precision == pytest.approx(9 / 13)
-
-
-def test_missed_copies_count_against_recall():
-    bench = bench_with()
-    rng = np.random.default_rng(0)
-    inputs = bench.inputs.copy()
-    first = np.flatnonzero((bench.origin == 1) & (bench.cluster == 0))
-    inputs[first] = rng.random((3, 6, 6, 1))  # three copies that look like nothing else
-    found = detected_groups(bench._replace(inputs=inputs), request_rows(bench, 0, copies=3), 0.99)
-    assert found.recall == pytest.approx(9 / 12) and found.precision == 1.0
 
 
 def test_a_lone_copy_has_no_duplicate_to_be_found():
