@@ -93,13 +93,10 @@ def test_mined_neighbours_are_disjoint_and_those_left_out_are_no_rest(name):
         assert not np.isin(rest, taken).any() and len(rest) == len(setup.dataset.train.ids) - len(taken)
 
 
-def test_options_that_build_something_else_are_told_and_compared_with_nothing():
+def test_options_that_build_something_else_are_compared_with_nothing_and_a_source_that_differs_is_said():
     told = datasheet.benchmark_manifest(built("vision-copies-small", similarity="far", skip_requests=1))
     assert told["changed"] == ["similarity", "skip_requests"] and told["as_recorded"] is None and not told["recorded"]
     assert told["digest"] != BENCHMARKS["vision-copies-small"].digests["digits"]
-
-
-def test_a_source_that_differs_is_not_as_recorded(monkeypatch):
     setup = built("vision-natural-small")
     dataset = setup.dataset._replace(flips=True)
     told = datasheet.benchmark_manifest(setup._replace(dataset=dataset))

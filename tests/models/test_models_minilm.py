@@ -219,20 +219,15 @@ def test_missing_packages_and_tensors_say_what_to_do(tmp_path, monkeypatch):
 
 
 def test_missing_files_and_bad_limits_say_what_to_do(folder, tmp_path):
-    with pytest.raises(InputError, match="there is no model.safetensors in .*: give a folder"):
-        embed(tmp_path / "nowhere", ["a"])
-    with pytest.raises(InputError, match="length is 25 and block 64: give at most 24 tokens"):
-        embed(folder, ["a"], length=25)
-    with pytest.raises(InputError, match="give a list of strings"):
-        tokenize(folder, "a dog", 20)
-    with pytest.raises(InputError, match="length is 2"):
-        tokenize(folder, ["a dog"], 2)
-
-
-def test_bad_settings_say_what_to_do():
-    with pytest.raises(InputError, match="a width that 32 divides"):
-        minilm(2, (8,), width=100)
-    with pytest.raises(InputError, match="from 1 to 512 tokens"):
-        minilm(2, (513,))
-    with pytest.raises(InputError, match="up to 24"):
-        minilm(2, (8,), vocab=VOCAB, width=WIDTH, positions=24).init(jax.random.key(0), jnp.ones((1, 25), jnp.int32))
+    short = minilm(2, (8,), vocab=VOCAB, width=WIDTH, positions=24)
+    for call, said in (
+        (lambda: embed(tmp_path / "nowhere", ["a"]), "there is no model.safetensors in .*: give a folder"),
+        (lambda: embed(folder, ["a"], length=25), "length is 25 and block 64: give at most 24 tokens"),
+        (lambda: tokenize(folder, "a dog", 20), "give a list of strings"),
+        (lambda: tokenize(folder, ["a dog"], 2), "length is 2"),
+        (lambda: minilm(2, (8,), width=100), "a width that 32 divides"),
+        (lambda: minilm(2, (513,)), "from 1 to 512 tokens"),
+        (lambda: short.init(jax.random.key(0), jnp.ones((1, 25), jnp.int32)), "up to 24"),
+    ):
+        with pytest.raises(InputError, match=said):
+            call()
