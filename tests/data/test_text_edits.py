@@ -30,9 +30,6 @@ def made(texts=TEXTS, level="near", ids=None, numbers=NUMBERS, seed=0, **options
     return make_text_copies(texts, ids, numbers, level=level, seed=seed, **options)
 
 
-# --- copies ---------------------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("level", ["near", "far", "far:4"])
 def test_copies_are_seeded_distinct_and_unlike_their_source(level):
     first = made(level=level)
@@ -87,7 +84,7 @@ def single_edits(text, synonyms):
     return found - {text}
 
 
-@pytest.mark.parametrize("text", ["the big dog ran", "oil prices rise", "one of us", "small car"])
+@pytest.mark.parametrize("text", ["the big dog ran", "oil prices rise"])
 def test_one_edit_is_a_synonym_a_word_left_out_or_a_swap_and_all_of_them_occur(text):
     synonyms = builtin_synonyms()
     draws = made([text] * 300, ids=np.arange(300), numbers=[1, FRESH])
@@ -187,9 +184,6 @@ def test_a_strength_scales_the_edits_of_a_level():
         one_sentence("is not understood: write", lambda text=text: level_of(text))
 
 
-# --- synonyms -------------------------------------------------------------------------------------------------------
-
-
 def test_builtin_synonyms_are_symmetric_single_small_words():
     found = builtin_synonyms()
     assert len(found) > 400 and "," not in "".join(found)
@@ -234,9 +228,6 @@ def test_wordnet_that_is_missing_or_damaged_is_one_sentence(tmp_path):
     one_sentence("data.adj' and '.*index.adj' are not WordNet's: get a fresh", lambda: wordnet_synonyms(tmp_path))
     (tmp_path / "data.verb").write_text("nothing\n")
     one_sentence("data.verb' and '.*index.verb' are not WordNet's", lambda: wordnet_synonyms(tmp_path))
-
-
-# --- measures -------------------------------------------------------------------------------------------------------
 
 
 def slow_distance(a, b):

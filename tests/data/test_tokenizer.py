@@ -46,9 +46,6 @@ def tight(text):
     return "".join(text.split())
 
 
-# --- both -----------------------------------------------------------------------------------------------------------
-
-
 def test_the_corpus_round_trips_up_to_spacing(tokenizer):
     ids, cut = tokenizer.encode(CORPUS, 150)
     assert ids.shape == (4, 150) and ids.dtype == np.int32 and cut.dtype == np.int32 and not cut.any()
@@ -107,9 +104,6 @@ def test_what_cannot_be_used_is_one_sentence(tokenizer, call, said):
     one_sentence(said, lambda: call(tokenizer))
 
 
-# --- words ----------------------------------------------------------------------------------------------------------
-
-
 def test_words_are_numbered_by_frequency_then_alphabet_and_a_largest_size_makes_rare_ones_unknown():
     made = word_tokenizer(["b a c", "c a", "d"])
     assert made.pieces == (*SPECIALS, "a", "c", "b", "d")
@@ -154,9 +148,6 @@ def test_any_corpus_round_trips_and_decoded_text_encodes_alike(texts, lower):
 )
 def test_words_of_nothing_are_refused(texts, size, said):
     one_sentence(said, lambda: word_tokenizer(texts, max_size=size))
-
-
-# --- byte pairs and tokenizer.json ----------------------------------------------------------------------------------
 
 
 def test_byte_pairs_spell_any_text_can_be_lowered_and_training_is_repeatable(byte_pairs):

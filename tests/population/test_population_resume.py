@@ -37,32 +37,27 @@ def updates(monkeypatch):
 
 
 @pytest.fixture
-def stop_after(monkeypatch, updates):
-    """A function that makes the run be asked to stop once it has done so many updates."""
+def begin(monkeypatch, updates):
+    """A function that trains a chunk until the run is asked to stop, once it has done so many updates."""
 
-    def after(count):
-        monkeypatch.setattr(signals, "asked", lambda: 15 if updates and updates[-1][1] >= count > 0 else 0)
-
-    return after
-
-
-def begun(store, stop_after, updates, monkeypatch, count=7):
-    """A store with the state of a chunk after ``count`` updates."""
-    with monkeypatch.context():
-        stop_after(count)
+    def begun(store, count=7, **ask):
+        updates.clear()
+        monkeypatch.setattr(signals, "asked", lambda: 15 if updates and updates[-1][1] >= count else 0)
         with pytest.raises(signals.Stopped):
-            toy.train(4, options=kept_in(store))
-    assert updates[-1][1] == count
-    updates.clear()
-    stop_after(-1)
+            toy.train(4, options=kept_in(store), **ask)
+        assert updates[-1][1] == count
+        updates.clear()
+        monkeypatch.setattr(signals, "asked", lambda: 0)
+
+    return begun
 
 
 def states(store):
     return sorted(path.name.rsplit("-", 1)[1] for path in (store / "midway").iterdir())
 
 
-def test_a_stopped_chunk_goes_on_where_it_stopped(tmp_path, whole, stop_after, updates, monkeypatch):
-    begun(tmp_path, stop_after, updates, monkeypatch)
+def test_a_stopped_chunk_goes_on_where_it_stopped(tmp_path, whole, begin, updates):
+    begin(tmp_path)
     assert states(tmp_path) == ["7"]
     again = toy.train(4, options=kept_in(tmp_path))
     assert updates[0] == (7, 8) and updates[-1][1] == 20
@@ -76,15 +71,11 @@ def test_a_stopped_chunk_goes_on_where_it_stopped(tmp_path, whole, stop_after, u
 
 # a teacher, sums over passes, a key
 @pytest.mark.parametrize("method", toy.some(["scrub", "influence", "random_label"], 1))
-def test_every_kind_of_state_is_kept(method, tmp_path, whole, stop_after, updates, monkeypatch):
+def test_every_kind_of_state_is_kept(method, tmp_path, whole, begin):
     fold, plan, hp = toy.method(method)
     ask = {"fold": fold, "plan": plan, "hp": hp, "start": whole.variables}
     right = toy.train(4, options=Options(chunk=4), **ask)
-    updates.clear()
-    stop_after(plan.steps // 2)
-    with pytest.raises(signals.Stopped):
-        toy.train(4, options=kept_in(tmp_path), **ask)
-    stop_after(-1)
+    begin(tmp_path, plan.steps // 2, **ask)
     again = toy.train(4, options=kept_in(tmp_path), **ask)
     toy.same(again.variables, right.variables)
     np.testing.assert_array_equal(again.loss, right.loss)
@@ -109,8 +100,8 @@ def test_the_state_is_kept_by_the_clock_and_only_the_latest(tmp_path, whole, mon
     assert not (tmp_path / "midway").exists()
 
 
-def test_a_state_that_cannot_be_read_gives_way_to_an_older_one(tmp_path, whole, stop_after, updates, monkeypatch):
-    begun(tmp_path, stop_after, updates, monkeypatch)
+def test_a_state_that_cannot_be_read_gives_way_to_an_older_one(tmp_path, whole, begin, updates):
+    begin(tmp_path)
     older = next((tmp_path / "midway").iterdir())
     newer = older.with_name(older.name.rsplit("-", 1)[0] + "-12")
     newer.mkdir()
@@ -130,8 +121,8 @@ def test_what_a_killed_run_left_of_a_chunk_that_is_stored_is_taken_away(tmp_path
     assert not (tmp_path / "midway").exists()
 
 
-def test_what_else_is_trained_does_not_go_on_from_there(tmp_path, stop_after, updates, monkeypatch):
-    begun(tmp_path, stop_after, updates, monkeypatch)
+def test_what_else_is_trained_does_not_go_on_from_there(tmp_path, begin, updates):
+    begin(tmp_path)
     toy.train(4, hp=toy.method()[2] | {"lr": 0.02}, options=kept_in(tmp_path))
     assert updates[0][0] == 0 and states(tmp_path) == ["7"]
 

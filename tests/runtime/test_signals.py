@@ -63,9 +63,6 @@ def test_an_ignored_signal_stays_ignored():
         signal.signal(signal.SIGINT, before)
 
 
-# --- where exceptions are ignored ------------------------------------------------------------------------------------
-
-
 def in_garbage_collection(come):
     def callback(phase, info):
         if phase == "start":
