@@ -255,14 +255,12 @@ def test_a_folder_that_cannot_be_written_is_refused_and_a_probe_leaves_nothing(t
 def run_apart(program, *words):
     """A process of its own that runs a program."""
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(TESTS), str(TESTS.parent)]), "XLA_FLAGS": ""}
-    command = [sys.executable, "-W", "error", "-c", program, *map(str, words)]
+    command = [sys.executable, "-c", program, *map(str, words)]
     return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 VICTIM = """
-import warnings
-with warnings.catch_warnings(action="ignore"):
-    import conftest, sys, time, toy
+import conftest, sys, time, toy
 from pathlib import Path
 from unlearn_jax.population.run import Options
 
@@ -290,7 +288,8 @@ def test_a_killed_process_leaves_what_another_can_resume(tmp_path, whole, chunks
 
 
 WRITER = """
-import sys
+import sys, warnings
+warnings.simplefilter("error")
 import numpy as np
 from pathlib import Path
 from unlearn_jax.population import checkpoint
