@@ -94,7 +94,7 @@ def test_mined_neighbours_are_disjoint_and_those_left_out_are_no_rest(name):
 
 
 def test_options_that_build_something_else_are_compared_with_nothing_and_a_source_that_differs_is_said():
-    told = datasheet.benchmark_manifest(built("vision-copies-small", similarity="far", skip_requests=1))
+    told = datasheet.benchmark_manifest(built("vision-copies-small", similarity="exact", skip_requests=1))
     assert told["changed"] == ["similarity", "skip_requests"] and told["as_recorded"] is None and not told["recorded"]
     assert told["digest"] != BENCHMARKS["vision-copies-small"].digests["digits"]
     setup = built("vision-natural-small")

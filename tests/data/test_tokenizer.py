@@ -46,15 +46,11 @@ def tight(text):
     return "".join(text.split())
 
 
-def test_the_corpus_round_trips_up_to_spacing(tokenizer):
+def test_the_corpus_round_trips_up_to_spacing_in_rows_that_begin_end_and_are_filled_up(tokenizer):
     ids, cut = tokenizer.encode(CORPUS, 150)
     assert ids.shape == (4, 150) and ids.dtype == np.int32 and cut.dtype == np.int32 and not cut.any()
     assert [tight(text) for text in tokenizer.decode(ids)] == [tight(text) for text in CORPUS]
     assert not (ids == UNKNOWN).any()
-
-
-def test_rows_begin_end_and_are_filled_up(tokenizer):
-    ids, _ = tokenizer.encode(CORPUS, 150)
     assert (ids[:, 0] == BEGIN).all() and ((ids == END).sum(axis=1) == 1).all()
     live = ids != tokenizer.pad
     assert tokenizer.pad == PAD and (np.sort(~live, axis=1) == ~live).all()  # filling comes last
@@ -188,10 +184,10 @@ def written(folder, **changes):
     return folder / "tokenizer.json"
 
 
-@pytest.mark.parametrize("folder", [False, True])
-def test_a_file_keeps_its_numbers_and_not_its_lengths(tmp_path, folder):
+def test_a_file_keeps_its_numbers_and_not_its_lengths(tmp_path):
     path = written(tmp_path)
-    made = load_tokenizer(path.parent if folder else path)
+    made = load_tokenizer(path)
+    assert made.pieces == load_tokenizer(path.parent).pieces
     assert (made.size, made.pad, made.pieces[4]) == (7, 0, "the")
     ids, cut = made.encode(["the cats", "the cat the cat the cat the cat", "dog"], 8)
     expected = [[1, 4, 5, 6, 2, 0, 0, 0], [1, 4, 5, 4, 5, 4, 5, 2], [1, 3, 2, 0, 0, 0, 0, 0]]
