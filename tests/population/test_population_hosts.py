@@ -44,7 +44,7 @@ def two(tmp_path_factory, quick):
     how = {"env": environment, "text": True, "stderr": subprocess.PIPE}
     words = [[*command, address, str(index), str(folder), *([] if quick else ["deep"])] for index in (1, 0)]
     started = [subprocess.Popen(one, **how) for one in words]
-    said = [process.communicate(timeout=120)[1] for process in started]
+    said = [process.communicate(timeout=600)[1] for process in started]
     assert [process.returncode for process in started] == [0, 0], "\n".join(said)
     return folder
 
