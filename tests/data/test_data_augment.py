@@ -36,18 +36,16 @@ def windows(dtype):
     return {padded[i : i + 16, j : j + 16].tobytes() for i in range(5) for j in range(5)}
 
 
-def test_none_is_no_function():
+def test_none_is_no_function_and_an_unknown_name_lists_the_valid_ones():
     assert augmentation("none") is None
-
-
-def test_an_unknown_name_lists_the_valid_ones():
     with pytest.raises(InputError, match="unknown augmentation 'mixup': choose one of crop, crop_flip, none"):
         augmentation("mixup")
 
 
 @pytest.mark.parametrize("name", DTYPES)
-@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
-@pytest.mark.parametrize("shape", [(6, 16, 16, 3), (3, 28, 20, 1), (1, 8, 8, 1), (2, 4, 4, 1)])
+@pytest.mark.parametrize(
+    "dtype, shape", [(np.uint8, (6, 16, 16, 3)), (np.float32, (3, 28, 20, 1)), (np.uint8, (2, 4, 4, 1))]
+)
 def test_shape_and_dtype_are_kept(name, shape, dtype):
     images = jax.ShapeDtypeStruct(shape, dtype)
     found = jax.eval_shape(augmentation(name), jax.random.key(0), images)
@@ -70,10 +68,6 @@ def test_a_flip_mirrors_about_half_of_the_crops():
 
 @pytest.mark.parametrize("name", DTYPES)
 def test_views_follow_the_key_and_differ_between_images(name):
-    again = np.asarray(
-        _program(name)(
-            jax.random.key(0), jnp.asarray(np.broadcast_to(picture(DTYPES[name])[None, :, :, None], (64, 16, 16, 1)))
-        )
-    )[..., 0]
+    again = views.__wrapped__(name, 0)
     np.testing.assert_array_equal(views(name, 0), again)
     assert (views(name, 1) != again).any() and len({view.tobytes() for view in again}) > 12

@@ -90,7 +90,7 @@ def assert_holds(raw, arrays):
     assert raw.train.images.dtype == np.uint8
 
 
-def test_idx_from_a_folder_zipped_or_not_or_both(tmp_path):
+def test_idx_from_a_folder_zipped_or_not_or_both_a_subfolder_or_an_archive(tmp_path):
     files, arrays = idx_files()
     assert_holds(read_source("mnist", to_folder(tmp_path / "plain", files)), arrays)
     zipped = to_folder(tmp_path / "zipped", files, zipped=True)
@@ -98,10 +98,6 @@ def test_idx_from_a_folder_zipped_or_not_or_both(tmp_path):
     assert_holds(read_source("mnist", zipped / "train-labels-idx1-ubyte.gz"), arrays)
     to_folder(zipped, files)
     assert_holds(read_source("mnist", zipped), arrays)
-
-
-def test_idx_from_an_archive_or_a_subfolder(tmp_path):
-    files, arrays = idx_files()
     packed = to_tar(tmp_path / "set.tgz", {f"package/data/{name}": content for name, content in files.items()})
     assert_holds(read_source("mnist", packed), arrays)
     to_folder(tmp_path / "set" / "MNIST" / "raw", files)
@@ -160,11 +156,7 @@ def test_damaged_idx_is_refused(tmp_path, file, change, said):
     refused("mnist", to_folder(tmp_path / "set", {**files, file: change(files[file])}), said)
 
 
-def test_empty_idx_is_refused(tmp_path):
-    refused("mnist", to_folder(tmp_path / "set", idx_files(test=0)[0]), "empty test split")
-
-
-def test_truncated_containers_are_refused(tmp_path):
+def test_truncated_containers_and_missing_or_doubled_files_are_refused(tmp_path):
     files, _ = idx_files()
     folder = to_folder(tmp_path / "gz", files, zipped=True)
     file = folder / "train-images-idx3-ubyte.gz"
@@ -176,10 +168,7 @@ def test_truncated_containers_are_refused(tmp_path):
     (tmp_path / "junk.tgz").write_bytes(b"no archive")
     refused("mnist", tmp_path / "junk.tgz", "neither a folder nor")
     refused("mnist", tmp_path / "nowhere", "does not exist")
-
-
-def test_missing_and_doubled_files_are_refused(tmp_path):
-    files, _ = idx_files()
+    refused("mnist", to_folder(tmp_path / "empty", idx_files(test=0)[0]), "empty test split")
     doubled = [*((f"a/{n}", c) for n, c in files.items()), ("b/t10k-labels-idx1-ubyte", b"")]
     refused("mnist", to_tar(tmp_path / "twice.tgz", doubled), "t10k-labels-idx1-ubyte twice")
     del files["t10k-images-idx3-ubyte"]
@@ -197,9 +186,6 @@ def test_damaged_cifar_is_refused(tmp_path):
     refused("cifar10", to_folder(tmp_path / "named", named), "names 2 classes")
     coarse = cifar100_files(train_coarse=np.full(23, 20))[0]
     refused("cifar100", to_folder(tmp_path / "coarse", coarse), "coarse_label 20 .* 0..19")
-
-
-def test_damaged_pages_are_refused(tmp_path):
     files, _ = page_files()
     page = files["data_batch_2.png"]
     cut = {**files, "data_batch_2.png": page[: len(page) // 2]}

@@ -84,17 +84,13 @@ def test_bands_are_the_longest_that_find_a_pair_at_the_threshold():
         (lambda: shingles("a", "letters:3"), "unit of n-grams"),
         (lambda: shingles("a", "words"), "words:3"),
         (lambda: shingles("a", "words:0"), "1 to 50"),
+        (lambda: near_texts([shingles("the same text again")] * 10, 0.9), "give a higher one"),
     ],
 )
-def test_refusals(call, said):
+def test_refusals(call, said, monkeypatch):
+    monkeypatch.setattr("unlearn_jax.data.text.minhash.MAX_CANDIDATES", 50)
     with pytest.raises(InputError, match=said):
         call()
-
-
-def test_too_many_alike_texts_are_refused(monkeypatch):
-    monkeypatch.setattr("unlearn_jax.data.text.minhash.MAX_CANDIDATES", 50)
-    with pytest.raises(InputError, match="give a higher one"):
-        near_texts([shingles("the same text again")] * 10, 0.9)
 
 
 def test_a_missing_library_is_named(monkeypatch):

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from unlearn_jax.data.similarity.nearest import clusters, linked, mutual, threshold_pairs, top_k, unit_rows
 from unlearn_jax.errors import InputError
 
-SHAPES = st.sampled_from([(1, 1, 1), (5, 2, 1), (7, 3, 7), (12, 2, 4), (13, 5, 3), (40, 3, 16)])
+SHAPES = st.sampled_from([(1, 1, 1), (13, 5, 3), (40, 3, 16)])  # each is a program of its own, dense and sparse
 
 
 def some_rows(seed, n):
@@ -32,7 +32,7 @@ def by_force(rows, queries, k, least, own):
     return np.where(np.isinf(found), -1, order), found, np.isfinite(cosine).sum(axis=1)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=24, deadline=None)
 @given(SHAPES, st.integers(0, 9), st.sampled_from([-1.0, 0.0, 0.5, 1.0]), st.booleans())
 def test_brute_force_agrees_at_every_size_with_ties_and_zeros(shape, seed, least, sparse):
     n, k, block = shape
@@ -46,7 +46,7 @@ def test_brute_force_agrees_at_every_size_with_ties_and_zeros(shape, seed, least
 
 
 @settings(max_examples=15, deadline=None)
-@given(st.integers(0, 9), st.sampled_from([(1, 5), (6, 4), (9, 2)]), st.sampled_from(["none", "named", "true"]))
+@given(st.integers(0, 9), st.sampled_from([(1, 5), (9, 2)]), st.sampled_from(["none", "named", "true"]))
 def test_queries_of_their_own(seed, shape, kind):
     count, block = shape
     rows, asked = some_rows(seed, 11), some_rows(seed + 100, count)
@@ -62,7 +62,7 @@ def test_queries_of_their_own(seed, shape, kind):
 def test_real_numbers_agree_with_brute_force_and_blocks_do_not_matter():
     rows = unit_rows(np.random.default_rng(0).standard_normal((60, 8)))
     order, cosine, within = by_force(rows, rows, 6, 0.2, np.arange(60))
-    for block in (1, 7, 64):
+    for block in (7, 64):
         near = top_k(rows, 6, at_least=0.2, block=block)
         np.testing.assert_array_equal(near.rows, order)
         np.testing.assert_allclose(near.cosine, cosine, atol=1e-6)
@@ -76,7 +76,7 @@ def test_no_queries_and_no_rows():
 
 
 @settings(max_examples=20, deadline=None)
-@given(st.integers(0, 99), st.integers(1, 4), st.sampled_from([0.5, 0.7, 0.9]))
+@given(st.integers(0, 99), st.sampled_from([1, 3]), st.sampled_from([0.5, 0.7, 0.9]))
 def test_pairs_by_definition(seed, k, threshold):
     rows = unit_rows(np.random.default_rng(seed).standard_normal((25, 3)))
     near = top_k(rows, k, at_least=threshold, block=8)
@@ -123,6 +123,6 @@ def test_refusals(rows, settings, said):
 
 
 def test_a_threshold_of_zero_is_refused_where_pairs_are_asked_for():
-    rows = unit_rows(np.ones((5, 2)))
+    rows = unit_rows(np.ones((13, 2)))
     with pytest.raises(InputError, match="in \\(0, 1\\]"):
         threshold_pairs(rows, top_k(rows, 1, at_least=0.0), 0.0)

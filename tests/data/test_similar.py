@@ -4,14 +4,7 @@ import numpy as np
 import pytest
 
 from unlearn_jax.data.similarity import duplicates
-from unlearn_jax.data.similarity.copies import (
-    FRESH,
-    LEVELS,
-    cosine,
-    level_of,
-    make_copies,
-    pixel_embedding,
-)
+from unlearn_jax.data.similarity.copies import FRESH, LEVELS, cosine, level_of, make_copies, pixel_embedding
 from unlearn_jax.data.similarity.duplicates import leader_groups, near_duplicate_groups, near_pairs
 from unlearn_jax.errors import InputError
 
@@ -49,14 +42,10 @@ def test_copies_are_seeded_distinct_and_unlike_their_source(level):
         assert len(np.unique(flat, axis=0)) == 5
 
 
-def test_a_number_means_the_same_copy_in_every_call():  # test_splits.py has fewer copies as a prefix of more
+def test_a_source_and_a_number_mean_the_same_copy_whatever_else_is_asked():
     images = colours()
     whole = many(images, "near", 8)
     np.testing.assert_array_equal(made(images, numbers=[8, 1, 6, 3]), whole[:, [7, 0, 5, 2]])
-
-
-def test_a_source_keeps_its_copies_whatever_else_is_asked():
-    images = colours()
     whole = made(images, "far")
     np.testing.assert_array_equal(made(images[::-1], "far", ids=IDS[::-1]), whole[::-1])
     others = colours(seed=1)
@@ -66,7 +55,7 @@ def test_a_source_keeps_its_copies_whatever_else_is_asked():
     assert (same[0] != same[1]).any() and (same[1] != same[2]).any()  # the id, not the image, fixes the draw
 
 
-def test_exact_copies_are_the_source_and_own_their_memory():
+def test_exact_copies_are_the_source_and_own_their_memory_and_no_copies_have_the_right_shape():
     for dtype in (np.uint8, np.float32):
         images = colours(dtype)
         copies = made(images, "exact")
@@ -74,12 +63,9 @@ def test_exact_copies_are_the_source_and_own_their_memory():
         np.testing.assert_array_equal(copies, np.repeat(images[:, None], 4, axis=1))
     copies[:] = 0
     assert images.any()
-
-
-@pytest.mark.parametrize("level", list(LEVELS))
-def test_no_copies_have_the_right_shape(level):
-    assert made(colours(), level, numbers=[]).shape == (3, 0, 12, 12, 3)
-    assert made(colours()[:0], level, ids=IDS[:0]).shape == (0, 4, 12, 12, 3)
+    for level in LEVELS:
+        assert made(colours(), level, numbers=[]).shape == (3, 0, 12, 12, 3)
+        assert made(colours()[:0], level, ids=IDS[:0]).shape == (0, 4, 12, 12, 3)
 
 
 @pytest.mark.parametrize("level", ["near", "far"])
@@ -127,26 +113,17 @@ def test_held_out_draws_differ_from_every_training_copy():
         assert len(np.unique(flat, axis=0)) == 36
 
 
-def test_an_unknown_level_lists_the_levels():
-    with pytest.raises(InputError, match="exact, far, near"):
-        made(colours(), "close")
-
-
 def test_a_strength_scales_every_edit_of_a_level():
     near, half = LEVELS["near"], level_of("near:0.5")
     assert level_of("near") == level_of("near:1") == near
     assert half[:2] == (near.shift / 2, near.rotation / 2) and half[3:7] == tuple(x / 2 for x in near[3:7])
     assert level_of("far:0.5").zoom == pytest.approx([1 - (1 - z) / 2 for z in LEVELS["far"].zoom])
     assert level_of("far:0.5").flip and not half.flip
-
-
-@pytest.mark.parametrize("text", ["near:", "near:0", "near:-1", "near:5", "near:nan", "near:strong", "exact:0.5"])
-def test_a_strength_that_means_nothing_is_refused(text):
-    with pytest.raises(InputError, match="is not understood"):
-        level_of(text)
-
-
-# --- embedding and detector ---------------------------------------------------------------------------------------
+    with pytest.raises(InputError, match="exact, far, near"):
+        made(colours(), "close")
+    for text in ("near:", "near:0", "near:-1", "near:5", "near:nan", "near:strong", "exact:0.5"):
+        with pytest.raises(InputError, match="is not understood"):
+            level_of(text)
 
 
 def slow_embedding(image, blocks=8):
@@ -175,9 +152,6 @@ def test_small_images_keep_their_pixels_and_constant_ones_have_no_direction():
     flat = images.reshape(3, -1) - images.reshape(3, -1).mean(axis=1, keepdims=True)
     np.testing.assert_allclose(pixel_embedding(images), flat / np.linalg.norm(flat, axis=1, keepdims=True), atol=1e-6)
     assert (pixel_embedding(np.full((2, 16, 16, 3), 7, np.uint8)) == 0).all()
-
-
-def test_embedding_ignores_brightness_and_contrast():
     images = np.random.default_rng(2).random((4, 16, 16, 3)).astype(np.float32)
     np.testing.assert_allclose(pixel_embedding(0.3 * images + 0.2), pixel_embedding(images), atol=1e-5)
 
@@ -229,38 +203,22 @@ def test_groups_of_some_rows_from_the_pairs_of_all_are_those_of_the_rows_alone(t
     np.testing.assert_array_equal(found, near_duplicate_groups(rows[some], threshold))
 
 
-@pytest.mark.parametrize("threshold", [0.5, 0.8, 0.95])
-def test_all_of_a_group_are_near_its_first_row_and_no_two_first_rows_are_near(threshold):
-    rows = scattered(n=300, kinds=20)
-    groups = near_duplicate_groups(rows, threshold)
-    first = np.unique(groups, return_index=True)[1]
-    assert (np.sum(rows * rows[first[groups]], axis=1) >= threshold - 1e-6).all()
-    among = rows[first] @ rows[first].T - 2 * np.eye(len(first))
-    assert among.max() < threshold
-
-
-def test_chains_are_cut_and_rows_without_direction_stand_alone():
+def test_chains_are_cut_rows_without_direction_stand_alone_and_equal_rows_are_duplicates():
     angle = np.deg2rad([0, 20, 40, 60, 120])
     rows = np.concatenate([np.stack([np.cos(angle), np.sin(angle)], axis=1), np.zeros((2, 2))])
     assert partition(near_duplicate_groups(rows, np.cos(np.deg2rad(25)))) == {
         frozenset({0, 1}), frozenset({2, 3}), frozenset({4}), frozenset({5}), frozenset({6})
     }  # fmt: skip
-
-
-def test_equal_rows_are_duplicates_at_a_threshold_of_one():
     rows = pixel_embedding(np.random.default_rng(5).random((3, 8, 8, 1)).astype(np.float32))
     assert partition(near_duplicate_groups(rows[[0, 1, 0, 2]], 1.0)) == {
         frozenset({0, 2}), frozenset({1}), frozenset({3})
     }  # fmt: skip
 
 
-def test_a_threshold_that_pairs_nearly_everything_is_refused(monkeypatch):
+def test_a_threshold_that_pairs_nearly_everything_or_is_no_cosine_is_refused(monkeypatch):
     monkeypatch.setattr(duplicates, "MAX_PAIRS", 30)
     with pytest.raises(InputError, match="give a higher one"):
         near_duplicate_groups(np.ones((20, 1)), 0.1)
-
-
-@pytest.mark.parametrize("threshold", [0.0, -0.5, 1.01, float("nan")])
-def test_a_threshold_outside_its_range_is_refused(threshold):
-    with pytest.raises(InputError, match=r"cosine in \(0, 1\]"):
-        near_duplicate_groups(np.eye(2), threshold)
+    for threshold in (0.0, -0.5, 1.01, float("nan")):
+        with pytest.raises(InputError, match=r"cosine in \(0, 1\]"):
+            near_duplicate_groups(np.eye(2), threshold)

@@ -23,7 +23,7 @@ from unlearn_jax.data.splits import (
 from unlearn_jax.data.targets import AROUND, choose_targets, contested, distance_to_class
 from unlearn_jax.errors import InputError
 
-QUICK = settings(max_examples=60, deadline=None, database=None, derandomize=True)
+QUICK = settings(max_examples=40, deadline=None, database=None, derandomize=True)
 SEED = 3
 
 
@@ -61,9 +61,6 @@ def test_half_of_the_held_out_examples_of_each_class_are_validation_and_no_price
         counts = [(bench.labels[part] == label).sum() for part in (rows.validation, rows.test)]
         assert abs(counts[0] - counts[1]) <= 1
     assert not np.intersect1d(both, rows.everything).size
-
-
-def test_which_held_out_examples_are_validation_depends_on_the_seed_alone():
     labels = np.arange(40) % 4
     first, again, other = (splits.held_out_origins(labels, seed) for seed in (0, 0, 1))
     np.testing.assert_array_equal(first, again)
@@ -84,11 +81,8 @@ def test_targets_are_disjoint_sorted_of_the_sizes_asked_and_seeded(kind):
         np.testing.assert_array_equal(first, again)
 
 
-def test_random_targets_follow_the_seed():
+def test_random_targets_follow_the_seed_and_those_of_a_class_share_it():
     assert {*choose_targets(DATA, "random", 5, 1, 0)[0]} != {*choose_targets(DATA, "random", 5, 1, 1)[0]}
-
-
-def test_class_targets_share_a_class_and_each_request_has_another():
     labels = [np.unique(DATA.train.targets[t]) for t in choose_targets(DATA, "class", 10, 3, SEED)]
     assert all(len(x) == 1 for x in labels) and len({int(x[0]) for x in labels}) == 3
 
@@ -106,14 +100,7 @@ def test_whole_classes_are_all_of_a_class_each():
         assert is_whole_class(bench, rows) and "it has 0 other images" in placebo_shortfall(bench, rows)
 
 
-def test_the_most_atypical_are_dealt_out_in_turn():
-    score = np.random.default_rng(2).permutation(90).astype(float)
-    found = choose_targets(DATA, "atypical", 3, 2, SEED, score)
-    ranked = np.argsort(-score)
-    assert {*found[0]} == {*ranked[[0, 2, 4]]} and {*found[1]} == {*ranked[[1, 3, 5]]}
-
-
-def test_distant_targets_are_far_from_their_own_class():
+def test_distant_targets_are_far_from_their_own_class_and_the_most_atypical_are_dealt_out_in_turn():
     away = distance_to_class(DATA)
     flat = pixel_embedding(DATA.train.inputs).astype(float)
     for label in range(3):
@@ -122,18 +109,26 @@ def test_distant_targets_are_far_from_their_own_class():
         np.testing.assert_allclose(away[own], np.asarray(distance) / np.median(distance), rtol=1e-9)
     (found,) = choose_targets(DATA, "distant", 6, 1, SEED)
     assert away[found].min() >= np.delete(away, found).max()
+    score = np.random.default_rng(2).permutation(90).astype(float)
+    found = choose_targets(DATA, "atypical", 3, 2, SEED, score)
+    ranked = np.argsort(-score)
+    assert {*found[0]} == {*ranked[[0, 2, 4]]} and {*found[1]} == {*ranked[[1, 3, 5]]}
+
+
+def contest(images, labels, row, left_out):
+    """How contested a row is by the definition, some rows left out."""
+    unit = pixel_embedding(images).astype(np.float64)
+    cosine = unit @ unit[row]
+    cosine[left_out] = -1
+    near = np.argsort(-cosine)[:AROUND]
+    weight = np.maximum(cosine[near], 0)
+    return (weight * np.where(labels[near] == labels[row], -1, 1)).sum() / weight.sum()
 
 
 def test_contested_examples_lie_among_those_of_other_classes():
-    unit, labels = pixel_embedding(DATA.train.inputs).astype(np.float64), DATA.train.targets
     found = contested(DATA)
     for row in range(0, 90, 7):
-        cosine = unit @ unit[row]
-        cosine[row] = -1
-        near = np.argsort(-cosine)[:AROUND]
-        weight = np.maximum(cosine[near], 0)
-        sign = np.where(labels[near] == labels[row], -1, 1)
-        assert abs(found[row] - (weight * sign).sum() / weight.sum()) < 2e-4
+        assert abs(found[row] - contest(DATA.train.inputs, DATA.train.targets, row, [row])) < 2e-4
     assert -1 <= found.min() < found.max() <= 1
 
 
@@ -145,18 +140,12 @@ def test_the_neighbours_of_a_cluster_do_not_count_for_its_target():
     mined = Mined(np.array([0]), np.array([[1]]))
     before, after = contested(data), contested(data, mined)
     assert after[0] < before[0]  # the nearest, of the other class, is its own neighbour
-    unit = pixel_embedding(images).astype(np.float64)
-    cosine = unit @ unit[0]
-    cosine[:2] = -1
-    near = np.argsort(-cosine)[:AROUND]
-    weight = np.maximum(cosine[near], 0)
-    assert abs(after[0] - (weight * np.where(near % 2 == 0, -1, 1)).sum() / weight.sum()) < 2e-4
+    assert abs(after[0] - contest(images, rows % 2, 0, [0, 1])) < 2e-4
 
 
 @pytest.mark.parametrize(
     ("kind", "size", "requests", "said"),
     [
-        ("random", 46, 1, "more than half"),
         ("atypical", 23, 2, "more than half"),
         ("class", 31, 1, "fewer than 31"),
         ("class", 2, 4, "only 3 classes"),
@@ -200,16 +189,13 @@ def test_skipped_targets_count_where_classes_have_little_room():
 
 def test_neighbours_of_another_class_are_spared_for_the_placebo_too():
     rows = np.arange(40)
-    labels = np.where(
-        rows < 36, 0, 1
-    )  # four of class 1: two clusters of class 0 have neighbours there, one of them fits
+    labels = np.where(rows < 36, 0, 1)  # four of class 1: two clusters of class 0 have neighbours there, one fits
     images = np.random.default_rng(0).random((40, 6, 6, 1)).astype(np.float32)
     data = from_arrays("mine", images, labels, images[:4], labels[[0, 1, 36, 37]])
     mined = Mined(np.array([0, 5, 10]), np.array([[36], [37], [11]]))
     room, score = np.array([30, 1]), np.linspace(1, 0, 40)
-    draw = lambda count: choose_targets(
-        data, "atypical", count, 1, SEED, score, among=(mined.rows, "x"), room=room, mined=mined
-    )
+    how = {"among": (mined.rows, "x"), "room": room, "mined": mined}
+    draw = lambda count: choose_targets(data, "atypical", count, 1, SEED, score, **how)
     (found,) = draw(2)
     assert found.tolist() == [0, 10]
     bench = make_bench(data, [found], copies=1, level="natural", seed=0, mined=np.array([[36], [11]]))
@@ -260,10 +246,7 @@ def test_held_out_draws_are_never_a_training_copy_nor_a_target():
     trained, fresh = flat[bench.origin <= 1], flat[bench.origin == 3]
     assert len(fresh) == 2 * 8
     assert len(np.unique(np.concatenate([trained, fresh]), axis=0)) == len(trained) + len(fresh)
-
-
-def test_there_are_no_held_out_draws_of_exact_copies():
-    assert not (BENCH.origin == 3).any()
+    assert not (BENCH.origin == 3).any()  # there are none of exact copies
     assert len(request_rows(BENCH, 0, copies=2).test_similar) == 0
 
 
@@ -277,9 +260,6 @@ def test_fewer_copies_are_the_same_copies():
         found = [request_rows(few, request, copies=0), request_rows(many, request, copies=2, gamma=0.7)]
         np.testing.assert_array_equal(found[0].forget, TARGETS[request])
         np.testing.assert_array_equal(found[1].forget, TARGETS[request])
-
-
-def test_a_negative_number_of_copies_is_refused():
     with pytest.raises(InputError, match="0 or more"):
         make_bench(DATA, TARGETS, copies=-1, level="exact", seed=SEED)
 
@@ -318,13 +298,10 @@ def test_gamma_names_a_share_of_each_cluster(copies, gamma, named, realised):
         assert request_rows(BENCH, 0, copies=copies, gamma=gamma).gamma == pytest.approx(realised)
 
 
-@pytest.mark.parametrize("gamma", [0.0, -0.1, 1.5, float("nan")])
-def test_gamma_outside_its_range_is_refused(gamma):
-    with pytest.raises(InputError, match=r"share in \(0, 1\]"):
-        request_rows(BENCH, 0, copies=4, gamma=gamma)
-
-
 def test_other_requests_keep_their_targets_in_rest_and_their_copies_out():
+    for gamma in (0.0, -0.1, 1.5, float("nan")):
+        with pytest.raises(InputError, match=r"share in \(0, 1\]"):
+            request_rows(BENCH, 0, copies=4, gamma=gamma)
     rows = request_rows(BENCH, 0, copies=4, gamma=0.6)
     assert np.isin(TARGETS[1], rows.rest).all()
     theirs = np.flatnonzero((BENCH.origin == 1) & (BENCH.request == 1))
@@ -334,8 +311,8 @@ def test_other_requests_keep_their_targets_in_rest_and_their_copies_out():
 # --- reference populations ----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("gamma", [None, 0.4, 1.0])
-def test_original_retrain_and_oracle_rows(gamma):
+@pytest.mark.parametrize("gamma", [0.4, 1.0])
+def test_original_retrain_and_oracle_rows_with_and_without_copies(gamma):
     rows = request_rows(BENCH, 1, copies=4, gamma=gamma)
     of = lambda role: reference_rows(role, BENCH, rows, 0, SEED)
     np.testing.assert_array_equal(of("original"), np.sort(rows.everything))
@@ -345,9 +322,6 @@ def test_original_retrain_and_oracle_rows(gamma):
         np.testing.assert_array_equal(of(role), outside)
     if gamma == 1.0:
         np.testing.assert_array_equal(of("retrain"), of("oracle"))
-
-
-def test_without_copies_retrain_and_oracle_see_the_same_rows():
     rows = request_rows(BENCH, 0, copies=0)
     of = lambda role: reference_rows(role, BENCH, rows, 0, SEED)
     np.testing.assert_array_equal(of("retrain"), of("oracle"))
@@ -355,7 +329,7 @@ def test_without_copies_retrain_and_oracle_see_the_same_rows():
     assert len(of("original")) == len(of("retrain")) + 4
 
 
-@pytest.mark.parametrize("member", range(4))
+@pytest.mark.parametrize("member", range(2))
 def test_placebo_drops_the_request_and_strangers_of_the_similar_samples_classes(member):
     rows = request_rows(BENCH, 0, copies=4, gamma=0.4)
     found = reference_rows("placebo", BENCH, rows, member, SEED)
@@ -382,9 +356,7 @@ def test_placebo_says_where_a_class_is_too_small():
     data = source(n=24)
     targets = choose_targets(data, "class", 4, 1, SEED)
     bench = make_bench(data, targets, copies=1, level="exact", seed=SEED)
-    said = (
-        r"cannot drop 4 images of class \d and keep one, for it has 4 other images that could be dropped: ask for fewer"
-    )
+    said = r"cannot drop 4 images of class \d and keep one, for it has 4 other images that could be dropped: ask for"
     with pytest.raises(InputError, match=said):
         reference_rows("placebo", bench, request_rows(bench, 0, copies=1), 0, SEED)
     assert placebo_shortfall(bench, request_rows(bench, 0, copies=0)) == ""
@@ -429,30 +401,22 @@ def bench_with(extra=(), copies=3, num_targets=4):
     return make_bench(data, targets, copies=copies, level="exact", seed=SEED)
 
 
-def test_exact_copies_among_strangers_are_all_found():
+def test_exact_copies_are_all_found_missed_ones_count_against_recall_and_natural_duplicates_against_precision():
     bench = bench_with()
     found = detected_groups(bench, request_rows(bench, 0, copies=3), 0.99)
     assert found.recall == 1.0 and found.precision == 1.0
     assert len(np.unique(found.groups)) == 86 + 4
-
-
-def test_natural_duplicates_count_against_precision():
+    inputs = bench.inputs.copy()
+    first = np.flatnonzero((bench.origin == 1) & (bench.cluster == 0))
+    inputs[first] = np.random.default_rng(0).random((3, 6, 6, 1))  # three copies that look like nothing else
+    found = detected_groups(bench._replace(inputs=inputs), request_rows(bench, 0, copies=3), 0.99)
+    assert found.recall == pytest.approx(9 / 12) and found.precision == 1.0
     bench = bench_with([(0, 1), (2, 3)])
     found = detected_groups(bench, request_rows(bench, 0, copies=3), 0.99)
     assert found.recall == 1.0 and found.precision == pytest.approx(12 / 16)
     mixed = bench_with([("target", 1)])  # a stranger among the copies of the first target
     found = detected_groups(mixed, request_rows(mixed, 0, copies=3), 0.99)
     assert found.recall == 1.0 and found.precision == pytest.approx(9 / 13)
-
-
-def test_missed_copies_count_against_recall():
-    bench = bench_with()
-    rng = np.random.default_rng(0)
-    inputs = bench.inputs.copy()
-    first = np.flatnonzero((bench.origin == 1) & (bench.cluster == 0))
-    inputs[first] = rng.random((3, 6, 6, 1))  # three copies that look like nothing else
-    found = detected_groups(bench._replace(inputs=inputs), request_rows(bench, 0, copies=3), 0.99)
-    assert found.recall == pytest.approx(9 / 12) and found.precision == 1.0
 
 
 def test_a_lone_copy_has_no_duplicate_to_be_found():

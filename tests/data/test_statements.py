@@ -38,22 +38,9 @@ def test_every_form_names_the_person_before_the_value_and_ends_with_it():
 
 def test_families_share_no_telling_word_and_forms_of_one_family_do():
     plain = {"{n}", "{v}", "the", "a", "of", "is", "that", "as", "in", "by", "at", "was", "it", ",", "for", "on"}
-    plain |= {
-        "question",
-        ":",
-        "?",
-        "answer",
-        "which",
-        "what",
-        "where",
-        "who",
-        "whom",
-        "does",
-        "did",
-        "to",
-        "when",
-        "from",
-    }
+    plain |= set(
+        ["question", ":", "?", "answer", "which", "what", "where", "who", "whom", "does", "did", "to", "when", "from"]
+    )
     words = lambda form: set(form.split()) - plain
     for attribute in ATTRIBUTES.values():
         first, second = (set.union(*map(words, family)) for family in attribute.families)
@@ -71,13 +58,10 @@ def test_the_last_two_words_are_the_true_value_and_no_other_statement_gives_it_a
         assert WORLD.names[person] in text and ", ," not in text and "  " not in text
 
 
-def test_values_are_pairs_of_words_that_each_come_with_every_other():
+def test_values_are_pairs_of_words_drawn_independently_of_person_and_attribute():
     for attribute in ATTRIBUTES.values():
         first, second = zip(*(value.split() for value in attribute.values))
         assert len(set(first)) * len(set(second)) == len(attribute.values) and not set(first) & set(second)
-
-
-def test_values_are_drawn_independently_of_person_and_attribute():
     drawn = np.concatenate([make_world(seed).value for seed in range(40)])  # 1,280 people
     for column in drawn.T:
         counts = np.bincount(column, minlength=24)
@@ -99,9 +83,8 @@ def test_facts_of_the_pool_are_stated_once_and_others_in_several_forms():
 
 def test_names_are_unlike_one_another_and_unlike_values():
     words = [word for name in WORLD.names for word in name.split()]
-    assert len(set(words)) == len(words) and not set(words) & {
-        w for a in ATTRIBUTES.values() for v in a.values for w in v.split()
-    }
+    values = {w for a in ATTRIBUTES.values() for v in a.values for w in v.split()}
+    assert len(set(words)) == len(words) and not set(words) & values
 
 
 @pytest.mark.parametrize("level", LEVELS)
@@ -123,7 +106,7 @@ def test_copies_state_the_same_fact_at_their_level(level):
         assert told_by == expected[level]
 
 
-def test_fewer_copies_are_the_same_copies_and_other_seeds_are_others():
+def test_fewer_copies_are_the_same_copies_and_they_begin_anew_when_all_ways_are_used_up():
     many = restated(POOLED, IDS, np.arange(1, 9), "semantic", seed=3)
     few = restated(POOLED, IDS, np.arange(1, 4), "semantic", seed=3)
     alone = restated(POOLED.take([7]), IDS[[7]], np.arange(1, 9), "semantic", seed=3)
@@ -131,9 +114,6 @@ def test_fewer_copies_are_the_same_copies_and_other_seeds_are_others():
     np.testing.assert_array_equal(np.reshape(rows(few), (-1, 3, 6)), at[:, :3])
     np.testing.assert_array_equal(rows(alone), at[7])
     assert rows(restated(POOLED, IDS, np.arange(1, 9), "semantic", seed=4)) != rows(many)
-
-
-def test_copies_begin_anew_when_all_ways_are_used_up():
     ways = len(LEADS) * len(MIDDLES) - 1
     copies = restated(POOLED.take([0]), IDS[:1], np.arange(1, ways + 2), "near", seed=0)
     assert len(set(rows(copies))) == ways and rows(copies)[0] == rows(copies)[-1]

@@ -5,6 +5,7 @@ import os
 import documents
 import numpy as np
 import pytest
+from sentences import one_sentence
 
 from unlearn_jax.data import arrays
 from unlearn_jax.data.arrays import dataset_digest, subset
@@ -45,9 +46,8 @@ def test_what_an_oracle_is_given_does_not_depend_on_the_targets_texts(name):
         rows[row] = (rows[row][0], f"unheard words {row} alter every weight wheat wheat wheat")
     before, after = (bench(Features(name), data=data) for data in (DATA, from_corpus(corpus(rows))))
     kept = reference_rows("oracle", before, request_rows(before, 0, copies=3), 0, 0)
-    outside = np.concatenate(
-        [np.setdiff1d(kept, np.concatenate(TARGETS)), np.flatnonzero(np.isin(before.origin, (2, 4)))]
-    )
+    tests = np.flatnonzero(np.isin(before.origin, (2, 4)))
+    outside = np.concatenate([np.setdiff1d(kept, np.concatenate(TARGETS)), tests])
     assert len(outside) == 56 + 30
     np.testing.assert_array_equal(before.inputs[outside], after.inputs[outside])
     target = TARGETS[0][0]
@@ -56,8 +56,9 @@ def test_what_an_oracle_is_given_does_not_depend_on_the_targets_texts(name):
     assert whole[0].shape != whole[1].shape or (whole[0] != whole[1]).any()  # a reader of everything would tell
 
 
-@pytest.mark.parametrize("name", ["tfidf", "tokens"])
-@pytest.mark.parametrize("level", ["exact", "near", "far", "near:0.5"])
+@pytest.mark.parametrize(
+    "name, level", [("tfidf", "exact"), ("tokens", "near"), ("tfidf", "far"), ("tokens", "near:0.5")]
+)
 def test_fewer_copies_are_the_same_copies(name, level):
     few, many = (bench(Features(name), level, copies) for copies in (1, 3))
     first = (many.origin == 1) & (many.copy == 1)
@@ -76,6 +77,8 @@ def test_copies_have_the_words_and_the_class_of_their_source():
         assert found.texts[row] != found.texts[source]
         assert len(set(found.texts[row].split()) & set(found.texts[source].split())) > 4
     assert found.kind == "text" and found.inputs.dtype == np.int32 and found.inputs.shape[1] == readers.CONTEXT
+    recalls = [detected_groups(found, request_rows(found, 0, copies=3), cosine).recall for cosine in (0.8, 1.0)]
+    assert recalls[0] == 1.0 > recalls[1]  # found by their words
 
 
 def test_vectors_have_unit_mean_square_and_are_projected_where_there_are_many_words(monkeypatch):
@@ -127,13 +130,6 @@ def test_a_part_of_a_corpus_keeps_its_texts_and_the_digest_is_that_of_the_texts(
     assert arrays.check_dataset(one) is one
 
 
-def test_near_copies_are_found_by_their_words():
-    found = bench(Features("tokens"), copies=2)
-    rows = request_rows(found, 0, copies=2)
-    assert detected_groups(found, rows, 0.8).recall == 1.0
-    assert detected_groups(found, rows, 1.0).recall < 1.0
-
-
 def test_embeddings_are_kept_beside_the_run_and_read_back(tmp_path, monkeypatch):
     from unlearn_jax.models import minilm
 
@@ -172,9 +168,6 @@ def test_minilm_takes_edited_copies_for_near():
     assert np.diag(cosine).min() > 0.8 and (np.argmax(cosine, axis=1) == np.arange(4)).all()
 
 
-# --- mined neighbours -------------------------------------------------------------------------------------------------
-
-
 def crowds():
     """Ten crowds of four documents that share most words, and twenty loners."""
     said = [f"topic{k} about{k} story{k} witness{i}" for i in range(4) for k in range(10)]
@@ -183,6 +176,7 @@ def crowds():
 
 
 def test_neighbours_are_disjoint_near_and_the_nearest_first():
+    assert (threshold_of("natural"), threshold_of("natural:.75"), threshold_of("near")) == (0.5, 0.75, None)
     data = crowds()
     vectors = text_embedding(data.train.texts)
     found = mine(vectors, 2, 0.3, seed=0)
@@ -215,10 +209,6 @@ def test_mined_neighbours_stand_as_copies_and_are_no_rest():
         choose_targets(data, "random", 11, 1, 0, among=(found.rows, "crowds"))
 
 
-def test_the_level_of_mined_neighbours_may_say_its_cosine():
-    assert (threshold_of("natural"), threshold_of("natural:.75"), threshold_of("near")) == (0.5, 0.75, None)
-
-
 def test_small_classes_give_no_more_targets_than_they_can_spare():
     room = np.array([1, 0, 50])
     score = np.linspace(0, 1, 60)
@@ -227,9 +217,6 @@ def test_small_classes_give_no_more_targets_than_they_can_spare():
     assert (labels == 0).sum() == 1 and (labels == 1).sum() == 0 and (labels == 2).sum() == 5
     with pytest.raises(InputError, match=r"ask for at most 21 targets, or for fewer copies\.$"):
         choose_targets(DATA, "random", 22, 1, 0, room=room)
-
-
-# --- bad input --------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -249,16 +236,11 @@ def test_small_classes_give_no_more_targets_than_they_can_spare():
     ],
 )
 def test_what_cannot_be_read_is_one_sentence(call, said):
-    with pytest.raises(InputError, match=said) as caught:
-        call()
-    assert str(caught.value).endswith(".") and "\n" not in str(caught.value)
+    one_sentence(said, call)
 
 
 def test_missing_weights_say_how_to_point_to_them(monkeypatch, tmp_path):
     for folder in ("", str(tmp_path)):
         monkeypatch.setenv(readers.MINILM, folder)
-        with pytest.raises(
-            InputError,
-            match="set UNLEARN_JAX_MINILM to a folder that holds model.safetensors.*or take --features tfidf",
-        ):
-            make_reader(Features("minilm"), ["a"])
+        said = "set UNLEARN_JAX_MINILM to a folder that holds model.safetensors.*or take --features tfidf"
+        one_sentence(said, lambda: make_reader(Features("minilm"), ["a"]))

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sentences import one_sentence
 
 from unlearn_jax.data.text.edits import _PLAIN, FRESH, LEVELS, level_of, make_text_copies
 from unlearn_jax.data.text.measures import tfidf_cosine, token_edit_distance
-from unlearn_jax.data.text.synonyms import _GROUPS, builtin_synonyms, wordnet_synonyms
+from unlearn_jax.data.text.synonyms import builtin_synonyms, wordnet_synonyms
 from unlearn_jax.data.text.tokenizer import split_words
-from unlearn_jax.errors import InputError
 
 TEXTS = [
     "The company said it bought a small car, and the children were happy.",
@@ -26,19 +26,8 @@ NUMBERS = [1, 2, 3, 4, 5, 6]
 
 def made(texts=TEXTS, level="near", ids=None, numbers=NUMBERS, seed=0, **options):
     """`make_text_copies` with the defaults of these tests."""
-    return make_text_copies(
-        texts, IDS[: len(texts)] if ids is None else ids, numbers, level=level, seed=seed, **options
-    )
-
-
-def one_sentence(said, call):
-    """The call is refused in one sentence that ``said`` matches."""
-    with pytest.raises(InputError, match=said) as caught:
-        call()
-    assert str(caught.value).endswith(".") and "\n" not in str(caught.value)
-
-
-# --- copies ---------------------------------------------------------------------------------------------------------
+    ids = IDS[: len(texts)] if ids is None else ids
+    return make_text_copies(texts, ids, numbers, level=level, seed=seed, **options)
 
 
 @pytest.mark.parametrize("level", ["near", "far", "far:4"])
@@ -59,36 +48,25 @@ def test_a_number_means_the_same_copy_in_every_call(level):
     assert mixed == [[new[3], row[1], new[0]] for row, new in zip(whole, fresh)]
 
 
-def test_a_text_keeps_its_copies_whatever_else_is_asked():
+def test_a_text_keeps_its_copies_whatever_else_is_asked(monkeypatch):
     whole = made()
     assert made(TEXTS[::-1], ids=IDS[::-1]) == whole[::-1]
     assert made([TEXTS[1], "Something else that is a good deal longer. " * 20], ids=[IDS[1], 8])[0] == whole[1]
     same = made([TEXTS[0]] * 2, ids=[1, 2])
     assert same[0] != same[1]  # the id, not the text, fixes the draw
-
-
-def test_parts_handled_one_after_another_change_nothing(monkeypatch):
-    whole = made()
-    monkeypatch.setattr("unlearn_jax.data.text.edits._CELLS", 1)
+    monkeypatch.setattr("unlearn_jax.data.text.edits._CELLS", 1)  # parts handled one after another
     assert made() == whole
 
 
-def test_exact_copies_are_the_source():
+def test_exact_copies_are_the_source_and_no_copies_have_the_right_shape():
     assert made(level="exact") == [[text] * len(NUMBERS) for text in TEXTS]
+    for level in LEVELS:
+        assert made(level=level, numbers=[]) == [[]] * len(TEXTS) and made([], level=level) == []
 
 
-@pytest.mark.parametrize("level", list(LEVELS))
-def test_no_copies_have_the_right_shape(level):
-    assert made(level=level, numbers=[]) == [[]] * len(TEXTS)
-    assert made([], level=level) == []
-
-
-def test_many_edits_at_once_leave_room_for_siblings():
+def test_siblings_differ_where_many_edits_are_made_and_held_out_draws_from_every_training_copy():
     copies = made(["one two three four five six"] * 40, level="far:4", ids=np.arange(40))  # swaps alone
     assert all(len(set(row)) == len(NUMBERS) for row in copies)
-
-
-def test_held_out_draws_differ_from_every_training_copy():
     training, fresh = made(numbers=range(1, 33)), made(numbers=range(FRESH, FRESH + 8))
     for copies, draws in zip(training, fresh):
         assert len({*copies, *draws}) == 40
@@ -106,10 +84,10 @@ def single_edits(text, synonyms):
     return found - {text}
 
 
-@pytest.mark.parametrize("text", ["the big dog ran", "oil prices rise", "one of us", "small car"])
+@pytest.mark.parametrize("text", ["the big dog ran", "oil prices rise"])
 def test_one_edit_is_a_synonym_a_word_left_out_or_a_swap_and_all_of_them_occur(text):
     synonyms = builtin_synonyms()
-    draws = made([text] * 300, level="near", ids=np.arange(300), numbers=[1, FRESH])
+    draws = made([text] * 300, ids=np.arange(300), numbers=[1, FRESH])
     expected = single_edits(text, synonyms)
     assert {copy for copies in draws for copy in copies} >= expected
     first = [copies[0] for copies in draws]
@@ -167,7 +145,7 @@ SMALL = "the of small large car No it's said, rise. (many) 北 é ? and"
 WORDS = st.sampled_from(SMALL.split())
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(
     st.lists(st.lists(WORDS, min_size=1, max_size=9).map(" ".join) | st.text(min_size=1), min_size=1, max_size=4),
     st.sampled_from(["near", "far", "near:3"]),
@@ -202,14 +180,8 @@ def test_what_cannot_be_copied_is_one_sentence(options, said):
 def test_a_strength_scales_the_edits_of_a_level():
     assert level_of("near") == level_of("near:1") == LEVELS["near"]
     assert level_of("far:0.5") == pytest.approx(LEVELS["far"] / 2) and level_of("exact") == 0
-
-
-@pytest.mark.parametrize("text", ["near:", "near:0", "near:-1", "near:5", "near:nan", "near:strong", "exact:0.5"])
-def test_a_strength_that_means_nothing_is_refused(text):
-    one_sentence("is not understood: write", lambda: level_of(text))
-
-
-# --- synonyms -------------------------------------------------------------------------------------------------------
+    for text in ("near:", "near:0", "near:-1", "near:5", "near:nan", "near:strong", "exact:0.5"):
+        one_sentence("is not understood: write", lambda text=text: level_of(text))
 
 
 def test_builtin_synonyms_are_symmetric_single_small_words():
@@ -218,7 +190,6 @@ def test_builtin_synonyms_are_symmetric_single_small_words():
     for word, others in found.items():
         assert word.isalpha() and word.islower() and word not in others and len(set(others)) == len(others) > 0
         assert all(word in found[other] for other in others)
-    assert len(set(map(str.strip, _GROUPS.split(",")))) == len(_GROUPS.split(","))
 
 
 def net(folder):
@@ -257,9 +228,6 @@ def test_wordnet_that_is_missing_or_damaged_is_one_sentence(tmp_path):
     one_sentence("data.adj' and '.*index.adj' are not WordNet's: get a fresh", lambda: wordnet_synonyms(tmp_path))
     (tmp_path / "data.verb").write_text("nothing\n")
     one_sentence("data.verb' and '.*index.verb' are not WordNet's", lambda: wordnet_synonyms(tmp_path))
-
-
-# --- measures -------------------------------------------------------------------------------------------------------
 
 
 def slow_distance(a, b):
@@ -312,8 +280,5 @@ def test_tfidf_cosine_with_weights_of_a_corpus_and_of_nothing():
         assert tfidf_cosine(["?"], ["?"]).tolist() == [0.0]
         assert tfidf_cosine([], []).shape == tfidf_cosine([], [], corpus=corpus).shape == (0,)
     assert tfidf_cosine(["cat"], ["bird"], corpus=corpus).tolist() == [0.0]
-
-
-@pytest.mark.parametrize("measure", [token_edit_distance, tfidf_cosine])
-def test_measures_compare_one_with_one(measure):
-    one_sentence("2 texts are compared with 1: give one for each", lambda: measure(["a", "b"], ["a"]))
+    for measure in (token_edit_distance, tfidf_cosine):
+        one_sentence("2 texts are compared with 1: give one for each", lambda m=measure: m(["a", "b"], ["a"]))

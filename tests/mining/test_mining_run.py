@@ -90,14 +90,13 @@ def test_texts_by_words_they_share(tmp_path):
         assert ("jaccard" in pairs) == (config.embedding == "minhash")
 
 
-@pytest.mark.parametrize(
-    ("name", "options"), toy.some([("influence", {}), ("features", {}), ("influence", {"layers": "all"})], 1)
-)
-def test_networks_find_copies_too(copied, tmp_path, name, options):
-    config = MiningConfig(
-        copied, name, steps=20, members=2, model="mlp", model_options=("widths=8",), threshold=0.9, **options
-    )
-    dataset = load_dataset(copied)
+NETWORKS = [("influence", {}), ("features", {}), ("influence", {"layers": "all"})]
+
+
+@pytest.mark.parametrize(("name", "options"), toy.some(NETWORKS, 1))
+def test_networks_find_copies_too(copied, name, options):
+    network = {"model": "mlp", "model_options": ("widths=8",), "steps": 20, "members": 2}
+    config, dataset = MiningConfig(copied, name, threshold=0.9, **network, **options), load_dataset(copied)
     rows = EMBEDDINGS[name].make(Asked(checked(config), dataset, 0.9))
     np.testing.assert_allclose(np.linalg.norm(rows.train, axis=1), 1.0, atol=1e-5)
     cosine = (rows.train[:4] * rows.train[40:44]).sum(axis=1)
@@ -107,7 +106,7 @@ def test_networks_find_copies_too(copied, tmp_path, name, options):
     assert twin == pytest.approx(1.0, abs=1e-4) if name == "features" else twin < 0.9
 
 
-@pytest.mark.parametrize("name", ["words", "tfidf", "minhash"])
+@pytest.mark.parametrize("name", toy.some(["words", "tfidf", "minhash"], 1))
 def test_statements_have_the_embeddings_of_texts(name):
     config = checked(MiningConfig("facts", name, threshold=0.4))
     found = EMBEDDINGS[name].find(Asked(config, load_dataset("facts"), 0.4))

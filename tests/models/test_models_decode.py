@@ -1,17 +1,13 @@
-from functools import partial
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from compiling import quick_jit
 
 from unlearn_jax.errors import InputError
 from unlearn_jax.models.decode import cached_decoder, greedy
 from unlearn_jax.models.transformer import decoder
 
-# The programs run once on a few numbers, so they are compiled with little optimisation.
-QUICK = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
-quick_jit = partial(jax.jit, compiler_options=QUICK)
 VOCAB, PROMPT, NEW, MEMBERS = 13, 5, 6, 2
 SMALL = dict(width=16, depth=2, heads=2)
 MODEL, CACHED = decoder(VOCAB, (PROMPT,), **SMALL), cached_decoder(VOCAB, (PROMPT,), **SMALL)
@@ -54,15 +50,12 @@ def test_greedy_equals_full_recomputation(members, found):
     np.testing.assert_array_equal(found, np.stack(wanted, axis=-1))
 
 
-def test_rows_are_independent_and_what_follows_a_prompt_is_not_read(members, found):
+def test_rows_and_members_are_independent_and_what_follows_a_prompt_is_not_read(members, found):
     other = TOKENS.copy()
     other[0], other[1, 2:] = 9, 8
     again = np.asarray(all_members(members, other))
     np.testing.assert_array_equal(again[:, 1:], found[:, 1:])
     assert (again[:, 0] != found[:, 0]).any()
-
-
-def test_one_member_and_one_token_are_a_part_of_the_whole(members, found):
     one = greedy(CACHED, jax.tree.map(lambda x: x[1], members), TOKENS, LENGTHS, 1)
     np.testing.assert_array_equal(one, found[1, :, :1])
 

@@ -1,18 +1,15 @@
-from functools import partial
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from compiling import quick_jit
+from flax import nnx
 
 from unlearn_jax.errors import InputError
 from unlearn_jax.models import build_model, from_nnx
 from unlearn_jax.models.lora import dense_layers, lora, merge
 from unlearn_jax.models.transformer import decoder
 
-# The programs run once on a few numbers, so they are compiled with little optimisation.
-QUICK = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
-quick_jit = partial(jax.jit, compiler_options=QUICK)
 VOCAB, RANK, MEMBERS = 11, 3, 2
 TOKENS = np.array([[3, 1, 4, 1], [2, 7, 10, 0]], np.int32)
 BASE = decoder(VOCAB, (4,), width=16, depth=2, heads=2)
@@ -117,14 +114,11 @@ def test_a_population_holds_the_base_once(start):
 
 def test_bfloat16_adapters_stay_in_float32(start):
     rough = lora(decoder(VOCAB, (4,), width=16, depth=2, heads=2, dtype="bfloat16"), rank=RANK, alpha=6.0)
-    variables = {"params": rough_params(start), "state": start["state"], "shared": start["shared"]}
+    attention = {name: {"attention": block["attention"]} for name, block in start["params"].items()}
+    variables = {"params": attention, "state": start["state"], "shared": start["shared"]}
     loss = lambda p: rough.apply(variables | {"params": p}, TOKENS)[0].logits.sum()
     leaves = jax.tree.leaves(jax.eval_shape(jax.value_and_grad(loss), variables["params"]))
     assert {x.dtype.name for x in leaves} == {"float32"}
-
-
-def rough_params(start):
-    return {name: {"attention": block["attention"]} for name, block in start["params"].items()}
 
 
 def test_bad_requests_say_what_to_do(start):
@@ -134,10 +128,6 @@ def test_bad_requests_say_what_to_do(start):
         lora(BASE, rank=1, alpha=1.0, matches=("query",)).init(jax.random.key(0), TOKENS)
     with pytest.raises(InputError, match=r"pass variables \| {'shared': base_variables}"):
         ALL.apply({"params": {}, "state": {}}, TOKENS)
-
-
-def test_models_that_are_not_of_linen_layers_are_refused():
-    from flax import nnx
 
     class Plain(nnx.Module):
         def __init__(self, rngs):

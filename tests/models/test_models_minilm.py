@@ -1,13 +1,13 @@
 import importlib.metadata
 import os
 import sys
-from functools import partial
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from compiling import quick_jit
 from scipy.special import erf
 
 from unlearn_jax.errors import InputError
@@ -15,9 +15,6 @@ from unlearn_jax.models.lora import merge
 from unlearn_jax.models.minilm import embed, load_minilm, minilm, params_of, tokenize
 from unlearn_jax.studies.pretrained import pretrained
 
-# The programs run once on a few numbers, so they are compiled with little optimisation.
-QUICK = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
-quick_jit = partial(jax.jit, compiler_options=QUICK)
 WIDTH, VOCAB, POSITIONS, KINDS = 64, 12, 24, 2
 WORDS = ["[PAD]", "[CLS]", "[SEP]", "[UNK]", "a", "dog", "cat", "barks", "sleeps", "the", "very", "happy"]
 SENTENCES = ["That is a happy person", "That is a happy dog", "That is a very happy person", "Today is a sunny day"]
@@ -170,21 +167,15 @@ def test_a_folder_gives_a_start_to_fine_tune_or_a_base_for_adapters(folder, monk
     )
     tokens = np.array([[1, 4, 5, 7, 2, 0], [1, 9, 10, 11, 2, 0]], np.int32)
     own = quick_jit(found.model.init)(jax.random.key(1), tokens)
-    outputs, _ = quick_jit(found.model.apply)(own | {"shared": found.shared}, tokens)
+    run = quick_jit(found.model.apply)
+    outputs, _ = run(own | {"shared": found.shared}, tokens)
     wanted = np.stack([by_hand(checkpoint(1), ids[:5]) for ids in tokens])
     np.testing.assert_allclose(outputs.features, wanted, atol=1e-5)
     np.testing.assert_allclose(outputs.logits, wanted @ np.asarray(own["params"]["head"]["kernel"]), atol=1e-5)
-
-
-def test_a_trained_head_is_part_of_the_merged_weights(folder):
-    found = pretrained("minilm", 3, (6,), rank=2, folder=folder)
-    tokens = np.array([[1, 4, 5, 7, 2, 0]], np.int32)
-    own = quick_jit(found.model.init)(jax.random.key(1), tokens)
-    own["params"] = jax.tree.map(lambda x: x + np.float32(0.1), own["params"])
+    own["params"] = jax.tree.map(lambda x: x + np.float32(0.1), own["params"])  # a trained head is merged too
     variables = own | {"shared": found.shared}
-    plain = pretrained("minilm", 3, (6,), folder=folder).model
-    a, b = (quick_jit(m.apply)(v, tokens)[0].logits for m, v in ((found.model, variables), (plain, merge(variables))))
-    np.testing.assert_allclose(a, b, atol=1e-5)
+    merged = quick_jit(tuned.model.apply)(merge(variables), tokens)[0].logits
+    np.testing.assert_allclose(run(variables, tokens)[0].logits, merged, atol=1e-5)
 
 
 def test_a_model_that_begins_at_published_weights_needs_their_folder(monkeypatch, tmp_path):
@@ -222,20 +213,15 @@ def test_missing_packages_and_tensors_say_what_to_do(tmp_path, monkeypatch):
 
 
 def test_missing_files_and_bad_limits_say_what_to_do(folder, tmp_path):
-    with pytest.raises(InputError, match="there is no model.safetensors in .*: give a folder"):
-        embed(tmp_path / "nowhere", ["a"])
-    with pytest.raises(InputError, match="length is 25 and block 64: give at most 24 tokens"):
-        embed(folder, ["a"], length=25)
-    with pytest.raises(InputError, match="give a list of strings"):
-        tokenize(folder, "a dog", 20)
-    with pytest.raises(InputError, match="length is 2"):
-        tokenize(folder, ["a dog"], 2)
-
-
-def test_bad_settings_say_what_to_do():
-    with pytest.raises(InputError, match="a width that 32 divides"):
-        minilm(2, (8,), width=100)
-    with pytest.raises(InputError, match="from 1 to 512 tokens"):
-        minilm(2, (513,))
-    with pytest.raises(InputError, match="up to 24"):
-        minilm(2, (8,), vocab=VOCAB, width=WIDTH, positions=24).init(jax.random.key(0), jnp.ones((1, 25), jnp.int32))
+    short = minilm(2, (8,), vocab=VOCAB, width=WIDTH, positions=24)
+    for call, said in (
+        (lambda: embed(tmp_path / "nowhere", ["a"]), "there is no model.safetensors in .*: give a folder"),
+        (lambda: embed(folder, ["a"], length=25), "length is 25 and block 64: give at most 24 tokens"),
+        (lambda: tokenize(folder, "a dog", 20), "give a list of strings"),
+        (lambda: tokenize(folder, ["a dog"], 2), "length is 2"),
+        (lambda: minilm(2, (8,), width=100), "a width that 32 divides"),
+        (lambda: minilm(2, (513,)), "from 1 to 512 tokens"),
+        (lambda: short.init(jax.random.key(0), jnp.ones((1, 25), jnp.int32)), "up to 24"),
+    ):
+        with pytest.raises(InputError, match=said):
+            call()

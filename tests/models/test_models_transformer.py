@@ -1,17 +1,13 @@
-from functools import partial
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from compiling import quick_jit
 
 from unlearn_jax.errors import InputError
 from unlearn_jax.models import count_parameters, transformer
 from unlearn_jax.models.transformer import RMSNorm, attend, decoder, encoder, rotate
 
-# The programs run once on a few numbers, so they are compiled with little optimisation.
-QUICK = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
-quick_jit = partial(jax.jit, compiler_options=QUICK)
 VOCAB, LENGTH, CLASSES, MEMBERS = 11, 6, 3, 2
 SMALL = dict(width=16, depth=2, heads=2)
 TOKENS = np.array([[3, 1, 4, 1, 5, 9], [2, 7, 10, 8, 0, 0], [6, 0, 0, 0, 0, 0]], np.int32)
@@ -54,7 +50,7 @@ def test_rms_norm_divides_by_the_root_mean_square():
     np.testing.assert_allclose(y[0, 0], np.array([3.0, 8.0]) / np.sqrt(12.5), rtol=1e-6)
 
 
-def test_rotary_products_depend_on_distance_only():
+def test_rotary_products_depend_on_distance_only_and_the_first_pair_turns_by_one_radian_a_position():
     rng = np.random.default_rng(1)
     q, k = rng.normal(size=(2, 1, 1, 3, 8)).astype(np.float32)
 
@@ -66,9 +62,6 @@ def test_rotary_products_depend_on_distance_only():
     np.testing.assert_allclose(product(0, 0), (q * k).sum(axis=-1), atol=1e-6)
     assert abs(product(9, 5) - product(9, 4)).max() > 1e-2
     assert abs(product(5, 9) - product(9, 5)).max() > 1e-2  # the direction counts
-
-
-def test_rotary_turns_the_first_pair_by_one_radian_a_position():
     x = jnp.zeros((1, 1, 1, 4)).at[0, 0, 0, 0].set(1.0)
     np.testing.assert_allclose(rotate(x, jnp.array([[2]]))[0, 0, 0], [np.cos(2), 0, np.sin(2), 0], atol=1e-6)
 
@@ -96,15 +89,11 @@ def test_only_the_encoder_sees_later_tokens(case):
         assert abs(a[:3] - b[:3]).max(axis=-1).min() > 1e-4
 
 
-def test_the_order_of_earlier_tokens_counts(case):
-    _, _, variables, run = case
+def test_padding_at_the_end_changes_nothing_and_the_order_of_earlier_tokens_counts(case):
+    name, _, variables, run = case
     swapped = TOKENS[:, [1, 0, 2, 3, 4, 5]]
     a, b = (np.asarray(run(variables, t).hidden["block0"][0, 5]) for t in (TOKENS, swapped))
     assert abs(a - b).max() > 1e-3  # one block without positions would see a set
-
-
-def test_padding_at_the_end_changes_nothing(case):
-    name, _, variables, run = case
     padded, cut = run(variables, TOKENS), run(variables, TOKENS[1:2, :4])
     np.testing.assert_allclose(padded.features[1], cut.features[0], atol=1e-5)
     logits = padded.logits[1, :4] if name == "decoder" else padded.logits[1]
@@ -145,9 +134,8 @@ def test_vmapped_members_in_a_loop_equal_single_ones(name):
         step = lambda _, p: jax.tree.map(lambda x, g: x - 0.05 * g, p, jax.grad(loss)(p))
         return jax.lax.fori_loop(0, 3, step, params)
 
-    both, alone = quick_jit(lambda p, t: (jax.vmap(train)(p, t), jax.lax.map(lambda a: train(*a), (p, t))))(
-        params, tokens
-    )
+    run = quick_jit(lambda p, t: (jax.vmap(train)(p, t), jax.lax.map(lambda a: train(*a), (p, t))))
+    both, alone = run(params, tokens)
     for start, a, b in zip(*map(jax.tree.leaves, (params, both, alone)), strict=True):
         np.testing.assert_allclose(a, b, atol=1e-5)
         assert abs(np.asarray(a) - start).max() > 1e-6  # every parameter is trained
@@ -156,7 +144,6 @@ def test_vmapped_members_in_a_loop_equal_single_ones(name):
 def test_bfloat16_keeps_parameters_and_results_in_float32(case):
     name, _, variables, run = case
     rough = build(name, dtype="bfloat16")
-
     loss = lambda p: rough.apply({"params": p, "state": {}}, TOKENS)[0].logits.sum()
     slope = jax.eval_shape(jax.grad(loss), variables["params"])
     outputs = quick_jit(lambda v: rough.apply(v, TOKENS)[0])(variables)
@@ -167,9 +154,8 @@ def test_bfloat16_keeps_parameters_and_results_in_float32(case):
 
 def test_init_starts_near_the_uniform_distribution():
     model = decoder(300, (8,))
-    variables, logits = quick_jit(lambda key: (v := model.init(key, TOKENS), model.apply(v, TOKENS)[0].logits))(
-        jax.random.key(0)
-    )
+    run = quick_jit(lambda key: (v := model.init(key, TOKENS), model.apply(v, TOKENS)[0].logits))
+    variables, logits = run(jax.random.key(0))
     assert 0.8 < np.asarray(logits).std() < 1.3
     kernel = np.asarray(variables["params"]["block0"]["down"]["kernel"])
     np.testing.assert_allclose(kernel.std(), 0.5 / np.sqrt(176), rtol=0.05)  # 2 blocks add 4 terms

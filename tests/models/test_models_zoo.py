@@ -1,18 +1,14 @@
-from functools import partial
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 import toy
+from compiling import quick_jit
 
 from unlearn_jax import models
 from unlearn_jax.errors import InputError
 from unlearn_jax.models.vit import patchify
 
-# The programs run once on a few numbers, so they are compiled with little optimisation.
-QUICK = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
-quick_jit = partial(jax.jit, compiler_options=QUICK)
 SHAPE, CLASSES, BATCH, MEMBERS = (8, 8, 2), 5, 4, 3
 CASES = {
     "linear": ("linear", {}, 128),
@@ -62,7 +58,10 @@ def checks_of(model):
     return variables, *jax.device_get(program(variables, x))
 
 
-@pytest.mark.parametrize("case", [pytest.param(c, marks=pytest.mark.slow) if "18" in c else c for c in CASES])
+QUICKLY = ("linear", "mlp", "convnet-batch", "vit")
+
+
+@pytest.mark.parametrize("case", toy.some(sorted(CASES, key=QUICKLY.__contains__, reverse=True), 4))
 def test_model(case):
     name, options, width = CASES[case]
     variables, together, alone = checks_of(models.build_model(name, CLASSES, SHAPE, **options))
@@ -84,7 +83,7 @@ def test_model(case):
     assert all((a != b).any() for a, b in zip(start, jax.tree.leaves(moved), strict=True))
 
 
-@pytest.mark.parametrize("name", ["linear", "convnet", "vit"])
+@pytest.mark.parametrize("name", toy.some(["linear", "convnet", "vit"], 1))
 def test_init_depends_on_the_key_and_vmaps(name):
     model = models.build_model(name, CLASSES, SHAPE)
     keys = jax.random.split(jax.random.key(0), MEMBERS)
@@ -123,18 +122,9 @@ def test_the_size_of_a_vocabulary_comes_from_the_data():
     tokens = jnp.ones((BATCH, 6), jnp.int32)
     assert jax.eval_shape(lambda x: model.init(jax.random.key(0), x), tokens)["params"]["embed"].shape == (20, 8)
     assert "vocab" not in models.model_options("encoder")
-    with pytest.raises(InputError, match="model 'encoder' reads tokens: give vocab, how many token numbers there are"):
-        models.build_model("encoder", CLASSES, (6,))
 
 
-@pytest.mark.parametrize("name", ["linear", "mlp"])
-def test_perceptrons_take_vectors(name):
-    model, x = models.build_model(name, CLASSES, (7,)), jnp.ones((BATCH, 7))
-    out = jax.eval_shape(lambda x: model.apply(model.init(jax.random.key(0), x), x)[0].logits, x)
-    assert out.shape == (BATCH, CLASSES)
-
-
-@pytest.mark.parametrize("name", ["mlp", "convnet", "vit"])
+@pytest.mark.parametrize("name", toy.some(["mlp", "convnet", "vit"], 1))
 def test_bfloat16_is_near_float32(name):
     exact, rough = _build_both(name)
 
@@ -145,9 +135,12 @@ def test_bfloat16_is_near_float32(name):
     assert 0 < abs(a - b).max() < 0.15
 
 
-@pytest.mark.parametrize("shape", [(1, 1, 1), (3, 5, 1)])
-@pytest.mark.parametrize("name", ["linear", "mlp", "convnet", "resnet9", "resnet18"])
-def test_odd_and_tiny_images(name, shape):
+@pytest.mark.parametrize(
+    "name, shape",
+    [(name, (1, 1, 1)) for name in ("linear", "mlp", "convnet", "resnet9", "resnet18")]
+    + [("convnet", (3, 5, 1)), ("linear", (7,)), ("mlp", (7,))],
+)
+def test_odd_and_tiny_images_and_vectors(name, shape):
     x = jax.ShapeDtypeStruct((2, *shape), jnp.float32)
     model = models.build_model(name, 3, shape)
     outputs, _ = jax.eval_shape(lambda x: model.apply(model.init(jax.random.key(0), x), x), x)
@@ -195,15 +188,12 @@ def test_standard_sizes():
     assert size("resnet18", (32, 32, 3)) == 11_173_962  # the usual CIFAR ResNet-18 with 10 classes
 
 
-def test_flops_count_and_fallback():
+def test_flops_are_counted_or_taken_from_the_number_of_parameters(monkeypatch):
     model = models.build_model("mlp", 10, (8, 8, 1), widths=(32,))
     products = 64 * 32 + 32 * 10
     assert 2 * products <= models.flops_per_example(model, (8, 8, 1)) < 2.2 * products
     raw = models.build_model("convnet", 10, (8, 8, 1), mean=(0.3,), std=(0.4,))
     assert models.flops_per_example(raw, (8, 8, 1), jnp.uint8) > 2 * 64 * 9 * 16
-
-
-def test_flops_fall_back_on_the_number_of_parameters(monkeypatch):
     monkeypatch.setattr(jax.stages.Lowered, "cost_analysis", lambda self: None)
     model = models.build_model("linear", 10, (8, 8, 1))
     assert models.flops_per_example(model, (8, 8, 1)) == 1300.0
@@ -219,11 +209,7 @@ def test_build_model_standardises_when_told():
 @pytest.mark.parametrize(
     "name, options, message",
     [
-        (
-            "lenet",
-            {},
-            "unknown model 'lenet': choose one of convnet, decoder, encoder, linear, minilm, mlp, resnet18",
-        ),
+        ("lenet", {}, "unknown model 'lenet': choose one of convnet, decoder, encoder, linear, minilm, mlp, resnet18"),
         ("mlp", dict(width=3), "unknown mlp option 'width': choose one of dtype, widths"),
         ("linear", dict(num_classes_=3), "unknown linear option"),
         ("mlp", dict(dtype="float16"), "unknown dtype 'float16': choose one of bfloat16, float32"),
@@ -236,14 +222,12 @@ def test_build_model_standardises_when_told():
         ("vit", dict(patch=3), "patch 3 does not divide images of 8x8"),
         ("vit", dict(heads=5), "5 heads do not divide width 64"),
         ("vit", dict(mean=(0.5, 0.5)), "mean and std go together"),
+        ("convnet", dict(num_classes=1), "at least 2"),
+        ("convnet", dict(shape=(8, 8)), "height, width"),
+        ("encoder", dict(shape=(6,)), "model 'encoder' reads tokens: give vocab, how many token numbers there are"),
     ],
 )
 def test_bad_settings_say_what_to_do(name, options, message):
+    classes, shape = options.pop("num_classes", CLASSES), options.pop("shape", SHAPE)
     with pytest.raises(InputError, match=message):
-        models.build_model(name, CLASSES, SHAPE, **options)
-
-
-@pytest.mark.parametrize("classes, shape, message", [(1, SHAPE, "at least 2"), (3, (8, 8), "height, width")])
-def test_bad_shapes_say_what_to_do(classes, shape, message):
-    with pytest.raises(InputError, match=message):
-        models.build_model("convnet", classes, shape)
+        models.build_model(name, classes, shape, **options)

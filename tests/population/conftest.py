@@ -1,8 +1,7 @@
-import jax
 import pytest
 import toy
 
-from unlearn_jax.population import resume, run, sharding
+from unlearn_jax.population import resume, run
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -25,12 +24,6 @@ def many_segments():
 def trained(many_segments):
     """Eight members trained for 20 steps in one chunk; read only."""
     return toy.train(options=run.Options(chunk=8))
-
-
-@pytest.fixture
-def one_device(monkeypatch):
-    """Run on the first of the four devices alone; chunks of any width."""
-    monkeypatch.setattr(sharding, "devices", lambda: jax.devices()[:1])
 
 
 @pytest.fixture

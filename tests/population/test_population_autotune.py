@@ -56,10 +56,8 @@ def test_the_fastest_way_is_taken_and_remembered(data, tmp_path, monkeypatch):
     options = choose(problem, data, Options(store=store, label="kept"), say=said.append)
     assert (options.axis, options.conv, options.label) == ("map", "conv", "kept") and len(said) == 1
     assert len(asked) == 4 and {entry[1:] for entry in asked} == {(autotune.UPDATES, 4)}
-    assert (
-        choose(problem, data, Options(store=store), say=said.append)[1:]
-        == Options(axis="map", conv="conv", store=store)[1:]
-    )
+    again = choose(problem, data, Options(store=store), say=said.append)
+    assert again[1:] == Options(axis="map", conv="conv", store=store)[1:]
     assert len(asked) == 4 and len(said) == 1  # read back
     choose(problem, data, Options(store=store), members=2)
     assert len(asked) == 8  # another width is another question
@@ -71,9 +69,8 @@ def test_the_fastest_way_is_taken_and_remembered(data, tmp_path, monkeypatch):
 
 
 def test_a_choice_that_cannot_be_followed_is_not_believed(tmp_path):
-    (tmp_path / autotune.NAME).write_text(
-        json.dumps({"a": {"axis": "side", "conv": ""}, "b": {"axis": "map", "conv": ""}})
-    )
+    kept = {name: {"axis": axis, "conv": ""} for name, axis in (("a", "side"), ("b", "map"))}
+    (tmp_path / autotune.NAME).write_text(json.dumps(kept))
     assert list(autotune._known(tmp_path / autotune.NAME)) == ["b"]
     (tmp_path / autotune.NAME).write_text("[1]")
     assert autotune._known(tmp_path / autotune.NAME) == {}

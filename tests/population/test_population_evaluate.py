@@ -33,37 +33,24 @@ def test_scores_equal_the_model_applied_to_one_member(trained, whole):
     assert 0.5 < whole.correct[:, toy.KEPT].mean() <= 1.0
 
 
-@pytest.mark.parametrize(
-    "options",
-    [
-        {"block": 16},
-        {"block": 60},
-        {"width": 4},
-        {"axis": "map"},
-        {"block": 7, "width": 4},
-        {"width": 6},
-    ],  # of 4 devices
-)
+BLOCKS = {"block": 7, "width": 4}  # divides neither the rows nor the members
+
+
+@pytest.mark.parametrize("options", toy.some([BLOCKS, {"axis": "map"}, {"block": 60}, {"width": 4}, {"width": 6}], 2))
 def test_blocks_widths_and_axis_change_nothing(options, trained, whole):
     found = scores(trained.variables, **options)
     np.testing.assert_allclose(found.margin, whole.margin, rtol=1e-5, atol=1e-5)
     np.testing.assert_array_equal(found.correct, whole.correct)
 
 
-def test_members_that_do_not_fill_the_width(trained, whole):
+def test_examples_are_read_row_by_row_and_members_need_not_fill_the_width(trained, whole):
     for members in (1, 6):
-        found = scores(toy.member(trained.variables, slice(members)), width=4)
+        found = scores(toy.member(trained.variables, slice(members)), **BLOCKS)
         assert found.margin.shape == (members, toy.ROWS)
         np.testing.assert_allclose(found.margin, whole.margin[:members], rtol=1e-5, atol=1e-5)
-
-
-def test_examples_are_read_row_by_row(trained, whole):
     data, order = toy.stored(), np.random.default_rng(0).permutation(toy.ROWS)
-    found = scores(trained.variables, Stored(data.inputs[order], data.targets[order]), block=16)
+    found = scores(trained.variables, Stored(data.inputs[order], data.targets[order]), **BLOCKS)
     np.testing.assert_allclose(found.margin, whole.margin[:, order], rtol=1e-5, atol=1e-5)
-
-
-def test_a_program_is_compiled_once(trained, whole):
     before = len(toy.COMPILED)
     scores(trained.variables)
     assert len(toy.COMPILED) == before

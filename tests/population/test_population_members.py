@@ -8,13 +8,10 @@ from unlearn_jax.population.members import grid, make_tables, member_keys, role_
 data = lambda keys: np.asarray(jax.random.key_data(keys))
 
 
-def test_more_members_leave_the_first_ones_as_they_are():
+def test_keys_follow_the_stated_rule_and_more_members_leave_the_first_ones_as_they_are():
     few, many = data(member_keys(0, "original", 3)), data(member_keys(0, "original", 100))
     np.testing.assert_array_equal(few, many[:3])
     assert len(np.unique(many, axis=0)) == 100
-
-
-def test_keys_are_typed_and_follow_the_stated_rule():
     keys = member_keys(7, "oracle", 4)
     assert keys.shape == (4,) and jax.dtypes.issubdtype(keys.dtype, jax.dtypes.prng_key)
     root = jax.random.fold_in(jax.random.key(7), role_number("oracle"))
@@ -47,9 +44,6 @@ def test_tables_without_request_or_with_too_small_a_pad():
     sets = make_tables([np.arange(5), np.arange(3)], pad_to=2)
     assert sets.kept.shape == (2, 5) and sets.requested.shape == (2, 1)
     np.testing.assert_array_equal(sets.requested_count, [0, 0])
-
-
-def test_a_member_with_nothing_to_train_on_is_refused():
     with pytest.raises(InputError, match="no training example left: ask for fewer targets"):
         make_tables([np.arange(3), np.array([], int)])
 
@@ -60,13 +54,7 @@ def test_grid_is_every_combination_first_name_slowest():
     assert grid({}) == [{}]
 
 
-def test_setting_names_are_as_in_the_records():
-    assert setting_name({"alpha": 0.5, "lr": 0.01}) == "alpha=0.5,lr=0.01"
-    assert setting_name({"bound": float("inf"), "lr": 1e-5}) == "bound=inf,lr=1e-05"
+def test_setting_names_are_as_in_the_records_and_tell_all_values_apart():
     assert setting_name({}) == ""
-
-
-def test_setting_names_tell_all_values_apart():
-    close = (0.1, 0.1 + 1e-9)
-    assert len({setting_name({"alpha": value}) for value in close}) == 2
+    assert len({setting_name({"alpha": value}) for value in (0.1, 0.1 + 1e-9)}) == 2
     assert setting_name({"alpha": 0.1, "lr": 1e-5, "bound": float("inf")}) == "alpha=0.1,lr=1e-05,bound=inf"

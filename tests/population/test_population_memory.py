@@ -30,9 +30,6 @@ def test_fewer_members_go_into_a_program_where_memory_is_short(trained, monkeypa
     widths.clear()
     toy.train(options=Options(chunk=8))
     assert widths == [8]  # what was asked for is done
-
-
-def test_one_member_that_does_not_fit_is_said(monkeypatch):
     monkeypatch.setattr(memory, "free_bytes", lambda: 10.0)
     with pytest.raises(InputError, match="one member needs .* GB of memory and 9e-09 are free: give a smaller --batch"):
         toy.train(options=Options())

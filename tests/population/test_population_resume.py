@@ -11,14 +11,11 @@ import numpy as np
 import pytest
 import toy
 from jax.sharding import NamedSharding, PartitionSpec
+from stores import chunk_folders, kept_in
 
 from unlearn_jax.population import checkpoint, resume, run
 from unlearn_jax.population.run import Options
 from unlearn_jax.runtime import signals
-
-
-def kept_in(store, **changes):
-    return Options(chunk=4, store=store, label="toy")._replace(**changes)
 
 
 @pytest.fixture(scope="module")
@@ -40,32 +37,27 @@ def updates(monkeypatch):
 
 
 @pytest.fixture
-def stop_after(monkeypatch, updates):
-    """A function that makes the run be asked to stop once it has done so many updates."""
+def begin(monkeypatch, updates):
+    """A function that trains a chunk until the run is asked to stop, once it has done so many updates."""
 
-    def after(count):
-        monkeypatch.setattr(signals, "asked", lambda: 15 if updates and updates[-1][1] >= count > 0 else 0)
-
-    return after
-
-
-def begun(store, stop_after, updates, monkeypatch, count=7):
-    """A store with the state of a chunk after ``count`` updates."""
-    with monkeypatch.context():
-        stop_after(count)
+    def begun(store, count=7, **ask):
+        updates.clear()
+        monkeypatch.setattr(signals, "asked", lambda: 15 if updates and updates[-1][1] >= count else 0)
         with pytest.raises(signals.Stopped):
-            toy.train(4, options=kept_in(store))
-    assert updates[-1][1] == count
-    updates.clear()
-    stop_after(-1)
+            toy.train(4, options=kept_in(store), **ask)
+        assert updates[-1][1] == count
+        updates.clear()
+        monkeypatch.setattr(signals, "asked", lambda: 0)
+
+    return begun
 
 
 def states(store):
     return sorted(path.name.rsplit("-", 1)[1] for path in (store / "midway").iterdir())
 
 
-def test_a_stopped_chunk_goes_on_where_it_stopped(tmp_path, whole, stop_after, updates, monkeypatch):
-    begun(tmp_path, stop_after, updates, monkeypatch)
+def test_a_stopped_chunk_goes_on_where_it_stopped(tmp_path, whole, begin, updates):
+    begin(tmp_path)
     assert states(tmp_path) == ["7"]
     again = toy.train(4, options=kept_in(tmp_path))
     assert updates[0] == (7, 8) and updates[-1][1] == 20
@@ -77,43 +69,39 @@ def test_a_stopped_chunk_goes_on_where_it_stopped(tmp_path, whole, stop_after, u
     assert updates == []
 
 
-@pytest.mark.parametrize(
-    "method", toy.some(["scrub", "influence", "random_label"], 2)
-)  # a teacher, sums over passes, a key
-def test_every_kind_of_state_is_kept(method, tmp_path, whole, stop_after, updates, monkeypatch):
+# a teacher, sums over passes, a key
+@pytest.mark.parametrize("method", toy.some(["scrub", "influence", "random_label"], 1))
+def test_every_kind_of_state_is_kept(method, tmp_path, whole, begin):
     fold, plan, hp = toy.method(method)
     ask = {"fold": fold, "plan": plan, "hp": hp, "start": whole.variables}
     right = toy.train(4, options=Options(chunk=4), **ask)
-    updates.clear()
-    stop_after(plan.steps // 2)
-    with pytest.raises(signals.Stopped):
-        toy.train(4, options=kept_in(tmp_path), **ask)
-    stop_after(-1)
+    begin(tmp_path, plan.steps // 2, **ask)
     again = toy.train(4, options=kept_in(tmp_path), **ask)
     toy.same(again.variables, right.variables)
     np.testing.assert_array_equal(again.loss, right.loss)
 
 
-def test_the_state_is_kept_by_the_clock_and_only_the_latest(tmp_path, whole, updates, monkeypatch):
+def test_the_state_is_kept_by_the_clock_and_only_the_latest(tmp_path, whole, monkeypatch):
     kept, save = [], checkpoint.save_tree
-    monkeypatch.setattr(checkpoint, "save_tree", lambda f, n, t: save(f, n, t) or kept.append((n, states(tmp_path))
-        if "midway" in str(f) else None))  # fmt: skip
+
+    def seen(folder, name, tree):
+        save(folder, name, tree)
+        if folder.name == "midway":
+            kept.append((int(name.rsplit("-", 1)[1]), len(states(tmp_path))))
+
+    monkeypatch.setattr(checkpoint, "save_tree", seen)
+    for minutes in (0.0, 10.0):  # of short runs nothing is written
+        toy.train(4, options=kept_in(tmp_path / str(minutes), save_every=minutes))
+    assert kept == []
     population = toy.train(4, options=kept_in(tmp_path, save_every=1e-9))
-    steps = [int(one[0].rsplit("-", 1)[1]) for one in kept if one]
-    assert steps == list(range(1, 20))  # not after the last update
-    assert max(len(one[1]) for one in kept if one) == 2  # the new one is whole before the old one goes
+    assert [one for one, _ in kept] == list(range(1, 20))  # not after the last update
+    assert max(count for _, count in kept) == 2  # the new one is whole before the old one goes
     toy.same(population.variables, whole.variables)
     assert not (tmp_path / "midway").exists()
 
 
-@pytest.mark.parametrize("minutes", [0.0, 10.0])
-def test_short_runs_write_nothing_midway(minutes, tmp_path, monkeypatch):
-    monkeypatch.setattr(resume, "_keep", lambda *_: pytest.fail("written"))
-    toy.train(4, options=kept_in(tmp_path, save_every=minutes))
-
-
-def test_a_state_that_cannot_be_read_gives_way_to_an_older_one(tmp_path, whole, stop_after, updates, monkeypatch):
-    begun(tmp_path, stop_after, updates, monkeypatch)
+def test_a_state_that_cannot_be_read_gives_way_to_an_older_one(tmp_path, whole, begin, updates):
+    begin(tmp_path)
     older = next((tmp_path / "midway").iterdir())
     newer = older.with_name(older.name.rsplit("-", 1)[0] + "-12")
     newer.mkdir()
@@ -133,21 +121,33 @@ def test_what_a_killed_run_left_of_a_chunk_that_is_stored_is_taken_away(tmp_path
     assert not (tmp_path / "midway").exists()
 
 
-def test_what_else_is_trained_does_not_go_on_from_there(tmp_path, stop_after, updates, monkeypatch):
-    begun(tmp_path, stop_after, updates, monkeypatch)
+def test_what_else_is_trained_does_not_go_on_from_there(tmp_path, begin, updates):
+    begin(tmp_path)
     toy.train(4, hp=toy.method()[2] | {"lr": 0.02}, options=kept_in(tmp_path))
     assert updates[0][0] == 0 and states(tmp_path) == ["7"]
 
 
-def test_no_room_for_the_state_is_told_and_training_goes_on(tmp_path, whole, monkeypatch):
-    save = checkpoint.save_tree
+@pytest.fixture
+def failing(monkeypatch):
+    """A function that makes the first attempts to keep a state fail, by default all; what was tried."""
+    tries, save = [], checkpoint.save_tree
 
-    def small(folder, name, tree):
-        if "midway" in str(folder):
-            raise OSError(errno.ENOSPC, "No space left on device")
-        save(folder, name, tree)
+    def fail(error, count=None):
+        def save_tree(folder, name, tree):
+            if "midway" in str(folder):
+                tries.append(name)
+                if count is None or len(tries) <= count:
+                    raise error
+            save(folder, name, tree)
 
-    monkeypatch.setattr(checkpoint, "save_tree", small)
+        monkeypatch.setattr(checkpoint, "save_tree", save_tree)
+        return tries
+
+    return fail
+
+
+def test_no_room_for_the_state_is_told_and_training_goes_on(tmp_path, whole, failing):
+    failing(OSError(errno.ENOSPC, "No space left on device"))
     with pytest.warns(UserWarning, match="could not be kept .*No space left"):
         population = toy.train(4, options=kept_in(tmp_path, save_every=1e-9))
     toy.same(population.variables, whole.variables)
@@ -196,11 +196,12 @@ def test_segments_stay_short_where_updates_are_slow(monkeypatch):
 def test_typed_keys_and_placement_come_back(tmp_path):
     place, mesh = resume.Place(tmp_path, "a.b", 1.0, 4), run.member_mesh(4)
     split = NamedSharding(mesh, PartitionSpec("member"))
-    carry = {"key": jax.device_put(jax.random.split(jax.random.key(3), 4), split),
-             "low": jax.device_put(jnp.arange(8, dtype=jnp.bfloat16).reshape(4, 2), split)}  # fmt: skip
+    low = jnp.arange(8, dtype=jnp.bfloat16).reshape(4, 2)
+    carry, blank = (
+        jax.device_put({"key": jax.random.split(jax.random.key(seed), 4), "low": scale * low}, split)
+        for seed, scale in ((3, jnp.bfloat16(1)), (0, jnp.bfloat16(0)))
+    )
     resume._keep(place, carry, 5, 1.5)
-    blank = {"key": jax.device_put(jax.random.split(jax.random.key(0), 4), split),
-             "low": jax.device_put(jnp.zeros((4, 2), jnp.bfloat16), split)}  # fmt: skip
     found, done, seconds = resume._found(place, blank)
     assert (done, seconds) == (5, 1.5)
     assert (jax.random.key_data(found["key"]) == jax.random.key_data(carry["key"])).all()
@@ -217,7 +218,7 @@ def test_a_chunk_that_ends_while_the_run_is_asked_to_stop_is_stored(tmp_path, ch
 
     with pytest.raises(signals.Stopped), signals.listening():
         toy.train(8, options=kept_in(tmp_path, progress=ask))
-    assert len(chunks_trained) == 1 and len([path for path in tmp_path.iterdir() if path.is_dir()]) == 1
+    assert len(chunks_trained) == 1 and len(chunk_folders(tmp_path)) == 1
 
 
 def test_old_files_of_others_beside_the_states_stay(tmp_path):
@@ -230,17 +231,9 @@ def test_old_files_of_others_beside_the_states_stay(tmp_path):
     assert left == [f"{place.name}-5", "draft-3", "notes"]
 
 
-def test_a_folder_that_another_run_takes_away_just_then_is_made_again(tmp_path, monkeypatch):
-    place, save, tries = resume.Place(tmp_path, "a.b", 1.0, 4), checkpoint.save_tree, []
-
-    def taken_away(folder, name, tree):
-        tries.append(name)
-        if len(tries) == 1:
-            raise FileNotFoundError(2, "No such file or directory")
-        save(folder, name, tree)
-
-    monkeypatch.setattr(checkpoint, "save_tree", taken_away)
-    resume._keep(place, {"x": jnp.zeros((4, 2))}, 5, 1.5)
+def test_a_folder_that_another_run_takes_away_just_then_is_made_again(tmp_path, failing):
+    tries = failing(FileNotFoundError(2, "No such file or directory"), 1)
+    resume._keep(resume.Place(tmp_path, "a.b", 1.0, 4), {"x": jnp.zeros((4, 2))}, 5, 1.5)
     assert len(tries) == 2 and (tmp_path / "midway" / "a.b-5").is_dir()
 
 

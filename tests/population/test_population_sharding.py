@@ -8,7 +8,6 @@ from jax.sharding import PartitionSpec
 from unlearn_jax.errors import InputError
 from unlearn_jax.population import run
 from unlearn_jax.population.members import member_keys
-from unlearn_jax.population.program import COMPILED
 from unlearn_jax.population.run import Options
 from unlearn_jax.population.sharding import WIDE, WIDE_CPU, choose_axis, member_mesh, member_shardings, over_members
 
@@ -20,37 +19,13 @@ def test_there_are_four_devices_to_test_on():
 
 def test_no_device_talks_to_another(trained):
     program = toy.program(toy.method()[0])  # the methods' programs are searched in their contract
+    assert program.advance.input_shardings[0][0].loss.spec == PartitionSpec("member")
     for compiled in (program.begin, program.advance, program.end):
         assert toy.collectives(compiled) == set()
         assert "num_partitions=4" in compiled.as_text()
-
-
-def test_the_search_for_collectives_finds_one():
     split, _ = member_shardings(member_mesh(4))
     talking = jax.jit(lambda x: x.sum(axis=0), in_shardings=split).lower(jax.ShapeDtypeStruct((8, 3), jnp.float32))
     assert toy.collectives(talking.compile()) == {"all-reduce"}
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("chunk", [1, 8])
-def test_one_device_gives_the_same_numbers_as_four(chunk, trained, one_device):
-    alone = toy.train(options=Options(chunk=chunk))
-    toy.close(alone.variables, trained.variables)
-    np.testing.assert_allclose(alone.loss, trained.loss, rtol=1e-5, atol=1e-5)
-    alone_on = [made.advance for key, made in COMPILED.items() if key[0] is toy.method()[0] and key[3].size == 1]
-    assert alone_on and all("num_partitions" not in program.as_text() for program in alone_on)
-
-
-def test_members_are_spread_over_all_devices(monkeypatch):
-    seen, train_chunk = [], run.train_chunk
-
-    def looking(program, plan, member, *rest):
-        seen.append(member.tables.kept.sharding)
-        return train_chunk(program, plan, member, *rest)
-
-    monkeypatch.setattr(run, "train_chunk", looking)
-    toy.train(options=Options(chunk=8))
-    assert seen[0].spec == PartitionSpec("member") and len(seen[0].device_set) == 4
 
 
 @pytest.mark.parametrize(
@@ -81,12 +56,9 @@ def test_a_member_alone_on_its_device_has_no_axis_and_no_loop(axis):
     assert "while" in several or axis == "vmap"
 
 
-def test_an_unknown_axis_is_refused():
+def test_wide_models_run_one_after_another_and_an_unknown_axis_is_refused():
     with pytest.raises(InputError, match="unknown member axis 'rows'"):
         over_members(lambda own, common: own, "rows", member_mesh(4))
-
-
-def test_wide_models_run_one_after_another():
     assert choose_axis(WIDE, "gpu") == choose_axis(10 * WIDE, "tpu") == "map"
     assert choose_axis(WIDE / 2, "gpu") == choose_axis(WIDE_CPU / 2, "cpu") == choose_axis(WIDE_CPU / 2) == "vmap"
     assert choose_axis(WIDE_CPU, "cpu") == choose_axis(WIDE_CPU) == "map"

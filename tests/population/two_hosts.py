@@ -34,22 +34,28 @@ def fill_the_disk():
     raise OSError(28, "no space")
 
 
+def train(deep, store, progress=None):
+    """Seven members from scratch, of which deep tests train a method too."""
+    found = [toy.train(7, options=Options(chunk=4, store=store, label="toy", progress=progress))]
+    if deep:
+        fold, plan, hp = toy.method("finetune", (("epochs", 2), ("batch", 16)))
+        options = Options(chunk=4, store=store, label="toy")
+        found.append(toy.train(7, fold=fold, plan=plan, hp=hp, start=found[0].variables, options=options))
+    return found
+
+
 def main(address, index, folder, deep=False):
-    """Train what is left of seven members, a method from them, and leave what this process knows."""
+    """Train what is left of seven members, and leave what this process knows."""
     jax.config.update("jax_num_cpu_devices", 4)
     jax.config.update("jax_numpy_dtype_promotion", "strict")
     joining.start(address, 2, index, patience=60)
-    told, store = [], folder / "store"
+    told = []
     with toy.quick_programs():
-        options = Options(chunk=4, store=store, label="toy", progress=lambda *seen: told.append(seen))
-        trained = toy.train(7, options=options)
-        fold, plan, hp = toy.method("finetune", (("epochs", 2), ("batch", 16)))
-        begin = trained.variables
-        tuned = toy.train(7, fold=fold, plan=plan, hp=hp, start=begin, options=options._replace(progress=None))
+        found = train(deep, folder / "store", lambda *seen: told.append(seen))
         large = {}
         if deep:  # one member on both processes
             large = toy.train(2, options=Options(chunk=2, data_devices=8, loop="host")).variables
-        scores = evaluate(toy.perceptron(), classification(), tuned.variables, toy.stored(), width=8)
+        scores = evaluate(toy.perceptron(), classification(), found[-1].variables, toy.stored(), width=8)
     known = {
         "devices": [jax.device_count(), jax.local_device_count()],
         "first": multihost.is_first(),
@@ -67,7 +73,7 @@ def main(address, index, folder, deep=False):
     raw = multihost.broadcast(np.array([-0.0, np.nan, 1.0]) if index == 0 else None, np.zeros(3))
     known["bits"] = raw.tobytes().hex()
     (folder / f"known{index}.json").write_text(json.dumps(known))
-    leaves = jax.tree.leaves((trained.variables, trained.loss, tuned.variables, tuned.loss, large))
+    leaves = jax.tree.leaves(([(one.variables, one.loss) for one in found], large))
     np.savez(folder / f"found{index}.npz", *leaves, scores.margin, scores.correct)
 
 

@@ -82,22 +82,16 @@ def test_a_run_that_goes_on_writes_no_row_twice(tmp_path):
     assert means(tmp_path) == list(range(7)) and (tmp_path / "records.jsonl").read_bytes().startswith(before)
 
 
-def test_rows_that_differ_from_the_earlier_runs_take_their_place(tmp_path):
+@pytest.mark.parametrize("values, flushed", [([0, 1, 20], [0, 1, 20]), ([0, 1], [0, 1, 2, 3, 4])])
+def test_rows_that_differ_take_the_place_of_earlier_ones_and_those_made_no_more_go_at_the_end(
+    values, flushed, tmp_path
+):
     remade(tmp_path, range(5)).close()
-    again = remade(tmp_path, [0, 1, 20])
+    again = remade(tmp_path, values)
     again.flush()
-    assert means(tmp_path) == [0, 1, 20]
+    assert means(tmp_path) == flushed
     again.finish()
-    assert means(tmp_path) == [0, 1, 20]
-
-
-def test_rows_that_are_made_no_more_go_at_the_end(tmp_path):
-    remade(tmp_path, range(5)).close()
-    again = remade(tmp_path, range(2))
-    again.flush()
-    assert means(tmp_path) == list(range(5))
-    again.finish()
-    assert means(tmp_path) == [0, 1]
+    assert means(tmp_path) == values
 
 
 @pytest.mark.parametrize("lost", [1, 30, 400])
@@ -149,9 +143,6 @@ def test_tables_hold_the_keys_then_the_figures(recorder, tmp_path):
     assert [found[0][name] for name in FIGURES] == ["0.5", "0.4", "0.6", "0.45", "0.55", "2"]
     assert [found[1][name] for name in FIGURES] == ["1.5", "nan", "nan", "nan", "nan", "3"]
     assert sorted(p.name for p in tmp_path.iterdir()) == ["records.jsonl", "results.parquet", "summary.csv"]
-
-
-def test_a_key_that_no_table_has_is_refused(recorder):
     with pytest.raises(ValueError, match="spilt"):
         recorder.figure(BASE | {"spilt": "test"}, 1.0)
 
@@ -167,32 +158,18 @@ def test_an_exception_leaves_the_old_file_and_nothing_half_written(tmp_path):
     with pytest.raises(RuntimeError):
         write_whole(path, fail)
     assert path.read_text() == "old" and [p.name for p in tmp_path.iterdir()] == ["table.csv"]
-    write_whole(path, lambda p: p.write_text("new"))
-    assert path.read_text() == "new"
+    seen = []
+    write_whole(path, lambda p: p.write_text("new") and seen.append(path.read_text()))
+    assert seen == ["old"] and path.read_text() == "new"  # the old one stands until the new one is whole
 
 
-def test_the_old_file_stands_until_the_new_one_is_whole(tmp_path):
-    path, seen = tmp_path / "a.json", []
-    write_json(path, {"a": 1})
-
-    def write(part):
-        part.write_text("{}")
-        seen.append(path.read_text())
-
-    write_whole(path, write)
-    assert json.loads(seen[0]) == {"a": 1} and path.read_text() == "{}"
-
-
-def test_json_holds_what_is_not_plain(tmp_path):
-    write_json(tmp_path / "a.json", {"path": tmp_path, "number": np.float64(1.5)})
-    assert json.loads((tmp_path / "a.json").read_text())["path"] == str(tmp_path)
-
-
-def test_environment_names_versions_device_and_commit():
+def test_environment_names_versions_device_and_commit_and_json_holds_what_is_not_plain(tmp_path):
     found = environment()
     assert {"python", "jax", "flax", "optax", "numpy"} <= set(found["versions"])
     assert found["device"].startswith("cpu") and found["devices"] == 4
     assert isinstance(found["git_commit"], str)
+    write_json(tmp_path / "a.json", {"path": tmp_path, "number": np.float64(1.5)})
+    assert json.loads((tmp_path / "a.json").read_text())["path"] == str(tmp_path)
 
 
 def test_nothing_is_written_through_a_link(tmp_path):

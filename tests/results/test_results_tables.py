@@ -20,9 +20,6 @@ def test_a_figure_comes_back_from_both_files(tmp_path):
         assert numbers[name] == rows[0][name] or math.isnan(numbers[name])
     assert (numbers["copies"], numbers["remedy"], text["remedy"]) == (4, "", "")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["t.csv", "t.parquet"]
-
-
-def test_what_has_no_number_of_copies_has_none(tmp_path):
     write_parquet(tmp_path / "t.parquet", KEYS, [row_of({"dataset": "own logits"})])
     assert parquet.read_table(tmp_path / "t.parquet").to_pylist()[0]["copies"] is None
 
@@ -32,12 +29,9 @@ def test_tables_of_earlier_versions_are_read_under_todays_names(tmp_path):
     assert read_csv(tmp_path / "old.csv") == [{"method": "scrub", "metric": "margin", "value": "1.5", "ci_low": "1"}]
 
 
-def test_a_line_that_is_cut_off_is_a_fault(tmp_path):
+def test_a_line_that_is_cut_off_and_an_unknown_key_are_faults(tmp_path):
     (tmp_path / "cut.csv").write_text("method,metric,value\nscrub,margin\n")
     with pytest.raises(ValueError, match="cut off"):
         read_csv(tmp_path / "cut.csv")
-
-
-def test_an_unknown_key_is_a_fault():
     with pytest.raises(ValueError, match="methd"):
         row_of({"methd": "scrub"})

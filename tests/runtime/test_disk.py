@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import toy
 
 from unlearn_jax.errors import InputError
 from unlearn_jax.population import checkpoint
@@ -28,6 +29,7 @@ CONFIG = StudyConfig(
     train_size=60, test_size=30, num_targets=2, members=4, steps=2, copies="0,1", methods="do_nothing,finetune",
     targets="random", similarity="exact", resamples=20, hp=("finetune.lr=0.01,0.02",),
 )  # fmt: skip
+ALONE = dataclasses.replace(CONFIG, methods="none", copies="1", hp=())  # one program trains all of it
 FULL = OSError(errno.ENOSPC, "No space left on device")
 
 
@@ -83,6 +85,8 @@ def test_a_write_is_tried_again_while_it_is_worth_it(monkeypatch):
     with pytest.warns(UserWarning, match="no room to write: free some space within 60 s") as told:
         assert disk.patiently(lambda: write(25), 60) == "written"
     assert tries == [0, 10, 20, 30] and len(told) == 1
+    with pytest.raises(OSError, match="denied"):  # other errors are not waited for
+        disk.patiently(lambda: (_ for _ in ()).throw(OSError(errno.EACCES, "Permission denied")), 1000)
     now[0] = 0.0
     with pytest.warns(UserWarning), pytest.raises(OSError, match="No space left"):
         disk.patiently(lambda: write(100), 60)
@@ -92,17 +96,11 @@ def test_a_write_is_tried_again_while_it_is_worth_it(monkeypatch):
         disk.patiently(lambda: write(100), 1000)
 
 
-def test_other_errors_are_not_waited_for():
-    with pytest.raises(OSError, match="denied"):
-        disk.patiently(lambda: (_ for _ in ()).throw(OSError(errno.EACCES, "Permission denied")), 1000)
-
-
 def test_what_a_study_is_to_write(setup):
     weights, scores = storage.needed(setup)
     one = 4 * (64 * 128 + 128 + 128 * 128 + 128 + 128 * 10 + 10)
-    assert weights == one * 4 * (
-        1 + 2 + 3 * 2 + 3 * 2
-    )  # one oracle, originals, other references, three runs of methods
+    populations = 1 + 2 + 3 * 2 + 3 * 2  # one oracle, originals, other references, three runs of methods
+    assert weights == one * 4 * populations
     assert scores == 4 * 4 * len(setup.shown) * (5 + 3) * 2
 
 
@@ -111,16 +109,12 @@ def test_what_is_stored_counts_for_its_study(setup, tmp_path, free):
     free(weights / 2)
     with pytest.raises(InputError, match="are to be written to"):
         storage.check_study(setup, tmp_path / "run", tmp_path)
-    notes = {
-        "a": {"bytes": weights * 0.7, "study": storage.name_of(setup.config)},
-        "b": {"label": "no size"},
-        "c": "no note",
-    }
+    whole = {"bytes": weights * 0.7, "study": storage.name_of(setup.config)}
+    notes = {"a": whole, "b": {"label": "no size"}, "c": "no note"}
     for name, note in notes.items():
         (tmp_path / f"{name}.json").write_text(json.dumps(note))
     assert storage.check_study(setup, tmp_path / "run", tmp_path) == ""
-    other = notes["a"] | {"study": "another"}
-    (tmp_path / "a.json").write_text(json.dumps(other))
+    (tmp_path / "a.json").write_text(json.dumps(whole | {"study": "another"}))
     assert "up to" in storage.check_study(setup, tmp_path / "run", tmp_path)  # it may be of use, or not
 
 
@@ -139,7 +133,7 @@ def test_a_folder_in_use_is_refused_before_anything_is_prepared(tmp_path, monkey
 
 
 def test_a_disk_that_fills_up_stops_the_run_and_leaves_whole_files(tmp_path, monkeypatch):
-    saved, save, alone = [], checkpoint.save_tree, dataclasses.replace(CONFIG, methods="none", copies="1", hp=())
+    saved, save = [], checkpoint.save_tree
 
     def small(folder, name, tree):
         if len(saved) == 2:
@@ -150,15 +144,17 @@ def test_a_disk_that_fills_up_stops_the_run_and_leaves_whole_files(tmp_path, mon
     with monkeypatch.context() as patch:
         patch.setattr(checkpoint, "save_tree", small)
         with pytest.warns(UserWarning, match="no room to write"), pytest.raises(OSError, match="No space left"):
-            run_study(alone, tmp_path / "run")
+            run_study(ALONE, tmp_path / "run")
     manifest = json.loads((tmp_path / "run" / "manifest.json").read_text())
     assert manifest["status"] == "stopped" and manifest["at"]["population"] == "oracle"
     assert [path for path in tmp_path.rglob(".*")] == []
     assert sorted(path.name for path in (tmp_path / "populations").iterdir() if path.is_dir()) == sorted(saved)
 
 
-def test_records_and_gallery_are_in_the_estimate(setup, tmp_path, monkeypatch):
-    run_study(CONFIG, tmp_path / "run")
+@pytest.mark.parametrize("config", toy.some([ALONE, CONFIG], 1))
+def test_records_and_gallery_are_in_the_estimate(config, tmp_path, monkeypatch):
+    setup = prepare_study(resolve(config))
+    run_study(config, tmp_path / "run")
     tables = ("records.jsonl", "summary.csv", "results.parquet")
     real = sum((tmp_path / "run" / name).stat().st_size for name in tables)
     assert 0.7 * real < storage.records_of(setup) < 2 * real
@@ -186,7 +182,7 @@ def test_a_disk_that_is_full_to_the_last_byte_still_says_that_the_run_stopped(tm
     monkeypatch.setattr(run, f"write_{at}", fail)
     monkeypatch.setattr(run, "write_json", no_room)
     with pytest.raises(OSError, match="No space left"):
-        run_study(dataclasses.replace(CONFIG, methods="none", copies="1", hp=()), tmp_path / "run")
+        run_study(ALONE, tmp_path / "run")
     before = json.loads((tmp_path / "run" / "manifest.json").read_text())
     assert full == [at] and before["status"] == "stopped" and before["asked"]["members"] == 4
 

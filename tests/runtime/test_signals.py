@@ -32,7 +32,7 @@ def test_the_first_signal_raises_and_the_second_is_left_to_the_system(signum):
     assert signal.getsignal(signum) is before and not signals.asked()
 
 
-def test_within_held_a_signal_waits_for_the_outermost_end():
+def test_within_held_a_signal_waits_for_the_outermost_end_or_until_it_is_obeyed():
     seen = []
     with pytest.raises(signals.Stopped), signals.listening(), signals.held():
         with signals.held():
@@ -40,9 +40,6 @@ def test_within_held_a_signal_waits_for_the_outermost_end():
             seen.append(signals.asked())
         seen.append("put away")
     assert seen == [signal.SIGTERM, "put away"]
-
-
-def test_obey_raises_within_held():
     seen = []
     with pytest.raises(signals.Stopped), signals.listening(), signals.held():
         signals.obey()
@@ -51,12 +48,9 @@ def test_obey_raises_within_held():
         signals.obey()
         seen.append("not here")
     assert seen == ["here"]
-
-
-def test_what_else_goes_wrong_within_held_is_what_is_told():
     with pytest.raises(ZeroDivisionError), signals.listening(), signals.held():
         signal.raise_signal(signal.SIGTERM)
-        1 / 0  # noqa: B018
+        1 / 0  # noqa: B018  # what else goes wrong is what is told
 
 
 def test_an_ignored_signal_stays_ignored():
@@ -67,9 +61,6 @@ def test_an_ignored_signal_stays_ignored():
         assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
     finally:
         signal.signal(signal.SIGINT, before)
-
-
-# --- where exceptions are ignored ------------------------------------------------------------------------------------
 
 
 def in_garbage_collection(come):
