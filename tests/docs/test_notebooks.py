@@ -44,6 +44,7 @@ def test_outputs_are_cleared_and_links_lead_somewhere(name):
             assert all((FOLDER / link).exists() for link in links), links
 
 
+@pytest.mark.slow  # docs/usage.md and docs/extending.md show the same
 @pytest.mark.parametrize("name", SMALLER)
 def test_cells_run_in_order(name, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)

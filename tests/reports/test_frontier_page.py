@@ -102,14 +102,12 @@ def test_the_figure_names_the_frontier_and_the_anchors_alone(run):
         }  # fmt: skip
 
 
-def test_a_run_without_a_frontier_has_no_section(tmp_path, monkeypatch):
-    monkeypatch.setattr("unlearn_jax.reports.render.inline_svg", lambda *given: Markup("<svg></svg>"))
+def test_a_run_without_a_frontier_has_no_section(tmp_path, unsaved):
     run = fake_run(tmp_path / "run", levels=(4,))
     assert 'id="frontier"' not in reports.write_report(run).read_text()
 
 
-def test_several_settings_are_cautioned_about(run, tmp_path, monkeypatch):
-    monkeypatch.setattr("unlearn_jax.reports.render.inline_svg", lambda *given: Markup("<svg></svg>"))
+def test_several_settings_are_cautioned_about(run, tmp_path, unsaved):
     shutil.copytree(run, tmp_path / "run")
     with (run / "summary.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
