@@ -301,17 +301,3 @@ def test_curves_hold_values_within_their_bands(found):
     grid, middle, low, high = curves["klom_null/oracle"]
     assert (low <= middle).all() and (middle <= high).all() and middle[-1] == 1.0
     assert curves["distance_centre/half/oracle"].shape == curves["distance/half/oracle"][0].shape == (8,)
-
-
-def test_the_order_of_members_changes_no_distance():
-    names, splits = ("oracle", "retrain", "original", "half"), ("forget", "test")
-    panels = synthetic(6, measured=False, names=names, splits=splits)
-    half = panels.find("half")
-    turned = half._replace(logits=[{s: t[::-1] for s, t in half.logits[0].items()}])
-    others = [p for p in panels.populations if p.name != "half"]
-    one, other = (measured(panels._replace(populations=[*others, p]))[2] for p in (half, turned))
-    for metric in ("klom", "gaussian_kl", "energy_distance", "wasserstein_1", "rank_effect", "forgetting_epsilon"):
-        keys = [k for k in one if k[0] == metric and k[-1] == "half"]
-        assert keys
-        for key in keys:
-            assert one[key].estimate.value == pytest.approx(other[key].estimate.value)
