@@ -18,10 +18,7 @@ SMALLER = {
         "import audit_logits": "import Precision, audit_logits",
     },
     "data": {"members=8, steps=200": "members=2, steps=4, resamples=20"},
-    "model": {
-        "members=8": "members=2, resamples=20, num_targets=6, train_size=200",
-        "steps=300": "steps=4",
-    },
+    "model": {"members=8": "members=2, resamples=20, num_targets=6, train_size=200", "steps=300": "steps=4"},
 }
 LEAVES = {
     "audit": ("audits/mine/audit.csv", "'audit.parquet', 'curves.npz', 'ranking.csv']"),

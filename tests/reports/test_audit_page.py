@@ -179,7 +179,7 @@ def bare(folder, **change):
     """The page of an audit without curves and gaps, which draws nothing."""
     audit = read_audit(folder)
     figures = {key: rows for key, rows in audit.figures.items() if key[0] != "accuracy_gap"}
-    return render_audit(audit._replace(**{"figures": figures, "curves": {}} | change))
+    return render_audit(audit._replace(**{"figures": figures, "curves": {"fpr": audit.curves["fpr"]}} | change))
 
 
 def test_has_every_section_and_needs_no_network(text):
