@@ -5,6 +5,8 @@ import json
 from html.parser import HTMLParser
 
 import numpy as np
+import pytest
+from markupsafe import Markup
 
 MEMBERS, TARGETS = 32, 30
 
@@ -214,3 +216,9 @@ def change(run, **changes):
     manifest["config"] |= {name[1:]: value for name, value in changes.items() if name[0] == "_"}
     manifest |= {name: value for name, value in changes.items() if name[0] != "_"}
     (run / "manifest.json").write_text(json.dumps(manifest))
+
+
+@pytest.fixture
+def unsaved(monkeypatch):
+    """Figures are drawn but not written out as SVG, which is most of a page's time: for tests of words and tables."""
+    monkeypatch.setattr("unlearn_jax.reports.render.inline_svg", lambda *given: Markup("<svg></svg>"))

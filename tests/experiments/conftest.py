@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import toy
+from made_runs import unsaved  # noqa: F401
 
 from unlearn_jax.data import DATASETS
 

@@ -13,7 +13,7 @@ def logits(name, **more):
     return f"{name}={name}.npz"
 
 
-def test_files_of_logits_end_in_a_page(script, tmp_path):
+def test_files_of_logits_end_in_a_page(script, tmp_path, unsaved):
     labels, split = np.arange(20) % 3, np.repeat(["forget", "rest", "test", "similar"], 5)
     words = [logits("oracle", labels=labels, split=split), logits("retrain"), logits("mine")]
     code, out, errors = script("audit", "--logits", *words, *QUICK)

@@ -142,7 +142,7 @@ def test_the_stored_tokens_give_the_recorded_figures(run):
         np.testing.assert_array_equal(greedy[first], likeliest[first])  # both were told a right first word
 
 
-def test_the_report_shows_statements_and_answers_in_place_of_pictures(run):
+def test_the_report_shows_statements_and_answers_in_place_of_pictures(run, unsaved):
     page = reports.write_report(run).read_text(encoding="utf-8")
     with np.load(run / "gallery.npz") as gallery:
         texts = gallery["texts"]

@@ -11,7 +11,7 @@ TINY = shlex.split(
 )
 
 
-def test_a_tiny_run_prints_its_headline_and_ends_in_a_page(script, refused, tmp_path, monkeypatch):
+def test_a_tiny_run_prints_its_headline_and_ends_in_a_page(script, refused, tmp_path, monkeypatch, unsaved):
     monkeypatch.setattr("unlearn_jax.attribution.law.COPIES", (0, 1))
     code, out, errors = script("influence", *TINY, "--tracks", "exact", "--estimators", "trak,influence,gram")
     assert (code, errors) == (0, "")

@@ -144,7 +144,7 @@ def test_killed_at_any_time_on_the_clock(runs, whole, tmp_path):
     check_same(folder, whole)
 
 
-def test_the_report_of_an_unfinished_run_shows_what_is_done(whole, tmp_path):
+def test_the_report_of_an_unfinished_run_shows_what_is_done(whole, tmp_path, unsaved):
     run = tmp_path / "run"
     shutil.copytree(whole[0] / "run", run)
     (run / "margins").rename(tmp_path / "copies=1")  # as where another level comes after

@@ -55,7 +55,7 @@ def test_digits_end_in_a_headline_and_a_page_of_pictures(script, tmp_path):
     assert "http" not in re.sub(r"http://www.w3.org/\S*", "", page) and "python experiments/neighbours.py" in page
 
 
-def test_texts_are_escaped_and_targets_without_a_neighbour_are_named(script, tmp_path):
+def test_texts_are_escaped_and_targets_without_a_neighbour_are_named(script, tmp_path, unsaved):
     rows = documents.made_texts(60)
     rows += [(label, f"{text} {EVIL}") for label, text in rows[:30]]
     table = documents.write_table(tmp_path / "news.tsv", rows)

@@ -58,7 +58,7 @@ def test_bad_input_is_one_sentence_and_leaves_nothing(refused, case):
     assert refused("reproduce", *words.split(), "--quiet", said=said).endswith(".\n")
 
 
-def test_one_command_from_the_claim_to_its_page(script, tmp_path):
+def test_one_command_from_the_claim_to_its_page(script, tmp_path, unsaved):
     words = ("klom_bias", "--members", "32", "--change", *TINY)
     code, output, errors = script("reproduce", *words, "--quiet")
     assert (code, errors) == (0, "")

@@ -95,7 +95,7 @@ def test_the_real_command_says_the_same(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_two_steps_from_the_command_to_the_report(script, tmp_path, monkeypatch):
+def test_two_steps_from_the_command_to_the_report(script, tmp_path, monkeypatch, unsaved):
     monkeypatch.setattr(influence_share, "MEMBERS", 1)
     words = [*TINY, "--methods", "do_nothing"]
     code, output, errors = script("study", *words)

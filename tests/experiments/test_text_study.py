@@ -70,7 +70,7 @@ def test_a_study_of_vectors_has_every_split_and_every_measure_of_similarity(vect
     assert np.isfinite([float(row[k]) for k in ("value", "ci_low", "ci_high")]).all()
 
 
-def test_the_report_shows_documents_and_their_measures(vectors):
+def test_the_report_shows_documents_and_their_measures(vectors, unsaved):
     page = reports.write_report(vectors).read_text(encoding="utf-8")
     with np.load(vectors / "gallery.npz") as gallery:
         texts = gallery["texts"]

@@ -208,7 +208,7 @@ def changed(folder, tmp_path, **told):
     return out
 
 
-def test_an_unfinished_folder_shows_what_is_done(folder, page, tmp_path, capsys):
+def test_an_unfinished_folder_shows_what_is_done(folder, page, tmp_path, capsys, unsaved):
     waits = [*METHODS, "salun"]
     out = changed(folder, tmp_path, status="running", methods=None, rules=None, names=waits)
     report_command.run(report_command.Args(runs=[out], out=tmp_path / "page.html"))
@@ -227,7 +227,7 @@ def test_an_unfinished_folder_shows_what_is_done(folder, page, tmp_path, capsys)
         reports.write_sweeps_page(out)
 
 
-def test_sweeps_without_an_oracle_have_no_such_sections(folder):
+def test_sweeps_without_an_oracle_have_no_such_sections(folder, unsaved):
     told = reports.read_sweeps(folder)
     blind = told._replace(rules={}, leaving={}, lines=[line._replace(best=None) for line in told.lines])
     assert words.afterwards(blind) == "" and not blind.oracle

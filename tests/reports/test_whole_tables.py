@@ -58,7 +58,7 @@ def cut(path):
 
 
 @pytest.mark.parametrize("reader", READERS)
-def test_a_summary_cut_at_the_end_of_a_line_is_refused_by_every_reader(run, reader):
+def test_a_summary_cut_at_the_end_of_a_line_is_refused_by_every_reader(run, reader, unsaved):
     rows = sealed(run)["summary.csv"]
     READERS[reader](run)
     cut(run / "summary.csv")
@@ -75,7 +75,7 @@ def test_members_that_were_changed_are_refused(run):
 
 
 @pytest.mark.parametrize("files", (None, "absent"))
-def test_older_runs_are_still_read(run, files):
+def test_older_runs_are_still_read(run, files, unsaved):
     if files is None:
         change(run, files=None)
     for read in READERS.values():

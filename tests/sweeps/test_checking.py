@@ -218,7 +218,7 @@ def test_a_check_that_is_repeated_trains_nothing_and_another_is_refused(checks, 
     assert check_name(study).startswith("check-larger-digits-near-random-")
 
 
-def test_the_page_and_the_headline_say_what_was_found(checks, monkeypatch):
+def test_the_page_and_the_headline_say_what_was_found(checks, monkeypatch, unsaved):
     folder, _ = checks
     page = reports.write_check_page(folder / "larger")
     text = page.read_text()

@@ -90,7 +90,7 @@ def test_the_cost_is_that_of_the_runs(swept):
     assert told["cost"]["without_halving"] == pytest.approx(5 * one, rel=0.2) or one == 0
 
 
-def test_choices_do_not_look_at_the_oracle_and_the_regret_is_told(swept):
+def test_choices_do_not_look_at_the_oracle_and_the_regret_is_told(swept, unsaved):
     out, _ = swept
     told, rows = told_of(out)
     last = [r for r in rows if r["budget"] == ""]
@@ -142,7 +142,7 @@ def test_a_sweep_that_is_repeated_trains_nothing_and_another_is_refused(swept, t
         run_sweep(SWEEP, STUDY, out.parent / "populations")
 
 
-def test_without_the_oracle_nothing_but_originals_is_trained(swept, trained, tmp_path):
+def test_without_the_oracle_nothing_but_originals_is_trained(swept, trained, tmp_path, unsaved):
     out, stages = swept[0], []
     quick = SweepConfig(**{**SWEEP.__dict__, "oracle": False, "halving": 0, "defaults": False})
     before = len(trained)
@@ -181,7 +181,7 @@ def test_a_study_takes_the_preset(swept, trained):
     assert len(trained) - before == 4  # retrain, placebo, dedup and the method: original and oracle were there
 
 
-def test_the_page_is_whole_and_escaped(swept):
+def test_the_page_is_whole_and_escaped(swept, unsaved):
     out, _ = swept
     page = reports.write_sweep_page(out)
     text = page.read_text()
@@ -204,7 +204,7 @@ def test_the_page_is_whole_and_escaped(swept):
         reports.write_sweep_page(broken)
 
 
-def test_figures_take_settings_without_an_order(swept):
+def test_figures_take_settings_without_an_order(swept, unsaved):
     read = reports.read_sweep(swept[0])
     named = [
         one | {"values": one["values"] | {"weight_decay": [5, 8] if n % 2 else [6]}}
