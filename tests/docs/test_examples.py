@@ -24,6 +24,7 @@ MODULES = sorted(m.name for m in pkgutil.walk_packages(unlearn_jax.__path__, "un
 COSTLY = {  # examples of more than a second; what they show is held against the truth by the tests of these modules
     *(f"unlearn_jax.influence.{name}" for name in ("curvature", "iterations", "low_rank", "projection", "subsets")),
     "unlearn_jax.own.listing",
+    "unlearn_jax.testing",
     *(f"unlearn_jax.models.{name}" for name in ("decode", "lora", "transformer")),
 }
 

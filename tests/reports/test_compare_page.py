@@ -6,7 +6,7 @@ import shutil
 import numpy as np
 import pyarrow
 import pytest
-from made_runs import METHODS, Page, change, edit, fake_run, sound
+from made_runs import METHODS, Page, change, edit, fake_run, section_of, sound
 from pyarrow import parquet
 
 from unlearn_jax import reports
@@ -125,8 +125,7 @@ def test_every_run_has_its_command_and_levels(page):
 
 
 def test_table_has_a_line_for_each_population_and_run(told, page):
-    section = page[page.index('<section id="methods">') :]
-    rows = [[" ".join(cell.split()) for cell in row] for row in Page(section[: section.index("</section>")]).rows]
+    rows = [[" ".join(cell.split()) for cell in row] for row in section_of(page, "methods").rows]
     names = [row[0].split(" ")[0] for row in rows if len(row) == 8 or len(row) == 7]
     assert names == ["Population", "oracle", "dedup", "placebo", "retrain", "original", "random_label", "scrub"]
     scrub = next(n for n, row in enumerate(rows) if row[0].startswith("scrub"))

@@ -4,7 +4,7 @@ import csv
 import shutil
 
 import pytest
-from made_runs import METHODS, NUMBERS, Page, fake_rows, fake_run, write_rows
+from made_runs import METHODS, NUMBERS, fake_rows, fake_run, section_of, write_rows
 from markupsafe import Markup
 
 from unlearn_jax import reports
@@ -64,8 +64,7 @@ def page(run):
 
 def frontier_rows(text):
     """Cells by population of the section's table."""
-    section = text[text.index('<section id="frontier">') :]
-    rows = Page(section[: section.index("</section>")]).rows
+    rows = section_of(text, "frontier").rows
     return [[" ".join(cell.split()) for cell in row] for row in rows if len(row) == 14]
 
 

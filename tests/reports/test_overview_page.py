@@ -7,7 +7,7 @@ import math
 import re
 
 import pytest
-from made_runs import sound
+from made_runs import section_of, sound
 
 from unlearn_jax import reports
 from unlearn_jax.cli import report as report_command
@@ -113,11 +113,8 @@ def own_page(folder, name):
 
 def rows_of(page, section):
     """The cells of a section's table by the name of the row."""
-    body = page.partition(f'<section id="{section}">')[2].partition("</section>")[0]
-    plain = lambda cell: " ".join(re.sub(r"<[^>]+>", " ", cell).split())
-    lines = re.findall(r"<tr.*?</tr>", body)
-    rows = [re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", line) for line in lines]
-    return {plain(row[0]): [plain(cell) for cell in row[1:]] for row in rows if len(row) > 1}
+    rows = [[" ".join(cell.split()) for cell in row] for row in section_of(page, section).rows]
+    return {row[0]: row[1:] for row in rows if len(row) > 1}
 
 
 def test_the_answer_comes_first_and_says_why(page):
