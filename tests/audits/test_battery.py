@@ -44,7 +44,6 @@ def found():
 
 
 def raw(panels, name, split="forget", request=0):
-    """A population's margins."""
     ground = panels.ground[request]
     return margin(panels.find(name).logits[request][split], ground.labels[split])
 

@@ -86,7 +86,6 @@ def test_everything_that_asks_for_weights_was_measured(study):
 
 
 def rows(out):
-    """Rows of audit.csv."""
     with (out / "audit.csv").open() as file:
         return list(csv.DictReader(file))
 

@@ -31,7 +31,6 @@ COSTLY = {  # examples of more than a second; what they show is held against the
 
 @pytest.fixture
 def registries():
-    """Leave the registries as they were."""
     kept = dict(METHODS), dict(DATASETS)
     yield
     for registry, before in zip((METHODS, DATASETS), kept):

@@ -33,7 +33,6 @@ def test_pages_with_python_are_run_here():
 
 
 def blocks(name):
-    """The Python of a page."""
     return re.findall(r"```python\n(.*?)```", (FOLDER / f"{name}.md").read_text("utf-8"), re.DOTALL)
 
 

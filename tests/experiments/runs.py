@@ -66,7 +66,6 @@ class Runs:
         return int(self.server.stdout.readline())
 
     def close(self):
-        """End the server."""
         self.server.stdin.close()
         self.server.wait()
         self.server.stdout.close()

@@ -118,7 +118,6 @@ def test_an_empty_path_is_no_path(script, tmp_path, name, words):
 
 
 def logits(folder):
-    """Two populations to audit."""
     rng = np.random.default_rng(0)
     about = {"labels": np.arange(12) % 3, "split": np.repeat(["forget", "rest", "test"], 4)}
     for name in "ab":

@@ -29,7 +29,6 @@ def npz(path, **changes):
 
 
 def spoiled(value, at):
-    """Images with one bad pixel."""
     images = np.random.default_rng(0).random((60, 6, 6))
     images[at] = value
     return images

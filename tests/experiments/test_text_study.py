@@ -49,7 +49,6 @@ def encoders(table, tmp_path_factory):
 
 
 def manifest_of(run):
-    """What the run says of itself."""
     return json.loads((run / "manifest.json").read_text(encoding="utf-8"))
 
 

@@ -45,7 +45,6 @@ SECTIONS += ["knowledge", "distance", "gaps", "words", "notes", "reproduce"]
 
 
 def fake_rows(references=("oracle", "retrain")):
-    """Rows of audit.csv."""
     rows = []
     for metric, variant, split, (low, high), *_ in METRICS:
         for reference in references:
@@ -63,7 +62,6 @@ def fake_rows(references=("oracle", "retrain")):
 
 
 def fake_ranks(references=("oracle", "retrain")):
-    """Rows of ranking.csv."""
     rows = []
     for metric, variant, split, (low, _), *_ in METRICS:
         for reference in references:
@@ -77,7 +75,6 @@ def fake_ranks(references=("oracle", "retrain")):
 
 
 def write(path, columns, rows):
-    """A table."""
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, columns)
         writer.writeheader()
@@ -85,7 +82,6 @@ def write(path, columns, rows):
 
 
 def fake_curves():
-    """Every kind of curve."""
     rng, grid = np.random.default_rng(0), np.geomspace(1e-3, 1, 20)
     band = lambda value: np.stack([value, value * 0.9, value * 1.1])
     curves = {"fpr": grid, "noise_radii": np.array([0.0, 0.1, 1.0])}
@@ -104,7 +100,6 @@ def fake_curves():
 
 
 def fake_audit(folder, references=("oracle", "retrain"), curves=None, **manifest):
-    """A complete folder."""
     folder.mkdir(parents=True)
     write(folder / "audit.csv", COLUMNS, fake_rows(references))
     write(folder / "ranking.csv", RANKING, fake_ranks(references))
@@ -170,7 +165,6 @@ def test_has_every_section_and_needs_no_network(text):
 
 
 def shown(text, digits, scale):
-    """A number of a table as the page writes it."""
     told = f"{scale * float(text):.{digits}f}"
     return told.replace("-", "−") if float(told) else told.replace("-", "")
 

@@ -22,7 +22,6 @@ def run(tmp_path_factory):
 
 
 def words_of(svg):
-    """Text elements of an SVG."""
     return [element for element in ElementTree.fromstring(svg).iter(f"{SVG}text")]
 
 

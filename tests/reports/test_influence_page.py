@@ -48,7 +48,6 @@ def fake_summary(tracks=("exact", "network"), names=ESTIMATORS):
 
 
 def fake_tables(tracks=("exact", "network"), names=ESTIMATORS):
-    """Every table."""
     rng, tables = np.random.default_rng(1), {name: [] for name in TABLES}
     for track in tracks:
         for name in (*names, *(["newton"] if "influence" in names else [])):
@@ -87,7 +86,6 @@ def fake_gallery(texts=False):
 
 
 def fake_run(folder, texts=False, tracks=("exact", "network"), names=ESTIMATORS, copies=2, **manifest):
-    """A complete folder."""
     folder.mkdir(parents=True)
     with (folder / "summary.csv").open("w", newline="") as file:
         writer = csv.writer(file)
@@ -146,7 +144,6 @@ def test_has_every_section_and_needs_no_network(text):
 
 
 def shown(value, digits):
-    """A number as the page writes it."""
     told = f"{float(value):.{digits}f}"
     return told.replace("-", "−") if float(told) else told.replace("-", "")
 

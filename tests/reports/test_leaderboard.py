@@ -42,12 +42,10 @@ def run(tmp_path_factory):
 
 
 def rows_of(run, **how):
-    """Rows of a folder by method."""
     return {row["method"]: row for row in board_rows.rows_of_run(read_named([run])[0], **how)}
 
 
 def copy(run, folder, **changes):
-    """The run with another manifest."""
     shutil.copytree(run, folder)
     change(folder, **changes)
     return folder

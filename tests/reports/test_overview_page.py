@@ -82,7 +82,6 @@ def fake_sweep(folder, method, entries):
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """The folder of all sweeps, complete."""
     out = tmp_path_factory.mktemp("overview") / "sweeps"
     found = {name: fake_sweep(out / name, name, entries) for name, entries in METHODS.items()}
     decided = {name: decide(told) for name, told in found.items()}
@@ -107,7 +106,6 @@ def page(folder):
 
 
 def own_page(folder, name):
-    """The page of one method."""
     return (folder / name / "sweep.html").read_text()
 
 

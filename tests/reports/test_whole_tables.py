@@ -52,7 +52,6 @@ def sealed(run):
 
 
 def cut(path):
-    """Take the last lines away."""
     path.write_text("".join(path.read_text().splitlines(keepends=True)[:-5]))
 
 

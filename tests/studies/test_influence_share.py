@@ -43,7 +43,6 @@ def originals(setup, model=None, variables=None):
 
 
 def one(outcome, member):
-    """One member's variables."""
     return jax.tree.map(lambda x: jnp.asarray(x[member]), outcome.population.variables)
 
 
@@ -147,8 +146,6 @@ class _Net(nnx.Module):
 
 
 class _Table(nn.Module):
-    """A model that is a table alone."""
-
     @nn.compact
     def __call__(self, x, train):
         x = x.reshape(x.shape[0], -1)

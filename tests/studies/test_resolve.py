@@ -18,7 +18,6 @@ INFINITE = float("inf")
 
 
 def config(**changes):
-    """The default configuration with changes."""
     return dataclasses.replace(StudyConfig(), **changes)
 
 

@@ -60,7 +60,6 @@ class Run:
 
 
 def read_lines(out):
-    """Rows of summary.csv as text."""
     with (out / "summary.csv").open() as file:
         return list(csv.DictReader(file))
 
@@ -303,26 +302,23 @@ def draws(done, method, split, names, shared=False):
     return mean_draws(values, seed=CONFIG.seed, resamples=CONFIG.resamples)
 
 
-def test_intervals_draw_whole_clusters_members_by_role_and_common_images_once(done):
-    def same(estimate, **keys):
-        (row,) = done.find(copies=2, request="all", **keys)
-        np.testing.assert_allclose([row[name] for name in FIGURES], estimate[:5], rtol=1e-6, atol=1e-6)
+def same(done, estimate, **keys):
+    """Assert that a row holds an estimate with its intervals."""
+    (row,) = done.find(copies=2, request="all", **keys)
+    np.testing.assert_allclose([row[name] for name in FIGURES], estimate[:5], rtol=1e-6, atol=1e-6)
 
+
+def test_intervals_draw_whole_clusters_members_by_role_and_common_images_once(done):
     for method in ("retrain", "scrub"):
         own, full, none = (draws(done, name, "forget", "cluster") for name in (method, "original", "oracle"))
         residual = combine(lambda u, f, n: (u - n) / (f - n), own, full, none)
-        same(residual, method=method, metric="residual_influence")
-        for split, names, shared in (
-            ("similar", "cluster", False),
-            ("test_similar", "cluster", False),
-            ("rest", "row", True),
-            ("test", "row", True),
-        ):
-            given = (split, names, shared)
+        same(done, residual, method=method, metric="residual_influence")
+        for split in ("similar", "test_similar", "rest", "test"):
+            given = (split, "cluster", False) if "similar" in split else (split, "row", True)
             worse, better = draws(done, method, *given), draws(done, "oracle", *given)
-            same(combine(lambda x: x, worse), method=method, metric="margin", split=split)
+            same(done, combine(lambda x: x, worse), method=method, metric="margin", split=split)
             keys = {"method": method, "metric": "price_margin", "split": split, "reference": "oracle"}
-            same(combine(lambda a, b: b - a, worse, better), **keys)
+            same(done, combine(lambda a, b: b - a, worse, better), **keys)
 
 
 def test_distances_can_be_computed_again_from_margins(done):
@@ -347,8 +343,7 @@ def test_differences_from_retrain_share_their_draws(done):
     for name in ("scrub", "placebo"):
         own, full, none, other = (draws(done, n, "forget", "cluster") for n in (name, "original", "oracle", "retrain"))
         expected = combine(lambda u, r, f, n: (u - r) / (f - n), own, other, full, none)
-        (row,) = done.find(copies=2, request="all", method=name, metric="residual_difference")
-        np.testing.assert_allclose([row[k] for k in FIGURES], expected[:5], rtol=1e-6, atol=1e-6)
+        same(done, expected, method=name, metric="residual_difference")
         (row,) = done.find(copies=2, request="all", method=name, metric="distance_difference")
         distances = [done.one(copies=2, request="all", method=n, metric="residual_distance") for n in (name, "retrain")]
         assert row["value"] == pytest.approx(distances[0] - distances[1]) and row["ci_low"] <= row["ci_high"]
@@ -439,7 +434,6 @@ def test_without_copies_retrain_and_oracle_are_independent_populations_of_equal_
 
 
 def forbidden(*_):
-    """In the place of training."""
     raise AssertionError("a member was trained again")
 
 

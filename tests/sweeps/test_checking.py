@@ -53,7 +53,6 @@ NAMED = {"original": outcome("original", "", 4.0), "oracle": outcome("oracle", "
 
 
 def compared(*pairs):
-    """The rows of some pairs."""
     return changes(*setup_of(), NAMED, list(pairs))
 
 
@@ -184,7 +183,6 @@ def checks(tmp_path_factory):
 
 
 def told_of(folder):
-    """check.json and the rows of check.csv."""
     with (folder / "check.csv").open() as file:
         return json.loads((folder / "check.json").read_text()), list(csv.DictReader(file))
 

@@ -29,7 +29,6 @@ SWEEP = SweepConfig(method="finetune,do_nothing,gradient_ascent", seeds=2, draw=
 
 @pytest.fixture(scope="module")
 def swept(tmp_path_factory):
-    """The folder of the sweeps, and the stages they went through."""
     stages, out = [], tmp_path_factory.mktemp("sweeps") / "several"
     watch = Watch(stage=lambda label, members: stages.append((label, members)))
     with toy.quick_programs():

@@ -50,7 +50,6 @@ def trained():
 
 @pytest.fixture(scope="module")
 def swept(tmp_path_factory, trained):
-    """The sweep's folder, and the stages it went through."""
     stages, out = [], tmp_path_factory.mktemp("sweeps") / "sweep"
     watch = noting(stages)
     assert run_sweep(SWEEP, STUDY, out, watch=watch, command="python <sweep>.py", chunk=CHUNK) == out
@@ -58,12 +57,10 @@ def swept(tmp_path_factory, trained):
 
 
 def noting(stages):
-    """A watch that notes its stages."""
     return Watch(stage=lambda label, members: stages.append((label, members)))
 
 
 def told_of(out):
-    """sweep.json and the rows of summary.csv."""
     with (out / "summary.csv").open() as file:
         return json.loads((out / "sweep.json").read_text()), list(csv.DictReader(file))
 
