@@ -17,6 +17,7 @@ from unlearn_jax.errors import InputError
 from unlearn_jax.population import run as runner
 from unlearn_jax.reports import sweep_figures
 from unlearn_jax.reports.sweep_page import render_sweep
+from unlearn_jax.studies import influence_share
 from unlearn_jax.studies.config import StudyConfig
 from unlearn_jax.studies.run import run_study
 from unlearn_jax.studies.setup import Watch
@@ -45,6 +46,7 @@ def trained():
             return train(program, plan, member, *rest)
 
         patch.setattr(runner, "train_chunk", count)
+        patch.setattr(influence_share, "MEMBERS", 1)
         yield counted
 
 
