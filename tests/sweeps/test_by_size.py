@@ -54,7 +54,7 @@ def test_figures_are_of_retained_held_out_and_requested_examples(tmp_path):
     grids = {"gradient_ascent": [{"lr": 0.0}, {"lr": 0.003}], "unsir": [{"lr": 0.1}]}
     found = dict(seen_at(config, grids, store=tmp_path))
     still, moved = found["gradient_ascent"]
-    assert "whole classes" in found["unsir"]  # what does not run says why
+    assert "requests of a whole class" in found["unsir"]  # what does not run says why
     setup = prepare_study(resolve(config), SILENT, store=tmp_path)
     level = level_of(setup, 1, None)
     (original,), _ = references(setup, level, {}, SILENT, {}, roles=("original",))
