@@ -12,8 +12,6 @@ import toy
 
 import unlearn_jax
 from unlearn_jax.data import DATASETS
-from unlearn_jax.methods import METHODS
-from unlearn_jax.studies import influence_share
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = ("docs/usage.md", "docs/influence.md", "docs/remedies.md")
@@ -29,19 +27,9 @@ COSTLY = {  # examples of more than a second; what they show is held against the
 }
 
 
-@pytest.fixture
-def registries():
-    kept = dict(METHODS), dict(DATASETS)
-    yield
-    for registry, before in zip((METHODS, DATASETS), kept):
-        registry.clear()
-        registry.update(before)
-
-
 @pytest.mark.parametrize("number", range(len(BLOCKS)))
 def test_block_runs(number, tmp_path, monkeypatch, registries, capsys):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(influence_share, "MEMBERS", 1)
     block = BLOCKS[number].replace("members=8, steps=100", SMALL)
     names: dict = {}
     with toy.quick_programs():
