@@ -18,7 +18,7 @@ from unlearn_jax.testing import check_method
 PAGE = Path(__file__).parents[2] / "docs" / "extending.md"
 BLOCKS = re.findall(r"```python\n(.*?)```", PAGE.read_text("utf-8"), re.DOTALL)
 pytest_plugins = ["unlearn_jax.testing.fixtures"]
-SMALLER = ("members=8, steps=60, batch=16, resamples=200", "members=2, steps=4, batch=16, resamples=20")
+SMALLER = ("members=8, steps=60, batch=16, resamples=200", "members=4, steps=4, batch=16, resamples=20")
 
 
 @pytest.fixture(scope="module")
