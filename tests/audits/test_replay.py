@@ -6,7 +6,6 @@ import json
 
 import numpy as np
 import pytest
-import toy
 from pyarrow import parquet
 
 from unlearn_jax.audits import Precision, audit_study
@@ -21,11 +20,19 @@ from unlearn_jax.studies.run import run_study
 
 MEMBERS, TARGETS = 8, 4
 CONFIG = StudyConfig(  # small in every way
-    train_size=200, test_size=60, num_targets=TARGETS, members=MEMBERS, steps=20, copies="2", targets="random",
-    methods="do_nothing,gradient_ascent", resamples=20, model_options=("widths=12",),
+    train_size=200,
+    test_size=60,
+    num_targets=TARGETS,
+    members=MEMBERS,
+    steps=40,
+    copies="0,2",
+    methods="do_nothing,gradient_ascent",
+    resamples=50,
+    targets="random",
+    model_options=("widths=12",),
     hp=("gradient_ascent.lr=1e-4,1e30",),
-)  # fmt: skip
-HOW = Precision(draws=20, splits=20, resamples=20)
+)
+HOW = Precision(draws=20, splits=20, resamples=40)
 
 
 @pytest.fixture(scope="module")
@@ -33,11 +40,11 @@ def study(tmp_path_factory):
     """A finished study's folder, its audit, what the audit had trained, and its populations."""
     folder = tmp_path_factory.mktemp("audit")
     run, trained, seen = folder / "run", [], []
-    with pytest.MonkeyPatch.context() as patch, toy.quick_programs():
+    with pytest.MonkeyPatch.context() as patch:
         patch.setattr(influence_share, "MEMBERS", 1)
         run_study(CONFIG, run, store=folder / "populations")
     keep, look = runner.checkpoint.save_chunk, replays.replayed
-    with pytest.MonkeyPatch.context() as patch, toy.quick_programs():
+    with pytest.MonkeyPatch.context() as patch:
         patch.setattr(runner.checkpoint, "save_chunk", lambda *a, **k: trained.append(a[3]["label"]) or keep(*a, **k))
         patch.setattr(replays, "FEATURED", 2)
         patch.setattr(replays, "replayed", lambda *a, **k: seen.append(look(*a, **k)) or seen[0])
@@ -86,6 +93,7 @@ def test_everything_that_asks_for_weights_was_measured(study):
 
 
 def rows(out):
+    """Rows of audit.csv."""
     with (out / "audit.csv").open() as file:
         return list(csv.DictReader(file))
 

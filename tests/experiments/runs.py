@@ -43,11 +43,9 @@ for line in sys.stdin:
 class Runs:
     """Runs the study script with these words in a folder; one run at a time."""
 
-    def __init__(self, words, flags, programs):
-        """``programs``: a folder in which one run finds what another has compiled."""
+    def __init__(self, words, flags):
         self.words = words
         environment = os.environ | {"XLA_FLAGS": flags, "PYTHONPATH": str(TESTS.parent), "JAX_PLATFORMS": "cpu"}
-        environment |= {"JAX_COMPILATION_CACHE_DIR": str(programs), "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
         command = [sys.executable, "-c", SERVER, str(STUDY)]
         pipe = subprocess.PIPE
         self.server = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, env=environment)
@@ -66,6 +64,7 @@ class Runs:
         return int(self.server.stdout.readline())
 
     def close(self):
+        """End the server."""
         self.server.stdin.close()
         self.server.wait()
         self.server.stdout.close()

@@ -50,9 +50,9 @@ resume.follow = counted
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory):
+def runs():
     """The script in processes of its own, with the devices and programs of the tests."""
-    made = Runs(WORDS, os.environ["XLA_FLAGS"], tmp_path_factory.mktemp("programs"))
+    made = Runs(WORDS, os.environ["XLA_FLAGS"])
     yield made
     made.close()
 
