@@ -5,6 +5,8 @@ import json
 from html.parser import HTMLParser
 
 import numpy as np
+import pytest
+from markupsafe import Markup
 
 MEMBERS, TARGETS = 32, 30
 
@@ -134,11 +136,11 @@ def fake_run(run, levels=(0, 1, 4, 8), methods=METHODS):
 
 
 class Page(HTMLParser):
-    """Ids, tags and table rows (as lists of cell texts) of a page."""
+    """Ids, tags and table rows (as lists of cell texts, and of their classes) of a page."""
 
     def __init__(self, text):
         super().__init__()
-        self.ids, self.tags, self.rows, self.depth = [], set(), [], 0
+        self.ids, self.tags, self.rows, self.kinds, self.depth = [], set(), [], [], 0
         self.feed(text)
 
     def handle_starttag(self, tag, attrs):
@@ -146,9 +148,11 @@ class Page(HTMLParser):
         self.ids += [value for name, value in attrs if name == "id"]
         if tag == "tr":
             self.rows.append([])
+            self.kinds.append([])
         self.depth += tag in ("td", "th")
         if tag in ("td", "th"):
             self.rows[-1].append("")
+            self.kinds[-1].append(dict(attrs).get("class", ""))
         elif self.depth and tag in ("span", "br"):
             self.rows[-1][-1] += " "
 
@@ -160,10 +164,15 @@ class Page(HTMLParser):
             self.rows[-1][-1] += data
 
 
+def section_of(text, name):
+    """One section of a page, parsed."""
+    section = text[text.index(f'<section id="{name}"') :]
+    return Page(section[: section.index("</section>")])
+
+
 def table(text):
     """The methods table: population -> cells."""
-    section = text[text.index('<section id="methods">') :]
-    rows = Page(section[: section.index("</section>")]).rows
+    rows = section_of(text, "methods").rows
     return {row[0].split()[0]: [" ".join(cell.split()) for cell in row[1:]] for row in rows if len(row) == 14}
 
 
@@ -214,3 +223,9 @@ def change(run, **changes):
     manifest["config"] |= {name[1:]: value for name, value in changes.items() if name[0] == "_"}
     manifest |= {name: value for name, value in changes.items() if name[0] != "_"}
     (run / "manifest.json").write_text(json.dumps(manifest))
+
+
+@pytest.fixture
+def unsaved(monkeypatch):
+    """Figures are drawn but not written out as SVG, which is most of a page's time: for tests of words and tables."""
+    monkeypatch.setattr("unlearn_jax.reports.render.inline_svg", lambda *given: Markup("<svg></svg>"))

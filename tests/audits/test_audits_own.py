@@ -78,11 +78,7 @@ BAD = {
     "nothing unlearned": ({}, ("original", "retrain"), "names nothing that was unlearned"),
     "no logits": ({"unlearned": {"logits": None}}, None, "has no array 'logits'"),
     "flat logits": ({"unlearned": {"logits": np.zeros(N)}}, None, "logits of unlearned are"),
-    "one class": (
-        {"unlearned": {"logits": np.zeros((2, N, 1))}},
-        None,
-        "numbers .members, examples, classes.",
-    ),
+    "one class": ({"unlearned": {"logits": np.zeros((2, N, 1))}}, None, "numbers .members, examples, classes."),
     "all diverged": ({"unlearned": {"logits": np.full((2, N, CLASSES), np.nan)}}, None, "leave this population out"),
     "other examples": ({"unlearned": {"logits": np.zeros((2, N - 1, CLASSES))}}, None, "hold other examples"),
     "no labels": ({"original": {"labels": None}}, None, "no file holds 'labels'"),

@@ -42,7 +42,6 @@ def slow_relearning(variables, member, rows):
 
 
 def relearn(variables, benign, similar=SIMILAR, **changes):
-    """Curves of relearning on the toy."""
     setting = Relearning(LR, UPDATES, len(similar))
     rows = [toy.REQUESTED] * MEMBERS, [similar] * MEMBERS
     return relearned(toy.problem(), toy.stored(**changes), variables, *rows, setting, benign=benign, options=DEFAULTS)
@@ -65,7 +64,6 @@ def test_relearning_on_the_request_learns_it_and_copies_of_it_would_do(members):
 
 
 def batch():
-    """The requested examples."""
     inputs, targets = toy.examples()
     return probing.batch_of(inputs[toy.REQUESTED], targets[toy.REQUESTED])
 

@@ -8,40 +8,32 @@ from pathlib import Path
 
 import jax
 import pytest
+import toy
 
 import unlearn_jax
 from unlearn_jax.data import DATASETS
-from unlearn_jax.methods import METHODS
-from unlearn_jax.studies import influence_share
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = ("docs/usage.md", "docs/influence.md", "docs/remedies.md")
 IN_PAGES = {page: re.findall(r"```python\n(.*?)```", (ROOT / page).read_text("utf-8"), re.DOTALL) for page in PAGES}
+SMALL = "members=2, steps=4, resamples=20, train_size=200, num_targets=4"
 BLOCKS = [block for blocks in IN_PAGES.values() for block in blocks]
 MODULES = sorted(m.name for m in pkgutil.walk_packages(unlearn_jax.__path__, "unlearn_jax."))
 COSTLY = {  # examples of more than a second; what they show is held against the truth by the tests of these modules
     *(f"unlearn_jax.influence.{name}" for name in ("curvature", "iterations", "low_rank", "projection", "subsets")),
-    *(f"unlearn_jax.models.{name}" for name in ("decode", "lora")),
+    "unlearn_jax.own.listing",
+    "unlearn_jax.testing",
+    *(f"unlearn_jax.models.{name}" for name in ("decode", "lora", "transformer")),
 }
-
-
-@pytest.fixture
-def registries():
-    """Leave the registries as they were."""
-    kept = dict(METHODS), dict(DATASETS)
-    yield
-    for registry, before in zip((METHODS, DATASETS), kept):
-        registry.clear()
-        registry.update(before)
 
 
 @pytest.mark.parametrize("number", range(len(BLOCKS)))
 def test_block_runs(number, tmp_path, monkeypatch, registries, capsys):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(influence_share, "MEMBERS", 1)
-    block = BLOCKS[number].replace("members=8, steps=100", "members=4, steps=4, resamples=50")
+    block = BLOCKS[number].replace("members=8, steps=100", SMALL)
     names: dict = {}
-    exec(compile(block, f"block {number}", "exec"), names)
+    with toy.quick_programs():
+        exec(compile(block, f"block {number}", "exec"), names)
     if "run_study" in block:
         assert (tmp_path / "runs/shrink/summary.csv").read_text().count("shrink=0.001") > 0
     if "DATASETS" in block:

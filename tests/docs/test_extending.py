@@ -7,14 +7,12 @@ import numpy as np
 import pytest
 import toy
 
-from unlearn_jax import DATASETS, METHODS, MODELS
+from unlearn_jax import DATASETS, METHODS
 from unlearn_jax.errors import InputError
-from unlearn_jax.evaluation.table import METRICS
 from unlearn_jax.methods.support.common import MethodSpec
 from unlearn_jax.models import build_model
 from unlearn_jax.remedies import REMEDIES, Remedy
 from unlearn_jax.results.tables import read_csv
-from unlearn_jax.studies import influence_share
 from unlearn_jax.testing import check_method
 
 PAGE = Path(__file__).parents[2] / "docs" / "extending.md"
@@ -25,21 +23,15 @@ SMALLER = ("members=8, steps=60, batch=16, resamples=200", "members=4, steps=4, 
 
 @pytest.fixture(scope="module")
 def script(tmp_path_factory):
-    """(names that the page's script leaves, its folder); registries are left as they were."""
+    """(names that the page's script leaves, its folder)."""
     folder, names = tmp_path_factory.mktemp("extending"), {}
-    registries = METHODS, REMEDIES, MODELS, DATASETS, METRICS
-    before = [dict(registry) for registry in registries]
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        patch.setattr(influence_share, "MEMBERS", 1)
         whole = "\n".join(BLOCKS)
         assert SMALLER[0] in whole
         with toy.quick_programs():
             exec(compile(whole.replace(*SMALLER), PAGE.name, "exec"), names)
         yield names, folder
-    for registry, kept in zip(registries, before):
-        registry.clear()
-        registry.update(kept)
 
 
 def test_the_page_adds_one_of_each(script):

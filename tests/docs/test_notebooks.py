@@ -6,9 +6,6 @@ from pathlib import Path
 import pytest
 import toy
 
-from unlearn_jax import METHODS
-from unlearn_jax.studies import influence_share
-
 FOLDER = Path(__file__).parents[2] / "docs" / "notebooks"
 SMALLER = {
     "tour": (
@@ -44,20 +41,16 @@ def test_outputs_are_cleared_and_links_lead_somewhere(name):
             assert all((FOLDER / link).exists() for link in links), links
 
 
+@pytest.mark.slow  # docs/usage.md and docs/extending.md show the same
 @pytest.mark.parametrize("name", SMALLER)
 def test_cells_run_in_order(name, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(influence_share, "MEMBERS", 1)
-    names, before = {"__name__": "notebook"}, dict(METHODS)
-    try:
-        with toy.quick_programs():
-            for number, cell in enumerate(cells(name)):
-                if cell["cell_type"] == "code":
-                    text = "".join(cell["source"])
-                    text = text.replace(*SMALLER[name]) if SMALLER[name] else text
-                    exec(compile(text, f"{name}, cell {number}", "exec"), names)
-    finally:
-        METHODS.clear()
-        METHODS.update(before)
+    names = {"__name__": "notebook"}
+    with toy.quick_programs():
+        for number, cell in enumerate(cells(name)):
+            if cell["cell_type"] == "code":
+                text = "".join(cell["source"])
+                text = text.replace(*SMALLER[name]) if SMALLER[name] else text
+                exec(compile(text, f"{name}, cell {number}", "exec"), names)
     shown = capsys.readouterr().out
     assert all(text in shown for text in SHOWN[name]), shown

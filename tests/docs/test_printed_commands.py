@@ -90,7 +90,6 @@ def sound(name: str, args) -> None:
 
 @pytest.fixture
 def named(monkeypatch):
-    """What the docs make is there by name."""
     for registry, name in OWN:
         monkeypatch.setitem(registry, name, next(iter(registry.values())))
 

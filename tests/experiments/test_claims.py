@@ -200,10 +200,7 @@ def test_the_poisoned_images_are_the_targets_that_the_study_chooses():
 @pytest.mark.parametrize(("fall", "said"), [(2.0, "agrees"), (6.0, "not told")])
 def test_graddiff_cancels(tmp_path, fall, said):
     level = lambda own: OLD | {"grad_diff@lr=0.0003": 10.0 - own, "gradient_ascent@lr=0.0003": 2.0}
-    made = {
-        "exact": ({(0, None): level(6.0), (4, None): level(fall)}, ()),
-        "paraphrase": ({(4, None): level(4.0)}, ()),
-    }
+    made = {"exact": ({(0, None): level(6.0), (4, None): level(fall)}, ()), "paraphrase": ({(4, None): level(4.0)}, ())}
     _, named, verdict = put("graddiff_cancels", tmp_path, made)
     assert named["no copies: share of the ascent that is left"].value == pytest.approx(0.75, abs=0.01)
     assert named["4 exact copies: share of the ascent that is left"].value == pytest.approx(fall / 8, abs=0.01)

@@ -1,34 +1,25 @@
 """experiments/defaults.py: a line a method, marks, correlations, and what it refuses; nothing is trained."""
 
-import runpy
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 
 from unlearn_jax.sweeps import defaults
 from unlearn_jax.sweeps.defaults import Effect
 
-SCRIPT = Path(__file__).resolve().parents[2] / "experiments" / "defaults.py"
+
+@pytest.fixture
+def ran(script, monkeypatch):
+    """Words and effects -> exit code, output, errors, and the configurations that were asked for."""
+
+    def call(*words, found=()):
+        asked = []
+        monkeypatch.setattr(defaults, "effects", lambda config, *, store: asked.append(config) or iter(found))
+        return *script("defaults", *words), asked
+
+    return call
 
 
-def ran(monkeypatch, capsys, *words, found=()):
-    """Exit code, what is printed, and the configurations that were asked for."""
-    asked = []
-
-    def effects(config, *, store):
-        asked.append(config)
-        return iter(found)
-
-    monkeypatch.setattr(defaults, "effects", effects)
-    monkeypatch.setattr(sys, "argv", ["defaults.py", *words])
-    with pytest.raises(SystemExit) as ended:
-        runpy.run_path(str(SCRIPT), run_name="__main__")
-    return ended.value.code, capsys.readouterr(), asked
-
-
-def test_it_marks_what_does_not_keep_the_rest_and_correlates_the_request_length_family(monkeypatch, capsys, tmp_path):
+def test_it_marks_what_does_not_keep_the_rest_and_correlates_the_request_length_family(ran):
     rng = np.random.default_rng(0)
     made = lambda name, rest, shift, **more: Effect(name, 30, rest, rest - 1, 50.0, 1.5, 0.25, shift, **more)
     shift = rng.normal(size=30)
@@ -39,9 +30,8 @@ def test_it_marks_what_does_not_keep_the_rest_and_correlates_the_request_length_
         made("simnpo", 98.0, -shift),
         made("unsir", np.nan, np.zeros(0), refused="unsir is for whole classes"),
     ]
-    monkeypatch.chdir(tmp_path)
-    code, told, asked = ran(monkeypatch, capsys, "--sizes", "30", found=found)
-    lines = told.out.splitlines()
+    code, output, _, asked = ran("--sizes", "30", found=found)
+    lines = output.splitlines()
     assert not code and [line.split()[1] for line in lines[:5]] == ["finetune", "scrub", "npo", "simnpo", "unsir"]
     assert ["below 95%" in line for line in lines[:5]] == [False, True, False, False, False]
     assert lines[4].endswith("unsir is for whole classes") and "correlation" in lines[5]
@@ -50,22 +40,20 @@ def test_it_marks_what_does_not_keep_the_rest_and_correlates_the_request_length_
     assert asked[0].targets == "random" and asked[0].copies == "4" and asked[0].seed == 7
 
 
-def test_sizes_are_studies_of_their_own(monkeypatch, capsys, tmp_path):
-    monkeypatch.chdir(tmp_path)
-    code, _, asked = ran(monkeypatch, capsys, "--targets", "atypical", "--skip-requests", "4")
+def test_sizes_are_studies_of_their_own(ran):
+    code, _, _, asked = ran("--targets", "atypical", "--skip-requests", "4")
     assert not code and [one.num_targets for one in asked[:2]] == [30, 150]
     assert [one.targets for one in asked] == ["atypical", "atypical", "whole_class"]
     assert [one.copies for one in asked] == ["4", "2", "0"] and [one.skip_requests for one in asked] == [4, 4, 0]
 
 
 @pytest.mark.parametrize("words", [("--sizes=0",), ("--sizes=many",), ("--sizes=-3",), ("--members=0",)])
-def test_sizes_and_members_that_are_none_are_refused(words, monkeypatch, capsys, tmp_path):
-    monkeypatch.chdir(tmp_path)
-    code, told, asked = ran(monkeypatch, capsys, *words)
-    assert code == 2 and not asked and len(told.err.strip().splitlines()) >= 1
+def test_sizes_and_members_that_are_none_are_refused(words, ran):
+    code, _, errors, asked = ran(*words)
+    assert code == 2 and not asked and errors.strip()
 
 
-def test_it_says_which_setting_the_rule_takes_and_at_which_size_none_does(monkeypatch, capsys, tmp_path):
+def test_it_says_which_setting_the_rule_takes_and_at_which_size_none_does(ran, monkeypatch):
     import unlearn_jax.sweeps as sweeping
     from unlearn_jax.sweeps import Seen
 
@@ -80,10 +68,9 @@ def test_it_says_which_setting_the_rule_takes_and_at_which_size_none_does(monkey
         yield "fisher", "fisher does not run here" if not whole else [near]
 
     monkeypatch.setattr(sweeping, "seen_at", seen_at)
-    monkeypatch.chdir(tmp_path)
     words = ("--choose", "--methods", "scrub,npo,fisher", "--hp", "scrub.lr=.3,.1,1", "npo.lr=.1,1")
-    code, told, _ = ran(monkeypatch, capsys, *words)
-    chosen = {line.split()[1]: line.split()[2:] for line in told.out.splitlines() if line.startswith("chosen")}
+    code, output, *_ = ran(*words)
+    chosen = {line.split()[1]: line.split()[2:] for line in output.splitlines() if line.startswith("chosen")}
     assert not code and chosen["scrub"] == ["lr=0.1"] and chosen["npo"][0] == "none"
     assert chosen["fisher"][-1] == "here"
     assert [config.targets for config, _ in asked] == ["random", "random", "whole_class"]
@@ -91,7 +78,6 @@ def test_it_says_which_setting_the_rule_takes_and_at_which_size_none_does(monkey
 
 
 @pytest.mark.parametrize("words", [("--hp", "scrub.lr=.1"), ("--choose", "--methods", "npo", "--hp", "scrub.lr=.1")])
-def test_settings_that_nothing_would_try_are_refused(words, monkeypatch, capsys, tmp_path):
-    monkeypatch.chdir(tmp_path)
-    code, told, asked = ran(monkeypatch, capsys, *words)
-    assert code == 2 and "--hp" in told.err and not asked
+def test_settings_that_nothing_would_try_are_refused(words, ran):
+    code, _, errors, asked = ran(*words)
+    assert code == 2 and "--hp" in errors and not asked

@@ -1,48 +1,19 @@
 """The influence script: bad input is one sentence and exit code 2, good input ends in a headline and a page."""
 
 import csv
-import runpy
-import sys
-from pathlib import Path
+import shlex
 
 import pytest
-import toy
 
-EXPERIMENTS = Path(__file__).resolve().parents[2] / "experiments"
-TINY = [
-    "--train-size",
-    "60",
-    "--num-targets",
-    "2",
-    "--copies",
-    "1",
-    "--queries",
-    "4",
-    "--subsets",
-    "16",
-    "--repeats",
-    "2",
-]
-TINY += ["--ensemble", "1", "--steps", "2", "--targets", "random", "--quiet"]
+TINY = shlex.split(
+    "--train-size 60 --num-targets 2 --copies 1 --queries 4 --subsets 16 --repeats 2 --ensemble 1 --steps 2 "
+    "--targets random --quiet"
+)
 
 
-@pytest.fixture
-def influence(tmp_path, monkeypatch, capsys):
-    """Run the script in an empty folder: arguments -> (exit code, output, errors)."""
-    monkeypatch.chdir(tmp_path)
-
-    def call(*words):
-        monkeypatch.setattr(sys, "argv", ["influence.py", *map(str, words)])
-        with pytest.raises(SystemExit) as ended, toy.quick_programs():
-            runpy.run_path(str(EXPERIMENTS / "influence.py"), run_name="__main__")
-        return ended.value.code, *capsys.readouterr()
-
-    return call
-
-
-def test_a_tiny_run_prints_its_headline_and_ends_in_a_page(influence, tmp_path, monkeypatch):
+def test_a_tiny_run_prints_its_headline_and_ends_in_a_page(script, refused, tmp_path, monkeypatch, unsaved):
     monkeypatch.setattr("unlearn_jax.attribution.law.COPIES", (0, 1))
-    code, out, errors = influence(*TINY, "--tracks", "exact", "--estimators", "trak,influence,gram")
+    code, out, errors = script("influence", *TINY, "--tracks", "exact", "--estimators", "trak,influence,gram")
     assert (code, errors) == (0, "")
     lines = out.splitlines()
     assert lines[0].split()[:2] == ["track", "estimator"] and lines[0].endswith("LDS")
@@ -57,10 +28,7 @@ def test_a_tiny_run_prints_its_headline_and_ends_in_a_page(influence, tmp_path, 
         assert f"{rows['influence', *key]:.2f} [" in line
     assert "<svg" in (run / "influence.html").read_text()
     assert "nan" not in out
-    before = (run / "manifest.json").read_bytes()
-    code, out, errors = influence(*TINY, "--tracks", "exact")
-    assert code == 2 and out == "" and errors.count("\n") == 1 and "holds another run" in errors
-    assert (run / "manifest.json").read_bytes() == before
+    refused("influence", *TINY, "--tracks", "exact", said="holds another run")
 
 
 BAD = {
@@ -78,9 +46,9 @@ BAD = {
 
 
 @pytest.mark.parametrize("case", BAD)
-def test_bad_input_is_one_sentence_and_leaves_nothing(influence, tmp_path, case):
+def test_bad_input_is_one_sentence_and_leaves_nothing(script, tmp_path, case):
     words, said = BAD[case]
-    code, out, errors = influence(*TINY[:-1], *words)
+    code, out, errors = script("influence", *TINY[:-1], *words)
     *before, error = errors.splitlines()
     assert code == 2 and out == "" and said in error
     assert before == ["reading data, building networks ..."] * (case in ("data", "facts", "chunk"))

@@ -2,15 +2,11 @@
 
 import json
 import re
-import runpy
-import sys
 from pathlib import Path
 
 import pytest
-import toy
 
-EXPERIMENTS = Path(__file__).resolve().parents[2] / "experiments"
-DOCS = EXPERIMENTS.parent / "docs" / "claims"
+DOCS = Path(__file__).resolve().parents[2] / "docs" / "claims"
 NAMES = [
     "headline", "residual_copies", "methods_miss", "random_requests", "proximity", "memorization", "ssd_partial",
     "graddiff_cancels", "klom_bias",
@@ -18,27 +14,13 @@ NAMES = [
 TINY = ["steps=2", "train_size=300", "test_size=30", "num_targets=3", "resamples=20"]
 
 
-@pytest.fixture
-def reproduce(tmp_path, monkeypatch, capsys):
-    """Run the script in an empty folder: arguments -> (exit code, output, errors)."""
-    monkeypatch.chdir(tmp_path)
-
-    def call(*words):
-        monkeypatch.setattr(sys, "argv", ["reproduce.py", *map(str, words)])
-        with pytest.raises(SystemExit) as ended, toy.quick_programs():
-            runpy.run_path(str(EXPERIMENTS / "reproduce.py"), run_name="__main__")
-        return ended.value.code, *capsys.readouterr()
-
-    return call
-
-
-def test_the_list_has_every_claim_with_its_cost_and_a_page(reproduce, tmp_path):
+def test_the_list_has_every_claim_with_its_cost_and_a_page(script, tmp_path):
     for words in ((), ("list",)):
-        code, output, errors = reproduce(*words)
+        code, output, errors = script("reproduce", *words)
         assert (code, errors) == (0, "")
         assert [line.split()[0] for line in output.splitlines()] == ["claim", *NAMES]
         assert all(float(line.split()[1]) > 0 for line in output.splitlines()[1:])
-    code, table, _ = reproduce("list", "--markdown")
+    code, table, _ = script("reproduce", "list", "--markdown")
     rows = [line.split(" | ") for line in table.splitlines()[2:]]
     assert code == 0 and [row[0] for row in rows] == [f"| `{name}`" for name in NAMES]
     assert {row[2] for row in rows} == {"not run"} and list(tmp_path.iterdir()) == []
@@ -71,17 +53,14 @@ BAD = {
 
 
 @pytest.mark.parametrize("case", BAD)
-def test_bad_input_is_one_sentence_and_leaves_nothing(reproduce, tmp_path, case):
+def test_bad_input_is_one_sentence_and_leaves_nothing(refused, case):
     words, said = BAD[case]
-    code, output, errors = reproduce(*words.split(), "--quiet")
-    assert code == 2 and output == "" and errors.startswith("error: ") and said in errors
-    assert errors.count("\n") == 1 and errors.rstrip().endswith(".")
-    assert list(tmp_path.iterdir()) == []
+    assert refused("reproduce", *words.split(), "--quiet", said=said).endswith(".\n")
 
 
-def test_one_command_from_the_claim_to_its_page(reproduce, tmp_path):
+def test_one_command_from_the_claim_to_its_page(script, tmp_path, unsaved):
     words = ("klom_bias", "--members", "32", "--change", *TINY)
-    code, output, errors = reproduce(*words, "--quiet")
+    code, output, errors = script("reproduce", *words, "--quiet")
     assert (code, errors) == (0, "")
     (folder,) = (tmp_path / "runs" / "claims").iterdir()
     record = json.loads((folder / "claim.json").read_text())
@@ -95,14 +74,14 @@ def test_one_command_from_the_claim_to_its_page(reproduce, tmp_path):
     page = (folder / "claim.html").read_text()
     assert told in output and told in page and "<svg" in page and "http" not in page.replace("http://www.w3.org", "")
 
-    code, markdown, _ = reproduce(*words, "--markdown")
+    code, markdown, _ = script("reproduce", *words, "--markdown")
     assert (
         code == 0 and f"| {first['name']} | {told} |" in markdown and f"**Verdict: {record['verdict']}.**" in markdown
     )
     assert str(tmp_path) not in markdown
-    code, told, _ = reproduce(*words, "--json", "--quiet")  # reads the finished study, and runs none
+    code, told, _ = script("reproduce", *words, "--json", "--quiet")  # reads the finished study, and runs none
     assert code == 0 and json.loads(told)["klom_bias"]["figures"] == record["figures"]
-    listed = json.loads(reproduce("list", "--members", "32", "--change", *TINY, "--json")[1])
+    listed = json.loads(script("reproduce", "list", "--members", "32", "--change", *TINY, "--json")[1])
     assert list(listed) == ["klom_bias"]
     (folder / "claim.json").write_text("{")
-    assert reproduce(*words, "--markdown")[0] == 2
+    assert script("reproduce", *words, "--markdown")[0] == 2

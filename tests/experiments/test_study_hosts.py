@@ -34,7 +34,6 @@ def started(folder, *words):
 
 
 def two(folder, *words):
-    """Two processes of a study."""
     with socket.socket() as one:
         one.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{one.getsockname()[1]}"
@@ -43,7 +42,6 @@ def two(folder, *words):
 
 
 def ended(*processes):
-    """Exit codes and outputs."""
     said = [process.communicate(timeout=600)[0] for process in processes]
     return [process.returncode for process in processes], said
 

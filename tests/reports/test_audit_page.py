@@ -4,10 +4,10 @@ import csv
 import json
 import re
 import shutil
-from html.parser import HTMLParser
 
 import numpy as np
 import pytest
+from made_runs import Page, section_of
 
 from unlearn_jax import reports
 from unlearn_jax.errors import InputError
@@ -45,7 +45,6 @@ SECTIONS += ["knowledge", "distance", "gaps", "words", "notes", "reproduce"]
 
 
 def fake_rows(references=("oracle", "retrain")):
-    """Rows of audit.csv."""
     rows = []
     for metric, variant, split, (low, high), *_ in METRICS:
         for reference in references:
@@ -63,7 +62,6 @@ def fake_rows(references=("oracle", "retrain")):
 
 
 def fake_ranks(references=("oracle", "retrain")):
-    """Rows of ranking.csv."""
     rows = []
     for metric, variant, split, (low, _), *_ in METRICS:
         for reference in references:
@@ -77,7 +75,6 @@ def fake_ranks(references=("oracle", "retrain")):
 
 
 def write(path, columns, rows):
-    """A table."""
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, columns)
         writer.writeheader()
@@ -85,7 +82,6 @@ def write(path, columns, rows):
 
 
 def fake_curves():
-    """Every kind of curve."""
     rng, grid = np.random.default_rng(0), np.geomspace(1e-3, 1, 20)
     band = lambda value: np.stack([value, value * 0.9, value * 1.1])
     curves = {"fpr": grid, "noise_radii": np.array([0.0, 0.1, 1.0])}
@@ -104,7 +100,6 @@ def fake_curves():
 
 
 def fake_audit(folder, references=("oracle", "retrain"), curves=None, **manifest):
-    """A complete folder."""
     folder.mkdir(parents=True)
     write(folder / "audit.csv", COLUMNS, fake_rows(references))
     write(folder / "ranking.csv", RANKING, fake_ranks(references))
@@ -127,40 +122,17 @@ def fake_audit(folder, references=("oracle", "retrain"), curves=None, **manifest
     return folder
 
 
-class Page(HTMLParser):
-    """Ids, tags, and table rows as (text, class) of cells, by section."""
+def rows_of(text, section):
+    """Rows of a section's tables, of (text, class) for each cell."""
+    page = section_of(text, section)
+    return [[(" ".join(t.split()), k) for t, k in zip(*both)] for both in zip(page.rows, page.kinds)]
 
-    def __init__(self, text):
-        super().__init__()
-        self.ids, self.tags, self.rows, self.section, self.depth = [], set(), {}, "", 0
-        self.feed(text)
 
-    def handle_starttag(self, tag, attrs):
-        named = dict(attrs)
-        self.tags.add(tag)
-        self.ids += [named["id"]] if "id" in named else []
-        self.section = named["id"] if tag == "section" else self.section
-        if tag == "tr":
-            self.rows.setdefault(self.section, []).append([])
-        if tag in ("td", "th"):
-            self.depth += 1
-            self.rows[self.section][-1].append(["", named.get("class", "")])
-        elif self.depth and tag in ("span", "br"):
-            self.rows[self.section][-1][-1][0] += " "
-
-    def handle_endtag(self, tag):
-        self.depth -= tag in ("td", "th")
-
-    def handle_data(self, data):
-        if self.depth:
-            self.rows[self.section][-1][-1][0] += data
-
-    def table(self, section):
-        """Rows by their first cell: column -> (text, class)."""
-        head, *rows = self.rows[section]
-        names = [cell[0] if cell[0] == "null band" else cell[0].split()[0] for cell in head]
-        cells = lambda row: {name: (" ".join(text.split()), kind) for name, (text, kind) in zip(names, row)}
-        return {row[0][0]: cells(row) for row in rows if len(row) == len(head)}
+def table(text, section):
+    """Rows of a section's first table by their first cell: column -> (text, class)."""
+    head, *rows = rows_of(text, section)
+    names = [cell if cell == "null band" else cell.split()[0] for cell, _ in head]
+    return {row[0][0]: dict(zip(names, row)) for row in rows if len(row) == len(head)}
 
 
 @pytest.fixture(scope="module")
@@ -179,7 +151,7 @@ def bare(folder, **change):
     """The page of an audit without curves and gaps, which draws nothing."""
     audit = read_audit(folder)
     figures = {key: rows for key, rows in audit.figures.items() if key[0] != "accuracy_gap"}
-    return render_audit(audit._replace(figures=figures, **change))
+    return render_audit(audit._replace(**{"figures": figures, "curves": {"fpr": audit.curves["fpr"]}} | change))
 
 
 def test_has_every_section_and_needs_no_network(text):
@@ -193,19 +165,18 @@ def test_has_every_section_and_needs_no_network(text):
 
 
 def shown(text, digits, scale):
-    """A number of a table as the page writes it."""
     told = f"{scale * float(text):.{digits}f}"
     return told.replace("-", "−") if float(told) else told.replace("-", "")
 
 
 def test_numbers_and_shades_equal_the_table(folder, text):
-    page = Page(text)
+    tables = {reference: table(text, f"metrics-{reference}") for reference in BEYOND}
     with (folder / "audit.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     names = {metric[:3]: metric[4:] for metric in METRICS}
     for row in rows:
         name, *form = names[row["metric"], row["variant"], row["split"]]
-        cells = page.table(f"metrics-{row['reference']}")[name]
+        cells = tables[row["reference"]][name]
         value, low, high, null_low, null_high = (shown(row[k], *form) for k in NUMBERS)
         told, kind = cells[row["method"]]
         assert told == f"{value} [{low}, {high}]"
@@ -216,8 +187,7 @@ def test_numbers_and_shades_equal_the_table(folder, text):
 
 
 def test_ranks_are_shown_under_both_references(text):
-    rows = Page(text).rows["ranks"]
-    told = {row[0][0]: [(" ".join(t.split()), kind) for t, kind in row[1:]] for row in rows[2:]}
+    told = {row[0][0]: row[1:] for row in rows_of(text, "ranks")[2:]}
     assert [t for t, _ in told["KLOM"]] == ["2 2–2", "1 1–1", "0.50", "yes", "1 1–1", "2 2–2", "0.50"]
     assert told["KLOM"][1][1] == "best oracle" and told["KLOM"][4][1] == "first best retrain"
     assert told["neighbours exposed"][3][0] == "–"
@@ -226,7 +196,7 @@ def test_ranks_are_shown_under_both_references(text):
 
 def test_of_many_methods_the_nearest_are_told_and_the_ranks_folded_away(folder, monkeypatch):
     monkeypatch.setattr("unlearn_jax.reports.audit_tables.MAX_METHODS", 1)
-    rows = [[" ".join(t.split()) for t, _ in row] for row in Page(bare(folder)).rows["ranks"]]
+    rows = [[cell for cell, _ in row] for row in rows_of(bare(folder), "ranks")]
     assert rows[0][:2] == ["Metric", "nearest by oracle"]
     told = {row[0]: row[1:] for row in rows if len(row) == 6}
     assert told["KLOM"] == [f"{EVIL} 1–1, finetune 2–2", "0.50", "yes", f"finetune 1–1, {EVIL} 2–2", "0.50"]

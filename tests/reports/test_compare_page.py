@@ -4,9 +4,10 @@ import re
 import shutil
 
 import numpy as np
+import pyarrow
 import pytest
-from made_runs import METHODS, Page, change, edit, fake_run, sound
-from markupsafe import Markup
+from made_runs import METHODS, Page, change, edit, fake_run, section_of, sound
+from pyarrow import parquet
 
 from unlearn_jax import reports
 from unlearn_jax.cli import report as report_command
@@ -85,9 +86,6 @@ def test_models_are_shared_at_the_level_shown_alone(runs, tmp_path):
 
 def test_models_are_told_by_samples_that_nobody_made(runs, tmp_path):
     """Two levels of similarity at no copies: one set of models, asked about copies that differ."""
-    import pyarrow
-    from pyarrow import parquet
-
     first, other = (shutil.copytree(runs[0], tmp_path / name) for name in ("first", "other"))
     index = parquet.read_table(first / "margins/index.parquet").to_pydict()
     index["split"] = [*index["split"][:-10], *["similar"] * 10]
@@ -127,8 +125,7 @@ def test_every_run_has_its_command_and_levels(page):
 
 
 def test_table_has_a_line_for_each_population_and_run(told, page):
-    section = page[page.index('<section id="methods">') :]
-    rows = [[" ".join(cell.split()) for cell in row] for row in Page(section[: section.index("</section>")]).rows]
+    rows = [[" ".join(cell.split()) for cell in row] for row in section_of(page, "methods").rows]
     names = [row[0].split(" ")[0] for row in rows if len(row) == 8 or len(row) == 7]
     assert names == ["Population", "oracle", "dedup", "placebo", "retrain", "original", "random_label", "scrub"]
     scrub = next(n for n, row in enumerate(rows) if row[0].startswith("scrub"))
@@ -140,8 +137,7 @@ def test_table_has_a_line_for_each_population_and_run(told, page):
         assert row[-4] == f"{cell.mean:.2f} [{cell.low:.2f}, {cell.high:.2f}]"
 
 
-def test_table_says_what_cannot_be_read(runs, tmp_path, monkeypatch):
-    monkeypatch.setattr("unlearn_jax.reports.render.inline_svg", lambda *given: Markup("<svg></svg>"))
+def test_table_says_what_cannot_be_read(runs, tmp_path, unsaved):
     run = shutil.copytree(runs[1], tmp_path / "unclear")
     edit(run, lambda row: row | ({"value": "0.0"} if row["metric"] == "identifiable" else {}))
     text = reports.write_comparison([runs[0], run], tmp_path / "page.html").read_text()
@@ -169,7 +165,7 @@ def test_single_levels_are_rows_with_names(told):
     assert panels[0].get_xlim() == panels[1].get_xlim() and not panels[0].texts[0].get_text()
 
 
-def test_levels_without_a_common_one_are_each_runs_last(runs, tmp_path):
+def test_levels_without_a_common_one_are_each_runs_last(runs, tmp_path, unsaved):
     only = fake_run(tmp_path / "only", levels=(1, 8), methods={"scrub": METHODS["scrub"]})
     told = read_comparison([runs[0], only])
     assert told.levels == (4, 8)
@@ -199,12 +195,11 @@ def test_runs_of_other_kinds_or_without_rows_are_refused(runs, tmp_path):
         read_comparison([runs[0], runs[0]])
 
 
-def test_command_writes_the_page_or_nothing(runs, tmp_path, monkeypatch, capsys):
+def test_command_writes_the_page_or_nothing(runs, tmp_path, monkeypatch, capsys, unsaved):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(InputError):
         report_command.run(report_command.Args(runs=[runs[0], tmp_path]))
     assert not list(tmp_path.iterdir())
-    monkeypatch.setattr("unlearn_jax.reports.render.inline_svg", lambda *given: Markup("<svg></svg>"))
     report_command.run(report_command.Args(runs=list(runs[:2]), levels="4"))
     assert capsys.readouterr().out == "compare.html\n"
     sound((tmp_path / "compare.html").read_text())

@@ -1,16 +1,21 @@
 """Single figures: true to size, readable letters, fonts inside, the same bytes again."""
 
+import base64
+import io
 import re
 from xml.etree import ElementTree
 
 import pytest
+from fontTools.ttLib import TTFont
 from made_runs import METHODS, fake_run
+from PIL import Image
 
 from unlearn_jax import reports
 from unlearn_jax.errors import InputError
 from unlearn_jax.reports import paper
 from unlearn_jax.reports.drawings import drawings
-from unlearn_jax.reports.style import COLOURS, colour
+from unlearn_jax.reports.figures import CURVES
+from unlearn_jax.reports.style import COLOURS, DASHES, MARKERS, colour
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -22,7 +27,6 @@ def run(tmp_path_factory):
 
 
 def words_of(svg):
-    """Text elements of an SVG."""
     return [element for element in ElementTree.fromstring(svg).iter(f"{SVG}text")]
 
 
@@ -41,39 +45,42 @@ def test_bad_widths_are_input_errors(word):
         paper.inches(word)
 
 
-@pytest.mark.parametrize("width", ["single", "double"])
-def test_svg_is_true_to_size_with_letters_of_7_to_9_points(run, tmp_path, width):
-    svg = reports.save_figure(run, tmp_path / "main.svg", width=width).read_text()
-    root = ElementTree.fromstring(svg)
-    assert float(root.get("width").removesuffix("pt")) == pytest.approx(72 * paper.WIDTHS[width])
+@pytest.fixture(scope="module")
+def drawn(run, tmp_path_factory):
+    """The bytes of figures one column wide, by the name of their file."""
+    folder = tmp_path_factory.mktemp("drawn")
+    names = ("main.svg", "forest.svg", "main.pdf")
+    return {name: reports.save_figure(run, folder / name, width="single").read_bytes() for name in names}
+
+
+def check_size(svg, width):
+    """Assert that a figure has its width, and letters of 7 to 9 points."""
+    assert float(ElementTree.fromstring(svg).get("width").removesuffix("pt")) == pytest.approx(72 * width)
     sizes = {float(size) for size in re.findall(r"font(?:-size)?: ?([\d.]+)px", svg)}
     assert sizes and min(sizes) >= 7 and max(sizes) <= 9
+
+
+def test_svg_is_true_to_size_and_carries_its_letters_or_is_of_shapes(run, drawn, tmp_path):
+    svg = drawn["main.svg"].decode()
+    check_size(svg, 3.25)
     told = {"".join(word.itertext()) for word in words_of(svg)}
     assert {"retrain", "placebo", "residual influence of the targets"} <= told
-
-
-def test_svg_carries_its_letters_or_is_of_shapes(run, tmp_path):
-    svg = reports.save_figure(run, tmp_path / "main.svg").read_text()
     assert "@font-face{font-family:'DejaVu Sans';src:url(data:font/ttf;base64," in svg
     assert not re.search(r'(?:href|src)="?(?!#|url\(data:)http', svg.split("</metadata>")[1])
+    check_size(reports.save_figure(run, tmp_path / "main.svg", width="double").read_text(), 6.75)
     shapes = reports.save_figure(run, tmp_path / "outlines.svg", outlines=True, which="main").read_text()
     assert not words_of(shapes) and "font-face" not in shapes
 
 
-def test_embedded_font_has_every_letter(run, tmp_path):
-    import base64
-    import io
-
-    from fontTools.ttLib import TTFont
-
-    svg = reports.save_figure(run, tmp_path / "forest.svg").read_text()
+def test_embedded_font_has_every_letter(drawn):
+    svg = drawn["forest.svg"].decode()
     data = re.search(r"base64,([^)]*)\)", svg)[1]
     letters = {ord(c) for word in words_of(svg) for c in "".join(word.itertext())}
     assert letters and letters <= set(TTFont(io.BytesIO(base64.b64decode(data))).getBestCmap())
 
 
-def test_pdf_is_true_to_size_with_truetype_fonts(run, tmp_path):
-    pdf = reports.save_figure(run, tmp_path / "main.pdf", width="single").read_bytes()
+def test_pdf_is_true_to_size_with_truetype_fonts(drawn):
+    pdf = drawn["main.pdf"]
     box = [float(v) for v in re.search(rb"/MediaBox\s*\[([^\]]*)\]", pdf)[1].split()]
     assert box[2] - box[0] == pytest.approx(72 * 3.25)
     assert b"/FontFile2" in pdf and b"/Subtype /CIDFontType2" in pdf and b"/Type3" not in pdf
@@ -82,16 +89,13 @@ def test_pdf_is_true_to_size_with_truetype_fonts(run, tmp_path):
 
 
 def test_png_is_true_to_size(run, tmp_path):
-    from PIL import Image
-
     with Image.open(reports.save_figure(run, tmp_path / "main.png", width="5in")) as picture:
         assert picture.size[0] == 1500 and picture.info["dpi"] == pytest.approx((300, 300), abs=0.1)
 
 
-def test_figures_are_the_same_bytes_again(run, tmp_path):
+def test_figures_are_the_same_bytes_again(run, drawn, tmp_path):
     for name in ("main.svg", "main.pdf"):
-        first = reports.save_figure(run, tmp_path / name).read_bytes()
-        assert reports.save_figure(run, tmp_path / name).read_bytes() == first
+        assert reports.save_figure(run, tmp_path / name, width="single").read_bytes() == drawn[name]
 
 
 def test_dark_figures_are_drawn_in_the_dark_colours_alone(run, tmp_path):
@@ -102,13 +106,11 @@ def test_dark_figures_are_drawn_in_the_dark_colours_alone(run, tmp_path):
     assert colour("retrain") == COLOURS["retrain"].light  # what is drawn afterwards is as before
 
 
-def test_figures_go_by_their_file_or_by_name(run, tmp_path):
+def test_figures_go_by_their_file_or_by_name(run, drawn, tmp_path):
     assert list(drawings(run)) == ["main", "methods", "forest", "margins"]
-    forest = reports.save_figure(run, tmp_path / "forest.svg").read_text()
-    assert reports.save_figure(run, tmp_path / "any.svg", which="forest").read_text() == forest
-    assert reports.save_figure(run, tmp_path / "any.svg").read_text() != forest  # the main one
-    early = reports.save_figure(run, tmp_path / "forest.svg", level=0).read_text()
-    assert early != forest
+    save = lambda name, **how: reports.save_figure(run, tmp_path / f"{name}.svg", width="single", **how).read_bytes()
+    assert save("any", which="forest") == drawn["forest.svg"] != save("forest", level=0)
+    assert save("any") == drawn["main.svg"]
     with pytest.raises(InputError, match="unknown figure of this run 'frontier': choose one of forest, main"):
         reports.save_figure(run, tmp_path / "any.svg", which="frontier")
     with pytest.raises(InputError, match="no level of 3 copies: choose among 0, 4"):
@@ -123,9 +125,6 @@ def test_bad_looks_leave_no_file(run, tmp_path, asked):
 
 
 def test_references_differ_without_colours():
-    from unlearn_jax.reports.figures import CURVES
-    from unlearn_jax.reports.style import DASHES, MARKERS
-
     strokes = [(MARKERS[name], DASHES.get(name)) for name in CURVES]
     assert len(set(strokes)) == len(strokes) == len({dash for _, dash in strokes})
 

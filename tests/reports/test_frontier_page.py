@@ -4,7 +4,7 @@ import csv
 import shutil
 
 import pytest
-from made_runs import METHODS, NUMBERS, Page, fake_rows, fake_run, write_rows
+from made_runs import METHODS, NUMBERS, fake_rows, fake_run, section_of, write_rows
 from markupsafe import Markup
 
 from unlearn_jax import reports
@@ -64,8 +64,7 @@ def page(run):
 
 def frontier_rows(text):
     """Cells by population of the section's table."""
-    section = text[text.index('<section id="frontier">') :]
-    rows = Page(section[: section.index("</section>")]).rows
+    rows = section_of(text, "frontier").rows
     return [[" ".join(cell.split()) for cell in row] for row in rows if len(row) == 14]
 
 
@@ -102,14 +101,12 @@ def test_the_figure_names_the_frontier_and_the_anchors_alone(run):
         }  # fmt: skip
 
 
-def test_a_run_without_a_frontier_has_no_section(tmp_path, monkeypatch):
-    monkeypatch.setattr("unlearn_jax.reports.render.inline_svg", lambda *given: Markup("<svg></svg>"))
+def test_a_run_without_a_frontier_has_no_section(tmp_path, unsaved):
     run = fake_run(tmp_path / "run", levels=(4,))
     assert 'id="frontier"' not in reports.write_report(run).read_text()
 
 
-def test_several_settings_are_cautioned_about(run, tmp_path, monkeypatch):
-    monkeypatch.setattr("unlearn_jax.reports.render.inline_svg", lambda *given: Markup("<svg></svg>"))
+def test_several_settings_are_cautioned_about(run, tmp_path, unsaved):
     shutil.copytree(run, tmp_path / "run")
     with (run / "summary.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))

@@ -4,11 +4,11 @@ import csv
 import json
 import re
 import shutil
-from html.parser import HTMLParser
 
 import numpy as np
 import pyarrow as pa
 import pytest
+from made_runs import Page
 from pyarrow import parquet
 
 from unlearn_jax import reports
@@ -48,7 +48,6 @@ def fake_summary(tracks=("exact", "network"), names=ESTIMATORS):
 
 
 def fake_tables(tracks=("exact", "network"), names=ESTIMATORS):
-    """Every table."""
     rng, tables = np.random.default_rng(1), {name: [] for name in TABLES}
     for track in tracks:
         for name in (*names, *(["newton"] if "influence" in names else [])):
@@ -87,7 +86,6 @@ def fake_gallery(texts=False):
 
 
 def fake_run(folder, texts=False, tracks=("exact", "network"), names=ESTIMATORS, copies=2, **manifest):
-    """A complete folder."""
     folder.mkdir(parents=True)
     with (folder / "summary.csv").open("w", newline="") as file:
         writer = csv.writer(file)
@@ -117,34 +115,10 @@ def fake_run(folder, texts=False, tracks=("exact", "network"), names=ESTIMATORS,
     return folder
 
 
-class Page(HTMLParser):
-    """Ids, tags, and the rows of every table as texts of cells."""
-
-    def __init__(self, text):
-        super().__init__()
-        self.ids, self.tags, self.tables, self.depth = [], set(), [], 0
-        self.feed(text)
-
-    def handle_starttag(self, tag, attrs):
-        named = dict(attrs)
-        self.tags.add(tag)
-        self.ids += [named["id"]] if "id" in named else []
-        if tag == "table":
-            self.tables.append([])
-        elif tag == "tr":
-            self.tables[-1].append([])
-        elif tag in ("td", "th"):
-            self.depth += 1
-            self.tables[-1][-1].append("")
-        elif self.depth and tag == "span":
-            self.tables[-1][-1][-1] += " "
-
-    def handle_endtag(self, tag):
-        self.depth -= tag in ("td", "th")
-
-    def handle_data(self, data):
-        if self.depth:
-            self.tables[-1][-1][-1] += data
+def tables_of(page):
+    """The tables of estimators, each a list of rows."""
+    heads = [number for number, row in enumerate(page.rows) if row[0] == "Estimator"]
+    return [page.rows[at:end] for at, end in zip(heads, [*heads[1:], None])]
 
 
 @pytest.fixture(scope="module")
@@ -170,7 +144,6 @@ def test_has_every_section_and_needs_no_network(text):
 
 
 def shown(value, digits):
-    """A number as the page writes it."""
     told = f"{float(value):.{digits}f}"
     return told.replace("-", "−") if float(told) else told.replace("-", "")
 
@@ -178,11 +151,11 @@ def shown(value, digits):
 def test_every_number_of_the_tables_is_that_of_the_summary(folder, text):
     with (folder / "summary.csv").open(newline="") as file:
         rows = {(r["track"], r["removed"], r["estimator"], r["metric"]): r for r in csv.DictReader(file)}
-    page, counted = Page(text), 0
-    assert len(page.tables) == 2
-    for track, table in zip(("exact", "network"), page.tables):
+    tables, counted = tables_of(Page(text)), 0
+    assert len(tables) == 2
+    for track, table in zip(("exact", "network"), tables):
         assert table[0] == ["Estimator", *(heading for *_, heading, _ in COLUMNS)]
-        cells = {row[0]: row[1:] for row in table[1:]}
+        cells = {row[0]: [cell.strip() for cell in row[1:]] for row in table[1:]}
         order = list(ESTIMATORS)
         assert list(cells) == [NAMES[n] for n in ("influence", "newton", *order[1:], "gradient", "removal")]
         for name, label in NAMES.items():
@@ -212,7 +185,7 @@ def test_the_answer_quotes_the_summary(folder, text):
     assert 'id="answer">On softmax regression, influence functions predict' in text
 
 
-def test_names_and_texts_are_escaped(text, tmp_path):
+def test_names_and_texts_are_escaped(text, tmp_path, unsaved):
     assert "&lt;b&gt;evil&amp;co" in text and "<b>evil" not in text and "--dataset &lt;i&gt;x&lt;/i&gt;" in text
     words = render_attribution(read_attribution(fake_run(tmp_path / "run", texts=True)))
     assert not Page(words).tags & {"script", "i", "b", "img"}
@@ -221,10 +194,6 @@ def test_names_and_texts_are_escaped(text, tmp_path):
         assert str(said).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;") in words
     assert words.count('class="item text own"') == 4 and words.count('class="item text"') == 2 + 4
     assert "<h1>Influence predicted and measured: &lt;b&gt;evil&amp;co.tsv</h1>" in words and "/somewhere" not in words
-
-
-def test_the_page_is_the_same_each_time(folder, text):
-    assert render_attribution(read_attribution(folder)) == text
 
 
 def test_figures_for_narrow_screens_have_fewer_columns(folder):
@@ -252,19 +221,13 @@ def test_figures_draw_what_the_tables_say(folder):
     np.testing.assert_allclose(drawn, np.sort(np.maximum(scores, 1e-5 * scores.max())))
 
 
-def test_runs_of_less_have_less(tmp_path):
+def test_runs_of_less_have_less(tmp_path, unsaved):
     run = fake_run(tmp_path / "run", tracks=("network",), names=("trak", "datamodel"), copies=0)
     (run / "law.parquet").unlink()
     (run / "memorization.parquet").unlink()
     page = render_attribution(read_attribution(run))
-    assert [i for i in Page(page).ids if i in SECTIONS] == [
-        "answer",
-        "estimators",
-        "lds",
-        "carriers",
-        "words",
-        "reproduce",
-    ]
+    left = ["answer", "estimators", "lds", "carriers", "words", "reproduce"]
+    assert [i for i in Page(page).ids if i in SECTIONS] == left
     assert "Influence as gradients predict it, against what removal really does." in page and "nan" not in page.lower()
 
 
@@ -283,26 +246,20 @@ def regalleried(folder, **changes):
     np.savez(folder / "gallery.npz", **{k: v for k, v in held.items() if v is not None})
 
 
+HEAD = "track,removed,estimator,metric,value,ci_low,ci_high,n\n"
 DAMAGE = {
     "gone": shutil.rmtree,
-    "no manifest": lambda f: (f / "manifest.json").unlink(),
-    "no summary": lambda f: (f / "summary.csv").unlink(),
-    "no gallery": lambda f: (f / "gallery.npz").unlink(),
+    **{f"no {name}": lambda f, n=name: (f / n).unlink() for name in ("manifest.json", "summary.csv", "gallery.npz")},
+    **{f"cut {name}": lambda f, n=name: cut(f / n) for name in ("manifest.json", "summary.csv", "removals.parquet")},
     "a list": lambda f: (f / "manifest.json").write_text("[1]"),
-    "cut manifest": lambda f: cut(f / "manifest.json"),
     "another kind": lambda f: rewritten(f, kind="audit"),
     **{f"no {name}": lambda f, name=name: rewritten(f, **{name: None}) for name in MANIFEST},
     "half a config": lambda f: rewritten(f, config={"dataset": "digits"}),
-    "cut summary": lambda f: cut(f / "summary.csv"),
     "empty summary": lambda f: (f / "summary.csv").write_text(""),
-    "no rows": lambda f: (f / "summary.csv").write_text("track,removed,estimator,metric,value,ci_low,ci_high,n\n"),
-    "words for numbers": lambda f: (f / "summary.csv").write_text(
-        "track,removed,estimator,metric,value,ci_low,ci_high,n\nexact,half,trak,lds,high,0,1,3\n"
-    ),
-    "cut table": lambda f: cut(f / "removals.parquet"),
+    "no rows": lambda f: (f / "summary.csv").write_text(HEAD),
+    "words for numbers": lambda f: (f / "summary.csv").write_text(HEAD + "exact,half,trak,lds,high,0,1,3\n"),
     "another table": lambda f: parquet.write_table(pa.table({"track": ["exact"]}), f / "law.parquet"),
     "cut gallery": lambda f: cut(f / "gallery.npz"),
-    "empty gallery": lambda f: (f / "gallery.npz").write_bytes(b""),
     "fewer scores": lambda f: regalleried(f, scores=np.ones((2, 3))),
     "no pictures": lambda f: regalleried(f, images=None),
     "no labels": lambda f: regalleried(f, labels=None),

@@ -20,11 +20,12 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "experiments"))
 
 import leaderboard  # noqa: E402
-from made_runs import METHODS, Page, change, edit, fake_run, sound  # noqa: E402  # noqa: E402
+from made_runs import METHODS, Page, change, edit, fake_run, sound  # noqa: E402
 
 from unlearn_jax.errors import InputError  # noqa: E402
 from unlearn_jax.reports import board_page, board_rows  # noqa: E402
 from unlearn_jax.reports.columns import read_named  # noqa: E402
+from unlearn_jax.studies.presets import read_presets  # noqa: E402
 
 COMMAND = (
     "python experiments/study.py --copies 4 --quiet --out /home/me/runs/x --store=/data/s --dataset /home/me/mine.npz"
@@ -42,12 +43,10 @@ def run(tmp_path_factory):
 
 
 def rows_of(run, **how):
-    """Rows of a folder by method."""
     return {row["method"]: row for row in board_rows.rows_of_run(read_named([run])[0], **how)}
 
 
 def copy(run, folder, **changes):
-    """The run with another manifest."""
     shutil.copytree(run, folder)
     change(folder, **changes)
     return folder
@@ -77,8 +76,6 @@ def test_settings_say_where_they_come_from(run, tmp_path):
     assert rows_of(run, source="on other targets")["random_label"]["source"] == "default"
     preset = copy(run, tmp_path / "preset", presets={"name": "tuned", "settings": ["scrub.alpha=4"]})
     assert rows_of(preset, source="by hand")["scrub"]["source"] == "preset tuned"
-    from unlearn_jax.studies.presets import read_presets
-
     shipped = {"name": "mine", "settings": ["scrub.alpha=4"], "digest": read_presets("vision-copies-small").digest}
     asked = {"command": "python experiments/study.py --presets runs/mine.json --copies 4"}
     row = rows_of(copy(run, tmp_path / "shipped", presets=shipped, **asked))["scrub"]
@@ -117,6 +114,8 @@ def test_the_file_comes_back_as_it_was(run, tmp_path):
     (tmp_path / "rows.csv").write_text(board_rows.written(rows), encoding="utf-8")
     assert board_rows.read_rows(tmp_path / "rows.csv") == full
     assert board_rows.written(full) == board_rows.written(rows) and board_rows.read_rows(tmp_path / "none.csv") == []
+    plain = board_rows.written([made(command="python x.py\n--evil", setting='a,"b"')])
+    assert [row["setting"] for row in csv.DictReader(io.StringIO(plain))] == ['a,"b"']
 
 
 @pytest.mark.parametrize(
@@ -225,16 +224,13 @@ def test_references_are_marked_to_stay(page):
     ]  # fmt: skip
 
 
-def test_bars_lie_on_one_scale():
+def test_bars_lie_on_one_scale(page):
     at = lambda v: board_page.WIDE * (v - board_page.LEFT) / (board_page.RIGHT - board_page.LEFT)
     drawn = board_page.bar_of(0.25, 0.15, 0.34)
     assert drawn["at"] == round(at(0.25), 1) and drawn["interval"] == (round(at(0.15), 1), round(at(0.34), 1))
     assert drawn["ends"] == [("oracle", round(at(0), 1)), ("original", round(at(1), 1))]
     assert board_page.bar_of(9.0, 8.0, 10.0)["at"] is None  # an arrow
     assert board_page.bar_of(1.0, math.nan, math.nan)["interval"] is None
-
-
-def test_bars_are_drawn(page):
     assert page.count('class="beyond"') == 1 and page.count("<circle") > 5
     assert re.search(r'<path class="interval" d="M[0-9.]+ 7H[0-9.]+"/><circle cx="[0-9.]+" cy="7" r="3"/>', page)
 
@@ -288,9 +284,3 @@ document.body.innerHTML = JSON.stringify([seen.map((r) => r.dataset.name), form.
     done = subprocess.run([*command, f"file://{tmp_path}/page.html"], capture_output=True, text=True, timeout=60)
     names, shown = json.loads(re.search(r"<body>(.*?)</body>", done.stdout, re.DOTALL)[1])
     assert names == ["original", "retrain", "scrub", "ssd + expand"] and shown == "2 of 6 shown"
-
-
-def test_rows_are_plain_text_of_one_line_each():
-    row = made(command="python x.py\n--evil", setting='a,"b"')
-    lines = list(csv.DictReader(io.StringIO(board_rows.written([row]))))
-    assert lines[0]["setting"] == 'a,"b"' and len(lines) == 1

@@ -7,7 +7,7 @@ import math
 import re
 
 import pytest
-from made_runs import sound
+from made_runs import section_of, sound
 
 from unlearn_jax import reports
 from unlearn_jax.cli import report as report_command
@@ -82,7 +82,6 @@ def fake_sweep(folder, method, entries):
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """The folder of all sweeps, complete."""
     out = tmp_path_factory.mktemp("overview") / "sweeps"
     found = {name: fake_sweep(out / name, name, entries) for name, entries in METHODS.items()}
     decided = {name: decide(told) for name, told in found.items()}
@@ -107,17 +106,13 @@ def page(folder):
 
 
 def own_page(folder, name):
-    """The page of one method."""
     return (folder / name / "sweep.html").read_text()
 
 
 def rows_of(page, section):
     """The cells of a section's table by the name of the row."""
-    body = page.partition(f'<section id="{section}">')[2].partition("</section>")[0]
-    plain = lambda cell: " ".join(re.sub(r"<[^>]+>", " ", cell).split())
-    lines = re.findall(r"<tr.*?</tr>", body)
-    rows = [re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", line) for line in lines]
-    return {plain(row[0]): [plain(cell) for cell in row[1:]] for row in rows if len(row) > 1}
+    rows = [[" ".join(cell.split()) for cell in row] for row in section_of(page, section).rows]
+    return {row[0]: row[1:] for row in rows if len(row) > 1}
 
 
 def test_the_answer_comes_first_and_says_why(page):
@@ -208,7 +203,7 @@ def changed(folder, tmp_path, **told):
     return out
 
 
-def test_an_unfinished_folder_shows_what_is_done(folder, page, tmp_path, capsys):
+def test_an_unfinished_folder_shows_what_is_done(folder, page, tmp_path, capsys, unsaved):
     waits = [*METHODS, "salun"]
     out = changed(folder, tmp_path, status="running", methods=None, rules=None, names=waits)
     report_command.run(report_command.Args(runs=[out], out=tmp_path / "page.html"))
@@ -227,7 +222,7 @@ def test_an_unfinished_folder_shows_what_is_done(folder, page, tmp_path, capsys)
         reports.write_sweeps_page(out)
 
 
-def test_sweeps_without_an_oracle_have_no_such_sections(folder):
+def test_sweeps_without_an_oracle_have_no_such_sections(folder, unsaved):
     told = reports.read_sweeps(folder)
     blind = told._replace(rules={}, leaving={}, lines=[line._replace(best=None) for line in told.lines])
     assert words.afterwards(blind) == "" and not blind.oracle

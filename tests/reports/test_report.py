@@ -1,25 +1,35 @@
 """The report page, on synthetic run folders."""
 
 import csv
-import json
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
+import pyarrow
 import pytest
-from made_runs import MEMBERS, METHODS, NUMBERS, REFERENCES, TARGETS, Page, edit, fake_rows, fake_run, table, write_rows
-from markupsafe import Markup
+from made_runs import (
+    MEMBERS,
+    METHODS,
+    NUMBERS,
+    REFERENCES,
+    TARGETS,
+    Page,
+    change,
+    edit,
+    fake_rows,
+    fake_run,
+    table,
+    write_rows,
+)
+from pyarrow import parquet
 
 from unlearn_jax import reports
+from unlearn_jax.cli import report as report_command
 from unlearn_jax.errors import InputError
 from unlearn_jax.reports import board_rows, columns
 from unlearn_jax.reports import words as report_words
 from unlearn_jax.reports.gallery import which_stay
-from unlearn_jax.reports.load import number_told
-
-EXPERIMENTS = Path(__file__).resolve().parents[2] / "experiments"
+from unlearn_jax.reports.load import number_told, read_run
 
 SECTIONS = ["answer", "curve", "found", "panels", "methods", "forest", "margins", "pictures", "similarity"]
 SECTIONS += ["words", "reproduce"]
@@ -35,27 +45,18 @@ def page(run):
     return reports.write_report(run).read_text()
 
 
-@pytest.fixture
-def unsaved(monkeypatch):
-    """Figures are drawn but not written out as SVG, which is most of a page's time: for tests of words and tables."""
-    monkeypatch.setattr("unlearn_jax.reports.render.inline_svg", lambda *given: Markup("<svg></svg>"))
-
-
 def test_has_every_section_and_needs_no_network(page):
     found = Page(page)
-    assert [name for name in found.ids if name in SECTIONS] == SECTIONS
+    assert [name for name in found.ids if name in SECTIONS] == SECTIONS and len(found.ids) == len(set(found.ids))
     assert not found.tags & {"script", "link", "iframe", "object"}
     assert not re.search(r'(src|href)="(?!data:image/png;base64,|#)', page)
     assert "url(http" not in page and "@import" not in page
 
 
-def test_ids_are_unique(page):
-    ids = Page(page).ids
-    assert len(ids) == len(set(ids))
-
-
 def test_table_numbers_equal_the_summary(run, page):
     rows = table(page)
+    distances = [float(row[1].split()[0]) for row in rows.values()]
+    assert distances == sorted(distances) and len(distances) == 11 and next(iter(rows)) == "oracle"
     with (run / "summary.csv").open(newline="") as file:
         cells = {(r["method"], r["metric"], r["split"]): r for r in csv.DictReader(file) if r["copies"] == "8"}
     assert set(rows) == {*REFERENCES, *METHODS}
@@ -77,12 +78,6 @@ def test_table_numbers_equal_the_summary(run, page):
     assert rows["random_label"][12] == "⚠ 3" and rows["scrub"][12] == "0"
 
 
-def test_table_is_sorted_by_residual_distance(page):
-    distances = [float(row[1].split()[0]) for row in table(page).values()]
-    assert distances == sorted(distances) and len(distances) == 11
-    assert next(iter(table(page))) == "oracle"
-
-
 def test_answer_and_findings_quote_the_intervals(page):
     assert re.search(r'id="answer">Deleting the 30 targets and retraining left 93% \[\d+, \d+\]', page)
     assert "8 near copies of each" in page
@@ -92,19 +87,43 @@ def test_answer_and_findings_quote_the_intervals(page):
     assert "First place is not settled: over the draws its rank goes from" in page
 
 
-def test_placebo_agrees_where_the_paired_difference_includes_none(tmp_path, unsaved):
-    run = fake_run(tmp_path / "run", levels=(4,))
-    same = lambda r: r["method"] == "placebo" and r["metric"] == "residual_difference"
-    edit(run, lambda r: r | ({"value": "0.001", "ci_low": "-0.02", "ci_high": "0.02"} if same(r) else {}))
+def changed(metric, method, copies="4", **values):
+    """An edit of the rows of a metric and a method."""
+    keys = {"metric": metric, "method": method, "copies": copies}
+    return lambda row: row | (values if all(row[k] == v for k, v in keys.items()) else {})
+
+
+AGREES = changed("residual_difference", "placebo", value="0.001", ci_low="-0.02", ci_high="0.02")
+SETTLED = changed("distance_rank", "neggrad_plus", ci_low="1", ci_high="1")
+LITTLE = changed("residual_influence", "retrain", value="0.03")
+FEW = changed("identifiable", "oracle", value="0.0")
+SHORT = changed("influence_span", "original", ci_low="0.2")
+TWICE = changed("residual_influence", "retrain", copies="0", value="0.0")
+
+
+@pytest.mark.parametrize(
+    ("levels", "edits", "config", "said"),
+    [
+        ((4,), [AGREES], {}, ["the copies carry it, not the size of the training set"]),
+        ((4,), [SETTLED], {}, ["First place among the 5 is settled."]),
+        ((4,), [LITTLE], {}, ["no influence that this run can tell from none", "within the null band"]),
+        ((4,), [FEW], {}, ['id="answer">Not identifiable', "too few members"]),
+        ((4,), [FEW, SHORT], {}, ["the original and the oracle differ too little"]),
+        ((0, 4), [TWICE], {}, ["one population was used twice"]),
+        (
+            (4,), [], {"_requests": 4},
+            ["Deleting the 30 targets of a request", "30 a request atypical", "32 (8 a request)"],
+        ),
+    ],
+)  # fmt: skip
+def test_claims_follow_the_evidence(tmp_path, unsaved, levels, edits, config, said):
+    run = fake_run(tmp_path / "run", levels=levels)
+    change(run, **config)
+    for one in edits:
+        edit(run, one)
     text = reports.write_report(run).read_text()
-    assert "the copies carry it, not the size of the training set" in text
-
-
-def test_first_place_is_settled_where_the_ranks_say_so(tmp_path, unsaved):
-    run = fake_run(tmp_path / "run", levels=(4,))
-    first = lambda r: r["metric"] == "distance_rank" and r["method"] == "neggrad_plus"
-    edit(run, lambda r: r | ({"ci_low": "1", "ci_high": "1"} if first(r) else {}))
-    assert "First place among the 5 is settled." in reports.write_report(run).read_text()
+    assert all(words in text for words in said)
+    assert FEW not in edits or "came closest" not in text
 
 
 def test_an_upper_bound_is_told_apart_from_the_methods(tmp_path, unsaved):
@@ -138,37 +157,9 @@ def test_a_method_that_ruins_the_model_is_marked_and_never_called_nearest(tmp_pa
     assert (place == len(order) - 1) is wrecked
 
 
-def test_claims_shrink_with_the_evidence(tmp_path, unsaved):
-    run = fake_run(tmp_path / "run", levels=(4,))
-    edit(
-        run,
-        lambda r: r | ({"value": "0.03"} if r["metric"] == "residual_influence" and r["method"] == "retrain" else {}),
-    )
-    text = reports.write_report(run).read_text()
-    assert "no influence that this run can tell from none" in text and "within the null band" in text
-    edit(run, lambda r: r | ({"value": "0.0"} if r["metric"] == "identifiable" else {}))
-    text = reports.write_report(run).read_text()
-    assert 'id="answer">Not identifiable' in text and "too few members" in text
-    assert "came closest" not in text
-    edit(run, lambda r: r | ({"ci_low": "0.2"} if r["metric"] == "influence_span" else {}))
-    assert "the original and the oracle differ too little" in reports.write_report(run).read_text()
-
-
-def test_several_requests_are_told_by_their_own_numbers(tmp_path, unsaved):
-    run = fake_run(tmp_path / "run", levels=(4,))
-    manifest = json.loads((run / "manifest.json").read_text())
-    manifest["config"] |= {"requests": 4}
-    (run / "manifest.json").write_text(json.dumps(manifest))
-    text = reports.write_report(run).read_text()
-    assert "Deleting the 30 targets of a request" in text
-    assert "30 a request atypical" in text and "32 (8 a request)" in text
-
-
 def test_as_many_targets_are_told_of_as_there_were(tmp_path, unsaved):
     run = fake_run(tmp_path / "run", levels=(4,))  # its index has 30
-    manifest = json.loads((run / "manifest.json").read_text())
-    manifest["config"] |= {"num_targets": 7, "targets": "whole_class"}
-    (run / "manifest.json").write_text(json.dumps(manifest))
+    change(run, _num_targets=7, _targets="whole_class")
     text = reports.write_report(run).read_text()
     assert "Deleting the 30 targets" in text and not re.search(r"\b7 (targets|atypical|whole)", text)
     rows = board_rows.rows_of_run(columns.read_named([run])[0])
@@ -190,37 +181,36 @@ def test_the_number_of_targets_in_words(config, sizes, told):
     assert number_told(config, sizes) == told
 
 
-def test_reused_population_is_reported(tmp_path, unsaved):
-    run = fake_run(tmp_path / "run", levels=(0, 4))
-    zero = lambda r: r["metric"] == "residual_influence" and r["method"] == "retrain" and r["copies"] == "0"
-    edit(run, lambda r: r | ({"value": "0.0"} if zero(r) else {}))
-    assert "one population was used twice" in reports.write_report(run).read_text()
-
-
 def test_escapes_hostile_names(tmp_path):
     hostile = '<script>alert("1")</script>&$x$'
     run = fake_run(tmp_path / "run", levels=(1, 4), methods={hostile: METHODS["scrub"]})
-    manifest = json.loads((run / "manifest.json").read_text())
-    (run / "manifest.json").write_text(json.dumps(manifest | {"device": hostile, "notes": [hostile]}))
+    change(run, device=hostile, notes=[hostile])
     text = reports.write_report(run).read_text()
     assert "<script" not in text and "&lt;script&gt;" in text
     assert "script" not in Page(text).tags
 
 
-@pytest.mark.parametrize("missing", ["manifest.json", "summary.csv", "results.parquet", "margins/index.parquet"])
-def test_missing_file_is_an_input_error(tmp_path, missing):
+FILES = ["manifest.json", "summary.csv", "results.parquet", "margins/index.parquet"]
+
+
+@pytest.mark.parametrize("file", [*FILES, "margins/oracle.npy", "gallery.npz"])
+def test_a_missing_or_damaged_file_is_an_input_error(tmp_path, file):
     run = fake_run(tmp_path / "run", levels=(4,))
-    (run / missing).unlink()
-    with pytest.raises(InputError, match=re.escape(Path(missing).name)):
-        reports.write_report(run)
+    if file != "results.parquet":
+        (run / file).write_bytes((run / file).read_bytes()[:40])
+        with pytest.raises(InputError):
+            reports.write_report(run)
+    if file in FILES:
+        (run / file).unlink()
+        with pytest.raises(InputError, match=re.escape(Path(file).name)):
+            reports.write_report(run)
     assert not (run / "report.html").exists()
 
 
-@pytest.mark.parametrize("change", [{"status": "running"}, {"status": None}])
-def test_unfinished_run_is_an_input_error(tmp_path, change):
+@pytest.mark.parametrize("status", ["running", None])
+def test_unfinished_run_is_an_input_error(tmp_path, status):
     run = fake_run(tmp_path / "run", levels=(4,))
-    manifest = json.loads((run / "manifest.json").read_text())
-    (run / "manifest.json").write_text(json.dumps(manifest | change))
+    change(run, status=status)
     (run / "report.html").write_text("older")
     with pytest.raises(InputError, match="nothing to show yet"):
         reports.write_report(run)
@@ -228,23 +218,12 @@ def test_unfinished_run_is_an_input_error(tmp_path, change):
     assert not [path for path in run.iterdir() if path.name.startswith(".")]
 
 
-@pytest.mark.parametrize(
-    "file", ["manifest.json", "summary.csv", "margins/index.parquet", "margins/oracle.npy", "gallery.npz"]
-)
-def test_damaged_file_is_an_input_error(tmp_path, file):
-    run = fake_run(tmp_path / "run", levels=(4,))
-    (run / file).write_bytes((run / file).read_bytes()[:40])
-    with pytest.raises(InputError):
-        reports.write_report(run)
-
-
-def test_command_exits_with_2_and_one_sentence(tmp_path):
+def test_command_exits_with_2_and_one_sentence(tmp_path, capsys):
     run = fake_run(tmp_path / "run", levels=(4,))
     (run / "summary.csv").unlink()
-    command = [sys.executable, EXPERIMENTS / "report.py", run, "--out", tmp_path / "page.html"]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=EXPERIMENTS.parent)
-    assert done.returncode == 2 and len(done.stderr.strip().splitlines()) == 1
-    assert "summary.csv" in done.stderr and not (tmp_path / "page.html").exists()
+    assert report_command.main([str(run), "--out", str(tmp_path / "page.html")]) == 2
+    errors = capsys.readouterr().err
+    assert errors.count("\n") == 1 and "summary.csv" in errors and not (tmp_path / "page.html").exists()
 
 
 def test_unwritable_out_is_an_input_error(run, tmp_path):
@@ -262,21 +241,21 @@ def test_a_run_of_an_earlier_version_has_the_same_page(tmp_path, unsaved):
     assert reports.write_report(run).read_text() == now
 
 
-def test_one_level_run(tmp_path):
+def test_one_level_run(tmp_path, unsaved):
     run = fake_run(tmp_path / "run", levels=(4,))
     text = reports.write_report(run, tmp_path / "page.html").read_text()
     assert [name for name in Page(text).ids if name in SECTIONS] == [s for s in SECTIONS if s != "panels"]
     assert "ridge law 0.80" in text and "By number of copies" not in text
 
 
-def test_references_alone_without_copies(tmp_path):
+def test_references_alone_without_copies(tmp_path, unsaved):
     run = fake_run(tmp_path / "run", levels=(0,), methods={})
     text = reports.write_report(run).read_text()
     assert set(table(text)) == set(REFERENCES)
     assert "with no copies in the training set" in text and "came closest" not in text
 
 
-def test_members_that_are_all_nan_leave_a_readable_page(tmp_path):
+def test_members_that_are_all_nan_leave_a_readable_page(tmp_path, unsaved):
     run = fake_run(tmp_path / "run", levels=(1, 4))
     np.save(run / "margins/dedup.npy", np.full((MEMBERS, 2 * TARGETS), np.nan, np.float32))
     edit(run, lambda r: r | (dict.fromkeys(NUMBERS, "nan") if r["metric"].startswith("residual") else {}))
@@ -285,7 +264,7 @@ def test_members_that_are_all_nan_leave_a_readable_page(tmp_path):
     assert "did not measure retraining" in text
 
 
-def test_missing_optional_parts_do_not_break_the_page(tmp_path):
+def test_missing_optional_parts_do_not_break_the_page(tmp_path, unsaved):
     run = fake_run(tmp_path / "run", levels=(0, 4))
     keep = ("accuracy", "residual_influence")
     edit(run, lambda r: r if r["metric"] in keep and r["method"] not in ("placebo", "dedup") else None)
@@ -298,7 +277,7 @@ def test_missing_optional_parts_do_not_break_the_page(tmp_path):
     assert "This run stored no pictures" in text and "neggrad_plus" in text
 
 
-def test_diverged_everywhere_goes_last(tmp_path):
+def test_diverged_everywhere_goes_last(tmp_path, unsaved):
     run = fake_run(tmp_path / "run", levels=(1, 4))
     blank = {name: "nan" for name in NUMBERS}
     lost = lambda r: r["method"] == "scrub" and r["metric"].startswith("residual")
@@ -342,11 +321,6 @@ def test_a_request_that_names_copies_is_said_to_leave_the_others(tmp_path):
 
 
 def test_margins_of_several_requests_use_their_own_members(tmp_path):
-    import pyarrow
-    from pyarrow import parquet
-
-    from unlearn_jax.reports.load import read_run
-
     run = fake_run(tmp_path / "run", levels=(4,))
     index = {"row": [0, 1, 2, 3], "split": ["forget"] * 4, "request": ["0", "0", "1", "1"]}
     parquet.write_table(pyarrow.table(index), run / "margins/index.parquet")
@@ -360,8 +334,6 @@ def test_margins_of_several_requests_use_their_own_members(tmp_path):
 
 
 def test_margins_are_those_of_the_identified_fraction_shown(tmp_path):
-    from unlearn_jax.reports.load import read_run
-
     run = fake_run(tmp_path / "run", levels=(4,))
     assert read_run(run).summary.gamma == {4: 0.2}
     own = run / "margins" / "copies=4,gamma=0.200"

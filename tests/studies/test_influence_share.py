@@ -43,7 +43,6 @@ def originals(setup, model=None, variables=None):
 
 
 def one(outcome, member):
-    """One member's variables."""
     return jax.tree.map(lambda x: jnp.asarray(x[member]), outcome.population.variables)
 
 
@@ -67,28 +66,19 @@ def by_hand(setup, level, variables, request=0, select=None):
 
 def test_what_is_told_is_the_influence_of_the_rows_that_are_trained_on(setup):
     outcome = originals(setup)
-    for copies in (1, 2):
-        level = level_of(setup, copies, None)
-        with toy.quick_programs():
-            own, similar = influence_share(setup, level, outcome)
-            assert own.role == similar.role == "original" and own.blocks[0].shape == (MEMBERS, TARGETS)
-            np.testing.assert_array_equal(own.clusters[0], setup.bench.cluster[level.rows[0].forget])
-            for member in range(MEMBERS):
-                expected = by_hand(setup, level, one(outcome, member))
-                for found, true in zip((own, similar), expected):
-                    np.testing.assert_allclose(found.blocks[0][member], true, rtol=1e-3, atol=1e-5)
-    assert (own.blocks[0] > 0).all() and (similar.blocks[0] > 0).all()
-
-
-def test_levels_share_their_programs(setup):
-    outcome = originals(setup)
-    levels = [level_of(setup, copies, None) for copies in (1, 2)]
+    level, compiled, found = level_of(setup, 2, None), [], []
     with toy.quick_programs():
-        first = influence_share(setup, levels[0], outcome)
-        known = len(toy.COMPILED)
-        second = influence_share(setup, levels[1], outcome)
-    assert len(toy.COMPILED) == known
-    assert (first[1].blocks[0] < second[1].blocks[0]).all()
+        for copies in (1, 2):  # levels share their programs
+            found.append(influence_share(setup, level_of(setup, copies, None), outcome))
+            compiled.append(len(toy.COMPILED))
+        (_, before), (own, similar) = found
+        assert own.role == similar.role == "original" and own.blocks[0].shape == (MEMBERS, TARGETS)
+        np.testing.assert_array_equal(own.clusters[0], setup.bench.cluster[level.rows[0].forget])
+        for member in range(MEMBERS):
+            for told, true in zip((own, similar), by_hand(setup, level, one(outcome, member))):
+                np.testing.assert_allclose(told.blocks[0][member], true, rtol=1e-3, atol=1e-5)
+    assert compiled[0] == compiled[1] and (before.blocks[0] < similar.blocks[0]).all()
+    assert (own.blocks[0] > 0).all() and (before.blocks[0] > 0).all()
 
 
 def test_named_copies_are_no_similar_samples(setup):
@@ -156,8 +146,6 @@ class _Net(nnx.Module):
 
 
 class _Table(nn.Module):
-    """A model that is a table alone."""
-
     @nn.compact
     def __call__(self, x, train):
         x = x.reshape(x.shape[0], -1)
@@ -165,8 +153,7 @@ class _Table(nn.Module):
         return x @ table, x
 
 
-@pytest.mark.parametrize("model", [from_nnx(_Net), from_linen(_Table())], ids=["nnx", "table"])
-@pytest.mark.parametrize("small", [300_000, 1])
+@pytest.mark.parametrize("model, small", [(from_nnx(_Net), 300_000), (from_linen(_Table()), 1)], ids=["nnx", "table"])
 def test_models_without_layers_to_tap_are_said_in_a_sentence(setup, model, small, monkeypatch):
     monkeypatch.setattr(module, "SMALL", small)
     other = setup._replace(problem=setup.problem._replace(model=model))

@@ -20,7 +20,6 @@ METHODS = {
 
 @pytest.fixture
 def file(tmp_path):
-    """A sound preset file."""
     write_presets(tmp_path / "mine.json", METHODS, {"dataset": "digits"})
     return tmp_path / "mine.json"
 

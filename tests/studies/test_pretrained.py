@@ -1,7 +1,6 @@
 """Members on a frozen base, and members that begin at published weights: what is shared, trained, kept and refused."""
 
 import dataclasses
-import json
 import re
 
 import jax
@@ -25,12 +24,10 @@ from unlearn_jax.population.evaluate import features, predict
 from unlearn_jax.population.members import member_keys
 from unlearn_jax.population.plans import uniform_plan
 from unlearn_jax.population.run import Options
-from unlearn_jax.studies import setup as setups
 from unlearn_jax.studies.config import StudyConfig
 from unlearn_jax.studies.pretrained import adapted, base_rows, pretrained, train_base
 from unlearn_jax.studies.problems import problem_of
 from unlearn_jax.studies.resolve import resolve
-from unlearn_jax.studies.run import run_study
 from unlearn_jax.studies.validate import check
 from unlearn_jax.tasks import classification
 
@@ -253,42 +250,6 @@ def test_the_base_reads_its_own_rows_alone():
     changed = dataset._replace(train=dataset.train._replace(inputs=inputs))
     toy.same(train_base(problem, changed, 0).shared, before.shared)
     assert before.shared["params"]["embed"].shape == (len(dataset.about.words), 16)
-
-
-@pytest.fixture(scope="module")
-def study(tmp_path_factory):
-    """A run folder with a store beside it, and the stages that were told of."""
-    stages = []
-    out = tmp_path_factory.mktemp("lora") / "run"
-    watch = setups.SILENT._replace(stage=lambda label, members: stages.append((label, members)))
-    return run_study(CONFIG, out, watch=watch), stages
-
-
-def test_a_study_in_miniature_trains_adapters_on_one_base(study):
-    out, stages = study
-    assert stages[0] == ("base", 1) and stages[1] == ("original", 2)
-    manifest = json.loads((out / "manifest.json").read_text())
-    told = manifest["base"]
-    assert told["examples"] == 384 and told["seconds"] > 0
-    assert told["parameters_of_a_member"] == 16 * 2 + 2 * 48 + 16 * 2 + 2 * 16 < told["parameters"] / 10
-    assert any("one frozen base" in note for note in manifest["notes"])
-    kept = [
-        checkpoint.load_chunk(out.parent / "populations", p.name)
-        for p in (out.parent / "populations").iterdir()
-        if p.is_dir()
-    ]
-    sizes = sorted(size_of(chunk["variables"]["params"]) for chunk in kept)
-    assert sizes == [2 * told["parameters_of_a_member"]] * 6 + [told["parameters"]]
-    margins = {p.stem: np.load(p) for p in (out / "margins").glob("*.npy")}
-    assert {"original", "oracle", "do_nothing"} <= set(margins) and all(np.isfinite(m).all() for m in margins.values())
-
-
-def test_a_study_that_was_killed_goes_on_from_the_store(study, monkeypatch, tmp_path):
-    out, _ = study
-    monkeypatch.setattr(run, "train_chunk", lambda *args: pytest.fail("trained again"))
-    again = run_study(CONFIG, tmp_path / "again", store=out.parent / "populations")
-    for path in (out / "margins").glob("*.npy"):
-        np.testing.assert_array_equal(np.load(path), np.load(again / "margins" / path.name))
 
 
 @pytest.mark.parametrize(

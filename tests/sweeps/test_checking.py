@@ -53,7 +53,6 @@ NAMED = {"original": outcome("original", "", 4.0), "oracle": outcome("oracle", "
 
 
 def compared(*pairs):
-    """The rows of some pairs."""
     return changes(*setup_of(), NAMED, list(pairs))
 
 
@@ -184,7 +183,6 @@ def checks(tmp_path_factory):
 
 
 def told_of(folder):
-    """check.json and the rows of check.csv."""
     with (folder / "check.csv").open() as file:
         return json.loads((folder / "check.json").read_text()), list(csv.DictReader(file))
 
@@ -218,7 +216,7 @@ def test_a_check_that_is_repeated_trains_nothing_and_another_is_refused(checks, 
     assert check_name(study).startswith("check-larger-digits-near-random-")
 
 
-def test_the_page_and_the_headline_say_what_was_found(checks, monkeypatch):
+def test_the_page_and_the_headline_say_what_was_found(checks, monkeypatch, unsaved):
     folder, _ = checks
     page = reports.write_check_page(folder / "larger")
     text = page.read_text()

@@ -18,7 +18,6 @@ SCRUB = {
 
 
 def rows(method="scrub", remedy="", settings=None, **more):
-    """Rows of a summary."""
     found = []
     for setting, (drop, low, error, gap, distance) in (settings or SCRUB).items():
         keys = {"method": method, "remedy": remedy, "setting": setting, "reference": ""}

@@ -19,7 +19,6 @@ def drawn(words, *more, method="scrub"):
 
 
 def column(points, name):
-    """Values of one hyperparameter."""
     return np.asarray([point[name] for point in points])
 
 

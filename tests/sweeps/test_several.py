@@ -29,7 +29,6 @@ SWEEP = SweepConfig(method="finetune,do_nothing,gradient_ascent", seeds=2, draw=
 
 @pytest.fixture(scope="module")
 def swept(tmp_path_factory):
-    """The folder of the sweeps, and the stages they went through."""
     stages, out = [], tmp_path_factory.mktemp("sweeps") / "several"
     watch = Watch(stage=lambda label, members: stages.append((label, members)))
     with toy.quick_programs():
@@ -147,7 +146,7 @@ def test_the_script_prints_a_line_for_each_method(swept, monkeypatch):
     assert "not identifiable" in lines[-3]  # of two seeds
 
 
-def test_the_script_draws_all_pages_and_names_that_of_all_methods(swept, monkeypatch, capsys):
+def test_the_script_draws_all_pages_and_names_that_of_all_methods(swept, monkeypatch, capsys, unsaved):
     out, _ = swept
     monkeypatch.setattr(runner, "train_chunk", None)  # every sweep is read
     run = {"out": out, "chunk": 2, "quiet": True, "json": True}

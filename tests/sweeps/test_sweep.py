@@ -17,6 +17,7 @@ from unlearn_jax.errors import InputError
 from unlearn_jax.population import run as runner
 from unlearn_jax.reports import sweep_figures
 from unlearn_jax.reports.sweep_page import render_sweep
+from unlearn_jax.studies import influence_share
 from unlearn_jax.studies.config import StudyConfig
 from unlearn_jax.studies.run import run_study
 from unlearn_jax.studies.setup import Watch
@@ -45,12 +46,12 @@ def trained():
             return train(program, plan, member, *rest)
 
         patch.setattr(runner, "train_chunk", count)
+        patch.setattr(influence_share, "MEMBERS", 1)
         yield counted
 
 
 @pytest.fixture(scope="module")
 def swept(tmp_path_factory, trained):
-    """The sweep's folder, and the stages it went through."""
     stages, out = [], tmp_path_factory.mktemp("sweeps") / "sweep"
     watch = noting(stages)
     assert run_sweep(SWEEP, STUDY, out, watch=watch, command="python <sweep>.py", chunk=CHUNK) == out
@@ -58,12 +59,10 @@ def swept(tmp_path_factory, trained):
 
 
 def noting(stages):
-    """A watch that notes its stages."""
     return Watch(stage=lambda label, members: stages.append((label, members)))
 
 
 def told_of(out):
-    """sweep.json and the rows of summary.csv."""
     with (out / "summary.csv").open() as file:
         return json.loads((out / "sweep.json").read_text()), list(csv.DictReader(file))
 
@@ -90,7 +89,7 @@ def test_the_cost_is_that_of_the_runs(swept):
     assert told["cost"]["without_halving"] == pytest.approx(5 * one, rel=0.2) or one == 0
 
 
-def test_choices_do_not_look_at_the_oracle_and_the_regret_is_told(swept):
+def test_choices_do_not_look_at_the_oracle_and_the_regret_is_told(swept, unsaved):
     out, _ = swept
     told, rows = told_of(out)
     last = [r for r in rows if r["budget"] == ""]
@@ -142,7 +141,7 @@ def test_a_sweep_that_is_repeated_trains_nothing_and_another_is_refused(swept, t
         run_sweep(SWEEP, STUDY, out.parent / "populations")
 
 
-def test_without_the_oracle_nothing_but_originals_is_trained(swept, trained, tmp_path):
+def test_without_the_oracle_nothing_but_originals_is_trained(swept, trained, tmp_path, unsaved):
     out, stages = swept[0], []
     quick = SweepConfig(**{**SWEEP.__dict__, "oracle": False, "halving": 0, "defaults": False})
     before = len(trained)
@@ -181,7 +180,7 @@ def test_a_study_takes_the_preset(swept, trained):
     assert len(trained) - before == 4  # retrain, placebo, dedup and the method: original and oracle were there
 
 
-def test_the_page_is_whole_and_escaped(swept):
+def test_the_page_is_whole_and_escaped(swept, unsaved):
     out, _ = swept
     page = reports.write_sweep_page(out)
     text = page.read_text()
@@ -204,7 +203,7 @@ def test_the_page_is_whole_and_escaped(swept):
         reports.write_sweep_page(broken)
 
 
-def test_figures_take_settings_without_an_order(swept):
+def test_figures_take_settings_without_an_order(swept, unsaved):
     read = reports.read_sweep(swept[0])
     named = [
         one | {"values": one["values"] | {"weight_decay": [5, 8] if n % 2 else [6]}}
