@@ -65,8 +65,8 @@ def margin(logits, labels) -> Float64[np.ndarray, "... n"]:
     top = np.maximum(others.max(axis=-1, keepdims=True), -1e300)
     with np.errstate(over="ignore"):
         rest = top + np.log(np.exp(others - top).sum(axis=-1, keepdims=True))
-        found = (true - rest)[..., 0]
-    return np.where(np.abs(found) < 1e299, found, np.sign(found) * CLIP)
+        odds = (true - rest)[..., 0]
+    return np.where(np.abs(odds) < 1e299, odds, np.sign(odds) * CLIP)
 
 
 def as_logits(logits, labels, name: str) -> tuple[Float64[np.ndarray, "... n C"], Integer[np.ndarray, "... n"]]:
@@ -114,9 +114,9 @@ def same_examples(**populations: np.ndarray) -> None:
     """`InputError` unless all populations have the same examples (and classes)."""
     shapes = {name: values.shape[1:] for name, values in populations.items()}
     if len(set(shapes.values())) > 1:
-        told = ", ".join(f"{name} {shape[0]}" for name, shape in shapes.items())
+        counts = ", ".join(f"{name} {shape[0]}" for name, shape in shapes.items())
         raise InputError(
-            f"populations must be of the same examples, not {told}: evaluate all of them on the same ones."
+            f"populations must be of the same examples, not {counts}: evaluate all of them on the same ones."
         )
 
 

@@ -140,14 +140,14 @@ def split_band(
         parts = f"two parts of {max(1, one)}" if one == other else f"parts of {one} and {other}"
         raise InputError(f"an oracle of {len(oracle)} members has no {parts}: give it more members.")
     rng = _generator(seed, "split", len(oracle), one, *([other] if one != other else []))
-    found = np.empty(splits)
+    values = np.empty(splits)
     for r in range(splits):
         order = rng.permutation(len(oracle))
-        found[r] = figure(oracle[order[:one]], oracle[order[one : one + other]])
-    found = found[~np.isnan(found)]
-    if not len(found):
+        values[r] = figure(oracle[order[:one]], oracle[order[one : one + other]])
+    values = values[~np.isnan(values)]
+    if not len(values):
         return NullBand(np.nan, np.nan, np.nan, min(one, other))
     low, high = {1: (0.0, level), -1: (1 - level, 1.0)}.get(sides, ((1 - level) / 2, (1 + level) / 2))
     with np.errstate(invalid="ignore"):  # between infinite figures there is no quantile
-        ends = [float(np.quantile(found, share)) for share in (low, high, 0.5)]
+        ends = [float(np.quantile(values, share)) for share in (low, high, 0.5)]
     return NullBand(*ends, members=min(one, other))

@@ -104,7 +104,6 @@ def _discriminant(one: np.ndarray, other: np.ndarray) -> tuple[np.ndarray, np.nd
 
 
 def _figures(unlearned, reference, part_u, part_r, members) -> ClassAttack:
-    """Balanced accuracy and area of scores (members, n)."""
     right = [((np.sign(s * score) + 1) / 2).mean(axis=0) for s, score in ((1, unlearned), (-1, reference))]
     both = np.intersect1d(part_u, part_r)
     areas = [auc(unlearned[part_u == k].ravel(), reference[part_r == k].ravel()) for k in both]

@@ -98,7 +98,6 @@ def paired_difference(a: Draws, b: Draws) -> Difference:
 
 
 def _check(draws: Sequence[Draws]) -> None:
-    """`InputError` unless there are draws, all of one length."""
     lengths = {np.shape(part) for d in draws for part in (d.both, d.members)}
     if len(lengths) != 1:
         raise InputError(f"draws have shapes {sorted(lengths)}: make all of them with the same seed and resamples.")
@@ -194,8 +193,8 @@ def compare_all(
     p = np.asarray([_share(pair, pair.null) for pair in pairs])
     adjusted, critical = _adjust(pairs, p, correction, level)
     value, half = np.asarray([q.value for q in pairs]), np.asarray([c * q.error for c, q in zip(critical, pairs)])
-    fill = lambda upper, lower, own: _matrix(
-        at, upper, lower, np.where([np.isfinite(d.value) for d in draws], own, np.nan)
+    fill = lambda upper, lower, diagonal: _matrix(
+        at, upper, lower, np.where([np.isfinite(d.value) for d in draws], diagonal, np.nan)
     )
     difference, ps, matrix = fill(value, -value, 0.0), fill(p, p, 1.0), fill(adjusted, adjusted, 1.0)
     low, high = fill(value - half, -value - half, 0.0), fill(value + half, -value + half, 0.0)
@@ -281,15 +280,15 @@ def rank_intervals(
     """
     if best not in ("smallest", "largest"):
         raise InputError(f"best is '{best}': give smallest or largest.")
-    found = compare_all(draws, names, correction=correction, level=level, part=part)
+    pairs = compare_all(draws, names, correction=correction, level=level, part=part)
     sign = 1.0 if best == "smallest" else -1.0
-    worse = sign * np.nan_to_num(found.difference) > 0  # i is worse than j
-    defined = np.isfinite(np.diag(found.difference))
+    worse = sign * np.nan_to_num(pairs.difference) > 0  # i is worse than j
+    defined = np.isfinite(np.diag(pairs.difference))
     only = lambda x: np.where(defined, x, np.nan)
     rank = only(1.0 + worse.sum(axis=1))
-    low = only(1.0 + (worse & found.significant).sum(axis=1))
-    high = only(defined.sum() - (worse & found.significant).sum(axis=0))
-    return RankIntervals(found.names, rank, low, high)
+    low = only(1.0 + (worse & pairs.significant).sum(axis=1))
+    high = only(defined.sum() - (worse & pairs.significant).sum(axis=0))
+    return RankIntervals(pairs.names, rank, low, high)
 
 
 def ranking_groups(draws: Sequence[Draws], names: Sequence[str] | None = None, **setting) -> RankingGroups:
@@ -315,7 +314,7 @@ def ranking_groups(draws: Sequence[Draws], names: Sequence[str] | None = None, *
         >>> ranking_groups([make(0.9, 1.0), make(0.2, 2.0), make(np.nan, 3.0), make(0.2001, 5.0)], ["a", "b", "c", "d"])
         RankingGroups(best=('b', 'd'), worse=('a',), undefined=('c',))
     """
-    found = rank_intervals(draws, names, **setting)
-    order = np.argsort(found.rank, kind="stable")  # NaN last
-    pick = lambda chosen: tuple(found.names[i] for i in order if chosen[i])
-    return RankingGroups(pick(found.low == 1), pick(found.low > 1), pick(np.isnan(found.low)))
+    intervals = rank_intervals(draws, names, **setting)
+    order = np.argsort(intervals.rank, kind="stable")  # NaN last
+    pick = lambda chosen: tuple(intervals.names[i] for i in order if chosen[i])
+    return RankingGroups(pick(intervals.low == 1), pick(intervals.low > 1), pick(np.isnan(intervals.low)))

@@ -137,7 +137,6 @@ def _probabilities(values, name: str, ndims: tuple[int, ...]) -> np.ndarray:
 
 
 def _ratio(top: np.ndarray, bottom: np.ndarray) -> np.ndarray:
-    """top / bottom, with 0 / 0 = 1."""
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.where((top == 0) & (bottom == 0), 1.0, top / bottom)
 
@@ -191,13 +190,13 @@ def error_against_distance(p_unlearned, p_reference, distance, *, bins: int = 8,
         raise InputError(f"{bins} bins of {len(distance)} examples: give between 1 and as many bins as examples.")
     edges = _quantile_edges(distance, bins)
     edges = edges if len(edges) > 1 else np.repeat(edges, 2)
-    own = np.clip(np.searchsorted(edges, distance, side="right") - 1, 0, len(edges) - 2)
-    kept, own = np.unique(own, return_inverse=True)  # a bin between two edges may hold nobody
-    edges = np.concatenate([edges[kept], edges[-1:]])
-    count = np.bincount(own)
-    sums = error @ (own[:, None] == np.arange(len(count))).astype(np.float64)
+    bin_of = np.clip(np.searchsorted(edges, distance, side="right") - 1, 0, len(edges) - 2)
+    filled, bin_of = np.unique(bin_of, return_inverse=True)  # a bin between two edges may hold nobody
+    edges = np.concatenate([edges[filled], edges[-1:]])
+    count = np.bincount(bin_of)
+    sums = error @ (bin_of[:, None] == np.arange(len(count))).astype(np.float64)
     members = sums / count
-    return DistanceCurve(edges, np.bincount(own, distance) / count, members.mean(axis=0), count, members, own)
+    return DistanceCurve(edges, np.bincount(bin_of, distance) / count, members.mean(axis=0), count, members, bin_of)
 
 
 def _quantile_edges(values: np.ndarray, bins: int) -> np.ndarray:

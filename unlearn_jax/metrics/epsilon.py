@@ -195,7 +195,6 @@ def forgetting_points(epsilon, *, members: int) -> Float64[np.ndarray, " n"]:
 
 
 def _mean(points: np.ndarray) -> float:
-    """Mean of what is defined."""
     points = points[~np.isnan(points)]
     return points.mean() if len(points) else np.nan
 

@@ -198,22 +198,22 @@ def _accuracies(values: Mapping, name: str, ndim: int = 1) -> dict[str, np.ndarr
         raise InputError(f"splits of {name} have other members: evaluate every member on all splits.")
     if any((v < 0).any() or (v > 1).any() for v in out.values()):
         raise InputError(f"{name} has values outside [0, 1]: give shares, not points.")
-    alive = np.all([np.isfinite(v).reshape(len(v), -1).all(axis=1) for v in out.values()], axis=0)
-    mask = alive if ndim == 1 else alive[:, None]
+    finite = np.all([np.isfinite(v).reshape(len(v), -1).all(axis=1) for v in out.values()], axis=0)
+    mask = finite if ndim == 1 else finite[:, None]
     return {split: np.where(mask, v, np.nan) for split, v in out.items()}
 
 
 def _both(unlearned: Mapping, reference: Mapping, names=None, ndim: int = 1) -> tuple[dict, dict]:
     """Both populations' accuracies on the splits asked for."""
-    wanted = tuple(unlearned) if names is None else names
-    unknown = [n for n in wanted if n not in SPLITS]
+    splits = tuple(unlearned) if names is None else names
+    unknown = [n for n in splits if n not in SPLITS]
     if unknown:
         raise InputError(f"unknown splits {', '.join(unknown)}: name them {', '.join(SPLITS)}.")
-    missing = [n for n in wanted if n not in unlearned or n not in reference]
+    missing = [n for n in splits if n not in unlearned or n not in reference]
     if missing or (names is None and set(unlearned) != set(reference)):
-        told = f"{', '.join(unlearned)} and {', '.join(reference)}"
-        raise InputError(f"splits are {told}: give both populations {', '.join(names or ('the same',))}.")
-    part = lambda p, name: _accuracies({n: p[n] for n in wanted}, name, ndim)
+        named = f"{', '.join(unlearned)} and {', '.join(reference)}"
+        raise InputError(f"splits are {named}: give both populations {', '.join(names or ('the same',))}.")
+    part = lambda p, name: _accuracies({n: p[n] for n in splits}, name, ndim)
     return part(unlearned, "unlearned"), part(reference, "reference")
 
 
@@ -239,7 +239,6 @@ def _absolute(unlearned: Mapping, reference: Mapping, variant: str, names=None) 
 
 
 def _product(unlearned: Mapping, reference: Mapping, names: tuple[str, ...], variant: str) -> float:
-    """Product of 1 - gap over splits, then the mean over runs."""
     gaps = _absolute(unlearned, reference, variant, names)
     return float(np.mean(np.prod([1.0 - gaps[n] for n in names], axis=0)))
 
@@ -265,9 +264,9 @@ def _estimate(
     for n in u:
         if u[n].shape[1] != r[n].shape[1]:
             raise InputError(f"{n} has {u[n].shape[1]} and {r[n].shape[1]} examples: evaluate both on the same.")
-        own = None if clusters is None or n not in clusters else [np.asarray(clusters[n])]
+        numbers = None if clusters is None or n not in clusters else [np.asarray(clusters[n])]
         draws += [
-            mean_draws(Values([p[n]], role, own), seed=seed, resamples=resamples) for p, role in zip((u, r), roles)
+            mean_draws(Values([p[n]], role, numbers), seed=seed, resamples=resamples) for p, role in zip((u, r), roles)
         ]
     if not min(d.n for d in draws):
         return Estimate(*[float("nan")] * 5, n=0)

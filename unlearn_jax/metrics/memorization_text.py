@@ -54,7 +54,6 @@ def rouge_l_recall(
 
 
 def _tokens(text) -> list:
-    """A token sequence as a list of hashable tokens, from an array too."""
     return text.tolist() if hasattr(text, "tolist") else list(text)
 
 

@@ -101,10 +101,10 @@ def js_divergence(unlearned, reference, *, pairing: str = "all", base: float = 2
     u, r = (np.exp(x) for x in _log_populations(unlearned, reference, pairing))
 
     def pairs(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-        own, other = _plogp(a).sum(axis=-1), _plogp(b).sum(axis=-1)
+        entropy, other = _plogp(a).sum(axis=-1), _plogp(b).sum(axis=-1)
         joint = _over_pairs(lambda p, q: _plogp((p + q) / 2.0).sum(axis=-1), a, b, pairing)
         other = other if pairing == "matched" else _mean_of_members(other)
-        return np.clip((own + other) / 2.0 - joint, 0.0, np.log(2.0)) / np.log(base)
+        return np.clip((entropy + other) / 2.0 - joint, 0.0, np.log(2.0)) / np.log(base)
 
     return _with_own(pairs, u, r, pairing)
 
@@ -163,11 +163,11 @@ def completeness(unlearned, reference, *, pairing: str = "all") -> Float64[np.nd
 
     def pairs(a: np.ndarray, b: np.ndarray) -> np.ndarray:
         undefined = np.isnan(a).any(axis=-1) | np.isnan(b).any(axis=(0, -1))
-        said, other = a.argmax(axis=-1), b.argmax(axis=-1)
+        predicted, other = a.argmax(axis=-1), b.argmax(axis=-1)
         if pairing == "matched":
-            return np.where(undefined, np.nan, said == other)
+            return np.where(undefined, np.nan, predicted == other)
         shares = (other[..., None] == np.arange(b.shape[-1])).mean(axis=0)
-        return np.where(undefined, np.nan, np.take_along_axis(shares[None], said[..., None], axis=-1)[..., 0])
+        return np.where(undefined, np.nan, np.take_along_axis(shares[None], predicted[..., None], axis=-1)[..., 0])
 
     return _with_own(pairs, u, r, pairing, itself=1.0)
 
@@ -234,7 +234,6 @@ def _mean_of_members(values: np.ndarray) -> np.ndarray:
 
 
 def _plogp(p: np.ndarray) -> np.ndarray:
-    """p log p in nats, 0 at 0."""
     return p * np.log(np.maximum(p, 1e-300))
 
 
@@ -242,22 +241,24 @@ def _over_pairs(function: Callable, u: np.ndarray, r: np.ndarray, pairing: str) 
     """A function of two distributions, unless matched averaged over reference members, a few examples at a time."""
     if pairing in ("matched", "mean") or len(r) == 1:
         return function(u, r)
-    found = np.zeros(u.shape[:2])
+    total = np.zeros(u.shape[:2])
     step = max(1, CHUNK // (len(u) * u.shape[2]))
     for start in range(0, u.shape[1], step):
         at = slice(start, start + step)
         part = np.ascontiguousarray(u[:, at])
         for member in r[:, at]:
-            found[:, at] += function(part, member)
-    return found / len(r)
+            total[:, at] += function(part, member)
+    return total / len(r)
 
 
 def _with_own(pairs: Callable, u: np.ndarray, r: np.ndarray, pairing: str, itself: float = 0.0) -> np.ndarray:
     """Figures of members met with the reference; for ``excess`` less those of its distinct members."""
-    found = pairs(u, r)
+    values = pairs(u, r)
     if pairing != "excess":
-        return found
+        return values
     if len(r) < 2:
-        return np.full_like(found, np.nan)
-    own = (pairs(r, r).mean(axis=0) * len(r) - itself) / (len(r) - 1.0)  # a member is ``itself`` from itself
-    return found - own
+        return np.full_like(values, np.nan)
+    among_reference = (pairs(r, r).mean(axis=0) * len(r) - itself) / (
+        len(r) - 1.0
+    )  # a member is ``itself`` from itself
+    return values - among_reference

@@ -111,9 +111,9 @@ def distance_draws(
         with np.errstate(invalid="ignore", divide="ignore"):
             return np.where(bottom > 0, np.sqrt(np.maximum(top, 0.0) / bottom), np.nan)
 
-    found = draws_of(figure, u, seed, resamples)
+    draws = draws_of(figure, u, seed, resamples)
     fewest = [max(1, v.members - len(v.blocks)) for v in (u, full, none)]
-    return found._replace(n=min(v.members for v in (u, full, none)), freedom=min(fewest))
+    return draws._replace(n=min(v.members for v in (u, full, none)), freedom=min(fewest))
 
 
 def squared_distance(
@@ -129,10 +129,10 @@ def distinct_products(values: Values, seed: int, resamples: int) -> list[Float64
     """Weighted mean of x_i x_j over pairs of distinct members, per example; NaN with fewer than two members."""
     out = []
     for index, block in enumerate(values.blocks):
-        alive = np.all(np.isfinite(block), axis=1)
+        finite = np.all(np.isfinite(block), axis=1)
         drawn = member_counts(seed, values.role, index, len(block), resamples)
-        weight = np.concatenate([np.ones((1, len(block))), drawn]) * alive
-        block = np.where(alive[:, None], block, 0.0)
+        weight = np.concatenate([np.ones((1, len(block))), drawn]) * finite
+        block = np.where(finite[:, None], block, 0.0)
         pairs = (weight.sum(axis=1) ** 2 - (weight**2).sum(axis=1))[:, None]
         with np.errstate(invalid="ignore", divide="ignore"):
             out.append(np.where(pairs > 0, ((weight @ block) ** 2 - weight**2 @ block**2) / pairs, np.nan))

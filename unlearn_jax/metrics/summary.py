@@ -116,9 +116,9 @@ def _variance(draws: np.ndarray) -> float:
     """Variance of the draws that are defined, 0 without any."""
     draws = np.atleast_1d(draws)
     apart = draws - draws.sum() / max(1, len(draws))
-    found = float(apart @ apart) / max(1, len(draws))
-    if found < np.inf:
-        return found
+    variance = float(apart @ apart) / max(1, len(draws))
+    if variance < np.inf:
+        return variance
     draws = draws[np.isfinite(draws)]
     return float(np.var(draws)) if len(draws) else 0.0
 
@@ -167,7 +167,6 @@ def percentiles(draws: Float[np.ndarray, " draws"], level: float = 0.95) -> tupl
 
 
 def _ordered(draws: np.ndarray) -> np.ndarray:
-    """The draws that are defined, in order."""
     ordered = np.sort(draws)  # infinite ones at the ends, NaN last
     if len(ordered) and np.isfinite(ordered[0]) and np.isfinite(ordered[-1]):
         return ordered

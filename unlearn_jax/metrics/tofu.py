@@ -137,14 +137,14 @@ def forget_quality(ratio_unlearned, ratio_reference) -> ForgetQuality:
     if lead is None or any(len(s) == 0 or s[-1] == 0 for s in shapes):
         raise InputError(f"ratios are {shapes[0]} and {shapes[1]}: give examples on the last axis, members before it.")
     pair = [np.broadcast_to(r, (*lead, r.shape[-1])) for r in pair]
-    found = np.full((2, *lead), np.nan)
+    results = np.full((2, *lead), np.nan)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "ks_2samp: Exact calculation unsuccessful", RuntimeWarning)
         for at in np.ndindex(*lead):
             if not any(np.isnan(r[at]).any() for r in pair):
                 test = ks_2samp(pair[0][at], pair[1][at])
-                found[(slice(None), *at)] = test.statistic, test.pvalue
-    return ForgetQuality(found[0][()], found[1][()])
+                results[(slice(None), *at)] = test.statistic, test.pvalue
+    return ForgetQuality(results[0][()], results[1][()])
 
 
 def forget_quality_interval(unlearned, reference, **setting) -> Estimate:
@@ -206,8 +206,8 @@ def forget_quality_draws(
         return np.concatenate(out)
 
     fewest = [max(1, values.members - len(values.blocks)) for values in pair]
-    found = draws_of(figure, pair[0], seed, resamples)
-    return found._replace(n=min(values.members for values in pair), freedom=min(fewest))
+    draws = draws_of(figure, pair[0], seed, resamples)
+    return draws._replace(n=min(values.members for values in pair), freedom=min(fewest))
 
 
 class _Steps(NamedTuple):
