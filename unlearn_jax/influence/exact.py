@@ -120,8 +120,8 @@ def removal_effects(
 
     def of(parameters: np.ndarray) -> np.ndarray:
         if before.ndim == 1:
-            found = parameters @ inputs.T
-            return found if quantity == "margin" else (found - targets) ** 2 / 2
+            prediction = parameters @ inputs.T
+            return prediction if quantity == "margin" else (prediction - targets) ** 2 / 2
         logits, labels = as_logits(inputs @ parameters, targets, "queries")
         if quantity == "margin":
             return margin_of(logits, labels)
@@ -183,7 +183,7 @@ def deletion_effect(copies, leverage, residual):
 
 def _copies(copies, leverage, residual) -> list[np.ndarray]:
     """The three in float64, checked."""
-    found = [np.asarray(x, np.float64) for x in (copies, leverage, residual)]
-    if not all(np.isfinite(x).all() for x in found) or (found[0] < 0).any() or (found[1] < 0).any():
+    values = [np.asarray(x, np.float64) for x in (copies, leverage, residual)]
+    if not all(np.isfinite(x).all() for x in values) or (values[0] < 0).any() or (values[1] < 0).any():
         raise InputError("copies, leverage or residual is negative or not finite: give copies and leverages from 0.")
-    return found
+    return values

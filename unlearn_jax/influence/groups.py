@@ -26,15 +26,15 @@ def as_groups(groups, rows: int) -> list[np.ndarray]:
     """Groups as a list of row arrays, None = each row by itself; `InputError` for an empty group or another row."""
     if groups is None:
         return list(np.arange(rows)[:, None])
-    found = [np.asarray(group) for group in groups]
-    if not found:
+    rows_by_group = [np.asarray(group) for group in groups]
+    if not rows_by_group:
         raise InputError("groups are empty: give at least one array of rows, or none at all for every row by itself.")
-    for group in found:
+    for group in rows_by_group:
         if group.ndim != 1 or not len(group) or not np.issubdtype(group.dtype, np.integer):
             raise InputError(f"a group is {group.dtype} {group.shape}: give each as an array of rows, at least one.")
         if group.min() < 0 or group.max() >= rows or len(np.unique(group)) < len(group):
             raise InputError(f"a group holds rows {group[:5].tolist()}: give rows in [0, {rows}), each once.")
-    return found
+    return rows_by_group
 
 
 def as_masks(masks, *others: tuple[str, np.ndarray]) -> Bool[np.ndarray, "M n"]:
@@ -55,10 +55,10 @@ def as_outputs(values, name: str = "outputs") -> tuple[Float64[np.ndarray, "M q"
     values = np.asarray(values, np.float64)
     if values.ndim != 2 or 0 in values.shape:
         raise InputError(f"{name} are {values.shape}: give (members, queries) with at least one of each.")
-    alive = ~np.any(np.isnan(values), axis=1)
-    if not alive.any():
+    finite = ~np.any(np.isnan(values), axis=1)
+    if not finite.any():
         raise InputError(f"{name} of every member hold NaN: all diverged, train them with a lower learning rate.")
-    return values, alive
+    return values, finite
 
 
 def as_rows(inputs, targets, l2: float, weight) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

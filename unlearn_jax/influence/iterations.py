@@ -12,9 +12,9 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jax.core import Tracer
 
 from unlearn_jax.errors import InputError
+from unlearn_jax.influence.checks import is_traced
 from unlearn_jax.types import Array
 
 ROUNDS = 4  # restarts of conjugate gradients from the residual recomputed
@@ -59,7 +59,7 @@ def checked(b: Array, **positive) -> Array:
     if b.ndim != 2 or 0 in b.shape:
         raise InputError(f"right-hand sides are {b.shape}: give (P, R) with at least one of each.")
     for name, value in positive.items():
-        if not isinstance(value, Tracer) and not value > 0:
+        if not is_traced(value) and not value > 0:
             raise InputError(f"{name} is {value}: give a number above 0.")
     return b
 

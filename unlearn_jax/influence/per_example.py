@@ -179,7 +179,7 @@ def mean_gradient(
     flat, of = flatten(variables, select), quantity_of(model, task, quantity)
 
     def mean(vector: Array) -> Array:
-        found = of(flat.rebuild(vector), batch)
-        return jnp.sum(found * batch.weight.astype(found.dtype)) / len(batch.weight)
+        quantities = of(flat.rebuild(vector), batch)
+        return jnp.sum(quantities * batch.weight.astype(quantities.dtype)) / len(batch.weight)
 
     return jax.grad(mean)(flat.vector)

@@ -107,9 +107,9 @@ def _balanced(masks: np.ndarray, size: np.ndarray, rng: np.random.Generator) -> 
     while (excess > 0).any():
         giver, taker = int(excess.argmax()), int(excess.argmin())
         able = np.flatnonzero(masks[giver] & ~masks[taker])  # at least as many as giver has more
-        given = rng.permutation(able)[: min(excess[giver], -excess[taker])]
-        masks[giver, given], masks[taker, given] = False, True
-        excess[giver], excess[taker] = excess[giver] - len(given), excess[taker] + len(given)
+        moved = rng.permutation(able)[: min(excess[giver], -excess[taker])]
+        masks[giver, moved], masks[taker, moved] = False, True
+        excess[giver], excess[taker] = excess[giver] - len(moved), excess[taker] + len(moved)
     return masks
 
 
@@ -218,10 +218,10 @@ def outputs_of(model: Model, task: Task, variables: Variables, data, *, options:
     stored = Stored(jnp.asarray(data.inputs), jnp.asarray(data.targets))
     if not len(stored.targets):
         raise InputError("queries are empty: give at least one.")
-    own = {name: part for name, part in variables.items() if name != "shared"}
-    width = chunk_width(len(jax.tree.leaves(own)[0]), options)
-    found = evaluate(model, task, variables, stored, width=width, axis=options.axis, data_devices=options.data_devices)
-    return Predictions(found.margin, found.correct)
+    unshared = {name: part for name, part in variables.items() if name != "shared"}
+    width = chunk_width(len(jax.tree.leaves(unshared)[0]), options)
+    scores = evaluate(model, task, variables, stored, width=width, axis=options.axis, data_devices=options.data_devices)
+    return Predictions(scores.margin, scores.correct)
 
 
 def leave_out_effects(outputs, plan: LeaveOut) -> GroupEffects:
@@ -246,16 +246,16 @@ def leave_out_effects(outputs, plan: LeaveOut) -> GroupEffects:
         >>> leave_out_effects([[2.0], [1.5]], plan).value.tolist()  # 4 rows, half a nat
         [[2.0]]
     """
-    outputs, alive = as_outputs(outputs)
+    outputs, finite = as_outputs(outputs)
     masks = as_masks(plan.masks, ("outputs", outputs))
     groups = int(plan.group.max()) + 1
-    member = (plan.group[None] == np.arange(FULL, groups)[:, None]) & alive[None]  # (1 + G, M)
-    count, kept = member.sum(axis=1), np.where(alive[:, None], outputs, 0.0)
+    member = (plan.group[None] == np.arange(FULL, groups)[:, None]) & finite[None]  # (1 + G, M)
+    count, filled = member.sum(axis=1), np.where(finite[:, None], outputs, 0.0)
     with np.errstate(invalid="ignore", divide="ignore"):
-        mean = (member.astype(float) @ kept) / count[:, None]
-        apart = np.where(alive[:, None], kept - mean[plan.group - FULL], 0.0)
+        mean = (member.astype(float) @ filled) / count[:, None]
+        apart = np.where(finite[:, None], filled - mean[plan.group - FULL], 0.0)
         spread = (apart**2).sum(axis=0) / np.float64((count - 1).clip(0).sum())
         error = np.sqrt(spread[None] * (1.0 / count[1:, None] + 1.0 / count[:1, None]))
     defined = (count[1:, None] > 0) & (count[0] > 0)
     scale = float(masks.shape[1])
-    return GroupEffects(scale * (mean[:1] - mean[1:]), np.where(defined, scale * error, np.nan), int((~alive).sum()))
+    return GroupEffects(scale * (mean[:1] - mean[1:]), np.where(defined, scale * error, np.nan), int((~finite).sum()))

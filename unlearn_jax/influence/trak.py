@@ -26,10 +26,10 @@ from jax.scipy.linalg import cho_solve
 from jaxtyping import Float
 
 from unlearn_jax.errors import InputError, choose
-from unlearn_jax.influence.checks import check_targets
+from unlearn_jax.influence.checks import check_targets, is_traced
 from unlearn_jax.influence.gram import gram_matrix
 from unlearn_jax.influence.per_example import MICRO, example_gradients, flatten, values
-from unlearn_jax.influence.pieces import check_sets, finite, is_traced, layout_of, leaves_by, score_dtype
+from unlearn_jax.influence.pieces import check_sets, finite, layout_of, leaves_by, score_dtype
 from unlearn_jax.influence.projection import KINDS, projected_gradients
 from unlearn_jax.trees import join_shared, split_shared
 from unlearn_jax.types import Array, Batch, Model, Task, Variables
@@ -142,7 +142,6 @@ def trak(
 
 
 def _check(dim, kind, key, lam, relative, curvature, average) -> None:
-    """Raise `InputError` for settings that do not fit."""
     choose("projection", kind, KINDS)
     choose("curvature", curvature, CURVATURES)
     choose("average", average, AVERAGES)
@@ -154,9 +153,8 @@ def _check(dim, kind, key, lam, relative, curvature, average) -> None:
 
 
 def _one_member(variables: Variables) -> Variables:
-    """Shapes of one member of a population."""
-    own, shared = split_shared(variables)
-    return join_shared(jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), own), shared)
+    unshared, shared = split_shared(variables)
+    return join_shared(jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), unshared), shared)
 
 
 def _check_kernel(size: Array, pivot: Array, dtype) -> None:
@@ -174,28 +172,28 @@ def _program(model, task, settings: Settings, ensemble: bool, average: str):
     """The compiled `trak` of one model and setting: scores, and what tells whether they can be trusted."""
 
     def run(variables, train, queries, key, lam, relative):
-        def of(own, number) -> TrakSums:
+        def of(unshared, number) -> TrakSums:
             mine = None if key is None else jax.random.fold_in(key, number)
-            return _member(model, task, settings, own, train, queries, mine, lam, relative)
+            return _member(model, task, settings, unshared, train, queries, mine, lam, relative)
 
         if not ensemble:
-            found, members = of(variables, 0), 1
+            sums, members = of(variables, 0), 1
         else:
-            found, members = _summed(of, variables)
+            sums, members = _summed(of, variables)
         if average == "factors":
-            scores = len(train.weight) * found.kernel * found.slope[:, None] / members**2
+            scores = len(train.weight) * sums.kernel * sums.slope[:, None] / members**2
         else:
-            scores = len(train.weight) * found.scores / members
-        return scores, found.size, found.pivot
+            scores = len(train.weight) * sums.scores / members
+        return scores, sums.size, sums.pivot
 
     return jax.jit(run)
 
 
 def _summed(of, variables: Variables) -> tuple[TrakSums, int]:
     """Members' parts added up, one after another."""
-    own, shared = split_shared(variables)
-    members = len(jax.tree.leaves(own)[0])
-    alone = lambda index: of(join_shared(jax.tree.map(lambda x: jnp.asarray(x)[index], own), shared), index)
+    unshared, shared = split_shared(variables)
+    members = len(jax.tree.leaves(unshared)[0])
+    alone = lambda index: of(join_shared(jax.tree.map(lambda x: jnp.asarray(x)[index], unshared), shared), index)
 
     def add(index, total: TrakSums) -> TrakSums:
         new = alone(index)
