@@ -75,7 +75,7 @@ SCORES = {
 
 def relearned(name: str) -> Callable[[View], np.ndarray | None]:
     """Updates until a member knows nine tenths of what the originals know of the request, at most all there were."""
-    return lambda view: None if (found := _times(view, name)) is None else found.steps
+    return lambda view: None if (times := _times(view, name)) is None else times.steps
 
 
 def _times(view: View, name: str) -> RelearnTime | None:
@@ -88,7 +88,7 @@ def _times(view: View, name: str) -> RelearnTime | None:
 
 def mostly_censored(name: str) -> Callable[[View], bool]:
     """Whether more than half of the members never knew so much within the updates that there were."""
-    return lambda view: (found := _times(view, name)) is not None and bool(np.mean(found.censored) > 0.5)
+    return lambda view: (times := _times(view, name)) is not None and bool(np.mean(times.censored) > 0.5)
 
 
 def area(name: str) -> Callable[[View], np.ndarray | None]:

@@ -15,9 +15,9 @@ def composite_figures(bench: AuditData, spec: CompositeMetric) -> list[MetricRes
     """A composite of every population against each reference, with its null band."""
     tables = {}
     for label in bench.views:
-        found = [own_tables(bench, part, label) for part in spec.parts]
-        if all(part is not None for part in found):
-            tables[label] = [_joined(parts) for parts in zip(*found)]  # by request
+        results = [own_tables(bench, part, label) for part in spec.parts]
+        if all(part is not None for part in results):
+            tables[label] = [_joined(parts) for parts in zip(*results)]  # by request
     if bench.kind not in tables:
         return []
     first = [tables_of(bench, part, bench.kind)[0] for part in spec.parts]
@@ -28,7 +28,7 @@ def composite_figures(bench: AuditData, spec: CompositeMetric) -> list[MetricRes
         with np.errstate(invalid="ignore", divide="ignore"):
             return float(spec.function(*map(np.asarray, means)))
 
-    found, key = [], (spec.metric, spec.variant, spec.split)
+    results, key = [], (spec.metric, spec.variant, spec.split)
     for reference in (name for name in bench.references if name in tables):
         theirs = [draws_of(bench, part, reference) for part in spec.parts]
         for label in (name for name in bench.judged if name in tables and name != reference):
@@ -38,10 +38,10 @@ def composite_figures(bench: AuditData, spec: CompositeMetric) -> list[MetricRes
             band = bench.band(figure, tables, label, reference, spec.sides, key)
             panel = bench.views[label][0].panel
             keys = (*panel.key, *key, reference)
-            found.append(
+            results.append(
                 MetricResult(*keys, plain(draws, spec.low, spec.high), spec.known_ideal, band, draws, spec.sides)
             )
-    return found
+    return results
 
 
 def _joined(parts) -> np.ndarray:

@@ -42,10 +42,10 @@ def frontier_figures(scorer, keys, named: dict, practised: list, requests: list[
             keys(outcome, metric="largest_price", reference="oracle"), combine(lambda x: x, prices[id(outcome)])
         )
         _goal(scorer, keys, outcome, named, dict(zip(splits, each)), requests, recorder)
-    told = [o for o in practised if id(o) in prices and passes_gate(scorer, o, named["oracle"], requests)]
-    if told:
-        found = frontier([scorer.distance(o, named, requests) for o in told], [prices[id(o)] for o in told])
-        for outcome, on, share in zip(told, found.on, found.share):
+    passing = [o for o in practised if id(o) in prices and passes_gate(scorer, o, named["oracle"], requests)]
+    if passing:
+        front = frontier([scorer.distance(o, named, requests) for o in passing], [prices[id(o)] for o in passing])
+        for outcome, on, share in zip(passing, front.on, front.share):
             members = len(outcome.scores.margin)
             recorder.figure(keys(outcome, metric="on_frontier", reference="oracle"), float(on), members)
             recorder.figure(keys(outcome, metric="frontier_share", reference="oracle"), float(share), members)
@@ -55,8 +55,8 @@ def passes_gate(scorer, outcome, oracle, requests: list[int]) -> bool:
     """Whether a population keeps `GATE` of the oracle's accuracy on rest: else it has no rank and no place."""
     if not scorer.has("rest", requests):
         return True
-    own, theirs = (scorer.draws(o, "rest", "correct", requests).value for o in (outcome, oracle))
-    return bool(own >= GATE * theirs)
+    accuracy, theirs = (scorer.draws(o, "rest", "correct", requests).value for o in (outcome, oracle))
+    return bool(accuracy >= GATE * theirs)
 
 
 def _largest(*each):
@@ -66,8 +66,8 @@ def _largest(*each):
 
 def excess(scorer, outcome, oracle, split: str, requests: list[int]) -> Draws:
     """Draws of the excess price in accuracy points."""
-    own, other = (scorer.draws(o, split, "correct", requests) for o in (outcome, oracle))
-    return drawn(lambda u, o: 100.0 * (o - u), own, other)
+    mine, other = (scorer.draws(o, split, "correct", requests) for o in (outcome, oracle))
+    return drawn(lambda u, o: 100.0 * (o - u), mine, other)
 
 
 def _goal(scorer, keys, outcome, named: dict, prices: dict[str, Draws], requests, recorder) -> None:
@@ -80,9 +80,9 @@ def _goal(scorer, keys, outcome, named: dict, prices: dict[str, Draws], requests
         return
     met = {"cost": cost <= GOAL_COST} | {split: p.value < GOAL_PRICE for split, p in prices.items()}
     if scorer.identifiability(named, "oracle", requests).identifiable:
-        own = combine(lambda x: x, scorer.distance(outcome, named, requests), low=0.0)
+        distance = combine(lambda x: x, scorer.distance(outcome, named, requests), low=0.0)
         yardstick = scorer.distance(named["retrain"], named, requests).value
-        met["distance"] = own.ci_high <= GOAL_DISTANCE * yardstick
+        met["distance"] = distance.ci_high <= GOAL_DISTANCE * yardstick
         figure("meets_goal", all(met.values()), reference="oracle")
     for name, value in met.items():
         figure(f"goal_{name}", value, reference="oracle")
@@ -105,8 +105,8 @@ def heldout_figures(scorer, keys, named: dict, requests: list[int], recorder) ->
         lost = excess(scorer, outcome, original, "validation", requests)
         recorder.figure(keyed(metric="heldout_accuracy_drop"), combine(lambda x: x, lost))
         if np.isfinite(expected):
-            asked = scorer.draws(outcome, "forget", "margin", requests)
-            gap = combine(lambda x: x - expected, asked)
+            on_request = scorer.draws(outcome, "forget", "margin", requests)
+            gap = combine(lambda x: x - expected, on_request)
             recorder.figure(keys(outcome, split="forget", metric="request_margin_gap"), gap)
 
 
@@ -125,12 +125,12 @@ def expected_margin(scorer, original, requests: list[int]) -> float:
     """
     bench, shown = scorer.setup.bench, scorer.setup.shown
     heldout = shown[scorer.columns("validation", requests[0])]
-    asked = [shown[scorer.columns("forget", r)] for r in requests]
+    requested = [shown[scorer.columns("forget", r)] for r in requests]
     blocks = scorer.values(original, "validation", "margin", requests).blocks
-    question = [heldout, *asked, *blocks]
+    question = [heldout, *requested, *blocks]
     alike = lambda a, b: len(a) == len(b) and all(np.array_equal(x, y, equal_nan=True) for x, y in zip(a, b))
     if not (_LAST and _LAST[0] is bench and alike(_LAST[1], question)):
-        _LAST[:] = bench, question, _expected(bench, heldout, asked, blocks)
+        _LAST[:] = bench, question, _expected(bench, heldout, requested, blocks)
     return _LAST[2]
 
 

@@ -49,17 +49,17 @@ def answer_tables(setup, outcomes) -> dict[tuple[str, str], dict[str, np.ndarray
 
 def _tables(scores, answers: np.ndarray, true: np.ndarray, texts: list[str]) -> dict[str, np.ndarray]:
     """The quantities of one population; NaN for members that diverged."""
-    alive = np.isfinite(scores.margin).all(axis=1)
-    spoken, greedy = scores.spoken, scores.greedy[alive]
-    logprob, mean, std, likeliest = (table[alive] for table in spoken)
+    finite = np.isfinite(scores.margin).all(axis=1)
+    spoken, greedy = scores.spoken, scores.greedy[finite]
+    logprob, mean, std, likeliest = (table[finite] for table in spoken)
     mask, length = np.ones(answers.shape), answers.shape[1]
     probable = answer_probability(logprob, mask)
-    among = scores.scores[alive].astype(np.float64)
+    among = scores.scores[finite].astype(np.float64)
     right = np.take_along_axis(among, true[None, :, None], axis=2)[..., 0]
     wrong = among[:, np.arange(among.shape[2])[None, :] != true[:, None]].reshape(*right.shape, among.shape[2] - 1)
     losses = -right / length, -wrong / length  # per token
     ratio, log = truth_ratio(*losses), {v: truth_ratio(*losses, variant=v, log=True) for v in TRUTH_RATIOS}
-    found = {
+    tables = {
         "answer_probability": probable.probability,
         "share": np.exp(right - np.logaddexp.reduce(among, axis=2)),
         "rouge_l": np.stack([rouge_l_recall(list(one), list(answers)) for one in greedy]) if len(greedy) else right,
@@ -74,13 +74,13 @@ def _tables(scores, answers: np.ndarray, true: np.ndarray, texts: list[str]) -> 
         "min_k_plus_plus": min_k_plus_plus(logprob, mean, std, mask),
         "zlib": -zlib_score(probable.logprob, texts),
     }
-    return {name: _with_diverged(values, alive) for name, values in found.items()}
+    return {name: _with_diverged(values, finite) for name, values in tables.items()}
 
 
-def _with_diverged(values: np.ndarray, alive: np.ndarray) -> np.ndarray:
+def _with_diverged(values: np.ndarray, finite: np.ndarray) -> np.ndarray:
     """The rows of living members in their places, NaN in all others."""
-    whole = np.full((len(alive), *values.shape[1:]), np.nan)
-    whole[alive] = values
+    whole = np.full((len(finite), *values.shape[1:]), np.nan)
+    whole[finite] = values
     return whole
 
 
@@ -138,8 +138,8 @@ def _utility(scorer, outcome, requests: list[int]) -> list[np.ndarray]:
         parts |= {f"{split}_rouge": mean(split, "rouge_l"), f"{split}_truth_ratio": mean(split, "truth_ratio_retain")}
     utilities = []
     for number in range(len(requests)):
-        own = {name: blocks[number] for name, blocks in parts.items()}
-        alive = np.all(np.isfinite(list(own.values())), axis=0)
-        living = model_utility({name: values[alive] for name, values in own.items()}, names=UTILITY)
-        utilities.append(_with_diverged(np.asarray(living), alive))
+        of_request = {name: blocks[number] for name, blocks in parts.items()}
+        finite = np.all(np.isfinite(list(of_request.values())), axis=0)
+        living = model_utility({name: values[finite] for name, values in of_request.items()}, names=UTILITY)
+        utilities.append(_with_diverged(np.asarray(living), finite))
     return utilities

@@ -17,8 +17,8 @@ _ORACLE, _BOTH, _ALL = ("oracle",), ("oracle", "retrain"), ("oracle", "retrain",
 
 def _row(group: str, metric: str, unit: str, what: str, **more: Any) -> RecordedMetric:
     """One row, of margins and right answers unless it says otherwise."""
-    told = {"needs": ("margin",), "source": "this project"} | more
-    return RecordedMetric(metric=metric, group=group, unit=unit, what=what, **told)
+    row = {"needs": ("margin",), "source": "this project"} | more
+    return RecordedMetric(metric=metric, group=group, unit=unit, what=what, **row)
 
 
 def _of_models(group: str, metric: str, unit: str, what: str, **more: Any) -> RecordedMetric:

@@ -11,14 +11,7 @@ from collections.abc import Callable
 import numpy as np
 
 from unlearn_jax.evaluation import battery as of
-from unlearn_jax.evaluation.metric import (
-    SEVERAL,
-    CompositeMetric,
-    MatchedMetric,
-    Metric,
-    ModelMetric,
-    PopulationMetric,
-)
+from unlearn_jax.evaluation.metric import SEVERAL, CompositeMetric, MatchedMetric, Metric, ModelMetric, PopulationMetric
 from unlearn_jax.evaluation.panels import SPLITS
 from unlearn_jax.metrics.cmia import cmia
 from unlearn_jax.metrics.epsilon import forgetting_epsilon
@@ -39,14 +32,14 @@ _margins, _logits = of.of_split("margin", "forget"), of.of_split("logits", "forg
 
 def _of_margins(metric: str, figure: Callable, **row) -> PopulationMetric:
     """A row that compares the targets' margins under two populations."""
-    told = {"group": POPULATIONS, "needs": ("margin",), "digits": 2, "takes": _margins} | row
-    return PopulationMetric(metric=metric, figure=figure, **told)
+    settings = {"group": POPULATIONS, "needs": ("margin",), "digits": 2, "takes": _margins} | row
+    return PopulationMetric(metric=metric, figure=figure, **settings)
 
 
 def _attack(metric: str, figure: Callable, **row) -> PopulationMetric:
     """A row of an attack that tells the models of two populations, or the targets under them; .5 = it cannot."""
-    told = {"group": ATTACKS, "ideal": 0.5, "low": 0.0, "high": 1.0, "spread": "logit", "unit": "share"} | row
-    return PopulationMetric(metric=metric, figure=figure, **({"needs": ("margin",), "takes": _margins} | told))
+    settings = {"group": ATTACKS, "ideal": 0.5, "low": 0.0, "high": 1.0, "spread": "logit", "unit": "share"} | row
+    return PopulationMetric(metric=metric, figure=figure, **({"needs": ("margin",), "takes": _margins} | settings))
 
 
 def _between_outputs(metric: str, distance: Callable, **row) -> PopulationMetric:
@@ -148,8 +141,8 @@ _MIA = EFFICACIES[of.SVC_FEATURES.index("confidence")]
 def _combined(metric: str, variant: str, parts: tuple, function: Callable, **row) -> CompositeMetric:
     """A row of a function of means."""
     needs = tuple(sorted({need for part in parts for need in part.needs}))
-    told = {"split": "", "needs": needs, "ideal": 1.0, "low": 0.0} | row
-    return CompositeMetric(metric=metric, variant=variant, parts=parts, function=function, **told)
+    settings = {"split": "", "needs": needs, "ideal": 1.0, "low": 0.0} | row
+    return CompositeMetric(metric=metric, variant=variant, parts=parts, function=function, **settings)
 
 
 MEASURED: tuple[Metric, ...] = (

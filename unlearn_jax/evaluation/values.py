@@ -4,14 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from unlearn_jax.metrics import (
-    Draws,
-    Identifiability,
-    Values,
-    distance_draws,
-    identifiability,
-    mean_draws,
-)
+from unlearn_jax.metrics import Draws, Identifiability, Values, distance_draws, identifiability, mean_draws
 
 CLUSTERLESS = ("rest", "validation", "test")  # splits whose examples are resampled one by one, alike for all requests
 
