@@ -77,8 +77,8 @@ def _datamodel(track: Track) -> np.ndarray:
 
 def _feldman(track: Track) -> np.ndarray:
     first = track.subsets.fitted
-    found = feldman_influence(track.subsets.correct[first], track.subsets.masks[first]).value
-    return len(found) * np.nan_to_num(found)  # of an example that all members saw, or none, nothing is known
+    values = feldman_influence(track.subsets.correct[first], track.subsets.masks[first]).value
+    return len(values) * np.nan_to_num(values)  # of an example that all members saw, or none, nothing is known
 
 
 ESTIMATORS: dict[str, Estimator] = {
@@ -99,10 +99,10 @@ def chosen(names: str) -> list[str]:
     Raises:
         InputError: an unknown name, or none.
     """
-    asked = [choose("estimator", name.strip(), [*ESTIMATORS, "all"]) for name in names.split(",") if name.strip()]
-    if not asked:
+    listed = [choose("estimator", name.strip(), [*ESTIMATORS, "all"]) for name in names.split(",") if name.strip()]
+    if not listed:
         raise InputError(f"--estimators is empty: give all, or some of {', '.join(ESTIMATORS)}.")
-    return [name for name in ESTIMATORS if name in asked or "all" in asked]
+    return [name for name in ESTIMATORS if name in listed or "all" in listed]
 
 
 STEPPED = 2  # members of an ensemble that take Newton steps, each of which solves one system for every group
