@@ -196,15 +196,15 @@ def settings_at(entry: MethodSpec, scale: str) -> tuple[dict[str, Any], dict[str
         (['batch', 'epochs', 'momentum', 'optimizer'], ['lr', 'weight_decay'])
     """
     if not has_scale(entry, scale):
-        known = ", ".join(s for s in SCALES if has_scale(entry, s))
+        scales = ", ".join(s for s in SCALES if has_scale(entry, s))
         raise InputError(
-            f"method '{entry.name}' has no defaults at scale '{scale}', only at {known}: "
+            f"method '{entry.name}' has no defaults at scale '{scale}', only at {scales}: "
             f"give --scale small or leave the method out."
         )
-    given = entry.presets.get(scale, ({}, ""))[0]
+    preset = entry.presets.get(scale, ({}, ""))[0]
     return (
-        {key: given.get(key, value) for key, value in entry.static.items()},
-        {key: float(given.get(key, value)) for key, value in entry.numeric.items()},
+        {key: preset.get(key, value) for key, value in entry.static.items()},
+        {key: float(preset.get(key, value)) for key, value in entry.numeric.items()},
     )
 
 

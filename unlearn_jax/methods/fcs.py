@@ -53,8 +53,8 @@ def build(problem: TrainSpec, static: dict, hp: dict) -> Method:
         kept = frozen(problem, student(params, trained), retain.inputs).logits
         alike = forget_logits(params, trained, forget) @ kept.T / TEMPERATURE
         live = jnp.where(retain.weight > 0, 0.0, -1e9)[None, :]
-        found = -(jax.nn.log_softmax(alike + live, axis=1) @ retain.weight) / jnp.maximum(retain.weight.sum(), 1e-12)
-        return weighted_mean(found, forget.weight), trained.state
+        losses = -(jax.nn.log_softmax(alike + live, axis=1) @ retain.weight) / jnp.maximum(retain.weight.sum(), 1e-12)
+        return weighted_mean(losses, forget.weight), trained.state
 
     def fit(params, trained, batches, key):
         return mean_loss(problem, student(params, trained), batches.retain, key, train=True)

@@ -59,9 +59,9 @@ def build(problem: TrainSpec, static: dict, hp: dict) -> Method:
 
     def outputs(params, trained, batch, key):
         student = {"params": params, "state": trained.state}
-        found, state = problem.model.apply(student, batch.inputs, key=key, train=True)
+        student_outputs, state = problem.model.apply(student, batch.inputs, key=key, train=True)
         target = frozen(problem, trained.extra, batch.inputs).logits
-        return found.logits, target / hp["temperature"], found.logits / hp["temperature"], state
+        return student_outputs.logits, target / hp["temperature"], student_outputs.logits / hp["temperature"], state
 
     def distil(params, trained, batches, key):
         _, target, soft, state = outputs(params, trained, batches.retain, key)

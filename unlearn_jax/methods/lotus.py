@@ -73,9 +73,9 @@ def build(problem: TrainSpec, static: dict, hp: dict) -> Method:
     optimizer, task = descent(static, hp), problem.task
 
     def init(key, variables):
-        own, none = {part: variables[part] for part in ("params", "state")}, jnp.float32(0.0)
-        epoch = Epoch(own, variables["unseen"], none, none, jnp.float32(1.0), jnp.bool_(False))
-        return Trained(own["params"], own["state"], optimizer.init(own["params"]), epoch)
+        original, none = {part: variables[part] for part in ("params", "state")}, jnp.float32(0.0)
+        epoch = Epoch(original, variables["unseen"], none, none, jnp.float32(1.0), jnp.bool_(False))
+        return Trained(original["params"], original["state"], optimizer.init(original["params"]), epoch)
 
     def look(key, trained, batches):
         batch, epoch = batches.forget, trained.extra
@@ -120,13 +120,13 @@ def build(problem: TrainSpec, static: dict, hp: dict) -> Method:
 def begin(context: Context, static: dict, start: Variables) -> tuple[Variables, tuple[float, float]]:
     """Add each member's reference accuracy, (N,)."""
     targets, logits = np.asarray(context.stored.targets), np.asarray(context.predict(start))
-    found = []
+    unseen = []
     for i, (rows, kept, heldout) in enumerate(zip(context.requested, context.kept, context.heldout)):
         if not len(heldout):
             raise InputError("lotus compares itself with held-out examples and there are none: hold some out.")
         right = np.mean(logits[i, heldout].argmax(axis=-1) == targets[heldout])
-        found.append(right * (np.isin(targets[rows], targets[kept]).mean() if len(rows) else 1.0))
-    return start | {"unseen": np.asarray(found, np.float32)}, (0.0, 0.0)
+        unseen.append(right * (np.isin(targets[rows], targets[kept]).mean() if len(rows) else 1.0))
+    return start | {"unseen": np.asarray(unseen, np.float32)}, (0.0, 0.0)
 
 
 def plan(sizes: Sizes, static: dict, recipe: Recipe) -> Plan:

@@ -87,7 +87,7 @@ def check_methods(
         shared: abstract values of what all members share; none = nothing.
     """
     original = jax.eval_shape(problem.model.init, jax.random.key(0), problem.example)
-    begin = lambda fold, hp, held, own: fold.build(hp, held).init(jax.random.key(0), own)
+    begin = lambda fold, hp, held, variables: fold.build(hp, held).init(jax.random.key(0), variables)
     for name, settings in given.items():
         fixed = {k: v[0] for k, v in settings.items() if len(v) == 1}
         for one in rows:
@@ -219,9 +219,9 @@ def context_of(job: RunSpec, treat: RunOverrides, clock: list[float]) -> Context
         count = len(rows)
         values = {k: np.full(count, v, np.float32) for k, v in (hp or {}).items()}
         tables, keys = make_tables(rows, pad_to=job.longest), member_keys(job.seed, role, count)
-        told = silent._replace(label=role)
+        options = silent._replace(label=role)
         begin = join_shared(split_shared(start or {})[0], job.shared)
-        population = run_population(fold, plan, job.stored, tables, keys, begin, hp=values, options=told)
+        population = run_population(fold, plan, job.stored, tables, keys, begin, hp=values, options=options)
         clock.append(population.seconds * count)
         return population.variables
 

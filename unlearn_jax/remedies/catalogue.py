@@ -33,8 +33,8 @@ def data_of(remedy: Remedy) -> str:
 def settings_of(remedy: Remedy) -> str:
     """The defaults; those of a search in one word where they are the usual ones."""
     usual = all(remedy.static.get(name) == value for name, value in SEARCH.items())
-    own = {k: v for k, v in remedy.static.items() if not (usual and k in SEARCH)}
-    text = settings(remedy._replace(static=own))
+    others = {k: v for k, v in remedy.static.items() if not (usual and k in SEARCH)}
+    text = settings(remedy._replace(static=others))
     return ", ".join(part for part in ("the search's" if usual else "", text) if part) or "none"
 
 

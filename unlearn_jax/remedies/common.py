@@ -77,13 +77,13 @@ class Remedy(NamedTuple):
 
 def by_request(evidence: RemedyContext, search: Callable[[int], Any]) -> list:
     """``search(member)`` for the first member of each distinct request; the result for every member."""
-    known: dict[Any, Any] = {}
+    by_rows: dict[Any, Any] = {}
     for member, rows in enumerate(evidence.requested):
         key = np.asarray(rows).tobytes() + np.asarray(evidence.kept[member]).tobytes()
-        if key not in known:
-            known[key] = search(member)
-        known["by", member] = known[key]
-    return [known["by", member] for member in range(len(evidence.requested))]
+        if key not in by_rows:
+            by_rows[key] = search(member)
+        by_rows["by", member] = by_rows[key]
+    return [by_rows["by", member] for member in range(len(evidence.requested))]
 
 
 def moved(evidence: RemedyContext, found: list[np.ndarray]) -> RunOverrides:

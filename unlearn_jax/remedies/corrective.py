@@ -62,8 +62,8 @@ def selecting(problem: TrainSpec, micro: int) -> Fold:
                 slope = loss_gradient(bound, state.original, example._replace(weight=jnp.ones(1)))
                 return jax.tree.map(jnp.square, slope)
 
-            found = tree_add(state.sums[part], sum_over_examples(squared, batch, micro))
-            sums = (found, state.sums[1]) if part == FORGET else (state.sums[0], found)
+            total = tree_add(state.sums[part], sum_over_examples(squared, batch, micro))
+            sums = (total, state.sums[1]) if part == FORGET else (state.sums[0], total)
             counts = state.counts.at[part].add(batch.weight.sum())
             return state._replace(sums=sums, counts=counts), summed_loss(bound, state.original, batch)
 
@@ -84,8 +84,8 @@ def apply(evidence: RemedyContext, settings: dict) -> Remedied:
     """Run the method, then put back the weights that are not the request's own."""
     unlearned = evidence.run(evidence.plain)
     before = unlearned.population
-    own = split_shared(before.variables)[0]
-    start = {name: own[name] for name in ("params", "state")} | {"original": split_shared(evidence.original)[0]}
+    result = split_shared(before.variables)[0]
+    start = {name: result[name] for name in ("params", "state")} | {"original": split_shared(evidence.original)[0]}
     sizes = Sizes(max(map(len, evidence.requested)), max(map(len, evidence.kept)))
     plan = two_passes(sizes, settings, evidence.problem.recipe)
     plan = plan._replace(forget_size=sizes.forget, retain_size=sizes.retain)

@@ -28,9 +28,9 @@ def apply(evidence: RemedyContext, settings: dict) -> Remedied:
     grouped = by_request(evidence, lambda member: near_groups(evidence, member, settings["threshold"]))
     found = []
     for member, (rows, groups) in enumerate(grouped):
-        asked = np.isin(rows, evidence.requested[member])
+        is_requested = np.isin(rows, evidence.requested[member])
         rng = np.random.default_rng([evidence.seed, member, 21])
-        first = asked if settings["representative"] == "requested" else None
+        first = is_requested if settings["representative"] == "requested" else None
         stays = representatives(groups, rng, first)
         found.append(np.setdiff1d(rows[~stays], evidence.requested[member]).astype(np.int32))
         if not len(np.setdiff1d(evidence.kept[member], found[-1])):

@@ -55,8 +55,8 @@ def distilling(problem: TrainSpec, goal: Callable, apart: Callable = distillatio
             return apart(wanted, now, forget) + hp["retain_weight"] * kept, state
 
         def extra(key, variables):
-            own = {name: part for name, part in variables.items() if name not in BEGINS}
-            return own | {"start": {name: variables[name] for name in BEGINS}}
+            teachers = {name: part for name, part in variables.items() if name not in BEGINS}
+            return teachers | {"start": {name: variables[name] for name in BEGINS}}
 
         return gradient_method(optax.adam(hp["lr"]), loss, extra=extra)
 

@@ -66,15 +66,15 @@ def hardness(evidence: RemedyContext, settings: dict) -> list[np.ndarray]:
 
 def _mean_margin(evidence: RemedyContext, member: int, rows: np.ndarray, margins: np.ndarray) -> np.ndarray:
     """(requested,) mean margin over members of the same request."""
-    asked = np.asarray(evidence.requested[member])
-    alike = [i for i, other in enumerate(evidence.requested) if np.array_equal(other, asked)]
-    return margins[alike].mean(axis=0)[np.searchsorted(rows, asked)]
+    requested = np.asarray(evidence.requested[member])
+    alike = [i for i, other in enumerate(evidence.requested) if np.array_equal(other, requested)]
+    return margins[alike].mean(axis=0)[np.searchsorted(rows, requested)]
 
 
 def _entanglement(evidence: RemedyContext, member: int, k: int) -> np.ndarray:
     """(requested,) mean cosine of features with the nearest retained rows."""
-    asked, kept = np.asarray(evidence.requested[member]), np.asarray(evidence.kept[member])
-    cosine = similarity(evidence, member, "features", asked, kept)
+    requested, kept = np.asarray(evidence.requested[member]), np.asarray(evidence.kept[member])
+    cosine = similarity(evidence, member, "features", requested, kept)
     return np.sort(cosine, axis=1)[:, -k:].mean(axis=1)
 
 

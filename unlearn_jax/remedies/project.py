@@ -50,8 +50,8 @@ def protecting(problem: TrainSpec, adjacent: float):
             weight = adjacent_part(bound, state.original, batches, adjacent)[1] * batches.retain.weight
 
             def spared(params):
-                own = {"params": params, "state": before.state}
-                logits = bound.model.apply(own, batches.retain.inputs, train=False)[0].logits
+                variables = {"params": params, "state": before.state}
+                logits = bound.model.apply(variables, batches.retain.inputs, train=False)[0].logits
                 return weighted_mean(bound.task.loss(logits, batches.retain), weight)
 
             step = without_rise(tree_add(after.params, before.params, -1.0), jax.grad(spared)(before.params))
@@ -88,8 +88,8 @@ def _why_not(name: str) -> str:
     from unlearn_jax.methods import METHODS
 
     entry = METHODS[name]
-    if said := without("nothing", "fresh_init", "protocol", "reference", forget=True)(entry):
-        return said
+    if why := without("nothing", "fresh_init", "protocol", "reference", forget=True)(entry):
+        return why
     if "retain" not in entry.needs:
         return "it reads no retained sample that could be protected"
     if entry.begin is not None:

@@ -225,8 +225,8 @@ def staged(optimizers: list[optax.GradientTransformation], losses: list[Callable
     def branch(i: int) -> Callable:
         def update(key: Array, trained: Trained, batches):
             (value, state), grads = jax.value_and_grad(losses[i], has_aux=True)(trained.params, trained, batches, key)
-            own = trained._replace(optimizer=trained.optimizer[i])
-            params, moments = follow(optimizers[i], grads, own, batches.rate)
+            phase = trained._replace(optimizer=trained.optimizer[i])
+            params, moments = follow(optimizers[i], grads, phase, batches.rate)
             kept = (*trained.optimizer[:i], moments, *trained.optimizer[i + 1 :])
             return Trained(params, state, kept, trained.extra), value
 
