@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 
 from unlearn_jax.evaluation import engine
-from unlearn_jax.evaluation.engine import applied, plain
+from unlearn_jax.evaluation.engine import applied
 from unlearn_jax.evaluation.figures import AuditData, comparable, draws_of, own_tables, tables_of
 from unlearn_jax.evaluation.metric import CompositeMetric
 from unlearn_jax.evaluation.records import MetricResult
+from unlearn_jax.metrics.summary import estimate_of
 
 
 def composite_figures(bench: AuditData, spec: CompositeMetric) -> list[MetricResult]:
@@ -39,7 +40,7 @@ def composite_figures(bench: AuditData, spec: CompositeMetric) -> list[MetricRes
             panel = bench.views[label][0].panel
             keys = (*panel.key, *key, reference)
             results.append(
-                MetricResult(*keys, plain(draws, spec.low, spec.high), spec.known_ideal, band, draws, spec.sides)
+                MetricResult(*keys, estimate_of(draws, spec.low, spec.high), spec.known_ideal, band, draws, spec.sides)
             )
     return results
 

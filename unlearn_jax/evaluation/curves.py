@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from unlearn_jax.evaluation import engine
-from unlearn_jax.evaluation.engine import applied, plain
+from unlearn_jax.evaluation.engine import applied
 from unlearn_jax.evaluation.figures import AuditData
 from unlearn_jax.evaluation.panels import Panels
 from unlearn_jax.evaluation.views import of_split
@@ -13,6 +13,7 @@ from unlearn_jax.metrics import Draws
 from unlearn_jax.metrics.curves import error_against_distance
 from unlearn_jax.metrics.klom import klom
 from unlearn_jax.metrics.roc import log_grid, on_grid, roc
+from unlearn_jax.metrics.summary import estimate_of
 from unlearn_jax.metrics.u_lira import u_lira_cross_fitted
 
 BANDS = 100  # draws behind the band of a curve
@@ -106,7 +107,7 @@ def _by_distance(bench: AuditData, label: str, reference: str) -> dict[str, np.n
 
 def _banded(columns: list[Draws]) -> np.ndarray:
     """Figures along a curve as (3, points): value, low, high."""
-    estimates = [plain(draws) for draws in columns]
+    estimates = [estimate_of(draws) for draws in columns]
     return np.asarray([[e.value for e in estimates], [e.ci_low for e in estimates], [e.ci_high for e in estimates]])
 
 

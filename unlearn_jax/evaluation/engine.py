@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from unlearn_jax.evaluation.records import NO_BAND
-from unlearn_jax.metrics import Draws, Estimate, Values, combine, mean_draws
+from unlearn_jax.metrics import Draws, Values, mean_draws
 from unlearn_jax.metrics.bands import SPLITS, NullBand, split_band
 from unlearn_jax.metrics.draws import cluster_counts
 from unlearn_jax.metrics.resampling import DRAWS, subset_draws
@@ -38,11 +38,6 @@ def averaged(draws: Sequence[Draws]) -> Draws:
     total = lambda name: sum(getattr(d, name) for d in draws)
     mean = lambda name: np.mean([getattr(d, name) for d in draws], axis=0)
     return Draws(float(mean("value")), mean("both"), mean("members"), total("n"), total("clusters"), total("freedom"))
-
-
-def plain(draws: Draws, low: float = -np.inf, high: float = np.inf) -> Estimate:
-    """The figure with its bootstrap interval, cut to its range."""
-    return combine(lambda x: x, draws, low=low, high=high)
 
 
 def nothing(draws: Draws) -> Draws:

@@ -8,12 +8,13 @@ from typing import Any, cast
 import numpy as np
 
 from unlearn_jax.evaluation import engine
-from unlearn_jax.evaluation.engine import Precision, applied, plain
+from unlearn_jax.evaluation.engine import Precision, applied
 from unlearn_jax.evaluation.metric import REFERENCES, ModelMetric, PopulationMetric
 from unlearn_jax.evaluation.records import NO_BAND, MetricResult
 from unlearn_jax.evaluation.views import View
 from unlearn_jax.metrics import Draws, Values, distance_draws, identifiability, mean_draws
 from unlearn_jax.metrics.bands import NullBand, t_estimate
+from unlearn_jax.metrics.summary import estimate_of
 from unlearn_jax.roles import LIKE, NULLS
 
 SHARED = ("rest", "test")  # splits of which requests have the same examples
@@ -131,13 +132,13 @@ def own_figures(bench: AuditData, spec: ModelMetric) -> list[MetricResult]:
     for label in (label for label in bench.judged if label in tables):
         draws, panel = draws_of(bench, spec, label), bench.views[label][0].panel
         keys = panel.key
-        results.append(MetricResult(*keys, *name, "", plain(draws, spec.low, spec.high), ideal, NO_BAND, draws))
+        results.append(MetricResult(*keys, *name, "", estimate_of(draws, spec.low, spec.high), ideal, NO_BAND, draws))
         for reference in (reference for reference in bench.references if reference in tables and reference != label):
             gap = applied(lambda u, r: u - r, draws, draws_of(bench, spec, reference))
             gap = gap if comparable(bench, (spec,), label, reference) else engine.nothing(gap)
             band = bench.band(engine.gap_of_means, tables, label, reference, 2, name)
             width, gap_keys = spec.high - spec.low, (*keys, f"{spec.metric}_gap", *name[1:], reference)
-            results.append(MetricResult(*gap_keys, plain(gap, -width, width), 0.0, band, gap))
+            results.append(MetricResult(*gap_keys, estimate_of(gap, -width, width), 0.0, band, gap))
     return results
 
 
@@ -195,5 +196,5 @@ def residual_figures(bench: AuditData) -> list[MetricResult]:
         for metric, draws, null, bounds, sides in kinds:
             draws = draws if identified.identifiable else engine.nothing(draws)
             keys = (*panel.key, f"residual_{metric}", "", "forget", "oracle")
-            results.append(MetricResult(*keys, plain(draws, *bounds), 0.0, null, draws, sides))
+            results.append(MetricResult(*keys, estimate_of(draws, *bounds), 0.0, null, draws, sides))
     return results

@@ -15,6 +15,7 @@ from unlearn_jax.data.kinds import KINDS, Made
 from unlearn_jax.metrics import Draws, combine, frontier
 from unlearn_jax.metrics.frontier import drawn
 from unlearn_jax.metrics.heldout import expected_margins, margin_error_draws
+from unlearn_jax.metrics.summary import estimate_of
 
 GOAL_COST, GOAL_DISTANCE, GOAL_PRICE = 0.1, 0.2, 0.3  # of a training, of retrain's distance, points
 GATE = 0.95  # of the oracle's accuracy on rest: below it a model is wrecked, however near the oracle its margins are
@@ -38,9 +39,7 @@ def frontier_figures(scorer, keys, named: dict, practised: list, requests: list[
             continue
         each = [excess(scorer, outcome, named["oracle"], split, requests) for split in splits]
         prices[id(outcome)] = drawn(_largest, *each)
-        recorder.figure(
-            keys(outcome, metric="largest_price", reference="oracle"), combine(lambda x: x, prices[id(outcome)])
-        )
+        recorder.figure(keys(outcome, metric="largest_price", reference="oracle"), estimate_of(prices[id(outcome)]))
         _goal(scorer, keys, outcome, named, dict(zip(splits, each)), requests, recorder)
     passing = [o for o in practised if id(o) in prices and passes_gate(scorer, o, named["oracle"], requests)]
     if passing:
@@ -80,7 +79,7 @@ def _goal(scorer, keys, outcome, named: dict, prices: dict[str, Draws], requests
         return
     met = {"cost": cost <= GOAL_COST} | {split: p.value < GOAL_PRICE for split, p in prices.items()}
     if scorer.identifiability(named, "oracle", requests).identifiable:
-        distance = combine(lambda x: x, scorer.distance(outcome, named, requests), low=0.0)
+        distance = estimate_of(scorer.distance(outcome, named, requests), low=0.0)
         yardstick = scorer.distance(named["retrain"], named, requests).value
         met["distance"] = distance.ci_high <= GOAL_DISTANCE * yardstick
         figure("meets_goal", all(met.values()), reference="oracle")
@@ -101,9 +100,9 @@ def heldout_figures(scorer, keys, named: dict, requests: list[int], recorder) ->
     for outcome in scorer.outcomes:
         keyed = partial(keys, outcome, split="validation")
         error = heldout_draws(scorer, outcome, original, requests)
-        recorder.figure(keyed(metric="heldout_margin_error"), combine(lambda x: x, error, low=0.0))
+        recorder.figure(keyed(metric="heldout_margin_error"), estimate_of(error, low=0.0))
         lost = excess(scorer, outcome, original, "validation", requests)
-        recorder.figure(keyed(metric="heldout_accuracy_drop"), combine(lambda x: x, lost))
+        recorder.figure(keyed(metric="heldout_accuracy_drop"), estimate_of(lost))
         if np.isfinite(expected):
             on_request = scorer.draws(outcome, "forget", "margin", requests)
             gap = combine(lambda x: x - expected, on_request)

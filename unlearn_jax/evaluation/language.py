@@ -12,7 +12,7 @@ from functools import partial
 import jax.numpy as jnp
 import numpy as np
 
-from unlearn_jax.metrics import Values, combine, forget_quality_interval, mean_estimate, model_utility
+from unlearn_jax.metrics import Values, forget_quality_interval, mean_estimate, model_utility
 from unlearn_jax.metrics.language import answer_probability
 from unlearn_jax.metrics.memorization_text import (
     exact_memorisation,
@@ -24,6 +24,7 @@ from unlearn_jax.metrics.memorization_text import (
     rouge_l_recall,
     zlib_score,
 )
+from unlearn_jax.metrics.summary import estimate_of
 from unlearn_jax.metrics.tofu import TRUTH_RATIOS, forget_quality, truth_ratio, truth_ratio_scores
 from unlearn_jax.types import Batch
 
@@ -90,11 +91,11 @@ def language_figures(scorer, keys: dict, outcome, named: dict, requests: list[in
     for split in ("forget", "similar", "rest", "test", "test_similar"):
         for what in (*EVERYWHERE, *(OF_REQUEST if split == "forget" else ())):
             if scorer.has(split, requests):
-                record(split, what, combine(lambda x: x, scorer.draws(outcome, split, what, requests)))
+                record(split, what, estimate_of(scorer.draws(outcome, split, what, requests)))
     for split, aggregate in (("test_similar", "truth_ratio_forget"), ("test", "truth_ratio_retain")):
         for what in (aggregate, "log_truth_ratio", "log_truth_ratio_public"):
             if scorer.has(split, requests):
-                record(split, what, combine(lambda x: x, scorer.draws(outcome, split, what, requests)))
+                record(split, what, estimate_of(scorer.draws(outcome, split, what, requests)))
     setting = {"seed": scorer.setup.config.seed, "resamples": scorer.setup.config.resamples}
     members = lambda blocks: Values([b[:, None] for b in blocks], outcome.role)
     record("rest", "model_utility", mean_estimate(members(_utility(scorer, outcome, requests)), **setting))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 
 from unlearn_jax.evaluation import engine
-from unlearn_jax.evaluation.engine import plain
 from unlearn_jax.evaluation.figures import AuditData
 from unlearn_jax.evaluation.metric import MatchedMetric, ModelMetric
 from unlearn_jax.evaluation.panels import Panels
@@ -15,6 +14,7 @@ from unlearn_jax.metrics import Estimate
 from unlearn_jax.metrics.bands import NullBand
 from unlearn_jax.metrics.costs import Cost, cost_share
 from unlearn_jax.metrics.entangling import entanglement, mmd
+from unlearn_jax.metrics.summary import estimate_of
 
 MAX_EXAMPLES = 600  # examples whose features are compared
 
@@ -47,7 +47,7 @@ def matched_figures(bench: AuditData, spec: MatchedMetric) -> list[MetricResult]
             draws = engine.member_draws([values], bench.role(label), None, bench.how)
             panel = bench.views[label][0].panel
             keys = (*panel.key, spec.metric, spec.variant, "+".join(splits), reference)
-            results.append(MetricResult(*keys, plain(draws), band.centre, band, draws))
+            results.append(MetricResult(*keys, estimate_of(draws), band.centre, band, draws))
     return results
 
 
@@ -103,7 +103,7 @@ def study_figures(bench: AuditData, panels: Panels) -> list[MetricResult]:
     for (metric, variant, split), values in tables.items():
         draws = engine.member_draws([np.asarray(values, np.float64)], "original", None, bench.how)
         keys = ("original", "", "", metric, variant, split, "")
-        results.append(MetricResult(*keys, plain(draws), np.nan, NO_BAND, draws))
+        results.append(MetricResult(*keys, estimate_of(draws), np.nan, NO_BAND, draws))
     return results
 
 

@@ -14,6 +14,7 @@ from unlearn_jax.evaluation.recorded import OF_EVERY_STUDY
 from unlearn_jax.evaluation.values import Scorer
 from unlearn_jax.methods import METHODS
 from unlearn_jax.metrics import Estimate, Values, combine, mean_draws, price, ranks, residual_influence
+from unlearn_jax.metrics.summary import estimate_of
 from unlearn_jax.roles import REFERENCES
 
 PRICED = ("original", "retrain", "oracle")
@@ -94,7 +95,7 @@ def _figures(scorer: Scorer, base: dict, requests: list[int], recorder) -> None:
         for split in SPLITS:
             if scorer.has(split, requests):
                 for metric, what in (("accuracy", "correct"), ("margin", "margin")):
-                    mean = combine(lambda x: x, scorer.draws(outcome, split, what, requests))
+                    mean = estimate_of(scorer.draws(outcome, split, what, requests))
                     recorder.figure(_keys(base, outcome, split=split, metric=metric), mean)
                     _prices(scorer, base, outcome, named, split, what, requests, recorder)
         if outcome.name != "oracle":
@@ -140,7 +141,7 @@ def _residuals(scorer, base, outcome, named, requests, recorder) -> None:
         residual_influence(mine, draws["original"], draws["oracle"]),
     )
     distance = scorer.distance(outcome, named, requests)
-    recorder.figure(keys(metric="residual_distance", reference="oracle"), combine(lambda x: x, distance, low=0.0))
+    recorder.figure(keys(metric="residual_distance", reference="oracle"), estimate_of(distance, low=0.0))
     if outcome.name == "retrain":
         return
     against = residual_influence(mine, draws["original"], draws["retrain"])

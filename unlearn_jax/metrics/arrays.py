@@ -129,6 +129,21 @@ def pair_of(unlearned, oracle, clip: float) -> tuple[Float64[np.ndarray, "member
     return u, none
 
 
+def matched_members(u: np.ndarray, r: np.ndarray, bad) -> tuple[np.ndarray, np.ndarray]:
+    """Two populations of equally many members, NaN for both of a pair of which one has a value that is ``bad``."""
+    if len(u) != len(r):
+        raise InputError(f"{len(u)} members cannot be matched with {len(r)}: take pairing 'all', or as many.")
+    diverged = bad(u).reshape(len(u), -1).any(axis=1) | bad(r).reshape(len(r), -1).any(axis=1)
+    one, other = (np.where(diverged.reshape(-1, *[1] * (x.ndim - 1)), np.nan, x) for x in (u, r))
+    return one, other
+
+
+def mean_of_finite(values: np.ndarray) -> float:
+    """Mean of the values that are finite, NaN without any."""
+    values = values[np.isfinite(values)]
+    return float(values.mean()) if len(values) else float("nan")
+
+
 def whole_number(value, name: str, least: int = 1) -> int:
     """A whole number of at least ``least``; `InputError` else."""
     if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:

@@ -15,10 +15,10 @@ import numpy as np
 
 from unlearn_jax.errors import InputError
 from unlearn_jax.metrics.draws import Draws
-from unlearn_jax.metrics.summary import Estimate, _ordered, combine, spreads
+from unlearn_jax.metrics.pairs import adjust, difference_of, p_value
+from unlearn_jax.metrics.summary import Estimate, combine
 
 CORRECTIONS = ("max_t", "holm", "bonferroni", "none")
-FARTHEST = 8.0  # standard deviations; a draw beyond counts as this
 
 
 class Difference(NamedTuple):
@@ -59,14 +59,6 @@ class RankingGroups(NamedTuple):
     undefined: tuple[str, ...]  # no figure, hence no rank
 
 
-class _Pair(NamedTuple):
-    """A difference in units of its standard error, and what the draws say of it under the null."""
-
-    value: float
-    error: float  # standard error
-    null: np.ndarray  # (resamples,) absolute, on the scale of Student's t; NaN where not defined
-
-
 def paired_difference(a: Draws, b: Draws) -> Difference:
     """The difference of two figures over shared draws, ``a - b``, with its intervals and a two-sided bootstrap p-value.
 
@@ -93,52 +85,14 @@ def paired_difference(a: Draws, b: Draws) -> Difference:
         0.01
     """
     _check([a, b])
-    pair = _pair(a, b, "both")
-    return Difference(combine(lambda x, y: x - y, a, b), _share(pair, pair.null))
+    pair = difference_of(a, b, "both")
+    return Difference(combine(lambda x, y: x - y, a, b), p_value(pair, pair.null))
 
 
 def _check(draws: Sequence[Draws]) -> None:
     lengths = {np.shape(part) for d in draws for part in (d.both, d.members)}
     if len(lengths) != 1:
         raise InputError(f"draws have shapes {sorted(lengths)}: make all of them with the same seed and resamples.")
-
-
-def _pair(a: Draws, b: Draws, part: str) -> _Pair:
-    """The difference of two figures with its null draws."""
-    from scipy.special import ndtr, stdtrit
-
-    function = lambda x, y: x - y
-    with np.errstate(invalid="ignore"):
-        value = float(a.value - b.value)
-        both, members = function(a.both, b.both), function(a.members, b.members)
-        spread = spreads(function, (a, b), both, members)[part == "members"]
-        moved = {"both": both, "members": members}[part]
-        defined = moved[np.isfinite(moved)]
-        if not np.isfinite(value) or len(defined) < 2:
-            return _Pair(np.nan, np.nan, np.full(len(moved), np.nan))
-        deviation = float(defined.std())
-        if not deviation > 1e-12 * max(1e-300, np.abs(defined).max()):
-            deviation = 0.0  # rounding
-        apart = np.minimum(np.abs(moved - value) / (deviation or 1.0), FARTHEST) if deviation else 0.0 * moved
-        apart = np.where(np.isfinite(moved), apart, np.nan)
-    if spread.freedom < np.inf:
-        apart = np.where(np.isnan(apart), np.nan, -stdtrit(spread.freedom, ndtr(-np.nan_to_num(apart))))
-    return _Pair(value, deviation * spread.widen, apart)
-
-
-def _statistic(pair: _Pair) -> float:
-    """Absolute difference in standard errors."""
-    if pair.error > 0:
-        return abs(pair.value) / pair.error
-    return np.inf if pair.value else 0.0
-
-
-def _share(pair: _Pair, null: np.ndarray) -> float:
-    """Share of the null draws as far out as the difference, itself counted; NaN where it is not defined."""
-    if not np.isfinite(pair.value):
-        return float("nan")
-    null = null[~np.isnan(null)]
-    return float((1 + (null >= _statistic(pair)).sum()) / (1 + len(null)))
 
 
 def compare_all(
@@ -189,9 +143,9 @@ def compare_all(
         )
     _check(draws)
     at = np.argwhere(np.triu(np.ones((len(draws),) * 2), 1))
-    pairs = [_pair(draws[i], draws[j], part) for i, j in at]
-    p = np.asarray([_share(pair, pair.null) for pair in pairs])
-    adjusted, critical = _adjust(pairs, p, correction, level)
+    pairs = [difference_of(draws[i], draws[j], part) for i, j in at]
+    p = np.asarray([p_value(pair, pair.null) for pair in pairs])
+    adjusted, critical = adjust(pairs, p, correction, level)
     value, half = np.asarray([q.value for q in pairs]), np.asarray([c * q.error for c, q in zip(critical, pairs)])
     fill = lambda upper, lower, diagonal: _matrix(
         at, upper, lower, np.where([np.isfinite(d.value) for d in draws], diagonal, np.nan)
@@ -208,37 +162,6 @@ def _matrix(at: np.ndarray, upper: np.ndarray, lower: np.ndarray, diagonal: np.n
     if len(at):
         out[at[:, 0], at[:, 1]], out[at[:, 1], at[:, 0]] = upper, lower
     return out
-
-
-def _adjust(pairs: list[_Pair], p: np.ndarray, correction: str, level: float) -> tuple[np.ndarray, np.ndarray]:
-    """Adjusted p-values, and how many standard errors each pair's interval reaches."""
-    defined = np.isfinite(p)
-    count = int(defined.sum())
-    if not count:
-        return p, np.full(len(p), np.nan)
-    if correction == "max_t":
-        table = np.stack([pair.null for pair, good in zip(pairs, defined) if good])
-        null = np.where(np.isnan(table), -np.inf, table).max(axis=0)
-        null = null[null >= 0]
-        return np.asarray([_share(pair, null) for pair in pairs]), np.full(len(p), _critical(null, level))
-    if correction == "holm":
-        order = np.argsort(p, kind="stable")  # NaN last
-        steps = np.maximum.accumulate(p[order] * (count - np.arange(len(p))))
-        adjusted = np.empty(len(p))
-        adjusted[order] = steps
-    else:
-        adjusted = p * (count if correction == "bonferroni" else 1)
-    each = level if correction == "none" else 1 - (1 - level) / count
-    return np.minimum(1.0, adjusted), np.asarray([_critical(pair.null, each) for pair in pairs])
-
-
-def _critical(null: np.ndarray, level: float) -> float:
-    """The null draw that a statistic must pass for (1 + draws as far out) / (1 + draws) to be at most 1 - level."""
-    ordered = _ordered(null)
-    if not len(ordered):
-        return float("nan")
-    place = int(np.ceil(level * (len(ordered) + 1) - 1e-9))
-    return float(ordered[place - 1]) if place <= len(ordered) else float("inf")
 
 
 def rank_intervals(

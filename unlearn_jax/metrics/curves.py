@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Float64
 
 from unlearn_jax.errors import InputError, choose
-from unlearn_jax.metrics.arrays import same_examples, whole_number
+from unlearn_jax.metrics.arrays import matched_members, same_examples, whole_number
 from unlearn_jax.metrics.draws import Draws
 from unlearn_jax.metrics.resampling import DRAWS, subset_draws
 
@@ -229,10 +229,7 @@ def error_of(p_unlearned, p_reference, *, pairing: str = "all") -> Float64[np.nd
     choose("pairing", pairing, PAIRINGS)
     u, r = np.asarray(p_unlearned, np.float64), np.asarray(p_reference, np.float64)
     if pairing == "matched" and u.ndim == r.ndim and u.ndim > 1:
-        if len(u) != len(r):
-            raise InputError(f"{len(u)} members cannot be matched with {len(r)}: take pairing 'all', or as many.")
-        bad = ~np.isfinite(u).reshape(len(u), -1).all(axis=1) | ~np.isfinite(r).reshape(len(r), -1).all(axis=1)
-        u, r = (np.where(bad.reshape(-1, *[1] * (x.ndim - 1)), np.nan, x) for x in (u, r))
+        u, r = matched_members(u, r, lambda x: ~np.isfinite(x))
     u, r = (_probabilities(x, name, (2, 3)) for x, name in ((u, "unlearned"), (r, "reference")))
     if u.shape[1:] != r.shape[1:]:
         raise InputError(f"outputs are of {u.shape[1:]} and {r.shape[1:]}: give both the same examples and classes.")

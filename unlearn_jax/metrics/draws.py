@@ -97,15 +97,19 @@ def _counts(rng: np.random.Generator, n: int, resamples: int) -> np.ndarray:
     return counts
 
 
+def member_weights(values: Values, index: int, seed: int, resamples: int) -> tuple[np.ndarray, np.ndarray]:
+    """Which members of a block are finite, (members,), and how often each counts, (1 + resamples, members)."""
+    block = values.blocks[index]
+    finite = np.all(np.isfinite(block), axis=1)
+    drawn = member_counts(seed, values.role, index, len(block), resamples)
+    return finite, np.concatenate([np.ones((1, len(block))), drawn]) * finite
+
+
 def member_means(values: Values, seed: int, resamples: int) -> list[Float64[np.ndarray, "{resamples}+1 _"]]:
     """Per block, each example's mean over drawn members; (1 + resamples, examples), row 0 the plain mean."""
     out = []
     for index, block in enumerate(values.blocks):
-        finite = np.all(np.isfinite(block), axis=1)
-        weight = (
-            np.concatenate([np.ones((1, len(block))), member_counts(seed, values.role, index, len(block), resamples)])
-            * finite
-        )
+        finite, weight = member_weights(values, index, seed, resamples)
         total = weight.sum(axis=1, keepdims=True)
         with np.errstate(invalid="ignore", divide="ignore"):
             out.append(np.where(total > 0, (weight @ np.where(finite[:, None], block, 0.0)) / total, np.nan))
@@ -178,6 +182,34 @@ def draws_of(figure: Callable[[list], np.ndarray], values: Values, seed: int, re
     apart = 1 if values.shared or min(drawn) == 1 else len(drawn)  # groups that are drawn each by itself
     freedom = max(1, members_left - len(values.blocks)), max(0, clusters - apart)
     return Draws(float(both[0]), both[1:], members[1:], members_left, clusters, *freedom)
+
+
+class Steps(NamedTuple):
+    """A population's values as steps of a distribution function."""
+
+    shares: list[np.ndarray]  # by block: what each member weighs in each draw, (1 + resamples, members)
+    order: np.ndarray  # that sorts the values of all blocks
+    place: np.ndarray  # number of values at or below each point of the grid
+
+
+def steps_of(values: Values, grid: np.ndarray, seed: int, resamples: int) -> Steps:
+    """Member weights of every draw, and where the values lie on the grid."""
+    shares = []
+    for index in range(len(values.blocks)):
+        weight = member_weights(values, index, seed, resamples)[1]
+        with np.errstate(invalid="ignore"):
+            shares.append(weight / weight.sum(axis=1, keepdims=True))
+    flat = np.concatenate([block.ravel() for block in values.blocks])
+    order = np.argsort(flat, kind="stable")
+    return Steps(shares, order, np.searchsorted(flat[order], grid, side="right"))
+
+
+def distribution_of(steps: Steps, weights: list[np.ndarray], at: slice) -> np.ndarray:
+    """Share of the population at or below each point of the grid, a row per draw."""
+    parts = [s[at][:, :, None] * w[:, None, :] for s, w in zip(steps.shares, weights)]
+    flat = np.concatenate([p.reshape(len(p), -1) for p in parts], axis=1)[:, steps.order]
+    reached = np.concatenate([np.zeros((len(flat), 1)), np.cumsum(flat, axis=1)], axis=1)
+    return reached[:, steps.place] / sum(w.sum(axis=1, keepdims=True) for w in weights)
 
 
 def mean_draws(data, *, role: str = STARTED, seed: int = 0, resamples: int = RESAMPLES) -> Draws:

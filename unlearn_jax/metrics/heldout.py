@@ -12,7 +12,7 @@ from jaxtyping import Float64
 from unlearn_jax.errors import InputError
 from unlearn_jax.metrics.draws import RESAMPLES, Draws, as_values, draws_of, pooled_mean
 from unlearn_jax.metrics.residual import check_targets, distinct_products, squared_distance
-from unlearn_jax.metrics.summary import Estimate, combine
+from unlearn_jax.metrics.summary import Estimate, estimate_of
 
 MIN_HELDOUT, MAX_HELDOUT = 20, 2000  # held-out examples that `expected_margins` needs, and that it takes
 PENALTIES = np.array([1e-4, 1e-3, 1e-2, 1e-1, 1.0])  # in units of the kernel's mean eigenvalue
@@ -40,9 +40,8 @@ def heldout_margin_error(
         >>> heldout_margin_error(np.full((4, 3), 1.0), np.zeros((4, 3))).value
         1.0
     """
-    return combine(
-        lambda x: x, margin_error_draws(unlearned, original, role=role, seed=seed, resamples=resamples), low=0.0
-    )
+    draws = margin_error_draws(unlearned, original, role=role, seed=seed, resamples=resamples)
+    return estimate_of(draws, low=0.0)
 
 
 def margin_error_draws(

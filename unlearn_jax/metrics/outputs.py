@@ -30,7 +30,7 @@ import numpy as np
 from jaxtyping import Float64
 
 from unlearn_jax.errors import InputError, choose
-from unlearn_jax.metrics.arrays import CLIP, as_members, log_softmax
+from unlearn_jax.metrics.arrays import CLIP, as_members, log_softmax, matched_members
 
 PAIRINGS = ("all", "excess", "matched", "mean")
 CHUNK = 100_000  # numbers at once where all pairs are met
@@ -66,7 +66,7 @@ def kl_to_reference(
     u, r = (np.maximum(x, -clip) for x in _log_populations(unlearned, reference, pairing))
 
     def pairs(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-        b = b if pairing == "matched" else _mean_of_members(b)  # the mean over the reference moves inside
+        b = b if pairing == "matched" else b.mean(axis=0, keepdims=True)  # the mean over the reference moves inside
         return np.maximum(np.einsum("mnc,mnc->mn", np.exp(a), a - b), 0.0)
 
     return _with_own(pairs, u, r, pairing)
@@ -103,7 +103,7 @@ def js_divergence(unlearned, reference, *, pairing: str = "all", base: float = 2
     def pairs(a: np.ndarray, b: np.ndarray) -> np.ndarray:
         entropy, other = _plogp(a).sum(axis=-1), _plogp(b).sum(axis=-1)
         joint = _over_pairs(lambda p, q: _plogp((p + q) / 2.0).sum(axis=-1), a, b, pairing)
-        other = other if pairing == "matched" else _mean_of_members(other)
+        other = other if pairing == "matched" else other.mean(axis=0, keepdims=True)
         return np.clip((entropy + other) / 2.0 - joint, 0.0, np.log(2.0)) / np.log(base)
 
     return _with_own(pairs, u, r, pairing)
@@ -159,7 +159,7 @@ def completeness(unlearned, reference, *, pairing: str = "all") -> Float64[np.nd
     """
     u, r = _populations(unlearned, reference, pairing)
     if pairing == "mean":
-        u, r = (_mean_of_members(np.exp(log_softmax(x))) for x in (u, r))
+        u, r = (np.exp(log_softmax(x)).mean(axis=0, keepdims=True) for x in (u, r))
 
     def pairs(a: np.ndarray, b: np.ndarray) -> np.ndarray:
         undefined = np.isnan(a).any(axis=-1) | np.isnan(b).any(axis=(0, -1))
@@ -208,10 +208,7 @@ def _populations(unlearned, reference, pairing: str) -> tuple[np.ndarray, np.nda
     if u.ndim == r.ndim == 3 and u.shape[1:] != r.shape[1:]:
         raise InputError(f"outputs are of (examples, classes) {u.shape[1:]} and {r.shape[1:]}: give both the same.")
     if pairing == "matched" and u.ndim == r.ndim == 3:
-        if len(u) != len(r):
-            raise InputError(f"{len(u)} members cannot be matched with {len(r)}: take pairing 'all', or as many.")
-        bad = np.any(np.isnan(u), axis=(1, 2)) | np.any(np.isnan(r), axis=(1, 2))
-        u, r = (np.where(bad[:, None, None], np.nan, x) for x in (u, r))
+        u, r = matched_members(u, r, np.isnan)
     u, r = (as_members(x, name, clip=1e300, ndim=3) for x, name in ((u, "unlearned"), (r, "reference")))
     if u.shape[-1] < 2:
         raise InputError("outputs have one class: give logits of two classes or more.")
@@ -224,13 +221,8 @@ def _log_populations(unlearned, reference, pairing: str) -> tuple[np.ndarray, np
     u, r = (log_softmax(x) for x in _populations(unlearned, reference, pairing))
     if pairing == "mean":
         with np.errstate(divide="ignore"):
-            u, r = (np.log(_mean_of_members(np.exp(x))) for x in (u, r))
+            u, r = (np.log(np.exp(x).mean(axis=0, keepdims=True)) for x in (u, r))
     return u, r
-
-
-def _mean_of_members(values: np.ndarray) -> np.ndarray:
-    """Mean over members as a population of one."""
-    return values.mean(axis=0, keepdims=True)
 
 
 def _plogp(p: np.ndarray) -> np.ndarray:

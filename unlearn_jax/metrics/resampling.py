@@ -9,14 +9,15 @@ figure to be expected of populations of this size; its small-sample bias is not 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from unlearn_jax.errors import InputError
 from unlearn_jax.metrics.arrays import cluster_numbers
-from unlearn_jax.metrics.draws import Draws, _generator, cluster_counts
+from unlearn_jax.metrics.draws import Draws, cluster_counts
+from unlearn_jax.metrics.subsets import _Plan, _subset_plan, _subsets
 
 DRAWS = 400  # draws behind an interval
 KEPT = 0.75  # share of the members in each draw
@@ -139,43 +140,6 @@ def _nothing(populations, clusters, resamples: int) -> Draws:
     """Draws of a figure that is not defined, for want of members."""
     nan = np.full(resamples, np.nan)
     return Draws(np.nan, nan, nan, 0, _count(populations[0].shape[1], clusters))
-
-
-class _Plan(NamedTuple):
-    """Who is in each draw: by role and number of members, (resamples, members) booleans; and each population's."""
-
-    included: dict[tuple[str, int], np.ndarray]
-    keys: list[tuple[str, int]]
-    kept: float
-
-
-def _subset_plan(populations, roles, seed: int, resamples: int, kept: float) -> _Plan:
-    """A random part of the members for every draw.
-
-    Where ``kept`` n is no whole number the two next to it are mixed so that the mean of 1 / size is 1 / (kept n): then
-    the deviations of a mean have the variance S^2 / n exactly, as small as n may be.
-    """
-    if not 0 < kept < 1:
-        raise InputError(f"kept is {kept}: give the share of the members in each draw, between 0 and 1.")
-    roles = list(roles or [f"population {i}" for i in range(len(populations))])
-    if len(roles) != len(populations):
-        raise InputError(f"{len(roles)} roles for {len(populations)} populations: give one for each, or none.")
-    keys = [(role, len(p)) for role, p in zip(roles, populations)]
-    turn = (np.arange(resamples) + 0.5) * 0.6180339887498949 % 1.0  # evenly spread in every stretch of draws
-    included = {}
-    for role, n in dict.fromkeys(keys):
-        low = max(1, int(kept * n))
-        share = min(1.0, low * ((low + 1) / (kept * n) - 1.0))
-        size = np.minimum(n, np.where(turn < share, low, low + 1))
-        place = _generator(seed, "subset", role, n).random((resamples, n)).argsort(axis=1).argsort(axis=1)
-        included[role, n] = place < size[:, None]
-    return _Plan(included, keys, kept)
-
-
-def _subsets(populations, plan: _Plan) -> Iterator[list[np.ndarray]]:
-    masks = [plan.included[key] for key in plan.keys]
-    for r in range(len(masks[0])):
-        yield [p[mask[r]] for p, mask in zip(populations, masks)]
 
 
 def _defined(draws: np.ndarray, plan: _Plan) -> np.ndarray:

@@ -20,11 +20,11 @@ from unlearn_jax.metrics.draws import (
     as_values,
     draws_of,
     mean_draws,
-    member_counts,
     member_means,
+    member_weights,
     pooled_mean,
 )
-from unlearn_jax.metrics.summary import Estimate, combine
+from unlearn_jax.metrics.summary import Estimate, combine, estimate_of
 
 MIN_MEMBERS = 8
 
@@ -95,7 +95,7 @@ def residual_distance(
         (0.0, 0.5)
     """
     draws = distance_draws(unlearned, original, oracle, role=role, seed=seed, resamples=resamples)
-    return combine(lambda x: x, draws, low=0.0)
+    return estimate_of(draws, low=0.0)
 
 
 def distance_draws(
@@ -129,9 +129,7 @@ def distinct_products(values: Values, seed: int, resamples: int) -> list[Float64
     """Weighted mean of x_i x_j over pairs of distinct members, per example; NaN with fewer than two members."""
     out = []
     for index, block in enumerate(values.blocks):
-        finite = np.all(np.isfinite(block), axis=1)
-        drawn = member_counts(seed, values.role, index, len(block), resamples)
-        weight = np.concatenate([np.ones((1, len(block))), drawn]) * finite
+        finite, weight = member_weights(values, index, seed, resamples)
         block = np.where(finite[:, None], block, 0.0)
         pairs = (weight.sum(axis=1) ** 2 - (weight**2).sum(axis=1))[:, None]
         with np.errstate(invalid="ignore", divide="ignore"):

@@ -67,6 +67,11 @@ def combine(
     return Estimate(value, *bounds, n=n)
 
 
+def estimate_of(draws: Draws, low: float = -np.inf, high: float = np.inf) -> Estimate:
+    """A figure with its intervals, cut to its range: `combine` of one figure as it is."""
+    return combine(lambda x: x, draws, low=low, high=high)
+
+
 class Spread(NamedTuple):
     """What the draws' standard deviation must be multiplied by, and the degrees of freedom that it has."""
 
@@ -157,7 +162,7 @@ def ranks(draws: Sequence[Draws]) -> list[Estimate]:
         places.append(np.where(np.isfinite(table), 1.0 + smaller, np.nan))
     plain, both, members = places
     shared = lambda i: Draws(float(plain[0, i]), both[:, i], members[:, i], draws[i].n)
-    return [combine(lambda x: x, shared(i)) for i in range(len(draws))]
+    return [estimate_of(shared(i)) for i in range(len(draws))]
 
 
 def percentiles(draws: Float[np.ndarray, " draws"], level: float = 0.95) -> tuple[float, float]:
@@ -197,4 +202,4 @@ def mean_estimate(data, *, role: str = STARTED, seed: int = 0, resamples: int = 
         >>> mean_estimate(np.array([[1.0, 3.0], [1.0, 3.0]])).value
         2.0
     """
-    return combine(lambda x: x, mean_draws(data, role=role, seed=seed, resamples=resamples))
+    return estimate_of(mean_draws(data, role=role, seed=seed, resamples=resamples))
