@@ -72,10 +72,8 @@ def prepare_ground(config: AttributionConfig, watch: Watch = SILENT, **options) 
         raise InputError(
             f"--dataset {config.dataset} has no classes, and attribution studies are of classifiers: give another."
         )
-    if dataset.kind != "text":
-        _check_inputs(
-            config, dataset.train.inputs, dataset.num_classes
-        )  # before pilots are trained; texts are still to be read
+    if dataset.kind != "text":  # before pilots are trained; texts are still to be read
+        _check_inputs(config, dataset.train.inputs, dataset.num_classes)
     setup = prepare_study(resolve(study_of(config)), watch, **options)
     _check_inputs(config, setup.bench.inputs, dataset.num_classes)
     bench, rows = setup.bench, request_rows(setup.bench, 0, copies=config.copies)

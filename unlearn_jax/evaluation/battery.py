@@ -119,9 +119,9 @@ def probed(view: View) -> np.ndarray | None:
     return linear_probe(train[:, :PROBED], view.labels("rest")[:PROBED], test, view.labels("forget"))
 
 
-def mean_over_members(distance: Callable, pairing: str = "excess") -> Callable:
-    """A distance between predictions as a per-example figure."""
-    return lambda u, r: np.mean(distance(u, r, pairing=pairing), axis=0)
+def mean_over_members(distance: Callable) -> Callable:
+    """A distance between predictions, beyond that of two references, as a per-example figure."""
+    return lambda u, r: np.mean(distance(u, r, pairing="excess"), axis=0)
 
 
 def points(u: np.ndarray, r: np.ndarray) -> np.ndarray:

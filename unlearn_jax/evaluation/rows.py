@@ -120,17 +120,14 @@ NOISY = _share(
 
 
 def _mean_gap(u: np.ndarray, r: np.ndarray) -> np.ndarray:
-    """Mean of the absolute gaps, points."""
     return 100.0 * np.abs(u - r).mean(axis=0)
 
 
-def _kept(u: np.ndarray, r: np.ndarray) -> np.ndarray:
-    """Product of one minus the absolute gaps."""
+def _product(u: np.ndarray, r: np.ndarray) -> np.ndarray:
     return (1.0 - np.abs(u - r)).prod(axis=0)
 
 
 def _ratio(u: np.ndarray, r: np.ndarray) -> np.ndarray:
-    """Ratio of the only means."""
     return u[0] / r[0]
 
 
@@ -213,10 +210,10 @@ MEASURED: tuple[Metric, ...] = (
         digits=2, unit="points", ideal=0.0, high=100.0, sides=1, source="2310.12508",
         what="Mean of the absolute gaps of the accuracies on targets, rest and test and of the SVC efficacy by "
         "confidence, points."),
-    _combined("tow", "means", (_FORGET, _REST, _TEST), _kept, title="ToW", group=GAPS, unit="share", high=1.0,
+    _combined("tow", "means", (_FORGET, _REST, _TEST), _product, title="ToW", group=GAPS, unit="share", high=1.0,
         sides=-1, source="2406.01257",
         what="Product of one minus the absolute accuracy gaps on targets, rest and test."),
-    _combined("tow_mia", "means", (_MIA, _REST, _TEST), _kept, title="ToW-MIA", group=GAPS, unit="share", high=1.0,
+    _combined("tow_mia", "means", (_MIA, _REST, _TEST), _product, title="ToW-MIA", group=GAPS, unit="share", high=1.0,
         sides=-1, source="2406.01257",
         what="The same with the SVC efficacy by confidence in place of the targets' accuracy."),
     *UPDATES, *AREAS,

@@ -17,7 +17,7 @@ import numpy as np
 from jaxtyping import Bool
 
 from unlearn_jax.errors import InputError
-from unlearn_jax.influence.groups import as_groups, as_masks, as_outputs
+from unlearn_jax.influence.groups import as_groups, as_masks, as_outputs, balanced, equal_shares, units_of
 from unlearn_jax.metrics.arrays import whole_number
 from unlearn_jax.population.evaluate import evaluate
 from unlearn_jax.population.members import make_tables, member_keys
@@ -77,40 +77,13 @@ def subset_masks(
     examples, members = whole_number(examples, "examples"), whole_number(members, "members")
     if not 0 < fraction < 1:
         raise InputError(f"fraction is {fraction}: give the share of the units in each subset, between 0 and 1.")
-    unit = _units(examples, groups)
+    unit = units_of(examples, groups)
     units, rng = int(unit.max()) + 1, np.random.default_rng([seed, members, 17])
     if round(fraction * members * units) < members:
         raise InputError(f"subsets of {fraction:g} of {units} units would be empty: give more units or a larger share.")
-    columns = _shares(round(fraction * members * units), units, rng)
-    rows = _shares(int(columns.sum()), members, rng)
-    return _balanced(rng.permuted(np.arange(members)[:, None] < columns[None], axis=0), rows, rng)[:, unit]
-
-
-def _units(examples: int, groups: Sequence | None) -> np.ndarray:
-    """(n,) the number of each row's unit."""
-    unit = np.arange(examples)
-    for group in [] if groups is None else as_groups(groups, examples):
-        if (unit[group] != group).any():
-            raise InputError("groups overlap: give every row to one group at most.")
-        unit[group] = examples + group[0]
-    return np.unique(unit, return_inverse=True)[1].reshape(-1)
-
-
-def _shares(total: int, parts: int, rng: np.random.Generator) -> np.ndarray:
-    """``total`` in whole parts that differ by one at most, the larger ones at random."""
-    return total // parts + rng.permuted(np.arange(parts) < total % parts)
-
-
-def _balanced(masks: np.ndarray, size: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Masks whose rows sum to ``size``: members that have too much give random units to those that have too little."""
-    excess = masks.sum(axis=1) - size
-    while (excess > 0).any():
-        giver, taker = int(excess.argmax()), int(excess.argmin())
-        able = np.flatnonzero(masks[giver] & ~masks[taker])  # at least as many as giver has more
-        moved = rng.permutation(able)[: min(excess[giver], -excess[taker])]
-        masks[giver, moved], masks[taker, moved] = False, True
-        excess[giver], excess[taker] = excess[giver] - len(moved), excess[taker] + len(moved)
-    return masks
+    columns = equal_shares(round(fraction * members * units), units, rng)
+    rows = equal_shares(int(columns.sum()), members, rng)
+    return balanced(rng.permuted(np.arange(members)[:, None] < columns[None], axis=0), rows, rng)[:, unit]
 
 
 def leave_out_masks(examples: int, groups: Sequence, *, repeats: int = 8, full: int | None = None) -> LeaveOut:

@@ -22,7 +22,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jax.scipy.linalg import cho_solve
 from jaxtyping import Float
 
 from unlearn_jax.errors import InputError, choose
@@ -31,6 +30,7 @@ from unlearn_jax.influence.gram import gram_matrix
 from unlearn_jax.influence.per_example import MICRO, example_gradients, flatten, values
 from unlearn_jax.influence.pieces import check_sets, finite, layout_of, leaves_by, score_dtype
 from unlearn_jax.influence.projection import KINDS, projected_gradients
+from unlearn_jax.influence.trak_kernel import by_features, by_rows
 from unlearn_jax.trees import join_shared, split_shared
 from unlearn_jax.types import Array, Batch, Model, Task, Variables
 
@@ -217,12 +217,12 @@ def _member(model, task, settings, variables, train, queries, key, lam, relative
     if parts is None:
         phi = _features(model, task, settings, variables, train, key).astype(dtype)
         parts = phi, _features(model, task, settings, variables, queries, key).astype(dtype)
-        solve = _by_features
+        solve = by_features
         if phi.shape[1] > len(phi):
             multiply = functools.partial(jnp.matmul, precision="highest")
-            parts, solve = (multiply(phi, phi.T), multiply(phi, parts[1].T)), _by_rows
+            parts, solve = (multiply(phi, phi.T), multiply(phi, parts[1].T)), by_rows
     else:
-        solve = _by_rows
+        solve = by_rows
     kernel, size, pivot = solve(*parts, bend, extra)
     return TrakSums(weight[:, None] * slope[:, None] * kernel, kernel, weight * slope, size, pivot)
 
@@ -246,36 +246,3 @@ def _grams(model, task, settings, variables, train, queries) -> tuple[Array, Arr
     kinds = dict(quantities=("margin",) * 2, cosine=False, block=settings.block, micro=settings.micro)
     between = lambda batch: gram_matrix(model, task, variables, train, batch, layout, **kinds)
     return between(train), between(queries)
-
-
-def _by_features(phi: Array, phi_q: Array, bend: Array, extra) -> tuple[Array, Array, Array]:
-    """``phi (phi' R phi + lam)^-1 phi_q'``, (n, q), by the (k, k) matrix."""
-    with jax.default_matmul_precision("highest"):
-        root = phi * jnp.sqrt(bend)[:, None]
-        square = root.T @ root
-        rank = jnp.minimum(jnp.sum(bend > 0), phi.shape[1]).astype(phi.dtype)
-        lam = extra(jnp.trace(square), jnp.maximum(rank, 1))
-        solved, pivot = _solved(square + lam * jnp.eye(len(square), dtype=phi.dtype), phi_q.T)
-        return phi @ solved, jnp.square(phi).sum() / len(phi), pivot
-
-
-def _by_rows(gram: Array, gram_q: Array, bend: Array, extra) -> tuple[Array, Array, Array]:
-    """The same by the (n, n) matrix: with S = R^1/2 it is ``S^-1 (S G S + lam)^-1 S G_q``."""
-    root = jnp.sqrt(bend)
-    square = root[:, None] * gram * root[None, :]
-    lam = extra(jnp.trace(square), jnp.maximum(jnp.sum(bend > 0), 1).astype(gram.dtype))
-    solved, pivot = _solved(square + jnp.diag(jnp.where(bend > 0, lam, 1)), root[:, None] * gram_q)
-    return (
-        jnp.where(root > 0, 1 / jnp.where(root > 0, root, 1), 0)[:, None] * solved,
-        jnp.trace(gram) / len(gram),
-        pivot,
-    )
-
-
-def _solved(square: Array, right: Array) -> tuple[Array, Array]:
-    """The solution of a symmetric positive system, and the smallest share of a diagonal entry that a pivot kept."""
-    factor = jnp.linalg.cholesky(square)
-    pivots = jnp.square(jnp.diagonal(factor))
-    diagonal = jnp.diagonal(square)
-    share = jnp.where(diagonal > 0, pivots / jnp.where(diagonal > 0, diagonal, 1), 0)
-    return cho_solve((factor, True), right), share.min()

@@ -32,10 +32,10 @@ from unlearn_jax.methods.support.common import (
     TrainSpec,
     descent,
     phased_method,
-    staged,
     weighted_mean,
 )
 from unlearn_jax.methods.support.parts import frozen, gathered
+from unlearn_jax.methods.support.phases import staged
 from unlearn_jax.population.plans import FORWARD, Plan, Sizes, cosine, passes, phased_plan, request_batch
 from unlearn_jax.types import Array, Batch, Method, Variables
 

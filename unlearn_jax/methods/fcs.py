@@ -26,10 +26,10 @@ from unlearn_jax.methods.support.common import (
     mean_loss,
     phased_method,
     sgd,
-    staged,
     weighted_mean,
 )
 from unlearn_jax.methods.support.parts import divergence, frozen
+from unlearn_jax.methods.support.phases import staged
 from unlearn_jax.population.plans import FORWARD, Plan, Sizes, cosine, passes, phased_plan, request_batch
 from unlearn_jax.types import Method
 

@@ -28,10 +28,10 @@ from unlearn_jax.methods.support.common import (
     TrainSpec,
     descent,
     phased_method,
-    staged,
     weighted_mean,
 )
 from unlearn_jax.methods.support.parts import depth_order, divergence, fresh, frozen
+from unlearn_jax.methods.support.phases import staged
 from unlearn_jax.methods.support.sequences import answer_mean, soft_cross_entropy
 from unlearn_jax.population.plans import FORWARD, Plan, Sizes, cosine, passes, phased_plan
 from unlearn_jax.types import Array, Method, Variables

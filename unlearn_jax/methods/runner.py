@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -157,14 +157,10 @@ def run_method(
         population = population._replace(seconds=population.seconds + sum(clock) / members)
     evals = plan.grad_evals_forget + spent[0], plan.grad_evals_retain + spent[1]
     if any(treat.wrap_cost):
-        added = _costing_alike(plan, *treat.wrap_cost)
+        forget, retain = (np.full(plan.steps, cost) for cost in treat.wrap_cost)
+        added = plan._replace(forget_cost=forget, retain_cost=retain)
         evals = evals[0] + added.grad_evals_forget, evals[1] + added.grad_evals_retain
     return Unlearned(population, [fixed | p for p in points], _model(entry, job, fixed), evals)
-
-
-def _costing_alike(plan: Plan, forget: float, retain: float) -> Plan:
-    """The plan with the same cost at every update, for each live example of both batches."""
-    return plan._replace(forget_cost=np.full(plan.steps, forget), retain_cost=np.full(plan.steps, retain))
 
 
 def follow(job: RunSpec, fold: Fold, plan: Plan, treat: RunOverrides, hp: dict[str, float]) -> Population:
@@ -213,7 +209,8 @@ def _model(entry: MethodSpec, job: RunSpec, fixed: dict) -> Model:
 def context_of(job: RunSpec, treat: RunOverrides, clock: list[float]) -> Context:
     """What a method may ask of the study beside its batches; ``clock`` collects the seconds of what it trains."""
     kept, requested = treat.kept, treat.requested
-    silent = job.options._replace(progress=None)
+    silent, width = job.options._replace(progress=None), chunk_width(len(kept), job.options)
+    spread: dict[str, Any] = dict(width=width, axis=silent.axis, data_devices=silent.data_devices)
 
     def train(role: str, fold: Fold, plan: Plan, rows: list, *, start=None, hp=None) -> Variables:
         count = len(rows)
@@ -226,28 +223,12 @@ def context_of(job: RunSpec, treat: RunOverrides, clock: list[float]) -> Context
         return population.variables
 
     def logits(variables: Variables) -> np.ndarray:
-        width = chunk_width(len(kept), job.options)
-        return predict(
-            job.problem.model,
-            variables,
-            job.stored,
-            width=width,
-            axis=job.options.axis,
-            data_devices=job.options.data_devices,
-        )
+        return predict(job.problem.model, variables, job.stored, **spread)
 
     def margins(variables: Variables, rows: np.ndarray) -> np.ndarray:
-        width, data = chunk_width(len(kept), job.options), Stored(job.stored.inputs[rows], job.stored.targets[rows])
+        data = Stored(job.stored.inputs[rows], job.stored.targets[rows])
         whole = join_shared(split_shared(variables)[0], job.shared)
-        return evaluate(
-            job.problem.model,
-            job.problem.task,
-            whole,
-            data,
-            width=width,
-            axis=job.options.axis,
-            data_devices=job.options.data_devices,
-        ).margin
+        return evaluate(job.problem.model, job.problem.task, whole, data, **spread).margin
 
     return Context(
         problem=job.problem,

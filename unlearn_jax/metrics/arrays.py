@@ -39,6 +39,11 @@ def log_softmax(logits) -> Float64[np.ndarray, "... C"]:
     return shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
 
 
+def plogp(p: np.ndarray) -> np.ndarray:
+    """p log p in nats, 0 at 0."""
+    return p * np.log(np.maximum(p, 1e-300))
+
+
 def margin(logits, labels) -> Float64[np.ndarray, "... n"]:
     """Margin of the true label, ``z_y - logsumexp of the other logits`` in nats: its log-odds, which all audits take.
 

@@ -30,7 +30,7 @@ import numpy as np
 from jaxtyping import Float64
 
 from unlearn_jax.errors import InputError, choose
-from unlearn_jax.metrics.arrays import CLIP, as_members, log_softmax, matched_members
+from unlearn_jax.metrics.arrays import CLIP, as_members, log_softmax, matched_members, plogp
 
 PAIRINGS = ("all", "excess", "matched", "mean")
 CHUNK = 100_000  # numbers at once where all pairs are met
@@ -69,7 +69,7 @@ def kl_to_reference(
         b = b if pairing == "matched" else b.mean(axis=0, keepdims=True)  # the mean over the reference moves inside
         return np.maximum(np.einsum("mnc,mnc->mn", np.exp(a), a - b), 0.0)
 
-    return _with_own(pairs, u, r, pairing)
+    return _beyond_reference(pairs, u, r, pairing)
 
 
 def js_divergence(unlearned, reference, *, pairing: str = "all", base: float = 2.0) -> Float64[np.ndarray, "members n"]:
@@ -101,12 +101,12 @@ def js_divergence(unlearned, reference, *, pairing: str = "all", base: float = 2
     u, r = (np.exp(x) for x in _log_populations(unlearned, reference, pairing))
 
     def pairs(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-        entropy, other = _plogp(a).sum(axis=-1), _plogp(b).sum(axis=-1)
-        joint = _over_pairs(lambda p, q: _plogp((p + q) / 2.0).sum(axis=-1), a, b, pairing)
+        entropy, other = plogp(a).sum(axis=-1), plogp(b).sum(axis=-1)
+        joint = _over_pairs(lambda p, q: plogp((p + q) / 2.0).sum(axis=-1), a, b, pairing)
         other = other if pairing == "matched" else other.mean(axis=0, keepdims=True)
         return np.clip((entropy + other) / 2.0 - joint, 0.0, np.log(2.0)) / np.log(base)
 
-    return _with_own(pairs, u, r, pairing)
+    return _beyond_reference(pairs, u, r, pairing)
 
 
 def activation_distance(unlearned, reference, *, pairing: str = "all") -> Float64[np.ndarray, "members n"]:
@@ -132,7 +132,7 @@ def activation_distance(unlearned, reference, *, pairing: str = "all") -> Float6
     """
     u, r = (np.exp(x) for x in _log_populations(unlearned, reference, pairing))
     gap = lambda p, q: np.sqrt(np.square(p - q).sum(axis=-1))
-    return _with_own(lambda a, b: _over_pairs(gap, a, b, pairing), u, r, pairing)
+    return _beyond_reference(lambda a, b: _over_pairs(gap, a, b, pairing), u, r, pairing)
 
 
 def completeness(unlearned, reference, *, pairing: str = "all") -> Float64[np.ndarray, "members n"]:
@@ -169,7 +169,7 @@ def completeness(unlearned, reference, *, pairing: str = "all") -> Float64[np.nd
         shares = (other[..., None] == np.arange(b.shape[-1])).mean(axis=0)
         return np.where(undefined, np.nan, np.take_along_axis(shares[None], predicted[..., None], axis=-1)[..., 0])
 
-    return _with_own(pairs, u, r, pairing, itself=1.0)
+    return _beyond_reference(pairs, u, r, pairing, itself=1.0)
 
 
 def zrf(unlearned, random_init, *, pairing: str = "all") -> Float64[np.ndarray, "members n"]:
@@ -212,8 +212,8 @@ def _populations(unlearned, reference, pairing: str) -> tuple[np.ndarray, np.nda
     u, r = (as_members(x, name, clip=1e300, ndim=3) for x, name in ((u, "unlearned"), (r, "reference")))
     if u.shape[-1] < 2:
         raise InputError("outputs have one class: give logits of two classes or more.")
-    filled = lambda x: x if len(x) else np.full((1, *x.shape[1:]), np.nan)
-    return filled(u), filled(r)
+    u, r = (x if len(x) else np.full((1, *x.shape[1:]), np.nan) for x in (u, r))
+    return u, r
 
 
 def _log_populations(unlearned, reference, pairing: str) -> tuple[np.ndarray, np.ndarray]:
@@ -223,10 +223,6 @@ def _log_populations(unlearned, reference, pairing: str) -> tuple[np.ndarray, np
         with np.errstate(divide="ignore"):
             u, r = (np.log(np.exp(x).mean(axis=0, keepdims=True)) for x in (u, r))
     return u, r
-
-
-def _plogp(p: np.ndarray) -> np.ndarray:
-    return p * np.log(np.maximum(p, 1e-300))
 
 
 def _over_pairs(function: Callable, u: np.ndarray, r: np.ndarray, pairing: str) -> np.ndarray:
@@ -243,14 +239,12 @@ def _over_pairs(function: Callable, u: np.ndarray, r: np.ndarray, pairing: str) 
     return total / len(r)
 
 
-def _with_own(pairs: Callable, u: np.ndarray, r: np.ndarray, pairing: str, itself: float = 0.0) -> np.ndarray:
+def _beyond_reference(pairs: Callable, u: np.ndarray, r: np.ndarray, pairing: str, itself: float = 0.0) -> np.ndarray:
     """Figures of members met with the reference; for ``excess`` less those of its distinct members."""
     values = pairs(u, r)
     if pairing != "excess":
         return values
     if len(r) < 2:
         return np.full_like(values, np.nan)
-    among_reference = (pairs(r, r).mean(axis=0) * len(r) - itself) / (
-        len(r) - 1.0
-    )  # a member is ``itself`` from itself
-    return values - among_reference
+    among = (pairs(r, r).mean(axis=0) * len(r) - itself) / (len(r) - 1.0)  # a member is ``itself`` from itself
+    return values - among

@@ -65,9 +65,8 @@ class Remedy(NamedTuple):
     static: dict[str, Any]
     kinds: frozenset = frozenset({"image", "text", "facts"})  # of data
     inputs: frozenset = frozenset({"images", "vectors", "tokens", "wordpiece", "language"})  # of models
-    methods: Callable[[MethodSpec], str] = lambda entry: (
-        ""
-    )  # why it cannot wrap a method, without full stop; '' = it can
+    # why it cannot wrap a method, without full stop; '' = it can
+    methods: Callable[[MethodSpec], str] = lambda entry: ""
     fresh: bool = False  # the result does not start from the originals
     notes: str = ""
     choices: dict[str, tuple[str, ...]] = {}  # values of static settings, by name
@@ -115,6 +114,12 @@ def without(*needs: str, forget: bool = False) -> Callable[[MethodSpec], str]:
 def mean_size(rows: list[np.ndarray]) -> float:
     """Mean number of rows of a member."""
     return float(np.mean([len(r) for r in rows]))
+
+
+def following(before: Population, after: Population) -> Population:
+    """What came after, with the seconds of both."""
+    seconds = {name: getattr(before, name) + getattr(after, name) for name in ("seconds", "compile_seconds")}
+    return after._replace(**seconds)
 
 
 def costing(unlearned: Unlearned, forget: float = 0.0, retain: float = 0.0) -> Unlearned:

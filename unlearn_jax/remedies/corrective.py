@@ -23,7 +23,7 @@ from unlearn_jax.methods.support.common import TrainSpec, bind_shared, phased_me
 from unlearn_jax.methods.support.parts import loss_gradient, sum_over_examples, summed_loss, zeros_like
 from unlearn_jax.population.plans import Sizes
 from unlearn_jax.population.program import Fold
-from unlearn_jax.remedies.common import Remedied, Remedy, RemedyContext, costing, without
+from unlearn_jax.remedies.common import Remedied, Remedy, RemedyContext, costing, following, without
 from unlearn_jax.trees import split_shared, tree_add
 from unlearn_jax.types import Array, PyTree, Variables
 
@@ -92,12 +92,7 @@ def apply(evidence: RemedyContext, settings: dict) -> Remedied:
     treat = evidence.plain._replace(role=f"{evidence.name}_select", start=start)
     fold = selecting(evidence.problem, settings["micro"])
     after = evidence.follow(fold, plan, treat, {"alpha": settings["alpha"]})
-    joined = after._replace(
-        loss=before.loss,
-        seconds=before.seconds + after.seconds,
-        compile_seconds=before.compile_seconds + after.compile_seconds,
-    )
-    joined = unlearned._replace(population=joined)
+    joined = unlearned._replace(population=following(before, after)._replace(loss=before.loss))
     return Remedied(costing(joined, plan.grad_evals_forget, plan.grad_evals_retain))
 
 

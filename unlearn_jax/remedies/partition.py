@@ -15,7 +15,7 @@ import numpy as np
 
 from unlearn_jax.errors import InputError, choose
 from unlearn_jax.methods.runner import Unlearned
-from unlearn_jax.remedies.common import Remedied, Remedy, RemedyContext, by_request, costing, without
+from unlearn_jax.remedies.common import Remedied, Remedy, RemedyContext, by_request, costing, following, without
 from unlearn_jax.remedies.distil import scores_cost
 from unlearn_jax.remedies.search import similarity
 
@@ -48,8 +48,7 @@ def _after(before: Unlearned | None, last: Unlearned) -> Unlearned:
     """The last part's members, at the costs of all parts."""
     if before is None:
         return last
-    a, b = before.population, last.population
-    joined = b._replace(seconds=a.seconds + b.seconds, compile_seconds=a.compile_seconds + b.compile_seconds)
+    joined = following(before.population, last.population)
     return costing(last._replace(population=joined), *before.grad_evals)
 
 
