@@ -1,4 +1,4 @@
-"""What an attribution study is asked: data, models, how many removals and subsets, which estimators."""
+"""The configuration of an attribution study: data, models, how many removals and subsets, which estimators."""
 
 from __future__ import annotations
 

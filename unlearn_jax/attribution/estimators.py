@@ -29,7 +29,7 @@ from unlearn_jax.types import Array, Variables
 
 
 class Estimator(NamedTuple):
-    """How scores are made, and what is said of them."""
+    """How scores are made, and their description."""
 
     scores: Callable[[Track], np.ndarray]  # (n, q)
     about: str

@@ -2,7 +2,7 @@
 
 The exact track is softmax regression on the inputs, fitted to its optimum: removal is a refit, and nothing is noise.
 The network track is a population: what removal changes is the difference of means of networks trained with and
-without, told with its standard error.
+without, given with its standard error.
 """
 
 from __future__ import annotations
@@ -122,7 +122,7 @@ def exact_track(config: AttributionConfig, ground: Ground, watch: Watch = SILENT
 
 
 def regression_inputs(ground: Ground, rows: np.ndarray | None = None) -> np.ndarray:
-    """(k, d + 1) inputs of stored rows (the training rows unless told) for a regression, the last column ones.
+    """(k, d + 1) inputs of stored rows (by default the training rows) for a regression, the last column ones.
 
     Centred, in units of the mean standard deviation of an input, over the training set.
     """

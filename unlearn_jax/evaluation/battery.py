@@ -97,7 +97,7 @@ def area(name: str) -> Callable[[View], np.ndarray | None]:
 
 
 def noisy_at(place: int) -> Callable[[View], np.ndarray | None]:
-    """How sure members are of the targets' labels at noisy images, at one of the radii."""
+    """Probability of the targets' labels at noisy images, at one of the radii."""
 
     def values(view: View) -> np.ndarray | None:
         table = view.measured("noisy")
@@ -125,7 +125,7 @@ def mean_over_members(distance: Callable) -> Callable:
 
 
 def points(u: np.ndarray, r: np.ndarray) -> np.ndarray:
-    """Points of the forgetting score, per example; 1 = cannot be told from the reference."""
+    """Points of the forgetting score, per example; 1 = not separable from the reference."""
     return forgetting_points(forgetting_epsilon(u, r), members=min(len(u), len(r)))
 
 
@@ -149,6 +149,6 @@ def rmia_auc(u: np.ndarray, r: np.ndarray, *, labels: np.ndarray, folds: int = 2
     return np.mean(areas, axis=0) if areas else np.full(n, np.nan)
 
 
-def sure(view: View) -> np.ndarray:
+def true_label_probs(view: View) -> np.ndarray:
     """Probabilities of the true label on targets and on test samples."""
     return np.concatenate([view.true_label_prob("forget"), view.true_label_prob("test")], axis=1)

@@ -63,7 +63,7 @@ def ideal(row: Metric) -> str:
     return f"{row.ideal:g}"
 
 
-def said(row: Metric, splits: list[str]) -> str:
+def what_it_is(row: Metric, splits: list[str]) -> str:
     """What a figure is, of which splits, and against which references where these are not both."""
     where = ", ".join(split if split != SEVERAL else "several" for split in splits if split)
     text = row.what + (f" *{where}*" if where not in ("", "forget") else "")
@@ -80,7 +80,8 @@ def metrics_table(kind: type) -> str:
             by_name.setdefault((row.metric, row.variant), []).append(row)
     for (metric, variant), same in by_name.items():
         row, name = same[0], f"`{metric}`" + (f" {variant}" if variant else "")
-        cells = (name, said(row, [one.split for one in same]), row.unit, ideal(row), ", ".join(row.needs), row.source)
+        what = what_it_is(row, [one.split for one in same])
+        cells = (name, what, row.unit, ideal(row), ", ".join(row.needs), row.source)
         lines.append("| " + " | ".join(cell.replace("|", r"\|") for cell in cells) + " |")
     return "\n".join(lines)
 

@@ -125,7 +125,7 @@ def _relearning(bench: AuditData) -> dict[str, np.ndarray]:
 
 
 def _perturbed(bench: AuditData) -> dict[str, np.ndarray]:
-    """Residual knowledge by radius: how sure of the targets' labels models are, over how sure a reference is."""
+    """Residual knowledge by radius: probability of the targets' labels, over a reference's."""
     curves, clusters = {}, bench.clusters("forget")
     draws = lambda table, label: engine.member_draws([table], bench.role(label), clusters, bench.how)
     for reference in bench.references:

@@ -133,21 +133,21 @@ def expected_margin(scorer, original, requests: list[int]) -> float:
     return _LAST[2]
 
 
-_LAST: list = []  # what `expected_margin` was last asked, and its answer
+_LAST: list = []  # the last arguments of `expected_margin`, and its answer
 
 
-def _expected(bench, heldout: np.ndarray, asked: list[np.ndarray], blocks: list[np.ndarray]) -> float:
+def _expected(bench, heldout: np.ndarray, requested: list[np.ndarray], blocks: list[np.ndarray]) -> float:
     """The same of stored rows, and of the originals' margins on those held out, (members, examples) by request."""
-    rows, found = np.concatenate([heldout, *asked]), []
+    rows, margins = np.concatenate([heldout, *requested]), []
     texts = None if bench.texts is None else bench.texts[rows]
     part = Made(bench.inputs[rows], bench.targets[rows], texts)
     every = KINDS[bench.kind].embedding(part, np.arange(len(heldout)))
     start = len(heldout)
-    for block, own in zip(blocks, asked):
+    for block, mine in zip(blocks, requested):
         alive = block[np.isfinite(block).all(axis=1)]
         if not len(alive):
             return float("nan")
-        told = (every[: len(heldout)], bench.labels[heldout], alive.mean(axis=0))
-        found.append(expected_margins(*told, every[start : start + len(own)], bench.labels[own]))
-        start += len(own)
-    return float(np.concatenate(found).mean())
+        fitted = (every[: len(heldout)], bench.labels[heldout], alive.mean(axis=0))
+        margins.append(expected_margins(*fitted, every[start : start + len(mine)], bench.labels[mine]))
+        start += len(mine)
+    return float(np.concatenate(margins).mean())

@@ -1,6 +1,6 @@
 """Rows of the metric table for what runs record of themselves: what a study is about, prices, costs, answers in words.
 
-`scoring`, `frontier`, `language`, `sweeps.figures` and `measured` write these figures; what they mean is said here.
+`scoring`, `frontier`, `language`, `sweeps.figures` and `measured` write these figures; here is what they mean.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from unlearn_jax.evaluation.metric import SEVERAL, RecordedMetric
 
 RESIDUAL, PRICES, COSTS, WORDS = "Residual influence", "Prices", "Costs", "Answers in words"
 CHOICE, SEARCHED, SETTING = "What a practitioner can see", "What was searched for", "What the study is like"
-OF_EVERY_STUDY = ("accuracy", "margin")  # figures of single models that every study records, whatever it is asked for
+OF_EVERY_STUDY = ("accuracy", "margin")  # figures of single models that every study records
 _ORACLE, _BOTH, _ALL = ("oracle",), ("oracle", "retrain"), ("oracle", "retrain", "original")
 
 

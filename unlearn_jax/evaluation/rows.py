@@ -1,6 +1,6 @@
 """Rows of the metric table for what is measured of populations, in the order in which pages show them.
 
-Audits measure all of them, studies and sweeps those that need margins alone and are asked for (`table`).
+Audits measure all of them, studies and sweeps those that need margins alone and are named by ``--metrics`` (`table`).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from unlearn_jax.metrics.u_lira import neighbour_exposure, u_lira_cross_fitted
 
 POPULATIONS, ATTACKS, OUTPUTS, GAPS = "Populations of margins", "Attacks", "Outputs", "Gaps"
 AGAIN, FEATURES, SIMILAR = "Relearning and perturbed inputs", "Features", "Similar samples"
-MIDDLE = 3  # place of the radius among those of perturbed images at which a single figure is told
+MIDDLE = 3  # place of the radius among those of perturbed images of the single figure
 NEIGHBOURS = 10
 SPLIT_NAMES = {split: split.replace("_", " ") for split in SPLITS} | {"forget": "targets"}
 
@@ -179,7 +179,7 @@ MEASURED: tuple[Metric, ...] = (
         also=("original",), title="LiRA AUC", unit="AUC", source="2112.03570",
         what="AUC of a membership attack whose shadows are the originals (in) and the reference (out), on models of "
         "the population against the reference."),
-    _attack("rmia_auc", of.rmia_auc, variant="offline", sides=2, labelled=True, takes=of.sure, needs=("logits",),
+    _attack("rmia_auc", of.rmia_auc, variant="offline", sides=2, labelled=True, takes=of.true_label_probs, needs=("logits",),
         title="RMIA AUC", unit="AUC", source="2312.03262",
         what="AUC of the share of test samples that a target's likelihood ratio beats; reference models are the out "
         "models."),

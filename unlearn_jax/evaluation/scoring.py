@@ -108,7 +108,7 @@ def _figures(scorer: Scorer, base: dict, requests: list[int], recorder) -> None:
 
 
 def _identifiability(scorer, base, named, reference: str, requests, recorder) -> None:
-    """What the original has beyond a reference, the null band of that reference, and whether they can be told apart."""
+    """The original's margin beyond a reference's, that reference's null band, and whether the two are identifiable."""
     result = scorer.identifiability(named, reference, requests)
     keys = partial(_keys, base, split="forget", reference=reference)
     recorder.figure(keys(named["original"], metric="influence_span"), result.span)

@@ -63,7 +63,7 @@ class Scorer:
 
     def identifiability(self, named: dict, reference: str, requests: list[int]) -> Identifiability:
         """Identifiability of ratios to the original's margin beyond a reference's."""
-        key = ("told apart", reference, tuple(requests))
+        key = ("identifiability", reference, tuple(requests))
         if key not in self._draws:
             config = self.setup.config
             margins = [self.values(named[n], "forget", "margin", requests) for n in ("original", reference)]

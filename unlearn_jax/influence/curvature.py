@@ -24,7 +24,7 @@ from unlearn_jax.influence.per_example import MICRO, Flat, flatten, over_example
 from unlearn_jax.types import NOT_ANSWER, Array, Batch, Model, Task, Variables
 
 CURVATURES = ("hessian", "ggn", "fisher")
-LIMIT = 8_000  # parameters of which a dense matrix is made without being told to
+LIMIT = 8_000  # parameters up to which a dense matrix is made by default
 FEW_LOGITS = 64  # logits an example up to which a dense GGN is made of their derivatives, not of products
 
 

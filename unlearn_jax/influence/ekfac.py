@@ -6,7 +6,7 @@ where it is relative ``relative_damping x mean eigenvalue of C``, a score is a s
 ``g_q . (C + l2 I + d I)^-1 g_i``. Parameters of no tapped layer (embeddings, norms) are taken as fixed and add no
 influence; `taps.untapped` lists them.
 
-Differences from Grosse et al.: damping is absolute unless it is asked to be relative (theirs is
+Differences from Grosse et al.: damping is absolute unless ``relative_damping`` is given (theirs is
 ``relative_damping=0.1``), the weight decay is in the curvature, and queries keep their full gradients instead of
 low-rank ones.
 """
@@ -188,10 +188,10 @@ def _self_program(model, task, quantity, micro):
 
     def program(variables: Variables, train: Batch, fit: dict, shift: tuple):
         def scores(part: Batch) -> Array:
-            lost = _factors(model, task, variables, fit, part, "loss")
-            asked = lost if quantity == "loss" else _factors(model, task, variables, fit, part, quantity)
-            found: Any = sum(_with_itself(fit[name], f, asked[name], shift) for name, f in lost.items())
-            return (found if quantity == "loss" else -found) * part.weight.astype(found.dtype)
+            of_loss = _factors(model, task, variables, fit, part, "loss")
+            of_quantity = of_loss if quantity == "loss" else _factors(model, task, variables, fit, part, quantity)
+            scores_now: Any = sum(_with_itself(fit[name], f, of_quantity[name], shift) for name, f in of_loss.items())
+            return (scores_now if quantity == "loss" else -scores_now) * part.weight.astype(scores_now.dtype)
 
         with jax.default_matmul_precision("highest"):
             return mapped(scores, train, micro), {name: floors(block, shift) for name, block in fit.items()}

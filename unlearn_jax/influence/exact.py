@@ -36,7 +36,7 @@ def ridge_removal(
         targets: (n,).
         groups: arrays of rows, see `as_groups`; None = each row by itself.
         l2: weight decay, above 0; the objective is ``sum_i w_i (x_i . b - y_i)^2 / 2 + n l2 / 2 |b|^2``.
-        weight: (n,) of the rows before removal, 0 = absent; 1 unless told.
+        weight: (n,) of the rows before removal, 0 = absent; 1 by default.
 
     Returns:
         (groups, d): ``b - A^-1 X_S' (I - X_S A^-1 X_S')^-1 (y_S - X_S b)``, or for groups of more than d rows the

@@ -39,9 +39,9 @@ def logistic_fit(
         inputs: (n, d).
         labels: (n,) whole numbers from 0.
         l2: weight decay, above 0; the objective is ``sum_i w_i loss_i + n l2 / 2 |W|^2``, loss = cross-entropy in nats.
-        weight: (n,) of the rows, 0 = absent (but counted in n); 1 unless told.
-        classes: K; the largest label + 1 unless told.
-        start: (d, K) to begin at; 0 unless told.
+        weight: (n,) of the rows, 0 = absent (but counted in n); 1 by default.
+        classes: K; the largest label + 1 by default.
+        start: (d, K) to begin at; 0 by default.
         tolerance: largest norm of the gradient of the objective over n.
 
     Returns:
@@ -83,7 +83,7 @@ def logistic_removal(
         l2: weight decay, as of `logistic_fit`; n stays what it is.
         weight: (n,) of the rows before removal.
         classes: K, as of `logistic_fit`.
-        start: (d, K) the full fit, from which every refit begins; computed unless told.
+        start: (d, K) the full fit, from which every refit begins; computed by default.
         tolerance: as of `logistic_fit`, for every refit.
 
     Returns:

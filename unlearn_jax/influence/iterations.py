@@ -1,6 +1,6 @@
 """Iterations that solve (A + d I) x = b for R right-hand sides at once, given only products with A.
 
-They are pure and run under `jit` and `vmap`: what has not converged is said by `Solution.converged`, and
+They are pure and run under `jit` and `vmap`: `Solution.converged` marks what has not converged, and
 `solvers.settled` makes an error of it.
 """
 
@@ -34,7 +34,7 @@ class Solution(NamedTuple):
 
 
 def accuracy(dtype) -> float:
-    """The relative residual asked for when none is given: what rounding lets most problems reach."""
+    """The relative residual required by default: what rounding lets most problems reach."""
     return 1e-8 if dtype == jnp.float64 else 1e-4
 
 

@@ -1,4 +1,4 @@
-"""Which layers count when influence is asked for in passing, and the damping then."""
+"""Which layers count when influence is a by-product, and the damping then."""
 
 from __future__ import annotations
 

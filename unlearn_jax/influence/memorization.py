@@ -2,7 +2,7 @@
 
 Feldman & Zhang 2020 (arXiv 2008.03703): an example is memorised as far as models that saw it are right on it more often
 than models that did not; its influence on a query is the same difference of the query's accuracy. Differences: the
-subsets may be any (theirs are random of 70%), and standard errors are told.
+subsets may be any (theirs are random of 70%), and standard errors are given.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Per-example values, gradients and directional derivatives: the one place that adds an example axis.
 
 Everything is written for one example and vectorised here, ``micro`` examples at a time so that n x P gradients need not
-coexist unless they are asked for. Batch statistics are those of evaluation: an example's gradient depends on no other.
+coexist unless they are the result. Batch statistics are those of evaluation: an example's gradient depends on no other.
 """
 
 from __future__ import annotations

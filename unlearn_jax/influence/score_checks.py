@@ -1,4 +1,4 @@
-"""What the arguments of `scores` and `group_influence` are checked for, and what is said when their programs fail."""
+"""What the arguments of `scores` and `group_influence` are checked for, and the messages when their programs fail."""
 
 from __future__ import annotations
 

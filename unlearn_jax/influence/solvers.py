@@ -1,4 +1,4 @@
-"""Solvers of (A + d I) x = b by name, the explicit one, damping as a share of the curvature, and what has failed, said.
+"""Solvers of (A + d I) x = b by name, the explicit one, damping as a share of the curvature, and messages of failure.
 
 Every solver is ``solver(matvec, b, damping, **settings) -> Solution`` for right-hand sides (P, R).
 """

@@ -93,7 +93,7 @@ def leave_out_masks(examples: int, groups: Sequence, *, repeats: int = 8, full: 
         examples: n.
         groups: arrays of rows, each left out whole.
         repeats: members without each group.
-        full: members that see everything; ``repeats sqrt(G)`` unless told, which is best for as many members in all
+        full: members that see everything; ``repeats sqrt(G)`` by default, which is best for as many members in all
             since every group is compared with them (Dunnett 1955).
 
     Returns:

@@ -233,7 +233,7 @@ def _by_kernel(settings: Settings, variables: Variables, train: Batch) -> bool:
 
 
 def _features(model, task, settings, variables, batch, key) -> Array:
-    """(n, k) gradients of the margin, projected where that is asked for."""
+    """(n, k) gradients of the margin, projected if there is a dim."""
     kinds: dict[str, Any] = dict(quantity="margin", select=settings.select, micro=settings.micro)
     if settings.dim is None:
         return example_gradients(model, task, variables, batch, **kinds)

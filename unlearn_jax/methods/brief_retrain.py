@@ -42,7 +42,7 @@ def plan(sizes: Sizes, static: dict, recipe: Recipe) -> Plan:
 
 
 def examples_of(static: dict, recipe: Recipe) -> int:
-    """Held-out examples for calibration: those asked for, as far as a tenth of the cost pays for them."""
+    """Held-out examples for calibration: as many as configured, as far as a tenth of the cost pays for them."""
     return min(static["calibrate"], int(0.1 * static["share"] * recipe.steps * recipe.batch / PER_EXAMPLE))
 
 

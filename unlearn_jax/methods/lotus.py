@@ -4,7 +4,7 @@ Spartalis et al. 2025 (arXiv 2503.18314; from the public code). Before each epoc
 is compared with the original's on held-out examples: with d the difference, it ends for good at d <= -.01, else
 the epoch's temperature is ``exp(alpha d)``. The epoch fits, over a mixture of the request and a share of the retained
 data, cross-entropy to samples of the original's softmax: on the request the Gumbel-softmax at that temperature, on
-retained data a Gumbel-max draw, one-hot. For a class that is asked for as a whole the reference accuracy is 0, as
+retained data a Gumbel-max draw, one-hot. For a request of a whole class the reference accuracy is 0, as
 there; here it is the held-out accuracy times the share of the request whose class stays in the retained data. The
 mixture as of `bad_teacher` (each epoch draws its share of R anew). Adam with coupled decay for AdamW. Student in
 training mode on the retained batch, which alone moves the batch statistics, in evaluation mode on the request.

@@ -27,7 +27,7 @@ def accuracies_of(values: Mapping, name: str, ndim: int = 1) -> dict[str, np.nda
 
 
 def both_accuracies(unlearned: Mapping, reference: Mapping, names=None, ndim: int = 1) -> tuple[dict, dict]:
-    """Both populations' accuracies on the splits asked for."""
+    """Both populations' accuracies on the named splits."""
     splits = tuple(unlearned) if names is None else names
     unknown = [n for n in splits if n not in SPLITS]
     if unknown:

@@ -29,7 +29,7 @@ def t_estimate(
         high: largest value.
         level: of the interval.
         scale: on which the interval is symmetric: ``plain``; ``logit`` of the place between ``low`` and ``high``, for
-            shares and areas near an end; ``log`` of the distance from ``low`` (0 unless told), for figures that are
+            shares and areas near an end; ``log`` of the distance from ``low`` (by default 0), for figures that are
             skewed to the right. The spread is carried over by the delta method. A value at an end itself has no logit
             or logarithm: then the plain interval is given, which is a point, and tells nothing, where all draws lie at
             that end too.

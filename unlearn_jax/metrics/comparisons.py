@@ -1,4 +1,4 @@
-"""Which methods can be told apart: paired differences, all pairs at once, and intervals of ranks.
+"""Which methods differ: paired differences, all pairs at once, and intervals of ranks.
 
 Figures come as `Draws` made from the same seed, so that what methods share (the targets, the originals' members) is in
 all of them alike and cancels. `unlearn_jax.metrics.ranks` gives for each figure the middle 95% of its rank over the
@@ -54,7 +54,7 @@ class RankIntervals(NamedTuple):
 class RankingGroups(NamedTuple):
     """Names by what a study can say of them, each group from the best figure to the worst."""
 
-    best: tuple[str, ...]  # not told apart from the best: no other is significantly better
+    best: tuple[str, ...]  # not separable from the best: no other is significantly better
     worse: tuple[str, ...]
     undefined: tuple[str, ...]  # no figure, hence no rank
 
@@ -215,7 +215,7 @@ def rank_intervals(
 
 
 def ranking_groups(draws: Sequence[Draws], names: Sequence[str] | None = None, **setting) -> RankingGroups:
-    """Which methods are not told apart from the best, which are worse, and which have no figure.
+    """Which methods are not separable from the best, which are worse, and which have no figure.
 
     Args:
         draws: one for each method, made from the same seed.

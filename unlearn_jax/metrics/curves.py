@@ -28,7 +28,7 @@ class ResidualKnowledge(NamedTuple):
 
 
 def residual_knowledge(p_unlearned, p_reference) -> ResidualKnowledge:
-    """How much oftener than the reference a population gives perturbed forget samples their true label, by radius.
+    """How much more often than the reference a population gives perturbed forget samples their true label, by radius.
 
     Args:
         p_unlearned: probability of the true label at perturbed inputs, or correctness (0 or 1), (members, n, radii) or
@@ -38,8 +38,8 @@ def residual_knowledge(p_unlearned, p_reference) -> ResidualKnowledge:
 
     Returns:
         Ratios of means over members, examples and draws, never means of ratios, which one example that the reference
-        hardly recognises would rule. Where neither recognises anything (0 / 0) the ratio is 1: nothing is told of the
-        samples. Where the reference alone never does, it is infinite. A constant population is like any other.
+        hardly recognises would rule. Where neither recognises anything (0 / 0) the ratio is 1: nothing can be said of
+        the samples. Where the reference alone never does, it is infinite. A constant population is like any other.
 
     Raises:
         InputError: shapes that do not belong together, or values outside [0, 1].
@@ -159,7 +159,7 @@ def error_against_distance(p_unlearned, p_reference, distance, *, bins: int = 8,
         p_unlearned: probability of the true class, (members, n); or of all classes, (members, n, classes), compared by
             the sum of absolute differences (L1).
         p_reference: the same of the reference.
-        distance: (n,) of each example to the forget set, in whatever space.
+        distance: (n,) of each example to the forget set, in any space.
         bins: of equally many examples, as far as ties allow: equal edges are merged, and bins fewer. An example on an
             edge is in the bin above, the last bin holds its upper edge.
         pairing: ``all`` = each member with every reference member, which is not 0 where nothing differs; ``matched`` =
@@ -191,7 +191,7 @@ def error_against_distance(p_unlearned, p_reference, distance, *, bins: int = 8,
     edges = _quantile_edges(distance, bins)
     edges = edges if len(edges) > 1 else np.repeat(edges, 2)
     bin_of = np.clip(np.searchsorted(edges, distance, side="right") - 1, 0, len(edges) - 2)
-    filled, bin_of = np.unique(bin_of, return_inverse=True)  # a bin between two edges may hold nobody
+    filled, bin_of = np.unique(bin_of, return_inverse=True)  # a bin between two edges may be empty
     edges = np.concatenate([edges[filled], edges[-1:]])
     count = np.bincount(bin_of)
     sums = error @ (bin_of[:, None] == np.arange(len(count))).astype(np.float64)

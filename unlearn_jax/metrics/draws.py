@@ -157,7 +157,7 @@ class Draws(NamedTuple):
     both: np.ndarray  # (resamples,) members and clusters drawn
     members: np.ndarray  # (resamples,) members drawn
     n: int  # members that count
-    clusters: int = 0  # clusters of examples that were drawn, 0 = not told
+    clusters: int = 0  # clusters of examples that were drawn, 0 = unknown
     freedom: float = 0  # degrees of freedom of the members of all populations together, 0 = n - 1
     cluster_freedom: float = 0  # degrees of freedom of the clusters, 0 = clusters - 1
     role: str = ""  # whose member draws these are, where they are those of one population

@@ -1,4 +1,4 @@
-"""How the forget set hangs together with what stays: entanglement, discrepancy of features, coupling of gradients."""
+"""How the forget set relates to the retained data: entanglement, discrepancy of features, coupling of gradients."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What can be seen of a population without any oracle: how it treats examples that nobody was trained on.
+"""What can be measured of a population without any oracle: its answers on examples that no model was trained on.
 
 Unlearning should leave held-out examples as they were. A method's settings can be compared by that on a tuning split of
 targets, where a practitioner has the original models and some held-out data, and no model that never saw the request.
@@ -60,7 +60,7 @@ def margin_error_draws(
 
 
 def expected_margins(heldout, labels, margins, request, request_labels) -> Float64[np.ndarray, " q"]:
-    """What margins the original models would have on a request if they had never seen it, told by held-out examples.
+    """Margins of the original models on a request, had they never seen it: an estimate from held-out examples.
 
     A ridge classifier is fitted to held-out examples alone, which have nothing to do with the request. How clearly it
     speaks for an example's label (its score less the best other one, of a held-out example without that example) is

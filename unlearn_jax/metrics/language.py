@@ -119,7 +119,7 @@ def sequence_margin(summed_logprob, *, resolution: float = RESOLUTION) -> Float6
 
     Args:
         summed_logprob: log p of the whole answer, nats; minus infinity gives minus infinity.
-        resolution: log p nearer to 0 counts as this near. In float32 a sure answer's log p is exactly 0, and an
+        resolution: log p nearer to 0 counts as this near. In float32 a certain answer's log p is exactly 0, and an
             infinite margin would read as a diverged model; the default bounds the margin at 16.6.
 
     Raises:

@@ -197,7 +197,7 @@ def membership_auc(members, nonmembers) -> Float64[np.ndarray, " ..."] | np.floa
     """Area under the ROC curve of a score that is to be higher on members: P(member > non-member), ties count half.
 
     Args:
-        members: scores of texts that were asked to be forgotten, (..., n).
+        members: scores of texts of the forget set, (..., n).
         nonmembers: scores of texts held out, (..., m); leading axes as those of ``members``.
 
     Returns:

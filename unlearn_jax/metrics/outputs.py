@@ -17,7 +17,7 @@ Rows share the reference, so means over rows alone understate the interval: use
 ``subset_draws(lambda u, r: js_divergence(u, r).mean(axis=0), u, r)`` with `t_estimate`; for ``matched`` with one role
 for both, so that partners are drawn together.
 
-Odd input is the same for all: a member with a NaN is left out, an infinite logit is a sure answer, a log-probability
+Odd input is the same for all: a member with a NaN is left out, an infinite logit is a certain answer, a log-probability
 below ``-clip`` counts as that; without a member on a side (``excess``: two of the reference) there is a row of NaN;
 constant logits are the uniform distribution; other shapes, other examples or classes: `InputError`.
 """
@@ -54,7 +54,7 @@ def kl_to_reference(
         InputError: shapes that do not belong together, an unknown pairing, a clip that is not positive.
 
     Source: the mean KL to the retrained model of many unlearning papers; which direction and pairing they take is
-    often not said.
+    often left open.
 
     Example:
         >>> import numpy as np
@@ -92,8 +92,8 @@ def js_divergence(unlearned, reference, *, pairing: str = "all", base: float = 2
 
     Example:
         >>> import numpy as np
-        >>> sure, other = np.array([[[np.inf, 0.0]]]), np.array([[[0.0, np.inf]]])
-        >>> js_divergence(sure, other).tolist()
+        >>> certain, other = np.array([[[np.inf, 0.0]]]), np.array([[[0.0, np.inf]]])
+        >>> js_divergence(certain, other).tolist()
         [[1.0]]
     """
     if not base > 1:
@@ -202,7 +202,7 @@ def zrf(unlearned, random_init, *, pairing: str = "all") -> Float64[np.ndarray, 
 
 
 def _populations(unlearned, reference, pairing: str) -> tuple[np.ndarray, np.ndarray]:
-    """Both populations without diverged members (matched: without their partners too); a row of NaN for nobody."""
+    """Both populations without diverged members (matched: without their partners too); a row of NaN where none is left."""
     choose("pairing", pairing, PAIRINGS)
     u, r = np.asarray(unlearned, np.float64), np.asarray(reference, np.float64)
     if u.ndim == r.ndim == 3 and u.shape[1:] != r.shape[1:]:

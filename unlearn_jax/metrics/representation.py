@@ -86,7 +86,7 @@ def knn_overlap(x, y, k: int = 10) -> Float64[np.ndarray, " n"] | Float64[np.nda
         k: neighbours, Euclidean, the example itself left out; fewer than n.
 
     Returns:
-        (n,), or (members, n), in [0, 1]; k / (n - 1) by chance. Of neighbours at the same distance it is not said
+        (n,), or (members, n), in [0, 1]; k / (n - 1) by chance. Of neighbours at the same distance it is undefined
         which count, so features that are constant, or that tie for most of the examples, say nothing.
 
     Raises:

@@ -41,7 +41,7 @@ def subset_draws(
         clusters: (n,) cluster number of each example, drawn together; None = each its own.
         roles: names of the populations' draws; populations of one name and size draw the same members.
         seed: of the draws; figures made from the same seed combine draw by draw.
-        resamples: number of draws; the spread of the pairs is told apart with twice as many draws as there are members.
+        resamples: number of draws; the part of pairs is separated with at least twice as many draws as members.
         kept: share of the members in each draw, in (0, 1). Halves (0.5) suit figures with jumps of large populations;
             with few members they make figures like a KL divergence look far less certain than they are.
 

@@ -196,7 +196,7 @@ def why_unidentifiable(members: int, lost: int, low: float, band: float) -> str:
     """The first reason that keeps residuals from being identifiable: ``few`` members, ``lost`` ones, or ``noise``.
 
     Args:
-        members: of the request that has the fewest, as asked for; 0 = not known.
+        members: of the request that has the fewest, as configured; 0 = unknown.
         lost: of the originals and of the oracle, those that diverged.
         low: lower end of the interval of `influence_span`, nats; NaN where it has none.
         band: null band, nats; likewise.

@@ -33,7 +33,7 @@ class AttackSummary(NamedTuple):
     tpr_at_1e2: float  # true-positive rate at a false-positive rate of .01 or less; NaN with under 100 negatives
     tpr_at_1e3: float  # at .001 or less; NaN with under 1,000 negatives
     least_fpr: float  # smallest rate above 0 that so many negatives can show, 1 / negatives
-    rates: tuple[float, ...]  # false-positive rates asked for
+    rates: tuple[float, ...]  # further false-positive rates
     tpr: tuple[float, ...]  # true-positive rate at each of them
 
 

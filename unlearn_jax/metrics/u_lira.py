@@ -18,7 +18,7 @@ from unlearn_jax.metrics.roc import auc, tpr_at
 
 
 class UnlearningAttack(NamedTuple):
-    """What U-LiRA finds; .5 = unlearned and reference models cannot be told apart."""
+    """What U-LiRA finds; .5 = unlearned and reference models cannot be separated."""
 
     accuracy: float  # mean over examples of per_example
     per_example: np.ndarray  # (n,) balanced accuracy of the likelihood-ratio guess over observed models

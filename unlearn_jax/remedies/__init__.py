@@ -14,7 +14,7 @@ from unlearn_jax.remedies.common import Remedied, Remedy, RemedyContext
 
 OTHERS = ("catalogue", "common", "distil", "likeness", "search")  # files of this folder that are no remedies
 ORDER = (  # of tables; a remedy that is not named here follows, by name
-    # who is asked to be forgotten
+    # what is requested
     "expand", "weight", "dedup_first", "influence_closure", "likelihood_ratio",
     # what the method leaves is taught anew
     "local_teacher", "tilt", "stand_in",

@@ -13,12 +13,12 @@ FEW = 3  # methods that are named rather than counted
 
 def methods_of(remedy: Remedy) -> str:
     """Which methods it wraps, with why not the others."""
-    said = {name: remedy.methods(entry) for name, entry in METHODS.items()}
-    taken = [f"`{name}`" for name, why in said.items() if not why]
-    if len(taken) <= FEW:
-        return ", ".join(taken)
-    reasons = dict.fromkeys(why.removeprefix("it ") for why in said.values() if why)
-    text = "all" if len(taken) == len(METHODS) else f"{len(taken)} of {len(METHODS)}; not where it "
+    refusals = {name: remedy.methods(entry) for name, entry in METHODS.items()}
+    wrapped = [f"`{name}`" for name, why in refusals.items() if not why]
+    if len(wrapped) <= FEW:
+        return ", ".join(wrapped)
+    reasons = dict.fromkeys(why.removeprefix("it ") for why in refusals.values() if why)
+    text = "all" if len(wrapped) == len(METHODS) else f"{len(wrapped)} of {len(METHODS)}; not where it "
     return text + "; ".join(reasons)
 
 

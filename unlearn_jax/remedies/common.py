@@ -2,7 +2,7 @@
 
 Nothing here tells a remedy who belongs to a cluster, how copies were made, or what an oracle says: it sees the stored
 examples, who is kept and who is requested, validation examples that nobody was trained on, and the original models.
-Two things that can be asked for were shaped on image copies all the same, and say so: the similarity ``aligned`` and
+Two options were shaped on image copies all the same, and say so: the similarity ``aligned`` and
 the remedy ``paraphrase``, whose poses are those by which near copies are made. No default takes them.
 """
 
@@ -48,7 +48,7 @@ class RemedyContext(NamedTuple):
 
 
 class Remedied(NamedTuple):
-    """What came out."""
+    """What a remedy returns."""
 
     unlearned: Unlearned
     found: list[np.ndarray] | None = None  # rows taken for similar samples, by member; none = no search
@@ -86,7 +86,7 @@ def by_request(evidence: RemedyContext, search: Callable[[int], Any]) -> list:
 
 
 def moved(evidence: RemedyContext, found: list[np.ndarray]) -> RunOverrides:
-    """The method with what was found asked to be forgotten too, and no longer retained."""
+    """The method with what was found requested too, and no longer retained."""
     kept = [np.setdiff1d(k, f).astype(np.int32) for k, f in zip(evidence.kept, found)]
     requested = [np.concatenate([r, f]).astype(np.int32) for r, f in zip(evidence.requested, found)]
     return evidence.plain._replace(kept=kept, requested=requested)

@@ -7,7 +7,7 @@ of images, .9 of words; data as dense as Fashion-MNIST want .99). With ``represe
 group stays by chance, so a cluster that is found whole keeps a copy of the target unless the target itself was drawn;
 with requested, a group's requested sample stands for it and takes the whole group along when it is dropped, which is
 `expand` by group. All methods but retraining start from originals that saw every duplicate, so whatever was dropped
-is asked to be forgotten too, duplicates of strangers included.
+is requested too, duplicates of strangers included.
 """
 
 from __future__ import annotations

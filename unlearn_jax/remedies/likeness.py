@@ -49,7 +49,7 @@ def similarity(evidence: RemedyContext, member: int, name: str, queries: np.ndar
     return _KNOWN[1][key].copy()
 
 
-_KNOWN: list = []  # the stored inputs last asked about, and similarities of them alone, which every remedy asks again
+_KNOWN: list = []  # the last stored inputs, and similarities of them alone, which every remedy needs again
 
 
 def _of_examples(evidence: RemedyContext, member: int, name: str, queries: np.ndarray, rows: np.ndarray) -> np.ndarray:

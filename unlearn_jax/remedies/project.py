@@ -3,7 +3,7 @@
 After RFE (Cheng et al. 2026, arXiv 2603.26569), whose second phase projects its own ascent so; here any method's steps
 are. Adjacent are the share ``adjacent`` of each retained batch whose original features have the largest cosine with any
 requested sample of the update. What RFE would protect first of all are the request's similar samples, which carry its
-influence: so with ``expand`` (the default) what the search finds is asked to be forgotten too and only others are
+influence: so with ``expand`` (the default) what the search finds is requested too and only others are
 protected; without it, RFE's rule as it stands. What the optimizer did to the weights is projected, once, in evaluation
 mode; its moments are not.
 """

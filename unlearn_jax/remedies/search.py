@@ -82,7 +82,9 @@ def rule_of(evidence: RemedyContext, settings: dict) -> str:
     return "carriers" if plain else "standout"
 
 
-def carriers(evidence: RemedyContext, member: int, settings: dict, asked: np.ndarray, kept: np.ndarray) -> np.ndarray:
+def carriers(
+    evidence: RemedyContext, member: int, settings: dict, requested: np.ndarray, kept: np.ndarray
+) -> np.ndarray:
     """Retained rows that carry the request by influence under the member's original, ascending.
 
     Similar samples matter because they hold the request's predictions up, so they are looked for by that, however alike
@@ -92,8 +94,8 @@ def carriers(evidence: RemedyContext, member: int, settings: dict, asked: np.nda
     ``reach`` times (sum of p)^2 / (sum of p^2) over positive influence p (the participation ratio), which grows with
     the copies that share it, so no number of copies is assumed.
     """
-    vectors = influence_rows(evidence, member, np.concatenate([asked, kept]), POWER)
-    score = _of_class(evidence, settings, vectors[: len(asked)] @ vectors[len(asked) :].T, asked, kept, 0.0)
+    vectors = influence_rows(evidence, member, np.concatenate([requested, kept]), POWER)
+    score = _of_class(evidence, settings, vectors[: len(requested)] @ vectors[len(requested) :].T, requested, kept, 0.0)
     positive = np.maximum(score, 0.0).astype(np.float64)
     count = np.ceil(settings["reach"] * effective_number(positive)).astype(int)
     order = np.argsort(-positive, axis=1, kind="stable")
@@ -113,18 +115,18 @@ def effective_number(weights: np.ndarray) -> np.ndarray:
 
 
 def _candidates(
-    evidence: RemedyContext, member: int, settings: dict, asked: np.ndarray, kept: np.ndarray
+    evidence: RemedyContext, member: int, settings: dict, requested: np.ndarray, kept: np.ndarray
 ) -> np.ndarray:
     """(requested, kept) cosines, -inf where a row does not come into question."""
-    cosine = similarity(evidence, member, settings["similarity"], asked, kept)
-    return _of_class(evidence, settings, cosine, asked, kept, -np.inf)
+    cosine = similarity(evidence, member, settings["similarity"], requested, kept)
+    return _of_class(evidence, settings, cosine, requested, kept, -np.inf)
 
 
-def _of_class(evidence: RemedyContext, settings: dict, values: np.ndarray, asked, kept, other: float) -> np.ndarray:
+def _of_class(evidence: RemedyContext, settings: dict, values: np.ndarray, requested, kept, other: float) -> np.ndarray:
     """The values, ``other`` where classes differ, if they may not."""
     if not settings["same_class"]:
         return values
-    return np.where(evidence.labels[asked][:, None] == evidence.labels[kept][None], values, np.float32(other))
+    return np.where(evidence.labels[requested][:, None] == evidence.labels[kept][None], values, np.float32(other))
 
 
 def sizes_of(k: int, cosine: np.ndarray) -> list[int]:

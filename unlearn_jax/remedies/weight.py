@@ -23,7 +23,8 @@ def apply(evidence: RemedyContext, settings: dict) -> Remedied:
     found, spent = searched(evidence, settings)
     weight = by_request(evidence, lambda member: weights(evidence, member, found[member], settings))
     lists = [
-        _lists(kept, asked, rows, w) for kept, asked, rows, w in zip(evidence.kept, evidence.requested, found, weight)
+        _lists(kept, requested_rows, rows, w)
+        for kept, requested_rows, rows, w in zip(evidence.kept, evidence.requested, found, weight)
     ]
     kept, requested = ([pair[i] for pair in lists] for i in (0, 1))
     tables = (

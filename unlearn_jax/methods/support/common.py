@@ -84,7 +84,9 @@ class MethodSpec(NamedTuple):
     # (context, static, original, unlearned variables) -> the final variables, gradient evaluations spent on F and R
     model: Callable[[TrainSpec, dict], Model] | None = None  # the model that the result is evaluated with, if another
     reads: frozenset = frozenset({"classes"})  # kinds of answers that it is defined for: classes, language
-    unfit: dict[str, str] = {}  # by kind of answers, why no setting that was tried keeps the model; asked for, it runs
+    unfit: dict[
+        str, str
+    ] = {}  # by kind of answers, why no setting that was tried keeps the model; named explicitly, it runs
     check: Callable[[Sizes, dict, dict], None] | None = None
     # (sizes, static, numeric) -> raises `InputError` where the method can do nothing of use with them
     space: tuple[Span, ...] | None = None  # what a sweep tries; None = the rate, or the first number that is not 0
