@@ -179,8 +179,8 @@ MEASURED: tuple[Metric, ...] = (
         also=("original",), title="LiRA AUC", unit="AUC", source="2112.03570",
         what="AUC of a membership attack whose shadows are the originals (in) and the reference (out), on models of "
         "the population against the reference."),
-    _attack("rmia_auc", of.rmia_auc, variant="offline", sides=2, labelled=True, takes=of.true_label_probs, needs=("logits",),
-        title="RMIA AUC", unit="AUC", source="2312.03262",
+    _attack("rmia_auc", of.rmia_auc, variant="offline", sides=2, labelled=True, takes=of.true_label_probs,
+        needs=("logits",), title="RMIA AUC", unit="AUC", source="2312.03262",
         what="AUC of the share of test samples that a target's likelihood ratio beats; reference models are the out "
         "models."),
     _attack("cmia_accuracy", lambda u, r, labels: cmia(u, r, labels).per_example, variant="cross-fitted",

@@ -6,8 +6,8 @@ probabilities. One rule for odd input everywhere:
 * an array of another shape, without an example, or whose examples are not those of its partner: `InputError`;
 * a member with a NaN has diverged: it is left out, never averaged in. A figure for which too few members are left is
   NaN (each docstring says how many it needs);
-* an infinite logit or margin is a certain answer: it counts as ``clip`` nats (100 by default). `summary`, `residual` and
-  `utility` alone, which average any values, leave a member with an infinite value out too.
+* an infinite logit or margin is a certain answer: it counts as ``clip`` nats (100 by default). `summary`, `residual`
+  and `utility` alone, which average any values, leave a member with an infinite value out too.
 
 Arguments without an annotation may be anything that NumPy makes such an array of. Annotated are the shapes of results:
 ``members n`` names two axes, ``...`` are any number of them, and several shapes stand beside each other.

@@ -39,8 +39,8 @@ def cmia(unlearned, reference, labels, *, folds: int = 2, seed: int = 0) -> Clas
 
     Returns:
         `ClassAttack`; .5 = no trace, constant logits included. NaN where a fit has fewer than two models of a kind.
-        Members with a NaN are left out; an infinite logit is a certain answer. Adding a number to all logits of a sample,
-        or to those of its true class, changes nothing.
+        Members with a NaN are left out; an infinite logit is a certain answer. Adding a number to all logits of a
+        sample, or to those of its true class, changes nothing.
 
     Raises:
         InputError: arrays that do not belong together, fewer than three classes, or fewer than two folds.

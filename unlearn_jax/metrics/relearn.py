@@ -114,8 +114,8 @@ def ain(
     Returns:
         `Anamnesis`. Above 1 = slower than retraining, over-forgotten. Members that diverged are left out. Censored
         times enter as the last checkpoint's: where only ``unlearned`` has some the index is a lower bound, where only
-        ``retrain`` has some an upper one. NaN where the retrained population needs no step, or no member is left. For an
-        interval over members give ``steps[:, None]`` of both to `subset_draws`, and read ``ci_members_low`` and
+        ``retrain`` has some an upper one. NaN where the retrained population needs no step, or no member is left. For
+        an interval over members give ``steps[:, None]`` of both to `subset_draws`, and read ``ci_members_low`` and
         ``ci_members_high``.
 
     Raises:
