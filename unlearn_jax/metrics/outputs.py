@@ -202,7 +202,7 @@ def zrf(unlearned, random_init, *, pairing: str = "all") -> Float64[np.ndarray, 
 
 
 def _populations(unlearned, reference, pairing: str) -> tuple[np.ndarray, np.ndarray]:
-    """Both populations without diverged members (matched: without partners of such); a row of NaN where none is left."""
+    """Both populations without diverged members (matched: without partners of such); NaN where none is left."""
     choose("pairing", pairing, PAIRINGS)
     u, r = np.asarray(unlearned, np.float64), np.asarray(reference, np.float64)
     if u.ndim == r.ndim == 3 and u.shape[1:] != r.shape[1:]:
