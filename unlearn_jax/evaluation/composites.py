@@ -6,7 +6,7 @@ import numpy as np
 
 from unlearn_jax.evaluation import engine
 from unlearn_jax.evaluation.engine import applied
-from unlearn_jax.evaluation.figures import AuditData, comparable, draws_of, own_tables, tables_of
+from unlearn_jax.evaluation.figures import AuditData, comparable, draws_of, own_tables
 from unlearn_jax.evaluation.metric import CompositeMetric
 from unlearn_jax.evaluation.records import MetricResult
 from unlearn_jax.metrics.summary import estimate_of
@@ -16,12 +16,12 @@ def composite_figures(bench: AuditData, spec: CompositeMetric) -> list[MetricRes
     """A composite of every population against each reference, with its null band."""
     tables = {}
     for label in bench.views:
-        results = [own_tables(bench, part, label) for part in spec.parts]
-        if all(part is not None for part in results):
-            tables[label] = [_joined(parts) for parts in zip(*results)]  # by request
+        of_parts = [own_tables(bench, part, label) for part in spec.parts]
+        if all(part is not None for part in of_parts):
+            tables[label] = [_joined(parts) for parts in zip(*of_parts)]  # by request
     if bench.kind not in tables:
         return []
-    first = [tables_of(bench, part, bench.kind)[0] for part in spec.parts]
+    first = [values[0] for part in spec.parts if (values := own_tables(bench, part, bench.kind))]
     stops = np.cumsum([1 if table.ndim == 1 else table.shape[1] for table in first])
 
     def figure(a, b, request: int) -> float:
@@ -37,11 +37,9 @@ def composite_figures(bench: AuditData, spec: CompositeMetric) -> list[MetricRes
             draws = applied(lambda *x: spec.function(*np.split(np.stack(x), 2)), *mine, *theirs)
             draws = draws if comparable(bench, spec.parts, label, reference) else engine.nothing(draws)
             band = bench.band(figure, tables, label, reference, spec.sides, key)
-            panel = bench.views[label][0].panel
-            keys = (*panel.key, *key, reference)
-            results.append(
-                MetricResult(*keys, estimate_of(draws, spec.low, spec.high), spec.known_ideal, band, draws, spec.sides)
-            )
+            keys = (*bench.views[label][0].panel.key, *key, reference)
+            estimate = estimate_of(draws, spec.low, spec.high)
+            results.append(MetricResult(*keys, estimate, spec.known_ideal, band, draws, spec.sides))
     return results
 
 

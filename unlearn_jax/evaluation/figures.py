@@ -102,13 +102,6 @@ def own_draws(bench: AuditData, spec: ModelMetric, label: str) -> Draws | None:
     return bench.once(("draws", spec.metric, spec.variant, spec.split, label), make)
 
 
-def tables_of(bench: AuditData, spec: ModelMetric, label: str) -> list[np.ndarray]:
-    """`own_tables` of a figure that is there."""
-    tables = own_tables(bench, spec, label)
-    assert tables is not None
-    return tables
-
-
 def draws_of(bench: AuditData, spec: ModelMetric, label: str) -> Draws:
     """`own_draws` of a figure that is there."""
     draws = own_draws(bench, spec, label)

@@ -139,9 +139,7 @@ def bind_shared(problem: TrainSpec, shared: PyTree) -> TrainSpec:
         drawn = model.init(key, inputs)
         return drawn | {"params": drawn["params"] | shared.get("start", {})}
 
-    def apply(variables, *args, **kw):
-        return model.apply({**variables, "shared": shared}, *args, **kw)
-
+    apply = lambda variables, *args, **kw: model.apply({**variables, "shared": shared}, *args, **kw)
     return problem._replace(model=Model(init, apply))
 
 
