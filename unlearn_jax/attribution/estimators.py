@@ -37,7 +37,6 @@ class Estimator(NamedTuple):
 
 
 def _mean(one: Callable[[Track, Variables], Array]) -> Callable[[Track], np.ndarray]:
-    """Mean over the ensemble."""
     return lambda track: np.mean([np.asarray(one(track, member), np.float64) for member in track.members], axis=0)
 
 

@@ -44,5 +44,4 @@ def composite_figures(bench: AuditData, spec: CompositeMetric) -> list[MetricRes
 
 
 def _joined(parts) -> np.ndarray:
-    """Tables of one request side by side."""
     return np.concatenate([p[:, None] if p.ndim == 1 else p for p in parts], axis=1)

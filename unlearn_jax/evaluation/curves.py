@@ -69,7 +69,6 @@ def _sides(attacks) -> list[np.ndarray]:
 
 
 def _klom(bench: AuditData, label: str, reference: str) -> list[np.ndarray]:
-    """KLOM of each target, by request."""
     sides = (of_split(bench.views[name], "margin", "forget") for name in (label, reference))
     return [klom(u, r) for u, r in zip(*sides)]
 

@@ -59,7 +59,6 @@ def passes_gate(scorer, outcome, oracle, requests: list[int]) -> bool:
 
 
 def _largest(*each):
-    """The largest of some prices."""
     return np.max(np.stack(np.broadcast_arrays(*each)), axis=0)
 
 

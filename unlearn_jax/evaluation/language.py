@@ -108,7 +108,6 @@ def language_figures(scorer, keys: dict, outcome, named: dict, requests: list[in
 
 
 def _record(recorder, keys: dict, split: str, metric: str, estimate, reference: str = "") -> None:
-    """One figure of the population that the keys name."""
     recorder.figure(keys | {"split": split, "metric": metric, "reference": reference}, estimate)
 
 

@@ -27,7 +27,6 @@ def _of_models(group: str, metric: str, unit: str, what: str, **more: Any) -> Re
 
 
 def _of_words(metric: str, unit: str, what: str, source: str, **more: Any) -> RecordedMetric:
-    """One row of a language model's answers."""
     return _row(WORDS, metric, unit, what, **({"needs": ("answers",), "source": source, "ideal": None} | more))
 
 

@@ -49,7 +49,6 @@ def _between_outputs(metric: str, distance: Callable, **row) -> PopulationMetric
 
 
 def _share(metric: str, values: Callable, **row) -> ModelMetric:
-    """A row of single models' shares or probabilities."""
     return ModelMetric(metric=metric, values=values, **({"low": 0.0, "high": 1.0, "unit": "share"} | row))
 
 
@@ -136,7 +135,6 @@ _MIA = EFFICACIES[of.SVC_FEATURES.index("confidence")]
 
 
 def _combined(metric: str, variant: str, parts: tuple, function: Callable, **row) -> CompositeMetric:
-    """A row of a function of means."""
     needs = tuple(sorted({need for part in parts for need in part.needs}))
     settings = {"split": "", "needs": needs, "ideal": 1.0, "low": 0.0} | row
     return CompositeMetric(metric=metric, variant=variant, parts=parts, function=function, **settings)

@@ -60,12 +60,10 @@ def _diverged(outcome) -> int:
 
 
 def _diverged_note(outcome, copies: int) -> str:
-    """A sentence for the manifest."""
     return f"{outcome.label} at {copies} copies: {_diverged(outcome)} of {len(outcome.scores.margin)} members diverged"
 
 
 def _keys(base: dict, outcome, **more) -> dict:
-    """Record keys of one population's figure."""
     return (
         base
         | {"method": outcome.method, "remedy": outcome.remedy, "setting": outcome.setting, "budget": outcome.budget}

@@ -26,7 +26,6 @@ def _fault(name: str, entry: object) -> str:
 
 
 def _by_name(each: tuple[Metric, ...]) -> dict[str, tuple[Metric, ...]]:
-    """Rows by the name of their metric."""
     return {
         name: tuple(row for row in each if row.metric == name) for name in dict.fromkeys(row.metric for row in each)
     }
@@ -83,5 +82,4 @@ def study_metrics(words: str) -> tuple[Metric, ...]:
 
 
 def _rows_of_entry(entry: Metric | tuple[Metric, ...]) -> tuple[Metric, ...]:
-    """The rows of an entry."""
     return entry if isinstance(entry, tuple) else (entry,)

@@ -211,7 +211,7 @@ def diagonal(
 
 
 def _few(flat: Flat, limit: int) -> None:
-    """Refuse what P columns would be made of."""
+    """`InputError` for more parameters than the limit."""
     size = flat.vector.shape[0]
     if size > limit:
         raise InputError(f"{size:,} parameters are over the limit of {limit:,}: use cg, a select, or raise the limit.")

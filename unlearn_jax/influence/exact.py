@@ -74,7 +74,6 @@ def ridge_removal(
 
 
 def _solved(matrix: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """Solutions of linear systems."""
     try:
         return np.linalg.solve(matrix, right)
     except np.linalg.LinAlgError:

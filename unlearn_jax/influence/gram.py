@@ -51,8 +51,6 @@ def gram_matrix(model, task, variables, train, queries, layout, *, quantities, c
 
 @functools.lru_cache(maxsize=64)
 def _gram_program(model, task, quantity, select, exact, cosine, block, micro):
-    """The compiled `gram` of one model and setting."""
-
     def run(variables, train, queries):
         layout = pieces.layout_of(model, variables, train, select, exact)
         kinds = dict(quantities=("loss", quantity), cosine=cosine, block=block, micro=micro)
@@ -65,8 +63,6 @@ def _gram_program(model, task, quantity, select, exact, cosine, block, micro):
 
 @functools.lru_cache(maxsize=64)
 def _norm_program(model, task, quantity, select, exact, block, micro):
-    """The compiled `gradient_norms` of one model and setting."""
-
     def run(variables, batch):
         layout, dtype = pieces.layout_of(model, variables, batch, select, exact), pieces.score_dtype(variables)
         of = functools.partial(pieces.pieces_of, model, task, variables, layout=layout, quantity=quantity, micro=micro)

@@ -132,8 +132,6 @@ def _check(l2, train: Batch, queries: Batch | None = None) -> None:
 
 @functools.lru_cache(maxsize=64)
 def _program(model: Model, task: Task, what: str, bias: bool):
-    """The compiled values, logits or scores of one model."""
-
     def seen(variables, batch: Batch, dtype) -> tuple[Array, Array]:
         outputs = model.apply(variables, batch.inputs, train=False)[0]
         if outputs.logits.ndim != 2:

@@ -195,8 +195,6 @@ def settings_at(entry: MethodSpec, scale: str) -> tuple[dict[str, Any], dict[str
 
 @functools.lru_cache(maxsize=128)
 def _fold(entry_build: Callable, problem: TrainSpec, static: tuple) -> Fold:
-    """The fold of a method with its static settings."""
-
     def build(hp, shared):
         return entry_build(bind_shared(problem, shared), dict(static), hp)
 

@@ -200,7 +200,6 @@ def kept_rows(job: RunSpec) -> list[np.ndarray]:
 
 
 def _model(entry: MethodSpec, job: RunSpec, fixed: dict) -> Model:
-    """The model that the result is evaluated with."""
     if entry.model is None:
         return job.problem.model
     return entry.model(job.problem, settings_at(entry, job.scale)[0] | fixed)
