@@ -52,14 +52,15 @@ def rouge_l_recall(
         raise InputError("predictions and references hold whole texts: split each into a list of tokens first.")
     if len(predictions) != len(references):
         raise InputError(f"{len(predictions)} predictions for {len(references)} references: give one for each.")
-    pairs = [
-        [text.tolist() if hasattr(text, "tolist") else list(text) for text in pair]
-        for pair in zip(predictions, references)
-    ]
+    pairs = [[_tokens(text) for text in pair] for pair in zip(predictions, references)]
     empty = [i for i, (_, reference) in enumerate(pairs) if not reference]
     if empty:
         raise InputError(f"references {empty} are empty: leave these examples out.")
     return np.asarray([common_subsequence(*pair) / len(pair[1]) for pair in pairs], np.float64)
+
+
+def _tokens(text) -> list:
+    return text.tolist() if hasattr(text, "tolist") else list(text)
 
 
 def exact_memorisation(predicted, targets, mask) -> Float64[np.ndarray, "... n"]:
