@@ -65,7 +65,6 @@ def study(tmp_path_factory):
         patch.setattr(law, "COPIES", (0, 1, 4))
         few = lambda *given, **how: bootstrap_interval(*given, **how | {"resamples": 40})
         patch.setattr(tables, "bootstrap_interval", few)
-        patch.setattr(memorized, "bootstrap_interval", few)
         patch.setattr(tables, "lds", partial(lds, resamples=40))
         out = run_attribution(CONFIG, folder / "run", command="this test")
     return (

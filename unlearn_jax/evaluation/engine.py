@@ -13,6 +13,9 @@ from unlearn_jax.metrics import Draws, Values, mean_draws
 from unlearn_jax.metrics.bands import SPLITS, NullBand, split_band
 from unlearn_jax.metrics.draws import cluster_counts
 from unlearn_jax.metrics.resampling import DRAWS, subset_draws
+from unlearn_jax.metrics.summary import estimate_of
+
+plain = estimate_of  # the name by which `unlearn_jax.own` knows it
 
 
 class Precision(NamedTuple):

@@ -150,11 +150,10 @@ def _views(parts: dict[str, Part], logits: dict[str, dict]) -> dict[str, list]:
 
 def _figures(views: dict[str, list], how: Any) -> Findings:
     """Every figure, by name."""
-    from unlearn_jax.evaluation.engine import member_draws
+    from unlearn_jax.evaluation.engine import member_draws, plain
     from unlearn_jax.evaluation.figures import AuditData, own_figures, pair_figures
     from unlearn_jax.evaluation.metric import ModelMetric, PopulationMetric
     from unlearn_jax.evaluation.table import rows_of
-    from unlearn_jax.metrics.summary import estimate_of
 
     view, names = views["unlearned"][0], {split: name for name, split in SPLITS.items()}
     wanted = [(metric, split) for metric, splits in (("accuracy", names), ("margin", ("forget",))) for split in splits]
@@ -164,7 +163,7 @@ def _figures(views: dict[str, list], how: Any) -> Findings:
         values = spec.values(view)
         assert values is not None  # the view has the split
         draws = member_draws([values], "original", None, how)
-        found[f"{spec.metric}_{names[spec.split]}"] = Finding(*estimate_of(draws, spec.low, spec.high)[:3])
+        found[f"{spec.metric}_{names[spec.split]}"] = Finding(*plain(draws, spec.low, spec.high)[:3])
     found["attack_auc"] = _attack(views["unlearned"], None, how)
     if "retrain" not in views:
         return found
