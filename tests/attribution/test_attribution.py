@@ -11,7 +11,7 @@ import pytest
 import toy
 from pyarrow import parquet
 
-from unlearn_jax.attribution import AttributionConfig, law, memorized, run, run_attribution, tables, tracks
+from unlearn_jax.attribution import AttributionConfig, law, run, run_attribution, tables, tracks
 from unlearn_jax.attribution.estimators import ESTIMATORS
 from unlearn_jax.attribution.ground import prepare_ground
 from unlearn_jax.attribution.tables import pearson, spearman
