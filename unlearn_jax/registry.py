@@ -8,7 +8,9 @@ in; what stands under a name is imported when it is used. So a broken package br
 from __future__ import annotations
 
 import functools
+import importlib
 import inspect
+import pkgutil
 import sys
 import warnings
 from collections.abc import Callable, Iterable
@@ -89,6 +91,12 @@ class Registry(dict):
             WARNED.add(said)
             warnings.warn(f"{said} The one that was there is used.", stacklevel=3)
         return choose(self.noun, name, [*self.names(), *more])
+
+    def pick_all(self, names: str, groups: dict[str, list[str]]) -> list[str]:
+        """Names from a comma-separated list of names and of ``groups``, each once; `InputError` as of `pick`."""
+        listed = [name.strip() for name in names.split(",") if name.strip()]
+        chosen = [groups[n] if n in groups else [self.pick(n, *groups)] for n in listed]
+        return list(dict.fromkeys(sum(chosen, [])))
 
     def refused(self, name: str) -> str:
         """Why what packages offer under a name is refused before it is imported, '' where it is not."""
@@ -189,3 +197,10 @@ def named(kind: type, *also: Callable[[Any], str]) -> Callable[[str, object], st
         return next(filter(None, (look(found) for look in also)), "")
 
     return fault
+
+
+def entries_in(package: str, path: Iterable[str], attribute: str, order: Iterable[str], others: Iterable[str]) -> dict:
+    """By file of a package, but for ``others``, what stands there under one name: ``order`` first, then by name."""
+    files = sorted(info.name for info in pkgutil.iter_modules(path) if not info.ispkg and info.name not in others)
+    entries = {name: getattr(importlib.import_module(f"{package}.{name}"), attribute) for name in files}
+    return {name: entries[name] for name in dict.fromkeys([*order, *files])}

@@ -13,7 +13,7 @@ from pyarrow import parquet
 from refusals import refuses
 from sklearn.datasets import load_digits
 
-from unlearn_jax.attribution import AttributionConfig, law, memorized, run, run_attribution, tables, tracks
+from unlearn_jax.attribution import AttributionConfig, law, run, run_attribution, tables, tracks
 from unlearn_jax.attribution.estimators import ESTIMATORS, chosen
 from unlearn_jax.attribution.ground import prepare_ground
 from unlearn_jax.attribution.tables import pearson, spearman
@@ -78,7 +78,6 @@ def study(tmp_path_factory, request):
         patch.setattr(law, "COPIES", (0, 1, 4))
         few = lambda *given, **how: bootstrap_interval(*given, **how | {"resamples": 40})
         patch.setattr(tables, "bootstrap_interval", few)
-        patch.setattr(memorized, "bootstrap_interval", few)
         patch.setattr(tables, "lds", partial(lds, resamples=40))
         config = dataclasses.replace(CONFIG, dataset=few_digits(folder), estimators=request.param)
         out = run_attribution(config, folder / "run", command="this test")

@@ -1,4 +1,4 @@
-"""What an attribution study is asked: data, models, how many removals and subsets, which estimators."""
+"""The configuration of an attribution study: data, models, how many removals and subsets, which estimators."""
 
 from __future__ import annotations
 
@@ -76,8 +76,8 @@ def checked(config: AttributionConfig) -> AttributionConfig:
 
 def tracks_of(config: AttributionConfig) -> list[str]:
     """The tracks in order."""
-    asked = [choose("track", name.strip(), TRACKS) for name in config.tracks.split(",") if name.strip()]
-    return list(dict.fromkeys(asked))
+    tracks = [choose("track", name.strip(), TRACKS) for name in config.tracks.split(",") if name.strip()]
+    return list(dict.fromkeys(tracks))
 
 
 def study_of(config: AttributionConfig) -> StudyConfig:

@@ -29,7 +29,7 @@ from unlearn_jax.types import Array, Variables
 
 
 class Estimator(NamedTuple):
-    """How scores are made, and what is said of them."""
+    """How scores are made, and their description."""
 
     scores: Callable[[Track], np.ndarray]  # (n, q)
     about: str
@@ -37,7 +37,6 @@ class Estimator(NamedTuple):
 
 
 def _mean(one: Callable[[Track, Variables], Array]) -> Callable[[Track], np.ndarray]:
-    """Mean over the ensemble."""
     return lambda track: np.mean([np.asarray(one(track, member), np.float64) for member in track.members], axis=0)
 
 
@@ -77,8 +76,8 @@ def _datamodel(track: Track) -> np.ndarray:
 
 def _feldman(track: Track) -> np.ndarray:
     first = track.subsets.fitted
-    found = feldman_influence(track.subsets.correct[first], track.subsets.masks[first]).value
-    return len(found) * np.nan_to_num(found)  # of an example that all members saw, or none, nothing is known
+    values = feldman_influence(track.subsets.correct[first], track.subsets.masks[first]).value
+    return len(values) * np.nan_to_num(values)  # of an example that all members saw, or none, nothing is known
 
 
 ESTIMATORS: dict[str, Estimator] = {
@@ -99,10 +98,10 @@ def chosen(names: str) -> list[str]:
     Raises:
         InputError: an unknown name, or none.
     """
-    asked = [choose("estimator", name.strip(), [*ESTIMATORS, "all"]) for name in names.split(",") if name.strip()]
-    if not asked:
+    listed = [choose("estimator", name.strip(), [*ESTIMATORS, "all"]) for name in names.split(",") if name.strip()]
+    if not listed:
         raise InputError(f"--estimators is empty: give all, or some of {', '.join(ESTIMATORS)}.")
-    return [name for name in ESTIMATORS if name in asked or "all" in asked]
+    return [name for name in ESTIMATORS if name in listed or "all" in listed]
 
 
 STEPPED = 2  # members of an ensemble that take Newton steps, each of which solves one system for every group

@@ -1,4 +1,4 @@
-"""The examples of an attribution study: who trains, who is asked about, which rows form a cluster."""
+"""The examples of an attribution study: training rows, queries, and which rows form a cluster."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Ground(NamedTuple):
 
     setup: Setup
     train: np.ndarray  # (n,) stored rows of the training set, ascending
-    queries: np.ndarray  # (q,) stored rows asked about: the targets, then test examples
+    queries: np.ndarray  # (q,) stored rows of the queries: the targets, then test examples
     targets: np.ndarray  # (g,) places of the targets within ``train``, by cluster
     clusters: list[np.ndarray]  # places within ``train`` of each target and its copies
     asked: np.ndarray  # (q,) cluster whose target each query is, -1 = a test example
@@ -46,7 +46,7 @@ class Ground(NamedTuple):
 
 
 def _check_inputs(config: AttributionConfig, inputs: np.ndarray, classes: int) -> None:
-    """`InputError` where the exact track is asked for and cannot be."""
+    """`InputError` where the exact track is chosen and impossible."""
     if "exact" not in tracks_of(config):
         return
     if not np.issubdtype(inputs.dtype, np.floating) and inputs.ndim == 2:
@@ -72,10 +72,8 @@ def prepare_ground(config: AttributionConfig, watch: Watch = SILENT, **options) 
         raise InputError(
             f"--dataset {config.dataset} has no classes, and attribution studies are of classifiers: give another."
         )
-    if dataset.kind != "text":
-        _check_inputs(
-            config, dataset.train.inputs, dataset.num_classes
-        )  # before pilots are trained; texts are still to be read
+    if dataset.kind != "text":  # before pilots are trained; texts are still to be read
+        _check_inputs(config, dataset.train.inputs, dataset.num_classes)
     setup = prepare_study(resolve(study_of(config)), watch, **options)
     _check_inputs(config, setup.bench.inputs, dataset.num_classes)
     bench, rows = setup.bench, request_rows(setup.bench, 0, copies=config.copies)

@@ -29,24 +29,24 @@ def law_rows(ground: Ground, inputs: np.ndarray, l2: float) -> list[dict]:
     plain = np.setdiff1d(np.arange(len(inputs)), np.concatenate(ground.clusters))
     rows = []
     for target in ground.targets[:TARGETS]:
-        x, own = inputs[plain], inputs[target]
+        x, target_input = inputs[plain], inputs[target]
         y, mine = (labels[plain] == labels[target]).astype(float), int(labels[target])
         total, start = len(x) * l2, None
-        h = leave_out_leverage(np.concatenate([x, own[None]]), len(x), total)
-        residual = 1.0 - float(own @ ridge_fit(x, y, np.ones(len(x)), total))
+        h = leave_out_leverage(np.concatenate([x, target_input[None]]), len(x), total)
+        residual = 1.0 - float(target_input @ ridge_fit(x, y, np.ones(len(x)), total))
         for m in COPIES:
-            more = np.concatenate([x, np.repeat(own[None], m + 1, axis=0)])
-            count, said = len(more), np.concatenate([y, np.ones(m + 1)])
+            more = np.concatenate([x, np.repeat(target_input[None], m + 1, axis=0)])
+            count, answers = len(more), np.concatenate([y, np.ones(m + 1)])
             penalty = total / count  # the same penalty on the sum of losses, however many copies
-            full = ridge_fit(more, said, np.ones(count), total)
-            less = ridge_removal(more, said, [[count - 1]], l2=penalty)[0]
+            full = ridge_fit(more, answers, np.ones(count), total)
+            less = ridge_removal(more, answers, [[count - 1]], l2=penalty)[0]
             keys = {"cluster": int(np.flatnonzero(ground.targets == target)[0]), "copies": m}
-            effect = float(own @ (full - less))
+            effect = float(target_input @ (full - less))
             rows.append(keys | {"model": "ridge", "effect": effect, "law": float(deletion_effect(m, h, residual))})
             classes = np.concatenate([labels[plain], np.full(m + 1, mine)])
-            given = {"l2": penalty, "classes": ground.setup.problem.num_classes}
-            start = logistic_fit(more, classes, start=start, **given)
-            gone = logistic_removal(more, classes, [[count - 1]], start=start, **given)
-            change = removal_effects(start, gone, own[None], [mine], rows=1)
+            setting = {"l2": penalty, "classes": ground.setup.problem.num_classes}
+            start = logistic_fit(more, classes, start=start, **setting)
+            gone = logistic_removal(more, classes, [[count - 1]], start=start, **setting)
+            change = removal_effects(start, gone, target_input[None], [mine], rows=1)
             rows.append(keys | {"model": "softmax", "effect": float(change[0, 0]), "law": np.nan})
     return rows

@@ -5,12 +5,11 @@ from __future__ import annotations
 import numpy as np
 
 from unlearn_jax.attribution.ground import Ground
-from unlearn_jax.attribution.tables import spearman
+from unlearn_jax.attribution.tables import interval_of, spearman
 from unlearn_jax.attribution.tracks import Track
 from unlearn_jax.influence import ekfac_self_influence, gradient_norms, memorization, self_influence
-from unlearn_jax.metrics import bootstrap_interval
 
-ASKED = 2  # members of an ensemble that self-influence is the mean of
+MEMBERS = 2  # members of an ensemble that self-influence is the mean of
 
 
 def memorized_rows(track: Track, ground: Ground, seed: int) -> tuple[list[dict], list[dict]]:
@@ -21,8 +20,8 @@ def memorized_rows(track: Track, ground: Ground, seed: int) -> tuple[list[dict],
         ``score`` by estimator (influence, ekfac, gradient: the squared norm); and summary rows, whose intervals are
         over examples, a target and its copies drawn together. Noise of the subsets and of the ensemble is not in them.
     """
-    found = memorization(track.subsets.own_correct, track.subsets.masks)
-    own = {
+    memorized = memorization(track.subsets.own_correct, track.subsets.masks)
+    scorers = {
         "influence": lambda member: self_influence(track.model, track.task, member, track.train, **track.solving),
         "ekfac": lambda member: ekfac_self_influence(
             track.model, track.task, member, track.train, labels="exact", **track.damped
@@ -30,30 +29,25 @@ def memorized_rows(track: Track, ground: Ground, seed: int) -> tuple[list[dict],
         "gradient": lambda member: np.square(gradient_norms(track.model, track.task, member, track.train)),
     }
     if track.solving["solver"] != "explicit":  # as many systems of equations as there are examples
-        del own["influence"]
+        del scorers["influence"]
     copies = ground.setup.bench.origin[ground.train] == 1
     targets = np.isin(np.arange(len(ground.train)), ground.targets)
-    rows, told = [], []
-    known = np.isfinite(found.value)
+    rows, summary = [], []
+    defined = np.isfinite(memorized.value)
     numbers = _numbers(ground)
-    for name, of in own.items():
-        score = np.mean([np.asarray(of(member), np.float64) for member in track.members[:ASKED]], axis=0)
-        for i in np.flatnonzero(known):
+    for name, of in scorers.items():
+        score = np.mean([np.asarray(of(member), np.float64) for member in track.members[:MEMBERS]], axis=0)
+        for i in np.flatnonzero(defined):
             kind = "target" if targets[i] else "copy" if copies[i] else "rest"
             rows.append({
                 "track": track.name, "estimator": name, "row": int(ground.train[i]), "kind": kind,
-                "memorization": float(found.value[i]), "error": float(found.error[i]), "score": float(score[i]),
+                "memorization": float(memorized.value[i]), "error": float(memorized.error[i]), "score": float(score[i]),
             })  # fmt: skip
         figure = lambda a, b: spearman(a.ravel(), b.ravel())
-        pair = (score[known][None], found.value[known][None])
-        interval = bootstrap_interval(
-            figure, *pair, clusters=numbers[known], roles=("one", "one"), method="percentile", resamples=300, seed=seed
-        )
+        pair = (score[defined][None], memorized.value[defined][None])
         keys = {"track": track.name, "removed": "", "estimator": name, "metric": "memorization_correlation"}
-        told.append(
-            keys | {"value": interval.value, "ci_low": interval.low, "ci_high": interval.high, "n": int(known.sum())}
-        )
-    return rows, told
+        summary.append(keys | interval_of(figure, *pair, seed, clusters=numbers[defined], resamples=300))
+    return rows, summary
 
 
 def _numbers(ground: Ground) -> np.ndarray:

@@ -106,10 +106,10 @@ def _refuse_other(out: Path, config: AttributionConfig) -> None:
     if not (out / "manifest.json").exists():
         return
     try:
-        known = read_json(out / "manifest.json")["config"]
+        there = read_json(out / "manifest.json")["config"]
     except (OSError, ValueError, KeyError, TypeError):
-        known = {}
-    if known != json.loads(json.dumps(dataclasses.asdict(config))):
+        there = {}
+    if there != json.loads(json.dumps(dataclasses.asdict(config))):
         raise InputError(f"'{out}' holds another run: give another --out folder.")
 
 
@@ -138,9 +138,9 @@ def _compare(track, ground: Ground, scores: Scores, tables: dict, summary: list,
     carriers = carrier_rows(track, ground, scores)
     tables["carriers"] += carriers
     summary += carried_rows(track, carriers, seed) + ([kept_row(track, seed)] if ground.copied else [])
-    rows, told = memorized_rows(track, ground, seed)
+    rows, correlations = memorized_rows(track, ground, seed)
     tables["memorization"] += rows
-    summary += told
+    summary += correlations
 
 
 def _gallery(ground: Ground, track: Track, scores: Scores) -> dict[str, np.ndarray]:
@@ -150,7 +150,7 @@ def _gallery(ground: Ground, track: Track, scores: Scores) -> dict[str, np.ndarr
     shown = list(range(min(SHOWN, len(ground.targets))))
     near = np.stack([np.argsort(-table[:, g], kind="stable")[:NEAREST] for g in shown])
     rows = ground.train[near]
-    found = {
+    gallery = {
         "target": ground.train[ground.targets[shown]],
         "rows": rows,
         "scores": np.take_along_axis(table[:, shown].T, near, axis=1),
@@ -161,9 +161,9 @@ def _gallery(ground: Ground, track: Track, scores: Scores) -> dict[str, np.ndarr
         "track": np.asarray(track.name),
     }
     if bench.kind == "image":
-        return found | {"images": bench.inputs[rows], "images_target": bench.inputs[found["target"]]}
+        return gallery | {"images": bench.inputs[rows], "images_target": bench.inputs[gallery["target"]]}
     words = lambda at: np.asarray(words_of(ground.setup, at), dtype=str)
-    return found | {"texts": words(rows.ravel()).reshape(rows.shape), "texts_target": words(found["target"])}
+    return gallery | {"texts": words(rows.ravel()).reshape(rows.shape), "texts_target": words(gallery["target"])}
 
 
 def _written(out: Path, tables: dict, summary: list[dict], gallery: dict, manifest: dict) -> Path:

@@ -6,6 +6,8 @@ mean of, and on the network track the models behind the truth, are taken as they
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from unlearn_jax.attribution.estimators import ESTIMATORS
@@ -19,8 +21,8 @@ Scores = dict[str, np.ndarray]  # (n, q) by estimator
 
 def predictions(scores: Scores, groups: list[np.ndarray], newton: np.ndarray | None = None) -> Scores:
     """(groups, q) predicted by each estimator's plain sum, and by a Newton step where one is given."""
-    found = {name: np.stack([table[group].sum(axis=0) for group in groups]) for name, table in scores.items()}
-    return found | ({} if newton is None else {"newton": newton})
+    sums = {name: np.stack([table[group].sum(axis=0) for group in groups]) for name, table in scores.items()}
+    return sums | ({} if newton is None else {"newton": newton})
 
 
 def removal_rows(track: Track, ground: Ground, kind: str, predicted: Scores, truth: Truth) -> list[dict]:
@@ -40,11 +42,11 @@ def removal_rows(track: Track, ground: Ground, kind: str, predicted: Scores, tru
 def agreement_rows(track: Track, ground: Ground, kind: str, predicted: Scores, truth: Truth, seed: int) -> list[dict]:
     """How near predictions are to what removal really does: on the removed targets, and over all queries."""
     groups = np.arange(len(truth.value))
-    own = lambda table: table[groups, groups][None]  # queries begin with the targets, in the order of the clusters
+    on_targets = lambda table: table[groups, groups][None]  # queries begin with the targets, in the clusters' order
     figures = {
-        "own_ratio": (own, lambda p, a: _share(p.sum(), a.sum())),
-        "own_error": (own, lambda p, a: _share(np.abs(p - a).sum(), np.abs(a).sum())),
-        "own_correlation": (own, lambda p, a: pearson(p.ravel(), a.ravel())),
+        "own_ratio": (on_targets, lambda p, a: _share(p.sum(), a.sum())),
+        "own_error": (on_targets, lambda p, a: _share(np.abs(p - a).sum(), np.abs(a).sum())),
+        "own_correlation": (on_targets, lambda p, a: pearson(p.ravel(), a.ravel())),
         "correlation": (lambda table: table[None], lambda p, a: pearson(p.ravel(), a.ravel())),
         "rank_correlation": (lambda table: table[None], lambda p, a: spearman(p.ravel(), a.ravel())),
     }
@@ -53,21 +55,26 @@ def agreement_rows(track: Track, ground: Ground, kind: str, predicted: Scores, t
         for metric, (cut, figure) in figures.items():
             if metric in ("own_ratio", "own_error") and not (name == "newton" or ESTIMATORS[name].scaled):
                 continue
-            found = bootstrap_interval(figure, cut(table), cut(truth.value), roles=("one", "one"),
-                                       method="percentile", resamples=500, seed=seed)  # fmt: skip
             keys = {"track": track.name, "removed": kind, "estimator": name, "metric": metric}
-            rows.append(keys | {"value": found.value, "ci_low": found.low, "ci_high": found.high, "n": len(groups)})
+            rows.append(keys | interval_of(figure, cut(table), cut(truth.value), seed))
     return rows
+
+
+def interval_of(figure: Callable, a: np.ndarray, b: np.ndarray, seed: int, clusters=None, resamples: int = 500) -> dict:
+    """A figure of two paired rows (1, n, ...), its percentile interval over the n, and n, as fields of a table."""
+    pair = {"roles": ("one", "one"), "method": "percentile", "clusters": clusters}
+    interval = bootstrap_interval(figure, a, b, resamples=resamples, seed=seed, **pair)
+    return {"value": interval.value, "ci_low": interval.low, "ci_high": interval.high, "n": a.shape[1]}
 
 
 def lds_rows(track: Track, ground: Ground, scores: Scores, seed: int) -> list[dict]:
     """Linear datamodelling score of each estimator, on subsets that none of them was fitted to."""
-    at, found = track.subsets.judging, []
+    at, rows = track.subsets.judging, []
     for name, table in scores.items():
-        told = lds(table, track.subsets.masks[at], track.subsets.margin[at], seed=seed)
+        score = lds(table, track.subsets.masks[at], track.subsets.margin[at], seed=seed)
         keys = {"track": track.name, "removed": "half", "estimator": name, "metric": "lds"}
-        found.append(keys | {"value": told.value, "ci_low": told.ci_low, "ci_high": told.ci_high, "n": told.members})
-    return found
+        rows.append(keys | {"value": score.value, "ci_low": score.ci_low, "ci_high": score.ci_high, "n": score.members})
+    return rows
 
 
 def carrier_rows(track: Track, ground: Ground, scores: Scores) -> list[dict]:
@@ -104,11 +111,8 @@ def carried_rows(track: Track, carriers: list[dict], seed: int) -> list[dict]:
             "similar_found": (lambda r, _: r.mean(), column("recall"), column("recall")),
         }
         for metric, (figure, a, b) in figures.items():
-            found = bootstrap_interval(
-                figure, a, b, roles=("one", "one"), method="percentile", resamples=500, seed=seed
-            )
             keys = {"track": track.name, "removed": "", "estimator": name, "metric": metric}
-            rows.append(keys | {"value": found.value, "ci_low": found.low, "ci_high": found.high, "n": len(mine)})
+            rows.append(keys | interval_of(figure, a, b, seed))
     return rows
 
 
@@ -118,9 +122,8 @@ def kept_row(track: Track, seed: int) -> dict:
     groups = np.arange(len(track.singles.value))
     one, whole = (truth.value[groups, groups][None] for truth in (track.singles, track.clusters))
     figure = lambda a, b: 1.0 - _share(a.sum(), b.sum())
-    found = bootstrap_interval(figure, one, whole, roles=("one", "one"), method="percentile", resamples=500, seed=seed)
     keys = {"track": track.name, "removed": "", "estimator": "removal", "metric": "carried_by_similar"}
-    return keys | {"value": found.value, "ci_low": found.low, "ci_high": found.high, "n": len(groups)}
+    return keys | interval_of(figure, one, whole, seed)
 
 
 def _share(part: float, whole: float) -> float:

@@ -2,7 +2,7 @@
 
 The exact track is softmax regression on the inputs, fitted to its optimum: removal is a refit, and nothing is noise.
 The network track is a population: what removal changes is the difference of means of networks trained with and
-without, told with its standard error.
+without, given with its standard error.
 """
 
 from __future__ import annotations
@@ -88,18 +88,18 @@ class Track(NamedTuple):
 def exact_track(config: AttributionConfig, ground: Ground, watch: Watch = SILENT) -> Track:
     """Softmax regression and its refits without each target, without each cluster, and on random halves."""
     x, z = regression_inputs(ground), regression_inputs(ground, ground.queries)
-    shown, asked = x[:, :-1], z[:, :-1]
+    shown, query_inputs = x[:, :-1], z[:, :-1]
     labels, truths = ground.labels(ground.train), ground.labels(ground.queries)
     classes, (n, width) = ground.setup.problem.num_classes, shown.shape
-    given = {"l2": config.l2, "classes": classes}
+    setting = {"l2": config.l2, "classes": classes}
     watch.say("exact track: refits")
-    whole = logistic_fit(x, labels, **given)
-    without = lambda groups: logistic_removal(x, labels, groups, start=whole, **given)
-    told = lambda after: removal_effects(whole, after, z, truths, rows=n, quantity="margin")
-    singles, clusters = (told(without(groups)) for groups in ([[t] for t in ground.targets], ground.clusters))
+    whole = logistic_fit(x, labels, **setting)
+    without = lambda groups: logistic_removal(x, labels, groups, start=whole, **setting)
+    effects = lambda after: removal_effects(whole, after, z, truths, rows=n, quantity="margin")
+    singles, clusters = (effects(without(groups)) for groups in ([[t] for t in ground.targets], ground.clusters))
     masks = subset_masks(n, config.subsets, seed=config.seed)
     halves = without([np.flatnonzero(~mask) for mask in masks])
-    margins, right, own = _answers(halves, x, z, labels, truths)
+    margins, right, own_right = _answers(halves, x, z, labels, truths)
     model = build_model("linear", classes, (width,))
     variables = {
         "params": {
@@ -113,31 +113,35 @@ def exact_track(config: AttributionConfig, ground: Ground, watch: Watch = SILENT
     damped = {"l2": config.l2, "damping": config.damping}
     kernel = {"lam": n * (config.l2 + config.damping), "relative": 0.0}
     return Track(
-        "exact", model, classification(), [variables], batch(shown, labels), batch(asked, truths), config.l2,
+        "exact", model, classification(), [variables], batch(shown, labels), batch(query_inputs, truths), config.l2,
         solving, solving, damped, kernel,
         Truth(singles, np.zeros_like(singles)), Truth(clusters, np.zeros_like(clusters)),
-        Subsets(masks, margins, right, own),
+        Subsets(masks, margins, right, own_right),
         float(((z @ whole).argmax(axis=1) == truths)[test].mean()), {},
     )  # fmt: skip
 
 
 def regression_inputs(ground: Ground, rows: np.ndarray | None = None) -> np.ndarray:
-    """(k, d + 1) inputs of stored rows (the training rows unless told) for a regression, the last column ones.
+    """(k, d + 1) inputs of stored rows (by default the training rows) for a regression, the last column ones.
 
     Centred, in units of the mean standard deviation of an input, over the training set.
     """
     flat = lambda at: ground.setup.bench.inputs[at].reshape(len(at), -1).astype(np.float64)
     base = flat(ground.train)
-    found = (flat(ground.train if rows is None else rows) - base.mean(axis=0)) / max(base.std(axis=0).mean(), 1e-12)
-    return np.concatenate([found, np.ones((len(found), 1))], axis=1)
+    inputs = (flat(ground.train if rows is None else rows) - base.mean(axis=0)) / max(base.std(axis=0).mean(), 1e-12)
+    return np.concatenate([inputs, np.ones((len(inputs), 1))], axis=1)
 
 
 def _answers(fits: np.ndarray, x, z, labels, truths) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Margins and correctness on queries, and correctness on training rows, of every refit."""
     from unlearn_jax.metrics import margin
 
-    asked, own = z @ fits, x @ fits
-    return margin(asked, truths), (asked.argmax(-1) == truths).astype(float), (own.argmax(-1) == labels).astype(float)
+    on_queries, on_train = z @ fits, x @ fits
+    return (
+        margin(on_queries, truths),
+        (on_queries.argmax(-1) == truths).astype(float),
+        (on_train.argmax(-1) == labels).astype(float),
+    )
 
 
 def network_track(config: AttributionConfig, ground: Ground, watch: Watch = SILENT) -> Track:
@@ -146,26 +150,27 @@ def network_track(config: AttributionConfig, ground: Ground, watch: Watch = SILE
     problem, options = setup.problem, setup.options._replace(progress=watch.advance)
     rows = jnp.asarray(ground.train)
     data = Stored(setup.stored.inputs[rows], setup.stored.targets[rows])
-    queries, own = ground.batch(ground.queries), ground.batch(ground.train)
+    queries, train = ground.batch(ground.queries), ground.batch(ground.train)
     seconds = {}
 
     def trained(role: str, masks: np.ndarray):
         watch.stage(role, len(masks))
-        found = train_subsets(problem, data, masks, role=role, seed=config.seed, options=options._replace(label=role))
-        seconds[role] = found.seconds * len(masks)
-        return found.variables
+        labelled = options._replace(label=role)
+        population = train_subsets(problem, data, masks, role=role, seed=config.seed, options=labelled)
+        seconds[role] = population.seconds * len(masks)
+        return population.variables
 
-    told = lambda variables, batch: outputs_of(problem.model, problem.task, variables, batch, options=setup.options)
+    answers = lambda variables, batch: outputs_of(problem.model, problem.task, variables, batch, options=setup.options)
     truths = {}
     kinds = [("singles", [ground.targets[[g]] for g in range(len(ground.targets))]), ("clusters", ground.clusters)]
     for role, groups in kinds if ground.copied else kinds[:1]:
         plan = leave_out_masks(n, groups, repeats=config.repeats)
-        found = leave_out_effects(told(trained(f"without {role}", plan.masks), queries).margin, plan)
-        truths[role] = Truth(found.value, found.error)
+        effects = leave_out_effects(answers(trained(f"without {role}", plan.masks), queries).margin, plan)
+        truths[role] = Truth(effects.value, effects.error)
     masks = subset_masks(n, config.subsets, seed=config.seed)
     halves = trained("halves", masks)
-    asked = told(halves, queries)
-    subsets = Subsets(masks, asked.margin, asked.correct, told(halves, own).correct)
+    judged = answers(halves, queries)
+    subsets = Subsets(masks, judged.margin, judged.correct, answers(halves, train).correct)
     whole = trained("everything", np.ones((config.ensemble, n), bool))
     members = [
         jax.tree.map(lambda x: jnp.asarray(x[0]), take_members(whole, slice(i, i + 1))) for i in range(config.ensemble)
@@ -173,12 +178,12 @@ def network_track(config: AttributionConfig, ground: Ground, watch: Watch = SILE
     weights = count_parameters(members[0])
     solver = lambda most: {"solver": "explicit" if weights <= most else "cg"}
     damping = {"damping": config.damping} if config.damping else {"relative_damping": RELATIVE}
-    given = {"curvature": "ggn", "l2": 0.0, **damping}
-    solving, stepping = given | solver(EXPLICIT), given | solver(GROUPED)
+    common = {"curvature": "ggn", "l2": 0.0, **damping}
+    solving, stepping = common | solver(EXPLICIT), common | solver(GROUPED)
     damped = {"l2": 0.0, **damping}
     kernel = {"lam": n * config.damping, "relative": 0.0} if config.damping else {"relative": RELATIVE}
-    accuracy = float(told(whole, queries).correct[:, ground.asked < 0].mean())
+    accuracy = float(answers(whole, queries).correct[:, ground.asked < 0].mean())
     return Track(
-        "network", problem.model, problem.task, members, own, queries, 0.0, solving, stepping, damped,
+        "network", problem.model, problem.task, members, train, queries, 0.0, solving, stepping, damped,
         kernel, truths["singles"], truths.get("clusters", truths["singles"]), subsets, accuracy, seconds,
     )  # fmt: skip

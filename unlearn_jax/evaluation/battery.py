@@ -75,7 +75,7 @@ SCORES = {
 
 def relearned(name: str) -> Callable[[View], np.ndarray | None]:
     """Updates until a member knows nine tenths of what the originals know of the request, at most all there were."""
-    return lambda view: None if (found := _times(view, name)) is None else found.steps
+    return lambda view: None if (times := _times(view, name)) is None else times.steps
 
 
 def _times(view: View, name: str) -> RelearnTime | None:
@@ -88,7 +88,7 @@ def _times(view: View, name: str) -> RelearnTime | None:
 
 def mostly_censored(name: str) -> Callable[[View], bool]:
     """Whether more than half of the members never knew so much within the updates that there were."""
-    return lambda view: (found := _times(view, name)) is not None and bool(np.mean(found.censored) > 0.5)
+    return lambda view: (times := _times(view, name)) is not None and bool(np.mean(times.censored) > 0.5)
 
 
 def area(name: str) -> Callable[[View], np.ndarray | None]:
@@ -97,7 +97,7 @@ def area(name: str) -> Callable[[View], np.ndarray | None]:
 
 
 def noisy_at(place: int) -> Callable[[View], np.ndarray | None]:
-    """How sure members are of the targets' labels at noisy images, at one of the radii."""
+    """Probability of the targets' labels at noisy images, at one of the radii."""
 
     def values(view: View) -> np.ndarray | None:
         table = view.measured("noisy")
@@ -119,13 +119,13 @@ def probed(view: View) -> np.ndarray | None:
     return linear_probe(train[:, :PROBED], view.labels("rest")[:PROBED], test, view.labels("forget"))
 
 
-def mean_over_members(distance: Callable, pairing: str = "excess") -> Callable:
-    """A distance between predictions as a per-example figure."""
-    return lambda u, r: np.mean(distance(u, r, pairing=pairing), axis=0)
+def mean_over_members(distance: Callable) -> Callable:
+    """A distance between predictions, beyond that of two references, as a per-example figure."""
+    return lambda u, r: np.mean(distance(u, r, pairing="excess"), axis=0)
 
 
 def points(u: np.ndarray, r: np.ndarray) -> np.ndarray:
-    """Points of the forgetting score, per example; 1 = cannot be told from the reference."""
+    """Points of the forgetting score, per example; 1 = not separable from the reference."""
     return forgetting_points(forgetting_epsilon(u, r), members=min(len(u), len(r)))
 
 
@@ -149,6 +149,6 @@ def rmia_auc(u: np.ndarray, r: np.ndarray, *, labels: np.ndarray, folds: int = 2
     return np.mean(areas, axis=0) if areas else np.full(n, np.nan)
 
 
-def sure(view: View) -> np.ndarray:
+def true_label_probs(view: View) -> np.ndarray:
     """Probabilities of the true label on targets and on test samples."""
     return np.concatenate([view.true_label_prob("forget"), view.true_label_prob("test")], axis=1)

@@ -63,24 +63,25 @@ def ideal(row: Metric) -> str:
     return f"{row.ideal:g}"
 
 
-def said(row: Metric, splits: list[str]) -> str:
+def what_it_is(row: Metric, splits: list[str]) -> str:
     """What a figure is, of which splits, and against which references where these are not both."""
     where = ", ".join(split if split != SEVERAL else "several" for split in splits if split)
-    told = row.what + (f" *{where}*" if where not in ("", "forget") else "")
+    text = row.what + (f" *{where}*" if where not in ("", "forget") else "")
     other = row.is_compared and row.references != REFERENCES
-    return told + (f" Against {', '.join(row.references)}." if other else "")
+    return text + (f" Against {', '.join(row.references)}." if other else "")
 
 
 def metrics_table(kind: type) -> str:
     """A line for each metric and variant of a class."""
     lines = ["| " + " | ".join(HEADS) + " |", "|" + " --- |" * len(HEADS)]
-    found: dict[tuple[str, str], list[Metric]] = {}
+    by_name: dict[tuple[str, str], list[Metric]] = {}
     for row in rows():
         if type(row) is kind:
-            found.setdefault((row.metric, row.variant), []).append(row)
-    for (metric, variant), same in found.items():
+            by_name.setdefault((row.metric, row.variant), []).append(row)
+    for (metric, variant), same in by_name.items():
         row, name = same[0], f"`{metric}`" + (f" {variant}" if variant else "")
-        cells = (name, said(row, [one.split for one in same]), row.unit, ideal(row), ", ".join(row.needs), row.source)
+        what = what_it_is(row, [one.split for one in same])
+        cells = (name, what, row.unit, ideal(row), ", ".join(row.needs), row.source)
         lines.append("| " + " | ".join(cell.replace("|", r"\|") for cell in cells) + " |")
     return "\n".join(lines)
 

@@ -5,22 +5,23 @@ from __future__ import annotations
 import numpy as np
 
 from unlearn_jax.evaluation import engine
-from unlearn_jax.evaluation.engine import applied, plain
-from unlearn_jax.evaluation.figures import AuditData, comparable, draws_of, own_tables, tables_of
+from unlearn_jax.evaluation.engine import applied
+from unlearn_jax.evaluation.figures import AuditData, comparable, draws_of, own_tables
 from unlearn_jax.evaluation.metric import CompositeMetric
 from unlearn_jax.evaluation.records import MetricResult
+from unlearn_jax.metrics.summary import estimate_of
 
 
 def composite_figures(bench: AuditData, spec: CompositeMetric) -> list[MetricResult]:
     """A composite of every population against each reference, with its null band."""
     tables = {}
     for label in bench.views:
-        found = [own_tables(bench, part, label) for part in spec.parts]
-        if all(part is not None for part in found):
-            tables[label] = [_joined(parts) for parts in zip(*found)]  # by request
+        of_parts = [own_tables(bench, part, label) for part in spec.parts]
+        if all(part is not None for part in of_parts):
+            tables[label] = [_joined(parts) for parts in zip(*of_parts)]  # by request
     if bench.kind not in tables:
         return []
-    first = [tables_of(bench, part, bench.kind)[0] for part in spec.parts]
+    first = [values[0] for part in spec.parts if (values := own_tables(bench, part, bench.kind))]
     stops = np.cumsum([1 if table.ndim == 1 else table.shape[1] for table in first])
 
     def figure(a, b, request: int) -> float:
@@ -28,7 +29,7 @@ def composite_figures(bench: AuditData, spec: CompositeMetric) -> list[MetricRes
         with np.errstate(invalid="ignore", divide="ignore"):
             return float(spec.function(*map(np.asarray, means)))
 
-    found, key = [], (spec.metric, spec.variant, spec.split)
+    results, key = [], (spec.metric, spec.variant, spec.split)
     for reference in (name for name in bench.references if name in tables):
         theirs = [draws_of(bench, part, reference) for part in spec.parts]
         for label in (name for name in bench.judged if name in tables and name != reference):
@@ -36,14 +37,11 @@ def composite_figures(bench: AuditData, spec: CompositeMetric) -> list[MetricRes
             draws = applied(lambda *x: spec.function(*np.split(np.stack(x), 2)), *mine, *theirs)
             draws = draws if comparable(bench, spec.parts, label, reference) else engine.nothing(draws)
             band = bench.band(figure, tables, label, reference, spec.sides, key)
-            panel = bench.views[label][0].panel
-            keys = (*panel.key, *key, reference)
-            found.append(
-                MetricResult(*keys, plain(draws, spec.low, spec.high), spec.known_ideal, band, draws, spec.sides)
-            )
-    return found
+            keys = (*bench.views[label][0].panel.key, *key, reference)
+            estimate = estimate_of(draws, spec.low, spec.high)
+            results.append(MetricResult(*keys, estimate, spec.known_ideal, band, draws, spec.sides))
+    return results
 
 
 def _joined(parts) -> np.ndarray:
-    """Tables of one request side by side."""
     return np.concatenate([p[:, None] if p.ndim == 1 else p for p in parts], axis=1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from unlearn_jax.evaluation import engine
-from unlearn_jax.evaluation.engine import applied, plain
+from unlearn_jax.evaluation.engine import applied
 from unlearn_jax.evaluation.figures import AuditData
 from unlearn_jax.evaluation.panels import Panels
 from unlearn_jax.evaluation.views import of_split
@@ -13,6 +13,7 @@ from unlearn_jax.metrics import Draws
 from unlearn_jax.metrics.curves import error_against_distance
 from unlearn_jax.metrics.klom import klom
 from unlearn_jax.metrics.roc import log_grid, on_grid, roc
+from unlearn_jax.metrics.summary import estimate_of
 from unlearn_jax.metrics.u_lira import u_lira_cross_fitted
 
 BANDS = 100  # draws behind the band of a curve
@@ -22,17 +23,17 @@ MIN_RATE = 1e-3  # false-positive rate where the curves begin
 
 def drawn(bench: AuditData, panels: Panels) -> dict[str, np.ndarray]:
     """Every curve by name, ``what/population/reference``; bands as (3, points): value, low, high."""
-    found = {"fpr": log_grid(MIN_RATE)} | {k: v for k, v in panels.about.items() if k == "noise_radii"}
+    curves = {"fpr": log_grid(MIN_RATE)} | {k: v for k, v in panels.about.items() if k == "noise_radii"}
     for reference in bench.references:
         for label in bench.judged:
             if label != reference:
-                found |= _roc(bench, label, reference, found["fpr"])
-                found[f"klom/{label}/{reference}"] = np.concatenate(_klom(bench, label, reference))
-                found |= _by_distance(bench, label, reference)
+                curves |= _roc(bench, label, reference, curves["fpr"])
+                curves[f"klom/{label}/{reference}"] = np.concatenate(_klom(bench, label, reference))
+                curves |= _by_distance(bench, label, reference)
     for reference in bench.references:
-        found |= _klom_null(bench, reference)
-    found |= _relearning(bench) | _perturbed(bench)
-    return found
+        curves |= _klom_null(bench, reference)
+    curves |= _relearning(bench) | _perturbed(bench)
+    return curves
 
 
 def _roc(bench: AuditData, label: str, reference: str, grid: np.ndarray) -> dict[str, np.ndarray]:
@@ -68,7 +69,6 @@ def _sides(attacks) -> list[np.ndarray]:
 
 
 def _klom(bench: AuditData, label: str, reference: str) -> list[np.ndarray]:
-    """KLOM of each target, by request."""
     sides = (of_split(bench.views[name], "margin", "forget") for name in (label, reference))
     return [klom(u, r) for u, r in zip(*sides)]
 
@@ -79,13 +79,13 @@ def _klom_null(bench: AuditData, reference: str) -> dict[str, np.ndarray]:
     size = min(bench.members(reference), min(map(len, pools)) // 2)
     if size < 1:
         return {}
-    rng, found = np.random.default_rng(bench.how.seed), []
+    rng, sorted_values = np.random.default_rng(bench.how.seed), []
     for _ in range(bench.how.splits):
         orders = [rng.permutation(len(pool)) for pool in pools]
         parts = [klom(pool[o[:size]], pool[o[size : 2 * size]]) for pool, o in zip(pools, orders)]
-        found.append(np.sort(np.concatenate(parts)))
-    grid = np.linspace(0, np.max(found) * 1.05 + 1e-9, 120)
-    shares = np.stack([np.searchsorted(values, grid, side="right") / len(values) for values in found])
+        sorted_values.append(np.sort(np.concatenate(parts)))
+    grid = np.linspace(0, np.max(sorted_values) * 1.05 + 1e-9, 120)
+    shares = np.stack([np.searchsorted(values, grid, side="right") / len(values) for values in sorted_values])
     return {f"klom_null/{reference}": np.stack([grid, *np.quantile(shares, [0.5, 0.025, 0.975], axis=0)])}
 
 
@@ -95,9 +95,9 @@ def _by_distance(bench: AuditData, label: str, reference: str) -> dict[str, np.n
     splits = [split for split in ("similar", "test_similar", "rest", "test") if split in view.ground.distance]
     if not splits or len(bench.views[label]) > 1:
         return {}
-    sure = [np.concatenate([v.true_label_prob(split) for split in splits], axis=1) for v in (view, other)]
+    probabilities = [np.concatenate([v.true_label_prob(split) for split in splits], axis=1) for v in (view, other)]
     distance = np.concatenate([view.ground.distance[split] for split in splits])
-    curve = error_against_distance(*sure, distance=distance, bins=min(BINS, len(distance)))
+    curve = error_against_distance(*probabilities, distance=distance, bins=min(BINS, len(distance)))
     role = bench.role(label)
     points = [engine.member_draws([curve.members[:, b]], role, None, bench.how) for b in range(curve.members.shape[1])]
     name = f"{label}/{reference}"
@@ -106,26 +106,26 @@ def _by_distance(bench: AuditData, label: str, reference: str) -> dict[str, np.n
 
 def _banded(columns: list[Draws]) -> np.ndarray:
     """Figures along a curve as (3, points): value, low, high."""
-    estimates = [plain(draws) for draws in columns]
+    estimates = [estimate_of(draws) for draws in columns]
     return np.asarray([[e.value for e in estimates], [e.ci_low for e in estimates], [e.ci_high for e in estimates]])
 
 
 def _relearning(bench: AuditData) -> dict[str, np.ndarray]:
     """Mean of what is known of the request before each update, with intervals over members."""
-    found = {}
+    curves = {}
     for name in ("relearning", "benign_relearning"):
         for label in bench.judged:
             curve = bench.views[label][0].measured(name)
             if curve is not None:
                 role = bench.role(label)
                 points = [engine.member_draws([curve[:, t]], role, None, bench.how) for t in range(curve.shape[1])]
-                found[f"{name}/{label}"] = _banded(points)
-    return found
+                curves[f"{name}/{label}"] = _banded(points)
+    return curves
 
 
 def _perturbed(bench: AuditData) -> dict[str, np.ndarray]:
-    """Residual knowledge by radius: how sure of the targets' labels models are, over how sure a reference is."""
-    found, clusters = {}, bench.clusters("forget")
+    """Residual knowledge by radius: probability of the targets' labels, over a reference's."""
+    curves, clusters = {}, bench.clusters("forget")
     draws = lambda table, label: engine.member_draws([table], bench.role(label), clusters, bench.how)
     for reference in bench.references:
         for label in bench.judged:
@@ -138,5 +138,5 @@ def _perturbed(bench: AuditData) -> dict[str, np.ndarray]:
                     continue
                 ratio = lambda a, b: a / b
                 columns = [applied(ratio, draws(u[:, i], label), draws(r[:, i], reference)) for i in range(u.shape[1])]
-                found[f"{kind}/{label}/{reference}"] = _banded(columns)
-    return found
+                curves[f"{kind}/{label}/{reference}"] = _banded(columns)
+    return curves

@@ -57,5 +57,5 @@ def marked(scores: Evaluation, original: np.ndarray, forget: list[np.ndarray]) -
     bad = diverged(scores.margin, original, forget)
     if not bad.any():
         return scores
-    lost = np.where(bad[:, None], np.float32(np.nan), np.float32(0.0))
-    return scores._replace(margin=scores.margin + lost, correct=scores.correct + lost)
+    mark = np.where(bad[:, None], np.float32(np.nan), np.float32(0.0))
+    return scores._replace(margin=scores.margin + mark, correct=scores.correct + mark)

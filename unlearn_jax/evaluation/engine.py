@@ -9,10 +9,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from unlearn_jax.evaluation.records import NO_BAND
-from unlearn_jax.metrics import Draws, Estimate, Values, combine, mean_draws
+from unlearn_jax.metrics import Draws, Values, mean_draws
 from unlearn_jax.metrics.bands import SPLITS, NullBand, split_band
 from unlearn_jax.metrics.draws import cluster_counts
 from unlearn_jax.metrics.resampling import DRAWS, subset_draws
+from unlearn_jax.metrics.summary import estimate_of
+
+plain = estimate_of  # the name by which `unlearn_jax.own` knows it
 
 
 class Precision(NamedTuple):
@@ -38,11 +41,6 @@ def averaged(draws: Sequence[Draws]) -> Draws:
     total = lambda name: sum(getattr(d, name) for d in draws)
     mean = lambda name: np.mean([getattr(d, name) for d in draws], axis=0)
     return Draws(float(mean("value")), mean("both"), mean("members"), total("n"), total("clusters"), total("freedom"))
-
-
-def plain(draws: Draws, low: float = -np.inf, high: float = np.inf) -> Estimate:
-    """The figure with its bootstrap interval, cut to its range."""
-    return combine(lambda x: x, draws, low=low, high=high)
 
 
 def nothing(draws: Draws) -> Draws:
@@ -90,16 +88,16 @@ def null_band(
         how: number of splits.
     """
     bands = []
-    for request, (pool, wanted) in enumerate(zip(pools, sizes)):
+    for request, (pool, members) in enumerate(zip(pools, sizes)):
         pool = pool[~np.isnan(pool).any(axis=tuple(range(1, pool.ndim)))]
-        if len(pool) < 2 or min(wanted) < 1:
+        if len(pool) < 2 or min(members) < 1:
             return NO_BAND
-        one, other = wanted
+        one, other = members
         if one + other > len(pool):
             one = min(len(pool) - 1, max(1, round(len(pool) * one / (one + other))))
             other = len(pool) - one
-        own = functools.partial(figure, request=request)
-        bands.append(split_band(own, pool, members=(one, other), sides=sides, splits=how.splits, seed=how.seed))
+        figure_of = functools.partial(figure, request=request)
+        bands.append(split_band(figure_of, pool, members=(one, other), sides=sides, splits=how.splits, seed=how.seed))
     if len(bands) == 1:
         return bands[0]
     mean, root = np.mean([b.centre for b in bands]), np.sqrt(len(bands))  # the mean of independent figures varies less
@@ -135,13 +133,13 @@ def pair_draws(
         how: number of draws.
         shared: whether a cluster number means the same examples under every request.
     """
-    found = []
+    by_request = []
     for request, (parts, own) in enumerate(zip(populations, clusters)):
         one = functools.partial(figure, request=request)
         draws = subset_draws(one, *parts, clusters=own, roles=roles, seed=how.seed + request, resamples=how.draws)
-        found.append(draws._replace(n=min(map(finite, parts))))
-    whole = averaged(found)
-    if len(found) == 1 or not (shared or min(d.clusters for d in found) == 1):
+        by_request.append(draws._replace(n=min(map(finite, parts))))
+    whole = averaged(by_request)
+    if len(by_request) == 1 or not (shared or min(d.clusters for d in by_request) == 1):
         return whole
     values = [figure(*parts, request=request) for request, parts in enumerate(populations)]
     names = [own if shared else [f"{request} {c}" for c in own] for request, own in enumerate(clusters)]
@@ -150,11 +148,11 @@ def pair_draws(
 
 def _clusters_together(whole: Draws, values: list[np.ndarray], clusters: list, how: Precision) -> Draws:
     """Draws in which the clusters of all requests are drawn at once, every request weighing alike."""
-    known, at = np.unique(np.concatenate(clusters), return_inverse=True)
-    if len(known) < 2:
+    names, at = np.unique(np.concatenate(clusters), return_inverse=True)
+    if len(names) < 2:
         return whole._replace(both=whole.members, clusters=1)
-    counts = cluster_counts(how.seed, 0, len(known), len(whole.both))[:, at]
+    counts = cluster_counts(how.seed, 0, len(names), len(whole.both))[:, at]
     weight = np.concatenate([np.full(len(v), 1.0 / len(v)) for v in values])
     drawn = counts @ (weight * np.concatenate(values)) / (counts @ weight)
-    apart = np.sqrt(len(known) / (len(known) - 1.0)) * (drawn - drawn.mean())
-    return whole._replace(both=whole.members + apart, clusters=len(known))
+    apart = np.sqrt(len(names) / (len(names) - 1.0)) * (drawn - drawn.mean())
+    return whole._replace(both=whole.members + apart, clusters=len(names))

@@ -8,12 +8,13 @@ from typing import Any, cast
 import numpy as np
 
 from unlearn_jax.evaluation import engine
-from unlearn_jax.evaluation.engine import Precision, applied, plain
+from unlearn_jax.evaluation.engine import Precision, applied
 from unlearn_jax.evaluation.metric import REFERENCES, ModelMetric, PopulationMetric
 from unlearn_jax.evaluation.records import NO_BAND, MetricResult
 from unlearn_jax.evaluation.views import View
 from unlearn_jax.metrics import Draws, Values, distance_draws, identifiability, mean_draws
 from unlearn_jax.metrics.bands import NullBand, t_estimate
+from unlearn_jax.metrics.summary import estimate_of
 from unlearn_jax.roles import LIKE, NULLS
 
 SHARED = ("rest", "test")  # splits of which requests have the same examples
@@ -33,8 +34,8 @@ class AuditData:
 
     def alike(self, reference: str) -> list[str]:
         """The populations of a reference's kind, from which its null bands are made."""
-        own = [name for name, kind in LIKE.items() if kind == reference and name != "null" and name in self.views]
-        return [reference, *(own or [name for name in ("null",) if reference == self.kind and name in self.views])]
+        like = [name for name, kind in LIKE.items() if kind == reference and name != "null" and name in self.views]
+        return [reference, *(like or [name for name in ("null",) if reference == self.kind and name in self.views])]
 
     @property
     def judged(self) -> list[str]:
@@ -101,13 +102,6 @@ def own_draws(bench: AuditData, spec: ModelMetric, label: str) -> Draws | None:
     return bench.once(("draws", spec.metric, spec.variant, spec.split, label), make)
 
 
-def tables_of(bench: AuditData, spec: ModelMetric, label: str) -> list[np.ndarray]:
-    """`own_tables` of a figure that is there."""
-    tables = own_tables(bench, spec, label)
-    assert tables is not None
-    return tables
-
-
 def draws_of(bench: AuditData, spec: ModelMetric, label: str) -> Draws:
     """`own_draws` of a figure that is there."""
     draws = own_draws(bench, spec, label)
@@ -126,19 +120,19 @@ def own_figures(bench: AuditData, spec: ModelMetric) -> list[MetricResult]:
     """A figure of single models, as it is and minus each reference's."""
     tables = {label: own_tables(bench, spec, label) for label in bench.views}
     tables = {label: table for label, table in tables.items() if table is not None}
-    found, none, name = [], own_draws(bench, spec, bench.kind), (spec.metric, spec.variant, spec.split)
+    results, none, name = [], own_draws(bench, spec, bench.kind), (spec.metric, spec.variant, spec.split)
     ideal = none.value if none is not None else np.nan
     for label in (label for label in bench.judged if label in tables):
         draws, panel = draws_of(bench, spec, label), bench.views[label][0].panel
         keys = panel.key
-        found.append(MetricResult(*keys, *name, "", plain(draws, spec.low, spec.high), ideal, NO_BAND, draws))
+        results.append(MetricResult(*keys, *name, "", estimate_of(draws, spec.low, spec.high), ideal, NO_BAND, draws))
         for reference in (reference for reference in bench.references if reference in tables and reference != label):
             gap = applied(lambda u, r: u - r, draws, draws_of(bench, spec, reference))
             gap = gap if comparable(bench, (spec,), label, reference) else engine.nothing(gap)
             band = bench.band(engine.gap_of_means, tables, label, reference, 2, name)
-            width, told = spec.high - spec.low, (*keys, f"{spec.metric}_gap", *name[1:], reference)
-            found.append(MetricResult(*told, plain(gap, -width, width), 0.0, band, gap))
-    return found
+            width, gap_keys = spec.high - spec.low, (*keys, f"{spec.metric}_gap", *name[1:], reference)
+            results.append(MetricResult(*gap_keys, estimate_of(gap, -width, width), 0.0, band, gap))
+    return results
 
 
 def pair_figures(bench: AuditData, spec: PopulationMetric) -> list[MetricResult]:
@@ -158,7 +152,7 @@ def pair_figures(bench: AuditData, spec: PopulationMetric) -> list[MetricResult]
     def held(u, r, request: int) -> float:
         return float(np.mean(figure(u, r, *(extra[request] for extra in extras), request=request)))
 
-    found = []
+    results = []
     for reference in (name for name in bench.references if name in spec.references):
         for label in (label for label in bench.judged if label != reference):
             populations = list(zip(tables[label], tables[reference], *extras))
@@ -168,9 +162,9 @@ def pair_figures(bench: AuditData, spec: PopulationMetric) -> list[MetricResult]
             ideal = band.centre if spec.banded else spec.known_ideal
             panel = bench.views[label][0].panel
             estimate = t_estimate(draws, low=spec.low, high=spec.high, scale=spec.spread)
-            told = (*panel.key, *key, reference)
-            found.append(MetricResult(*told, estimate, ideal, band, draws, spec.sides))
-    return found
+            keys = (*panel.key, *key, reference)
+            results.append(MetricResult(*keys, estimate, ideal, band, draws, spec.sides))
+    return results
 
 
 def residual_figures(bench: AuditData) -> list[MetricResult]:
@@ -181,9 +175,9 @@ def residual_figures(bench: AuditData) -> list[MetricResult]:
     setting: dict[str, Any] = {"seed": how.seed, "resamples": how.resamples}
     values = lambda label: Values([v.margin("forget") for v in bench.views[label]], bench.role(label), clusters)
     means = lambda label: mean_draws(values(label), **setting)
-    original, oracle, found = values("original"), values("oracle"), []
-    told = bench.once("identifiable", lambda: identifiability(original, oracle, **setting))
-    band = NullBand(-told.band_ratio, told.band_ratio, 0.0, bench.members("oracle"))
+    original, oracle, results = values("original"), values("oracle"), []
+    identified = bench.once("identifiable", lambda: identifiability(original, oracle, **setting))
+    band = NullBand(-identified.band_ratio, identified.band_ratio, 0.0, bench.members("oracle"))
     share = lambda u, full, none: (u - none) / (full - none)
     for label in bench.judged:
         if label == "oracle":
@@ -192,8 +186,8 @@ def residual_figures(bench: AuditData) -> list[MetricResult]:
         signed = applied(share, means(label), means("original"), means("oracle"))
         distance = distance_draws(values(label), original, oracle, role=bench.role(label), **setting)
         kinds = (("influence", signed, band, (), 2), ("distance", distance, NO_BAND, (0.0,), 1))
-        for metric, draws, own, bounds, sides in kinds:
-            draws = draws if told.identifiable else engine.nothing(draws)
+        for metric, draws, null, bounds, sides in kinds:
+            draws = draws if identified.identifiable else engine.nothing(draws)
             keys = (*panel.key, f"residual_{metric}", "", "forget", "oracle")
-            found.append(MetricResult(*keys, plain(draws, *bounds), 0.0, own, draws, sides))
-    return found
+            results.append(MetricResult(*keys, estimate_of(draws, *bounds), 0.0, null, draws, sides))
+    return results

@@ -15,6 +15,7 @@ from unlearn_jax.data.kinds import KINDS, Made
 from unlearn_jax.metrics import Draws, combine, frontier
 from unlearn_jax.metrics.frontier import drawn
 from unlearn_jax.metrics.heldout import expected_margins, margin_error_draws
+from unlearn_jax.metrics.summary import estimate_of
 
 GOAL_COST, GOAL_DISTANCE, GOAL_PRICE = 0.1, 0.2, 0.3  # of a training, of retrain's distance, points
 GATE = 0.95  # of the oracle's accuracy on rest: below it a model is wrecked, however near the oracle its margins are
@@ -38,14 +39,12 @@ def frontier_figures(scorer, keys, named: dict, practised: list, requests: list[
             continue
         each = [excess(scorer, outcome, named["oracle"], split, requests) for split in splits]
         prices[id(outcome)] = drawn(_largest, *each)
-        recorder.figure(
-            keys(outcome, metric="largest_price", reference="oracle"), combine(lambda x: x, prices[id(outcome)])
-        )
+        recorder.figure(keys(outcome, metric="largest_price", reference="oracle"), estimate_of(prices[id(outcome)]))
         _goal(scorer, keys, outcome, named, dict(zip(splits, each)), requests, recorder)
-    told = [o for o in practised if id(o) in prices and passes_gate(scorer, o, named["oracle"], requests)]
-    if told:
-        found = frontier([scorer.distance(o, named, requests) for o in told], [prices[id(o)] for o in told])
-        for outcome, on, share in zip(told, found.on, found.share):
+    passing = [o for o in practised if id(o) in prices and passes_gate(scorer, o, named["oracle"], requests)]
+    if passing:
+        front = frontier([scorer.distance(o, named, requests) for o in passing], [prices[id(o)] for o in passing])
+        for outcome, on, share in zip(passing, front.on, front.share):
             members = len(outcome.scores.margin)
             recorder.figure(keys(outcome, metric="on_frontier", reference="oracle"), float(on), members)
             recorder.figure(keys(outcome, metric="frontier_share", reference="oracle"), float(share), members)
@@ -55,19 +54,18 @@ def passes_gate(scorer, outcome, oracle, requests: list[int]) -> bool:
     """Whether a population keeps `GATE` of the oracle's accuracy on rest: else it has no rank and no place."""
     if not scorer.has("rest", requests):
         return True
-    own, theirs = (scorer.draws(o, "rest", "correct", requests).value for o in (outcome, oracle))
-    return bool(own >= GATE * theirs)
+    accuracy, theirs = (scorer.draws(o, "rest", "correct", requests).value for o in (outcome, oracle))
+    return bool(accuracy >= GATE * theirs)
 
 
 def _largest(*each):
-    """The largest of some prices."""
     return np.max(np.stack(np.broadcast_arrays(*each)), axis=0)
 
 
 def excess(scorer, outcome, oracle, split: str, requests: list[int]) -> Draws:
     """Draws of the excess price in accuracy points."""
-    own, other = (scorer.draws(o, split, "correct", requests) for o in (outcome, oracle))
-    return drawn(lambda u, o: 100.0 * (o - u), own, other)
+    mine, other = (scorer.draws(o, split, "correct", requests) for o in (outcome, oracle))
+    return drawn(lambda u, o: 100.0 * (o - u), mine, other)
 
 
 def _goal(scorer, keys, outcome, named: dict, prices: dict[str, Draws], requests, recorder) -> None:
@@ -80,9 +78,9 @@ def _goal(scorer, keys, outcome, named: dict, prices: dict[str, Draws], requests
         return
     met = {"cost": cost <= GOAL_COST} | {split: p.value < GOAL_PRICE for split, p in prices.items()}
     if scorer.identifiability(named, "oracle", requests).identifiable:
-        own = combine(lambda x: x, scorer.distance(outcome, named, requests), low=0.0)
+        distance = estimate_of(scorer.distance(outcome, named, requests), low=0.0)
         yardstick = scorer.distance(named["retrain"], named, requests).value
-        met["distance"] = own.ci_high <= GOAL_DISTANCE * yardstick
+        met["distance"] = distance.ci_high <= GOAL_DISTANCE * yardstick
         figure("meets_goal", all(met.values()), reference="oracle")
     for name, value in met.items():
         figure(f"goal_{name}", value, reference="oracle")
@@ -101,12 +99,12 @@ def heldout_figures(scorer, keys, named: dict, requests: list[int], recorder) ->
     for outcome in scorer.outcomes:
         keyed = partial(keys, outcome, split="validation")
         error = heldout_draws(scorer, outcome, original, requests)
-        recorder.figure(keyed(metric="heldout_margin_error"), combine(lambda x: x, error, low=0.0))
+        recorder.figure(keyed(metric="heldout_margin_error"), estimate_of(error, low=0.0))
         lost = excess(scorer, outcome, original, "validation", requests)
-        recorder.figure(keyed(metric="heldout_accuracy_drop"), combine(lambda x: x, lost))
+        recorder.figure(keyed(metric="heldout_accuracy_drop"), estimate_of(lost))
         if np.isfinite(expected):
-            asked = scorer.draws(outcome, "forget", "margin", requests)
-            gap = combine(lambda x: x - expected, asked)
+            on_request = scorer.draws(outcome, "forget", "margin", requests)
+            gap = combine(lambda x: x - expected, on_request)
             recorder.figure(keys(outcome, split="forget", metric="request_margin_gap"), gap)
 
 
@@ -125,30 +123,30 @@ def expected_margin(scorer, original, requests: list[int]) -> float:
     """
     bench, shown = scorer.setup.bench, scorer.setup.shown
     heldout = shown[scorer.columns("validation", requests[0])]
-    asked = [shown[scorer.columns("forget", r)] for r in requests]
+    requested = [shown[scorer.columns("forget", r)] for r in requests]
     blocks = scorer.values(original, "validation", "margin", requests).blocks
-    question = [heldout, *asked, *blocks]
+    question = [heldout, *requested, *blocks]
     alike = lambda a, b: len(a) == len(b) and all(np.array_equal(x, y, equal_nan=True) for x, y in zip(a, b))
     if not (_LAST and _LAST[0] is bench and alike(_LAST[1], question)):
-        _LAST[:] = bench, question, _expected(bench, heldout, asked, blocks)
+        _LAST[:] = bench, question, _expected(bench, heldout, requested, blocks)
     return _LAST[2]
 
 
-_LAST: list = []  # what `expected_margin` was last asked, and its answer
+_LAST: list = []  # the last arguments of `expected_margin`, and its answer
 
 
-def _expected(bench, heldout: np.ndarray, asked: list[np.ndarray], blocks: list[np.ndarray]) -> float:
+def _expected(bench, heldout: np.ndarray, requested: list[np.ndarray], blocks: list[np.ndarray]) -> float:
     """The same of stored rows, and of the originals' margins on those held out, (members, examples) by request."""
-    rows, found = np.concatenate([heldout, *asked]), []
+    rows, margins = np.concatenate([heldout, *requested]), []
     texts = None if bench.texts is None else bench.texts[rows]
     part = Made(bench.inputs[rows], bench.targets[rows], texts)
     every = KINDS[bench.kind].embedding(part, np.arange(len(heldout)))
     start = len(heldout)
-    for block, own in zip(blocks, asked):
+    for block, mine in zip(blocks, requested):
         alive = block[np.isfinite(block).all(axis=1)]
         if not len(alive):
             return float("nan")
-        told = (every[: len(heldout)], bench.labels[heldout], alive.mean(axis=0))
-        found.append(expected_margins(*told, every[start : start + len(own)], bench.labels[own]))
-        start += len(own)
-    return float(np.concatenate(found).mean())
+        fitted = (every[: len(heldout)], bench.labels[heldout], alive.mean(axis=0))
+        margins.append(expected_margins(*fitted, every[start : start + len(mine)], bench.labels[mine]))
+        start += len(mine)
+    return float(np.concatenate(margins).mean())

@@ -89,5 +89,5 @@ def further_figures(
     for row in rows:
         for figure in WAYS[type(row)](bench, row):
             if figure.metric not in recorded:
-                told = {name: getattr(figure, name) for name in ("metric", "variant", "split", "reference")}
-                recorder.figure(keys(named[figure.label], **told), figure.estimate)
+                names = {name: getattr(figure, name) for name in ("metric", "variant", "split", "reference")}
+                recorder.figure(keys(named[figure.label], **names), figure.estimate)

@@ -12,7 +12,7 @@ from functools import partial
 import jax.numpy as jnp
 import numpy as np
 
-from unlearn_jax.metrics import Values, combine, forget_quality_interval, mean_estimate, model_utility
+from unlearn_jax.metrics import Values, forget_quality_interval, mean_estimate, model_utility
 from unlearn_jax.metrics.language import answer_probability
 from unlearn_jax.metrics.memorization_text import (
     exact_memorisation,
@@ -24,6 +24,7 @@ from unlearn_jax.metrics.memorization_text import (
     rouge_l_recall,
     zlib_score,
 )
+from unlearn_jax.metrics.summary import estimate_of
 from unlearn_jax.metrics.tofu import TRUTH_RATIOS, forget_quality, truth_ratio, truth_ratio_scores
 from unlearn_jax.types import Batch
 
@@ -49,17 +50,17 @@ def answer_tables(setup, outcomes) -> dict[tuple[str, str], dict[str, np.ndarray
 
 def _tables(scores, answers: np.ndarray, true: np.ndarray, texts: list[str]) -> dict[str, np.ndarray]:
     """The quantities of one population; NaN for members that diverged."""
-    alive = np.isfinite(scores.margin).all(axis=1)
-    spoken, greedy = scores.spoken, scores.greedy[alive]
-    logprob, mean, std, likeliest = (table[alive] for table in spoken)
+    finite = np.isfinite(scores.margin).all(axis=1)
+    spoken, greedy = scores.spoken, scores.greedy[finite]
+    logprob, mean, std, likeliest = (table[finite] for table in spoken)
     mask, length = np.ones(answers.shape), answers.shape[1]
     probable = answer_probability(logprob, mask)
-    among = scores.scores[alive].astype(np.float64)
+    among = scores.scores[finite].astype(np.float64)
     right = np.take_along_axis(among, true[None, :, None], axis=2)[..., 0]
     wrong = among[:, np.arange(among.shape[2])[None, :] != true[:, None]].reshape(*right.shape, among.shape[2] - 1)
     losses = -right / length, -wrong / length  # per token
     ratio, log = truth_ratio(*losses), {v: truth_ratio(*losses, variant=v, log=True) for v in TRUTH_RATIOS}
-    found = {
+    tables = {
         "answer_probability": probable.probability,
         "share": np.exp(right - np.logaddexp.reduce(among, axis=2)),
         "rouge_l": np.stack([rouge_l_recall(list(one), list(answers)) for one in greedy]) if len(greedy) else right,
@@ -74,13 +75,13 @@ def _tables(scores, answers: np.ndarray, true: np.ndarray, texts: list[str]) -> 
         "min_k_plus_plus": min_k_plus_plus(logprob, mean, std, mask),
         "zlib": -zlib_score(probable.logprob, texts),
     }
-    return {name: _with_diverged(values, alive) for name, values in found.items()}
+    return {name: _with_diverged(values, finite) for name, values in tables.items()}
 
 
-def _with_diverged(values: np.ndarray, alive: np.ndarray) -> np.ndarray:
+def _with_diverged(values: np.ndarray, finite: np.ndarray) -> np.ndarray:
     """The rows of living members in their places, NaN in all others."""
-    whole = np.full((len(alive), *values.shape[1:]), np.nan)
-    whole[alive] = values
+    whole = np.full((len(finite), *values.shape[1:]), np.nan)
+    whole[finite] = values
     return whole
 
 
@@ -90,11 +91,11 @@ def language_figures(scorer, keys: dict, outcome, named: dict, requests: list[in
     for split in ("forget", "similar", "rest", "test", "test_similar"):
         for what in (*EVERYWHERE, *(OF_REQUEST if split == "forget" else ())):
             if scorer.has(split, requests):
-                record(split, what, combine(lambda x: x, scorer.draws(outcome, split, what, requests)))
+                record(split, what, estimate_of(scorer.draws(outcome, split, what, requests)))
     for split, aggregate in (("test_similar", "truth_ratio_forget"), ("test", "truth_ratio_retain")):
         for what in (aggregate, "log_truth_ratio", "log_truth_ratio_public"):
             if scorer.has(split, requests):
-                record(split, what, combine(lambda x: x, scorer.draws(outcome, split, what, requests)))
+                record(split, what, estimate_of(scorer.draws(outcome, split, what, requests)))
     setting = {"seed": scorer.setup.config.seed, "resamples": scorer.setup.config.resamples}
     members = lambda blocks: Values([b[:, None] for b in blocks], outcome.role)
     record("rest", "model_utility", mean_estimate(members(_utility(scorer, outcome, requests)), **setting))
@@ -107,7 +108,6 @@ def language_figures(scorer, keys: dict, outcome, named: dict, requests: list[in
 
 
 def _record(recorder, keys: dict, split: str, metric: str, estimate, reference: str = "") -> None:
-    """One figure of the population that the keys name."""
     recorder.figure(keys | {"split": split, "metric": metric, "reference": reference}, estimate)
 
 
@@ -138,8 +138,8 @@ def _utility(scorer, outcome, requests: list[int]) -> list[np.ndarray]:
         parts |= {f"{split}_rouge": mean(split, "rouge_l"), f"{split}_truth_ratio": mean(split, "truth_ratio_retain")}
     utilities = []
     for number in range(len(requests)):
-        own = {name: blocks[number] for name, blocks in parts.items()}
-        alive = np.all(np.isfinite(list(own.values())), axis=0)
-        living = model_utility({name: values[alive] for name, values in own.items()}, names=UTILITY)
-        utilities.append(_with_diverged(np.asarray(living), alive))
+        of_request = {name: blocks[number] for name, blocks in parts.items()}
+        finite = np.all(np.isfinite(list(of_request.values())), axis=0)
+        living = model_utility({name: values[finite] for name, values in of_request.items()}, names=UTILITY)
+        utilities.append(_with_diverged(np.asarray(living), finite))
     return utilities

@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 
 from unlearn_jax.evaluation import engine
-from unlearn_jax.evaluation.engine import plain
 from unlearn_jax.evaluation.figures import AuditData
 from unlearn_jax.evaluation.metric import MatchedMetric, ModelMetric
 from unlearn_jax.evaluation.panels import Panels
@@ -15,6 +14,7 @@ from unlearn_jax.metrics import Estimate
 from unlearn_jax.metrics.bands import NullBand
 from unlearn_jax.metrics.costs import Cost, cost_share
 from unlearn_jax.metrics.entangling import entanglement, mmd
+from unlearn_jax.metrics.summary import estimate_of
 
 MAX_EXAMPLES = 600  # examples whose features are compared
 
@@ -22,21 +22,21 @@ MAX_EXAMPLES = 600  # examples whose features are compared
 def weight_metrics(panels: Panels) -> tuple[ModelMetric, ...]:
     """A row for each layer whose weights' distance was measured."""
     names = {name for panel in panels.populations for name in panel.measured if name.startswith("weights_from_")}
-    found = []
+    rows = []
     for name in sorted(names):
         start, _, layer = name.removeprefix("weights_from_").partition("/")
         values = lambda view, name=name: view.measured(name)
         variant, what = f"{layer} from {start}", "Relative distance of a layer's weights."
-        told = {"unit": "relative", "needs": ("weights",), "what": what}
-        row = ModelMetric(metric="weight_distance", variant=variant, split="", values=values, low=0.0, **told)
-        found.append(row)
-    return tuple(found)
+        about = {"unit": "relative", "needs": ("weights",), "what": what}
+        row = ModelMetric(metric="weight_distance", variant=variant, split="", values=values, low=0.0, **about)
+        rows.append(row)
+    return tuple(rows)
 
 
 def matched_figures(bench: AuditData, spec: MatchedMetric) -> list[MetricResult]:
     """Likeness of features, member beside member, on targets and similar samples."""
     splits = ("forget", "similar", "rest") if bench.views[bench.kind][0].has("similar", "rest") else ("forget", "test")
-    found = []
+    results = []
     count = sum(len(bench.views[bench.kind][0].labels(split)) for split in splits)
     for reference in bench.references if count >= spec.fewest else ():
         band = _matched_band(bench, spec.likeness, splits, reference)
@@ -47,8 +47,8 @@ def matched_figures(bench: AuditData, spec: MatchedMetric) -> list[MetricResult]
             draws = engine.member_draws([values], bench.role(label), None, bench.how)
             panel = bench.views[label][0].panel
             keys = (*panel.key, spec.metric, spec.variant, "+".join(splits), reference)
-            found.append(MetricResult(*keys, plain(draws), band.centre, band, draws))
-    return found
+            results.append(MetricResult(*keys, estimate_of(draws), band.centre, band, draws))
+    return results
 
 
 def _features(view: View, splits) -> np.ndarray | None:
@@ -64,10 +64,10 @@ def _matched(bench: AuditData, function, splits, label: str, other: str) -> np.n
         return None
     members = min(len(x), len(y))
     x, y = x[:members], y[:members]
-    alive = np.isfinite(x).all(axis=(1, 2)) & np.isfinite(y).all(axis=(1, 2))
+    finite = np.isfinite(x).all(axis=(1, 2)) & np.isfinite(y).all(axis=(1, 2))
     values = np.full(members, np.nan)
-    if alive.any():
-        values[alive] = function(x[alive], y[alive])
+    if finite.any():
+        values[finite] = function(x[finite], y[finite])
     return values
 
 
@@ -88,7 +88,7 @@ def _matched_band(bench: AuditData, function, splits, reference: str) -> NullBan
 
 def study_figures(bench: AuditData, panels: Panels) -> list[MetricResult]:
     """What the study itself is like: how targets entangle with what stays, in the originals' features and gradients."""
-    found, tables = [], {}
+    results, tables = [], {}
     for name, values in panels.about.items():
         if name.startswith("coupling/"):
             kind, split = name.split("/")[1:] if name.count("/") == 2 else ("total", name.split("/")[1])
@@ -102,8 +102,9 @@ def study_figures(bench: AuditData, panels: Panels) -> list[MetricResult]:
                 tables["mmd", "squared, median bandwidth", split] = mmd(pair[1][:, :MAX_EXAMPLES], pair[0])
     for (metric, variant, split), values in tables.items():
         draws = engine.member_draws([np.asarray(values, np.float64)], "original", None, bench.how)
-        found.append(MetricResult("original", "", "", metric, variant, split, "", plain(draws), np.nan, NO_BAND, draws))
-    return found
+        keys = ("original", "", "", metric, variant, split, "")
+        results.append(MetricResult(*keys, estimate_of(draws), np.nan, NO_BAND, draws))
+    return results
 
 
 def cost_figures(bench: AuditData, panels: Panels) -> list[MetricResult]:
@@ -114,10 +115,10 @@ def cost_figures(bench: AuditData, panels: Panels) -> list[MetricResult]:
         panels.costs[label]["grad_evals_forget"], panels.costs[label]["grad_evals_retain"],
         seconds=panels.costs[label]["seconds"], members=bench.members(label),
     )  # fmt: skip
-    found = []
+    results = []
     for label in (name for name in bench.judged if name in panels.costs):
         share, panel = cost_share(cost(label), cost("retrain")), bench.views[label][0].panel
         for name, value in share._asdict().items():
             estimate = Estimate(value, *[np.nan] * 4, n=bench.members(label))
-            found.append(MetricResult(*panel.key, f"cost_{name}", "", "", "", estimate, np.nan))
-    return found
+            results.append(MetricResult(*panel.key, f"cost_{name}", "", "", "", estimate, np.nan))
+    return results

@@ -1,4 +1,4 @@
-"""What a row of the metric table is: one figure in one variant on one split, how it is measured, what is said of it.
+"""What a row of the metric table is: one figure in one variant on one split, how it is measured, how pages describe it.
 
 The classes differ in how a figure is measured; everything that shows figures reads the fields that they share.
 """

@@ -42,9 +42,9 @@ def rankings(figures: list[MetricResult], methods: list[str]) -> list[Ranking]:
             key = (figure.metric, figure.variant, figure.split, figure.reference)
             groups.setdefault(key, {})[figure.label] = figure
     chosen = {key: group for key, group in groups.items() if all(name in group for name in methods)}
-    found = [_ranking(key, group, methods) for key, group in chosen.items()]
-    anchor = next((r for r in found if r[:4] == ANCHOR), None)
-    return [r._replace(tau=_tau(r.away, anchor.away)) if anchor is not None else r for r in found]
+    ranked = [_ranking(key, group, methods) for key, group in chosen.items()]
+    anchor = next((r for r in ranked if r[:4] == ANCHOR), None)
+    return [r._replace(tau=_tau(r.away, anchor.away)) if anchor is not None else r for r in ranked]
 
 
 def _ranking(key: tuple, group: dict[str, MetricResult], methods: list[str]) -> Ranking:
@@ -59,8 +59,8 @@ def _ranking(key: tuple, group: dict[str, MetricResult], methods: list[str]) -> 
     retrain = group.get("retrain")
     sees = None if retrain is None or retrain.inside is None else not retrain.inside
     metric, variant, split, reference = key
-    told = (tuple(methods), values, rank, np.asarray(low), np.asarray(high), np.nan, sees)
-    return Ranking(metric, variant, split, reference, *told)
+    columns = (tuple(methods), values, rank, np.asarray(low), np.asarray(high), np.nan, sees)
+    return Ranking(metric, variant, split, reference, *columns)
 
 
 def _away(figure: MetricResult) -> Draws:

@@ -1,6 +1,6 @@
 """Rows of the metric table for what runs record of themselves: what a study is about, prices, costs, answers in words.
 
-`scoring`, `frontier`, `language`, `sweeps.figures` and `measured` write these figures; what they mean is said here.
+`scoring`, `frontier`, `language`, `sweeps.figures` and `measured` write these figures; here is what they mean.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ from unlearn_jax.evaluation.metric import SEVERAL, RecordedMetric
 
 RESIDUAL, PRICES, COSTS, WORDS = "Residual influence", "Prices", "Costs", "Answers in words"
 CHOICE, SEARCHED, SETTING = "What a practitioner can see", "What was searched for", "What the study is like"
-OF_EVERY_STUDY = ("accuracy", "margin")  # figures of single models that every study records, whatever it is asked for
+OF_EVERY_STUDY = ("accuracy", "margin")  # figures of single models that every study records
 _ORACLE, _BOTH, _ALL = ("oracle",), ("oracle", "retrain"), ("oracle", "retrain", "original")
 
 
 def _row(group: str, metric: str, unit: str, what: str, **more: Any) -> RecordedMetric:
     """One row, of margins and right answers unless it says otherwise."""
-    told = {"needs": ("margin",), "source": "this project"} | more
-    return RecordedMetric(metric=metric, group=group, unit=unit, what=what, **told)
+    row = {"needs": ("margin",), "source": "this project"} | more
+    return RecordedMetric(metric=metric, group=group, unit=unit, what=what, **row)
 
 
 def _of_models(group: str, metric: str, unit: str, what: str, **more: Any) -> RecordedMetric:
@@ -27,7 +27,6 @@ def _of_models(group: str, metric: str, unit: str, what: str, **more: Any) -> Re
 
 
 def _of_words(metric: str, unit: str, what: str, source: str, **more: Any) -> RecordedMetric:
-    """One row of a language model's answers."""
     return _row(WORDS, metric, unit, what, **({"needs": ("answers",), "source": source, "ideal": None} | more))
 
 

@@ -64,9 +64,9 @@ def row_of_figure(figure: MetricResult, facts: dict) -> dict:
 
 def rows_of_ranking(ranking) -> list[dict]:
     """A `Ranking`, a row for each method."""
-    told = "" if ranking.detects is None else str(ranking.detects).lower()
+    detects = "" if ranking.detects is None else str(ranking.detects).lower()
     return [
-        dict(zip(RANKED, (*ranking[:4], method, *(ranking[at][i] for at in range(5, 9)), ranking.tau, told)))
+        dict(zip(RANKED, (*ranking[:4], method, *(ranking[at][i] for at in range(5, 9)), ranking.tau, detects)))
         for i, method in enumerate(ranking.methods)
     ]
 

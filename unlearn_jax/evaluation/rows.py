@@ -1,6 +1,6 @@
 """Rows of the metric table for what is measured of populations, in the order in which pages show them.
 
-Audits measure all of them, studies and sweeps those that need margins alone and are asked for (`table`).
+Audits measure all of them, studies and sweeps those that need margins alone and are named by ``--metrics`` (`table`).
 """
 
 from __future__ import annotations
@@ -11,14 +11,7 @@ from collections.abc import Callable
 import numpy as np
 
 from unlearn_jax.evaluation import battery as of
-from unlearn_jax.evaluation.metric import (
-    SEVERAL,
-    CompositeMetric,
-    MatchedMetric,
-    Metric,
-    ModelMetric,
-    PopulationMetric,
-)
+from unlearn_jax.evaluation.metric import SEVERAL, CompositeMetric, MatchedMetric, Metric, ModelMetric, PopulationMetric
 from unlearn_jax.evaluation.panels import SPLITS
 from unlearn_jax.metrics.cmia import cmia
 from unlearn_jax.metrics.epsilon import forgetting_epsilon
@@ -30,7 +23,7 @@ from unlearn_jax.metrics.u_lira import neighbour_exposure, u_lira_cross_fitted
 
 POPULATIONS, ATTACKS, OUTPUTS, GAPS = "Populations of margins", "Attacks", "Outputs", "Gaps"
 AGAIN, FEATURES, SIMILAR = "Relearning and perturbed inputs", "Features", "Similar samples"
-MIDDLE = 3  # place of the radius among those of perturbed images at which a single figure is told
+MIDDLE = 3  # place of the radius among those of perturbed images of the single figure
 NEIGHBOURS = 10
 SPLIT_NAMES = {split: split.replace("_", " ") for split in SPLITS} | {"forget": "targets"}
 
@@ -39,14 +32,14 @@ _margins, _logits = of.of_split("margin", "forget"), of.of_split("logits", "forg
 
 def _of_margins(metric: str, figure: Callable, **row) -> PopulationMetric:
     """A row that compares the targets' margins under two populations."""
-    told = {"group": POPULATIONS, "needs": ("margin",), "digits": 2, "takes": _margins} | row
-    return PopulationMetric(metric=metric, figure=figure, **told)
+    settings = {"group": POPULATIONS, "needs": ("margin",), "digits": 2, "takes": _margins} | row
+    return PopulationMetric(metric=metric, figure=figure, **settings)
 
 
 def _attack(metric: str, figure: Callable, **row) -> PopulationMetric:
     """A row of an attack that tells the models of two populations, or the targets under them; .5 = it cannot."""
-    told = {"group": ATTACKS, "ideal": 0.5, "low": 0.0, "high": 1.0, "spread": "logit", "unit": "share"} | row
-    return PopulationMetric(metric=metric, figure=figure, **({"needs": ("margin",), "takes": _margins} | told))
+    settings = {"group": ATTACKS, "ideal": 0.5, "low": 0.0, "high": 1.0, "spread": "logit", "unit": "share"} | row
+    return PopulationMetric(metric=metric, figure=figure, **({"needs": ("margin",), "takes": _margins} | settings))
 
 
 def _between_outputs(metric: str, distance: Callable, **row) -> PopulationMetric:
@@ -56,7 +49,6 @@ def _between_outputs(metric: str, distance: Callable, **row) -> PopulationMetric
 
 
 def _share(metric: str, values: Callable, **row) -> ModelMetric:
-    """A row of single models' shares or probabilities."""
     return ModelMetric(metric=metric, values=values, **({"low": 0.0, "high": 1.0, "unit": "share"} | row))
 
 
@@ -127,17 +119,14 @@ NOISY = _share(
 
 
 def _mean_gap(u: np.ndarray, r: np.ndarray) -> np.ndarray:
-    """Mean of the absolute gaps, points."""
     return 100.0 * np.abs(u - r).mean(axis=0)
 
 
-def _kept(u: np.ndarray, r: np.ndarray) -> np.ndarray:
-    """Product of one minus the absolute gaps."""
+def _product(u: np.ndarray, r: np.ndarray) -> np.ndarray:
     return (1.0 - np.abs(u - r)).prod(axis=0)
 
 
 def _ratio(u: np.ndarray, r: np.ndarray) -> np.ndarray:
-    """Ratio of the only means."""
     return u[0] / r[0]
 
 
@@ -146,10 +135,9 @@ _MIA = EFFICACIES[of.SVC_FEATURES.index("confidence")]
 
 
 def _combined(metric: str, variant: str, parts: tuple, function: Callable, **row) -> CompositeMetric:
-    """A row of a function of means."""
     needs = tuple(sorted({need for part in parts for need in part.needs}))
-    told = {"split": "", "needs": needs, "ideal": 1.0, "low": 0.0} | row
-    return CompositeMetric(metric=metric, variant=variant, parts=parts, function=function, **told)
+    settings = {"split": "", "needs": needs, "ideal": 1.0, "low": 0.0} | row
+    return CompositeMetric(metric=metric, variant=variant, parts=parts, function=function, **settings)
 
 
 MEASURED: tuple[Metric, ...] = (
@@ -189,8 +177,8 @@ MEASURED: tuple[Metric, ...] = (
         also=("original",), title="LiRA AUC", unit="AUC", source="2112.03570",
         what="AUC of a membership attack whose shadows are the originals (in) and the reference (out), on models of "
         "the population against the reference."),
-    _attack("rmia_auc", of.rmia_auc, variant="offline", sides=2, labelled=True, takes=of.sure, needs=("logits",),
-        title="RMIA AUC", unit="AUC", source="2312.03262",
+    _attack("rmia_auc", of.rmia_auc, variant="offline", sides=2, labelled=True, takes=of.true_label_probs,
+        needs=("logits",), title="RMIA AUC", unit="AUC", source="2312.03262",
         what="AUC of the share of test samples that a target's likelihood ratio beats; reference models are the out "
         "models."),
     _attack("cmia_accuracy", lambda u, r, labels: cmia(u, r, labels).per_example, variant="cross-fitted",
@@ -220,10 +208,10 @@ MEASURED: tuple[Metric, ...] = (
         digits=2, unit="points", ideal=0.0, high=100.0, sides=1, source="2310.12508",
         what="Mean of the absolute gaps of the accuracies on targets, rest and test and of the SVC efficacy by "
         "confidence, points."),
-    _combined("tow", "means", (_FORGET, _REST, _TEST), _kept, title="ToW", group=GAPS, unit="share", high=1.0,
+    _combined("tow", "means", (_FORGET, _REST, _TEST), _product, title="ToW", group=GAPS, unit="share", high=1.0,
         sides=-1, source="2406.01257",
         what="Product of one minus the absolute accuracy gaps on targets, rest and test."),
-    _combined("tow_mia", "means", (_MIA, _REST, _TEST), _kept, title="ToW-MIA", group=GAPS, unit="share", high=1.0,
+    _combined("tow_mia", "means", (_MIA, _REST, _TEST), _product, title="ToW-MIA", group=GAPS, unit="share", high=1.0,
         sides=-1, source="2406.01257",
         what="The same with the SVC efficacy by confidence in place of the targets' accuracy."),
     *UPDATES, *AREAS,

@@ -14,6 +14,7 @@ from unlearn_jax.evaluation.recorded import OF_EVERY_STUDY
 from unlearn_jax.evaluation.values import Scorer
 from unlearn_jax.methods import METHODS
 from unlearn_jax.metrics import Estimate, Values, combine, mean_draws, price, ranks, residual_influence
+from unlearn_jax.metrics.summary import estimate_of
 from unlearn_jax.roles import REFERENCES
 
 PRICED = ("original", "retrain", "oracle")
@@ -59,12 +60,10 @@ def _diverged(outcome) -> int:
 
 
 def _diverged_note(outcome, copies: int) -> str:
-    """A sentence for the manifest."""
     return f"{outcome.label} at {copies} copies: {_diverged(outcome)} of {len(outcome.scores.margin)} members diverged"
 
 
 def _keys(base: dict, outcome, **more) -> dict:
-    """Record keys of one population's figure."""
     return (
         base
         | {"method": outcome.method, "remedy": outcome.remedy, "setting": outcome.setting, "budget": outcome.budget}
@@ -94,7 +93,7 @@ def _figures(scorer: Scorer, base: dict, requests: list[int], recorder) -> None:
         for split in SPLITS:
             if scorer.has(split, requests):
                 for metric, what in (("accuracy", "correct"), ("margin", "margin")):
-                    mean = combine(lambda x: x, scorer.draws(outcome, split, what, requests))
+                    mean = estimate_of(scorer.draws(outcome, split, what, requests))
                     recorder.figure(_keys(base, outcome, split=split, metric=metric), mean)
                     _prices(scorer, base, outcome, named, split, what, requests, recorder)
         if outcome.name != "oracle":
@@ -107,13 +106,13 @@ def _figures(scorer: Scorer, base: dict, requests: list[int], recorder) -> None:
 
 
 def _identifiability(scorer, base, named, reference: str, requests, recorder) -> None:
-    """What the original has beyond a reference, the null band of that reference, and whether they can be told apart."""
-    found = scorer.identifiability(named, reference, requests)
+    """The original's margin beyond a reference's, that reference's null band, and whether the two are identifiable."""
+    result = scorer.identifiability(named, reference, requests)
     keys = partial(_keys, base, split="forget", reference=reference)
-    recorder.figure(keys(named["original"], metric="influence_span"), found.span)
-    recorder.figure(keys(named[reference], metric="null_band"), found.band, found.span.n)
-    recorder.figure(keys(named[reference], metric="null_band_ratio"), found.band_ratio, found.span.n)
-    recorder.figure(keys(named[reference], metric="identifiable"), float(found.identifiable), found.span.n)
+    recorder.figure(keys(named["original"], metric="influence_span"), result.span)
+    recorder.figure(keys(named[reference], metric="null_band"), result.band, result.span.n)
+    recorder.figure(keys(named[reference], metric="null_band_ratio"), result.band_ratio, result.span.n)
+    recorder.figure(keys(named[reference], metric="identifiable"), float(result.identifiable), result.span.n)
 
 
 def _prices(scorer, base, outcome, named, split, what, requests, recorder) -> None:
@@ -121,36 +120,36 @@ def _prices(scorer, base, outcome, named, split, what, requests, recorder) -> No
     unit = "accuracy" if what == "correct" else "margin"
     for reference in PRICED:
         if split in ROW_SPLITS and outcome.name != reference:
-            found = price(
+            price_draws = price(
                 scorer.draws(outcome, split, what, requests),
                 scorer.draws(named[reference], split, what, requests),
                 unit=unit,
             )
             keys = _keys(base, outcome, split=split, metric=f"price_{unit}", reference=reference)
-            recorder.figure(keys, found)
+            recorder.figure(keys, price_draws)
 
 
 def _residuals(scorer, base, outcome, named, requests, recorder) -> None:
     """Signed residual against oracle and retrain, the distance, and what both differ by from retrain's own."""
     draws = {n: scorer.draws(named[n], "forget", "margin", requests) for n in PRICED}
-    own = scorer.draws(outcome, "forget", "margin", requests)
+    mine = scorer.draws(outcome, "forget", "margin", requests)
     keys = partial(_keys, base, outcome, split="forget")
     recorder.figure(
         keys(metric="residual_influence", reference="oracle"),
-        residual_influence(own, draws["original"], draws["oracle"]),
+        residual_influence(mine, draws["original"], draws["oracle"]),
     )
     distance = scorer.distance(outcome, named, requests)
-    recorder.figure(keys(metric="residual_distance", reference="oracle"), combine(lambda x: x, distance, low=0.0))
+    recorder.figure(keys(metric="residual_distance", reference="oracle"), estimate_of(distance, low=0.0))
     if outcome.name == "retrain":
         return
-    against = residual_influence(own, draws["original"], draws["retrain"])
-    told = scorer.identifiability(named, "retrain", requests)
-    if not told.span.ci_low >= 3.0 * told.band:  # nothing left to be a share of: a ratio to noise
+    against = residual_influence(mine, draws["original"], draws["retrain"])
+    identified = scorer.identifiability(named, "retrain", requests)
+    if not identified.span.ci_low >= 3.0 * identified.band:  # nothing left to be a share of: a ratio to noise
         against = Estimate(*[float("nan")] * 5, n=against.n)
     recorder.figure(keys(metric="residual_vs_retrain", reference="retrain"), against)
     signed = combine(
         lambda u, r, full, none: (u - r) / (full - none),
-        *(own, draws["retrain"], draws["original"], draws["oracle"]),
+        *(mine, draws["retrain"], draws["original"], draws["oracle"]),
     )
     recorder.figure(keys(metric="residual_difference", reference="retrain"), signed)
     apart = combine(lambda u, r: u - r, distance, scorer.distance(named["retrain"], named, requests))
@@ -165,8 +164,8 @@ def _ranking(scorer, base, named, requests, recorder) -> None:
         recorder.figure(keys, float(passing[id(outcome)]), len(outcome.scores.margin))
     ranked = [o for o in scorer.outcomes if _of_practice(o) and passing[id(o)]]
     if len(ranked) > 1:
-        found = ranks([scorer.distance(o, named, requests) for o in ranked])
-        for outcome, rank in zip(ranked, found):
+        places = ranks([scorer.distance(o, named, requests) for o in ranked])
+        for outcome, rank in zip(ranked, places):
             keys = _keys(base, outcome, split="forget", metric="distance_rank", reference="oracle")
             recorder.figure(keys, rank)
 
@@ -209,9 +208,9 @@ def _found(scorer: Scorer, base: dict, recorder) -> None:
         first = [int(np.flatnonzero(level.request_of == r)[0]) for r in range(scorer.setup.config.requests)]
         figures = [found_quality(level.rows[r], outcome.found[i]) for r, i in enumerate(first)]
         for metric, values in zip(("found_precision", "found_recall", "found_rows"), zip(*figures)):
-            known = [value for value in values if np.isfinite(value)]
-            if known:
-                recorder.figure(_keys(base, outcome, split="similar", metric=metric), float(np.mean(known)))
+            defined = [value for value in values if np.isfinite(value)]
+            if defined:
+                recorder.figure(_keys(base, outcome, split="similar", metric=metric), float(np.mean(defined)))
 
 
 def found_quality(rows, found: np.ndarray) -> tuple[float, float, float]:
@@ -229,9 +228,9 @@ def found_quality(rows, found: np.ndarray) -> tuple[float, float, float]:
 def _carried(scorer: Scorer, base: dict, carriers: tuple[Values, Values], recorder) -> None:
     """Share of what clusters say of their targets that the similar samples say, by influence under the originals."""
     config = scorer.setup.config
-    own, similar = (mean_draws(v, seed=config.seed, resamples=config.resamples) for v in carriers)
+    of_target, similar = (mean_draws(v, seed=config.seed, resamples=config.resamples) for v in carriers)
     keys = base | {"method": "original", "split": "forget", "metric": "carried_by_similar"}
-    recorder.figure(keys, combine(lambda s, o: s / (s + o), similar, own))
+    recorder.figure(keys, combine(lambda s, o: s / (s + o), similar, of_target))
 
 
 def _extras(base: dict, extra: dict, recorder) -> None:

@@ -26,7 +26,6 @@ def _fault(name: str, entry: object) -> str:
 
 
 def _by_name(each: tuple[Metric, ...]) -> dict[str, tuple[Metric, ...]]:
-    """Rows by the name of their metric."""
     return {
         name: tuple(row for row in each if row.metric == name) for name in dict.fromkeys(row.metric for row in each)
     }
@@ -54,9 +53,9 @@ def metric_of(metric: str, variant: str = "", split: str | None = None) -> Metri
         split: as in the file; None = any.
     """
     name = metric if metric in METRICS else metric.removesuffix("_gap")
-    found = _rows_of_entry(METRICS[name]) if name in METRICS else ()
-    exact = [row for row in found if row.variant == variant and split in (None, row.split)]
-    return next(iter(exact or found), None)
+    rows_named = _rows_of_entry(METRICS[name]) if name in METRICS else ()
+    exact = [row for row in rows_named if row.variant == variant and split in (None, row.split)]
+    return next(iter(exact or rows_named), None)
 
 
 def study_metrics(words: str) -> tuple[Metric, ...]:
@@ -68,8 +67,8 @@ def study_metrics(words: str) -> tuple[Metric, ...]:
     Raises:
         InputError: no such metric, or one that needs what only an audit knows.
     """
-    asked = [word.strip() for word in words.split(",") if word.strip()]
-    named = {METRICS.pick(word) for word in asked if word != "all"}
+    listed = [word.strip() for word in words.split(",") if word.strip()]
+    named = {METRICS.pick(word) for word in listed if word != "all"}
     fit = [row for row in rows() if not isinstance(row, RecordedMetric) and set(row.needs) <= STUDIED]
     fit += [row for name in named - set(METRICS) for row in _rows_of_entry(METRICS[name])]
     for name in sorted(named - {row.metric for row in fit}):
@@ -79,9 +78,8 @@ def study_metrics(words: str) -> tuple[Metric, ...]:
         needs = ", ".join(need for need in row.needs if need not in STUDIED)
         instead = "run unlearn-jax audit instead" if name in list(METRICS) else "put it into METRICS before an audit"
         raise InputError(f"metric '{name}' needs {needs}, which a study does not keep: {instead}.")
-    return tuple(row for row in fit if "all" in asked or row.metric in named or row.studies)
+    return tuple(row for row in fit if "all" in listed or row.metric in named or row.studies)
 
 
 def _rows_of_entry(entry: Metric | tuple[Metric, ...]) -> tuple[Metric, ...]:
-    """The rows of an entry."""
     return entry if isinstance(entry, tuple) else (entry,)

@@ -4,14 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from unlearn_jax.metrics import (
-    Draws,
-    Identifiability,
-    Values,
-    distance_draws,
-    identifiability,
-    mean_draws,
-)
+from unlearn_jax.metrics import Draws, Identifiability, Values, distance_draws, identifiability, mean_draws
 
 CLUSTERLESS = ("rest", "validation", "test")  # splits whose examples are resampled one by one, alike for all requests
 
@@ -70,7 +63,7 @@ class Scorer:
 
     def identifiability(self, named: dict, reference: str, requests: list[int]) -> Identifiability:
         """Identifiability of ratios to the original's margin beyond a reference's."""
-        key = ("told apart", reference, tuple(requests))
+        key = ("identifiability", reference, tuple(requests))
         if key not in self._draws:
             config = self.setup.config
             margins = [self.values(named[n], "forget", "margin", requests) for n in ("original", reference)]

@@ -34,11 +34,11 @@ def check_targets(model: Model, variables: Variables, batch: Batch, name: str = 
         Traceback (most recent call last):
         unlearn_jax.errors.InputError: train has targets from 0 to 2 and the model 2 classes: give labels from 0 to 1.
     """
-    if not _traced(batch.weight):
+    if not is_traced(batch.weight):
         weight = np.asarray(batch.weight)
         if not (np.isfinite(weight) & (weight >= 0)).all():
             raise InputError(f"{name} has weights that are negative or not finite: give numbers from 0, 0 = absent.")
-    if _traced(batch.targets) or not len(batch.targets):
+    if is_traced(batch.targets) or not len(batch.targets):
         return
     targets = np.asarray(batch.targets)
     if not np.issubdtype(targets.dtype, np.integer):
@@ -61,9 +61,9 @@ def check_targets(model: Model, variables: Variables, batch: Batch, name: str = 
         )
 
 
-def _traced(tree: PyTree) -> bool:
-    """Whether some leaf has no value yet."""
-    return any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(tree))
+def is_traced(*trees: PyTree) -> bool:
+    """Whether some leaf has no value yet, under ``jit`` or ``vmap``."""
+    return any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(trees))
 
 
 @functools.lru_cache(maxsize=256)

@@ -24,7 +24,7 @@ from unlearn_jax.influence.per_example import MICRO, Flat, flatten, over_example
 from unlearn_jax.types import NOT_ANSWER, Array, Batch, Model, Task, Variables
 
 CURVATURES = ("hessian", "ggn", "fisher")
-LIMIT = 8_000  # parameters of which a dense matrix is made without being told to
+LIMIT = 8_000  # parameters up to which a dense matrix is made by default
 FEW_LOGITS = 64  # logits an example up to which a dense GGN is made of their derivatives, not of products
 
 
@@ -165,13 +165,13 @@ def dense(
         (2, 2)
     """
     choose("curvature", curvature, CURVATURES)
-    given: dict[str, Any] = dict(curvature=curvature, l2=l2, select=select, key=key, micro=micro)
+    setting: dict[str, Any] = dict(curvature=curvature, l2=l2, select=select, key=key, micro=micro)
     flat = flatten(variables, select)
     _few(flat, limit)
     logits = _logits(model, variables, batch)
     if curvature == "hessian" or (curvature == "ggn" and logits > FEW_LOGITS):
-        return columns(operator(model, task, variables, batch, **given), flat.vector)
-    return _by_sides(model, task, variables, batch, outer, given, logits, jnp.eye)
+        return columns(operator(model, task, variables, batch, **setting), flat.vector)
+    return _by_sides(model, task, variables, batch, outer, setting, logits, jnp.eye)
 
 
 def block(model: Model, task: Task, variables: Variables, batch: Batch, *, select, **options) -> Float[Array, "p p"]:
@@ -201,35 +201,34 @@ def diagonal(
     raises `InputError` over ``limit`` parameters. Arguments as in `operator`.
     """
     choose("curvature", curvature, CURVATURES)
-    given: dict[str, Any] = dict(curvature=curvature, l2=l2, select=select, key=key, micro=micro)
+    setting: dict[str, Any] = dict(curvature=curvature, l2=l2, select=select, key=key, micro=micro)
     flat = flatten(variables, select)
     if curvature == "hessian":
         _few(flat, limit)
-        return jnp.diagonal(columns(operator(model, task, variables, batch, **given), flat.vector))
+        return jnp.diagonal(columns(operator(model, task, variables, batch, **setting), flat.vector))
     squares = lambda left, right: jnp.sum(left * right, axis=(0, 1))
-    return _by_sides(model, task, variables, batch, squares, given, _logits(model, variables, batch), jnp.ones)
+    return _by_sides(model, task, variables, batch, squares, setting, _logits(model, variables, batch), jnp.ones)
 
 
 def _few(flat: Flat, limit: int) -> None:
-    """Refuse what P columns would be made of."""
+    """`InputError` for more parameters than the limit."""
     size = flat.vector.shape[0]
     if size > limit:
         raise InputError(f"{size:,} parameters are over the limit of {limit:,}: use cg, a select, or raise the limit.")
 
 
 def _logits(model: Model, variables: Variables, batch: Batch) -> int:
-    """How many logits a row has."""
     rows_of(batch)
     return jax.eval_shape(lambda inputs: model.apply(variables, inputs, train=False)[0].logits, batch.inputs[:1]).size
 
 
-def _by_sides(model, task, variables, batch, join, given, logits, unit) -> Array:
+def _by_sides(model, task, variables, batch, join, setting, logits, unit) -> Array:
     """Sum over blocks of what ``join`` makes of their `sides`, over n, and weight decay on ``unit``."""
-    flat, kind = flatten(variables, given["select"]), given["curvature"]
-    if kind == "fisher" and given["key"] is not None:
-        batch = sampled_labels(model, variables, batch, given["key"])
+    flat, kind = flatten(variables, setting["select"]), setting["curvature"]
+    if kind == "fisher" and setting["key"] is not None:
+        batch = sampled_labels(model, variables, batch, setting["key"])
     of, size = sides(model, task, flat, kind), flat.vector.shape[0]
     total = summed(
-        lambda rows: join(*of(rows)), batch, fitting(size * (1 if kind == "fisher" else logits), given["micro"])
+        lambda rows: join(*of(rows)), batch, fitting(size * (1 if kind == "fisher" else logits), setting["micro"])
     )
-    return total / rows_of(batch) + jnp.asarray(given["l2"], total.dtype) * unit(size, dtype=total.dtype)
+    return total / rows_of(batch) + jnp.asarray(setting["l2"], total.dtype) * unit(size, dtype=total.dtype)

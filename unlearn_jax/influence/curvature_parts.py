@@ -79,8 +79,8 @@ def ggn_sum(model: Model, task: Task, flat: Flat, block: Batch, v: Array) -> Arr
 def fisher_sum(model: Model, task: Task, flat: Flat, block: Batch, v: Array) -> Array:
     """Sum of weight x g g' v."""
     losses = lambda vector: task.loss(logits_of(model, flat, block)(vector), block)
-    found, moved = jax.jvp(losses, (flat.vector,), (v,))
-    return jax.vjp(losses, flat.vector)[1](moved * block.weight.astype(found.dtype))[0]
+    losses_now, moved = jax.jvp(losses, (flat.vector,), (v,))
+    return jax.vjp(losses, flat.vector)[1](moved * block.weight.astype(losses_now.dtype))[0]
 
 
 SUMS = {"hessian": hessian_sum, "ggn": ggn_sum, "fisher": fisher_sum}
@@ -94,11 +94,11 @@ def sides(model: Model, task: Task, flat: Flat, curvature: str) -> Callable[[Bat
 
     def ggn(example: Batch) -> tuple[Array, Array]:
         logits, loss = logits_of(model, flat, example), weighed(task, example)
-        found, pull = jax.vjp(logits, flat.vector)
-        units = jnp.eye(found.size, dtype=found.dtype).reshape(-1, *found.shape)
+        logits_now, pull = jax.vjp(logits, flat.vector)
+        units = jnp.eye(logits_now.size, dtype=logits_now.dtype).reshape(-1, *logits_now.shape)
         # a loop: jaxlib 0.10.2 computes many backward passes of one forward pass wrongly on CPU (YNN fusions)
         slopes = lax.map(lambda unit: pull(unit)[0], units)
-        bent = jax.hessian(loss)(found).reshape(found.size, found.size)
+        bent = jax.hessian(loss)(logits_now).reshape(logits_now.size, logits_now.size)
         return slopes, bent @ slopes
 
     def fisher(example: Batch) -> tuple[Array, Array]:

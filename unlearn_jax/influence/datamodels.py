@@ -54,9 +54,9 @@ def datamodels(masks, outputs, *, ridge: float | None = None) -> Datamodels:
         >>> found.scores.round(4).tolist()  # twice 3, for n is 2
         [[6.0], [0.0]]
     """
-    outputs, alive = as_outputs(outputs)
-    signs = 2.0 * as_masks(masks, ("outputs", outputs))[alive] - 1.0
-    outputs = outputs[alive]
+    outputs, finite = as_outputs(outputs)
+    signs = 2.0 * as_masks(masks, ("outputs", outputs))[finite] - 1.0
+    outputs = outputs[finite]
     if len(signs) < 3:
         raise InputError(f"{len(signs)} members are left: give three or more, and many more for weights that hold.")
     if not np.isfinite(outputs).all():
@@ -77,7 +77,7 @@ def datamodels(masks, outputs, *, ridge: float | None = None) -> Datamodels:
     left = _left_out(vectors, spectrum, along, centred, ridge)
     explained = np.where(varied, 1.0 - left / np.where(varied, none, 1.0), np.nan)
     scores = 2.0 * signs.shape[1] * weights
-    return Datamodels(weights, middle, scores, float(ridge), explained, int((~alive).sum()))
+    return Datamodels(weights, middle, scores, float(ridge), explained, int((~finite).sum()))
 
 
 def _spectrum(signs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

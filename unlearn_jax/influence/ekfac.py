@@ -6,7 +6,7 @@ where it is relative ``relative_damping x mean eigenvalue of C``, a score is a s
 ``g_q . (C + l2 I + d I)^-1 g_i``. Parameters of no tapped layer (embeddings, norms) are taken as fixed and add no
 influence; `taps.untapped` lists them.
 
-Differences from Grosse et al.: damping is absolute unless it is asked to be relative (theirs is
+Differences from Grosse et al.: damping is absolute unless ``relative_damping`` is given (theirs is
 ``relative_damping=0.1``), the weight decay is in the curvature, and queries keep their full gradients instead of
 low-rank ones.
 """
@@ -109,10 +109,10 @@ def ekfac_influence(
     how: dict[str, Any] = dict(labels=labels, draws=draws, key=key, select=select, variant=variant, micro=micro)
     fit = ekfac_fit(model, task, variables, train, **how) if fit is None else fit
     shift = checked_shift(damping, l2, relative_damping)
-    program, found = _pair_program(model, task, quantity, micro), []
+    program, scores = _pair_program(model, task, quantity, micro), []
     for piece, new in pieces(queries, sum(block.values.size for block in fit.values())):
-        found.append(checked(*program(variables, train, piece, fit, shift))[:, :new])
-    return found[0] if len(found) == 1 else jnp.concatenate(found, axis=1)
+        scores.append(checked(*program(variables, train, piece, fit, shift))[:, :new])
+    return scores[0] if len(scores) == 1 else jnp.concatenate(scores, axis=1)
 
 
 def ekfac_self_influence(
@@ -168,12 +168,12 @@ def _pair_program(model, task, quantity, micro):
         sign = -1.0 if quantity == "margin" else 1.0
 
         def solved(part: Batch) -> dict[str, Array]:
-            found = {name: layer_gradients(f) for name, f in factors(part, quantity).items()}
-            return {name: sign * solve(fit[name], g, shift_of(fit[name], shift)) for name, g in found.items()}
+            gradients = {name: layer_gradients(f) for name, f in factors(part, quantity).items()}
+            return {name: sign * solve(fit[name], g, shift_of(fit[name], shift)) for name, g in gradients.items()}
 
         def scores(part: Batch) -> Array:
-            found = [_against(f, directions[name]) for name, f in factors(part, "loss").items()]
-            return sum(found) * part.weight.astype(found[0].dtype)[:, None]
+            parts = [_against(f, directions[name]) for name, f in factors(part, "loss").items()]
+            return sum(parts) * part.weight.astype(parts[0].dtype)[:, None]
 
         with jax.default_matmul_precision("highest"):
             directions = mapped(solved, queries, micro)
@@ -188,10 +188,10 @@ def _self_program(model, task, quantity, micro):
 
     def program(variables: Variables, train: Batch, fit: dict, shift: tuple):
         def scores(part: Batch) -> Array:
-            lost = _factors(model, task, variables, fit, part, "loss")
-            asked = lost if quantity == "loss" else _factors(model, task, variables, fit, part, quantity)
-            found: Any = sum(_with_itself(fit[name], f, asked[name], shift) for name, f in lost.items())
-            return (found if quantity == "loss" else -found) * part.weight.astype(found.dtype)
+            of_loss = _factors(model, task, variables, fit, part, "loss")
+            of_quantity = of_loss if quantity == "loss" else _factors(model, task, variables, fit, part, quantity)
+            scores_now: Any = sum(_with_itself(fit[name], f, of_quantity[name], shift) for name, f in of_loss.items())
+            return (scores_now if quantity == "loss" else -scores_now) * part.weight.astype(scores_now.dtype)
 
         with jax.default_matmul_precision("highest"):
             return mapped(scores, train, micro), {name: floors(block, shift) for name, block in fit.items()}
@@ -216,10 +216,10 @@ def _against(factors: Factors, directions: Array) -> Array:
     return layer_gradients(factors).reshape(len(a), -1) @ directions.reshape(len(directions), -1).T
 
 
-def _with_itself(block: Kronecker, lost: Factors, asked: Factors, shift: tuple) -> Array:
+def _with_itself(block: Kronecker, of_loss: Factors, of_quantity: Factors, shift: tuple) -> Array:
     """Inner products (n,) of an example's gradients of loss and quantity under the inverse block."""
     inverse = 1.0 / (block.values + shift_of(block, shift))
-    (a, s), (b, u) = rotated(block, lost), rotated(block, asked)
+    (a, s), (b, u) = rotated(block, of_loss), rotated(block, of_quantity)
     if a.shape[1] == 1:
         return (jnp.square(a[:, 0]) @ inverse * s[:, 0] * u[:, 0]).sum(axis=-1)
     return (layer_gradients(Factors(a, s)) * layer_gradients(Factors(b, u)) * inverse[None]).sum(axis=(1, 2))

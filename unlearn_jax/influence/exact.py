@@ -36,7 +36,7 @@ def ridge_removal(
         targets: (n,).
         groups: arrays of rows, see `as_groups`; None = each row by itself.
         l2: weight decay, above 0; the objective is ``sum_i w_i (x_i . b - y_i)^2 / 2 + n l2 / 2 |b|^2``.
-        weight: (n,) of the rows before removal, 0 = absent; 1 unless told.
+        weight: (n,) of the rows before removal, 0 = absent; 1 by default.
 
     Returns:
         (groups, d): ``b - A^-1 X_S' (I - X_S A^-1 X_S')^-1 (y_S - X_S b)``, or for groups of more than d rows the
@@ -74,7 +74,6 @@ def ridge_removal(
 
 
 def _solved(matrix: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """Solutions of linear systems."""
     try:
         return np.linalg.solve(matrix, right)
     except np.linalg.LinAlgError:
@@ -120,8 +119,8 @@ def removal_effects(
 
     def of(parameters: np.ndarray) -> np.ndarray:
         if before.ndim == 1:
-            found = parameters @ inputs.T
-            return found if quantity == "margin" else (found - targets) ** 2 / 2
+            prediction = parameters @ inputs.T
+            return prediction if quantity == "margin" else (prediction - targets) ** 2 / 2
         logits, labels = as_logits(inputs @ parameters, targets, "queries")
         if quantity == "margin":
             return margin_of(logits, labels)
@@ -183,7 +182,7 @@ def deletion_effect(copies, leverage, residual):
 
 def _copies(copies, leverage, residual) -> list[np.ndarray]:
     """The three in float64, checked."""
-    found = [np.asarray(x, np.float64) for x in (copies, leverage, residual)]
-    if not all(np.isfinite(x).all() for x in found) or (found[0] < 0).any() or (found[1] < 0).any():
+    values = [np.asarray(x, np.float64) for x in (copies, leverage, residual)]
+    if not all(np.isfinite(x).all() for x in values) or (values[0] < 0).any() or (values[1] < 0).any():
         raise InputError("copies, leverage or residual is negative or not finite: give copies and leverages from 0.")
-    return found
+    return values

@@ -39,9 +39,9 @@ def logistic_fit(
         inputs: (n, d).
         labels: (n,) whole numbers from 0.
         l2: weight decay, above 0; the objective is ``sum_i w_i loss_i + n l2 / 2 |W|^2``, loss = cross-entropy in nats.
-        weight: (n,) of the rows, 0 = absent (but counted in n); 1 unless told.
-        classes: K; the largest label + 1 unless told.
-        start: (d, K) to begin at; 0 unless told.
+        weight: (n,) of the rows, 0 = absent (but counted in n); 1 by default.
+        classes: K; the largest label + 1 by default.
+        start: (d, K) to begin at; 0 by default.
         tolerance: largest norm of the gradient of the objective over n.
 
     Returns:
@@ -83,7 +83,7 @@ def logistic_removal(
         l2: weight decay, as of `logistic_fit`; n stays what it is.
         weight: (n,) of the rows before removal.
         classes: K, as of `logistic_fit`.
-        start: (d, K) the full fit, from which every refit begins; computed unless told.
+        start: (d, K) the full fit, from which every refit begins; computed by default.
         tolerance: as of `logistic_fit`, for every refit.
 
     Returns:
@@ -109,11 +109,11 @@ def logistic_removal(
     out, width = np.empty((len(groups), *start.shape)), max(1, ROOM // y.size)
     for first in range(0, len(groups), width):
         part = groups[first : first + width]
-        kept = np.repeat(weight[None], len(part), axis=0)
-        for row, group in zip(kept, part):
+        weights = np.repeat(weight[None], len(part), axis=0)
+        for row, group in zip(weights, part):
             row[group] = 0.0
         begin = np.repeat(start[None], len(part), axis=0)
-        out[first : first + width] = _newton(x, y, kept, begin, l2, solve, tolerance)
+        out[first : first + width] = _newton(x, y, weights, begin, l2, solve, tolerance)
     return out
 
 
@@ -154,7 +154,6 @@ def _hessian(x: np.ndarray, p: np.ndarray, weight: np.ndarray, l2: float) -> np.
 
 
 def _inverse(hessian: np.ndarray) -> np.ndarray:
-    """Inverse of a Hessian."""
     try:
         return np.linalg.inv(hessian)
     except np.linalg.LinAlgError:
@@ -171,14 +170,14 @@ def _newton(x, y, weight, w, l2: float, solve: Callable, tolerance: float) -> np
     """Fits (G, d, K) from where they are to a gradient below the tolerance; those that are there are left alone."""
     w, open_ = w.copy(), np.arange(len(w))
     for _ in range(STEPS):
-        mine, kept = w[open_], weight[open_]
+        mine, weights = w[open_], weight[open_]
         p = np.exp(log_softmax(x @ mine))
-        slope = x.T @ (kept[..., None] * (p - y) / len(x)) + l2 * mine
+        slope = x.T @ (weights[..., None] * (p - y) / len(x)) + l2 * mine
         far = np.linalg.norm(slope, axis=(1, 2)) > tolerance
         if not far.any():
             return w
-        open_, mine, kept, p, slope = open_[far], mine[far], kept[far], p[far], slope[far]
-        w[open_] = _descend(x, y, kept, mine, l2, slope, solve(mine, p, kept, slope))
+        open_, mine, weights, p, slope = open_[far], mine[far], weights[far], p[far], slope[far]
+        w[open_] = _descend(x, y, weights, mine, l2, slope, solve(mine, p, weights, slope))
     raise InputError(f"a gradient of {tolerance:g} was not reached: scale the inputs to about 1, or raise l2.")
 
 

@@ -35,12 +35,12 @@ def gram_matrix(model, task, variables, train, queries, layout, *, quantities, c
     size = pieces.block_size(left, train, block)
 
     def scores(rows: pieces.Pieces, columns: pieces.Pieces) -> Array:
-        found = pieces.inner_products(rows, columns, dtype)
+        products = pieces.inner_products(rows, columns, dtype)
         if not cosine:
-            return found
+            return products
         norm = lambda side: jnp.sqrt(pieces.square_norms(side, dtype))
         norms = norm(rows)[:, None] * norm(columns)[None, :]
-        return jnp.where(norms == 0, 0, found / jnp.where(norms == 0, 1, norms))
+        return jnp.where(norms == 0, 0, products / jnp.where(norms == 0, 1, norms))
 
     def columns(batch: Batch) -> Array:
         mine = right(batch)
@@ -51,22 +51,18 @@ def gram_matrix(model, task, variables, train, queries, layout, *, quantities, c
 
 @functools.lru_cache(maxsize=64)
 def _gram_program(model, task, quantity, select, exact, cosine, block, micro):
-    """The compiled `gram` of one model and setting."""
-
     def run(variables, train, queries):
         layout = pieces.layout_of(model, variables, train, select, exact)
         kinds = dict(quantities=("loss", quantity), cosine=cosine, block=block, micro=micro)
-        found = gram_matrix(model, task, variables, train, queries, layout, **kinds)
-        weight = (train.weight > 0 if cosine else train.weight).astype(found.dtype)  # no gradient's scale, in a cosine
-        return (-found if quantity == "margin" else found) * weight[:, None]
+        scores = gram_matrix(model, task, variables, train, queries, layout, **kinds)
+        weight = (train.weight > 0 if cosine else train.weight).astype(scores.dtype)  # no gradient's scale, in a cosine
+        return (-scores if quantity == "margin" else scores) * weight[:, None]
 
     return jax.jit(run)
 
 
 @functools.lru_cache(maxsize=64)
 def _norm_program(model, task, quantity, select, exact, block, micro):
-    """The compiled `gradient_norms` of one model and setting."""
-
     def run(variables, batch):
         layout, dtype = pieces.layout_of(model, variables, batch, select, exact), pieces.score_dtype(variables)
         of = functools.partial(pieces.pieces_of, model, task, variables, layout=layout, quantity=quantity, micro=micro)

@@ -15,9 +15,9 @@ import numpy as np
 from jaxtyping import Float
 
 from unlearn_jax.errors import InputError
-from unlearn_jax.influence.checks import check_targets
+from unlearn_jax.influence.checks import check_targets, is_traced
 from unlearn_jax.influence.per_example import MICRO
-from unlearn_jax.influence.score_checks import explain, known, prepared
+from unlearn_jax.influence.score_checks import explain, prepared
 from unlearn_jax.influence.score_programs import group_scores
 from unlearn_jax.influence.scores import influence
 from unlearn_jax.types import Array, Batch, Model, Task, Variables
@@ -80,31 +80,31 @@ def group_influence(
         >>> train = batch_of(jnp.array([[0.0], [1.0], [3.0], [3.0]]), jnp.array([0, 0, 1, 1]))
         >>> model = build_model("linear", 2, (1,))
         >>> variables = model.init(jax.random.key(0), train.inputs)
-        >>> given = model, classification(), variables, train, train, [[2, 3]]
-        >>> newton, plain = (group_influence(*given, curvature_term=c, l2=0.1) for c in (True, False))
+        >>> arguments = model, classification(), variables, train, train, [[2, 3]]
+        >>> newton, plain = (group_influence(*arguments, curvature_term=c, l2=0.1) for c in (True, False))
         >>> bool(newton[0, 2] > 1.5 * plain[0, 2])  # a pair holds each other up
         True
     """
-    given = dict(curvature=curvature, damping=damping, relative_damping=relative_damping, l2=l2, quantity=quantity)
-    given |= dict(select=select, key=key, micro=micro)
+    named = dict(curvature=curvature, damping=damping, relative_damping=relative_damping, l2=l2, quantity=quantity)
+    named |= dict(select=select, key=key, micro=micro)
     masks = _masks(groups, len(train.weight))
     if not curvature_term:
-        scores = influence(model, task, variables, train, queries, solver=solver, **given, **options)
+        scores = influence(model, task, variables, train, queries, solver=solver, **named, **options)
         return masks.astype(scores.dtype) @ scores
     if solver == "ekfac":
         raise InputError("solver 'ekfac' has no curvature to remove a group's from: give curvature_term=False.")
-    plan, amounts = prepared(model, task, variables, train, solver=solver, **given, options=options)
+    plan, amounts = prepared(model, task, variables, train, solver=solver, **named, options=options)
     check_targets(model, variables, queries, "queries")
     if not (len(masks) and len(queries.weight)):
         return jnp.zeros((len(masks), len(queries.weight)), amounts.l2.dtype)
-    found = group_scores(plan, variables, train, masks, _positions(masks), queries, amounts)
-    explain(plan, variables, train, queries, found, amounts, masks)
-    return found.scores.T
+    solved = group_scores(plan, variables, train, masks, _positions(masks), queries, amounts)
+    explain(plan, variables, train, queries, solved, amounts, masks)
+    return solved.scores.T
 
 
 def _masks(groups, count: int) -> Array:
     """Groups as (G, n) 0 and 1."""
-    if hasattr(groups, "ndim") and not known(groups):
+    if hasattr(groups, "ndim") and is_traced(groups):
         return groups
     if hasattr(groups, "ndim") and groups.ndim == 2:
         masks = np.asarray(groups)
@@ -124,7 +124,7 @@ def _masks(groups, count: int) -> Array:
 def _positions(masks: Array) -> Array:
     """(G, m) positions of ones in masks (G, n), m the most that a group has, filled up with n; all where unknown."""
     count = masks.shape[1]
-    if not known(masks):
+    if is_traced(masks):
         return jnp.broadcast_to(jnp.arange(count)[None, :], masks.shape)
     held = np.asarray(masks) > 0
     order = np.argsort(~held, axis=1, kind="stable")[:, : max(1, held.sum(axis=1).max())]

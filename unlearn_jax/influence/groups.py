@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from jaxtyping import Bool, Float64
 
@@ -26,15 +28,42 @@ def as_groups(groups, rows: int) -> list[np.ndarray]:
     """Groups as a list of row arrays, None = each row by itself; `InputError` for an empty group or another row."""
     if groups is None:
         return list(np.arange(rows)[:, None])
-    found = [np.asarray(group) for group in groups]
-    if not found:
+    rows_by_group = [np.asarray(group) for group in groups]
+    if not rows_by_group:
         raise InputError("groups are empty: give at least one array of rows, or none at all for every row by itself.")
-    for group in found:
+    for group in rows_by_group:
         if group.ndim != 1 or not len(group) or not np.issubdtype(group.dtype, np.integer):
             raise InputError(f"a group is {group.dtype} {group.shape}: give each as an array of rows, at least one.")
         if group.min() < 0 or group.max() >= rows or len(np.unique(group)) < len(group):
             raise InputError(f"a group holds rows {group[:5].tolist()}: give rows in [0, {rows}), each once.")
-    return found
+    return rows_by_group
+
+
+def units_of(examples: int, groups: Sequence | None) -> np.ndarray:
+    """(n,) the number of each row's unit."""
+    unit = np.arange(examples)
+    for group in [] if groups is None else as_groups(groups, examples):
+        if (unit[group] != group).any():
+            raise InputError("groups overlap: give every row to one group at most.")
+        unit[group] = examples + group[0]
+    return np.unique(unit, return_inverse=True)[1].reshape(-1)
+
+
+def equal_shares(total: int, parts: int, rng: np.random.Generator) -> np.ndarray:
+    """``total`` in whole parts that differ by one at most, the larger ones at random."""
+    return total // parts + rng.permuted(np.arange(parts) < total % parts)
+
+
+def balanced(masks: np.ndarray, size: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Masks whose rows sum to ``size``: members that have too much give random units to those that have too little."""
+    excess = masks.sum(axis=1) - size
+    while (excess > 0).any():
+        giver, taker = int(excess.argmax()), int(excess.argmin())
+        able = np.flatnonzero(masks[giver] & ~masks[taker])  # at least as many as giver has more
+        moved = rng.permutation(able)[: min(excess[giver], -excess[taker])]
+        masks[giver, moved], masks[taker, moved] = False, True
+        excess[giver], excess[taker] = excess[giver] - len(moved), excess[taker] + len(moved)
+    return masks
 
 
 def as_masks(masks, *others: tuple[str, np.ndarray]) -> Bool[np.ndarray, "M n"]:
@@ -55,10 +84,10 @@ def as_outputs(values, name: str = "outputs") -> tuple[Float64[np.ndarray, "M q"
     values = np.asarray(values, np.float64)
     if values.ndim != 2 or 0 in values.shape:
         raise InputError(f"{name} are {values.shape}: give (members, queries) with at least one of each.")
-    alive = ~np.any(np.isnan(values), axis=1)
-    if not alive.any():
+    finite = ~np.any(np.isnan(values), axis=1)
+    if not finite.any():
         raise InputError(f"{name} of every member hold NaN: all diverged, train them with a lower learning rate.")
-    return values, alive
+    return values, finite
 
 
 def as_rows(inputs, targets, l2: float, weight) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

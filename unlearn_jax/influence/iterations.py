@@ -1,6 +1,6 @@
 """Iterations that solve (A + d I) x = b for R right-hand sides at once, given only products with A.
 
-They are pure and run under `jit` and `vmap`: what has not converged is said by `Solution.converged`, and
+They are pure and run under `jit` and `vmap`: `Solution.converged` marks what has not converged, and
 `solvers.settled` makes an error of it.
 """
 
@@ -12,9 +12,9 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jax.core import Tracer
 
 from unlearn_jax.errors import InputError
+from unlearn_jax.influence.checks import is_traced
 from unlearn_jax.types import Array
 
 ROUNDS = 4  # restarts of conjugate gradients from the residual recomputed
@@ -34,7 +34,7 @@ class Solution(NamedTuple):
 
 
 def accuracy(dtype) -> float:
-    """The relative residual asked for when none is given: what rounding lets most problems reach."""
+    """The relative residual required by default: what rounding lets most problems reach."""
     return 1e-8 if dtype == jnp.float64 else 1e-4
 
 
@@ -59,7 +59,7 @@ def checked(b: Array, **positive) -> Array:
     if b.ndim != 2 or 0 in b.shape:
         raise InputError(f"right-hand sides are {b.shape}: give (P, R) with at least one of each.")
     for name, value in positive.items():
-        if not isinstance(value, Tracer) and not value > 0:
+        if not is_traced(value) and not value > 0:
             raise InputError(f"{name} is {value}: give a number above 0.")
     return b
 

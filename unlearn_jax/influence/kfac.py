@@ -28,8 +28,8 @@ import numpy as np
 from jax import lax
 
 from unlearn_jax.errors import InputError, choose
-from unlearn_jax.influence.checks import check_targets
-from unlearn_jax.influence.kronecker import Kronecker, check_rows, rotated, traced
+from unlearn_jax.influence.checks import check_targets, is_traced
+from unlearn_jax.influence.kronecker import Kronecker, check_rows, rotated
 from unlearn_jax.influence.per_example import MICRO
 from unlearn_jax.influence.pieces import layers_by
 from unlearn_jax.influence.taps import Factors, layer_factors, layer_gradients
@@ -106,7 +106,7 @@ def ekfac_fit(
     select = layers_by(variables, select)
     program = fit_program(model, task, labels, draws if labels == "sampled" else 1, select, variant, micro)
     fit, largest = program(variables, train, jax.random.key(0) if key is None else key)
-    if not traced(largest) and not np.isfinite([float(value) for value in largest.values()]).all():
+    if not is_traced(largest) and not np.isfinite([float(value) for value in largest.values()]).all():
         raise InputError("gradients of the training examples are not finite: look for NaN in variables and inputs.")
     return fit
 
@@ -124,8 +124,8 @@ def mapped(one: Callable[[PyTree], PyTree], rows: PyTree, micro: int) -> PyTree:
     count = len(jax.tree.leaves(rows)[0])
     if count <= micro:
         return one(rows)
-    found = lax.map(one, parts_of(rows, micro)[0])
-    return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:])[:count], found)
+    parts = lax.map(one, parts_of(rows, micro)[0])
+    return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:])[:count], parts)
 
 
 def _summed(one: Callable[[PyTree, Array], PyTree], rows: PyTree, micro: int) -> PyTree:
@@ -149,11 +149,11 @@ def fit_program(model, task, labels, draws, select, variant, micro):
         rows = Rows(train, targets, scales * jnp.sqrt(weight)[:, None])
         factors = lambda part, live: _factors(model, task, variables, part, live, select)
         moments = _summed(lambda part, live: _moments(*factors(part, live), part.batch, live), rows, micro)
-        found = {name: _block(*moment, total=len(weight)) for name, moment in moments.items()}
+        blocks = {name: _block(*moment, total=len(weight)) for name, moment in moments.items()}
         if variant == "ekfac":
-            squares = _summed(lambda part, live: _squares(*factors(part, live), found), rows, micro)
-            found = {name: block._replace(values=squares[name] / len(weight)) for name, block in found.items()}
-        return found, {name: block.values.max() for name, block in found.items()}
+            squares = _summed(lambda part, live: _squares(*factors(part, live), blocks), rows, micro)
+            blocks = {name: block._replace(values=squares[name] / len(weight)) for name, block in blocks.items()}
+        return blocks, {name: block.values.max() for name, block in blocks.items()}
 
     def precise(*inputs):
         with jax.default_matmul_precision("highest"):
@@ -193,10 +193,10 @@ def _factors(model, task, variables, rows: Rows, live: Array, select) -> tuple[d
         loss = task.loss(logits, example)[0]
         return loss * example.weight[0].astype(loss.dtype)
 
-    def one(given: tuple[Array, Array]) -> dict[str, Factors]:
-        batch = rows.batch._replace(targets=given[0], weight=given[1] * live.astype(given[1].dtype))
-        found = layer_factors(model, task, variables, batch, cotangent=scaled, select=select, micro=len(live))
-        return {name: f._replace(slopes=f.slopes.astype(f.inputs.dtype)) for name, f in found.items()}
+    def one(label: tuple[Array, Array]) -> dict[str, Factors]:
+        batch = rows.batch._replace(targets=label[0], weight=label[1] * live.astype(label[1].dtype))
+        factors = layer_factors(model, task, variables, batch, cotangent=scaled, select=select, micro=len(live))
+        return {name: f._replace(slopes=f.slopes.astype(f.inputs.dtype)) for name, f in factors.items()}
 
     labels = jnp.moveaxis(rows.targets, 1, 0), rows.scales.T
     first = one((labels[0][0], labels[1][0]))
@@ -209,14 +209,14 @@ def _factors(model, task, variables, rows: Rows, live: Array, select) -> tuple[d
 
 def _moments(inputs, slopes, batch: Batch, live: Array) -> dict[str, tuple[Array, Array, Array]]:
     """Each layer's sums of a a' and s s', and how many positions the first is over."""
-    found = {}
+    moments = {}
     for name, a in inputs.items():
         weight = jnp.broadcast_to((batch.weight.astype(a.dtype) * live.astype(a.dtype))[:, None], a.shape[:2])
         if batch.mask is not None and batch.mask.shape == a.shape[:2]:
             weight = weight * batch.mask.astype(a.dtype)
         a, s = a.reshape(-1, a.shape[-1]), slopes[name].reshape(-1, slopes[name].shape[-1])
-        found[name] = (weight.reshape(-1, 1) * a).T @ a, s.T @ s, weight.sum()
-    return found
+        moments[name] = (weight.reshape(-1, 1) * a).T @ a, s.T @ s, weight.sum()
+    return moments
 
 
 def _block(a: Array, s: Array, positions: Array, total: int) -> Kronecker:
@@ -229,12 +229,12 @@ def _block(a: Array, s: Array, positions: Array, total: int) -> Kronecker:
 
 def _squares(inputs, slopes, blocks: dict[str, Kronecker]) -> dict[str, Array]:
     """Each layer's sum of squared gradients in its eigenbases; (I, O)."""
-    found = {}
+    squares = {}
     for name, block in blocks.items():
         a, s = rotated(block, Factors(inputs[name], slopes[name]))
         if a.shape[1] == 1:
-            found[name] = jnp.square(a[:, 0]).T @ jnp.square(s[:, :, 0]).sum(axis=0)
+            squares[name] = jnp.square(a[:, 0]).T @ jnp.square(s[:, :, 0]).sum(axis=0)
             continue
         add = lambda total, s, a=a: (total + jnp.square(layer_gradients(Factors(a, s))).sum(axis=0), None)
-        found[name] = lax.scan(add, jnp.zeros_like(block.values), s)[0]
-    return found
+        squares[name] = lax.scan(add, jnp.zeros_like(block.values), s)[0]
+    return squares

@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.core import Tracer
 
 from unlearn_jax.errors import InputError
+from unlearn_jax.influence.checks import is_traced
 from unlearn_jax.influence.taps import Factors
 from unlearn_jax.types import Array, Batch, PyTree
 
@@ -81,14 +81,9 @@ def rotated(block: Kronecker, factors: Factors) -> Factors:
     return Factors(factors.inputs @ block.inputs, factors.slopes @ block.slopes)
 
 
-def traced(tree: PyTree) -> bool:
-    """Whether values cannot be looked at, inside of jit or vmap."""
-    return any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(tree))
-
-
 def check_rows(train: Batch, draws: int, micro: int) -> None:
     """Raise `InputError` where no training example counts, or for bad settings."""
-    if len(train.weight) == 0 or not (traced(train.weight) or np.asarray(train.weight).sum() > 0):
+    if len(train.weight) == 0 or not (is_traced(train.weight) or np.asarray(train.weight).sum() > 0):
         raise InputError("there are no training examples: give at least one whose weight is above 0.")
     if min(draws, micro) < 1:
         raise InputError(f"draws is {draws} and micro {micro}: give whole numbers of at least 1.")
@@ -96,8 +91,8 @@ def check_rows(train: Batch, draws: int, micro: int) -> None:
 
 def checked_shift(damping, l2, relative_damping) -> tuple:
     """What is added to all values, and the share of their mean that is, which stands in for damping; checked."""
-    given = (damping, l2) if relative_damping is None else (damping, l2, relative_damping)
-    if not traced(given) and not all(np.min(x) >= 0 for x in given):
+    amounts = (damping, l2) if relative_damping is None else (damping, l2, relative_damping)
+    if not is_traced(amounts) and not all(np.min(x) >= 0 for x in amounts):
         raise InputError(
             f"damping is {damping}, l2 {l2}, relative_damping {relative_damping}: give numbers of at least 0."
         )
@@ -112,7 +107,7 @@ def floors(block: Kronecker, shift: tuple) -> Array:
 
 def checked(scores: Array, smallest: dict[str, Array]) -> Array:
     """The scores; `InputError` where a block is singular by its `floors` or a score not finite."""
-    if traced((scores, smallest)):
+    if is_traced(scores, smallest):
         return scores
     for name, (least, rounding) in ((name, np.asarray(values)) for name, values in smallest.items()):
         if least <= rounding:

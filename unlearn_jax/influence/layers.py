@@ -1,4 +1,4 @@
-"""Which layers count when influence is asked for in passing, and the damping then."""
+"""Which layers count when influence is a by-product, and the damping then."""
 
 from __future__ import annotations
 
@@ -12,5 +12,5 @@ DAMPING = 0.1  # share of each layer's mean eigenvalue (Grosse et al. 2023)
 
 def last_layer(model, variables: Variables, batch: Batch):
     """Predicate of the last layer that can be tapped: the head or, where that is the embedding, the one before."""
-    found = tappable(model, variables, batch)
-    return (lambda name: name == found[-1]) if found else None
+    layers = tappable(model, variables, batch)
+    return (lambda name: name == layers[-1]) if layers else None

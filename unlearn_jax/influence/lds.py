@@ -78,9 +78,9 @@ def lds(
     silent = np.all(np.isnan(outputs), axis=0) if outputs.ndim == 2 and outputs.size else np.zeros(1, bool)
     if not silent.all():
         outputs[:, silent] = 0.0  # constant, so without a value
-    outputs, alive = as_outputs(outputs)
-    masks = as_masks(masks, ("outputs", outputs))[alive]
-    outputs, scores = outputs[alive], np.asarray(scores, np.float64)
+    outputs, finite = as_outputs(outputs)
+    masks = as_masks(masks, ("outputs", outputs))[finite]
+    outputs, scores = outputs[finite], np.asarray(scores, np.float64)
     if scores.shape != (masks.shape[1], outputs.shape[1]):
         raise InputError(
             f"scores are {scores.shape} for {masks.shape[1]} examples in masks and {outputs.shape[1]} queries in "
@@ -102,10 +102,10 @@ def lds(
         spearman, sums[:, counts], outputs[:, counts],
         clusters=clusters, roles=("members", "members"), seed=seed, resamples=resamples,
     )  # fmt: skip
-    found = t_estimate(draws, low=-1.0, high=1.0, level=level)
-    bounds = found[1:5] if len(masks) > 3 else (np.nan,) * 4
+    estimate = t_estimate(draws, low=-1.0, high=1.0, level=level)
+    bounds = estimate[1:5] if len(masks) > 3 else (np.nan,) * 4
     excluded = int((~counts).sum())
-    return Lds(found.value, *map(float, bounds), per_query=per_query, excluded=excluded, members=len(masks))
+    return Lds(estimate.value, *map(float, bounds), per_query=per_query, excluded=excluded, members=len(masks))
 
 
 def subset_sums(scores, masks) -> Float64[np.ndarray, "M q"]:
@@ -127,5 +127,5 @@ def spearman(sums: np.ndarray, outputs: np.ndarray) -> Float64[np.ndarray, " q"]
 
     one, other = (rankdata(x, axis=0) - (len(x) + 1) / 2 for x in (sums, outputs))
     size = np.sqrt((one**2).sum(axis=0) * (other**2).sum(axis=0))
-    found = (one * other).sum(axis=0) / np.where(size > 0, size, 1.0)
-    return np.where((other != 0).any(axis=0), np.clip(found, -1.0, 1.0), np.nan)
+    correlation = (one * other).sum(axis=0) / np.where(size > 0, size, 1.0)
+    return np.where((other != 0).any(axis=0), np.clip(correlation, -1.0, 1.0), np.nan)

@@ -65,8 +65,8 @@ def lanczos(
         raise InputError(f"rank {rank} is above the {steps} steps: give more steps or a smaller rank.")
     basis, projected, last = _krylov(matvec, b[:, 0], steps, jax.random.key(0) if key is None else key)
     values, vectors = jnp.linalg.eigh(projected)
-    kept = jnp.argsort(-jnp.abs(values))[:rank]
-    values, vectors, errors = values[kept], basis.T @ vectors[:, kept], jnp.abs(last * vectors[-1, kept])
+    largest = jnp.argsort(-jnp.abs(values))[:rank]
+    values, vectors, errors = values[largest], basis.T @ vectors[:, largest], jnp.abs(last * vectors[-1, largest])
     shifted = values + jnp.asarray(damping, b.dtype)
     x = vectors @ ((vectors.T @ b) / shifted[:, None])
     fine = jnp.all(errors <= PAIRS * jnp.max(jnp.abs(values))) & jnp.all(shifted > 0)

@@ -2,7 +2,7 @@
 
 Feldman & Zhang 2020 (arXiv 2008.03703): an example is memorised as far as models that saw it are right on it more often
 than models that did not; its influence on a query is the same difference of the query's accuracy. Differences: the
-subsets may be any (theirs are random of 70%), and standard errors are told.
+subsets may be any (theirs are random of 70%), and standard errors are given.
 """
 
 from __future__ import annotations
@@ -86,18 +86,18 @@ def feldman_influence(correct, masks) -> InOut:
 
 def _checked(correct, masks) -> tuple[np.ndarray, np.ndarray, int]:
     """Correctness and masks of the members that did not diverge, and how many did."""
-    correct, alive = as_outputs(correct, "correct")
-    masks = as_masks(masks, ("correct", correct))[alive]
-    correct = correct[alive]
+    correct, finite = as_outputs(correct, "correct")
+    masks = as_masks(masks, ("correct", correct))[finite]
+    correct = correct[finite]
     if (correct < 0).any() or (correct > 1).any():
         raise InputError("correct holds values outside [0, 1]: give 1 where a member is right and 0 where it is not.")
-    return correct, masks, int((~alive).sum())
+    return correct, masks, int((~finite).sum())
 
 
 def _difference(right_in, right_out, inside, outside, members_in, members: int, diverged: int) -> InOut:
     """Accuracy within less accuracy without, from sums and counts, with its error."""
     share = lambda right, count: (right + 1.0) / (count + 2.0)
     variance = sum(share(r, c) * (1.0 - share(r, c)) / (c + 2.0) for r, c in ((right_in, inside), (right_out, outside)))
-    known = (inside > 0) & (outside > 0)
-    value = np.where(known, right_in / np.maximum(inside, 1) - right_out / np.maximum(outside, 1), np.nan)
-    return InOut(value, np.where(known, np.sqrt(variance), np.nan), members_in, members - members_in, diverged)
+    seen_by_some = (inside > 0) & (outside > 0)
+    value = np.where(seen_by_some, right_in / np.maximum(inside, 1) - right_out / np.maximum(outside, 1), np.nan)
+    return InOut(value, np.where(seen_by_some, np.sqrt(variance), np.nan), members_in, members - members_in, diverged)

@@ -1,7 +1,7 @@
 """Per-example values, gradients and directional derivatives: the one place that adds an example axis.
 
 Everything is written for one example and vectorised here, ``micro`` examples at a time so that n x P gradients need not
-coexist unless they are asked for. Batch statistics are those of evaluation: an example's gradient depends on no other.
+coexist unless they are the result. Batch statistics are those of evaluation: an example's gradient depends on no other.
 """
 
 from __future__ import annotations
@@ -179,7 +179,7 @@ def mean_gradient(
     flat, of = flatten(variables, select), quantity_of(model, task, quantity)
 
     def mean(vector: Array) -> Array:
-        found = of(flat.rebuild(vector), batch)
-        return jnp.sum(found * batch.weight.astype(found.dtype)) / len(batch.weight)
+        quantities = of(flat.rebuild(vector), batch)
+        return jnp.sum(quantities * batch.weight.astype(quantities.dtype)) / len(batch.weight)
 
     return jax.grad(mean)(flat.vector)

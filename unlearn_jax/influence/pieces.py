@@ -14,9 +14,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jax.core import Tracer
 
 from unlearn_jax.errors import InputError
+from unlearn_jax.influence.checks import is_traced
 from unlearn_jax.influence.per_example import example_gradients, flatten
 from unlearn_jax.influence.taps import (
     Factors,
@@ -50,18 +50,18 @@ class Pieces(NamedTuple):
 
 def leaves_by(variables: Variables, select: Callable[[str], bool] | None) -> Callable[[str], bool] | None:
     """A predicate of leaves' paths like ``select``, the same function for the same leaves: programs are kept by it."""
-    return None if select is None else _among(tuple(name for name in untapped(variables, {}) if select(name)))
+    return None if select is None else among(tuple(name for name in untapped(variables, {}) if select(name)))
 
 
 def layers_by(variables: Variables, select: Callable[[str], bool] | None) -> Callable[[str], bool] | None:
     """The same of layers' paths, which are those of their leaves without the last part."""
     names = dict.fromkeys(name.rpartition("/")[0] for name in untapped(variables, {}))
-    return None if select is None else _among(tuple(name for name in names if select(name)))
+    return None if select is None else among(tuple(name for name in names if select(name)))
 
 
 @functools.lru_cache(maxsize=256)
-def _among(names: tuple[str, ...]) -> Callable[[str], bool]:
-    """Predicate of being one of the names."""
+def among(names: tuple[str, ...]) -> Callable[[str], bool]:
+    """Whether a path is one of the names; the same function for the same names, by which programs are kept."""
     return frozenset(names).__contains__
 
 
@@ -156,11 +156,6 @@ def check_sets(train: Batch, queries: Batch | None = None) -> None:
             )
     if len(train.weight) == 0:
         raise InputError("train has no rows: give at least one training example to score.")
-
-
-def is_traced(*trees: PyTree) -> bool:
-    """Whether some leaf has no value yet, under ``jit`` or ``vmap``."""
-    return any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(trees))
 
 
 def finite(values: Array, rows: str = "train rows", columns: str = "queries") -> Array:

@@ -20,15 +20,7 @@ from jaxtyping import Float
 from unlearn_jax.errors import InputError, choose
 from unlearn_jax.influence.checks import check_targets
 from unlearn_jax.influence.per_example import MICRO, example_gradients
-from unlearn_jax.influence.pieces import (
-    check_sets,
-    finite,
-    layout_of,
-    leaves_by,
-    over_blocks,
-    pieces_of,
-    score_dtype,
-)
+from unlearn_jax.influence.pieces import check_sets, finite, layout_of, leaves_by, over_blocks, pieces_of, score_dtype
 from unlearn_jax.influence.taps import Factors
 from unlearn_jax.trees import wide
 from unlearn_jax.types import Array, Batch, Model, Task, Variables
@@ -181,7 +173,6 @@ def projected_gradients(
 
 @functools.lru_cache(maxsize=64)
 def _program(model, task, dim, kind, quantity, select, micro):
-    """The compiled `projected_gradients` of one model and setting."""
     kinds = dict(quantity=quantity, micro=micro)
 
     def dense(variables, key, rows: Batch) -> Array:
@@ -189,15 +180,15 @@ def _program(model, task, dim, kind, quantity, select, micro):
 
     def factored(variables, key, layout, rows: Batch) -> Array:
         pieces = pieces_of(model, task, variables, rows, layout, **kinds)
-        found, dtype = [], score_dtype(variables)
+        columns, dtype = [], score_dtype(variables)
         for number, name in enumerate(sorted(pieces.factors)):
             factors = pieces.factors[name]
             dims = sides(dim, (factors.inputs.shape[-1], factors.slopes.shape[-1]))
-            found.append(project_factors(factors, *dims, jax.random.fold_in(key, number)).astype(dtype))
+            columns.append(project_factors(factors, *dims, jax.random.fold_in(key, number)).astype(dtype))
         if layout.rest:
-            rest, last = pieces.rest.astype(dtype), jax.random.fold_in(key, len(found))
-            found.append(rest if rest.shape[1] <= dim else project(rest, dim, last))
-        return jnp.concatenate(found, axis=1)
+            rest, last = pieces.rest.astype(dtype), jax.random.fold_in(key, len(columns))
+            columns.append(rest if rest.shape[1] <= dim else project(rest, dim, last))
+        return jnp.concatenate(columns, axis=1)
 
     def run(variables, batch, key):
         of = functools.partial(dense, variables, key)
@@ -209,6 +200,5 @@ def _program(model, task, dim, kind, quantity, select, micro):
 
 
 def _check_dim(dim: int) -> None:
-    """Raise `InputError` for a number of columns below 1."""
     if dim < 1:
         raise InputError(f"a projection to {dim} columns: give a dim of at least 1.")

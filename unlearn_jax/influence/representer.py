@@ -21,8 +21,8 @@ import numpy as np
 from jaxtyping import Float
 
 from unlearn_jax.errors import InputError, choose
-from unlearn_jax.influence.checks import check_targets
-from unlearn_jax.influence.pieces import check_sets, finite, is_traced, score_dtype
+from unlearn_jax.influence.checks import check_targets, is_traced
+from unlearn_jax.influence.pieces import check_sets, finite, score_dtype
 from unlearn_jax.types import Array, Batch, Model, Task, Variables
 
 
@@ -125,7 +125,6 @@ def representer(
 
 
 def _check(l2, train: Batch, queries: Batch | None = None) -> None:
-    """Raise `InputError` for sets or a weight decay that do not fit."""
     check_sets(train, queries)
     if not is_traced(l2) and not (np.isfinite(l2) and l2 > 0):
         raise InputError(f"l2 is {l2}: representer points take the weight decay of the last layer, above 0.")
@@ -133,8 +132,6 @@ def _check(l2, train: Batch, queries: Batch | None = None) -> None:
 
 @functools.lru_cache(maxsize=64)
 def _program(model: Model, task: Task, what: str, bias: bool):
-    """The compiled values, logits or scores of one model."""
-
     def seen(variables, batch: Batch, dtype) -> tuple[Array, Array]:
         outputs = model.apply(variables, batch.inputs, train=False)[0]
         if outputs.logits.ndim != 2:

@@ -85,8 +85,8 @@ def _program(model, task, dim: int | None, micro: int):
     def program(variables: Variables, batch: Batch, fit: dict, shift: tuple, key):
         def rows(part: Batch) -> Array:
             how: dict[str, Any] = dict(select=lambda name: name in fit, micro=len(part.weight))
-            found = layer_factors(model, task, variables, part, **how)
-            whole = [_whitened(fit[name], found[name], shift) for name in sorted(fit)]
+            factors = layer_factors(model, task, variables, part, **how)
+            whole = [_whitened(fit[name], factors[name], shift) for name in sorted(fit)]
             whole = jnp.concatenate(whole, axis=1)
             return whole if dim is None else project(whole, dim, key)
 

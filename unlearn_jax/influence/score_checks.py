@@ -1,4 +1,4 @@
-"""What the arguments of `scores` and `group_influence` are checked for, and what is said when their programs fail."""
+"""What the arguments of `scores` and `group_influence` are checked for, and the messages when their programs fail."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax.errors import ScopeParamShapeError
-from jax.core import Tracer
 
 from unlearn_jax.errors import InputError, choose
-from unlearn_jax.influence.checks import check_targets
+from unlearn_jax.influence.checks import check_targets, is_traced
 from unlearn_jax.influence.curvature import CURVATURES
 from unlearn_jax.influence.per_example import flatten
+from unlearn_jax.influence.pieces import among
 from unlearn_jax.influence.score_programs import Amounts, Plan, SolvedScores, curvature_of, finite_rows
 from unlearn_jax.influence.solvers import Solution, failure, indefinite, settings_of
 from unlearn_jax.influence.taps import tappable
@@ -25,39 +25,34 @@ EKFAC = ("draws", "fit", "labels", "variant")  # settings of ekfac
 HELD = 2**25  # numbers that right-hand sides may take at once
 
 
-def known(value) -> bool:
-    """Whether a value can be looked at: it is not traced."""
-    return not isinstance(value, Tracer)
-
-
-def prepared(model, task, variables, train, *, solver, options, select, key, micro, **given) -> tuple[Plan, Amounts]:
+def prepared(model, task, variables, train, *, solver, options, select, key, micro, **amounts) -> tuple[Plan, Amounts]:
     """The plan and the amounts of checked arguments."""
     valid = {"limit"} if solver == "explicit" else set(settings_of(solver)) - {"key"}
     for name in options:
         choose(f"setting of {solver}", name, valid)
     options = tuple(sorted((name, _plain(name, value)) for name, value in options.items()))
-    _checked(model, variables, train, **given)
-    relative, l2 = given["relative_damping"] is not None, given["l2"]
-    amount = given["relative_damping" if relative else "damping"]
-    if solver != "explicit" and known(amount) and known(l2) and amount == 0 and l2 == 0:
+    _checked(model, variables, train, **amounts)
+    relative, l2 = amounts["relative_damping"] is not None, amounts["l2"]
+    amount = amounts["relative_damping" if relative else "damping"]
+    if solver != "explicit" and not is_traced(amount, l2) and amount == 0 and l2 == 0:
         raise InputError(
             f"damping and l2 are 0: {solver} cannot tell a singular curvature; give damping above 0, or take explicit."
         )
     chosen, dtype = _chosen(variables, select)
-    plan = Plan(model, task, solver, given["curvature"], given["quantity"], chosen, relative, micro, options)
+    plan = Plan(model, task, solver, amounts["curvature"], amounts["quantity"], chosen, relative, micro, options)
     return plan, Amounts(jnp.asarray(amount, dtype), jnp.asarray(l2, dtype), key)
 
 
-def ekfac_settings(model, task, variables, train, *, options, select, key, micro, **given) -> dict[str, Any]:
+def ekfac_settings(model, task, variables, train, *, options, select, key, micro, **amounts) -> dict[str, Any]:
     """What `ekfac` is called with, of checked arguments; ``select`` becomes a predicate of layers."""
     for name in options:
         choose("setting of ekfac", name, EKFAC)
-    _checked(model, variables, train, **given)
-    named = {name: given[name] for name in ("damping", "l2", "quantity")} | dict(key=key, micro=micro)
-    if given["relative_damping"] is not None:
-        named |= dict(damping=0.0, relative_damping=given["relative_damping"])
+    _checked(model, variables, train, **amounts)
+    named = {name: amounts[name] for name in ("damping", "l2", "quantity")} | dict(key=key, micro=micro)
+    if amounts["relative_damping"] is not None:
+        named |= dict(damping=0.0, relative_damping=amounts["relative_damping"])
     chosen = _chosen(variables, select)[0]
-    layers = None if chosen is None else _among(_layers(model, variables, train, chosen))
+    layers = None if chosen is None else among(_layers(model, variables, train, chosen))
     return options | named | dict(select=layers)
 
 
@@ -69,12 +64,12 @@ def _checked(model, variables, train, *, curvature, damping, relative_damping, l
         raise InputError("the training batch has no rows: give the rows that the model was trained on.")
     relative = relative_damping is not None
     amount = relative_damping if relative else damping
-    if known(amount) and not (np.isfinite(amount) and amount >= 0 and not (relative and amount == 0)):
+    if not is_traced(amount) and not (np.isfinite(amount) and amount >= 0 and not (relative and amount == 0)):
         raise InputError(f"damping is {amount}: give a number of at least 0 (a relative one above 0).")
-    if known(l2) and not (np.isfinite(l2) and l2 >= 0):
+    if not is_traced(l2) and not (np.isfinite(l2) and l2 >= 0):
         raise InputError(f"weight decay l2 is {l2}: give a number of at least 0.")
     leaves = jax.tree.leaves(variables["params"])
-    if all(known(x) for x in leaves) and not all(np.isfinite(np.asarray(x)).all() for x in leaves):
+    if not is_traced(leaves) and not all(np.isfinite(np.asarray(x)).all() for x in leaves):
         raise InputError("the parameters are not finite: the model has diverged; train it with a smaller rate.")
     try:
         _logits(model).eval_shape(variables, jax.tree.map(lambda x: x[:1], train.inputs))
@@ -88,13 +83,12 @@ def _checked(model, variables, train, *, curvature, damping, relative_damping, l
 
 @functools.lru_cache(maxsize=64)
 def _logits(model: Model) -> Callable:
-    """The model's logits, traced once for shapes."""
     return jax.jit(lambda variables, inputs: model.apply(variables, inputs, train=False)[0].logits)
 
 
 def _plain(name: str, value):
     """A setting as a static number."""
-    if not known(value):
+    if is_traced(value):
         raise InputError(f"setting {name} is traced: programs are compiled for it, so give a plain number.")
     if isinstance(value, jax.Array | np.ndarray | np.generic):
         if value.size != 1:
@@ -122,22 +116,16 @@ def _layers(model, variables, train, chosen: tuple[str, ...]) -> tuple[str, ...]
     every = _chosen(variables, lambda path: True)[0] or ()
     layers = []
     for layer in tappable(model, variables, train):
-        own = [path for path in every if path.rpartition("/")[0] == layer]
-        if set(own) <= set(chosen):
+        leaves = [path for path in every if path.rpartition("/")[0] == layer]
+        if set(leaves) <= set(chosen):
             layers.append(layer)
-        elif set(own) & set(chosen):
+        elif set(leaves) & set(chosen):
             raise InputError(
-                f"select chooses some of {', '.join(own)}: ekfac takes whole layers, so choose all or none."
+                f"select chooses some of {', '.join(leaves)}: ekfac takes whole layers, so choose all or none."
             )
     if not layers:
         raise InputError("select chooses no dense or convolutional layer: ekfac has no other parameters.")
     return tuple(layers)
-
-
-@functools.lru_cache(maxsize=64)
-def _among(layers: tuple[str, ...]) -> Callable[[str], bool]:
-    """Whether a layer is one of these; the same function for the same layers, by which programs are kept."""
-    return lambda name: name in layers
 
 
 def pieces(batch: Batch, size: int) -> Iterator[tuple[Batch, int]]:
@@ -158,12 +146,12 @@ def explain(
     variables: Variables,
     train: Batch,
     queries: Batch,
-    found: SolvedScores,
+    solved: SolvedScores,
     amounts: Amounts,
     masks: Array | None = None,
 ) -> None:
     """Raise the `InputError` that fits, where scores are not finite; nothing under `jit`."""
-    if not known(found.scores) or np.isfinite(np.asarray(found.scores)).all():
+    if is_traced(solved.scores) or np.isfinite(np.asarray(solved.scores)).all():
         return
     for name, rows, quantity in (("training", train, "loss"), ("query", queries, plan.quantity)):
         bad = np.flatnonzero(~np.asarray(finite_rows(plan, quantity, variables, rows)))
@@ -172,11 +160,11 @@ def explain(
             raise InputError(f"gradients of {name} rows {shown} are not finite: drop or repair these rows.")
     if plan.solver != "explicit":
         nothing = jnp.zeros((0, 0))  # its answer is not looked at
-        solution = Solution(nothing, found.residual, found.steps, found.converged, found.least)
+        solution = Solution(nothing, solved.residual, solved.steps, solved.converged, solved.least)
         raise InputError(failure(plan.solver, solution))
     where = ""
     if masks is not None:
-        first = int(np.flatnonzero(~np.asarray(found.converged))[0])
+        first = int(np.flatnonzero(~np.asarray(solved.converged))[0])
         where, weight = f"without group {first}, ", jnp.asarray(train.weight)
         train = train._replace(weight=weight * (1 - masks[first]).astype(weight.dtype))
-    raise InputError(where + indefinite(curvature_of(plan, variables, train, amounts), found.damping))
+    raise InputError(where + indefinite(curvature_of(plan, variables, train, amounts), solved.damping))

@@ -65,14 +65,13 @@ def curvature_of(plan: Plan, variables: Variables, train: Batch, amounts: Amount
     """The training set's curvature: a matrix for the explicit solver, a product for the others."""
     if plan.curvature == "fisher" and amounts.key is not None:
         train = labelled(plan, variables, train, amounts.key)
-    given: dict[str, Any] = dict(curvature=plan.curvature, l2=amounts.l2, select=selected(plan), micro=plan.micro)
+    setting: dict[str, Any] = dict(curvature=plan.curvature, l2=amounts.l2, select=selected(plan), micro=plan.micro)
     if plan.solver == "explicit":
-        return dense(plan.model, plan.task, variables, train, **given, **dict(plan.options))
-    return operator(plan.model, plan.task, variables, train, **given)
+        return dense(plan.model, plan.task, variables, train, **setting, **dict(plan.options))
+    return operator(plan.model, plan.task, variables, train, **setting)
 
 
 def _damping(plan: Plan, curvature: Any, like: Array, amounts: Amounts) -> Array:
-    """The number to add."""
     if not plan.relative:
         return amounts.damping
     if callable(curvature):
@@ -93,10 +92,10 @@ def _solution(plan: Plan, curvature, b: Array, damping: Array, key: Array | None
 def _gradients(plan: Plan, variables: Variables, batch: Batch, quantity: str) -> Array:
     """(R, P) gradients; those of margins with their sign turned, so that all are of something to be lowered."""
     micro = fitting(flatten(variables, selected(plan)).vector.shape[0], plan.micro)
-    found = example_gradients(
+    gradients = example_gradients(
         plan.model, plan.task, variables, batch, quantity=quantity, select=selected(plan), micro=micro
     )
-    return -found if quantity == "margin" else found
+    return -gradients if quantity == "margin" else gradients
 
 
 def _along(plan: Plan, variables: Variables, batch: Batch, quantity: str, x: Array) -> Array:
@@ -104,16 +103,15 @@ def _along(plan: Plan, variables: Variables, batch: Batch, quantity: str, x: Arr
     flat, of = flatten(variables, selected(plan)), quantity_of(plan.model, plan.task, quantity)
     slope = jax.grad(lambda vector, example: of(flat.rebuild(vector), example)[0])
     micro = fitting(flat.vector.shape[0] + x.shape[1], plan.micro)
-    found = over_examples(lambda example: slope(flat.vector, example) @ x, batch, micro=micro)
-    return -found if quantity == "margin" else found
+    products = over_examples(lambda example: slope(flat.vector, example) @ x, batch, micro=micro)
+    return -products if quantity == "margin" else products
 
 
 def _weight(batch: Batch, like: Array) -> Array:
-    """(n, 1) weights."""
     return jnp.asarray(batch.weight).astype(like.dtype)[:, None]
 
 
-def _told(scores: Array, solution: Solution, damping: Array) -> SolvedScores:
+def _solved_scores(scores: Array, solution: Solution, damping: Array) -> SolvedScores:
     """Scores (rows, R), NaN where the solution has not converged."""
     scores = jnp.where(solution.converged[None, :], scores, jnp.nan)
     return SolvedScores(scores, solution.residual, solution.steps, solution.converged, solution.least, damping)
@@ -131,19 +129,19 @@ def pair_scores(
     damping = _damping(plan, curvature, b[0], amounts)
     solution = _solution(plan, curvature, b.T, damping, amounts.key)
     scores = _along(plan, variables, other, plan.quantity if side == "train" else "loss", solution.x)
-    return _told(scores if side == "train" else scores * _weight(other, scores), solution, damping)
+    return _solved_scores(scores if side == "train" else scores * _weight(other, scores), solution, damping)
 
 
 @functools.partial(jax.jit, static_argnames=("plan",))
 @precise
 def self_scores(plan: Plan, variables: Variables, train: Batch, rows: Batch, amounts: Amounts) -> SolvedScores:
     """Scores (1, rows) of some of the training rows on themselves."""
-    own = _gradients(plan, variables, rows, "loss")
+    gradients = _gradients(plan, variables, rows, "loss")
     curvature = curvature_of(plan, variables, train, amounts)
-    damping = _damping(plan, curvature, own[0], amounts)
-    solution = _solution(plan, curvature, (own * _weight(rows, own)).T, damping, amounts.key)
-    asked = own if plan.quantity == "loss" else _gradients(plan, variables, rows, plan.quantity)
-    return _told(jnp.sum(asked * solution.x.T, axis=1)[None], solution, damping)
+    damping = _damping(plan, curvature, gradients[0], amounts)
+    solution = _solution(plan, curvature, (gradients * _weight(rows, gradients)).T, damping, amounts.key)
+    of_quantity = gradients if plan.quantity == "loss" else _gradients(plan, variables, rows, plan.quantity)
+    return _solved_scores(jnp.sum(of_quantity * solution.x.T, axis=1)[None], solution, damping)
 
 
 @functools.partial(jax.jit, static_argnames=("plan",))
@@ -166,9 +164,9 @@ def group_scores(
     def without(mask: Array, places: Array):
         if plan.solver != "explicit":
             return curvature_of(plan, variables, drawn._replace(weight=weight * (1 - mask)), amounts)
-        own = jax.tree.map(lambda x: jnp.take(jnp.asarray(x), places, axis=0, mode="clip"), drawn)
-        own = own._replace(weight=jnp.take(weight * mask, places, mode="fill", fill_value=0))
-        part = curvature_of(plan, variables, own, amounts._replace(l2=jnp.zeros_like(amounts.l2)))
+        members = jax.tree.map(lambda x: jnp.take(jnp.asarray(x), places, axis=0, mode="clip"), drawn)
+        members = members._replace(weight=jnp.take(weight * mask, places, mode="fill", fill_value=0))
+        part = curvature_of(plan, variables, members, amounts._replace(l2=jnp.zeros_like(amounts.l2)))
         return whole - part * (len(places) / len(weight))
 
     def pull(block: Batch) -> Array:
@@ -180,9 +178,9 @@ def group_scores(
         b = summed(pull, train._replace(weight=weight * mask), plan.micro)[:, None]
         return _solution(plan, without(mask, group[1]), b, damping, fold)
 
-    found = lax.map(one, (masks, rows))
-    found = found._replace(residual=found.residual[:, 0], converged=found.converged[:, 0])
-    return _told(_along(plan, variables, queries, plan.quantity, found.x[:, :, 0].T), found, damping)
+    solved = lax.map(one, (masks, rows))
+    solved = solved._replace(residual=solved.residual[:, 0], converged=solved.converged[:, 0])
+    return _solved_scores(_along(plan, variables, queries, plan.quantity, solved.x[:, :, 0].T), solved, damping)
 
 
 @functools.partial(jax.jit, static_argnames=("plan", "quantity"))

@@ -93,26 +93,26 @@ def influence(
         >>> int(scores[:, 0].argmax())  # the query's twin helps most
         3
     """
-    given = dict(curvature=curvature, damping=damping, relative_damping=relative_damping, l2=l2, quantity=quantity)
-    given |= dict(select=select, key=key, micro=micro, options=options)
+    settings = dict(curvature=curvature, damping=damping, relative_damping=relative_damping, l2=l2, quantity=quantity)
+    settings |= dict(select=select, key=key, micro=micro, options=options)
     if solver == "ekfac":
         from unlearn_jax.influence.ekfac import ekfac_influence
 
         return ekfac_influence(
-            model, task, variables, train, queries, **ekfac_settings(model, task, variables, train, **given)
+            model, task, variables, train, queries, **ekfac_settings(model, task, variables, train, **settings)
         )
-    plan, amounts = prepared(model, task, variables, train, solver=solver, **given)
+    plan, amounts = prepared(model, task, variables, train, solver=solver, **settings)
     check_targets(model, variables, queries, "queries")
-    many, asked, vector = len(train.weight), len(queries.weight), flatten(variables, select).vector
-    if not asked:
+    many, number, vector = len(train.weight), len(queries.weight), flatten(variables, select).vector
+    if not number:
         return jnp.zeros((many, 0), vector.dtype)
-    side = "queries" if solver == "explicit" or asked <= many else "train"
+    side = "queries" if solver == "explicit" or number <= many else "train"
     solved, other = (queries, train) if side == "queries" else (train, queries)
     parts = []
     for piece, new in pieces(solved, vector.shape[0]):
-        found = pair_scores(plan, side, variables, train, piece, other, amounts)
-        explain(plan, variables, train, queries, found, amounts)
-        parts.append(found.scores[:, :new])
+        answer = pair_scores(plan, side, variables, train, piece, other, amounts)
+        explain(plan, variables, train, queries, answer, amounts)
+        parts.append(answer.scores[:, :new])
     scores = parts[0] if len(parts) == 1 else jnp.concatenate(parts, axis=1)
     return scores if side == "queries" else scores.T
 
@@ -151,18 +151,18 @@ def self_influence(
         >>> int(self_influence(model, classification(), variables, train, l2=0.1).argmax())  # stands alone
         3
     """
-    given = dict(curvature=curvature, damping=damping, relative_damping=relative_damping, l2=l2, quantity=quantity)
-    given |= dict(select=select, key=key, micro=micro, options=options)
+    named = dict(curvature=curvature, damping=damping, relative_damping=relative_damping, l2=l2, quantity=quantity)
+    named |= dict(select=select, key=key, micro=micro, options=options)
     if solver == "ekfac":
         from unlearn_jax.influence.ekfac import ekfac_self_influence
 
         return ekfac_self_influence(
-            model, task, variables, train, **ekfac_settings(model, task, variables, train, **given)
+            model, task, variables, train, **ekfac_settings(model, task, variables, train, **named)
         )
-    plan, amounts = prepared(model, task, variables, train, solver=solver, **given)
+    plan, amounts = prepared(model, task, variables, train, solver=solver, **named)
     parts = []
     for piece, new in pieces(train, flatten(variables, select).vector.shape[0]):
-        found = self_scores(plan, variables, train, piece, amounts)
-        explain(plan, variables, train, train, found, amounts)
-        parts.append(found.scores[0, :new])
+        solved = self_scores(plan, variables, train, piece, amounts)
+        explain(plan, variables, train, train, solved, amounts)
+        parts.append(solved.scores[0, :new])
     return jnp.concatenate(parts)

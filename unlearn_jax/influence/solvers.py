@@ -1,4 +1,4 @@
-"""Solvers of (A + d I) x = b by name, the explicit one, damping as a share of the curvature, and what has failed, said.
+"""Solvers of (A + d I) x = b by name, the explicit one, damping as a share of the curvature, and messages of failure.
 
 Every solver is ``solver(matvec, b, damping, **settings) -> Solution`` for right-hand sides (P, R).
 """
@@ -11,10 +11,10 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.core import Tracer
 from jax.scipy.linalg import cho_solve
 
 from unlearn_jax.errors import InputError, choose
+from unlearn_jax.influence.checks import is_traced
 from unlearn_jax.influence.curvature_parts import columns
 from unlearn_jax.influence.iterations import Solution, cg, checked, damped, largest_eigenvalue, lissa, relative
 from unlearn_jax.influence.low_rank import lanczos, nystrom_cg
@@ -22,19 +22,9 @@ from unlearn_jax.types import Array
 
 LOOSE = 1e-2  # relative residual of a Cholesky solution beyond which rounding has won
 __all__ = [
-    "SOLVERS",
-    "Solution",
-    "cg",
-    "damping_of",
-    "explicit",
-    "lanczos",
-    "largest_eigenvalue",
-    "lissa",
-    "mean_eigenvalue",
-    "nystrom_cg",
-    "settings_of",
-    "settled",
-]
+    "SOLVERS", "Solution", "cg", "damping_of", "explicit", "lanczos", "largest_eigenvalue", "lissa", "mean_eigenvalue",
+    "nystrom_cg", "settings_of", "settled",
+]  # fmt: skip
 
 
 def explicit(matvec: Callable[[Array], Array] | Array, b: Array, damping: Array | float = 0.0) -> Solution:
@@ -61,7 +51,7 @@ def explicit(matvec: Callable[[Array], Array] | Array, b: Array, damping: Array 
     checked(b)
     matrix = matvec if not callable(matvec) else columns(matvec, b[:, 0])
     solution = cholesky_solution(matrix, b, damping)
-    if not isinstance(solution.x, Tracer) and not bool(solution.converged.all()):
+    if not is_traced(solution.x) and not bool(solution.converged.all()):
         if not np.isfinite(np.asarray(b)).all():
             raise InputError("right-hand sides hold values that are not finite: drop or repair them.")
         raise InputError(indefinite(matrix, damping))
@@ -74,8 +64,8 @@ def cholesky_solution(matrix: Array, b: Array, damping: Array | float) -> Soluti
     full = matrix + jnp.asarray(damping, matrix.dtype) * jnp.eye(size, dtype=matrix.dtype)
     factor = jnp.linalg.cholesky((full + full.T) / 2, symmetrize_input=False)
     pivots = jnp.diagonal(factor) ** 2
-    lost = 4 * size**0.5 * jnp.finfo(matrix.dtype).eps * jnp.max(jnp.diagonal(full))
-    fine = jnp.isfinite(pivots).all() & (pivots.min() > lost)
+    rounding = 4 * size**0.5 * jnp.finfo(matrix.dtype).eps * jnp.max(jnp.diagonal(full))
+    fine = jnp.isfinite(pivots).all() & (pivots.min() > rounding)
     x = jnp.where(fine, cho_solve((factor, True), b), jnp.nan)
     residual = relative(b - full @ x, b)
     return Solution(x, residual, jnp.int32(size), residual < LOOSE, jnp.where(fine, pivots.min(), jnp.nan))
@@ -145,10 +135,10 @@ def damping_of(
         >>> float(damping_of(lambda v: jnp.array([1.0, 3.0]) * v, 0.5, jnp.zeros(2)))
         1.0
     """
-    if not isinstance(fraction, Tracer) and not fraction > 0:
+    if not is_traced(fraction) and not fraction > 0:
         raise InputError(f"the damping's fraction is {fraction}: give a number above 0.")
     mean = mean_eigenvalue(matvec, like, probes=probes, key=key)
-    if not isinstance(mean, Tracer) and not float(mean) > 0:
+    if not is_traced(mean) and not float(mean) > 0:
         raise InputError(f"the curvature's mean eigenvalue is {float(mean):.3g}: give an absolute damping.")
     return jnp.asarray(fraction, mean.dtype) * mean
 
@@ -158,7 +148,7 @@ def settled(name: str, solution: Solution) -> Solution:
 
     Under `jit` nothing can be raised: what has not converged is NaN instead, so that it is never taken for an answer.
     """
-    if isinstance(solution.converged, Tracer):
+    if is_traced(solution.converged):
         return solution._replace(x=jnp.where(solution.converged[None, :], solution.x, jnp.nan))
     failed = ~np.asarray(solution.converged)
     if failed.any():
@@ -170,19 +160,19 @@ def failure(name: str, solution: Solution) -> str:
     """Why some right-hand sides have not converged, and what to do."""
     residual, least = np.asarray(solution.residual), float(np.min(np.asarray(solution.least)))
     failed, steps = ~np.asarray(solution.converged), int(np.max(np.asarray(solution.steps)))
-    said = (
+    what = (
         f"{name} did not converge for {failed.sum()} of {failed.size} right-hand sides after {steps} steps "
         f"(relative residual up to {residual[failed].max():.2g})"
     )
     if not np.isfinite(residual[failed]).all():
-        return f"{said}: numbers are not finite; look at the model and the training rows."
+        return f"{what}: numbers are not finite; look at the model and the training rows."
     if least <= 0:
         return (
-            f"{said}: the damped curvature has a direction of {least:.3g}; raise damping by over {-least:.2g}, or give "
+            f"{what}: the damped curvature has a direction of {least:.3g}; raise damping by over {-least:.2g}, or give "
             f"curvature='ggn', which is never negative."
         )
     if name == "lissa" and residual[failed].max() > 1:
-        return f"{said}: it diverges; give a larger scale, at least half the largest eigenvalue."
+        return f"{what}: it diverges; give a larger scale, at least half the largest eigenvalue."
     if name == "lanczos":
-        return f"{said}: that share lies outside of its eigenvectors; raise rank, steps or damping, or take cg."
-    return f"{said}: raise steps, damping or tolerance, or compute in float64."
+        return f"{what}: that share lies outside of its eigenvectors; raise rank, steps or damping, or take cg."
+    return f"{what}: raise steps, damping or tolerance, or compute in float64."

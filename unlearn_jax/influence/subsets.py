@@ -17,7 +17,7 @@ import numpy as np
 from jaxtyping import Bool
 
 from unlearn_jax.errors import InputError
-from unlearn_jax.influence.groups import as_groups, as_masks, as_outputs
+from unlearn_jax.influence.groups import as_groups, as_masks, as_outputs, balanced, equal_shares, units_of
 from unlearn_jax.metrics.arrays import whole_number
 from unlearn_jax.population.evaluate import evaluate
 from unlearn_jax.population.members import make_tables, member_keys
@@ -77,40 +77,13 @@ def subset_masks(
     examples, members = whole_number(examples, "examples"), whole_number(members, "members")
     if not 0 < fraction < 1:
         raise InputError(f"fraction is {fraction}: give the share of the units in each subset, between 0 and 1.")
-    unit = _units(examples, groups)
+    unit = units_of(examples, groups)
     units, rng = int(unit.max()) + 1, np.random.default_rng([seed, members, 17])
     if round(fraction * members * units) < members:
         raise InputError(f"subsets of {fraction:g} of {units} units would be empty: give more units or a larger share.")
-    columns = _shares(round(fraction * members * units), units, rng)
-    rows = _shares(int(columns.sum()), members, rng)
-    return _balanced(rng.permuted(np.arange(members)[:, None] < columns[None], axis=0), rows, rng)[:, unit]
-
-
-def _units(examples: int, groups: Sequence | None) -> np.ndarray:
-    """(n,) the number of each row's unit."""
-    unit = np.arange(examples)
-    for group in [] if groups is None else as_groups(groups, examples):
-        if (unit[group] != group).any():
-            raise InputError("groups overlap: give every row to one group at most.")
-        unit[group] = examples + group[0]
-    return np.unique(unit, return_inverse=True)[1].reshape(-1)
-
-
-def _shares(total: int, parts: int, rng: np.random.Generator) -> np.ndarray:
-    """``total`` in whole parts that differ by one at most, the larger ones at random."""
-    return total // parts + rng.permuted(np.arange(parts) < total % parts)
-
-
-def _balanced(masks: np.ndarray, size: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Masks whose rows sum to ``size``: members that have too much give random units to those that have too little."""
-    excess = masks.sum(axis=1) - size
-    while (excess > 0).any():
-        giver, taker = int(excess.argmax()), int(excess.argmin())
-        able = np.flatnonzero(masks[giver] & ~masks[taker])  # at least as many as giver has more
-        given = rng.permutation(able)[: min(excess[giver], -excess[taker])]
-        masks[giver, given], masks[taker, given] = False, True
-        excess[giver], excess[taker] = excess[giver] - len(given), excess[taker] + len(given)
-    return masks
+    columns = equal_shares(round(fraction * members * units), units, rng)
+    rows = equal_shares(int(columns.sum()), members, rng)
+    return balanced(rng.permuted(np.arange(members)[:, None] < columns[None], axis=0), rows, rng)[:, unit]
 
 
 def leave_out_masks(examples: int, groups: Sequence, *, repeats: int = 8, full: int | None = None) -> LeaveOut:
@@ -120,7 +93,7 @@ def leave_out_masks(examples: int, groups: Sequence, *, repeats: int = 8, full: 
         examples: n.
         groups: arrays of rows, each left out whole.
         repeats: members without each group.
-        full: members that see everything; ``repeats sqrt(G)`` unless told, which is best for as many members in all
+        full: members that see everything; ``repeats sqrt(G)`` by default, which is best for as many members in all
             since every group is compared with them (Dunnett 1955).
 
     Returns:
@@ -218,10 +191,10 @@ def outputs_of(model: Model, task: Task, variables: Variables, data, *, options:
     stored = Stored(jnp.asarray(data.inputs), jnp.asarray(data.targets))
     if not len(stored.targets):
         raise InputError("queries are empty: give at least one.")
-    own = {name: part for name, part in variables.items() if name != "shared"}
-    width = chunk_width(len(jax.tree.leaves(own)[0]), options)
-    found = evaluate(model, task, variables, stored, width=width, axis=options.axis, data_devices=options.data_devices)
-    return Predictions(found.margin, found.correct)
+    unshared = {name: part for name, part in variables.items() if name != "shared"}
+    width = chunk_width(len(jax.tree.leaves(unshared)[0]), options)
+    scores = evaluate(model, task, variables, stored, width=width, axis=options.axis, data_devices=options.data_devices)
+    return Predictions(scores.margin, scores.correct)
 
 
 def leave_out_effects(outputs, plan: LeaveOut) -> GroupEffects:
@@ -246,16 +219,16 @@ def leave_out_effects(outputs, plan: LeaveOut) -> GroupEffects:
         >>> leave_out_effects([[2.0], [1.5]], plan).value.tolist()  # 4 rows, half a nat
         [[2.0]]
     """
-    outputs, alive = as_outputs(outputs)
+    outputs, finite = as_outputs(outputs)
     masks = as_masks(plan.masks, ("outputs", outputs))
     groups = int(plan.group.max()) + 1
-    member = (plan.group[None] == np.arange(FULL, groups)[:, None]) & alive[None]  # (1 + G, M)
-    count, kept = member.sum(axis=1), np.where(alive[:, None], outputs, 0.0)
+    member = (plan.group[None] == np.arange(FULL, groups)[:, None]) & finite[None]  # (1 + G, M)
+    count, filled = member.sum(axis=1), np.where(finite[:, None], outputs, 0.0)
     with np.errstate(invalid="ignore", divide="ignore"):
-        mean = (member.astype(float) @ kept) / count[:, None]
-        apart = np.where(alive[:, None], kept - mean[plan.group - FULL], 0.0)
+        mean = (member.astype(float) @ filled) / count[:, None]
+        apart = np.where(finite[:, None], filled - mean[plan.group - FULL], 0.0)
         spread = (apart**2).sum(axis=0) / np.float64((count - 1).clip(0).sum())
         error = np.sqrt(spread[None] * (1.0 / count[1:, None] + 1.0 / count[:1, None]))
     defined = (count[1:, None] > 0) & (count[0] > 0)
     scale = float(masks.shape[1])
-    return GroupEffects(scale * (mean[:1] - mean[1:]), np.where(defined, scale * error, np.nan), int((~alive).sum()))
+    return GroupEffects(scale * (mean[:1] - mean[1:]), np.where(defined, scale * error, np.nan), int((~finite).sum()))

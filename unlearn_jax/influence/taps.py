@@ -87,19 +87,19 @@ def tappable(model: Model, variables: Variables, batch: Batch) -> list[str]:
 
     Nothing is computed. A model without any such layer (of NNX, say) gives an empty list.
     """
-    found: dict[str, bool] = {}
+    used_once: dict[str, bool] = {}
 
     def look(call, args, kwargs, context):
         layer, name = context.module, "/".join(context.module.path)
         if context.method_name == "__call__" and isinstance(layer, LAYERS) and _held(variables, name) is not None:
-            found[name] = name not in found and _plain(layer)
+            used_once[name] = name not in used_once and _plain(layer)
         return call(*args, **kwargs)
 
     with nn.intercept_methods(look):
         jax.eval_shape(
             lambda example: model.apply(variables, example.inputs, train=False)[0].logits, example_shapes(batch)
         )
-    return [name for name, plain in found.items() if plain]
+    return [name for name, plain in used_once.items() if plain]
 
 
 def example_shapes(batch: Batch) -> Batch:
@@ -125,8 +125,8 @@ def _recorded(scalar, variables, example, taps, select):
             return out
         if name in seen:
             raise InputError(f"layer '{name}' is used more than once: its factors are not those of one product.")
-        given = args[0] if args else next(iter(kwargs.values()))
-        seen[name] = (_patches(layer, given, out), out)
+        inputs = args[0] if args else next(iter(kwargs.values()))
+        seen[name] = (_patches(layer, inputs, out), out)
         return out + taps[name] if name in taps else out
 
     with nn.intercept_methods(tap):
@@ -136,12 +136,12 @@ def _recorded(scalar, variables, example, taps, select):
 
 def _held(variables: Variables, name: str):
     """The kernel of a layer among the trained parameters; none where it lies elsewhere."""
-    found = variables["params"]
+    node = variables["params"]
     for part in name.split("/"):
-        if not isinstance(found, dict) or part not in found:
+        if not isinstance(node, dict) or part not in node:
             return None
-        found = found[part]
-    return found.get("kernel") if isinstance(found, dict) else None
+        node = node[part]
+    return node.get("kernel") if isinstance(node, dict) else None
 
 
 def _patches(layer, x: Array, out: Array) -> Array:
@@ -157,9 +157,9 @@ def _patches(layer, x: Array, out: Array) -> Array:
     return jnp.concatenate([x, jnp.ones((*x.shape[:-1], 1), x.dtype)], axis=-1) if layer.use_bias else x
 
 
-def _pair(given) -> tuple[int, ...]:
+def _pair(setting) -> tuple[int, ...]:
     """A setting of a 2-d convolution, given for both sides or one by one."""
-    return tuple(int(v) for v in np.broadcast_to(1 if given is None else given, 2))
+    return tuple(int(v) for v in np.broadcast_to(1 if setting is None else setting, 2))
 
 
 def _plain(layer) -> bool:

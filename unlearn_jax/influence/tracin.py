@@ -16,9 +16,10 @@ import numpy as np
 from jaxtyping import Float
 
 from unlearn_jax.errors import InputError
+from unlearn_jax.influence.checks import is_traced
 from unlearn_jax.influence.gram import gradient_norms, gram
 from unlearn_jax.influence.per_example import MICRO
-from unlearn_jax.influence.pieces import check_sets, is_traced
+from unlearn_jax.influence.pieces import check_sets
 from unlearn_jax.trees import join_shared, split_shared
 from unlearn_jax.types import Array, Batch, Model, Task, Variables
 
@@ -122,11 +123,11 @@ def tracin_self(
 def _each(checkpoints, rates) -> list[tuple[Variables, Array]]:
     """Every checkpoint's variables with its rate."""
     if isinstance(checkpoints, dict):
-        own, shared = split_shared(checkpoints)
-        lengths = {leaf.shape[0] if leaf.ndim else -1 for leaf in jax.tree.leaves(own)}
+        unshared, shared = split_shared(checkpoints)
+        lengths = {leaf.shape[0] if leaf.ndim else -1 for leaf in jax.tree.leaves(unshared)}
         if len(lengths) != 1 or -1 in lengths:
             raise InputError("checkpoints differ in their leading axes: stack the variables of all checkpoints.")
-        take = lambda index: join_shared(jax.tree.map(lambda x: x[index], own), shared)
+        take = lambda index: join_shared(jax.tree.map(lambda x: x[index], unshared), shared)
         listed = [take(index) for index in range(lengths.pop())]
     else:
         listed = list(checkpoints)

@@ -22,15 +22,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jax.scipy.linalg import cho_solve
 from jaxtyping import Float
 
 from unlearn_jax.errors import InputError, choose
-from unlearn_jax.influence.checks import check_targets
+from unlearn_jax.influence.checks import check_targets, is_traced
 from unlearn_jax.influence.gram import gram_matrix
 from unlearn_jax.influence.per_example import MICRO, example_gradients, flatten, values
-from unlearn_jax.influence.pieces import check_sets, finite, is_traced, layout_of, leaves_by, score_dtype
+from unlearn_jax.influence.pieces import check_sets, finite, layout_of, leaves_by, score_dtype
 from unlearn_jax.influence.projection import KINDS, projected_gradients
+from unlearn_jax.influence.trak_kernel import by_features, by_rows
 from unlearn_jax.trees import join_shared, split_shared
 from unlearn_jax.types import Array, Batch, Model, Task, Variables
 
@@ -142,7 +142,6 @@ def trak(
 
 
 def _check(dim, kind, key, lam, relative, curvature, average) -> None:
-    """Raise `InputError` for settings that do not fit."""
     choose("projection", kind, KINDS)
     choose("curvature", curvature, CURVATURES)
     choose("average", average, AVERAGES)
@@ -154,9 +153,8 @@ def _check(dim, kind, key, lam, relative, curvature, average) -> None:
 
 
 def _one_member(variables: Variables) -> Variables:
-    """Shapes of one member of a population."""
-    own, shared = split_shared(variables)
-    return join_shared(jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), own), shared)
+    unshared, shared = split_shared(variables)
+    return join_shared(jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), unshared), shared)
 
 
 def _check_kernel(size: Array, pivot: Array, dtype) -> None:
@@ -174,28 +172,28 @@ def _program(model, task, settings: Settings, ensemble: bool, average: str):
     """The compiled `trak` of one model and setting: scores, and what tells whether they can be trusted."""
 
     def run(variables, train, queries, key, lam, relative):
-        def of(own, number) -> TrakSums:
+        def of(unshared, number) -> TrakSums:
             mine = None if key is None else jax.random.fold_in(key, number)
-            return _member(model, task, settings, own, train, queries, mine, lam, relative)
+            return _member(model, task, settings, unshared, train, queries, mine, lam, relative)
 
         if not ensemble:
-            found, members = of(variables, 0), 1
+            sums, members = of(variables, 0), 1
         else:
-            found, members = _summed(of, variables)
+            sums, members = _summed(of, variables)
         if average == "factors":
-            scores = len(train.weight) * found.kernel * found.slope[:, None] / members**2
+            scores = len(train.weight) * sums.kernel * sums.slope[:, None] / members**2
         else:
-            scores = len(train.weight) * found.scores / members
-        return scores, found.size, found.pivot
+            scores = len(train.weight) * sums.scores / members
+        return scores, sums.size, sums.pivot
 
     return jax.jit(run)
 
 
 def _summed(of, variables: Variables) -> tuple[TrakSums, int]:
     """Members' parts added up, one after another."""
-    own, shared = split_shared(variables)
-    members = len(jax.tree.leaves(own)[0])
-    alone = lambda index: of(join_shared(jax.tree.map(lambda x: jnp.asarray(x)[index], own), shared), index)
+    unshared, shared = split_shared(variables)
+    members = len(jax.tree.leaves(unshared)[0])
+    alone = lambda index: of(join_shared(jax.tree.map(lambda x: jnp.asarray(x)[index], unshared), shared), index)
 
     def add(index, total: TrakSums) -> TrakSums:
         new = alone(index)
@@ -219,12 +217,12 @@ def _member(model, task, settings, variables, train, queries, key, lam, relative
     if parts is None:
         phi = _features(model, task, settings, variables, train, key).astype(dtype)
         parts = phi, _features(model, task, settings, variables, queries, key).astype(dtype)
-        solve = _by_features
+        solve = by_features
         if phi.shape[1] > len(phi):
             multiply = functools.partial(jnp.matmul, precision="highest")
-            parts, solve = (multiply(phi, phi.T), multiply(phi, parts[1].T)), _by_rows
+            parts, solve = (multiply(phi, phi.T), multiply(phi, parts[1].T)), by_rows
     else:
-        solve = _by_rows
+        solve = by_rows
     kernel, size, pivot = solve(*parts, bend, extra)
     return TrakSums(weight[:, None] * slope[:, None] * kernel, kernel, weight * slope, size, pivot)
 
@@ -235,7 +233,7 @@ def _by_kernel(settings: Settings, variables: Variables, train: Batch) -> bool:
 
 
 def _features(model, task, settings, variables, batch, key) -> Array:
-    """(n, k) gradients of the margin, projected where that is asked for."""
+    """(n, k) gradients of the margin, projected if there is a dim."""
     kinds: dict[str, Any] = dict(quantity="margin", select=settings.select, micro=settings.micro)
     if settings.dim is None:
         return example_gradients(model, task, variables, batch, **kinds)
@@ -248,36 +246,3 @@ def _grams(model, task, settings, variables, train, queries) -> tuple[Array, Arr
     kinds = dict(quantities=("margin",) * 2, cosine=False, block=settings.block, micro=settings.micro)
     between = lambda batch: gram_matrix(model, task, variables, train, batch, layout, **kinds)
     return between(train), between(queries)
-
-
-def _by_features(phi: Array, phi_q: Array, bend: Array, extra) -> tuple[Array, Array, Array]:
-    """``phi (phi' R phi + lam)^-1 phi_q'``, (n, q), by the (k, k) matrix."""
-    with jax.default_matmul_precision("highest"):
-        root = phi * jnp.sqrt(bend)[:, None]
-        square = root.T @ root
-        rank = jnp.minimum(jnp.sum(bend > 0), phi.shape[1]).astype(phi.dtype)
-        lam = extra(jnp.trace(square), jnp.maximum(rank, 1))
-        solved, pivot = _solved(square + lam * jnp.eye(len(square), dtype=phi.dtype), phi_q.T)
-        return phi @ solved, jnp.square(phi).sum() / len(phi), pivot
-
-
-def _by_rows(gram: Array, gram_q: Array, bend: Array, extra) -> tuple[Array, Array, Array]:
-    """The same by the (n, n) matrix: with S = R^1/2 it is ``S^-1 (S G S + lam)^-1 S G_q``."""
-    root = jnp.sqrt(bend)
-    square = root[:, None] * gram * root[None, :]
-    lam = extra(jnp.trace(square), jnp.maximum(jnp.sum(bend > 0), 1).astype(gram.dtype))
-    solved, pivot = _solved(square + jnp.diag(jnp.where(bend > 0, lam, 1)), root[:, None] * gram_q)
-    return (
-        jnp.where(root > 0, 1 / jnp.where(root > 0, root, 1), 0)[:, None] * solved,
-        jnp.trace(gram) / len(gram),
-        pivot,
-    )
-
-
-def _solved(square: Array, right: Array) -> tuple[Array, Array]:
-    """The solution of a symmetric positive system, and the smallest share of a diagonal entry that a pivot kept."""
-    factor = jnp.linalg.cholesky(square)
-    pivots = jnp.square(jnp.diagonal(factor))
-    diagonal = jnp.diagonal(square)
-    share = jnp.where(diagonal > 0, pivots / jnp.where(diagonal > 0, diagonal, 1), 0)
-    return cho_solve((factor, True), right), share.min()

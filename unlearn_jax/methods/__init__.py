@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import functools
-import importlib
-import pkgutil
 from collections.abc import Callable
 from typing import Any
 
@@ -37,7 +35,7 @@ from unlearn_jax.population.plans import (
     uniform_plan,
 )
 from unlearn_jax.population.program import Fold
-from unlearn_jax.registry import Registry, named
+from unlearn_jax.registry import Registry, entries_in, named
 from unlearn_jax.roles import INNER, REFERENCES
 from unlearn_jax.types import Recipe
 
@@ -83,20 +81,9 @@ def _undeclared(entry: MethodSpec) -> str:
     return ""
 
 
-def _found() -> dict[str, MethodSpec]:
-    """The entries of the files of this folder, in order."""
-    files = sorted(info.name for info in pkgutil.iter_modules(__path__) if not info.ispkg and info.name not in OTHERS)
-    entries = {name: importlib.import_module(f"{__name__}.{name}").ENTRY for name in files}
-    return {name: entries[name] for name in [*ORDER, *(name for name in files if name not in ORDER)]}
-
-
-METHODS: Registry = Registry(
-    _found(),
-    "method",
-    "unlearn_jax.methods",
-    named(MethodSpec, _undeclared),
-    (*GROUPS, *REFERENCES, *INNER),
-)
+BUILT_IN = entries_in(__name__, __path__, "ENTRY", ORDER, OTHERS)
+RESERVED = (*GROUPS, *REFERENCES, *INNER)
+METHODS: Registry = Registry(BUILT_IN, "method", "unlearn_jax.methods", named(MethodSpec, _undeclared), RESERVED)
 """Name -> `MethodSpec`; what you put in is run like what is built in."""
 
 
@@ -113,9 +100,7 @@ def select(names: str, answers: str = "classes") -> list[str]:
         (False, True)
     """
     groups = {"core": list(CORE_LANGUAGE if answers == "language" else CORE), "all": list(METHODS), "none": []}
-    listed = [name.strip() for name in names.split(",") if name.strip()]
-    chosen = [groups[n] if n in groups else [METHODS.pick(n, *groups)] for n in listed]
-    return list(dict.fromkeys(sum(chosen, [])))
+    return METHODS.pick_all(names, groups)
 
 
 def prepare(
@@ -196,22 +181,20 @@ def settings_at(entry: MethodSpec, scale: str) -> tuple[dict[str, Any], dict[str
         (['batch', 'epochs', 'momentum', 'optimizer'], ['lr', 'weight_decay'])
     """
     if not has_scale(entry, scale):
-        known = ", ".join(s for s in SCALES if has_scale(entry, s))
+        scales = ", ".join(s for s in SCALES if has_scale(entry, s))
         raise InputError(
-            f"method '{entry.name}' has no defaults at scale '{scale}', only at {known}: "
+            f"method '{entry.name}' has no defaults at scale '{scale}', only at {scales}: "
             f"give --scale small or leave the method out."
         )
-    given = entry.presets.get(scale, ({}, ""))[0]
+    preset = entry.presets.get(scale, ({}, ""))[0]
     return (
-        {key: given.get(key, value) for key, value in entry.static.items()},
-        {key: float(given.get(key, value)) for key, value in entry.numeric.items()},
+        {key: preset.get(key, value) for key, value in entry.static.items()},
+        {key: float(preset.get(key, value)) for key, value in entry.numeric.items()},
     )
 
 
 @functools.lru_cache(maxsize=128)
 def _fold(entry_build: Callable, problem: TrainSpec, static: tuple) -> Fold:
-    """The fold of a method with its static settings."""
-
     def build(hp, shared):
         return entry_build(bind_shared(problem, shared), dict(static), hp)
 
@@ -224,7 +207,6 @@ def check_setting(name: str, key: str) -> None:
 
 
 def _check_setting(entry: MethodSpec, key: str) -> None:
-    """The same of an entry."""
     valid = [*entry.numeric, *entry.static]
     if key not in valid:
         offer = f"it has {', '.join(valid)}" if valid else "it has none"

@@ -56,8 +56,8 @@ def build(problem: TrainSpec, static: dict, hp: dict) -> Method:
 
     def find(key, trained, batches):
         original = {"params": trained.params, "state": trained.state}  # not moved yet
-        found = crossing(problem, original, batches.forget, hp["radius"], static["attack_steps"], static["radii"])
-        return trained._replace(extra=keep(trained.extra, batches.forget, found)), jnp.float32(0.0)
+        crossings = crossing(problem, original, batches.forget, hp["radius"], static["attack_steps"], static["radii"])
+        return trained._replace(extra=keep(trained.extra, batches.forget, crossings)), jnp.float32(0.0)
 
     def loss(params, trained, batches, key):
         student, batch = {"params": params, "state": trained.state}, batches.forget

@@ -42,7 +42,7 @@ def plan(sizes: Sizes, static: dict, recipe: Recipe) -> Plan:
 
 
 def examples_of(static: dict, recipe: Recipe) -> int:
-    """Held-out examples for calibration: those asked for, as far as a tenth of the cost pays for them."""
+    """Held-out examples for calibration: as many as configured, as far as a tenth of the cost pays for them."""
     return min(static["calibrate"], int(0.1 * static["share"] * recipe.steps * recipe.batch / PER_EXAMPLE))
 
 
@@ -73,10 +73,10 @@ def _factor(wanted: np.ndarray, now: np.ndarray) -> np.ndarray:
 
 def _scaled(trained: Variables, group: str, factor: np.ndarray) -> Variables:
     """Variables with one top-level group of parameters scaled by member."""
-    own, shared = split_shared(trained)
+    unshared, shared = split_shared(trained)
     by = lambda x: (np.asarray(x) * factor.reshape(-1, *[1] * (np.ndim(x) - 1))).astype(x.dtype)
-    params = own["params"] | {group: jax.tree.map(by, own["params"][group])}
-    return join_shared(own | {"params": params}, shared)
+    params = unshared["params"] | {group: jax.tree.map(by, unshared["params"][group])}
+    return join_shared(unshared | {"params": params}, shared)
 
 
 ENTRY = MethodSpec(

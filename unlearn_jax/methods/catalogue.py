@@ -78,8 +78,8 @@ def presets_table() -> str:
     for name, entry in METHODS.items():
         cells, sources = [f"`{name}`", settings(entry) or "the recipe's"], []
         for scale in SCALES[1:]:
-            given, source = entry.presets.get(scale, ({}, ""))
-            changed = {k: v for k, v in given.items() if v != {**entry.numeric, **entry.static}[k]}
+            preset, source = entry.presets.get(scale, ({}, ""))
+            changed = {k: v for k, v in preset.items() if v != {**entry.numeric, **entry.static}[k]}
             same = "the same" if has_scale(entry, scale) else "none"
             cells.append(settings(entry._replace(numeric={}, static=changed)) or same)
             sources += [f"{scale}: {source}"] if source else []

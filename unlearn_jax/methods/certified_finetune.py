@@ -75,8 +75,8 @@ def build(problem: TrainSpec, static: dict, hp: dict) -> Method:
         return Trained(params, new["state"], optimizer.init(params), centre)
 
     def noisy(key, trained, batches):
-        found = jax.value_and_grad(loss, has_aux=True)(trained.params, trained, batches, jax.random.fold_in(key, 0))
-        (value, state), grads = found
+        slope = jax.value_and_grad(loss, has_aux=True)
+        (value, state), grads = slope(trained.params, trained, batches, jax.random.fold_in(key, 0))
         pull = tree_scale(tree_add(trained.params, trained.extra, -1.0), hp["decay"])
         slope = tree_add(pull, grads, within(grads, hp["gradient_clip"]))
         moved = tree_add(trained.params, slope, -hp["noisy_lr"])

@@ -128,8 +128,8 @@ def build(problem: TrainSpec, static: dict, hp: dict) -> Method:
         return cleared._replace(weights=head.weights + step), jnp.linalg.norm(step)
 
     def keep(key, head, batches):  # the Hessian of what stays, without its gradient
-        found, loss = gather("retain", 1, True)(key, head, batches)
-        return found._replace(gradient=head.gradient), loss
+        summed, loss = gather("retain", 1, True)(key, head, batches)
+        return summed._replace(gradient=head.gradient), loss
 
     def end(head):
         layer = head.variables["params"]["head"]

@@ -40,9 +40,9 @@ def removal_effect(masks: np.ndarray, outputs: np.ndarray, ridge: float) -> np.n
 
 def begin(context: Context, static: dict, start: Variables) -> tuple[Variables, tuple[float, float]]:
     """Train the datamodels of each distinct request and keep the predicted logits on every row (N, n, K)."""
-    own = np.asarray(context.predict(start), np.float32)
+    logits = np.asarray(context.predict(start), np.float32)
     fold, plan, numeric = context.training
-    target, requests = own.copy(), {}
+    target, requests = logits.copy(), {}
     for i, rows in enumerate(context.requested):
         if len(rows):
             requests.setdefault((tuple(rows), tuple(context.kept[i])), []).append(i)
@@ -54,7 +54,7 @@ def begin(context: Context, static: dict, start: Variables) -> tuple[Variables, 
         trained = context.train(f"datamodel{number}", fold, plan, rows, hp=numeric)
         outputs = np.asarray(context.predict(trained), np.float32)
         target[members] -= removal_effect(masks.astype(np.float32), outputs, static["ridge"])
-    models = static["models"] * len(requests) / len(own)
+    models = static["models"] * len(requests) / len(logits)
     return start | {"target": target}, (0.0, models * plan.grad_evals_retain)
 
 

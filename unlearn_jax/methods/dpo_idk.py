@@ -46,8 +46,8 @@ def build(problem: TrainSpec, static: dict, hp: dict) -> Method:
     """Preference on F beside descent on R."""
 
     def ratio(student, teacher, batch):
-        own = sequence_logprob(problem, logits_of(problem, student, batch), batch)
-        return own - sequence_logprob(problem, frozen(problem, teacher, batch.inputs).logits, batch)
+        logprob = sequence_logprob(problem, logits_of(problem, student, batch), batch)
+        return logprob - sequence_logprob(problem, frozen(problem, teacher, batch.inputs).logits, batch)
 
     def lose(student, trained, batch):
         teacher = trained.extra["teacher"]

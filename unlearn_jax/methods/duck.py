@@ -32,10 +32,10 @@ from unlearn_jax.methods.support.common import (
     TrainSpec,
     descent,
     phased_method,
-    staged,
     weighted_mean,
 )
 from unlearn_jax.methods.support.parts import frozen, gathered
+from unlearn_jax.methods.support.phases import staged
 from unlearn_jax.population.plans import FORWARD, Plan, Sizes, cosine, passes, phased_plan, request_batch
 from unlearn_jax.types import Array, Batch, Method, Variables
 
@@ -51,8 +51,9 @@ def cosines(a: Array, b: Array) -> Array:
 
 def nearest_wrong(features: Array, centroids: Array, targets: Array) -> Array:
     """(B,) class other than the true one whose centroid (K, D) has the largest cosine with the features (B, D)."""
-    found = cosines(features, centroids)
-    return jnp.argmax(jnp.where(jnp.arange(found.shape[1])[None, :] == targets[:, None], -jnp.inf, found), axis=1)
+    likeness = cosines(features, centroids)
+    is_target = jnp.arange(likeness.shape[1])[None, :] == targets[:, None]
+    return jnp.argmax(jnp.where(is_target, -jnp.inf, likeness), axis=1)
 
 
 def build(problem: TrainSpec, static: dict, hp: dict) -> Method:
@@ -60,19 +61,19 @@ def build(problem: TrainSpec, static: dict, hp: dict) -> Method:
     features = lambda variables, inputs: problem.model.apply(variables, inputs, train=False)[0].features
 
     def init(key, variables):
-        own = {name: variables[name] for name in ("params", "state")}
-        width = jax.eval_shape(features, own, jnp.zeros(problem.example.shape, problem.example.dtype)).shape[-1]
+        original = {name: variables[name] for name in ("params", "state")}
+        width = jax.eval_shape(features, original, jnp.zeros(problem.example.shape, problem.example.dtype)).shape[-1]
         sums = jnp.zeros((problem.num_classes, width))
-        extra = {"original": own, "centroids": sums}  # sums: a scale does not change a cosine
+        extra = {"original": original, "centroids": sums}  # sums: a scale does not change a cosine
         extra |= {"done": jnp.float32(0.0), **{name: variables[name] for name in ("request", "stop")}}
-        return Trained(own["params"], own["state"], begun(own["params"]), extra)
+        return Trained(original["params"], original["state"], begun(original["params"]), extra)
 
     def gather(key, trained, batches):
         batch = batches.retain
-        own = jnp.arange(problem.num_classes)[:, None] == batch.targets[None, :]
-        rows = jnp.where(own, batch.weight[None, :], 0.0)
-        found = rows @ frozen(problem, trained.extra["original"], batch.inputs).features
-        return trained._replace(extra=trained.extra | {"centroids": trained.extra["centroids"] + found}), jnp.float32(0)
+        is_class = jnp.arange(problem.num_classes)[:, None] == batch.targets[None, :]
+        rows = jnp.where(is_class, batch.weight[None, :], 0.0)
+        sums = rows @ frozen(problem, trained.extra["original"], batch.inputs).features
+        return trained._replace(extra=trained.extra | {"centroids": trained.extra["centroids"] + sums}), jnp.float32(0)
 
     def loss(forget_weight, retain_weight):
         def of(params, trained, batches, key):
@@ -111,8 +112,8 @@ def begin(context: Context, static: dict, start: Variables) -> tuple[Variables, 
     targets, heldout = np.asarray(context.stored.targets), context.heldout
     guesses = context.predict(start).argmax(axis=-1)
     stop = np.full(len(heldout), WHOLE, np.float32)
-    for i, (kept, asked) in enumerate(zip(context.kept, context.requested)):
-        if np.isin(targets[kept], targets[asked]).any() and len(heldout[i]):
+    for i, (kept, requested) in enumerate(zip(context.kept, context.requested)):
+        if np.isin(targets[kept], targets[requested]).any() and len(heldout[i]):
             stop[i] = (guesses[i, heldout[i]] == targets[heldout[i]]).mean()
     seen = sum(map(len, heldout)) / len(heldout)
     return start | {"request": gathered(context, context.requested), "stop": stop}, (0.0, FORWARD * seen)

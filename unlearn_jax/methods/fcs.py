@@ -26,10 +26,10 @@ from unlearn_jax.methods.support.common import (
     mean_loss,
     phased_method,
     sgd,
-    staged,
     weighted_mean,
 )
 from unlearn_jax.methods.support.parts import divergence, frozen
+from unlearn_jax.methods.support.phases import staged
 from unlearn_jax.population.plans import FORWARD, Plan, Sizes, cosine, passes, phased_plan, request_batch
 from unlearn_jax.types import Method
 
@@ -53,8 +53,8 @@ def build(problem: TrainSpec, static: dict, hp: dict) -> Method:
         kept = frozen(problem, student(params, trained), retain.inputs).logits
         alike = forget_logits(params, trained, forget) @ kept.T / TEMPERATURE
         live = jnp.where(retain.weight > 0, 0.0, -1e9)[None, :]
-        found = -(jax.nn.log_softmax(alike + live, axis=1) @ retain.weight) / jnp.maximum(retain.weight.sum(), 1e-12)
-        return weighted_mean(found, forget.weight), trained.state
+        losses = -(jax.nn.log_softmax(alike + live, axis=1) @ retain.weight) / jnp.maximum(retain.weight.sum(), 1e-12)
+        return weighted_mean(losses, forget.weight), trained.state
 
     def fit(params, trained, batches, key):
         return mean_loss(problem, student(params, trained), batches.retain, key, train=True)

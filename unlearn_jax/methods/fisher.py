@@ -54,10 +54,10 @@ def noise_variance(problem: TrainSpec, params: PyTree, fisher: PyTree, clamp, po
 
     def one(w, f, in_last):
         limit = jnp.where(in_last > 0, 0.1 * clamp, clamp)
-        found = jnp.minimum((f + 1e-8) ** -power, limit)
+        spread = jnp.minimum((f + 1e-8) ** -power, limit)
         if w.ndim >= 2:
-            found = jnp.broadcast_to(found.mean(axis=-2, keepdims=True), w.shape)
-        return found * jnp.where((in_last > 0) | (w.ndim < 2), 10.0, 1.0)
+            spread = jnp.broadcast_to(spread.mean(axis=-2, keepdims=True), w.shape)
+        return spread * jnp.where((in_last > 0) | (w.ndim < 2), 10.0, 1.0)
 
     return jax.tree.map(one, params, fisher, last)
 
@@ -70,10 +70,10 @@ def build(problem: TrainSpec, static: dict, hp: dict) -> Method:
 
     def gather(key, state, batches):
         one = lambda example: fisher_diagonal(problem, state.variables, example)
-        found = sum_over_examples(one, batches.retain, static["micro"])
+        total = sum_over_examples(one, batches.retain, static["micro"])
         count = state.count + batches.retain.weight.sum()
         loss = summed_loss(problem, state.variables, batches.retain)
-        return state._replace(sum=tree_add(state.sum, found), count=count), loss
+        return state._replace(sum=tree_add(state.sum, total), count=count), loss
 
     def end(state):
         params = state.variables["params"]
@@ -89,8 +89,8 @@ def build(problem: TrainSpec, static: dict, hp: dict) -> Method:
 def plan(sizes: Sizes, static: dict, recipe: Recipe) -> Plan:
     """One exact pass over the retained data, with a backward pass for each class."""
     scan = passes(sizes.retain, static["batch"])
-    found = uniform_plan(scan, retain_batch=static["batch"], retain_cost=(1 + 2 * sizes.classes) / 3)
-    return found._replace(retain_pass=scan)
+    scan_plan = uniform_plan(scan, retain_batch=static["batch"], retain_cost=(1 + 2 * sizes.classes) / 3)
+    return scan_plan._replace(retain_pass=scan)
 
 
 ENTRY = MethodSpec(

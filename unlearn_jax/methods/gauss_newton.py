@@ -44,11 +44,11 @@ def build(problem: TrainSpec, static: dict, hp: dict) -> Method:
     fold = newton_fold(problem, SOLVER, hp | {"scale": 1.0}, change)
 
     def move(key, state, batches):
-        found, before = fold.finish(state), state.variables["params"]
-        step = tree_add(found["params"], before, -1.0)
+        moved, before = fold.finish(state), state.variables["params"]
+        step = tree_add(moved["params"], before, -1.0)
         spent = 0.5 * tree_dot(step, state.change) * hp["rate"] / jnp.maximum(state.retained, 1.0)
         factor = jnp.where(spent > hp["kl"], jnp.sqrt(hp["kl"] / jnp.maximum(spent, 1e-30)), 1.0)
-        return fold.init(key, found | {"params": tree_add(before, step, factor)}), spent
+        return fold.init(key, moved | {"params": tree_add(before, step, factor)}), spent
 
     return phased_method(fold.init, [fold.update] * 3 + [move], lambda state: state.variables)
 

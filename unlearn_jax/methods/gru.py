@@ -61,8 +61,8 @@ def build(problem: TrainSpec, static: dict, hp: dict) -> Method:
         if lose == "ascent":
             return -mean_loss(problem, student, batch, None, train=False)[0]
         before = sequence_logprob(problem, frozen(problem, trained.extra["original"], batch.inputs).logits, batch)
-        own = sequence_logprob(problem, logits_of(problem, student, batch), batch)
-        return weighted_mean(repulsion(own - before, hp["beta"]), batch.weight)
+        logprob = sequence_logprob(problem, logits_of(problem, student, batch), batch)
+        return weighted_mean(repulsion(logprob - before, hp["beta"]), batch.weight)
 
     def update(key, trained, batches):
         def kept(params):

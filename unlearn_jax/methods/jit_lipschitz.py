@@ -49,8 +49,8 @@ def build(problem: TrainSpec, static: dict, hp: dict) -> Method:
 
     def loss(params, trained, batches, key):
         student, batch = {"params": params, "state": trained.state}, batches.forget
-        found = sensitivity(problem, student, batch, key, hp["noise"], static["draws"])
-        return weighted_mean(found, batch.weight), trained.state
+        slopes = sensitivity(problem, student, batch, key, hp["noise"], static["draws"])
+        return weighted_mean(slopes, batch.weight), trained.state
 
     return gradient_method(descent(static, hp), loss)
 

@@ -28,10 +28,10 @@ from unlearn_jax.methods.support.common import (
     TrainSpec,
     descent,
     phased_method,
-    staged,
     weighted_mean,
 )
 from unlearn_jax.methods.support.parts import depth_order, divergence, fresh, frozen
+from unlearn_jax.methods.support.phases import staged
 from unlearn_jax.methods.support.sequences import answer_mean, soft_cross_entropy
 from unlearn_jax.population.plans import FORWARD, Plan, Sizes, cosine, passes, phased_plan
 from unlearn_jax.types import Array, Method, Variables
@@ -59,9 +59,9 @@ def build(problem: TrainSpec, static: dict, hp: dict) -> Method:
 
     def outputs(params, trained, batch, key):
         student = {"params": params, "state": trained.state}
-        found, state = problem.model.apply(student, batch.inputs, key=key, train=True)
+        student_outputs, state = problem.model.apply(student, batch.inputs, key=key, train=True)
         target = frozen(problem, trained.extra, batch.inputs).logits
-        return found.logits, target / hp["temperature"], found.logits / hp["temperature"], state
+        return student_outputs.logits, target / hp["temperature"], student_outputs.logits / hp["temperature"], state
 
     def distil(params, trained, batches, key):
         _, target, soft, state = outputs(params, trained, batches.retain, key)

@@ -92,8 +92,8 @@ def build(problem: TrainSpec, static: dict, hp: dict) -> Method:
         extra, batch = trained.extra, batches.forget
         total = tree_add(extra["importance"], importance(problem, extra["original"], batch, static["micro"]))
         kept = jax.random.wrap_key_data(extra["key"])
-        found = adversarial(problem, extra["original"], batch, kept, hp["radius"], static["attack_steps"], many)
-        extra = extra | {"importance": total, "kept": keep(extra["kept"], batch, found)}
+        examples = adversarial(problem, extra["original"], batch, kept, hp["radius"], static["attack_steps"], many)
+        extra = extra | {"importance": total, "kept": keep(extra["kept"], batch, examples)}
         return trained._replace(extra=extra), jnp.float32(0.0)
 
     def fit(key, trained, batches):

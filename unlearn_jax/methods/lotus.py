@@ -4,7 +4,7 @@ Spartalis et al. 2025 (arXiv 2503.18314; from the public code). Before each epoc
 is compared with the original's on held-out examples: with d the difference, it ends for good at d <= -.01, else
 the epoch's temperature is ``exp(alpha d)``. The epoch fits, over a mixture of the request and a share of the retained
 data, cross-entropy to samples of the original's softmax: on the request the Gumbel-softmax at that temperature, on
-retained data a Gumbel-max draw, one-hot. For a class that is asked for as a whole the reference accuracy is 0, as
+retained data a Gumbel-max draw, one-hot. For a request of a whole class the reference accuracy is 0, as
 there; here it is the held-out accuracy times the share of the request whose class stays in the retained data. The
 mixture as of `bad_teacher` (each epoch draws its share of R anew). Adam with coupled decay for AdamW. Student in
 training mode on the retained batch, which alone moves the batch statistics, in evaluation mode on the request.
@@ -73,9 +73,9 @@ def build(problem: TrainSpec, static: dict, hp: dict) -> Method:
     optimizer, task = descent(static, hp), problem.task
 
     def init(key, variables):
-        own, none = {part: variables[part] for part in ("params", "state")}, jnp.float32(0.0)
-        epoch = Epoch(own, variables["unseen"], none, none, jnp.float32(1.0), jnp.bool_(False))
-        return Trained(own["params"], own["state"], optimizer.init(own["params"]), epoch)
+        original, none = {part: variables[part] for part in ("params", "state")}, jnp.float32(0.0)
+        epoch = Epoch(original, variables["unseen"], none, none, jnp.float32(1.0), jnp.bool_(False))
+        return Trained(original["params"], original["state"], optimizer.init(original["params"]), epoch)
 
     def look(key, trained, batches):
         batch, epoch = batches.forget, trained.extra
@@ -120,13 +120,13 @@ def build(problem: TrainSpec, static: dict, hp: dict) -> Method:
 def begin(context: Context, static: dict, start: Variables) -> tuple[Variables, tuple[float, float]]:
     """Add each member's reference accuracy, (N,)."""
     targets, logits = np.asarray(context.stored.targets), np.asarray(context.predict(start))
-    found = []
+    unseen = []
     for i, (rows, kept, heldout) in enumerate(zip(context.requested, context.kept, context.heldout)):
         if not len(heldout):
             raise InputError("lotus compares itself with held-out examples and there are none: hold some out.")
         right = np.mean(logits[i, heldout].argmax(axis=-1) == targets[heldout])
-        found.append(right * (np.isin(targets[rows], targets[kept]).mean() if len(rows) else 1.0))
-    return start | {"unseen": np.asarray(found, np.float32)}, (0.0, 0.0)
+        unseen.append(right * (np.isin(targets[rows], targets[kept]).mean() if len(rows) else 1.0))
+    return start | {"unseen": np.asarray(unseen, np.float32)}, (0.0, 0.0)
 
 
 def plan(sizes: Sizes, static: dict, recipe: Recipe) -> Plan:

@@ -62,9 +62,9 @@ def build(problem: TrainSpec, static: dict, hp: dict) -> Method:
     def score(part, slot):
         def update(key, trained, batches):
             batch = getattr(batches, part)
-            found = loss_gradient(problem, {"params": trained.params, "state": trained.state}, batch)
+            slope = loss_gradient(problem, {"params": trained.params, "state": trained.state}, batch)
             counts = trained.extra["counts"].at[slot].add(batch.weight.sum())
-            new = {part: tree_add(trained.extra[part], found), "counts": counts}
+            new = {part: tree_add(trained.extra[part], slope), "counts": counts}
             return trained._replace(extra=trained.extra | new), jnp.float32(0.0)
 
         return update

@@ -75,8 +75,8 @@ def build(problem: TrainSpec, static: dict, hp: dict) -> Method:
     def apart(params, trained, batch, key):
         variables = {"params": params, "state": trained.state}
         other = wrong_labels(key, batch, problem.num_classes, False)
-        own, others = (squared_slopes(problem, variables, batch, c) for c in (batch.targets, other))
-        return weighted_mean(own - others, batch.weight), jnp.sum(others * batch.weight)
+        of_label, others = (squared_slopes(problem, variables, batch, c) for c in (batch.targets, other))
+        return weighted_mean(of_label - others, batch.weight), jnp.sum(others * batch.weight)
 
     def start(key, trained, batches):
         value, others = apart(trained.params, trained, batches.forget, key)
@@ -84,8 +84,8 @@ def build(problem: TrainSpec, static: dict, hp: dict) -> Method:
         return trained._replace(extra=slopes), value
 
     def fit(key, trained, batches):
-        found, grads = jax.value_and_grad(apart, has_aux=True)(trained.params, trained, batches.forget, key)
-        value, others = found
+        slope = jax.value_and_grad(apart, has_aux=True)
+        (value, others), grads = slope(trained.params, trained, batches.forget, key)
         moved = follow(optimizer, grads, trained, batches.rate)
         kept = (trained.params, trained.optimizer)
         params, moments = tree_select(trained.extra.stopped, kept, moved)

@@ -3,7 +3,7 @@
 Kurmanji et al. 2023 (arXiv 2302.09880), baseline: minimise ``alpha l(R) - (1 - alpha) l(F)``, alpha = .95, 10 epochs;
 the request's stream is cycled beside the retained one. An example stops counting once its loss is above ``bound`` x ln
 K; the published rule is ``bound`` inf, by which a whole class of digits is driven to a margin of -100 and what remains
-to 91%. The published SGD at .01 leaves a memorised request as it is on digits, for the reason told in
+to 91%. The published SGD at .01 leaves a memorised request as it is on digits, for the reason given in
 `gradient_ascent`, and so does alpha = .95 with Adam: the small-scale defaults are Adam and .8. Batch statistics in
 evaluation mode, as published.
 """

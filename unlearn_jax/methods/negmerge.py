@@ -55,8 +55,8 @@ def build(problem: TrainSpec, static: dict, hp: dict) -> Method:
 
         def one(params, moments, rate, key):
             shown = jax.random.bernoulli(key, 0.5, batch.weight.shape) if static["half"] else True
-            own = batch._replace(weight=jnp.where(shown, batch.weight, 0.0))
-            loss = lambda p: mean_loss(problem, {"params": p, "state": trained.state}, own, None, train=False)[0]
+            part = batch._replace(weight=jnp.where(shown, batch.weight, 0.0))
+            loss = lambda p: mean_loss(problem, {"params": p, "state": trained.state}, part, None, False)[0]
             value, grads = jax.value_and_grad(loss)(params)
             state = Trained(params, trained.state, moments)
             return *follow(descent(static, hp | {"lr": rate}), grads, state, batches.rate), value

@@ -42,9 +42,9 @@ def build(problem: TrainSpec, static: dict, hp: dict) -> Method:
     """Negative preference on F beside descent on R."""
 
     def lose(student, trained, batch):
-        own = sequence_logprob(problem, logits_of(problem, student, batch), batch)
+        logprob = sequence_logprob(problem, logits_of(problem, student, batch), batch)
         before = sequence_logprob(problem, frozen(problem, trained.extra, batch.inputs).logits, batch)
-        return weighted_mean(repulsion(own - before, hp["beta"]), batch.weight)
+        return weighted_mean(repulsion(logprob - before, hp["beta"]), batch.weight)
 
     return beside_retained(problem, static, hp, lose, extra=lambda key, variables: variables)
 

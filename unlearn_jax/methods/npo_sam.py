@@ -52,8 +52,8 @@ def build(problem: TrainSpec, static: dict, hp: dict) -> Method:
 
         def lost(params):
             student = {"params": params, "state": trained.state}
-            own = sequence_logprob(problem, logits_of(problem, student, forget), forget)
-            return weighted_mean(repulsion(own - before, hp["beta"]), forget.weight)
+            logprob = sequence_logprob(problem, logits_of(problem, student, forget), forget)
+            return weighted_mean(repulsion(logprob - before, hp["beta"]), forget.weight)
 
         def kept(params):
             return mean_loss(problem, {"params": params, "state": trained.state}, batches.retain, key, train=True)

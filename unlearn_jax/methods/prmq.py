@@ -42,8 +42,8 @@ POWER = -0.1  # of a class's count, its weight in the loss
 
 def entropy(logits: Array) -> Array:
     """Entropy of softmax(logits) in nats; (..., K) -> (...)."""
-    found = jax.nn.log_softmax(logits.astype(jnp.float32))
-    return -jnp.sum(jnp.exp(found) * found, axis=-1)
+    logp = jax.nn.log_softmax(logits.astype(jnp.float32))
+    return -jnp.sum(jnp.exp(logp) * logp, axis=-1)
 
 
 def in_layers(params: PyTree) -> PyTree:

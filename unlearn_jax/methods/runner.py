@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -87,7 +87,7 @@ def check_methods(
         shared: abstract values of what all members share; none = nothing.
     """
     original = jax.eval_shape(problem.model.init, jax.random.key(0), problem.example)
-    begin = lambda fold, hp, held, own: fold.build(hp, held).init(jax.random.key(0), own)
+    begin = lambda fold, hp, held, variables: fold.build(hp, held).init(jax.random.key(0), variables)
     for name, settings in given.items():
         fixed = {k: v[0] for k, v in settings.items() if len(v) == 1}
         for one in rows:
@@ -157,14 +157,10 @@ def run_method(
         population = population._replace(seconds=population.seconds + sum(clock) / members)
     evals = plan.grad_evals_forget + spent[0], plan.grad_evals_retain + spent[1]
     if any(treat.wrap_cost):
-        added = _costing_alike(plan, *treat.wrap_cost)
+        forget, retain = (np.full(plan.steps, cost) for cost in treat.wrap_cost)
+        added = plan._replace(forget_cost=forget, retain_cost=retain)
         evals = evals[0] + added.grad_evals_forget, evals[1] + added.grad_evals_retain
     return Unlearned(population, [fixed | p for p in points], _model(entry, job, fixed), evals)
-
-
-def _costing_alike(plan: Plan, forget: float, retain: float) -> Plan:
-    """The plan with the same cost at every update, for each live example of both batches."""
-    return plan._replace(forget_cost=np.full(plan.steps, forget), retain_cost=np.full(plan.steps, retain))
 
 
 def follow(job: RunSpec, fold: Fold, plan: Plan, treat: RunOverrides, hp: dict[str, float]) -> Population:
@@ -204,7 +200,6 @@ def kept_rows(job: RunSpec) -> list[np.ndarray]:
 
 
 def _model(entry: MethodSpec, job: RunSpec, fixed: dict) -> Model:
-    """The model that the result is evaluated with."""
     if entry.model is None:
         return job.problem.model
     return entry.model(job.problem, settings_at(entry, job.scale)[0] | fixed)
@@ -213,41 +208,26 @@ def _model(entry: MethodSpec, job: RunSpec, fixed: dict) -> Model:
 def context_of(job: RunSpec, treat: RunOverrides, clock: list[float]) -> Context:
     """What a method may ask of the study beside its batches; ``clock`` collects the seconds of what it trains."""
     kept, requested = treat.kept, treat.requested
-    silent = job.options._replace(progress=None)
+    silent, width = job.options._replace(progress=None), chunk_width(len(kept), job.options)
+    spread: dict[str, Any] = dict(width=width, axis=silent.axis, data_devices=silent.data_devices)
 
     def train(role: str, fold: Fold, plan: Plan, rows: list, *, start=None, hp=None) -> Variables:
         count = len(rows)
         values = {k: np.full(count, v, np.float32) for k, v in (hp or {}).items()}
         tables, keys = make_tables(rows, pad_to=job.longest), member_keys(job.seed, role, count)
-        told = silent._replace(label=role)
+        options = silent._replace(label=role)
         begin = join_shared(split_shared(start or {})[0], job.shared)
-        population = run_population(fold, plan, job.stored, tables, keys, begin, hp=values, options=told)
+        population = run_population(fold, plan, job.stored, tables, keys, begin, hp=values, options=options)
         clock.append(population.seconds * count)
         return population.variables
 
     def logits(variables: Variables) -> np.ndarray:
-        width = chunk_width(len(kept), job.options)
-        return predict(
-            job.problem.model,
-            variables,
-            job.stored,
-            width=width,
-            axis=job.options.axis,
-            data_devices=job.options.data_devices,
-        )
+        return predict(job.problem.model, variables, job.stored, **spread)
 
     def margins(variables: Variables, rows: np.ndarray) -> np.ndarray:
-        width, data = chunk_width(len(kept), job.options), Stored(job.stored.inputs[rows], job.stored.targets[rows])
+        data = Stored(job.stored.inputs[rows], job.stored.targets[rows])
         whole = join_shared(split_shared(variables)[0], job.shared)
-        return evaluate(
-            job.problem.model,
-            job.problem.task,
-            whole,
-            data,
-            width=width,
-            axis=job.options.axis,
-            data_devices=job.options.data_devices,
-        ).margin
+        return evaluate(job.problem.model, job.problem.task, whole, data, **spread).margin
 
     return Context(
         problem=job.problem,

@@ -43,9 +43,9 @@ def build(problem: TrainSpec, static: dict, hp: dict) -> Method:
     fold = scrub.build(problem, static, hp)
 
     def init(key, variables):
-        own = {name: variables[name] for name in ("params", "state")}
-        trained = fold.init(key, own)
-        kept = jax.tree.map(lambda x: jnp.zeros((static["epochs"], *x.shape), x.dtype), own)
+        weights = {name: variables[name] for name in ("params", "state")}
+        trained = fold.init(key, weights)
+        kept = jax.tree.map(lambda x: jnp.zeros((static["epochs"], *x.shape), x.dtype), weights)
         seen = {name: variables[name] for name in ("request", "unseen")}
         return {"trained": trained, "kept": kept, "epoch": jnp.int32(0), "seen": seen}
 
@@ -54,8 +54,8 @@ def build(problem: TrainSpec, static: dict, hp: dict) -> Method:
         return state | {"trained": trained}, value
 
     def keep(key, state, batches):
-        own, epoch = finished(state["trained"]), state["epoch"]
-        kept = jax.tree.map(lambda all_, x: all_.at[epoch].set(x), state["kept"], own)
+        weights, epoch = finished(state["trained"]), state["epoch"]
+        kept = jax.tree.map(lambda all_, x: all_.at[epoch].set(x), state["kept"], weights)
         return state | {"kept": kept, "epoch": epoch + 1}, jnp.float32(0.0)
 
     def error(variables, some):
@@ -96,14 +96,14 @@ def alike(context: Context, rows: np.ndarray, heldout: np.ndarray) -> np.ndarray
     flat = lambda at: np.asarray(context.stored.inputs[at]).reshape(len(at), -1)
     vectors = np.issubdtype(context.problem.example.dtype, np.floating) or len(context.problem.example.shape) > 2
     clear = clearness(flat(heldout), targets[heldout], flat(rows), targets[rows]) if vectors and len(rows) else chance
-    own, asked = chance if np.isnan(clear[0]).any() else clear
-    free, found = np.ones(len(heldout), bool), []
-    for at in np.argsort(asked):
-        gap = np.where(free & (targets[heldout] == targets[rows[at]]), np.abs(own - asked[at]), np.inf)
+    of_heldout, of_request = chance if np.isnan(clear[0]).any() else clear
+    free, matches = np.ones(len(heldout), bool), []
+    for at in np.argsort(of_request):
+        gap = np.where(free & (targets[heldout] == targets[rows[at]]), np.abs(of_heldout - of_request[at]), np.inf)
         if np.isfinite(gap).any():
             free[gap.argmin()] = False
-            found.append(heldout[gap.argmin()])
-    return np.asarray(found, np.int32)
+            matches.append(heldout[gap.argmin()])
+    return np.asarray(matches, np.int32)
 
 
 def plan(sizes: Sizes, static: dict, recipe: Recipe) -> Plan:

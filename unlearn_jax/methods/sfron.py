@@ -52,8 +52,8 @@ SCORE_F, SCORE_R, ASCEND, REPAIR, FOLLOW = range(5)
 
 def faded(losses: Array, weight: Array, fade: Array | float) -> Array:
     """(B,) ``l^-fade`` over its mean on the live examples of a batch, without a gradient of its own."""
-    found = jnp.maximum(lax.stop_gradient(losses), 1e-6) ** -fade
-    return found / jnp.maximum(weighted_mean(found, weight), 1e-12)
+    weights = jnp.maximum(lax.stop_gradient(losses), 1e-6) ** -fade
+    return weights / jnp.maximum(weighted_mean(weights, weight), 1e-12)
 
 
 def clipped(gradient: PyTree, norm: Array | float) -> PyTree:

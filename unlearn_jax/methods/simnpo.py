@@ -32,8 +32,8 @@ def build(problem: TrainSpec, static: dict, hp: dict) -> Method:
 
     def lose(student, trained, batch):
         losses = problem.task.loss(logits_of(problem, student, batch), batch)
-        found = -2.0 / hp["beta"] * jax.nn.log_sigmoid(hp["beta"] * (losses - hp["delta"]))
-        return weighted_mean(found, batch.weight)
+        values = -2.0 / hp["beta"] * jax.nn.log_sigmoid(hp["beta"] * (losses - hp["delta"]))
+        return weighted_mean(values, batch.weight)
 
     return beside_retained(problem, static, hp, lose)
 

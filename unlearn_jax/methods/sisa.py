@@ -45,8 +45,8 @@ def voting(problem: TrainSpec, static: dict) -> Model:
     """The ensemble: variables with a leading shard axis -> logarithm of the mean probability, mean features."""
 
     def apply(variables, inputs, key=None, train=False):
-        own, shared = split_shared(variables)
-        every = jax.vmap(lambda one: problem.model.apply(join_shared(one, shared), inputs, key, False)[0])(own)
+        unshared, shared = split_shared(variables)
+        every = jax.vmap(lambda one: problem.model.apply(join_shared(one, shared), inputs, key, False)[0])(unshared)
         logits = jax.nn.logsumexp(jax.nn.log_softmax(every.logits), axis=0) - jnp.log(float(every.logits.shape[0]))
         return Outputs(logits, every.features.mean(axis=0)), variables["state"]
 
@@ -95,13 +95,13 @@ def begin(context: Context, static: dict, start: Variables) -> tuple[Variables, 
         rows = [np.sort(np.asarray(r, np.int32)) for r in rows]
         if min(map(len, rows)) == 0:
             raise InputError(f"sisa with {shards} shards leaves a shard empty: give fewer shards.")
-        own = recipe._replace(steps=_steps(recipe, shards, slices, stage))
-        plan = uniform_plan(own.steps, retain_batch=recipe.batch, rate=retrain.rates(own))
+        stage_recipe = recipe._replace(steps=_steps(recipe, shards, slices, stage))
+        plan = uniform_plan(stage_recipe.steps, retain_batch=recipe.batch, rate=retrain.rates(stage_recipe))
         fold = scratch if stage == 1 else _continuing(context.problem)
         trained = context.train(f"sisa_stage{stage}", fold, plan, rows, start=trained, hp=numeric)
         total += spent[stage - 1] * plan.grad_evals_retain
-    own, shared = split_shared(trained)
-    stacked = jax.tree.map(lambda x: np.asarray(x).reshape(members, shards, *x.shape[1:]), own)
+    unshared, shared = split_shared(trained)
+    stacked = jax.tree.map(lambda x: np.asarray(x).reshape(members, shards, *x.shape[1:]), unshared)
     return join_shared(stacked, shared), (0.0, total / members)
 
 
@@ -121,9 +121,9 @@ def _layout(context: Context, shards: int, slices: int) -> tuple[list, list, lis
             where = assign_groups(context.together[i][rows], shards, slices, rng)
         gone = np.isin(rows, context.requested[i])
         for shard in range(shards):
-            own = where[:, 0] == shard
-            touched = where[own & gone, 1]
-            kept.append(list(zip(where[own & ~gone, 1].tolist(), rows[own & ~gone].tolist())))
+            in_shard = where[:, 0] == shard
+            touched = where[in_shard & gone, 1]
+            kept.append(list(zip(where[in_shard & ~gone, 1].tolist(), rows[in_shard & ~gone].tolist())))
             first.append(int(touched.min()) if len(touched) else slices)
     return kept, first, [sum(f <= stage for f in first) for stage in range(slices)]
 

@@ -73,8 +73,8 @@ def importance_fold(problem: TrainSpec, static: dict, hp: dict, one: Callable[[V
         return Importance(variables, zero, zero, jnp.zeros(2))
 
     def gather(part, state, batch):
-        found = sum_over_examples(lambda example: one(state.variables, example), batch, static["micro"])
-        total = {part: tree_add(getattr(state, part), found)}
+        added = sum_over_examples(lambda example: one(state.variables, example), batch, static["micro"])
+        total = {part: tree_add(getattr(state, part), added)}
         counts = state.counts.at[FORGET if part == "forget" else RETAIN].add(batch.weight.sum())
         return state._replace(counts=counts, **total), summed_loss(problem, state.variables, batch)
 

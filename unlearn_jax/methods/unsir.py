@@ -29,8 +29,8 @@ from unlearn_jax.methods.support.common import (
     mean_loss,
     phased_method,
     retained_loss,
-    staged,
 )
+from unlearn_jax.methods.support.phases import staged
 from unlearn_jax.population.plans import Plan, Sizes, passes, phased_plan, request_batch
 from unlearn_jax.types import Method
 

@@ -58,8 +58,8 @@ def build(problem: TrainSpec, static: dict, hp: dict) -> Method:
         return Gathered(variables, zeros_like(variables["params"]), jax.random.key_data(key))
 
     def gather(key, state, batches):
-        found = gradient_change(problem, state.variables, batches.forget, state.key, static["change"])
-        return state._replace(sum=tree_add(state.sum, found)), summed_loss(problem, state.variables, batches.forget)
+        moved = gradient_change(problem, state.variables, batches.forget, state.key, static["change"])
+        return state._replace(sum=tree_add(state.sum, moved)), summed_loss(problem, state.variables, batches.forget)
 
     def end(state):
         return state.variables | {"params": tree_add(state.variables["params"], state.sum, hp["tau"])}
@@ -71,8 +71,8 @@ def plan(sizes: Sizes, static: dict, recipe: Recipe) -> Plan:
     """One exact pass over the request."""
     batch = min(static["batch"], max(sizes.forget, 1))
     scan = passes(sizes.forget, batch)
-    found = uniform_plan(scan, forget_batch=batch, forget_cost=2.0 if static["change"] == "relabel" else 1.0)
-    return found._replace(forget_pass=scan)
+    scan_plan = uniform_plan(scan, forget_batch=batch, forget_cost=2.0 if static["change"] == "relabel" else 1.0)
+    return scan_plan._replace(forget_pass=scan)
 
 
 ENTRY = MethodSpec(

@@ -63,8 +63,8 @@ def build(problem: TrainSpec, static: dict, hp: dict) -> Method:
         live = jax.lax.dynamic_update_slice(state.live, some.weight, (state.filled,))
         some = some._replace(weight=jnp.sqrt(some.weight))  # so that g g' carries the weight
         one = lambda e: ravel_pytree(loss_gradient(problem, state.variables, jax.tree.map(lambda x: x[None], e)))[0]
-        found = jax.lax.map(one, some, batch_size=min(16, batch))
-        rows = jax.lax.dynamic_update_slice(state.rows, found, (state.filled, jnp.int32(0)))
+        gradients = jax.lax.map(one, some, batch_size=min(16, batch))
+        rows = jax.lax.dynamic_update_slice(state.rows, gradients, (state.filled, jnp.int32(0)))
         return state._replace(rows=rows, live=live, filled=state.filled + batch), jnp.float32(0.0)
 
     def end(state):

@@ -6,8 +6,8 @@ probabilities. One rule for odd input everywhere:
 * an array of another shape, without an example, or whose examples are not those of its partner: `InputError`;
 * a member with a NaN has diverged: it is left out, never averaged in. A figure for which too few members are left is
   NaN (each docstring says how many it needs);
-* an infinite logit or margin is a sure answer: it counts as ``clip`` nats (100 unless told). `summary`, `residual` and
-  `utility` alone, which average any values, leave a member with an infinite value out too.
+* an infinite logit or margin is a certain answer: it counts as ``clip`` nats (100 by default). `summary`, `residual`
+  and `utility` alone, which average any values, leave a member with an infinite value out too.
 
 Arguments without an annotation may be anything that NumPy makes such an array of. Annotated are the shapes of results:
 ``members n`` names two axes, ``...`` are any number of them, and several shapes stand beside each other.
@@ -39,6 +39,11 @@ def log_softmax(logits) -> Float64[np.ndarray, "... C"]:
     return shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
 
 
+def plogp(p: np.ndarray) -> np.ndarray:
+    """p log p in nats, 0 at 0."""
+    return p * np.log(np.maximum(p, 1e-300))
+
+
 def margin(logits, labels) -> Float64[np.ndarray, "... n"]:
     """Margin of the true label, ``z_y - logsumexp of the other logits`` in nats: its log-odds, which all audits take.
 
@@ -65,8 +70,8 @@ def margin(logits, labels) -> Float64[np.ndarray, "... n"]:
     top = np.maximum(others.max(axis=-1, keepdims=True), -1e300)
     with np.errstate(over="ignore"):
         rest = top + np.log(np.exp(others - top).sum(axis=-1, keepdims=True))
-        found = (true - rest)[..., 0]
-    return np.where(np.abs(found) < 1e299, found, np.sign(found) * CLIP)
+        odds = (true - rest)[..., 0]
+    return np.where(np.abs(odds) < 1e299, odds, np.sign(odds) * CLIP)
 
 
 def as_logits(logits, labels, name: str) -> tuple[Float64[np.ndarray, "... n C"], Integer[np.ndarray, "... n"]]:
@@ -114,9 +119,9 @@ def same_examples(**populations: np.ndarray) -> None:
     """`InputError` unless all populations have the same examples (and classes)."""
     shapes = {name: values.shape[1:] for name, values in populations.items()}
     if len(set(shapes.values())) > 1:
-        told = ", ".join(f"{name} {shape[0]}" for name, shape in shapes.items())
+        counts = ", ".join(f"{name} {shape[0]}" for name, shape in shapes.items())
         raise InputError(
-            f"populations must be of the same examples, not {told}: evaluate all of them on the same ones."
+            f"populations must be of the same examples, not {counts}: evaluate all of them on the same ones."
         )
 
 
@@ -127,6 +132,21 @@ def pair_of(unlearned, oracle, clip: float) -> tuple[Float64[np.ndarray, "member
     u, none = as_members(unlearned, "unlearned", clip=clip), as_members(oracle, "oracle", clip=clip)
     same_examples(unlearned=u, oracle=none)
     return u, none
+
+
+def matched_members(u: np.ndarray, r: np.ndarray, bad) -> tuple[np.ndarray, np.ndarray]:
+    """Two populations of equally many members, NaN for both of a pair of which one has a value that is ``bad``."""
+    if len(u) != len(r):
+        raise InputError(f"{len(u)} members cannot be matched with {len(r)}: take pairing 'all', or as many.")
+    diverged = bad(u).reshape(len(u), -1).any(axis=1) | bad(r).reshape(len(r), -1).any(axis=1)
+    one, other = (np.where(diverged.reshape(-1, *[1] * (x.ndim - 1)), np.nan, x) for x in (u, r))
+    return one, other
+
+
+def mean_of_finite(values: np.ndarray) -> float:
+    """Mean of the values that are finite, NaN without any."""
+    values = values[np.isfinite(values)]
+    return float(values.mean()) if len(values) else float("nan")
 
 
 def whole_number(value, name: str, least: int = 1) -> int:

@@ -29,7 +29,7 @@ def t_estimate(
         high: largest value.
         level: of the interval.
         scale: on which the interval is symmetric: ``plain``; ``logit`` of the place between ``low`` and ``high``, for
-            shares and areas near an end; ``log`` of the distance from ``low`` (0 unless told), for figures that are
+            shares and areas near an end; ``log`` of the distance from ``low`` (by default 0), for figures that are
             skewed to the right. The spread is carried over by the delta method. A value at an end itself has no logit
             or logarithm: then the plain interval is given, which is a point, and tells nothing, where all draws lie at
             that end too.
@@ -140,14 +140,14 @@ def split_band(
         parts = f"two parts of {max(1, one)}" if one == other else f"parts of {one} and {other}"
         raise InputError(f"an oracle of {len(oracle)} members has no {parts}: give it more members.")
     rng = _generator(seed, "split", len(oracle), one, *([other] if one != other else []))
-    found = np.empty(splits)
+    values = np.empty(splits)
     for r in range(splits):
         order = rng.permutation(len(oracle))
-        found[r] = figure(oracle[order[:one]], oracle[order[one : one + other]])
-    found = found[~np.isnan(found)]
-    if not len(found):
+        values[r] = figure(oracle[order[:one]], oracle[order[one : one + other]])
+    values = values[~np.isnan(values)]
+    if not len(values):
         return NullBand(np.nan, np.nan, np.nan, min(one, other))
     low, high = {1: (0.0, level), -1: (1 - level, 1.0)}.get(sides, ((1 - level) / 2, (1 + level) / 2))
     with np.errstate(invalid="ignore"):  # between infinite figures there is no quantile
-        ends = [float(np.quantile(found, share)) for share in (low, high, 0.5)]
+        ends = [float(np.quantile(values, share)) for share in (low, high, 0.5)]
     return NullBand(*ends, members=min(one, other))

@@ -39,8 +39,8 @@ def cmia(unlearned, reference, labels, *, folds: int = 2, seed: int = 0) -> Clas
 
     Returns:
         `ClassAttack`; .5 = no trace, constant logits included. NaN where a fit has fewer than two models of a kind.
-        Members with a NaN are left out; an infinite logit is a sure answer. Adding a number to all logits of a sample,
-        or to those of its true class, changes nothing.
+        Members with a NaN are left out; an infinite logit is a certain answer. Adding a number to all logits of a
+        sample, or to those of its true class, changes nothing.
 
     Raises:
         InputError: arrays that do not belong together, fewer than three classes, or fewer than two folds.
@@ -104,7 +104,6 @@ def _discriminant(one: np.ndarray, other: np.ndarray) -> tuple[np.ndarray, np.nd
 
 
 def _figures(unlearned, reference, part_u, part_r, members) -> ClassAttack:
-    """Balanced accuracy and area of scores (members, n)."""
     right = [((np.sign(s * score) + 1) / 2).mean(axis=0) for s, score in ((1, unlearned), (-1, reference))]
     both = np.intersect1d(part_u, part_r)
     areas = [auc(unlearned[part_u == k].ravel(), reference[part_r == k].ravel()) for k in both]

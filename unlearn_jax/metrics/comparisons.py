@@ -1,4 +1,4 @@
-"""Which methods can be told apart: paired differences, all pairs at once, and intervals of ranks.
+"""Which methods differ: paired differences, all pairs at once, and intervals of ranks.
 
 Figures come as `Draws` made from the same seed, so that what methods share (the targets, the originals' members) is in
 all of them alike and cancels. `unlearn_jax.metrics.ranks` gives for each figure the middle 95% of its rank over the
@@ -15,10 +15,10 @@ import numpy as np
 
 from unlearn_jax.errors import InputError
 from unlearn_jax.metrics.draws import Draws
-from unlearn_jax.metrics.summary import Estimate, _ordered, combine, spreads
+from unlearn_jax.metrics.pairs import adjust, difference_of, p_value
+from unlearn_jax.metrics.summary import Estimate, combine
 
 CORRECTIONS = ("max_t", "holm", "bonferroni", "none")
-FARTHEST = 8.0  # standard deviations; a draw beyond counts as this
 
 
 class Difference(NamedTuple):
@@ -54,17 +54,9 @@ class RankIntervals(NamedTuple):
 class RankingGroups(NamedTuple):
     """Names by what a study can say of them, each group from the best figure to the worst."""
 
-    best: tuple[str, ...]  # not told apart from the best: no other is significantly better
+    best: tuple[str, ...]  # not separable from the best: no other is significantly better
     worse: tuple[str, ...]
     undefined: tuple[str, ...]  # no figure, hence no rank
-
-
-class _Pair(NamedTuple):
-    """A difference in units of its standard error, and what the draws say of it under the null."""
-
-    value: float
-    error: float  # standard error
-    null: np.ndarray  # (resamples,) absolute, on the scale of Student's t; NaN where not defined
 
 
 def paired_difference(a: Draws, b: Draws) -> Difference:
@@ -93,53 +85,14 @@ def paired_difference(a: Draws, b: Draws) -> Difference:
         0.01
     """
     _check([a, b])
-    pair = _pair(a, b, "both")
-    return Difference(combine(lambda x, y: x - y, a, b), _share(pair, pair.null))
+    pair = difference_of(a, b, "both")
+    return Difference(combine(lambda x, y: x - y, a, b), p_value(pair, pair.null))
 
 
 def _check(draws: Sequence[Draws]) -> None:
-    """`InputError` unless there are draws, all of one length."""
     lengths = {np.shape(part) for d in draws for part in (d.both, d.members)}
     if len(lengths) != 1:
         raise InputError(f"draws have shapes {sorted(lengths)}: make all of them with the same seed and resamples.")
-
-
-def _pair(a: Draws, b: Draws, part: str) -> _Pair:
-    """The difference of two figures with its null draws."""
-    from scipy.special import ndtr, stdtrit
-
-    function = lambda x, y: x - y
-    with np.errstate(invalid="ignore"):
-        value = float(a.value - b.value)
-        both, members = function(a.both, b.both), function(a.members, b.members)
-        spread = spreads(function, (a, b), both, members)[part == "members"]
-        moved = {"both": both, "members": members}[part]
-        defined = moved[np.isfinite(moved)]
-        if not np.isfinite(value) or len(defined) < 2:
-            return _Pair(np.nan, np.nan, np.full(len(moved), np.nan))
-        deviation = float(defined.std())
-        if not deviation > 1e-12 * max(1e-300, np.abs(defined).max()):
-            deviation = 0.0  # rounding
-        apart = np.minimum(np.abs(moved - value) / (deviation or 1.0), FARTHEST) if deviation else 0.0 * moved
-        apart = np.where(np.isfinite(moved), apart, np.nan)
-    if spread.freedom < np.inf:
-        apart = np.where(np.isnan(apart), np.nan, -stdtrit(spread.freedom, ndtr(-np.nan_to_num(apart))))
-    return _Pair(value, deviation * spread.widen, apart)
-
-
-def _statistic(pair: _Pair) -> float:
-    """Absolute difference in standard errors."""
-    if pair.error > 0:
-        return abs(pair.value) / pair.error
-    return np.inf if pair.value else 0.0
-
-
-def _share(pair: _Pair, null: np.ndarray) -> float:
-    """Share of the null draws as far out as the difference, itself counted; NaN where it is not defined."""
-    if not np.isfinite(pair.value):
-        return float("nan")
-    null = null[~np.isnan(null)]
-    return float((1 + (null >= _statistic(pair)).sum()) / (1 + len(null)))
 
 
 def compare_all(
@@ -190,12 +143,12 @@ def compare_all(
         )
     _check(draws)
     at = np.argwhere(np.triu(np.ones((len(draws),) * 2), 1))
-    pairs = [_pair(draws[i], draws[j], part) for i, j in at]
-    p = np.asarray([_share(pair, pair.null) for pair in pairs])
-    adjusted, critical = _adjust(pairs, p, correction, level)
+    pairs = [difference_of(draws[i], draws[j], part) for i, j in at]
+    p = np.asarray([p_value(pair, pair.null) for pair in pairs])
+    adjusted, critical = adjust(pairs, p, correction, level)
     value, half = np.asarray([q.value for q in pairs]), np.asarray([c * q.error for c, q in zip(critical, pairs)])
-    fill = lambda upper, lower, own: _matrix(
-        at, upper, lower, np.where([np.isfinite(d.value) for d in draws], own, np.nan)
+    fill = lambda upper, lower, diagonal: _matrix(
+        at, upper, lower, np.where([np.isfinite(d.value) for d in draws], diagonal, np.nan)
     )
     difference, ps, matrix = fill(value, -value, 0.0), fill(p, p, 1.0), fill(adjusted, adjusted, 1.0)
     low, high = fill(value - half, -value - half, 0.0), fill(value + half, -value + half, 0.0)
@@ -209,37 +162,6 @@ def _matrix(at: np.ndarray, upper: np.ndarray, lower: np.ndarray, diagonal: np.n
     if len(at):
         out[at[:, 0], at[:, 1]], out[at[:, 1], at[:, 0]] = upper, lower
     return out
-
-
-def _adjust(pairs: list[_Pair], p: np.ndarray, correction: str, level: float) -> tuple[np.ndarray, np.ndarray]:
-    """Adjusted p-values, and how many standard errors each pair's interval reaches."""
-    defined = np.isfinite(p)
-    count = int(defined.sum())
-    if not count:
-        return p, np.full(len(p), np.nan)
-    if correction == "max_t":
-        table = np.stack([pair.null for pair, good in zip(pairs, defined) if good])
-        null = np.where(np.isnan(table), -np.inf, table).max(axis=0)
-        null = null[null >= 0]
-        return np.asarray([_share(pair, null) for pair in pairs]), np.full(len(p), _critical(null, level))
-    if correction == "holm":
-        order = np.argsort(p, kind="stable")  # NaN last
-        steps = np.maximum.accumulate(p[order] * (count - np.arange(len(p))))
-        adjusted = np.empty(len(p))
-        adjusted[order] = steps
-    else:
-        adjusted = p * (count if correction == "bonferroni" else 1)
-    each = level if correction == "none" else 1 - (1 - level) / count
-    return np.minimum(1.0, adjusted), np.asarray([_critical(pair.null, each) for pair in pairs])
-
-
-def _critical(null: np.ndarray, level: float) -> float:
-    """The null draw that a statistic must pass for (1 + draws as far out) / (1 + draws) to be at most 1 - level."""
-    ordered = _ordered(null)
-    if not len(ordered):
-        return float("nan")
-    place = int(np.ceil(level * (len(ordered) + 1) - 1e-9))
-    return float(ordered[place - 1]) if place <= len(ordered) else float("inf")
 
 
 def rank_intervals(
@@ -281,19 +203,19 @@ def rank_intervals(
     """
     if best not in ("smallest", "largest"):
         raise InputError(f"best is '{best}': give smallest or largest.")
-    found = compare_all(draws, names, correction=correction, level=level, part=part)
+    pairs = compare_all(draws, names, correction=correction, level=level, part=part)
     sign = 1.0 if best == "smallest" else -1.0
-    worse = sign * np.nan_to_num(found.difference) > 0  # i is worse than j
-    defined = np.isfinite(np.diag(found.difference))
+    worse = sign * np.nan_to_num(pairs.difference) > 0  # i is worse than j
+    defined = np.isfinite(np.diag(pairs.difference))
     only = lambda x: np.where(defined, x, np.nan)
     rank = only(1.0 + worse.sum(axis=1))
-    low = only(1.0 + (worse & found.significant).sum(axis=1))
-    high = only(defined.sum() - (worse & found.significant).sum(axis=0))
-    return RankIntervals(found.names, rank, low, high)
+    low = only(1.0 + (worse & pairs.significant).sum(axis=1))
+    high = only(defined.sum() - (worse & pairs.significant).sum(axis=0))
+    return RankIntervals(pairs.names, rank, low, high)
 
 
 def ranking_groups(draws: Sequence[Draws], names: Sequence[str] | None = None, **setting) -> RankingGroups:
-    """Which methods are not told apart from the best, which are worse, and which have no figure.
+    """Which methods are not separable from the best, which are worse, and which have no figure.
 
     Args:
         draws: one for each method, made from the same seed.
@@ -315,7 +237,7 @@ def ranking_groups(draws: Sequence[Draws], names: Sequence[str] | None = None, *
         >>> ranking_groups([make(0.9, 1.0), make(0.2, 2.0), make(np.nan, 3.0), make(0.2001, 5.0)], ["a", "b", "c", "d"])
         RankingGroups(best=('b', 'd'), worse=('a',), undefined=('c',))
     """
-    found = rank_intervals(draws, names, **setting)
-    order = np.argsort(found.rank, kind="stable")  # NaN last
-    pick = lambda chosen: tuple(found.names[i] for i in order if chosen[i])
-    return RankingGroups(pick(found.low == 1), pick(found.low > 1), pick(np.isnan(found.low)))
+    intervals = rank_intervals(draws, names, **setting)
+    order = np.argsort(intervals.rank, kind="stable")  # NaN last
+    pick = lambda chosen: tuple(intervals.names[i] for i in order if chosen[i])
+    return RankingGroups(pick(intervals.low == 1), pick(intervals.low > 1), pick(np.isnan(intervals.low)))

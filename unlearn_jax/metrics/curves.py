@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Float64
 
 from unlearn_jax.errors import InputError, choose
-from unlearn_jax.metrics.arrays import same_examples, whole_number
+from unlearn_jax.metrics.arrays import matched_members, same_examples, whole_number
 from unlearn_jax.metrics.draws import Draws
 from unlearn_jax.metrics.resampling import DRAWS, subset_draws
 
@@ -28,7 +28,7 @@ class ResidualKnowledge(NamedTuple):
 
 
 def residual_knowledge(p_unlearned, p_reference) -> ResidualKnowledge:
-    """How much oftener than the reference a population gives perturbed forget samples their true label, by radius.
+    """How much more often than the reference a population gives perturbed forget samples their true label, by radius.
 
     Args:
         p_unlearned: probability of the true label at perturbed inputs, or correctness (0 or 1), (members, n, radii) or
@@ -38,8 +38,8 @@ def residual_knowledge(p_unlearned, p_reference) -> ResidualKnowledge:
 
     Returns:
         Ratios of means over members, examples and draws, never means of ratios, which one example that the reference
-        hardly recognises would rule. Where neither recognises anything (0 / 0) the ratio is 1: nothing is told of the
-        samples. Where the reference alone never does, it is infinite. A constant population is like any other.
+        hardly recognises would rule. Where neither recognises anything (0 / 0) the ratio is 1: nothing can be said of
+        the samples. Where the reference alone never does, it is infinite. A constant population is like any other.
 
     Raises:
         InputError: shapes that do not belong together, or values outside [0, 1].
@@ -137,7 +137,6 @@ def _probabilities(values, name: str, ndims: tuple[int, ...]) -> np.ndarray:
 
 
 def _ratio(top: np.ndarray, bottom: np.ndarray) -> np.ndarray:
-    """top / bottom, with 0 / 0 = 1."""
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.where((top == 0) & (bottom == 0), 1.0, top / bottom)
 
@@ -160,7 +159,7 @@ def error_against_distance(p_unlearned, p_reference, distance, *, bins: int = 8,
         p_unlearned: probability of the true class, (members, n); or of all classes, (members, n, classes), compared by
             the sum of absolute differences (L1).
         p_reference: the same of the reference.
-        distance: (n,) of each example to the forget set, in whatever space.
+        distance: (n,) of each example to the forget set, in any space.
         bins: of equally many examples, as far as ties allow: equal edges are merged, and bins fewer. An example on an
             edge is in the bin above, the last bin holds its upper edge.
         pairing: ``all`` = each member with every reference member, which is not 0 where nothing differs; ``matched`` =
@@ -191,13 +190,13 @@ def error_against_distance(p_unlearned, p_reference, distance, *, bins: int = 8,
         raise InputError(f"{bins} bins of {len(distance)} examples: give between 1 and as many bins as examples.")
     edges = _quantile_edges(distance, bins)
     edges = edges if len(edges) > 1 else np.repeat(edges, 2)
-    own = np.clip(np.searchsorted(edges, distance, side="right") - 1, 0, len(edges) - 2)
-    kept, own = np.unique(own, return_inverse=True)  # a bin between two edges may hold nobody
-    edges = np.concatenate([edges[kept], edges[-1:]])
-    count = np.bincount(own)
-    sums = error @ (own[:, None] == np.arange(len(count))).astype(np.float64)
+    bin_of = np.clip(np.searchsorted(edges, distance, side="right") - 1, 0, len(edges) - 2)
+    filled, bin_of = np.unique(bin_of, return_inverse=True)  # a bin between two edges may be empty
+    edges = np.concatenate([edges[filled], edges[-1:]])
+    count = np.bincount(bin_of)
+    sums = error @ (bin_of[:, None] == np.arange(len(count))).astype(np.float64)
     members = sums / count
-    return DistanceCurve(edges, np.bincount(own, distance) / count, members.mean(axis=0), count, members, own)
+    return DistanceCurve(edges, np.bincount(bin_of, distance) / count, members.mean(axis=0), count, members, bin_of)
 
 
 def _quantile_edges(values: np.ndarray, bins: int) -> np.ndarray:
@@ -230,10 +229,7 @@ def error_of(p_unlearned, p_reference, *, pairing: str = "all") -> Float64[np.nd
     choose("pairing", pairing, PAIRINGS)
     u, r = np.asarray(p_unlearned, np.float64), np.asarray(p_reference, np.float64)
     if pairing == "matched" and u.ndim == r.ndim and u.ndim > 1:
-        if len(u) != len(r):
-            raise InputError(f"{len(u)} members cannot be matched with {len(r)}: take pairing 'all', or as many.")
-        bad = ~np.isfinite(u).reshape(len(u), -1).all(axis=1) | ~np.isfinite(r).reshape(len(r), -1).all(axis=1)
-        u, r = (np.where(bad.reshape(-1, *[1] * (x.ndim - 1)), np.nan, x) for x in (u, r))
+        u, r = matched_members(u, r, lambda x: ~np.isfinite(x))
     u, r = (_probabilities(x, name, (2, 3)) for x, name in ((u, "unlearned"), (r, "reference")))
     if u.shape[1:] != r.shape[1:]:
         raise InputError(f"outputs are of {u.shape[1:]} and {r.shape[1:]}: give both the same examples and classes.")

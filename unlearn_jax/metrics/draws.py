@@ -70,7 +70,6 @@ def as_values(data, role: str = STARTED, clusters=None) -> Values:
 
 
 def _generator(seed: int, *names) -> np.random.Generator:
-    """A generator fixed by the seed and the names."""
     return np.random.default_rng([seed, *(zlib.crc32(str(n).encode()) for n in names)])
 
 
@@ -98,18 +97,22 @@ def _counts(rng: np.random.Generator, n: int, resamples: int) -> np.ndarray:
     return counts
 
 
+def member_weights(values: Values, index: int, seed: int, resamples: int) -> tuple[np.ndarray, np.ndarray]:
+    """Which members of a block are finite, (members,), and how often each counts, (1 + resamples, members)."""
+    block = values.blocks[index]
+    finite = np.all(np.isfinite(block), axis=1)
+    drawn = member_counts(seed, values.role, index, len(block), resamples)
+    return finite, np.concatenate([np.ones((1, len(block))), drawn]) * finite
+
+
 def member_means(values: Values, seed: int, resamples: int) -> list[Float64[np.ndarray, "{resamples}+1 _"]]:
     """Per block, each example's mean over drawn members; (1 + resamples, examples), row 0 the plain mean."""
     out = []
     for index, block in enumerate(values.blocks):
-        alive = np.all(np.isfinite(block), axis=1)
-        weight = (
-            np.concatenate([np.ones((1, len(block))), member_counts(seed, values.role, index, len(block), resamples)])
-            * alive
-        )
+        finite, weight = member_weights(values, index, seed, resamples)
         total = weight.sum(axis=1, keepdims=True)
         with np.errstate(invalid="ignore", divide="ignore"):
-            out.append(np.where(total > 0, (weight @ np.where(alive[:, None], block, 0.0)) / total, np.nan))
+            out.append(np.where(total > 0, (weight @ np.where(finite[:, None], block, 0.0)) / total, np.nan))
     return out
 
 
@@ -121,21 +124,21 @@ def example_weights(values: Values, seed: int, resamples: int) -> list[Float64[n
     """
     clusters, names = _clusters(values)
     together, start, out = not values.shared and len(names) > 1 and min(map(len, names)) == 1, 0, []
-    for index, (cluster, known) in enumerate(zip(clusters, names)):
-        total = sum(map(len, names)) if together else len(known)
+    for index, (cluster, present) in enumerate(zip(clusters, names)):
+        total = sum(map(len, names)) if together else len(present)
         counts = cluster_counts(seed, 0 if values.shared or together else index, total, resamples)
-        drawn = counts[:, start + np.searchsorted(known, cluster)]
-        start += len(known) if together else 0
+        drawn = counts[:, start + np.searchsorted(present, cluster)]
+        start += len(present) if together else 0
         out.append(np.concatenate([np.ones((1, len(cluster))), drawn]))
     return out
 
 
 def _clusters(values: Values) -> tuple[list[np.ndarray], list[np.ndarray]]:
     """Per block, each example's cluster and the clusters that are drawn."""
-    told = [None] * len(values.blocks) if values.clusters is None else values.clusters
-    if len(told) != len(values.blocks):
-        raise InputError(f"clusters are given for {len(told)} of {len(values.blocks)} blocks: give them for each.")
-    clusters = [cluster_numbers(own, block.shape[1]) for own, block in zip(told, values.blocks)]
+    by_block = [None] * len(values.blocks) if values.clusters is None else values.clusters
+    if len(by_block) != len(values.blocks):
+        raise InputError(f"clusters are given for {len(by_block)} of {len(values.blocks)} blocks: give them for each.")
+    clusters = [cluster_numbers(numbers, block.shape[1]) for numbers, block in zip(by_block, values.blocks)]
     if values.shared:
         return clusters, [np.unique(np.concatenate(clusters))] * len(clusters)
     return clusters, [np.unique(cluster) for cluster in clusters]
@@ -154,7 +157,7 @@ class Draws(NamedTuple):
     both: np.ndarray  # (resamples,) members and clusters drawn
     members: np.ndarray  # (resamples,) members drawn
     n: int  # members that count
-    clusters: int = 0  # clusters of examples that were drawn, 0 = not told
+    clusters: int = 0  # clusters of examples that were drawn, 0 = unknown
     freedom: float = 0  # degrees of freedom of the members of all populations together, 0 = n - 1
     cluster_freedom: float = 0  # degrees of freedom of the clusters, 0 = clusters - 1
     role: str = ""  # whose member draws these are, where they are those of one population
@@ -174,11 +177,39 @@ def draws_of(figure: Callable[[list], np.ndarray], values: Values, seed: int, re
     weights = example_weights(values, seed, resamples)
     both = figure(weights)
     members = figure([np.ones((1, w.shape[1])) for w in weights])
-    drawn = [len(known) for known in _clusters(values)[1]]
-    kept, clusters = values.members, drawn[0] if values.shared else sum(drawn)
+    drawn = [len(numbers) for numbers in _clusters(values)[1]]
+    members_left, clusters = values.members, drawn[0] if values.shared else sum(drawn)
     apart = 1 if values.shared or min(drawn) == 1 else len(drawn)  # groups that are drawn each by itself
-    freedom = max(1, kept - len(values.blocks)), max(0, clusters - apart)
-    return Draws(float(both[0]), both[1:], members[1:], kept, clusters, *freedom)
+    freedom = max(1, members_left - len(values.blocks)), max(0, clusters - apart)
+    return Draws(float(both[0]), both[1:], members[1:], members_left, clusters, *freedom)
+
+
+class Steps(NamedTuple):
+    """A population's values as steps of a distribution function."""
+
+    shares: list[np.ndarray]  # by block: what each member weighs in each draw, (1 + resamples, members)
+    order: np.ndarray  # that sorts the values of all blocks
+    place: np.ndarray  # number of values at or below each point of the grid
+
+
+def steps_of(values: Values, grid: np.ndarray, seed: int, resamples: int) -> Steps:
+    """Member weights of every draw, and where the values lie on the grid."""
+    shares = []
+    for index in range(len(values.blocks)):
+        weight = member_weights(values, index, seed, resamples)[1]
+        with np.errstate(invalid="ignore"):
+            shares.append(weight / weight.sum(axis=1, keepdims=True))
+    flat = np.concatenate([block.ravel() for block in values.blocks])
+    order = np.argsort(flat, kind="stable")
+    return Steps(shares, order, np.searchsorted(flat[order], grid, side="right"))
+
+
+def distribution_of(steps: Steps, weights: list[np.ndarray], at: slice) -> np.ndarray:
+    """Share of the population at or below each point of the grid, a row per draw."""
+    parts = [s[at][:, :, None] * w[:, None, :] for s, w in zip(steps.shares, weights)]
+    flat = np.concatenate([p.reshape(len(p), -1) for p in parts], axis=1)[:, steps.order]
+    reached = np.concatenate([np.zeros((len(flat), 1)), np.cumsum(flat, axis=1)], axis=1)
+    return reached[:, steps.place] / sum(w.sum(axis=1, keepdims=True) for w in weights)
 
 
 def mean_draws(data, *, role: str = STARTED, seed: int = 0, resamples: int = RESAMPLES) -> Draws:

@@ -1,4 +1,4 @@
-"""How the forget set hangs together with what stays: entanglement, discrepancy of features, coupling of gradients."""
+"""How the forget set relates to the retained data: entanglement, discrepancy of features, coupling of gradients."""
 
 from __future__ import annotations
 
@@ -84,8 +84,8 @@ def mmd(x, y, *, bandwidth: float | str = "median") -> float | Float64[np.ndarra
 
     def discrepancy(a: np.ndarray, b: np.ndarray) -> float:
         width = _median_gap(np.concatenate([a, b])) if bandwidth == "median" else float(bandwidth)
-        own = [(_kernel_sum(s, s, width) - len(s)) / (len(s) * (len(s) - 1.0)) for s in (a, b)]
-        return own[0] + own[1] - 2.0 * _kernel_sum(a, b, width) / (len(a) * len(b))
+        within = [(_kernel_sum(s, s, width) - len(s)) / (len(s) * (len(s) - 1.0)) for s in (a, b)]
+        return within[0] + within[1] - 2.0 * _kernel_sum(a, b, width) / (len(a) * len(b))
 
     return _each(discrepancy, x, y, least=2, paired=False, same_width=True)
 
@@ -100,7 +100,6 @@ def _median_gap(points: np.ndarray) -> float:
 
 
 def _kernel_sum(x: np.ndarray, y: np.ndarray, width: float) -> float:
-    """Sum of the kernel over all pairs."""
     parts = (x[start : start + ROWS] for start in range(0, len(x), ROWS))
     return float(sum(np.exp(_square_gaps(part, y) / (-2.0 * width**2)).sum() for part in parts))
 

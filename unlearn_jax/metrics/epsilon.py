@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Float64
 
 from unlearn_jax.errors import InputError
-from unlearn_jax.metrics.arrays import as_members, same_examples
+from unlearn_jax.metrics.arrays import as_members, mean_of_finite, same_examples
 
 CAP = 50.0  # nats
 PER_UNIT = 100  # thresholds a nat
@@ -171,7 +171,7 @@ def forgetting_score(epsilon, *, members: int) -> float:
         >>> forgetting_score([0.2, 0.7, 50.0, 1.0], members=16)  # (1 + 1/2 + 0 + 1/4) / 4
         0.4375
     """
-    return float(_mean(forgetting_points(epsilon, members=members)))
+    return mean_of_finite(forgetting_points(epsilon, members=members))
 
 
 def forgetting_points(epsilon, *, members: int) -> Float64[np.ndarray, " n"]:
@@ -192,12 +192,6 @@ def forgetting_points(epsilon, *, members: int) -> Float64[np.ndarray, " n"]:
     bucket = np.floor(epsilon / BUCKET)
     counted = (bucket + 1) * BUCKET <= np.ceil(np.log(members - 1))
     return np.where(np.isnan(epsilon), np.nan, np.where(counted, 2.0**-bucket, 0.0))
-
-
-def _mean(points: np.ndarray) -> float:
-    """Mean of what is defined."""
-    points = points[~np.isnan(points)]
-    return points.mean() if len(points) else np.nan
 
 
 def forgetting_final(

@@ -45,13 +45,13 @@ def pareto_set(points: np.ndarray) -> Bool[np.ndarray, "... P"]:
     points = np.asarray(points, np.float64)
     if points.ndim < 2 or points.shape[-1] == 0:
         raise InputError(f"points are {points.shape}: give (populations, figures) with at least one figure.")
-    known = np.all(np.isfinite(points), axis=-1)
-    points = np.where(known[..., None], points, np.inf)
+    finite = np.all(np.isfinite(points), axis=-1)
+    points = np.where(finite[..., None], points, np.inf)
     on = np.empty(points.shape[:-1], bool)
     for i in range(points.shape[-2]):  # a table of all pairs in all draws would be large
         one = points[..., i : i + 1, :]
         beaten = (points <= one).all(axis=-1) & (points < one).any(axis=-1)
-        on[..., i] = known[..., i] & ~beaten.any(axis=-1)
+        on[..., i] = finite[..., i] & ~beaten.any(axis=-1)
     return on
 
 

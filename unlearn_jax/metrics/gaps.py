@@ -17,16 +17,18 @@ estimates take correctness (members, examples) by split, and give intervals over
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import numpy as np
 
 from unlearn_jax.errors import InputError, choose
+from unlearn_jax.metrics.accuracies import accuracies_of, both_accuracies
+from unlearn_jax.metrics.arrays import mean_of_finite
 from unlearn_jax.metrics.draws import RESAMPLES, Values, mean_draws
 from unlearn_jax.metrics.summary import Estimate, combine
 
 VARIANTS = ("means", "runs")
-SPLITS = ("forget", "retain", "test", "mia")
+ROLES = ("original", "reference")  # of whose members the two populations share draws
 
 
 def signed_gaps(unlearned: Mapping, reference: Mapping) -> dict[str, float]:
@@ -46,8 +48,8 @@ def signed_gaps(unlearned: Mapping, reference: Mapping) -> dict[str, float]:
         >>> signed_gaps({"forget": [0.9, 0.7]}, {"forget": [0.75]})
         {'forget': 5.0}
     """
-    u, r = _both(unlearned, reference)
-    return {name: float(round(100.0 * (_mean(u[name]) - _mean(r[name])), 10)) for name in u}
+    u, r = both_accuracies(unlearned, reference)
+    return {name: float(round(100.0 * (mean_of_finite(u[name]) - mean_of_finite(r[name])), 10)) for name in u}
 
 
 def average_gap(unlearned: Mapping, reference: Mapping, *, variant: str = "means") -> float:
@@ -145,9 +147,10 @@ def aus(unlearned_test, unlearned_forget, original_test) -> float:
         >>> aus([0.9], [0.0], [0.9]), round(aus([0.8], [0.5], [0.9]), 4)
         (1.0, 0.6)
     """
-    u = _accuracies({"test": unlearned_test, "forget": unlearned_forget}, "unlearned")
-    original = _accuracies({"test": original_test}, "original")
-    return float((1.0 - (_mean(original["test"]) - _mean(u["test"]))) / (1.0 + _mean(u["forget"])))
+    u = accuracies_of({"test": unlearned_test, "forget": unlearned_forget}, "unlearned")
+    test, forget = (mean_of_finite(u[name]) for name in ("test", "forget"))
+    original = mean_of_finite(accuracies_of({"test": original_test}, "original")["test"])
+    return float((1.0 - (original - test)) / (1.0 + forget))
 
 
 def average_gap_estimate(unlearned: Mapping, reference: Mapping, **setting) -> Estimate:
@@ -188,47 +191,12 @@ def tow_estimate(unlearned: Mapping, reference: Mapping, *, mia: bool = False, *
     return _estimate(lambda *gaps: np.prod(1.0 - np.abs(gaps), axis=0), unlearned, reference, names, 1.0, **setting)
 
 
-def _accuracies(values: Mapping, name: str, ndim: int = 1) -> dict[str, np.ndarray]:
-    """Accuracies by split, with NaN throughout for a member that diverged in any of them; `InputError` if odd."""
-    out = {split: np.asarray(v, np.float64) for split, v in values.items()}
-    if not out or any(v.ndim != ndim or not v.size for v in out.values()):
-        shape = "one accuracy a member" if ndim == 1 else "correctness (members, examples)"
-        raise InputError(f"{name} is { ({s: v.shape for s, v in out.items()}) }: give {shape} for each split.")
-    if len({len(v) for v in out.values()}) > 1:
-        raise InputError(f"splits of {name} have other members: evaluate every member on all splits.")
-    if any((v < 0).any() or (v > 1).any() for v in out.values()):
-        raise InputError(f"{name} has values outside [0, 1]: give shares, not points.")
-    alive = np.all([np.isfinite(v).reshape(len(v), -1).all(axis=1) for v in out.values()], axis=0)
-    mask = alive if ndim == 1 else alive[:, None]
-    return {split: np.where(mask, v, np.nan) for split, v in out.items()}
-
-
-def _both(unlearned: Mapping, reference: Mapping, names=None, ndim: int = 1) -> tuple[dict, dict]:
-    """Both populations' accuracies on the splits asked for."""
-    wanted = tuple(unlearned) if names is None else names
-    unknown = [n for n in wanted if n not in SPLITS]
-    if unknown:
-        raise InputError(f"unknown splits {', '.join(unknown)}: name them {', '.join(SPLITS)}.")
-    missing = [n for n in wanted if n not in unlearned or n not in reference]
-    if missing or (names is None and set(unlearned) != set(reference)):
-        told = f"{', '.join(unlearned)} and {', '.join(reference)}"
-        raise InputError(f"splits are {told}: give both populations {', '.join(names or ('the same',))}.")
-    part = lambda p, name: _accuracies({n: p[n] for n in wanted}, name, ndim)
-    return part(unlearned, "unlearned"), part(reference, "reference")
-
-
-def _mean(values: np.ndarray) -> float:
-    """Mean over the members that count, NaN without any."""
-    values = values[np.isfinite(values)]
-    return float(values.mean()) if len(values) else float("nan")
-
-
 def _absolute(unlearned: Mapping, reference: Mapping, variant: str, names=None) -> dict[str, np.ndarray]:
     """Absolute gaps by split, of the means or of each run whose two members count."""
     choose("variant", variant, VARIANTS)
-    u, r = _both(unlearned, reference, names)
+    u, r = both_accuracies(unlearned, reference, names)
     if variant == "means":
-        return {n: np.abs(np.array([_mean(u[n]) - _mean(r[n])])) for n in u}
+        return {n: np.abs(np.array([mean_of_finite(u[n]) - mean_of_finite(r[n])])) for n in u}
     gaps = {}
     for n in u:
         if len(u[n]) != len(r[n]):
@@ -239,36 +207,26 @@ def _absolute(unlearned: Mapping, reference: Mapping, variant: str, names=None) 
 
 
 def _product(unlearned: Mapping, reference: Mapping, names: tuple[str, ...], variant: str) -> float:
-    """Product of 1 - gap over splits, then the mean over runs."""
     gaps = _absolute(unlearned, reference, variant, names)
     return float(np.mean(np.prod([1.0 - gaps[n] for n in names], axis=0)))
 
 
 def _estimate(
-    function: Callable,
-    unlearned: Mapping,
-    reference: Mapping,
-    names,
-    high: float,
-    *,
-    roles: tuple[str, str] = ("original", "reference"),
-    clusters: Mapping | None = None,
-    seed: int = 0,
-    resamples: int = RESAMPLES,
+    function, unlearned, reference, names, high, *, roles=ROLES, clusters=None, seed=0, resamples=RESAMPLES
 ) -> Estimate:
     """A function of the signed gaps of several splits, from the same draws of members."""
-    u, r = _both(unlearned, reference, names, ndim=2)
-    unknown = [n for n in clusters or () if n not in u]
+    u, r = both_accuracies(unlearned, reference, names, ndim=2)
+    clusters = clusters or {}
+    unknown = [n for n in clusters if n not in u]
     if unknown:
         raise InputError(f"clusters are given for {', '.join(unknown)}: name the splits {', '.join(u)}.")
     draws = []
     for n in u:
         if u[n].shape[1] != r[n].shape[1]:
             raise InputError(f"{n} has {u[n].shape[1]} and {r[n].shape[1]} examples: evaluate both on the same.")
-        own = None if clusters is None or n not in clusters else [np.asarray(clusters[n])]
-        draws += [
-            mean_draws(Values([p[n]], role, own), seed=seed, resamples=resamples) for p, role in zip((u, r), roles)
-        ]
+        numbers = [np.asarray(clusters[n])] if n in clusters else None
+        values = (Values([p[n]], role, numbers) for p, role in zip((u, r), roles))
+        draws += [mean_draws(v, seed=seed, resamples=resamples) for v in values]
     if not min(d.n for d in draws):
         return Estimate(*[float("nan")] * 5, n=0)
     gaps = lambda *means: function(*(one - other for one, other in zip(means[::2], means[1::2])))

@@ -1,4 +1,4 @@
-"""What can be seen of a population without any oracle: how it treats examples that nobody was trained on.
+"""What can be measured of a population without any oracle: its answers on examples that no model was trained on.
 
 Unlearning should leave held-out examples as they were. A method's settings can be compared by that on a tuning split of
 targets, where a practitioner has the original models and some held-out data, and no model that never saw the request.
@@ -12,7 +12,7 @@ from jaxtyping import Float64
 from unlearn_jax.errors import InputError
 from unlearn_jax.metrics.draws import RESAMPLES, Draws, as_values, draws_of, pooled_mean
 from unlearn_jax.metrics.residual import check_targets, distinct_products, squared_distance
-from unlearn_jax.metrics.summary import Estimate, combine
+from unlearn_jax.metrics.summary import Estimate, estimate_of
 
 MIN_HELDOUT, MAX_HELDOUT = 20, 2000  # held-out examples that `expected_margins` needs, and that it takes
 PENALTIES = np.array([1e-4, 1e-3, 1e-2, 1e-1, 1.0])  # in units of the kernel's mean eigenvalue
@@ -40,9 +40,8 @@ def heldout_margin_error(
         >>> heldout_margin_error(np.full((4, 3), 1.0), np.zeros((4, 3))).value
         1.0
     """
-    return combine(
-        lambda x: x, margin_error_draws(unlearned, original, role=role, seed=seed, resamples=resamples), low=0.0
-    )
+    draws = margin_error_draws(unlearned, original, role=role, seed=seed, resamples=resamples)
+    return estimate_of(draws, low=0.0)
 
 
 def margin_error_draws(
@@ -61,7 +60,7 @@ def margin_error_draws(
 
 
 def expected_margins(heldout, labels, margins, request, request_labels) -> Float64[np.ndarray, " q"]:
-    """What margins the original models would have on a request if they had never seen it, told by held-out examples.
+    """Margins of the original models on a request, had they never seen it: an estimate from held-out examples.
 
     A ridge classifier is fitted to held-out examples alone, which have nothing to do with the request. How clearly it
     speaks for an example's label (its score less the best other one, of a held-out example without that example) is
@@ -86,14 +85,14 @@ def expected_margins(heldout, labels, margins, request, request_labels) -> Float
     heldout, request = (x if hasattr(x, "toarray") else np.asarray(x) for x in (heldout, request))
     if not heldout.shape[0] == len(labels) == len(margins) or request.shape[0] != len(request_labels):
         raise InputError("embeddings, labels and margins are of different lengths: give one row for each example.")
-    known = np.flatnonzero(np.isfinite(margins))
-    known = known[:: max(1, -(-len(known) // MAX_HELDOUT))]
-    heldout, labels, margins = heldout[known], labels[known], margins[known]
-    clear, asked = clearness(heldout, labels, request, request_labels)
+    finite = np.flatnonzero(np.isfinite(margins))
+    finite = finite[:: max(1, -(-len(finite) // MAX_HELDOUT))]
+    heldout, labels, margins = heldout[finite], labels[finite], margins[finite]
+    clear, request_clear = clearness(heldout, labels, request, request_labels)
     if np.isnan(clear).any():
         return np.full(request.shape[0], np.nan)
     slope = np.cov(clear, margins)[0, 1] / max(clear.var(ddof=1), 1e-12)
-    return margins.mean() + slope * (asked - clear.mean())
+    return margins.mean() + slope * (request_clear - clear.mean())
 
 
 def clearness(heldout, labels, request, request_labels) -> tuple[Float64[np.ndarray, " h"], Float64[np.ndarray, " q"]]:
@@ -122,10 +121,10 @@ def clearness(heldout, labels, request, request_labels) -> tuple[Float64[np.ndar
 def _kernels(heldout, request) -> tuple[np.ndarray, np.ndarray]:
     """1 + inner products about the mean of the held-out rows, (h, h) among them and (q, h); sparse rows stay sparse."""
     dense = lambda x: x.toarray() if hasattr(x, "toarray") else np.asarray(x)
-    own, cross = dense(heldout @ heldout.T), dense(request @ heldout.T)
-    mean, total = own.mean(axis=0), own.mean()  # of each row's products with the others, by the centre
-    asked = cross.mean(axis=1, keepdims=True)
-    return 1.0 + own - mean - mean[:, None] + total, 1.0 + cross - mean - asked + total
+    among, cross = dense(heldout @ heldout.T), dense(request @ heldout.T)
+    mean, total = among.mean(axis=0), among.mean()  # of each row's products with the others, by the centre
+    request_mean = cross.mean(axis=1, keepdims=True)
+    return 1.0 + among - mean - mean[:, None] + total, 1.0 + cross - mean - request_mean + total
 
 
 def _ridge(kernel: np.ndarray, answers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -135,8 +134,8 @@ def _ridge(kernel: np.ndarray, answers: np.ndarray) -> tuple[np.ndarray, np.ndar
     best: tuple = (np.inf, None, None)
     for penalty in PENALTIES * values.mean():
         fitted = vectors @ ((values / (values + penalty))[:, None] * turned)
-        own = np.minimum((vectors**2) @ (values / (values + penalty)), 1 - 1e-9)[:, None]
-        left_out = (fitted - own * answers) / (1 - own)
+        leverage = np.minimum((vectors**2) @ (values / (values + penalty)), 1 - 1e-9)[:, None]
+        left_out = (fitted - leverage * answers) / (1 - leverage)
         if (error := float(np.mean((left_out - answers) ** 2))) < best[0]:
             best = (error, left_out, vectors @ (turned / (values + penalty)[:, None]))
     return best[1], best[2]
@@ -144,5 +143,5 @@ def _ridge(kernel: np.ndarray, answers: np.ndarray) -> tuple[np.ndarray, np.ndar
 
 def _clearness(scores: np.ndarray, labels: np.ndarray, classes: np.ndarray) -> np.ndarray:
     """Score of each example's label less the best other one; (n, classes) -> (n,)."""
-    own = labels[:, None] == classes
-    return np.where(own, scores, 0.0).sum(axis=1) - np.where(own, -np.inf, scores).max(axis=1)
+    is_label = labels[:, None] == classes
+    return np.where(is_label, scores, 0.0).sum(axis=1) - np.where(is_label, -np.inf, scores).max(axis=1)

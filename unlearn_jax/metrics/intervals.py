@@ -84,26 +84,27 @@ def bootstrap_interval(
     """
     if method not in METHODS or not 0 < level < 1:
         raise InputError(f"method is '{method}', level {level}: give {', '.join(METHODS)} and a level in (0, 1).")
-    kept, names = _kept(arrays, roles)
-    examples = kept[0].shape[1]
-    own = np.unique(np.arange(examples) if clusters is None else np.asarray(clusters), return_inverse=True)[1].ravel()
-    if len(own) != examples:
-        raise InputError(f"clusters are {len(own)} for {examples} examples: give one number for each example.")
-    n, count = min(map(len, kept)), int(own.max()) + 1
+    finite, names = _without_diverged(arrays, roles)
+    examples = finite[0].shape[1]
+    numbers = np.arange(examples) if clusters is None else np.asarray(clusters)
+    cluster = np.unique(numbers, return_inverse=True)[1].ravel()
+    if len(cluster) != examples:
+        raise InputError(f"clusters are {len(cluster)} for {examples} examples: give one number for each example.")
+    n, count = min(map(len, finite)), int(cluster.max()) + 1
     unknown = (np.nan, np.nan, method, level, n, count, np.nan, np.nan)
-    value = float(figure(*kept)) if n else np.nan
-    sizes = {name: len(a) for name, a in zip(names, kept) if len(a) > 1}
+    value = float(figure(*finite)) if n else np.nan
+    sizes = {name: len(a) for name, a in zip(names, finite) if len(a) > 1}
     if not np.isfinite(value) or (not sizes and count < 2):
         return BootstrapInterval(value, *unknown)
-    draws = _ordered(_figures(figure, kept, names, own, seed, resamples))
+    draws = _ordered(_figures(figure, finite, names, cluster, seed, resamples))
     if not len(draws):
         return BootstrapInterval(value, *unknown)
-    influence = _jackknife(figure, kept, names, own)
+    influence = _jackknife(figure, finite, names, cluster)
     low, high, bias, acceleration = _bounds(method, value, draws, influence, level)
     return BootstrapInterval(value, low, high, method, level, n, count, bias, acceleration)
 
 
-def _kept(arrays, roles) -> tuple[list[np.ndarray], list[str]]:
+def _without_diverged(arrays, roles) -> tuple[list[np.ndarray], list[str]]:
     """The arrays in float64 without diverged members, those of one role alike, and the names of their draws."""
     arrays = [np.asarray(a, np.float64) for a in arrays]
     names = list(roles or [f"population {i}" for i in range(len(arrays))])
@@ -113,33 +114,32 @@ def _kept(arrays, roles) -> tuple[list[np.ndarray], list[str]]:
         )
     if len({a.shape[1] for a in arrays}) > 1:
         raise InputError(f"arrays have {[a.shape[1] for a in arrays]} examples: evaluate all on the same ones.")
-    alive: dict[str, np.ndarray] = {}
+    finite: dict[str, np.ndarray] = {}
     for name, a in zip(names, arrays):
         good = np.all(np.isfinite(a), axis=tuple(range(1, a.ndim)))
-        if name in alive and len(alive[name]) != len(good):
-            raise InputError(f"arrays of role '{name}' have {len(alive[name])} and {len(good)} members: give as many.")
-        alive[name] = alive[name] & good if name in alive else good
-    return [a[alive[name]] for name, a in zip(names, arrays)], names
+        if name in finite and len(finite[name]) != len(good):
+            raise InputError(f"arrays of role '{name}' have {len(finite[name])} and {len(good)} members: give as many.")
+        finite[name] = finite[name] & good if name in finite else good
+    return [a[finite[name]] for name, a in zip(names, arrays)], names
 
 
-def _figures(figure, arrays, names, own: np.ndarray, seed: int, resamples: int) -> np.ndarray:
-    """The figure of every draw."""
+def _figures(figure, arrays, names, cluster: np.ndarray, seed: int, resamples: int) -> np.ndarray:
     members = {
         name: member_counts(seed, name, 0, len(a), resamples).astype(int)
         for name, a in zip(names, arrays)
         if len(a) > 1
     }
-    whole = np.arange(len(own))
-    drawn = cluster_counts(seed, 0, int(own.max()) + 1, resamples).astype(int)[:, own]
+    whole = np.arange(len(cluster))
+    drawn = cluster_counts(seed, 0, int(cluster.max()) + 1, resamples).astype(int)[:, cluster]
     out = np.empty(resamples)
     for r in range(resamples):
         at = np.repeat(whole, drawn[r])
-        who = {name: np.repeat(np.arange(counts.shape[1]), counts[r]) for name, counts in members.items()}
-        out[r] = figure(*((a[who[name]] if name in who else a)[:, at] for name, a in zip(names, arrays)))
+        rows = {name: np.repeat(np.arange(counts.shape[1]), counts[r]) for name, counts in members.items()}
+        out[r] = figure(*((a[rows[name]] if name in rows else a)[:, at] for name, a in zip(names, arrays)))
     return out
 
 
-def _jackknife(figure, arrays, names, own: np.ndarray) -> list[np.ndarray]:
+def _jackknife(figure, arrays, names, cluster: np.ndarray) -> list[np.ndarray]:
     """By sample (each role's members, the clusters), the influence values ``(n - 1) (mean theta(-i) - theta(-i))``."""
     out = []
     for role, n in dict.fromkeys((name, len(a)) for name, a in zip(names, arrays)):
@@ -147,9 +147,9 @@ def _jackknife(figure, arrays, names, own: np.ndarray) -> list[np.ndarray]:
             mine = [name == role for name in names]
             parts = ([np.delete(a, i, axis=0) if hit else a for hit, a in zip(mine, arrays)] for i in range(n))
             out.append(np.asarray([figure(*part) for part in parts], np.float64))
-    clusters = int(own.max()) + 1
+    clusters = int(cluster.max()) + 1
     if clusters > 1:
-        out.append(np.asarray([figure(*(a[:, own != c] for a in arrays)) for c in range(clusters)], np.float64))
+        out.append(np.asarray([figure(*(a[:, cluster != c] for a in arrays)) for c in range(clusters)], np.float64))
     out = [x[np.isfinite(x)] for x in out]
     return [(len(x) - 1) * (x.mean() - x) for x in out if len(x) > 1]
 

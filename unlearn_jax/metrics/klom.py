@@ -63,12 +63,12 @@ def klom(
     u, none = pair_of(unlearned, oracle, clip)
     if min(len(u), len(none)) < 2:
         return np.full(u.shape[1], np.nan)
-    found = np.empty(u.shape[1])
+    divergence = np.empty(u.shape[1])
     for start in range(0, u.shape[1], CHUNK):
         at = slice(start, start + CHUNK)
         counts = _histograms(u[:, at], none[:, at], int(bins), edge == "closed")
-        found[at] = _floored_kl(counts[0] / len(u), counts[1] / len(none), floor)
-    return found
+        divergence[at] = _floored_kl(counts[0] / len(u), counts[1] / len(none), floor)
+    return divergence
 
 
 def _histograms(u: np.ndarray, none: np.ndarray, bins: int, closed: bool) -> list[np.ndarray]:

@@ -6,6 +6,7 @@ and T tokens. A mask is 1 on the tokens of the answer and 0 on prompt and paddin
 
 from __future__ import annotations
 
+from collections.abc import Hashable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -41,6 +42,44 @@ def log_probabilities(values, name: str, live: np.ndarray | bool = True) -> Floa
     if (values > ROUNDING).any():
         raise InputError(f"{name} holds values above 0: give log-probabilities in nats, not probabilities or losses.")
     return np.minimum(values, 0.0)
+
+
+def right_tokens(predicted, targets, mask) -> tuple[np.ndarray, np.ndarray]:
+    """Where live tokens are predicted right, and the live tokens."""
+    predicted, targets = np.asarray(predicted), np.asarray(targets)
+    try:
+        shape = np.broadcast_shapes(predicted.shape, targets.shape)
+    except ValueError:
+        shape = ()
+    if not shape or predicted.shape[-1:] != targets.shape[-1:]:
+        raise InputError(
+            f"predicted is {predicted.shape}, targets {targets.shape}: give one target for each prediction."
+        )
+    live = live_tokens(mask, shape)
+    return (predicted == targets) & live, live
+
+
+def mean_of_lowest(score: np.ndarray, live: np.ndarray, share: float) -> np.ndarray:
+    """Mean of the lowest share of the live scores, at least one; NaN where a live score is NaN."""
+    if not 0 < share <= 1:
+        raise InputError(f"share is {share}: give a share of the tokens in (0, 1], 0.2 for the usual 20%.")
+    count = np.maximum(1, np.floor(share * live.sum(axis=-1) + 1e-9))  # .29 of 100 is 28.999...
+    ordered = np.sort(np.where(live, score, np.inf), axis=-1)  # masked places last
+    chosen = np.where(np.arange(score.shape[-1]) < count[..., None], ordered, 0.0)
+    return np.where((np.isnan(score) & live).any(axis=-1), np.nan, chosen.sum(axis=-1) / count)
+
+
+def common_subsequence(one: Sequence[Hashable], other: Sequence[Hashable]) -> int:
+    """Length of the longest common subsequence, a row of the usual table at a time as the bits of one integer."""
+    places: dict[Hashable, int] = {}
+    for index, token in enumerate(other):
+        places[token] = places.get(token, 0) | 1 << index
+    every = (1 << len(other)) - 1
+    row = every  # a zero bit marks a place where the length of the best match goes up by one
+    for token in one:
+        met = row & places.get(token, 0)
+        row = (row + met | row - met) & every
+    return len(other) - row.bit_count()
 
 
 class AnswerProbability(NamedTuple):
@@ -80,7 +119,7 @@ def sequence_margin(summed_logprob, *, resolution: float = RESOLUTION) -> Float6
 
     Args:
         summed_logprob: log p of the whole answer, nats; minus infinity gives minus infinity.
-        resolution: log p nearer to 0 counts as this near. In float32 a sure answer's log p is exactly 0, and an
+        resolution: log p nearer to 0 counts as this near. In float32 a certain answer's log p is exactly 0, and an
             infinite margin would read as a diverged model; the default bounds the margin at 16.6.
 
     Raises:

@@ -63,6 +63,5 @@ def _descend(x: np.ndarray, kinds: np.ndarray, beta: np.ndarray, step: np.ndarra
 
 
 def _loss(x: np.ndarray, kinds: np.ndarray, beta: np.ndarray) -> np.ndarray:
-    """Penalised loss of each data set."""
     z = beta[:, :1] * x + beta[:, 1:]
     return (np.logaddexp(0.0, z) - kinds * z).sum(axis=1) + beta[:, 0] ** 2 / 2

@@ -108,13 +108,14 @@ def energy_distance(unlearned, oracle, *, statistic: str = "u", clip: float = CL
     n, m, least = len(u), len(none), 2 if statistic == "u" else 1
     if min(n, m) < least:
         return np.full(u.shape[1], np.nan)
-    found = np.empty(u.shape[1])
+    distance = np.empty(u.shape[1])
     for start in range(0, u.shape[1], CHUNK):
         a, b = (np.ascontiguousarray(x[:, start : start + CHUNK].T) for x in (u, none))
-        own, other, joint = (_pair_gaps(x) for x in (a, b, np.concatenate([a, b], axis=1)))
+        first, second, joint = (_pair_gaps(x) for x in (a, b, np.concatenate([a, b], axis=1)))
         pairs = [n * (n - 1.0), m * (m - 1.0)] if statistic == "u" else [float(n) ** 2, float(m) ** 2]
-        found[start : start + CHUNK] = 2.0 * ((joint - own - other) / (n * m) - own / pairs[0] - other / pairs[1])
-    return found
+        gaps = (joint - first - second) / (n * m) - first / pairs[0] - second / pairs[1]
+        distance[start : start + CHUNK] = 2.0 * gaps
+    return distance
 
 
 def _pair_gaps(values: np.ndarray) -> np.ndarray:

@@ -13,7 +13,13 @@ import numpy as np
 from jaxtyping import Float64
 
 from unlearn_jax.errors import InputError
-from unlearn_jax.metrics.language import live_tokens, log_probabilities
+from unlearn_jax.metrics.language import (
+    common_subsequence,
+    live_tokens,
+    log_probabilities,
+    mean_of_lowest,
+    right_tokens,
+)
 from unlearn_jax.metrics.roc import auc
 
 MIN_SPREAD = 1e-3  # nats; a smaller spread of the next token's log-probability counts as this
@@ -54,36 +60,7 @@ def rouge_l_recall(
 
 
 def _tokens(text) -> list:
-    """A token sequence as a list of hashable tokens, from an array too."""
     return text.tolist() if hasattr(text, "tolist") else list(text)
-
-
-def common_subsequence(one: Sequence[Hashable], other: Sequence[Hashable]) -> int:
-    """Length of the longest common subsequence, a row of the usual table at a time as the bits of one integer."""
-    places: dict[Hashable, int] = {}
-    for index, token in enumerate(other):
-        places[token] = places.get(token, 0) | 1 << index
-    every = (1 << len(other)) - 1
-    row = every  # a zero bit marks a place where the length of the best match goes up by one
-    for token in one:
-        met = row & places.get(token, 0)
-        row = (row + met | row - met) & every
-    return len(other) - row.bit_count()
-
-
-def _right(predicted, targets, mask) -> tuple[np.ndarray, np.ndarray]:
-    """Where live tokens are predicted right, and the live tokens."""
-    predicted, targets = np.asarray(predicted), np.asarray(targets)
-    try:
-        shape = np.broadcast_shapes(predicted.shape, targets.shape)
-    except ValueError:
-        shape = ()
-    if not shape or predicted.shape[-1:] != targets.shape[-1:]:
-        raise InputError(
-            f"predicted is {predicted.shape}, targets {targets.shape}: give one target for each prediction."
-        )
-    live = live_tokens(mask, shape)
-    return (predicted == targets) & live, live
 
 
 def exact_memorisation(predicted, targets, mask) -> Float64[np.ndarray, "... n"]:
@@ -103,7 +80,7 @@ def exact_memorisation(predicted, targets, mask) -> Float64[np.ndarray, "... n"]
         >>> exact_memorisation([[5, 1, 2, 9]], [[-100, 1, 2, 3]], [[0, 1, 1, 1]]).round(3).tolist()
         [0.667]
     """
-    right, live = _right(predicted, targets, mask)
+    right, live = right_tokens(predicted, targets, mask)
     return right.sum(axis=-1) / live.sum(axis=-1)
 
 
@@ -129,7 +106,7 @@ def extraction_strength(predicted, targets, mask) -> Float64[np.ndarray, "... n"
         >>> extraction_strength([[7, 1, 0, 3, 4]], [[-100, 1, 2, 3, 4]], [[0, 1, 1, 1, 1]]).tolist()
         [0.5]
     """
-    right, live = _right(predicted, targets, mask)
+    right, live = right_tokens(predicted, targets, mask)
     to_the_end = np.logical_and.accumulate((right | ~live)[..., ::-1], axis=-1)[..., ::-1]
     return (to_the_end & live).sum(axis=-1) / live.sum(axis=-1)
 
@@ -152,7 +129,7 @@ def min_k(token_logprob, mask, *, share: float = 0.2) -> Float64[np.ndarray, " .
         [-4.0]
     """
     live = live_tokens(mask, np.shape(token_logprob))
-    return _lowest(np.asarray(log_probabilities(token_logprob, "token_logprob", live)), live, share)
+    return mean_of_lowest(np.asarray(log_probabilities(token_logprob, "token_logprob", live)), live, share)
 
 
 def min_k_plus_plus(
@@ -186,17 +163,7 @@ def min_k_plus_plus(
     spread = np.where(live, np.asarray(std_logprob, np.float64), 1.0)
     if (spread < 0).any():
         raise InputError("std_logprob holds negative values: give standard deviations, not log-probabilities.")
-    return _lowest((value - mean) / np.maximum(spread, MIN_SPREAD), live, share)
-
-
-def _lowest(score: np.ndarray, live: np.ndarray, share: float) -> np.ndarray:
-    """Mean of the lowest share of the live scores, at least one; NaN where a live score is NaN."""
-    if not 0 < share <= 1:
-        raise InputError(f"share is {share}: give a share of the tokens in (0, 1], 0.2 for the usual 20%.")
-    count = np.maximum(1, np.floor(share * live.sum(axis=-1) + 1e-9))  # .29 of 100 is 28.999...
-    ordered = np.sort(np.where(live, score, np.inf), axis=-1)  # masked places last
-    chosen = np.where(np.arange(score.shape[-1]) < count[..., None], ordered, 0.0)
-    return np.where((np.isnan(score) & live).any(axis=-1), np.nan, chosen.sum(axis=-1) / count)
+    return mean_of_lowest((value - mean) / np.maximum(spread, MIN_SPREAD), live, share)
 
 
 def zlib_score(summed_logprob, texts: Sequence[str]) -> Float64[np.ndarray, "... n"]:
@@ -231,7 +198,7 @@ def membership_auc(members, nonmembers) -> Float64[np.ndarray, " ..."] | np.floa
     """Area under the ROC curve of a score that is to be higher on members: P(member > non-member), ties count half.
 
     Args:
-        members: scores of texts that were asked to be forgotten, (..., n).
+        members: scores of texts of the forget set, (..., n).
         nonmembers: scores of texts held out, (..., m); leading axes as those of ``members``.
 
     Returns:

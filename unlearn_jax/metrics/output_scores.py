@@ -23,7 +23,7 @@ def entropy(logits) -> Float64[np.ndarray, "... n"]:
 
 
 def modified_entropy(logits, labels) -> Float64[np.ndarray, "... n"]:
-    """Modified entropy: 0 for a sure right answer, large for a sure wrong one; nats.
+    """Modified entropy: 0 for a certain right answer, large for a certain wrong one; nats.
 
     ``-(1 - p_y) log p_y - sum over the other classes c of p_c log(1 - p_c)``, logarithms held at -100. Some public code
     takes log p_c for log(1 - p_c), and writes the label's term into the rows of all other examples too.
@@ -33,7 +33,7 @@ def modified_entropy(logits, labels) -> Float64[np.ndarray, "... n"]:
         labels: (n,) whole numbers in [0, C), or (..., n).
 
     Returns:
-        (..., n). NaN where a logit is NaN; an infinite logit is a sure answer.
+        (..., n). NaN where a logit is NaN; an infinite logit is a certain answer.
 
     Raises:
         InputError: shapes that do not belong together, or a label that is no class.

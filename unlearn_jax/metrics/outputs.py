@@ -17,7 +17,7 @@ Rows share the reference, so means over rows alone understate the interval: use
 ``subset_draws(lambda u, r: js_divergence(u, r).mean(axis=0), u, r)`` with `t_estimate`; for ``matched`` with one role
 for both, so that partners are drawn together.
 
-Odd input is the same for all: a member with a NaN is left out, an infinite logit is a sure answer, a log-probability
+Odd input is the same for all: a member with a NaN is left out, an infinite logit is a certain answer, a log-probability
 below ``-clip`` counts as that; without a member on a side (``excess``: two of the reference) there is a row of NaN;
 constant logits are the uniform distribution; other shapes, other examples or classes: `InputError`.
 """
@@ -30,7 +30,7 @@ import numpy as np
 from jaxtyping import Float64
 
 from unlearn_jax.errors import InputError, choose
-from unlearn_jax.metrics.arrays import CLIP, as_members, log_softmax
+from unlearn_jax.metrics.arrays import CLIP, as_members, log_softmax, matched_members, plogp
 
 PAIRINGS = ("all", "excess", "matched", "mean")
 CHUNK = 100_000  # numbers at once where all pairs are met
@@ -54,7 +54,7 @@ def kl_to_reference(
         InputError: shapes that do not belong together, an unknown pairing, a clip that is not positive.
 
     Source: the mean KL to the retrained model of many unlearning papers; which direction and pairing they take is
-    often not said.
+    often left open.
 
     Example:
         >>> import numpy as np
@@ -66,10 +66,10 @@ def kl_to_reference(
     u, r = (np.maximum(x, -clip) for x in _log_populations(unlearned, reference, pairing))
 
     def pairs(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-        b = b if pairing == "matched" else _mean_of_members(b)  # the mean over the reference moves inside
+        b = b if pairing == "matched" else b.mean(axis=0, keepdims=True)  # the mean over the reference moves inside
         return np.maximum(np.einsum("mnc,mnc->mn", np.exp(a), a - b), 0.0)
 
-    return _with_own(pairs, u, r, pairing)
+    return _beyond_reference(pairs, u, r, pairing)
 
 
 def js_divergence(unlearned, reference, *, pairing: str = "all", base: float = 2.0) -> Float64[np.ndarray, "members n"]:
@@ -92,8 +92,8 @@ def js_divergence(unlearned, reference, *, pairing: str = "all", base: float = 2
 
     Example:
         >>> import numpy as np
-        >>> sure, other = np.array([[[np.inf, 0.0]]]), np.array([[[0.0, np.inf]]])
-        >>> js_divergence(sure, other).tolist()
+        >>> certain, other = np.array([[[np.inf, 0.0]]]), np.array([[[0.0, np.inf]]])
+        >>> js_divergence(certain, other).tolist()
         [[1.0]]
     """
     if not base > 1:
@@ -101,12 +101,12 @@ def js_divergence(unlearned, reference, *, pairing: str = "all", base: float = 2
     u, r = (np.exp(x) for x in _log_populations(unlearned, reference, pairing))
 
     def pairs(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-        own, other = _plogp(a).sum(axis=-1), _plogp(b).sum(axis=-1)
-        joint = _over_pairs(lambda p, q: _plogp((p + q) / 2.0).sum(axis=-1), a, b, pairing)
-        other = other if pairing == "matched" else _mean_of_members(other)
-        return np.clip((own + other) / 2.0 - joint, 0.0, np.log(2.0)) / np.log(base)
+        entropy, other = plogp(a).sum(axis=-1), plogp(b).sum(axis=-1)
+        joint = _over_pairs(lambda p, q: plogp((p + q) / 2.0).sum(axis=-1), a, b, pairing)
+        other = other if pairing == "matched" else other.mean(axis=0, keepdims=True)
+        return np.clip((entropy + other) / 2.0 - joint, 0.0, np.log(2.0)) / np.log(base)
 
-    return _with_own(pairs, u, r, pairing)
+    return _beyond_reference(pairs, u, r, pairing)
 
 
 def activation_distance(unlearned, reference, *, pairing: str = "all") -> Float64[np.ndarray, "members n"]:
@@ -132,7 +132,7 @@ def activation_distance(unlearned, reference, *, pairing: str = "all") -> Float6
     """
     u, r = (np.exp(x) for x in _log_populations(unlearned, reference, pairing))
     gap = lambda p, q: np.sqrt(np.square(p - q).sum(axis=-1))
-    return _with_own(lambda a, b: _over_pairs(gap, a, b, pairing), u, r, pairing)
+    return _beyond_reference(lambda a, b: _over_pairs(gap, a, b, pairing), u, r, pairing)
 
 
 def completeness(unlearned, reference, *, pairing: str = "all") -> Float64[np.ndarray, "members n"]:
@@ -159,17 +159,17 @@ def completeness(unlearned, reference, *, pairing: str = "all") -> Float64[np.nd
     """
     u, r = _populations(unlearned, reference, pairing)
     if pairing == "mean":
-        u, r = (_mean_of_members(np.exp(log_softmax(x))) for x in (u, r))
+        u, r = (np.exp(log_softmax(x)).mean(axis=0, keepdims=True) for x in (u, r))
 
     def pairs(a: np.ndarray, b: np.ndarray) -> np.ndarray:
         undefined = np.isnan(a).any(axis=-1) | np.isnan(b).any(axis=(0, -1))
-        said, other = a.argmax(axis=-1), b.argmax(axis=-1)
+        predicted, other = a.argmax(axis=-1), b.argmax(axis=-1)
         if pairing == "matched":
-            return np.where(undefined, np.nan, said == other)
+            return np.where(undefined, np.nan, predicted == other)
         shares = (other[..., None] == np.arange(b.shape[-1])).mean(axis=0)
-        return np.where(undefined, np.nan, np.take_along_axis(shares[None], said[..., None], axis=-1)[..., 0])
+        return np.where(undefined, np.nan, np.take_along_axis(shares[None], predicted[..., None], axis=-1)[..., 0])
 
-    return _with_own(pairs, u, r, pairing, itself=1.0)
+    return _beyond_reference(pairs, u, r, pairing, itself=1.0)
 
 
 def zrf(unlearned, random_init, *, pairing: str = "all") -> Float64[np.ndarray, "members n"]:
@@ -202,21 +202,18 @@ def zrf(unlearned, random_init, *, pairing: str = "all") -> Float64[np.ndarray, 
 
 
 def _populations(unlearned, reference, pairing: str) -> tuple[np.ndarray, np.ndarray]:
-    """Both populations without diverged members (matched: without their partners too); a row of NaN for nobody."""
+    """Both populations without diverged members (matched: without partners of such); NaN where none is left."""
     choose("pairing", pairing, PAIRINGS)
     u, r = np.asarray(unlearned, np.float64), np.asarray(reference, np.float64)
     if u.ndim == r.ndim == 3 and u.shape[1:] != r.shape[1:]:
         raise InputError(f"outputs are of (examples, classes) {u.shape[1:]} and {r.shape[1:]}: give both the same.")
     if pairing == "matched" and u.ndim == r.ndim == 3:
-        if len(u) != len(r):
-            raise InputError(f"{len(u)} members cannot be matched with {len(r)}: take pairing 'all', or as many.")
-        bad = np.any(np.isnan(u), axis=(1, 2)) | np.any(np.isnan(r), axis=(1, 2))
-        u, r = (np.where(bad[:, None, None], np.nan, x) for x in (u, r))
+        u, r = matched_members(u, r, np.isnan)
     u, r = (as_members(x, name, clip=1e300, ndim=3) for x, name in ((u, "unlearned"), (r, "reference")))
     if u.shape[-1] < 2:
         raise InputError("outputs have one class: give logits of two classes or more.")
-    filled = lambda x: x if len(x) else np.full((1, *x.shape[1:]), np.nan)
-    return filled(u), filled(r)
+    u, r = (x if len(x) else np.full((1, *x.shape[1:]), np.nan) for x in (u, r))
+    return u, r
 
 
 def _log_populations(unlearned, reference, pairing: str) -> tuple[np.ndarray, np.ndarray]:
@@ -224,40 +221,30 @@ def _log_populations(unlearned, reference, pairing: str) -> tuple[np.ndarray, np
     u, r = (log_softmax(x) for x in _populations(unlearned, reference, pairing))
     if pairing == "mean":
         with np.errstate(divide="ignore"):
-            u, r = (np.log(_mean_of_members(np.exp(x))) for x in (u, r))
+            u, r = (np.log(np.exp(x).mean(axis=0, keepdims=True)) for x in (u, r))
     return u, r
-
-
-def _mean_of_members(values: np.ndarray) -> np.ndarray:
-    """Mean over members as a population of one."""
-    return values.mean(axis=0, keepdims=True)
-
-
-def _plogp(p: np.ndarray) -> np.ndarray:
-    """p log p in nats, 0 at 0."""
-    return p * np.log(np.maximum(p, 1e-300))
 
 
 def _over_pairs(function: Callable, u: np.ndarray, r: np.ndarray, pairing: str) -> np.ndarray:
     """A function of two distributions, unless matched averaged over reference members, a few examples at a time."""
     if pairing in ("matched", "mean") or len(r) == 1:
         return function(u, r)
-    found = np.zeros(u.shape[:2])
+    total = np.zeros(u.shape[:2])
     step = max(1, CHUNK // (len(u) * u.shape[2]))
     for start in range(0, u.shape[1], step):
         at = slice(start, start + step)
         part = np.ascontiguousarray(u[:, at])
         for member in r[:, at]:
-            found[:, at] += function(part, member)
-    return found / len(r)
+            total[:, at] += function(part, member)
+    return total / len(r)
 
 
-def _with_own(pairs: Callable, u: np.ndarray, r: np.ndarray, pairing: str, itself: float = 0.0) -> np.ndarray:
+def _beyond_reference(pairs: Callable, u: np.ndarray, r: np.ndarray, pairing: str, itself: float = 0.0) -> np.ndarray:
     """Figures of members met with the reference; for ``excess`` less those of its distinct members."""
-    found = pairs(u, r)
+    values = pairs(u, r)
     if pairing != "excess":
-        return found
+        return values
     if len(r) < 2:
-        return np.full_like(found, np.nan)
-    own = (pairs(r, r).mean(axis=0) * len(r) - itself) / (len(r) - 1.0)  # a member is ``itself`` from itself
-    return found - own
+        return np.full_like(values, np.nan)
+    among = (pairs(r, r).mean(axis=0) * len(r) - itself) / (len(r) - 1.0)  # a member is ``itself`` from itself
+    return values - among

@@ -51,7 +51,7 @@ def threshold_attack(forget, test) -> ThresholdAttack:
         >>> threshold_attack([[3.0, 1.0]], [[2.0, 0.0]]).auc.tolist()
         [0.75]
     """
-    (forget, test), alive = _aligned(2, forget=forget, test=test)
+    (forget, test), finite = _aligned(2, forget=forget, test=test)
     n, m = forget.shape[1], test.shape[1]
     scores = np.concatenate([forget, test], axis=1)
     order = np.argsort(scores, axis=1)[:, ::-1]
@@ -60,7 +60,7 @@ def threshold_attack(forget, test) -> ThresholdAttack:
     gain = called / n - (np.arange(n + m) + 1 - called) / m
     gain[:, :-1][scores[:, 1:] == scores[:, :-1]] = 0.0  # no threshold parts equal scores
     best = 0.5 + np.maximum(gain.max(axis=1), 0.0) / 2
-    return ThresholdAttack(np.asarray(auc(forget, test)), np.where(alive, best, np.nan))
+    return ThresholdAttack(np.asarray(auc(forget, test)), np.where(finite, best, np.nan))
 
 
 def loss_attack(
@@ -96,10 +96,10 @@ def loss_attack(
     """
     if splits < 1 or not 0 < held_out < 1:
         raise InputError(f"splits is {splits} and held_out {held_out}: give one or more, and a share in (0, 1).")
-    (forget, test), alive = _aligned(2, forget_loss=forget_loss, test_loss=test_loss)
+    (forget, test), finite = _aligned(2, forget_loss=forget_loss, test_loss=test_loss)
     size = min(forget.shape[1], test.shape[1])
     if size < 2:
-        return np.full(len(alive), np.nan)
+        return np.full(len(finite), np.nan)
     tested = min(max(1, int(np.ceil(held_out * size - 1e-9))), size - 1)
     rng, sides = np.random.default_rng([seed, size]), []
     for loss in (forget, test):
@@ -111,7 +111,7 @@ def loss_attack(
     slope, offset = logistic_fit(fit, np.repeat([1.0, 0.0], size - tested))
     right = [((np.sign(s * (slope * side[..., :tested] + offset)) + 1) / 2).mean(axis=(1, 2)) for s, side in
              zip((1, -1), sides)]  # fmt: skip
-    return np.where(alive, (right[0] + right[1]) / 2, np.nan)
+    return np.where(finite, (right[0] + right[1]) / 2, np.nan)
 
 
 def entropy_attack(forget, retain, test, *, seed: int = 0) -> Float64[np.ndarray, " members"]:
@@ -140,12 +140,12 @@ def entropy_attack(forget, retain, test, *, seed: int = 0) -> Float64[np.ndarray
         >>> entropy_attack([[0.1, 0.9]], [[0.1, 0.2, 0.0]], [[0.9, 0.8, 1.0]]).tolist()
         [0.5]
     """
-    given, alive = _aligned(2, forget=forget, retain=retain, test=test)
-    forget, retain, test = (np.clip(values, -CLIP, CLIP) for values in given)
+    entropies, finite = _aligned(2, forget=forget, retain=retain, test=test)
+    forget, retain, test = (np.clip(values, -CLIP, CLIP) for values in entropies)
     chosen, count = _balanced(retain, test, seed)
     slope, offset = logistic_fit(np.concatenate(chosen, axis=1), np.repeat([1.0, 0.0], count))
     called = ((np.sign(slope * forget + offset) + 1) / 2).mean(axis=1)
-    return np.where(alive, called, np.nan)
+    return np.where(finite, called, np.nan)
 
 
 def _balanced(retain: np.ndarray, test: np.ndarray, seed: int) -> tuple[list[np.ndarray], int]:
@@ -203,13 +203,13 @@ def svc_attack(
     choose("feature", feature, FEATURES)
     sets = {"forget": (forget_logits, forget_labels), "retain": (retain_logits, retain_labels)}
     sets["test"] = (test_logits, test_labels)
-    logits, alive = _aligned(3, **{f"{name}_logits": given for name, (given, _) in sets.items()})
+    logits, finite = _aligned(3, **{f"{name}_logits": of_set for name, (of_set, _) in sets.items()})
     columns = [_feature(z, labels, feature, name) for z, (name, (_, labels)) in zip(logits, sets.items())]
     (retain, test), count = _balanced(columns[1], columns[2], seed)
     from sklearn.svm import SVC
 
-    share, kinds = np.full(len(alive), np.nan), np.repeat([1, 0], count)
-    for i in np.flatnonzero(alive):
+    share, kinds = np.full(len(finite), np.nan), np.repeat([1, 0], count)
+    for i in np.flatnonzero(finite):
         model = SVC(C=3.0, gamma="auto").fit(np.concatenate([retain[i], test[i]]), kinds)
         share[i] = (model.predict(columns[0][i]) == 0).mean()
     return share
@@ -240,6 +240,6 @@ def _aligned(ndim: int, **arrays) -> tuple[list[np.ndarray], np.ndarray]:
     if len(set(counts.values())) > 1:
         raise InputError(f"members and classes are {counts}: give the same models in every array.")
     axes = tuple(range(1, ndim))
-    alive = ~np.any([np.isnan(array).any(axis=axes) for array in values.values()], axis=0)
-    shaped = alive.reshape(-1, *[1] * (ndim - 1))
-    return [np.where(shaped, array, np.nan) for array in values.values()], alive
+    finite = ~np.any([np.isnan(array).any(axis=axes) for array in values.values()], axis=0)
+    shaped = finite.reshape(-1, *[1] * (ndim - 1))
+    return [np.where(shaped, array, np.nan) for array in values.values()], finite

@@ -59,14 +59,14 @@ def relearn_time(curve, target, *, kind: str = "accuracy", steps=None, interpola
     censored, at = ~reached.any(axis=1), reached.argmax(axis=1)
     at = np.where(censored, curve.shape[1] - 1, at)
     undefined = (np.isnan(curve) & (np.arange(curve.shape[1]) <= at[:, None])).any(axis=1) | np.isnan(level)
-    found = steps[at].astype(np.float64)
+    when = steps[at].astype(np.float64)
     if interpolate:
         rows, before = np.arange(len(curve)), np.maximum(at - 1, 0)
         with np.errstate(invalid="ignore", divide="ignore"):
             share = (level - height[rows, before]) / (height[rows, at] - height[rows, before])
             between = steps[before] + np.clip(share, 0.0, 1.0) * (steps[at] - steps[before])
-        found = np.where((at > 0) & ~censored & np.isfinite(between), between, found)
-    return RelearnTime(np.where(undefined, np.nan, found), censored & ~undefined)
+        when = np.where((at > 0) & ~censored & np.isfinite(between), between, when)
+    return RelearnTime(np.where(undefined, np.nan, when), censored & ~undefined)
 
 
 def relearn_target(original_value, *, alpha: float = 0.1, kind: str = "accuracy"):
@@ -114,8 +114,8 @@ def ain(
     Returns:
         `Anamnesis`. Above 1 = slower than retraining, over-forgotten. Members that diverged are left out. Censored
         times enter as the last checkpoint's: where only ``unlearned`` has some the index is a lower bound, where only
-        ``retrain`` has some an upper one. NaN where the retrained population needs no step, or nobody is left. For an
-        interval over members give ``steps[:, None]`` of both to `subset_draws`, and read ``ci_members_low`` and
+        ``retrain`` has some an upper one. NaN where the retrained population needs no step, or no member is left. For
+        an interval over members give ``steps[:, None]`` of both to `subset_draws`, and read ``ci_members_low`` and
         ``ci_members_high``.
 
     Raises:
@@ -135,7 +135,7 @@ def ain(
         relearn_time(curve, target, kind=kind, steps=steps, interpolate=interpolate)
         for curve in (unlearned_curve, retrain_curve)
     ]
-    kept = [t.steps[np.isfinite(t.steps)] for t in times]
-    if not min(map(len, kept)) or kept[1].mean() <= 0:
+    finished = [t.steps[np.isfinite(t.steps)] for t in times]
+    if not min(map(len, finished)) or finished[1].mean() <= 0:
         return Anamnesis(float("nan"), *times)
-    return Anamnesis(float(kept[0].mean() / kept[1].mean()), *times)
+    return Anamnesis(float(finished[0].mean() / finished[1].mean()), *times)

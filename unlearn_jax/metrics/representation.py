@@ -52,7 +52,6 @@ def linear_cka(x, y, *, debiased: bool = False) -> float | Float64[np.ndarray, "
 
 
 def _cka(x: np.ndarray, y: np.ndarray, debiased: bool) -> float:
-    """CKA of two models."""
     floor = [1e-24 * np.square(a).sum() ** 2 + 1e-300 for a in (x, y)]  # rounding leaves this much of constant features
     x, y = x - x.mean(axis=0), y - y.mean(axis=0)
     hsic = _unbiased_hsic if debiased else _gram_product
@@ -87,7 +86,7 @@ def knn_overlap(x, y, k: int = 10) -> Float64[np.ndarray, " n"] | Float64[np.nda
         k: neighbours, Euclidean, the example itself left out; fewer than n.
 
     Returns:
-        (n,), or (members, n), in [0, 1]; k / (n - 1) by chance. Of neighbours at the same distance it is not said
+        (n,), or (members, n), in [0, 1]; k / (n - 1) by chance. Of neighbours at the same distance it is undefined
         which count, so features that are constant, or that tie for most of the examples, say nothing.
 
     Raises:
@@ -156,32 +155,31 @@ def linear_probe(
         >>> linear_probe(x, [0, 0, 1, 1], x, [0, 0, 1, 0]).tolist()
         [1.0, 1.0, 1.0, 0.0]
     """
-    known, asked = np.asarray(labels_train), np.asarray(labels_test)
+    train_labels, test_labels = np.asarray(labels_train), np.asarray(labels_test)
     sizes = [np.shape(f)[-2:-1] for f in (features_train, features_test)]
-    if sizes != [known.shape, asked.shape] or np.shape(features_train)[-1] != np.shape(features_test)[-1]:
+    if sizes != [train_labels.shape, test_labels.shape] or np.shape(features_train)[-1] != np.shape(features_test)[-1]:
         raise InputError("features and labels do not belong together: give (n, d) features with a label each.")
     if not strength > 0:
         raise InputError(f"strength is {strength}: give an inverse penalty above 0.")
 
     def right(train: np.ndarray, test: np.ndarray) -> np.ndarray:
-        return (_probe(train, known, test, strength, max_iter) == asked).astype(np.float64)
+        return (_probe(train, train_labels, test, strength, max_iter) == test_labels).astype(np.float64)
 
-    return _each(right, features_train, features_test, least=1, paired=False, empty=np.full(len(asked), np.nan))
+    return _each(right, features_train, features_test, least=1, paired=False, empty=np.full(len(test_labels), np.nan))
 
 
-def _probe(train: np.ndarray, known: np.ndarray, test: np.ndarray, strength: float, max_iter: int) -> np.ndarray:
-    """Predicted labels of one model's probe."""
+def _probe(train: np.ndarray, labels: np.ndarray, test: np.ndarray, strength: float, max_iter: int) -> np.ndarray:
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
 
-    if len(np.unique(known)) == 1:
-        return np.full(len(test), known[0])
+    if len(np.unique(labels)) == 1:
+        return np.full(len(test), labels[0])
     centre, spread = train.mean(axis=0), train.std(axis=0)
     constant = spread <= 1e-12 * np.abs(train).max(axis=0)  # not 0, for the mean of equal numbers is rounded
     spread, train, test = np.where(constant, 1.0, spread), *(np.where(constant, centre, x) for x in (train, test))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
-        fit = LogisticRegression(C=strength, max_iter=max_iter).fit((train - centre) / spread, known)
+        fit = LogisticRegression(C=strength, max_iter=max_iter).fit((train - centre) / spread, labels)
     return fit.predict((test - centre) / spread)
 
 
@@ -211,20 +209,20 @@ def weight_distance(
         >>> weight_distance(one, other)["dense"].tolist()
         [0.8]
     """
-    wanted = list(weights if names is None else names)
-    missing = [name for name in wanted if name not in weights or name not in reference]
-    if missing or not wanted:
+    layers = list(weights if names is None else names)
+    missing = [name for name in layers if name not in weights or name not in reference]
+    if missing or not layers:
         raise InputError(f"layers {missing} are missing: give names that weights and reference both have.")
-    found = {}
-    for name in wanted:
+    distances = {}
+    for name in layers:
         w, r = (np.asarray(x[name], np.float64) for x in (weights, reference))
         if not min(w.ndim, r.ndim, w.size) or w.shape[1:] != r.shape[1:] or len(r) not in (1, len(w)):
             raise InputError(f"{name} is {w.shape} and {r.shape}: give one shape, and as many members or one.")
         flat = lambda x: np.where(np.isfinite(x), x, np.nan).reshape(len(x), -1)
         w, r = flat(w), flat(r)
         norm = np.linalg.norm(r, axis=1)
-        found[name] = np.linalg.norm(w - r, axis=1) / np.where(norm > 0, norm, np.nan)
-    return found
+        distances[name] = np.linalg.norm(w - r, axis=1) / np.where(norm > 0, norm, np.nan)
+    return distances
 
 
 def _each(
@@ -243,7 +241,7 @@ def _each(
     if min(len(x), len(y)) not in (1, members):
         raise InputError(f"{len(x)} members cannot be matched with {len(y)}: give as many, or one.")
     pairs = ((x[i % len(x)], y[i % len(y)]) for i in range(members))
-    found = [function(a, b) if np.isfinite(a).all() and np.isfinite(b).all() else empty for a, b in pairs]
+    results = [function(a, b) if np.isfinite(a).all() and np.isfinite(b).all() else empty for a, b in pairs]
     if single:
-        return found[0] if isinstance(found[0], np.ndarray) else float(found[0])
-    return np.asarray(found, np.float64)
+        return results[0] if isinstance(results[0], np.ndarray) else float(results[0])
+    return np.asarray(results, np.float64)

@@ -9,14 +9,15 @@ figure to be expected of populations of this size; its small-sample bias is not 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from unlearn_jax.errors import InputError
 from unlearn_jax.metrics.arrays import cluster_numbers
-from unlearn_jax.metrics.draws import Draws, _generator, cluster_counts
+from unlearn_jax.metrics.draws import Draws, cluster_counts
+from unlearn_jax.metrics.subsets import _Plan, _subset_plan, _subsets
 
 DRAWS = 400  # draws behind an interval
 KEPT = 0.75  # share of the members in each draw
@@ -40,7 +41,7 @@ def subset_draws(
         clusters: (n,) cluster number of each example, drawn together; None = each its own.
         roles: names of the populations' draws; populations of one name and size draw the same members.
         seed: of the draws; figures made from the same seed combine draw by draw.
-        resamples: number of draws; the spread of the pairs is told apart with twice as many draws as there are members.
+        resamples: number of draws; the part of pairs is separated with at least twice as many draws as members.
         kept: share of the members in each draw, in (0, 1). Halves (0.5) suit figures with jumps of large populations;
             with few members they make figures like a KL divergence look far less certain than they are.
 
@@ -71,12 +72,12 @@ def subset_draws(
     whole = np.asarray(figure(*populations), np.float64)
     clusters = None if clusters is None else cluster_numbers(clusters, len(whole))
     plan = _subset_plan(populations, roles, seed, resamples, kept)
-    by_example = _centred(_told(np.stack([figure(*parts) for parts in _subsets(populations, plan)]), plan), plan)
-    found = _members_part(by_example.mean(axis=1), plan)
+    by_example = _centred(_defined(np.stack([figure(*parts) for parts in _subsets(populations, plan)]), plan), plan)
+    member_part = _members_part(by_example.mean(axis=1), plan)
     counts = _example_counts(len(whole), clusters, seed, resamples)
     by_clusters = counts @ whole / counts.sum(axis=1)
-    twice = found.scale**2 * _interaction(by_example, clusters)
-    return _joined(whole.mean(), found, by_clusters, populations, _count(len(whole), clusters), twice)
+    twice = member_part.scale**2 * _interaction(by_example, clusters)
+    return _joined(whole.mean(), member_part, by_clusters, populations, _count(len(whole), clusters), twice)
 
 
 def subset_draws_pooled(
@@ -119,20 +120,20 @@ def subset_draws_pooled(
         raise InputError("clusters must be a dict: give the cluster numbers by the name of the examples.")
     sizes = {name: population.shape[1] for name, population in zip(names, populations)}
     if len(names) != len(populations) or [sizes[n] for n in names] != [p.shape[1] for p in populations]:
-        told = ", ".join(f"{name} {p.shape[1]}" for name, p in zip(names, populations))
-        raise InputError(f"examples are {told}: give one name a population, and different ones to different examples.")
+        named = ", ".join(f"{name} {p.shape[1]}" for name, p in zip(names, populations))
+        raise InputError(f"examples are {named}: give one name a population, and different ones to different examples.")
     if not all(map(len, populations)):
         return _nothing(populations, None, resamples)
     plan = _subset_plan(populations, roles, seed, resamples, kept)
-    drawn = _told(np.asarray([figure(*parts) for parts in _subsets(populations, plan)]), plan)
-    found = _members_part(_centred(drawn, plan), plan)
+    drawn = _defined(np.asarray([figure(*parts) for parts in _subsets(populations, plan)]), plan)
+    member_part = _members_part(_centred(drawn, plan), plan)
     counts = {k: _example_counts(n, clusters.get(k), seed, resamples, i) for i, (k, n) in enumerate(sizes.items())}
     by_clusters = np.empty(resamples)
     for r in range(resamples):
         at = {name: np.repeat(np.arange(sizes[name]), row[r].astype(int)) for name, row in counts.items()}
         by_clusters[r] = figure(*(p[:, at[name]] for p, name in zip(populations, names)))
     fewest = min(_count(n, clusters.get(name)) for name, n in sizes.items())
-    return _joined(float(figure(*populations)), found, by_clusters, populations, fewest)
+    return _joined(float(figure(*populations)), member_part, by_clusters, populations, fewest)
 
 
 def _nothing(populations, clusters, resamples: int) -> Draws:
@@ -141,45 +142,7 @@ def _nothing(populations, clusters, resamples: int) -> Draws:
     return Draws(np.nan, nan, nan, 0, _count(populations[0].shape[1], clusters))
 
 
-class _Plan(NamedTuple):
-    """Who is in each draw: by role and number of members, (resamples, members) booleans; and each population's."""
-
-    included: dict[tuple[str, int], np.ndarray]
-    keys: list[tuple[str, int]]
-    kept: float
-
-
-def _subset_plan(populations, roles, seed: int, resamples: int, kept: float) -> _Plan:
-    """A random part of the members for every draw.
-
-    Where ``kept`` n is no whole number the two next to it are mixed so that the mean of 1 / size is 1 / (kept n): then
-    the deviations of a mean have the variance S^2 / n exactly, as small as n may be.
-    """
-    if not 0 < kept < 1:
-        raise InputError(f"kept is {kept}: give the share of the members in each draw, between 0 and 1.")
-    roles = list(roles or [f"population {i}" for i in range(len(populations))])
-    if len(roles) != len(populations):
-        raise InputError(f"{len(roles)} roles for {len(populations)} populations: give one for each, or none.")
-    keys = [(role, len(p)) for role, p in zip(roles, populations)]
-    turn = (np.arange(resamples) + 0.5) * 0.6180339887498949 % 1.0  # evenly spread in every stretch of draws
-    included = {}
-    for role, n in dict.fromkeys(keys):
-        low = max(1, int(kept * n))
-        share = min(1.0, low * ((low + 1) / (kept * n) - 1.0))
-        size = np.minimum(n, np.where(turn < share, low, low + 1))
-        place = _generator(seed, "subset", role, n).random((resamples, n)).argsort(axis=1).argsort(axis=1)
-        included[role, n] = place < size[:, None]
-    return _Plan(included, keys, kept)
-
-
-def _subsets(populations, plan: _Plan) -> Iterator[list[np.ndarray]]:
-    """The populations with the members of each draw."""
-    masks = [plan.included[key] for key in plan.keys]
-    for r in range(len(masks[0])):
-        yield [p[mask[r]] for p, mask in zip(populations, masks)]
-
-
-def _told(draws: np.ndarray, plan: _Plan) -> np.ndarray:
+def _defined(draws: np.ndarray, plan: _Plan) -> np.ndarray:
     """The draws, all NaN where none that leaves a member out is defined: what is left tells nothing of the spread."""
     fewer = np.any([~mask.all(axis=1) for mask in plan.included.values()], axis=0)
     return np.full_like(draws, np.nan) if fewer.any() and not np.isfinite(draws[fewer]).any() else draws
@@ -231,12 +194,12 @@ def _members_part(draws: np.ndarray, plan: _Plan) -> _Members:
     if not total > 0 or spare < freedom.sum() + 10:
         return _Members(draws, 1.0, freedom.min())
     design = [m[good] / m[good].sum(axis=1, keepdims=True) - 1.0 / m.shape[1] for m in masks]
-    found = np.linalg.lstsq(np.concatenate(design, axis=1), draws[good], rcond=1e-9)[0]
-    parts = np.split(found, np.cumsum([m.shape[1] for m in masks])[:-1])
+    fit = np.linalg.lstsq(np.concatenate(design, axis=1), draws[good], rcond=1e-9)[0]
+    parts = np.split(fit, np.cumsum([m.shape[1] for m in masks])[:-1])
     fitted = [d @ part for d, part in zip(design, parts)]
     rest = ((draws[good] - sum(fitted)) ** 2).sum() / spare
-    own = np.maximum(0.0, [f.var() - rest * k / good.sum() for f, k in zip(fitted, freedom)])
-    together = own.sum() ** 2 / (own**2 / freedom).sum() if own.any() else freedom.min()
+    by_population = np.maximum(0.0, [f.var() - rest * k / good.sum() for f, k in zip(fitted, freedom)])
+    together = by_population.sum() ** 2 / (by_population**2 / freedom).sum() if by_population.any() else freedom.min()
     least = rest * plan.kept / (1.0 - plan.kept)  # the variance of the pairs themselves
     scale = np.sqrt(min(1.0, max(total - rest, least) / total))
     return _Members(draws * scale, float(scale), float(together))
@@ -244,19 +207,19 @@ def _members_part(draws: np.ndarray, plan: _Plan) -> _Members:
 
 def _interaction(by_example: np.ndarray, clusters) -> float:
     """Variance that members bring to each cluster apart: it is in the spread over clusters and over members."""
-    known, own, sizes = np.unique(
+    names, cluster, sizes = np.unique(
         np.arange(by_example.shape[1]) if clusters is None else clusters, return_inverse=True, return_counts=True
     )
-    if len(known) < 2:
+    if len(names) < 2:
         return 0.0
     apart = by_example - by_example.mean(axis=1, keepdims=True)
-    if len(known) < by_example.shape[1]:
-        apart = apart @ (own[:, None] == np.arange(len(known)))
-    found = (apart**2).sum(axis=1) * len(known) / (len(known) - 1.0) / sizes.sum() ** 2
-    return float(found[np.isfinite(found)].mean()) if np.isfinite(found).any() else 0.0
+    if len(names) < by_example.shape[1]:
+        apart = apart @ (cluster[:, None] == np.arange(len(names)))
+    variance = (apart**2).sum(axis=1) * len(names) / (len(names) - 1.0) / sizes.sum() ** 2
+    return float(variance[np.isfinite(variance)].mean()) if np.isfinite(variance).any() else 0.0
 
 
-def _joined(value: float, found: _Members, by_clusters: np.ndarray, populations, clusters: int, twice: float = 0.0):
+def _joined(value: float, part: _Members, by_clusters: np.ndarray, populations, clusters: int, twice: float = 0.0):
     """Deviations of both kinds, added draw by draw about the value; ``twice`` is variance that both hold."""
     defined = by_clusters[np.isfinite(by_clusters)]
     apart = by_clusters - defined.mean() if len(defined) else np.full(len(by_clusters), np.nan)
@@ -264,17 +227,16 @@ def _joined(value: float, found: _Members, by_clusters: np.ndarray, populations,
     variance = widened * defined.var(ddof=1) if len(defined) > 1 else np.nan
     if variance > 0:
         widened *= max(0.0, 1.0 - twice / variance)
-    members = value + found.draws
+    members = value + part.draws
     both = members + np.sqrt(widened) * apart
-    return Draws(float(value), both, members, min(map(len, populations)), clusters, found.freedom)
+    return Draws(float(value), both, members, min(map(len, populations)), clusters, part.freedom)
 
 
 def _example_counts(n: int, clusters, seed: int, resamples: int, block: int = 0) -> np.ndarray:
     """How often each of n examples is drawn, whole clusters at a time; (resamples, n)."""
-    known, own = np.unique(cluster_numbers(clusters, n), return_inverse=True)
-    return cluster_counts(seed, block, len(known), resamples)[:, own]
+    names, cluster = np.unique(cluster_numbers(clusters, n), return_inverse=True)
+    return cluster_counts(seed, block, len(names), resamples)[:, cluster]
 
 
 def _count(n: int, clusters) -> int:
-    """Number of clusters."""
     return n if clusters is None else len(np.unique(clusters))

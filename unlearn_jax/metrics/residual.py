@@ -20,11 +20,11 @@ from unlearn_jax.metrics.draws import (
     as_values,
     draws_of,
     mean_draws,
-    member_counts,
     member_means,
+    member_weights,
     pooled_mean,
 )
-from unlearn_jax.metrics.summary import Estimate, combine
+from unlearn_jax.metrics.summary import Estimate, combine, estimate_of
 
 MIN_MEMBERS = 8
 
@@ -95,7 +95,7 @@ def residual_distance(
         (0.0, 0.5)
     """
     draws = distance_draws(unlearned, original, oracle, role=role, seed=seed, resamples=resamples)
-    return combine(lambda x: x, draws, low=0.0)
+    return estimate_of(draws, low=0.0)
 
 
 def distance_draws(
@@ -111,9 +111,9 @@ def distance_draws(
         with np.errstate(invalid="ignore", divide="ignore"):
             return np.where(bottom > 0, np.sqrt(np.maximum(top, 0.0) / bottom), np.nan)
 
-    found = draws_of(figure, u, seed, resamples)
+    draws = draws_of(figure, u, seed, resamples)
     fewest = [max(1, v.members - len(v.blocks)) for v in (u, full, none)]
-    return found._replace(n=min(v.members for v in (u, full, none)), freedom=min(fewest))
+    return draws._replace(n=min(v.members for v in (u, full, none)), freedom=min(fewest))
 
 
 def squared_distance(
@@ -129,10 +129,8 @@ def distinct_products(values: Values, seed: int, resamples: int) -> list[Float64
     """Weighted mean of x_i x_j over pairs of distinct members, per example; NaN with fewer than two members."""
     out = []
     for index, block in enumerate(values.blocks):
-        alive = np.all(np.isfinite(block), axis=1)
-        drawn = member_counts(seed, values.role, index, len(block), resamples)
-        weight = np.concatenate([np.ones((1, len(block))), drawn]) * alive
-        block = np.where(alive[:, None], block, 0.0)
+        finite, weight = member_weights(values, index, seed, resamples)
+        block = np.where(finite[:, None], block, 0.0)
         pairs = (weight.sum(axis=1) ** 2 - (weight**2).sum(axis=1))[:, None]
         with np.errstate(invalid="ignore", divide="ignore"):
             out.append(np.where(pairs > 0, ((weight @ block) ** 2 - weight**2 @ block**2) / pairs, np.nan))
@@ -198,7 +196,7 @@ def why_unidentifiable(members: int, lost: int, low: float, band: float) -> str:
     """The first reason that keeps residuals from being identifiable: ``few`` members, ``lost`` ones, or ``noise``.
 
     Args:
-        members: of the request that has the fewest, as asked for; 0 = not known.
+        members: of the request that has the fewest, as configured; 0 = unknown.
         lost: of the originals and of the oracle, those that diverged.
         low: lower end of the interval of `influence_span`, nats; NaN where it has none.
         band: null band, nats; likewise.

@@ -78,9 +78,9 @@ def rmia(
     else:
         prior = ((1 + a) * out + 1 - a) / 2
     at_large = ((1 + a) * at_large + 1 - a) / 2 if scale_z else at_large
-    known, diverged = ~np.isnan(at_large), np.any(np.isnan(p_x), axis=1) | np.any(np.isnan(p_z), axis=1)
+    usable, diverged = ~np.isnan(at_large), np.any(np.isnan(p_x), axis=1) | np.any(np.isnan(p_z), axis=1)
     p_x = np.where(diverged[:, None], np.nan, p_x)
-    return _beaten(p_x / np.maximum(prior, TINY), p_z[:, known] / np.maximum(at_large[known], TINY), gamma, strict)
+    return _beaten(p_x / np.maximum(prior, TINY), p_z[:, usable] / np.maximum(at_large[usable], TINY), gamma, strict)
 
 
 def _beaten(ratio_x: np.ndarray, ratio_z: np.ndarray, gamma: float, strict: bool) -> np.ndarray:
@@ -112,7 +112,7 @@ def _mean(values, chosen, like: np.ndarray, name: str) -> np.ndarray:
             f"{name} is {values.shape} with a mask {chosen.dtype} {chosen.shape} for {like.shape[1]} examples: "
             "give a probability and True or False for each."
         )
-    alive = ~np.isnan(values).any(axis=1)
-    values, chosen = values[alive], chosen[alive]
+    finite = ~np.isnan(values).any(axis=1)
+    values, chosen = values[finite], chosen[finite]
     count = chosen.sum(axis=0)
     return np.where(count > 0, np.where(chosen, values, 0.0).sum(axis=0) / np.maximum(count, 1), np.nan)

@@ -33,7 +33,7 @@ class AttackSummary(NamedTuple):
     tpr_at_1e2: float  # true-positive rate at a false-positive rate of .01 or less; NaN with under 100 negatives
     tpr_at_1e3: float  # at .001 or less; NaN with under 1,000 negatives
     least_fpr: float  # smallest rate above 0 that so many negatives can show, 1 / negatives
-    rates: tuple[float, ...]  # false-positive rates asked for
+    rates: tuple[float, ...]  # further false-positive rates
     tpr: tuple[float, ...]  # true-positive rate at each of them
 
 
@@ -142,17 +142,17 @@ def tpr_at(positive, negative, rates: Sequence[float] | np.ndarray = RATES) -> F
     rates = np.atleast_1d(np.asarray(rates, np.float64))
     if any(not 0 < rate <= 1 for rate in rates):
         raise InputError(f"rates are {tuple(rates)}: give false-positive rates in (0, 1].")
-    found = np.full(len(rates), np.nan)
+    rates_true = np.full(len(rates), np.nan)
     for i, rate in enumerate(rates):
         allowed = int(np.floor(rate * len(negative) * (1 + 1e-12)))  # .29 of 100 is 28.999...
         if allowed == 0 or not len(positive):
             continue
         if allowed >= len(negative):
-            found[i] = 1.0
+            rates_true[i] = 1.0
             continue
         at = len(negative) - 1 - allowed
-        found[i] = (positive > np.partition(negative, at)[at]).mean()
-    return found
+        rates_true[i] = (positive > np.partition(negative, at)[at]).mean()
+    return rates_true
 
 
 def attack_summary(positive, negative, *, rates: Sequence[float] = RATES) -> AttackSummary:
@@ -232,7 +232,6 @@ def on_grid(fpr, tpr, grid, *, least_fpr: float = 0.0) -> Float64[np.ndarray, " 
 
 
 def _pooled(positive, negative) -> tuple[np.ndarray, np.ndarray]:
-    """All scores of each side that are not NaN."""
     positive, negative = (np.asarray(x, np.float64).ravel() for x in (positive, negative))
     if not positive.size or not negative.size:
         raise InputError(f"{positive.size} positive and {negative.size} negative scores: give at least one of each.")

@@ -67,6 +67,11 @@ def combine(
     return Estimate(value, *bounds, n=n)
 
 
+def estimate_of(draws: Draws, low: float = -np.inf, high: float = np.inf) -> Estimate:
+    """A figure with its intervals, cut to its range: `combine` of one figure as it is."""
+    return combine(lambda x: x, draws, low=low, high=high)
+
+
 class Spread(NamedTuple):
     """What the draws' standard deviation must be multiplied by, and the degrees of freedom that it has."""
 
@@ -116,9 +121,9 @@ def _variance(draws: np.ndarray) -> float:
     """Variance of the draws that are defined, 0 without any."""
     draws = np.atleast_1d(draws)
     apart = draws - draws.sum() / max(1, len(draws))
-    found = float(apart @ apart) / max(1, len(draws))
-    if found < np.inf:
-        return found
+    variance = float(apart @ apart) / max(1, len(draws))
+    if variance < np.inf:
+        return variance
     draws = draws[np.isfinite(draws)]
     return float(np.var(draws)) if len(draws) else 0.0
 
@@ -157,7 +162,7 @@ def ranks(draws: Sequence[Draws]) -> list[Estimate]:
         places.append(np.where(np.isfinite(table), 1.0 + smaller, np.nan))
     plain, both, members = places
     shared = lambda i: Draws(float(plain[0, i]), both[:, i], members[:, i], draws[i].n)
-    return [combine(lambda x: x, shared(i)) for i in range(len(draws))]
+    return [estimate_of(shared(i)) for i in range(len(draws))]
 
 
 def percentiles(draws: Float[np.ndarray, " draws"], level: float = 0.95) -> tuple[float, float]:
@@ -167,7 +172,6 @@ def percentiles(draws: Float[np.ndarray, " draws"], level: float = 0.95) -> tupl
 
 
 def _ordered(draws: np.ndarray) -> np.ndarray:
-    """The draws that are defined, in order."""
     ordered = np.sort(draws)  # infinite ones at the ends, NaN last
     if len(ordered) and np.isfinite(ordered[0]) and np.isfinite(ordered[-1]):
         return ordered
@@ -198,4 +202,4 @@ def mean_estimate(data, *, role: str = STARTED, seed: int = 0, resamples: int = 
         >>> mean_estimate(np.array([[1.0, 3.0], [1.0, 3.0]])).value
         2.0
     """
-    return combine(lambda x: x, mean_draws(data, role=role, seed=seed, resamples=resamples))
+    return estimate_of(mean_draws(data, role=role, seed=seed, resamples=resamples))

@@ -13,9 +13,9 @@ import numpy as np
 from jaxtyping import Float64
 
 from unlearn_jax.errors import InputError, choose
-from unlearn_jax.metrics.draws import RESAMPLES, Draws, Values, as_values, draws_of, member_counts
+from unlearn_jax.metrics.draws import RESAMPLES, Draws, as_values, distribution_of, draws_of, steps_of
 from unlearn_jax.metrics.language import ROUNDING, check_candidates
-from unlearn_jax.metrics.summary import Estimate, combine
+from unlearn_jax.metrics.summary import Estimate, estimate_of
 
 LARGEST = 700.0  # nats: both exp(LARGEST) and its inverse are finite
 CHUNK = 2_000_000  # numbers at once when distributions are resampled
@@ -137,14 +137,14 @@ def forget_quality(ratio_unlearned, ratio_reference) -> ForgetQuality:
     if lead is None or any(len(s) == 0 or s[-1] == 0 for s in shapes):
         raise InputError(f"ratios are {shapes[0]} and {shapes[1]}: give examples on the last axis, members before it.")
     pair = [np.broadcast_to(r, (*lead, r.shape[-1])) for r in pair]
-    found = np.full((2, *lead), np.nan)
+    results = np.full((2, *lead), np.nan)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "ks_2samp: Exact calculation unsuccessful", RuntimeWarning)
         for at in np.ndindex(*lead):
             if not any(np.isnan(r[at]).any() for r in pair):
                 test = ks_2samp(pair[0][at], pair[1][at])
-                found[(slice(None), *at)] = test.statistic, test.pvalue
-    return ForgetQuality(found[0][()], found[1][()])
+                results[(slice(None), *at)] = test.statistic, test.pvalue
+    return ForgetQuality(results[0][()], results[1][()])
 
 
 def forget_quality_interval(unlearned, reference, **setting) -> Estimate:
@@ -159,7 +159,7 @@ def forget_quality_interval(unlearned, reference, **setting) -> Estimate:
         >>> forget_quality_interval(low, high, resamples=50)[:3]
         (1.0, 1.0, 1.0)
     """
-    return combine(lambda x: x, forget_quality_draws(unlearned, reference, **setting), low=0.0, high=1.0)
+    return estimate_of(forget_quality_draws(unlearned, reference, **setting), low=0.0, high=1.0)
 
 
 def forget_quality_draws(
@@ -194,49 +194,20 @@ def forget_quality_draws(
     if counts[0] != counts[1]:
         raise InputError(f"populations have {counts[0]} and {counts[1]} examples: give both the same forget set.")
     grid = np.unique(np.concatenate([block.ravel() for values in pair for block in values.blocks]))
-    steps = [_steps(values, grid, seed, resamples) for values in pair]
+    steps = [steps_of(values, grid, seed, resamples) for values in pair]
     rows = max(1, CHUNK // max(len(s.order) for s in steps))
 
     def figure(weights: list[np.ndarray]) -> np.ndarray:
         out = []
         for start in range(0, 1 + resamples, rows):
             at = slice(start, start + rows)
-            a, b = (_distribution(s, [w if len(w) == 1 else w[at] for w in weights], at) for s in steps)
+            a, b = (distribution_of(s, [w if len(w) == 1 else w[at] for w in weights], at) for s in steps)
             out.append(np.abs(a - b).max(axis=1).round(12))  # running sums leave 1e-16 behind
         return np.concatenate(out)
 
     fewest = [max(1, values.members - len(values.blocks)) for values in pair]
-    found = draws_of(figure, pair[0], seed, resamples)
-    return found._replace(n=min(values.members for values in pair), freedom=min(fewest))
-
-
-class _Steps(NamedTuple):
-    """A population's values as steps of a distribution function."""
-
-    shares: list[np.ndarray]  # by block: what each member weighs in each draw, (1 + resamples, members)
-    order: np.ndarray  # that sorts the values of all blocks
-    place: np.ndarray  # number of values at or below each point of the grid
-
-
-def _steps(values: Values, grid: np.ndarray, seed: int, resamples: int) -> _Steps:
-    """Member weights of every draw, and where the values lie on the grid."""
-    shares = []
-    for index, block in enumerate(values.blocks):
-        drawn = member_counts(seed, values.role, index, len(block), resamples)
-        weight = np.concatenate([np.ones((1, len(block))), drawn]) * np.isfinite(block).all(axis=1)
-        with np.errstate(invalid="ignore"):
-            shares.append(weight / weight.sum(axis=1, keepdims=True))
-    flat = np.concatenate([block.ravel() for block in values.blocks])
-    order = np.argsort(flat, kind="stable")
-    return _Steps(shares, order, np.searchsorted(flat[order], grid, side="right"))
-
-
-def _distribution(steps: _Steps, weights: list[np.ndarray], at: slice) -> np.ndarray:
-    """Share of the population at or below each point of the grid, a row per draw."""
-    parts = [s[at][:, :, None] * w[:, None, :] for s, w in zip(steps.shares, weights)]
-    flat = np.concatenate([p.reshape(len(p), -1) for p in parts], axis=1)[:, steps.order]
-    reached = np.concatenate([np.zeros((len(flat), 1)), np.cumsum(flat, axis=1)], axis=1)
-    return reached[:, steps.place] / sum(w.sum(axis=1, keepdims=True) for w in weights)
+    draws = draws_of(figure, pair[0], seed, resamples)
+    return draws._replace(n=min(values.members for values in pair), freedom=min(fewest))
 
 
 def model_utility(components: Mapping[str, object], *, names: Sequence[str] = TOFU_UTILITY):

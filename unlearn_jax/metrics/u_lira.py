@@ -18,7 +18,7 @@ from unlearn_jax.metrics.roc import auc, tpr_at
 
 
 class UnlearningAttack(NamedTuple):
-    """What U-LiRA finds; .5 = unlearned and reference models cannot be told apart."""
+    """What U-LiRA finds; .5 = unlearned and reference models cannot be separated."""
 
     accuracy: float  # mean over examples of per_example
     per_example: np.ndarray  # (n,) balanced accuracy of the likelihood-ratio guess over observed models
@@ -63,8 +63,8 @@ def u_lira(shadow_unlearned, shadow_reference, observed_unlearned, observed_refe
         (0.8, 0.9)
     """
     names = ("shadow_unlearned", "shadow_reference", "observed_unlearned", "observed_reference")
-    given = zip(names, (shadow_unlearned, shadow_reference, observed_unlearned, observed_reference))
-    populations = {name: as_members(values, name) for name, values in given}
+    named = zip(names, (shadow_unlearned, shadow_reference, observed_unlearned, observed_reference))
+    populations = {name: as_members(values, name) for name, values in named}
     same_examples(**populations)
     in_shadow, out_shadow, in_seen, out_seen = populations.values()
     scores = [_ratio(in_shadow, out_shadow, seen) for seen in (in_seen, out_seen)]
@@ -203,21 +203,21 @@ def neighbour_exposure(unlearned, original, out, *, folds: int = 2, seed: int = 
     names = ("unlearned", "original", "out")
     raw = [np.asarray(p, np.float64) for p in (unlearned, original, out)]
     same_examples(**{name: as_members(p, name) for name, p in zip(names, raw)})
-    alive = [~np.isnan(p).any(axis=1) for p in raw]
+    finite = [~np.isnan(p).any(axis=1) for p in raw]
     parts = [fold_numbers(len(p), folds, seed) for p in raw]
     same = min(map(len, parts[:2]))
     parts[0][:same] = parts[1][:same]  # an unlearned model is tested where the original it started from is
     scores = [np.full(p.shape, np.nan) for p in raw]
     for fold in range(folds):
-        full, none = (raw[i][alive[i] & (parts[i] != fold)] for i in (1, 2))
+        full, none = (raw[i][finite[i] & (parts[i] != fold)] for i in (1, 2))
         if min(len(full), len(none)) < 2:
             continue
         member = np.repeat([True, False], [len(full), len(none)])[:, None] & np.ones(full.shape[1], bool)
         for i, score in enumerate(scores):
-            tested = alive[i] & (parts[i] == fold)
+            tested = finite[i] & (parts[i] == fold)
             if tested.any():
                 score[tested] = lira(np.concatenate([full, none]), member, raw[i][tested])
-    u, full, none = ((score[ok], part[ok]) for score, ok, part in zip(scores, alive, parts))
+    u, full, none = ((score[ok], part[ok]) for score, ok, part in zip(scores, finite, parts))
     areas = [_areas(score, none[0], part, none[1]) for score, part in (u, full)]
     means = [float(a.mean()) for a in areas]
     counts = len(u[0]), len(full[0]), len(none[0])

@@ -5,18 +5,16 @@ Remedies stand beside methods: they use methods and influence, which know nothin
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
 from typing import Any
 
 from unlearn_jax.errors import InputError
 from unlearn_jax.methods import METHODS
-from unlearn_jax.registry import Registry, named
+from unlearn_jax.registry import Registry, entries_in, named
 from unlearn_jax.remedies.common import Remedied, Remedy, RemedyContext
 
 OTHERS = ("catalogue", "common", "distil", "likeness", "search")  # files of this folder that are no remedies
 ORDER = (  # of tables; a remedy that is not named here follows, by name
-    # who is asked to be forgotten
+    # what is requested
     "expand", "weight", "dedup_first", "influence_closure", "likelihood_ratio",
     # what the method leaves is taught anew
     "local_teacher", "tilt", "stand_in",
@@ -27,20 +25,8 @@ ORDER = (  # of tables; a remedy that is not named here follows, by name
 )  # fmt: skip
 
 
-def _found() -> dict[str, Remedy]:
-    """The entries of the files of this folder, in order."""
-    files = sorted(info.name for info in pkgutil.iter_modules(__path__) if info.name not in OTHERS)
-    entries = {name: importlib.import_module(f"{__name__}.{name}").REMEDY for name in files}
-    return {name: entries[name] for name in [*ORDER, *(name for name in files if name not in ORDER)]}
-
-
-REMEDIES: Registry = Registry(
-    _found(),
-    "remedy",
-    "unlearn_jax.remedies",
-    named(Remedy),
-    ("all", "none"),
-)
+BUILT_IN = entries_in(__name__, __path__, "REMEDY", ORDER, OTHERS)
+REMEDIES: Registry = Registry(BUILT_IN, "remedy", "unlearn_jax.remedies", named(Remedy), ("all", "none"))
 """Name -> `Remedy`; what you put in is run like what is built in."""
 REMEDIES.reserve(METHODS.names)
 METHODS.reserve(lambda: list(REMEDIES))
@@ -56,9 +42,7 @@ def select_remedies(names: str) -> list[str]:
         ['expand', 'tilt']
     """
     groups = {"all": list(REMEDIES), "none": []}
-    listed = [name.strip() for name in names.split(",") if name.strip()]
-    chosen = [groups[n] if n in groups else [REMEDIES.pick(n, *groups)] for n in listed]
-    return list(dict.fromkeys(sum(chosen, [])))
+    return REMEDIES.pick_all(names, groups)
 
 
 def remedy_settings(name: str, given: dict[str, Any] | None = None) -> dict[str, Any]:
@@ -72,12 +56,12 @@ def remedy_settings(name: str, given: dict[str, Any] | None = None) -> dict[str,
         4
     """
     remedy = REMEDIES[REMEDIES.pick(name)]
-    known = remedy.numeric | remedy.static
+    settings = remedy.numeric | remedy.static
     for key in given or {}:
-        if key not in known:
-            offer = f"it has {', '.join(known)}" if known else "it has none"
+        if key not in settings:
+            offer = f"it has {', '.join(settings)}" if settings else "it has none"
             raise InputError(f"remedy '{name}' has no setting '{key}': {offer}.")
-    return known | (given or {})
+    return settings | (given or {})
 
 
 __all__ = ["REMEDIES", "RemedyContext", "Remedied", "Remedy", "remedy_settings", "select_remedies"]

@@ -13,12 +13,12 @@ FEW = 3  # methods that are named rather than counted
 
 def methods_of(remedy: Remedy) -> str:
     """Which methods it wraps, with why not the others."""
-    said = {name: remedy.methods(entry) for name, entry in METHODS.items()}
-    taken = [f"`{name}`" for name, why in said.items() if not why]
-    if len(taken) <= FEW:
-        return ", ".join(taken)
-    reasons = dict.fromkeys(why.removeprefix("it ") for why in said.values() if why)
-    text = "all" if len(taken) == len(METHODS) else f"{len(taken)} of {len(METHODS)}; not where it "
+    refusals = {name: remedy.methods(entry) for name, entry in METHODS.items()}
+    wrapped = [f"`{name}`" for name, why in refusals.items() if not why]
+    if len(wrapped) <= FEW:
+        return ", ".join(wrapped)
+    reasons = dict.fromkeys(why.removeprefix("it ") for why in refusals.values() if why)
+    text = "all" if len(wrapped) == len(METHODS) else f"{len(wrapped)} of {len(METHODS)}; not where it "
     return text + "; ".join(reasons)
 
 
@@ -33,8 +33,8 @@ def data_of(remedy: Remedy) -> str:
 def settings_of(remedy: Remedy) -> str:
     """The defaults; those of a search in one word where they are the usual ones."""
     usual = all(remedy.static.get(name) == value for name, value in SEARCH.items())
-    own = {k: v for k, v in remedy.static.items() if not (usual and k in SEARCH)}
-    text = settings(remedy._replace(static=own))
+    others = {k: v for k, v in remedy.static.items() if not (usual and k in SEARCH)}
+    text = settings(remedy._replace(static=others))
     return ", ".join(part for part in ("the search's" if usual else "", text) if part) or "none"
 
 

@@ -21,8 +21,8 @@ def apply(evidence: RemedyContext, settings: dict) -> Remedied:
     grouped = by_request(evidence, lambda member: near_groups(evidence, member, settings["threshold"]))
     found, together = [], []
     for member, (rows, groups) in enumerate(grouped):
-        asked = np.isin(rows, evidence.requested[member])
-        along = np.isin(groups, groups[asked]) & ~asked & settings["expand"]
+        is_requested = np.isin(rows, evidence.requested[member])
+        along = np.isin(groups, groups[is_requested]) & ~is_requested & settings["expand"]
         found.append(rows[along].astype(np.int32))
         table = np.full(len(evidence.labels), -1)
         table[rows] = groups

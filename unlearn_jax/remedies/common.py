@@ -2,7 +2,7 @@
 
 Nothing here tells a remedy who belongs to a cluster, how copies were made, or what an oracle says: it sees the stored
 examples, who is kept and who is requested, validation examples that nobody was trained on, and the original models.
-Two things that can be asked for were shaped on image copies all the same, and say so: the similarity ``aligned`` and
+Two options were shaped on image copies all the same, and say so: the similarity ``aligned`` and
 the remedy ``paraphrase``, whose poses are those by which near copies are made. No default takes them.
 """
 
@@ -48,7 +48,7 @@ class RemedyContext(NamedTuple):
 
 
 class Remedied(NamedTuple):
-    """What came out."""
+    """What a remedy returns."""
 
     unlearned: Unlearned
     found: list[np.ndarray] | None = None  # rows taken for similar samples, by member; none = no search
@@ -65,9 +65,8 @@ class Remedy(NamedTuple):
     static: dict[str, Any]
     kinds: frozenset = frozenset({"image", "text", "facts"})  # of data
     inputs: frozenset = frozenset({"images", "vectors", "tokens", "wordpiece", "language"})  # of models
-    methods: Callable[[MethodSpec], str] = lambda entry: (
-        ""
-    )  # why it cannot wrap a method, without full stop; '' = it can
+    # why it cannot wrap a method, without full stop; '' = it can
+    methods: Callable[[MethodSpec], str] = lambda entry: ""
     fresh: bool = False  # the result does not start from the originals
     notes: str = ""
     choices: dict[str, tuple[str, ...]] = {}  # values of static settings, by name
@@ -77,17 +76,17 @@ class Remedy(NamedTuple):
 
 def by_request(evidence: RemedyContext, search: Callable[[int], Any]) -> list:
     """``search(member)`` for the first member of each distinct request; the result for every member."""
-    known: dict[Any, Any] = {}
+    by_rows: dict[Any, Any] = {}
     for member, rows in enumerate(evidence.requested):
         key = np.asarray(rows).tobytes() + np.asarray(evidence.kept[member]).tobytes()
-        if key not in known:
-            known[key] = search(member)
-        known["by", member] = known[key]
-    return [known["by", member] for member in range(len(evidence.requested))]
+        if key not in by_rows:
+            by_rows[key] = search(member)
+        by_rows["by", member] = by_rows[key]
+    return [by_rows["by", member] for member in range(len(evidence.requested))]
 
 
 def moved(evidence: RemedyContext, found: list[np.ndarray]) -> RunOverrides:
-    """The method with what was found asked to be forgotten too, and no longer retained."""
+    """The method with what was found requested too, and no longer retained."""
     kept = [np.setdiff1d(k, f).astype(np.int32) for k, f in zip(evidence.kept, found)]
     requested = [np.concatenate([r, f]).astype(np.int32) for r, f in zip(evidence.requested, found)]
     return evidence.plain._replace(kept=kept, requested=requested)
@@ -115,6 +114,12 @@ def without(*needs: str, forget: bool = False) -> Callable[[MethodSpec], str]:
 def mean_size(rows: list[np.ndarray]) -> float:
     """Mean number of rows of a member."""
     return float(np.mean([len(r) for r in rows]))
+
+
+def following(before: Population, after: Population) -> Population:
+    """What came after, with the seconds of both."""
+    seconds = {name: getattr(before, name) + getattr(after, name) for name in ("seconds", "compile_seconds")}
+    return after._replace(**seconds)
 
 
 def costing(unlearned: Unlearned, forget: float = 0.0, retain: float = 0.0) -> Unlearned:

@@ -23,7 +23,7 @@ from unlearn_jax.methods.support.common import TrainSpec, bind_shared, phased_me
 from unlearn_jax.methods.support.parts import loss_gradient, sum_over_examples, summed_loss, zeros_like
 from unlearn_jax.population.plans import Sizes
 from unlearn_jax.population.program import Fold
-from unlearn_jax.remedies.common import Remedied, Remedy, RemedyContext, costing, without
+from unlearn_jax.remedies.common import Remedied, Remedy, RemedyContext, costing, following, without
 from unlearn_jax.trees import split_shared, tree_add
 from unlearn_jax.types import Array, PyTree, Variables
 
@@ -62,8 +62,8 @@ def selecting(problem: TrainSpec, micro: int) -> Fold:
                 slope = loss_gradient(bound, state.original, example._replace(weight=jnp.ones(1)))
                 return jax.tree.map(jnp.square, slope)
 
-            found = tree_add(state.sums[part], sum_over_examples(squared, batch, micro))
-            sums = (found, state.sums[1]) if part == FORGET else (state.sums[0], found)
+            total = tree_add(state.sums[part], sum_over_examples(squared, batch, micro))
+            sums = (total, state.sums[1]) if part == FORGET else (state.sums[0], total)
             counts = state.counts.at[part].add(batch.weight.sum())
             return state._replace(sums=sums, counts=counts), summed_loss(bound, state.original, batch)
 
@@ -84,20 +84,15 @@ def apply(evidence: RemedyContext, settings: dict) -> Remedied:
     """Run the method, then put back the weights that are not the request's own."""
     unlearned = evidence.run(evidence.plain)
     before = unlearned.population
-    own = split_shared(before.variables)[0]
-    start = {name: own[name] for name in ("params", "state")} | {"original": split_shared(evidence.original)[0]}
+    result = split_shared(before.variables)[0]
+    start = {name: result[name] for name in ("params", "state")} | {"original": split_shared(evidence.original)[0]}
     sizes = Sizes(max(map(len, evidence.requested)), max(map(len, evidence.kept)))
     plan = two_passes(sizes, settings, evidence.problem.recipe)
     plan = plan._replace(forget_size=sizes.forget, retain_size=sizes.retain)
     treat = evidence.plain._replace(role=f"{evidence.name}_select", start=start)
     fold = selecting(evidence.problem, settings["micro"])
     after = evidence.follow(fold, plan, treat, {"alpha": settings["alpha"]})
-    joined = after._replace(
-        loss=before.loss,
-        seconds=before.seconds + after.seconds,
-        compile_seconds=before.compile_seconds + after.compile_seconds,
-    )
-    joined = unlearned._replace(population=joined)
+    joined = unlearned._replace(population=following(before, after)._replace(loss=before.loss))
     return Remedied(costing(joined, plan.grad_evals_forget, plan.grad_evals_retain))
 
 

@@ -7,7 +7,7 @@ of images, .9 of words; data as dense as Fashion-MNIST want .99). With ``represe
 group stays by chance, so a cluster that is found whole keeps a copy of the target unless the target itself was drawn;
 with requested, a group's requested sample stands for it and takes the whole group along when it is dropped, which is
 `expand` by group. All methods but retraining start from originals that saw every duplicate, so whatever was dropped
-is asked to be forgotten too, duplicates of strangers included.
+is requested too, duplicates of strangers included.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ def apply(evidence: RemedyContext, settings: dict) -> Remedied:
     grouped = by_request(evidence, lambda member: near_groups(evidence, member, settings["threshold"]))
     found = []
     for member, (rows, groups) in enumerate(grouped):
-        asked = np.isin(rows, evidence.requested[member])
+        is_requested = np.isin(rows, evidence.requested[member])
         rng = np.random.default_rng([evidence.seed, member, 21])
-        first = asked if settings["representative"] == "requested" else None
+        first = is_requested if settings["representative"] == "requested" else None
         stays = representatives(groups, rng, first)
         found.append(np.setdiff1d(rows[~stays], evidence.requested[member]).astype(np.int32))
         if not len(np.setdiff1d(evidence.kept[member], found[-1])):

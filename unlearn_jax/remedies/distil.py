@@ -15,7 +15,7 @@ from unlearn_jax.methods.support.common import TrainSpec, bind_shared, gradient_
 from unlearn_jax.methods.support.parts import distillation, frozen
 from unlearn_jax.population.plans import FORWARD, Sizes, request_batch, uniform_plan
 from unlearn_jax.population.program import Fold
-from unlearn_jax.remedies.common import RemedyContext, costing, mean_size, moved
+from unlearn_jax.remedies.common import RemedyContext, costing, following, mean_size, moved
 from unlearn_jax.tasks import over_answer
 from unlearn_jax.trees import split_shared
 from unlearn_jax.types import Array, Batch, PyTree
@@ -55,8 +55,8 @@ def distilling(problem: TrainSpec, goal: Callable, apart: Callable = distillatio
             return apart(wanted, now, forget) + hp["retain_weight"] * kept, state
 
         def extra(key, variables):
-            own = {name: part for name, part in variables.items() if name not in BEGINS}
-            return own | {"start": {name: variables[name] for name in BEGINS}}
+            teachers = {name: part for name, part in variables.items() if name not in BEGINS}
+            return teachers | {"start": {name: variables[name] for name in BEGINS}}
 
         return gradient_method(optax.adam(hp["lr"]), loss, extra=extra)
 
@@ -95,15 +95,14 @@ def distilled(
         forget_cost=1.0 + FORWARD,
         retain_cost=1.0 + FORWARD,
     )
-    own, before = split_shared(unlearned.population.variables)[0], unlearned.population
-    start = {name: own[name] for name in BEGINS} | kept
+    members, before = split_shared(unlearned.population.variables)[0], unlearned.population
+    start = {name: members[name] for name in BEGINS} | kept
     hp = {name: value for name, value in settings.items() if name not in STATIC}
     treat = treat._replace(role=f"{evidence.name}_distil", start=start)
     after = evidence.follow(distilling(evidence.problem, goal, apart), plan, treat, hp)
-    joined = after._replace(
-        seconds=before.seconds + after.seconds, compile_seconds=before.compile_seconds + after.compile_seconds
+    return costing(
+        unlearned._replace(population=following(before, after)), plan.grad_evals_forget, plan.grad_evals_retain
     )
-    return costing(unlearned._replace(population=joined), plan.grad_evals_forget, plan.grad_evals_retain)
 
 
 def numbers_of(settings: dict, *more: str) -> dict:

@@ -1,6 +1,6 @@
 """Influence closure: ask for those retained samples to be forgotten that carry the request's influence.
 
-Ours: `expand` with the question asked directly. Similar samples matter because they hold the request's predictions
+Ours: `expand` by influence itself. Similar samples matter because they hold the request's predictions
 up, so what is to go with it is what holds them up, however alike it looks. EK-FAC influence (Grosse et al. 2023,
 arXiv 2308.03296) of every retained sample on each requested one's margin, under ``models`` originals of the same
 request, averaged; in order of influence, samples are taken until they carry the share ``share`` of the positive
@@ -33,11 +33,11 @@ def apply(evidence: RemedyContext, settings: dict) -> Remedied:
 
 def carriers_of(evidence: RemedyContext, member: int, settings: dict) -> np.ndarray:
     """Retained rows that carry a member's request, ascending; there may be none."""
-    asked, kept = np.asarray(evidence.requested[member]), np.asarray(evidence.kept[member])
-    alike = [i for i, rows in enumerate(evidence.requested) if np.array_equal(rows, asked)][: settings["models"]]
-    scores = np.mean([influence_on(evidence, i, np.concatenate([asked, kept]), asked) for i in alike], axis=0)
-    own, theirs = np.diagonal(scores[: len(asked)]), scores[len(asked) :]
-    taken = [carry(theirs[:, q], own[q], settings) for q in range(len(asked))]
+    requested, kept = np.asarray(evidence.requested[member]), np.asarray(evidence.kept[member])
+    alike = [i for i, rows in enumerate(evidence.requested) if np.array_equal(rows, requested)][: settings["models"]]
+    scores = np.mean([influence_on(evidence, i, np.concatenate([requested, kept]), requested) for i in alike], axis=0)
+    on_itself, theirs = np.diagonal(scores[: len(requested)]), scores[len(requested) :]
+    taken = [carry(theirs[:, q], on_itself[q], settings) for q in range(len(requested))]
     return np.unique(kept[np.concatenate(taken)]).astype(np.int32)
 
 
@@ -64,10 +64,10 @@ def influence_on(evidence: RemedyContext, member: int, rows: np.ndarray, queries
     classes = task.candidates is None and task.token_logprob is None and evidence.problem.num_classes <= 20
     select = None if count_parameters(variables) <= SMALL else last_layer(model, variables, fitted)
     fit = ekfac_fit(model, task, variables, fitted, labels="exact" if classes else "sampled", select=select)
-    given: dict[str, Any] = dict(fit=fit, quantity="margin", relative_damping=DAMPING)
+    named: dict[str, Any] = dict(fit=fit, quantity="margin", relative_damping=DAMPING)
     parts = np.array_split(rows, max(1, len(rows) // 2048))
-    found = [ekfac_influence(model, task, variables, batch(part), batch(queries), **given) for part in parts]
-    return np.concatenate([np.asarray(part, np.float64) for part in found])
+    scores = [ekfac_influence(model, task, variables, batch(part), batch(queries), **named) for part in parts]
+    return np.concatenate([np.asarray(part, np.float64) for part in scores])
 
 
 REMEDY = Remedy(

@@ -28,22 +28,22 @@ def apply(evidence: RemedyContext, settings: dict) -> Remedied:
 
 def likelier(evidence: RemedyContext, member: int, settings: dict) -> np.ndarray:
     """Retained rows above the ratio, ascending; there may be none."""
-    asked, kept = np.asarray(evidence.requested[member]), np.asarray(evidence.kept[member])
+    requested, kept = np.asarray(evidence.requested[member]), np.asarray(evidence.kept[member])
     labels, alike = evidence.labels, not settings["same_class"]
     among = lambda a, b: (labels[a][:, None] == labels[b][None]) | alike
-    cosine = similarity(evidence, member, settings["similarity"], asked, kept)
-    cosine = np.where(among(asked, kept), cosine, -np.inf)
+    cosine = similarity(evidence, member, settings["similarity"], requested, kept)
+    cosine = np.where(among(requested, kept), cosine, -np.inf)
     order = np.argsort(-cosine, axis=1, kind="stable")
-    found = None
+    best = None
     for k in sizes_of(settings["k"], cosine):
-        pool, taken = _above(evidence, member, settings, asked, kept, cosine, order[:, :k], among)
-        if found is None or 2 * len(taken) >= len(pool):
-            found = taken
-    assert found is not None  # there is a size to try
-    return np.sort(found).astype(np.int32)
+        pool, taken = _above(evidence, member, settings, requested, kept, cosine, order[:, :k], among)
+        if best is None or 2 * len(taken) >= len(pool):
+            best = taken
+    assert best is not None  # there is a size to try
+    return np.sort(best).astype(np.int32)
 
 
-def _above(evidence, member, settings: dict, asked, kept, cosine, nearest, among) -> tuple[np.ndarray, np.ndarray]:
+def _above(evidence, member, settings: dict, requested, kept, cosine, nearest, among) -> tuple[np.ndarray, np.ndarray]:
     """Candidates and those of them whose ratio is above the least, from the nearest columns of each requested row."""
     last = np.take_along_axis(cosine, nearest[:, -1:], axis=1)
     width = settings["width"] * max(
@@ -52,11 +52,11 @@ def _above(evidence, member, settings: dict, asked, kept, cosine, nearest, among
     pool = np.unique(nearest[np.isfinite(np.take_along_axis(cosine, nearest, axis=1))])
     if not len(pool):
         return pool, pool
-    rows = np.concatenate([asked, kept])
+    rows = np.concatenate([requested, kept])
     back = similarity(evidence, member, settings["similarity"], kept[pool], rows)
     back = np.where(among(kept[pool], rows), back, -np.inf)
-    back[:, len(asked) + pool] = -np.inf  # candidates, itself among them, count as neither
-    return pool, kept[pool[ratios(back[:, : len(asked)], back[:, len(asked) :], width) > settings["ratio"]]]
+    back[:, len(requested) + pool] = -np.inf  # candidates, itself among them, count as neither
+    return pool, kept[pool[ratios(back[:, : len(requested)], back[:, len(requested) :], width) > settings["ratio"]]]
 
 
 def ratios(to_asked: np.ndarray, to_kept: np.ndarray, width: float) -> np.ndarray:

@@ -49,7 +49,7 @@ def similarity(evidence: RemedyContext, member: int, name: str, queries: np.ndar
     return _KNOWN[1][key].copy()
 
 
-_KNOWN: list = []  # the stored inputs last asked about, and similarities of them alone, which every remedy asks again
+_KNOWN: list = []  # the last stored inputs, and similarities of them alone, which every remedy needs again
 
 
 def _of_examples(evidence: RemedyContext, member: int, name: str, queries: np.ndarray, rows: np.ndarray) -> np.ndarray:
@@ -64,8 +64,8 @@ def _of_examples(evidence: RemedyContext, member: int, name: str, queries: np.nd
         return every[queries] @ every[rows].T
     part = Made(*(np.asarray(x) for x in evidence.stored), texts=evidence.texts)
     every = KINDS[evidence.kind].embedding(part, np.unique(evidence.kept[member]))
-    found = every[queries] @ every[rows].T
-    return np.asarray(found.toarray() if hasattr(found, "toarray") else found, np.float32)
+    cosine = every[queries] @ every[rows].T
+    return np.asarray(cosine.toarray() if hasattr(cosine, "toarray") else cosine, np.float32)
 
 
 def misfit(name: str, kind: str, inputs: str) -> str:
@@ -109,16 +109,16 @@ def term_rows(inputs, known: np.ndarray) -> np.ndarray:
 
 def one_of(evidence: RemedyContext, member: int):
     """The member's original variables."""
-    own, shared = split_shared(evidence.original)
-    return join_shared(jax.tree.map(lambda x: jnp.asarray(x[member]), own), shared)
+    unshared, shared = split_shared(evidence.original)
+    return join_shared(jax.tree.map(lambda x: jnp.asarray(x[member]), unshared), shared)
 
 
 def _feature_rows(evidence: RemedyContext, member: int, rows: np.ndarray) -> np.ndarray:
     """Unit rows of features less their mean."""
-    own, shared = split_shared(evidence.original)
-    one = join_shared(jax.tree.map(lambda x: x[member : member + 1], own), shared)
-    found = features(evidence.problem.model, one, np.asarray(evidence.stored.inputs)[rows], members=1)
-    return unit_rows(found - found.mean(axis=0))
+    unshared, shared = split_shared(evidence.original)
+    one = join_shared(jax.tree.map(lambda x: x[member : member + 1], unshared), shared)
+    rows_of_features = features(evidence.problem.model, one, np.asarray(evidence.stored.inputs)[rows], members=1)
+    return unit_rows(rows_of_features - rows_of_features.mean(axis=0))
 
 
 def influence_rows(evidence: RemedyContext, member: int, rows: np.ndarray, power: float = 0.0) -> np.ndarray:
@@ -136,9 +136,9 @@ def influence_rows(evidence: RemedyContext, member: int, rows: np.ndarray, power
     fit = ekfac_fit(
         problem.model, problem.task, variables, fitted, labels="exact" if classes else "sampled", select=select
     )
-    found = [
+    vectors = [
         ekfac_rows(problem.model, problem.task, variables, batch(part), fit, relative_damping=DAMPING)
         for part in np.array_split(rows, max(1, len(rows) // 2048))
     ]
-    found = np.concatenate([np.asarray(part) for part in found])
-    return unit_rows(found) * np.linalg.norm(found, axis=1, keepdims=True) ** np.float32(power)
+    vectors = np.concatenate([np.asarray(part) for part in vectors])
+    return unit_rows(vectors) * np.linalg.norm(vectors, axis=1, keepdims=True) ** np.float32(power)

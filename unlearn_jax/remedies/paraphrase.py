@@ -31,9 +31,9 @@ def wrap(method: Method, shared, hp) -> Method:
 
     def update(key, state, batches):
         vary = blanked if jnp.issubdtype(batches.forget.inputs.dtype, jnp.signedinteger) else turned
-        own, forget = jax.random.fold_in(key, STREAM), batches.forget
+        draw, forget = jax.random.fold_in(key, STREAM), batches.forget
         strength = hp["paraphrase_drop" if vary is blanked else "paraphrase_strength"]
-        return method.update(key, state, batches._replace(forget=forget._replace(inputs=vary(own, forget, strength))))
+        return method.update(key, state, batches._replace(forget=forget._replace(inputs=vary(draw, forget, strength))))
 
     return method._replace(update=update)
 

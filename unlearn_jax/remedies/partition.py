@@ -15,7 +15,7 @@ import numpy as np
 
 from unlearn_jax.errors import InputError, choose
 from unlearn_jax.methods.runner import Unlearned
-from unlearn_jax.remedies.common import Remedied, Remedy, RemedyContext, by_request, costing, without
+from unlearn_jax.remedies.common import Remedied, Remedy, RemedyContext, by_request, costing, following, without
 from unlearn_jax.remedies.distil import scores_cost
 from unlearn_jax.remedies.search import similarity
 
@@ -48,8 +48,7 @@ def _after(before: Unlearned | None, last: Unlearned) -> Unlearned:
     """The last part's members, at the costs of all parts."""
     if before is None:
         return last
-    a, b = before.population, last.population
-    joined = b._replace(seconds=a.seconds + b.seconds, compile_seconds=a.compile_seconds + b.compile_seconds)
+    joined = following(before.population, last.population)
     return costing(last._replace(population=joined), *before.grad_evals)
 
 
@@ -66,15 +65,15 @@ def hardness(evidence: RemedyContext, settings: dict) -> list[np.ndarray]:
 
 def _mean_margin(evidence: RemedyContext, member: int, rows: np.ndarray, margins: np.ndarray) -> np.ndarray:
     """(requested,) mean margin over members of the same request."""
-    asked = np.asarray(evidence.requested[member])
-    alike = [i for i, other in enumerate(evidence.requested) if np.array_equal(other, asked)]
-    return margins[alike].mean(axis=0)[np.searchsorted(rows, asked)]
+    requested = np.asarray(evidence.requested[member])
+    alike = [i for i, other in enumerate(evidence.requested) if np.array_equal(other, requested)]
+    return margins[alike].mean(axis=0)[np.searchsorted(rows, requested)]
 
 
 def _entanglement(evidence: RemedyContext, member: int, k: int) -> np.ndarray:
     """(requested,) mean cosine of features with the nearest retained rows."""
-    asked, kept = np.asarray(evidence.requested[member]), np.asarray(evidence.kept[member])
-    cosine = similarity(evidence, member, "features", asked, kept)
+    requested, kept = np.asarray(evidence.requested[member]), np.asarray(evidence.kept[member])
+    cosine = similarity(evidence, member, "features", requested, kept)
     return np.sort(cosine, axis=1)[:, -k:].mean(axis=1)
 
 

@@ -3,7 +3,7 @@
 After RFE (Cheng et al. 2026, arXiv 2603.26569), whose second phase projects its own ascent so; here any method's steps
 are. Adjacent are the share ``adjacent`` of each retained batch whose original features have the largest cosine with any
 requested sample of the update. What RFE would protect first of all are the request's similar samples, which carry its
-influence: so with ``expand`` (the default) what the search finds is asked to be forgotten too and only others are
+influence: so with ``expand`` (the default) what the search finds is requested too and only others are
 protected; without it, RFE's rule as it stands. What the optimizer did to the weights is projected, once, in evaluation
 mode; its moments are not.
 """
@@ -50,8 +50,8 @@ def protecting(problem: TrainSpec, adjacent: float):
             weight = adjacent_part(bound, state.original, batches, adjacent)[1] * batches.retain.weight
 
             def spared(params):
-                own = {"params": params, "state": before.state}
-                logits = bound.model.apply(own, batches.retain.inputs, train=False)[0].logits
+                variables = {"params": params, "state": before.state}
+                logits = bound.model.apply(variables, batches.retain.inputs, train=False)[0].logits
                 return weighted_mean(bound.task.loss(logits, batches.retain), weight)
 
             step = without_rise(tree_add(after.params, before.params, -1.0), jax.grad(spared)(before.params))
@@ -88,8 +88,8 @@ def _why_not(name: str) -> str:
     from unlearn_jax.methods import METHODS
 
     entry = METHODS[name]
-    if said := without("nothing", "fresh_init", "protocol", "reference", forget=True)(entry):
-        return said
+    if why := without("nothing", "fresh_init", "protocol", "reference", forget=True)(entry):
+        return why
     if "retain" not in entry.needs:
         return "it reads no retained sample that could be protected"
     if entry.begin is not None:

@@ -15,9 +15,7 @@ from unlearn_jax.remedies.common import RemedyContext, by_request, mean_size
 from unlearn_jax.remedies.likeness import SIMILARITIES, influence_rows, misfit, named_similarity, similarity
 
 RULES = ("auto", "carriers", "nearest", "mutual", "standout")
-MIN_COSINE = {
-    "aligned": 0.96
-}  # cosine of a neighbour by default, where a similarity has a level below which nothing is near
+MIN_COSINE = {"aligned": 0.96}  # of a neighbour by default, where a similarity has a level below which nothing is near
 SEARCH = {  # settings of a search, for `Remedy.static`
     "similarity": "auto",
     "rule": "auto",
@@ -49,10 +47,10 @@ def found_neighbours(evidence: RemedyContext, member: int, settings: dict) -> np
         InputError: no retained row is as near as an ``at_least`` that was given; settings that do not go together.
     """
     rule = rule_of(evidence, settings)
-    asked, kept = np.asarray(evidence.requested[member]), np.asarray(evidence.kept[member])
+    requested, kept = np.asarray(evidence.requested[member]), np.asarray(evidence.kept[member])
     if rule == "carriers":
-        return carriers(evidence, member, settings, asked, kept)
-    cosine = _candidates(evidence, member, settings, asked, kept)
+        return carriers(evidence, member, settings, requested, kept)
+    cosine = _candidates(evidence, member, settings, requested, kept)
     sizes = sizes_of(settings["k"] or FEWEST * (rule == "nearest"), cosine)
     near = np.argsort(-cosine, axis=1, kind="stable")[:, : sizes[-1]]
     least = settings["at_least"] or MIN_COSINE.get(named_similarity(evidence, settings["similarity"]), 0.0)
@@ -60,13 +58,13 @@ def found_neighbours(evidence: RemedyContext, member: int, settings: dict) -> np
     if not good.any() and not settings["at_least"]:
         return np.zeros(0, np.int32)
     if not good.any():
-        said = f"no retained sample comes within a cosine of {settings['at_least']:g} of the request"
-        raise InputError(f"{said}: give a lower at_least, or another similarity.")
+        what = f"no retained sample comes within a cosine of {settings['at_least']:g} of the request"
+        raise InputError(f"{what}: give a lower at_least, or another similarity.")
     if rule == "nearest":
         return np.unique(kept[near[good]]).astype(np.int32)
-    pool, among = np.unique(near[good]), np.concatenate([asked, kept])
+    pool, among = np.unique(near[good]), np.concatenate([requested, kept])
     back = similarity(evidence, member, settings["similarity"], kept[pool], among)
-    back[np.arange(len(pool)), len(asked) + pool] = -np.inf  # itself
+    back[np.arange(len(pool)), len(requested) + pool] = -np.inf  # itself
     judge = _mutual if rule == "mutual" else _stands_out
     by_size = [judge(settings, cosine, near[:, :k], good[:, :k], pool, back) for k in sizes]
     taken = [column for row in zip(*by_size) for column in _largest(row, sizes)]
@@ -84,7 +82,9 @@ def rule_of(evidence: RemedyContext, settings: dict) -> str:
     return "carriers" if plain else "standout"
 
 
-def carriers(evidence: RemedyContext, member: int, settings: dict, asked: np.ndarray, kept: np.ndarray) -> np.ndarray:
+def carriers(
+    evidence: RemedyContext, member: int, settings: dict, requested: np.ndarray, kept: np.ndarray
+) -> np.ndarray:
     """Retained rows that carry the request by influence under the member's original, ascending.
 
     Similar samples matter because they hold the request's predictions up, so they are looked for by that, however alike
@@ -94,8 +94,8 @@ def carriers(evidence: RemedyContext, member: int, settings: dict, asked: np.nda
     ``reach`` times (sum of p)^2 / (sum of p^2) over positive influence p (the participation ratio), which grows with
     the copies that share it, so no number of copies is assumed.
     """
-    vectors = influence_rows(evidence, member, np.concatenate([asked, kept]), POWER)
-    score = _of_class(evidence, settings, vectors[: len(asked)] @ vectors[len(asked) :].T, asked, kept, 0.0)
+    vectors = influence_rows(evidence, member, np.concatenate([requested, kept]), POWER)
+    score = _of_class(evidence, settings, vectors[: len(requested)] @ vectors[len(requested) :].T, requested, kept, 0.0)
     positive = np.maximum(score, 0.0).astype(np.float64)
     count = np.ceil(settings["reach"] * effective_number(positive)).astype(int)
     order = np.argsort(-positive, axis=1, kind="stable")
@@ -115,18 +115,18 @@ def effective_number(weights: np.ndarray) -> np.ndarray:
 
 
 def _candidates(
-    evidence: RemedyContext, member: int, settings: dict, asked: np.ndarray, kept: np.ndarray
+    evidence: RemedyContext, member: int, settings: dict, requested: np.ndarray, kept: np.ndarray
 ) -> np.ndarray:
     """(requested, kept) cosines, -inf where a row does not come into question."""
-    cosine = similarity(evidence, member, settings["similarity"], asked, kept)
-    return _of_class(evidence, settings, cosine, asked, kept, -np.inf)
+    cosine = similarity(evidence, member, settings["similarity"], requested, kept)
+    return _of_class(evidence, settings, cosine, requested, kept, -np.inf)
 
 
-def _of_class(evidence: RemedyContext, settings: dict, values: np.ndarray, asked, kept, other: float) -> np.ndarray:
+def _of_class(evidence: RemedyContext, settings: dict, values: np.ndarray, requested, kept, other: float) -> np.ndarray:
     """The values, ``other`` where classes differ, if they may not."""
     if not settings["same_class"]:
         return values
-    return np.where(evidence.labels[asked][:, None] == evidence.labels[kept][None], values, np.float32(other))
+    return np.where(evidence.labels[requested][:, None] == evidence.labels[kept][None], values, np.float32(other))
 
 
 def sizes_of(k: int, cosine: np.ndarray) -> list[int]:
@@ -152,7 +152,8 @@ def _mutual(settings: dict, cosine, near, good, pool, back) -> list[list[int]]:
     """By requested row, candidates that have it among their own nearest; columns of ``kept``."""
     among = np.argsort(-back, axis=1, kind="stable")[:, : near.shape[1]]
     at = {int(row): place for place, row in enumerate(pool)}
-    return [[c for c in own[ok].tolist() if q in among[at[c]]] for q, (own, ok) in enumerate(zip(near, good))]
+    of_query = enumerate(zip(near, good))
+    return [[c for c in candidates[ok].tolist() if q in among[at[c]]] for q, (candidates, ok) in of_query]
 
 
 def _stands_out(settings: dict, cosine, near, good, pool, back) -> list[list[int]]:
@@ -160,13 +161,13 @@ def _stands_out(settings: dict, cosine, near, good, pool, back) -> list[list[int
     taken, count = [], len(near)
     at = {int(row): place for place, row in enumerate(pool)}
     for query in range(count):
-        own = near[query][good[query]]
-        places = np.asarray([at[c] for c in own.tolist()], int)
+        candidates = near[query][good[query]]
+        places = np.asarray([at[c] for c in candidates.tolist()], int)
         others = back[places]
         others[:, :count] = -np.inf  # requested ones are forgotten in any case
-        others[:, count + own] = -np.inf
-        closest = np.maximum(back[places, query], cosine[query, own])
-        taken.append(own[closest - others.max(axis=1, initial=-np.inf) >= settings["margin"]].tolist())
+        others[:, count + candidates] = -np.inf
+        closest = np.maximum(back[places, query], cosine[query, candidates])
+        taken.append(candidates[closest - others.max(axis=1, initial=-np.inf) >= settings["margin"]].tolist())
     return taken
 
 

@@ -36,9 +36,9 @@ def apply(evidence: RemedyContext, settings: dict) -> Remedied:
 
 def stand_ins(evidence: RemedyContext, treat, settings: dict) -> tuple:
     """Variables of every member's stand-in, gradient evaluations and seconds of its making, a member."""
-    asked = {"share": settings["share"], "calibrate": settings["calibrate"], "lr": settings["teacher_lr"]}
-    fold, plan, numeric = prepare("brief_retrain", evidence.problem, asked)
-    static = brief_retrain.ENTRY.static | asked
+    overrides = {"share": settings["share"], "calibrate": settings["calibrate"], "lr": settings["teacher_lr"]}
+    fold, plan, numeric = prepare("brief_retrain", evidence.problem, overrides)
+    static = brief_retrain.ENTRY.static | overrides
     context, before = evidence.context(treat), sum(evidence.clock)
     trained = context.train(f"{evidence.name}_stand_in", fold, plan, treat.kept, hp=numeric)
     trained, more = brief_retrain.end(context, static, evidence.original, trained)

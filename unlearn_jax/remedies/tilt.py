@@ -47,9 +47,9 @@ def apply(evidence: RemedyContext, settings: dict) -> Remedied:
 def class_likeness(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """(K, K) float32 cosine of classes' mean logits, less the mean over classes; 0 for a class without samples."""
     count = logits.shape[-1]
-    own = (np.arange(count)[:, None] == labels[None]).astype(np.float32)
-    live = own.sum(axis=1) > 0
-    means = own @ logits / np.maximum(own.sum(axis=1, keepdims=True), 1.0)
+    is_class = (np.arange(count)[:, None] == labels[None]).astype(np.float32)
+    live = is_class.sum(axis=1) > 0
+    means = is_class @ logits / np.maximum(is_class.sum(axis=1, keepdims=True), 1.0)
     means = np.where(live[:, None], means - means[live].mean(axis=0, keepdims=True), 0.0)
     unit = unit_rows(means.astype(np.float32))
     return (unit @ unit.T).astype(np.float32)

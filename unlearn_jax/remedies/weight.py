@@ -23,7 +23,8 @@ def apply(evidence: RemedyContext, settings: dict) -> Remedied:
     found, spent = searched(evidence, settings)
     weight = by_request(evidence, lambda member: weights(evidence, member, found[member], settings))
     lists = [
-        _lists(kept, asked, rows, w) for kept, asked, rows, w in zip(evidence.kept, evidence.requested, found, weight)
+        _lists(kept, requested_rows, rows, w)
+        for kept, requested_rows, rows, w in zip(evidence.kept, evidence.requested, found, weight)
     ]
     kept, requested = ([pair[i] for pair in lists] for i in (0, 1))
     tables = (
@@ -36,12 +37,12 @@ def apply(evidence: RemedyContext, settings: dict) -> Remedied:
 
 def weights(evidence: RemedyContext, member: int, found: np.ndarray, settings: dict) -> np.ndarray:
     """(len(found),) weight in [0, 1] of each row found among a member's request."""
-    asked, kept = np.asarray(evidence.requested[member]), np.asarray(evidence.kept[member])
+    requested, kept = np.asarray(evidence.requested[member]), np.asarray(evidence.kept[member])
     if not len(found) or settings["width"] == 0:
         return np.zeros(len(found), np.float32)
-    distance = 1.0 - similarity(evidence, member, settings["similarity"], asked, kept)
+    distance = 1.0 - similarity(evidence, member, settings["similarity"], requested, kept)
     theirs = np.isin(kept, found)
-    alike = (evidence.labels[asked][:, None] == evidence.labels[kept][None]) | (not settings["same_class"])
+    alike = (evidence.labels[requested][:, None] == evidence.labels[kept][None]) | (not settings["same_class"])
     strange = np.where(alike & ~theirs[None], distance, np.inf).min(axis=1)
     begins = np.median(strange[np.isfinite(strange)]) if np.isfinite(strange).any() else 1.0
     near = np.where(alike, distance, np.inf)[:, theirs].min(axis=0)  # columns ascending, as found is
@@ -49,10 +50,10 @@ def weights(evidence: RemedyContext, member: int, found: np.ndarray, settings: d
     return np.exp(-np.square(np.maximum(near, 0.0) / scale)).astype(np.float32)
 
 
-def _lists(kept: np.ndarray, asked: np.ndarray, found: np.ndarray, weight: np.ndarray) -> tuple:
+def _lists(kept: np.ndarray, requested: np.ndarray, rows: np.ndarray, weight: np.ndarray) -> tuple:
     """Retained and requested rows: a neighbour is in both, unless its weight in one is nothing."""
-    kept = np.setdiff1d(kept, found[weight > 1 - NEGLIGIBLE])
-    return kept.astype(np.int32), np.concatenate([asked, found[weight > NEGLIGIBLE]]).astype(np.int32)
+    kept = np.setdiff1d(kept, rows[weight > 1 - NEGLIGIBLE])
+    return kept.astype(np.int32), np.concatenate([requested, rows[weight > NEGLIGIBLE]]).astype(np.int32)
 
 
 def _table(evidence: RemedyContext, rows: np.ndarray, weight: np.ndarray) -> np.ndarray:

@@ -73,5 +73,5 @@ def crossing(
         inside = (labels == batch.targets).reshape(-1, *[1] * (images.ndim - 1))
         return jnp.where(inside, onward, moved)
 
-    found = lax.stop_gradient(images + lax.fori_loop(0, radii * steps, body, jnp.zeros_like(images)))
-    return found, predicted(lax.stop_gradient(apply(found)))
+    crossed = lax.stop_gradient(images + lax.fori_loop(0, radii * steps, body, jnp.zeros_like(images)))
+    return crossed, predicted(lax.stop_gradient(apply(crossed)))

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from optax import GradientTransformation
 
 from unlearn_jax.errors import choose
 from unlearn_jax.population.plans import Plan, Sizes
@@ -36,16 +37,13 @@ class Context(NamedTuple):
     kept: list[np.ndarray]  # rows retained
     requested: list[np.ndarray]  # rows to forget
     everything: list[np.ndarray]  # both
-    clean: list[np.ndarray] | None  # rows outside the targets' clusters: what the oracle is trained on; only for
-    # methods with the need "reference"
+    clean: list[np.ndarray] | None  # the oracle's: rows outside the targets' clusters; for the need "reference" alone
     heldout: list[np.ndarray]  # rows never trained on, the validation split: no price is measured on them
     training: tuple[Fold, Plan, dict[str, float]]  # from scratch by the recipe
     train: Callable[..., Variables]  # (role, fold, plan, kept rows by model, *, start, hp) -> trained models
     predict: Callable[[Variables], np.ndarray]  # variables of N members -> logits of every row (N, n, K)
     margins: Callable[[Variables, np.ndarray], np.ndarray] | None = None  # (variables, k rows) -> margins (N, k), nats
-    together: list[np.ndarray] | None = (
-        None  # (n,) group of each stored row; groups are to stay whole; none = no groups
-    )
+    together: list[np.ndarray] | None = None  # (n,) group of each stored row, to stay whole; none = no groups
 
 
 class Span(NamedTuple):
@@ -86,7 +84,9 @@ class MethodSpec(NamedTuple):
     # (context, static, original, unlearned variables) -> the final variables, gradient evaluations spent on F and R
     model: Callable[[TrainSpec, dict], Model] | None = None  # the model that the result is evaluated with, if another
     reads: frozenset = frozenset({"classes"})  # kinds of answers that it is defined for: classes, language
-    unfit: dict[str, str] = {}  # by kind of answers, why no setting that was tried keeps the model; asked for, it runs
+    unfit: dict[
+        str, str
+    ] = {}  # by kind of answers, why no setting that was tried keeps the model; named explicitly, it runs
     check: Callable[[Sizes, dict, dict], None] | None = None
     # (sizes, static, numeric) -> raises `InputError` where the method can do nothing of use with them
     space: tuple[Span, ...] | None = None  # what a sweep tries; None = the rate, or the first number that is not 0
@@ -139,9 +139,7 @@ def bind_shared(problem: TrainSpec, shared: PyTree) -> TrainSpec:
         drawn = model.init(key, inputs)
         return drawn | {"params": drawn["params"] | shared.get("start", {})}
 
-    def apply(variables, *args, **kw):
-        return model.apply({**variables, "shared": shared}, *args, **kw)
-
+    apply = lambda variables, *args, **kw: model.apply({**variables, "shared": shared}, *args, **kw)
     return problem._replace(model=Model(init, apply))
 
 
@@ -171,11 +169,7 @@ def retained_loss(problem: TrainSpec, train: bool = True) -> Callable:
 
 
 def gradient_method(
-    optimizer: optax.GradientTransformation,
-    loss: Callable,
-    *,
-    extra: Callable | None = None,
-    mask: Callable | None = None,
+    optimizer: GradientTransformation, loss: Callable, *, extra: Callable | None = None, mask: Callable | None = None
 ) -> Method:
     """The fold "follow the gradient of a loss from the original weights".
 
@@ -199,9 +193,7 @@ def gradient_method(
     return Method(init, update, finish)
 
 
-def retained_descent(
-    problem: TrainSpec, static: dict, hp: dict, *, train: bool = True, mask: Callable | None = None
-) -> Method:
+def retained_descent(problem: TrainSpec, static: dict, hp: dict, *, train: bool = True, mask=None) -> Method:
     """The fold "descend on the retained loss from the original weights"; ``train`` and ``mask`` as above."""
     return gradient_method(descent(static, hp), retained_loss(problem, train), mask=mask)
 
@@ -213,26 +205,6 @@ def phased_method(init: Callable, branches: list[Callable], end: Callable | None
         return jax.lax.switch(batches.phase, branches, key, state, batches)
 
     return Method(init, update, end or finish)
-
-
-def staged(optimizers: list[optax.GradientTransformation], losses: list[Callable]) -> tuple[Callable, list[Callable]]:
-    """Phases that each follow their own loss by their own optimizer.
-
-    Returns:
-        ``params -> `` the tuple of optimizer states for ``Trained.optimizer``, and one branch per loss.
-    """
-
-    def branch(i: int) -> Callable:
-        def update(key: Array, trained: Trained, batches):
-            (value, state), grads = jax.value_and_grad(losses[i], has_aux=True)(trained.params, trained, batches, key)
-            own = trained._replace(optimizer=trained.optimizer[i])
-            params, moments = follow(optimizers[i], grads, own, batches.rate)
-            kept = (*trained.optimizer[:i], moments, *trained.optimizer[i + 1 :])
-            return Trained(params, state, kept, trained.extra), value
-
-        return update
-
-    return lambda params: tuple(o.init(params) for o in optimizers), [branch(i) for i in range(len(losses))]
 
 
 def follow(optimizer, grads: PyTree, trained: Trained, rate: Array, mask: PyTree | None = None) -> tuple:
@@ -249,14 +221,13 @@ def finish(trained: Trained) -> Variables:
     return {"params": trained.params, "state": trained.state}
 
 
-def sgd(lr: Array | float, momentum: float = 0.9, weight_decay: Array | float = 0.0) -> optax.GradientTransformation:
+def sgd(lr: Array | float, momentum: float = 0.9, weight_decay: Array | float = 0.0) -> GradientTransformation:
     """Stochastic gradient descent with heavy-ball momentum and coupled weight decay."""
-    return optax.chain(
-        optax.add_decayed_weights(weight_decay), optax.trace(decay=momentum), optax.scale_by_learning_rate(lr)
-    )
+    step = optax.trace(decay=momentum), optax.scale_by_learning_rate(lr)
+    return optax.chain(optax.add_decayed_weights(weight_decay), *step)
 
 
-def descent(static: dict[str, Any], hp: dict[str, Any]) -> optax.GradientTransformation:
+def descent(static: dict[str, Any], hp: dict[str, Any]) -> GradientTransformation:
     """The optimizer that ``static["optimizer"]`` names: ``sgd`` with momentum, or ``adam``; weight decay is coupled."""
     rate, decay = hp["lr"], hp.get("weight_decay", 0.0)
     if choose("optimizer", static["optimizer"], ("sgd", "adam")) == "sgd":

@@ -77,8 +77,8 @@ def newton_fold(
             square = jnp.zeros((size, size))
         none, data = jnp.float32(0.0), jax.random.key_data(key)
         toward = normal_like(jax.random.fold_in(key, 5), params) if solver == "lissa" else zero
-        own = none, none, jnp.bool_(False), data, none, jnp.zeros(2), jnp.float32(jnp.inf)
-        return Newton(variables, zero, zero, zero, toward, square, *own)
+        counters = none, none, jnp.bool_(False), data, none, jnp.zeros(2), jnp.float32(jnp.inf)
+        return Newton(variables, zero, zero, zero, toward, square, *counters)
 
     def gather(key, state, batches):
         total = tree_add(state.change, change(state.variables, batches.forget, state.key))
@@ -100,8 +100,8 @@ def newton_fold(
         return state._replace(count=state.count + batch.weight.sum(), started=started), jnp.float32(0.0)
 
     def probe(key, state, batches):
-        found = _probed(state, times(state, batches.retain, state.direction), batches.retain)
-        return found, found.top
+        probed = _probed(state, times(state, batches.retain, state.direction), batches.retain)
+        return probed, probed.top
 
     def step(key, state, batches):
         if solver == "cg":

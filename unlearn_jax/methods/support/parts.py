@@ -82,12 +82,12 @@ def sum_over_examples(one: Callable[[Batch], PyTree], batch: Batch, micro: int =
     chunks = jax.tree.map(lambda x: x.reshape(size // micro, micro, *x.shape[1:]), batch)
 
     def single(example):
-        found = one(jax.tree.map(lambda x: x[None], example))
-        return jax.tree.map(lambda v: v * example.weight.astype(v.dtype), found)
+        value = one(jax.tree.map(lambda x: x[None], example))
+        return jax.tree.map(lambda v: v * example.weight.astype(v.dtype), value)
 
     def body(total, chunk):
-        found = jax.vmap(single)(chunk)
-        return tree_add(total, jax.tree.map(lambda v: v.sum(axis=0), found)), None
+        values = jax.vmap(single)(chunk)
+        return tree_add(total, jax.tree.map(lambda v: v.sum(axis=0), values)), None
 
     shapes = jax.eval_shape(single, jax.tree.map(lambda x: x[0, 0], chunks))
     return lax.scan(body, jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes), chunks)[0]
@@ -166,12 +166,12 @@ def solve(matrix: Array, right: Array) -> Array:
         others = rows[:, i].at[i].set(0.0)
         return (rows - others[:, None] * pivot[None, :]).at[i].set(pivot)
 
-    def refine(_, found):
-        rows = jnp.concatenate([matrix, right - matrix @ found], axis=1)
-        return found + lax.fori_loop(0, size, eliminate, rows)[:, size:]
+    def refine(_, solution):
+        rows = jnp.concatenate([matrix, right - matrix @ solution], axis=1)
+        return solution + lax.fori_loop(0, size, eliminate, rows)[:, size:]
 
-    found = lax.fori_loop(0, 2, refine, jnp.zeros_like(right))
-    return found[:, 0] if flat else found
+    solution = lax.fori_loop(0, 2, refine, jnp.zeros_like(right))
+    return solution[:, 0] if flat else solution
 
 
 @functools.lru_cache(maxsize=32)

@@ -27,14 +27,14 @@ def token_logprobs(problem: TrainSpec, logits: Array, batch: Batch) -> Array:
 
 def sequence_logprob(problem: TrainSpec, logits: Array, batch: Batch) -> Array:
     """Log-probability of each whole answer in nats, the *sum* over its tokens; (B,)."""
-    found = token_logprobs(problem, logits, batch)
-    return found if found.ndim == 1 else found.sum(axis=1)
+    tokens = token_logprobs(problem, logits, batch)
+    return tokens if tokens.ndim == 1 else tokens.sum(axis=1)
 
 
 def soft_cross_entropy(target: Array, logits: Array) -> Array:
     """- sum of softmax(target) log softmax(logits) over the last axis, in nats; -inf allowed in target."""
-    goal, found = (z.astype(jnp.float32) for z in (target, logits))
-    return -jnp.sum(jax.nn.softmax(goal, axis=-1) * jax.nn.log_softmax(found, axis=-1), axis=-1)
+    goal, student = (z.astype(jnp.float32) for z in (target, logits))
+    return -jnp.sum(jax.nn.softmax(goal, axis=-1) * jax.nn.log_softmax(student, axis=-1), axis=-1)
 
 
 def answer_mean(values: Array, batch: Batch) -> Array:
@@ -49,8 +49,8 @@ def logits_of(problem: TrainSpec, variables: Variables, batch: Batch) -> Array:
 
 def weighted_likelihood(problem: TrainSpec, logits: Array, batch: Batch, weight: Callable[[Array], Array]) -> Array:
     """Mean of ``weight(p) log p`` over answer tokens with p their probabilities; no gradient through the weights."""
-    found = token_logprobs(problem, logits, batch)
-    return answer_mean(weight(jnp.exp(jax.lax.stop_gradient(found))) * found, batch)
+    logprobs = token_logprobs(problem, logits, batch)
+    return answer_mean(weight(jnp.exp(jax.lax.stop_gradient(logprobs))) * logprobs, batch)
 
 
 def beside_retained(
