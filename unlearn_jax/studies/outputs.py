@@ -67,7 +67,6 @@ def write_margins(setup, level, outcomes, folder: Path) -> None:
 
 
 def _save_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:
-    """Write a compressed .npz under just this name."""
     with path.open("wb") as file:
         np.savez_compressed(file, **arrays)  # pyright: ignore[reportArgumentType]
 
@@ -82,14 +81,13 @@ def write_answers(setup, outcomes, path: Path) -> None:
     a population give which answer, {population: [{answer: members}]}."""
     targets = shown_targets(setup.bench)
     values = [list(ATTRIBUTES.values())[label].values for label in setup.bench.labels[targets]]
-    column, found = np.searchsorted(setup.shown, targets), {}
+    column, counts = np.searchsorted(setup.shown, targets), {}
+    members = np.arange(setup.config.members) % setup.config.requests == 0
     for outcome in outcomes:
-        mine = np.arange(setup.config.members) % setup.config.requests == 0
-        given = outcome.scores.scores[mine][:, column].argmax(axis=2)
-        counts = [np.unique(one, return_counts=True) for one in given.T]
-        name = outcome.label
-        found[name] = [{v[n]: int(c) for n, c in zip(*pair)} for v, pair in zip(values, counts)]
-    write_json(path, found)
+        answers = outcome.scores.scores[members][:, column].argmax(axis=2)
+        pairs = [np.unique(one, return_counts=True) for one in answers.T]
+        counts[outcome.label] = [{v[n]: int(c) for n, c in zip(*pair)} for v, pair in zip(values, pairs)]
+    write_json(path, counts)
 
 
 def write_gallery(setup, path: Path, clusters: int = 10, copies: int = 8) -> None:
@@ -138,28 +136,27 @@ def likeness(setup, copies: np.ndarray, source: np.ndarray) -> dict[str, dict[st
     """The measures of `measure_similarity` that need no model, of stored rows and those that they are like."""
     bench = setup.bench
     plain = lambda rows: KINDS[bench.kind].embedding(Made(bench.inputs[rows], bench.targets[rows]), slice(None))
-    found = _measured_texts(setup, copies, source) if bench.kind != "image" else {}
+    measures = _measured_texts(setup, copies, source) if bench.kind != "image" else {}
     if bench.kind != "text":
-        found["words" if bench.kind == "facts" else "pixel"] = cosine(plain(copies), plain(source))
-    return {name: _quantiles(values) for name, values in found.items()}
+        measures["words" if bench.kind == "facts" else "pixel"] = cosine(plain(copies), plain(source))
+    return {name: _quantiles(values) for name, values in measures.items()}
 
 
 def _measured_texts(setup, copies: np.ndarray, source: np.ndarray) -> dict[str, np.ndarray]:
     """Measures of the words of copies against those of their sources; weights of words as in the rest of the data."""
-    known = np.flatnonzero((setup.bench.origin == 0) & (setup.bench.request < 0))
-    a, b, corpus = (words_of(setup, rows) for rows in (copies, source, known))
-    found = {"edit": token_edit_distance(a, b), "tfidf": tfidf_cosine(a, b, corpus=corpus)}
+    others = np.flatnonzero((setup.bench.origin == 0) & (setup.bench.request < 0))
+    a, b, corpus = (words_of(setup, rows) for rows in (copies, source, others))
+    measures = {"edit": token_edit_distance(a, b), "tfidf": tfidf_cosine(a, b, corpus=corpus)}
     try:
         folder = minilm_folder()
     except InputError:  # a measure that not everyone has the weights for
-        return found
+        return measures
     rows = np.flatnonzero((setup.bench.cluster >= 0) & (setup.bench.origin <= 1))  # of all levels, embedded once
     vectors, _ = embeddings(folder, words_of(setup, rows), MEASURED, None)
     one, other = (vectors[np.searchsorted(rows, part)] for part in (copies, source))
-    return found | {"minilm": (one * other).sum(axis=1)}
+    return measures | {"minilm": (one * other).sum(axis=1)}
 
 
 def _quantiles(values: np.ndarray) -> dict[str, float]:
-    """Mean, median and the 5% and 95% quantiles."""
     q05, q50, q95 = np.quantile(values, [0.05, 0.5, 0.95])
     return {"mean": float(values.mean()), "q05": float(q05), "q50": float(q50), "q95": float(q95)}

@@ -85,15 +85,15 @@ def pretrained(
         dict_keys(['block0', 'block1'])
     """
     check_rank(rank, name)
-    shape, held, reader = tuple(input_shape), {}, None
+    weights, reader = {}, None
     if name in PUBLISHED:
         reader = Path(folder or minilm_folder())
-        held = load_published(reader)
-        options |= sizes_of(held)
-    model = _model(name, num_classes, shape, rank, tuple(sorted(options.items())))
-    if not held:
+        weights = load_published(reader)
+        options |= sizes_of(weights)
+    model = _model(name, num_classes, tuple(input_shape), rank, tuple(sorted(options.items())))
+    if not weights:
         return Pretrained(model, {}, reader)
-    return Pretrained(model, {"params": held, "state": {}} if rank else {"start": held}, reader)
+    return Pretrained(model, {"params": weights, "state": {}} if rank else {"start": weights}, reader)
 
 
 def check_rank(rank: int, name: str) -> None:
@@ -155,9 +155,8 @@ def train_base(problem: TrainSpec, dataset: Dataset, seed: int, options: Options
     rows, (fold, plan, hp) = base_rows(dataset), prepare("retrain", problem)
     data = Stored(jnp.asarray(dataset.train.inputs), jnp.asarray(dataset.train.targets))
     values = {name: np.full(1, value, np.float32) for name, value in hp.items()}
-    told = options._replace(label="base")
-    keys = member_keys(seed, "base", 1)
-    population = run_population(fold, plan, data, make_tables([rows]), keys, {}, hp=values, options=told)
+    keys, options = member_keys(seed, "base", 1), options._replace(label="base")
+    population = run_population(fold, plan, data, make_tables([rows]), keys, {}, hp=values, options=options)
     if not all(np.isfinite(x).all() for x in jax.tree.leaves(population.variables)):
         raise InputError("the base diverged: give a lower --lr.")
     return Base(population, rows)
@@ -181,7 +180,7 @@ def study_base(
         targets: of each request.
         seed: of the study.
         options: how it is run.
-        watch: is told of the progress.
+        watch: progress.
 
     Raises:
         InputError: a target that the base would be trained on; as `train_base`.
@@ -191,22 +190,22 @@ def study_base(
         checkpoint.check_writable(options.store)
     watch.stage("base", 1)
     base = train_base(whole, dataset, seed, options._replace(progress=watch.advance))
-    own = jax.eval_shape(problem.model.init, jax.random.key(0), problem.example)
-    told = {
+    member = jax.eval_shape(problem.model.init, jax.random.key(0), problem.example)
+    record = {
         "examples": len(base.rows),
         "parameters": count_parameters(base.shared),
-        "parameters_of_a_member": count_parameters(own),
+        "parameters_of_a_member": count_parameters(member),
         "seconds": base.population.seconds,
         "compile_seconds": base.population.compile_seconds,
     }
-    watch.say(said(told))
-    return base.shared, told
+    watch.say(said(record))
+    return base.shared, record
 
 
-def said(told: dict) -> str:
-    """A manifest's words on a base as a sentence without its full stop."""
+def said(base: dict) -> str:
+    """What a manifest says of a base, as a sentence without its full stop."""
     return (
-        f"members train adapters of {told['parameters_of_a_member']:,} values on one frozen base of "
-        f"{told['parameters']:,}, trained in {told['seconds']:.1f} s on {told['examples']:,} examples that nobody asks "
+        f"members train adapters of {base['parameters_of_a_member']:,} values on one frozen base of "
+        f"{base['parameters']:,}, trained in {base['seconds']:.1f} s on {base['examples']:,} examples that nobody asks "
         "to forget"
     )
