@@ -14,7 +14,7 @@ from unlearn_jax.methods.support.common import Recipe
 from unlearn_jax.models import build_model
 from unlearn_jax.population import autotune
 from unlearn_jax.population.autotune import Way, fastest, ways
-from unlearn_jax.population.program import LOWERED
+from unlearn_jax.population.compiling import LOWERED
 from unlearn_jax.population.run import Options, Stored
 from unlearn_jax.tasks import classification
 

@@ -13,8 +13,8 @@ import toy
 from unlearn_jax.errors import InputError
 from unlearn_jax.methods import prepare
 from unlearn_jax.models import build_model, from_linen
+from unlearn_jax.population import compiling as programs
 from unlearn_jax.population import memory, run
-from unlearn_jax.population import program as programs
 from unlearn_jax.population.members import make_tables, member_keys
 from unlearn_jax.population.plans import uniform_plan
 from unlearn_jax.population.program import POINTS, columns

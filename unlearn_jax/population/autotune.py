@@ -111,7 +111,6 @@ def fastest(
 
 
 def _name(way: Way) -> str:
-    """A way in words."""
     return " ".join(part for part in way if part)
 
 
@@ -133,7 +132,6 @@ def _known(path: Path | None) -> dict:
 
 
 def _remember(path: Path | None, key: str, found: dict) -> None:
-    """Add one choice to the file, which is whole at every moment."""
     if path is not None:
         path.parent.mkdir(parents=True, exist_ok=True)
         text = json.dumps(_known(path) | {key: found}, indent=1)

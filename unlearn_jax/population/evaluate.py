@@ -170,7 +170,6 @@ def predict(
 
 
 def _finite_members(own) -> np.ndarray:
-    """(N,) whether every floating weight of the member is finite."""
     leaves = [np.asarray(x) for x in jax.tree.leaves(own) if jnp.issubdtype(x.dtype, jnp.floating)]  # bfloat16 too
     return np.all([np.isfinite(x).reshape(len(x), -1).all(axis=1) for x in leaves], axis=0)
 

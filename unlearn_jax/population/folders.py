@@ -135,7 +135,6 @@ def _opened(path: Path):
 
 
 def _still(file, path: Path) -> bool:
-    """Whether an open file is the one at ``path``."""
     try:
         return os.path.samestat(os.fstat(file.fileno()), path.lstat())
     except FileNotFoundError:
@@ -168,7 +167,6 @@ def sweep(folder: Path) -> None:
 
 
 def _alive(process: int) -> bool:
-    """Whether a process of this machine exists."""
     try:
         os.kill(process, 0)
     except ProcessLookupError:

@@ -248,7 +248,6 @@ def one_fold(trial: Trial) -> None:
 
 
 def _finite(variables) -> bool:
-    """Whether every value of a tree is finite."""
     return all(np.isfinite(x).all() for x in jax.tree.leaves(variables))
 
 
