@@ -6,7 +6,8 @@ import scipy.sparse as sp
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from unlearn_jax.data.similarity.nearest import clusters, linked, mutual, threshold_pairs, top_k, unit_rows
+from unlearn_jax.data.similarity.links import clusters, linked, mutual, threshold_pairs
+from unlearn_jax.data.similarity.nearest import top_k, unit_rows
 from unlearn_jax.errors import InputError
 
 SHAPES = st.sampled_from([(1, 1, 1), (5, 2, 1), (7, 3, 7), (12, 2, 4), (13, 5, 3), (40, 3, 16)])

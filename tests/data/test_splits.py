@@ -8,18 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from unlearn_jax.data import from_arrays, splits
+from unlearn_jax.data.references import detected_groups, placebo_shortfall, reference_rows
 from unlearn_jax.data.similarity.copies import pixel_embedding
 from unlearn_jax.data.similarity.duplicates import near_duplicate_groups
 from unlearn_jax.data.similarity.mined import Mined
-from unlearn_jax.data.splits import (
-    detected_groups,
-    is_whole_class,
-    make_bench,
-    named_copies,
-    placebo_shortfall,
-    reference_rows,
-    request_rows,
-)
+from unlearn_jax.data.splits import is_whole_class, make_bench, named_copies, request_rows
 from unlearn_jax.data.targets import AROUND, choose_targets, contested, distance_to_class
 from unlearn_jax.errors import InputError
 

@@ -7,10 +7,12 @@ import numpy as np
 import pytest
 
 from unlearn_jax.data import arrays
-from unlearn_jax.data.arrays import dataset_digest, subset
+from unlearn_jax.data.arrays import dataset_digest
+from unlearn_jax.data.checks import subset
+from unlearn_jax.data.references import detected_groups, reference_rows
 from unlearn_jax.data.similarity.mined import mine, threshold_of
 from unlearn_jax.data.sources.corpora import Corpus
-from unlearn_jax.data.splits import detected_groups, make_bench, reference_rows, request_rows
+from unlearn_jax.data.splits import make_bench, request_rows
 from unlearn_jax.data.targets import choose_targets
 from unlearn_jax.data.text import readers
 from unlearn_jax.data.text.documents import from_corpus, read_texts, text_embedding

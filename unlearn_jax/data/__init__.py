@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 from functools import partial
 
-from unlearn_jax.data.arrays import Dataset, Split, check_dataset, dataset_digest, from_arrays, subset
+from unlearn_jax.data.arrays import Dataset, Split, dataset_digest
+from unlearn_jax.data.checks import check_dataset, from_arrays, subset
 from unlearn_jax.data.kinds import KINDS
 from unlearn_jax.data.sources.corpora import CORPORA
 from unlearn_jax.data.sources.embedded import digits

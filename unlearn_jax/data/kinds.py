@@ -32,7 +32,6 @@ class Made(NamedTuple):
 
 
 def _as_it_is(dataset: Dataset, how: Any, without: np.ndarray) -> Dataset:
-    """The data set itself, whose inputs need no reader."""
     del how, without
     return dataset
 
@@ -55,7 +54,6 @@ class Kind(NamedTuple):
 
 
 def _image_copies(dataset: Dataset, rows: np.ndarray, numbers: np.ndarray, level: str, seed: int) -> Made:
-    """Near copies of images, with their source's label."""
     train = dataset.train
     made = similar.make_copies(
         train.inputs[rows], train.ids[rows], numbers, level=level, seed=seed, flips=dataset.flips
@@ -70,7 +68,6 @@ def _image_draws(dataset: Dataset, rows: np.ndarray, level: str, seed: int) -> M
 
 
 def _fact_copies(dataset: Dataset, rows: np.ndarray, numbers: np.ndarray, level: str, seed: int) -> Made:
-    """Further statements of the same facts."""
     source, ids = dataset.about.train.take(dataset.train.ids[rows]), dataset.train.ids[rows]
     return Made(*encoded(dataset.about, restated(source, ids, numbers, level, seed)))
 
@@ -82,7 +79,6 @@ def _fact_draws(dataset: Dataset, rows: np.ndarray, level: str, seed: int) -> Ma
 
 
 def _text_copies(dataset: Dataset, rows: np.ndarray, numbers: np.ndarray, level: str, seed: int) -> Made:
-    """Edited texts with their source's label."""
     return Made(*text_copies(dataset, rows, numbers, level, seed))
 
 
@@ -93,7 +89,6 @@ def _text_draws(dataset: Dataset, rows: np.ndarray, level: str, seed: int) -> Ma
 
 
 def _every_row(dataset: Dataset) -> np.ndarray:
-    """All training rows."""
     return np.arange(len(dataset.train.ids))
 
 

@@ -159,7 +159,6 @@ def _check_half(dataset: Dataset, wanted: int) -> None:
 
 
 def _whole_people(dataset: Dataset, allowed: np.ndarray, per_request: int, requests: int, rng) -> list[np.ndarray]:
-    """The rows about as many people, other people for each request, as hold ``per_request`` rows."""
     about = KINDS[dataset.kind].person
     if about is None:
         raise InputError(f"--targets person is for facts, not for '{dataset.name}': choose random or class.")

@@ -49,7 +49,6 @@ def reports() -> tuple[tuple[str, ...], np.ndarray, tuple[str, ...], np.ndarray,
 
 
 def _event(rng: np.random.Generator, names: list[str]) -> Event:
-    """An event with these names of a place, of somebody and of a body."""
     topic, other = (int(x) for x in rng.choice(len(TOPICS), 2, replace=False))
     own = FACTS // 2 if rng.random() < BETWEEN else FACTS
     drawn = [(topic, own), (other, FACTS - own)]
@@ -60,7 +59,6 @@ def _event(rng: np.random.Generator, names: list[str]) -> Event:
 
 
 def _reports(rng: np.random.Generator, event: Event) -> list[tuple[str, int]]:
-    """Every report of an event, with its class."""
     wordings, told = list(TOPICS.values()), []
     for _ in range(1 + int(rng.choice(len(REPORTS), p=REPORTS))):
         facts = [event.facts[i] for i in rng.permutation(len(event.facts))[: FACTS - 1]]
@@ -72,7 +70,6 @@ def _reports(rng: np.random.Generator, event: Event) -> list[tuple[str, int]]:
 
 
 def _names(count: int, rng: np.random.Generator) -> list[str]:
-    """Invented words of two or three syllables, all different."""
     found: dict[str, None] = {}
     while len(found) < count:
         parts = [rng.choice(ONSETS) + rng.choice(VOWELS) for _ in range(rng.integers(2, 4))]

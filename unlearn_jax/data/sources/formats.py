@@ -116,12 +116,10 @@ def _parse_pages(files: Files) -> Raw:
 
 
 def _cifar10(files: Files) -> Raw:
-    """The five batches and one test batch of CIFAR-10."""
     return _parse_cifar(_BATCHES, "test_batch.bin", {"label": "batches.meta.txt"}, files)
 
 
 def _cifar100(files: Files) -> Raw:
-    """Records of CIFAR-100, which carry a coarse and a fine label."""
     features: dict[str, str] = dict(zip(STOCK["cifar100"].labels, _NAMES_100))
     return _parse_cifar(("train.bin",), "test.bin", features, files)
 

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from unlearn_jax.data.arrays import Dataset, from_arrays
+from unlearn_jax.data.arrays import Dataset
+from unlearn_jax.data.checks import from_arrays
 from unlearn_jax.errors import InputError
 from unlearn_jax.runtime.archives import read_arrays
 

@@ -109,7 +109,6 @@ def _build(name: str, raw: Raw, workshop: Path, report: Report | None):
 
 
 def _builder_class(tfds, name: str, raw: Raw, report: Report):
-    """A builder with the stock name, version and features that yields the rows of ``raw``, keyed by row."""
     stock = STOCK[name]
 
     def features():

@@ -86,7 +86,6 @@ def _members(path: Path, wanted: set[str]) -> Iterator[tuple[str, bytes]]:
 
 
 def _inflate(file: str, content: bytes) -> bytes:
-    """The bytes inside a .gz."""
     try:
         return gzip.decompress(content)
     except (OSError, EOFError, zlib.error) as error:

@@ -59,7 +59,6 @@ def make_world(seed: int = SEED, people: int = PEOPLE, pool: int = POOL) -> Worl
 
 
 def _names(people: int, rng: np.random.Generator) -> list[str]:
-    """Names of two invented words, no word of which occurs twice or is a value."""
     taken = {word for attribute in ATTRIBUTES.values() for value in attribute.values for word in value.split()}
     words: list[str] = []
     while len(words) < 2 * people:

@@ -46,7 +46,6 @@ def read_table(path: Path, text: str, label: str, header: bool | None) -> Part:
 
 
 def _column(path: Path, names: Sequence[str], name: str, role: str) -> int:
-    """Where the column ``name`` is."""
     if names.count(name) != 1:
         said = f"'{path}' has {names.count(name) or 'no'} column{'s' * (name in names)} '{name}' among {listed(names)}"
         unnamed = ", or header=False if its first line is a document" if len(names) == 2 else ""

@@ -186,7 +186,6 @@ def _write_cache(found: PreparedData, stamp: str, arrays: dict[str, np.ndarray])
 
 
 def _save_atomically(path: Path, array: np.ndarray) -> None:
-    """Write an .npy that is either whole or not there."""
     handle, temporary = tempfile.mkstemp(suffix=".tmp", dir=path.parent)
     try:
         with os.fdopen(handle, "wb") as file:

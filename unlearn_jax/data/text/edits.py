@@ -216,7 +216,6 @@ def _words(texts: list[str], synonyms: Mapping[str, Sequence[str]]) -> _Words:
 
 
 def _cased(like: str, word: str) -> str:
-    """``word`` with the capitals of ``like``."""
     if like.isupper() and len(like) > 1:
         return word.upper()
     return word[:1].upper() + word[1:] if like[:1].isupper() else word
@@ -241,7 +240,6 @@ def _mix(values: np.ndarray) -> np.ndarray:
 
 
 def _odd(text: str) -> bool:
-    """Whether the checksum of a text is odd."""
     return zlib.crc32(text.encode("utf-8", "surrogatepass")) % 2 == 1
 
 

@@ -141,7 +141,6 @@ def nearest_of(matches: Matches, count: int, k: int) -> Nearest:
 
 
 def _signatures(sets: Sequence[frozenset[str]], permutations: int, seed: int) -> list:
-    """MinHash signatures, in order."""
     MinHash = _datasketch().MinHash
     encoded = ([part.encode("utf-8", "surrogatepass") for part in own] for own in sets)
     return list(MinHash.generator(encoded, num_perm=permutations, seed=seed + 1))
@@ -159,7 +158,6 @@ def _table(sets: Sequence[frozenset[str]], banded: tuple[int, int], permutations
 
 
 def _datasketch():
-    """The library, if it is installed."""
     try:
         import datasketch
     except ImportError:

@@ -185,7 +185,6 @@ def _from_library(made, pad: int) -> Tokenizer:
 
 
 def _library():
-    """The ``tokenizers`` package."""
     try:
         import tokenizers  # pyright: ignore[reportMissingImports]
     except ImportError:
@@ -195,7 +194,6 @@ def _library():
 
 
 def _texts(texts: Iterable[str]) -> list[str]:
-    """The texts as a list, checked."""
     if isinstance(texts, str):
         raise InputError("a tokenizer takes a list of texts, not one text: put it in a list.")
     texts = list(texts)
