@@ -135,7 +135,6 @@ def chosen(args: Args, say) -> list[dict]:
 
 
 def _rows(seen: list) -> list[dict]:
-    """Settings of one size for JSON."""
     return [one._asdict() | {"score": one.score} for one in seen]
 
 

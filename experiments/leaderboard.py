@@ -93,7 +93,6 @@ def page(args: Page) -> str:
 
 
 def _make_folder(folder: Path) -> None:
-    """The folder of the file."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -157,7 +157,6 @@ def peak(dtype: str) -> float:
 
 
 def _median(call, repeats: int) -> float:
-    """Median seconds after a first call."""
     call(0)
     times = []
     for seed in range(1, repeats + 1):

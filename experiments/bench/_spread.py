@@ -93,7 +93,6 @@ def _measured(name: str, layout: Layout, platform: str, args) -> tuple[dict, dic
 
 
 def _together(command: list[str], layout: Layout, platform: str) -> None:
-    """Run the processes of a layout to their end; what one says on stderr is said where it fails."""
     with socket.socket() as one:
         one.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{one.getsockname()[1]}"

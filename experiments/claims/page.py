@@ -49,7 +49,6 @@ def render_claim(record: dict[str, Any]) -> str:
 
 
 def _answer(record: dict[str, Any]) -> str:
-    """The verdict in a sentence."""
     said = {
         "agrees": "Our figures agree with the claim",
         "disagrees": "Our figures disagree with the claim",
@@ -93,7 +92,6 @@ def _strip(figure: dict[str, Any]) -> dict[str, Any] | None:
 
 
 def _table(table: dict[str, Any]) -> render.Table:
-    """A table of the record."""
     rows = []
     for name, cells in table["rows"]:
         told = [words.interval(*one, digits) if one else "" for one, digits in zip(cells, table["digits"])]

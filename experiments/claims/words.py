@@ -89,7 +89,6 @@ def _asked(asked: dict[str, Any]) -> str:
 
 
 def _table(table: dict[str, Any]) -> str:
-    """A table of a record."""
     rows = []
     for name, cells in table["rows"]:
         each = (interval(*cell, digits) if cell else "" for cell, digits in zip(cells, table["digits"]))
@@ -98,7 +97,6 @@ def _table(table: dict[str, Any]) -> str:
 
 
 def _grid(heads, rows) -> str:
-    """A Markdown table."""
     line = lambda cells: "| " + " | ".join(str(c).replace("|", "/") for c in cells) + " |"
     return "\n".join([line(heads), line(["---"] * len(heads)), *map(line, rows)])
 

@@ -61,7 +61,6 @@ def read_logits(files: dict[str, Path]) -> Panels:
 
 
 def _arrays(name: str, path: Path) -> dict[str, np.ndarray]:
-    """The arrays of one file."""
     try:
         arrays = read_arrays(path)
     except FileNotFoundError:
@@ -104,7 +103,6 @@ def _agreed(read: dict[str, dict], key: str, n: int, *, needed: bool = True) -> 
 
 
 def _columns(split: np.ndarray) -> dict[str, np.ndarray]:
-    """Columns of each split."""
     words = np.asarray([ALIASES.get(str(word), str(word)) for word in split])
     strange = sorted({str(word) for word in words} - set(SPLITS))
     if strange:

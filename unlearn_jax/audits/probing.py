@@ -131,8 +131,6 @@ def targeted_recognition(
 
 @functools.lru_cache(maxsize=16)
 def _features(problem: TrainSpec) -> Callable:
-    """Penultimate features of one member."""
-
     def at(own: Variables, shared, inputs) -> Array:
         return bind_shared(problem, shared).model.apply(own, inputs, train=False)[0].features
 
@@ -146,8 +144,6 @@ def member_features(problem: TrainSpec, variables: Variables, inputs, *, members
 
 @functools.lru_cache(maxsize=16)
 def _gradient(problem: TrainSpec) -> Callable:
-    """Gradient of the summed loss of a batch, flat."""
-
     def at(own: Variables, shared, batch: Batch) -> Array:
         grads = loss_gradient(bind_shared(problem, shared), own, batch)
         return jnp.concatenate([g.ravel().astype(jnp.float32) for g in jax.tree.leaves(grads)])

@@ -119,12 +119,10 @@ def write_choices(runs: list[Path], out: Path | None = None, rule: str = "margin
 
 
 def _name(choice) -> str:
-    """METHOD or METHOD+REMEDY."""
     return f"{choice.method}+{choice.remedy}" if choice.remedy else choice.method
 
 
 def _line(choice) -> str:
-    """One choice in a line."""
     error, lost, surer = (
         choice.seen.get(name, float("nan"))
         for name in ("heldout_margin_error", "heldout_accuracy_drop", "request_margin_gap")
@@ -137,7 +135,6 @@ def _line(choice) -> str:
 
 
 def _told(found) -> dict:
-    """One regret for the record."""
     return {
         "population": _name(found.choice), "chosen": found.choice.setting, "distance": found.distance,
         "best": found.best, "best_distance": found.best_distance, "regret": found.gap,

@@ -96,7 +96,6 @@ def headline(out: Path) -> str:
 
 
 def _interval(row: dict | None) -> str:
-    """A figure with its interval; '' where there is none."""
     if row is None:
         return ""
     return f"{float(row['value']):6.2f} [{float(row['ci_low']):.2f}, {float(row['ci_high']):.2f}]"

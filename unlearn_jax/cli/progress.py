@@ -35,8 +35,6 @@ def watched(quiet: bool, unit: str = "members") -> Iterator[Watch]:
 
 @dataclass
 class _Stage:
-    """A population in training, and how fast."""
-
     label: str
     members: int
     start: float = field(default_factory=lambda: time.perf_counter())

@@ -139,12 +139,10 @@ def headline(out: Path) -> str:
 
 
 def _number(text: str) -> float:
-    """A cell; NaN where it is empty."""
     return float(text or "nan")
 
 
 def _interval(row: dict) -> str:
-    """A figure with its interval."""
     return f"{float(row['value']):6.2f} [{float(row['ci_low']):.2f}, {float(row['ci_high']):.2f}]"
 
 

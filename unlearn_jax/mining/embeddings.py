@@ -9,7 +9,8 @@ import numpy as np
 
 from unlearn_jax.data.arrays import Dataset
 from unlearn_jax.data.similarity.copies import pixel_embedding
-from unlearn_jax.data.similarity.nearest import Nearest, threshold_pairs, top_k, unit_rows
+from unlearn_jax.data.similarity.links import threshold_pairs
+from unlearn_jax.data.similarity.nearest import Nearest, top_k, unit_rows
 from unlearn_jax.data.sources.facts import decoded, word_counts
 from unlearn_jax.data.text.documents import text_embedding
 from unlearn_jax.data.text.minhash import (

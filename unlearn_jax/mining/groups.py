@@ -6,7 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from unlearn_jax.data.similarity.nearest import SLACK, Nearest, at_least, clusters, linked, mutual
+from unlearn_jax.data.similarity.links import at_least, clusters, linked, mutual
+from unlearn_jax.data.similarity.nearest import SLACK, Nearest
 from unlearn_jax.errors import InputError
 from unlearn_jax.mining.embeddings import Neighbours
 

@@ -10,7 +10,8 @@ from typing import Any, cast
 import numpy as np
 
 from unlearn_jax.data import load_dataset
-from unlearn_jax.data.arrays import Dataset, subset
+from unlearn_jax.data.arrays import Dataset
+from unlearn_jax.data.checks import subset
 from unlearn_jax.data.kinds import KINDS
 from unlearn_jax.data.similarity.nearest import SLACK
 from unlearn_jax.errors import InputError
@@ -156,7 +157,6 @@ def _dataset(config: MiningConfig, data_dir: Path | None, own: bool) -> Dataset:
 
 
 def _refuse_other(out: Path) -> None:
-    """`InputError` where the folder holds another kind of run."""
     if out.exists() and not out.is_dir():
         raise InputError(f"'{out}' is a file: give another --out folder.")
     if (out / "manifest.json").exists():

@@ -115,7 +115,6 @@ def joined(parts: list[np.ndarray]) -> np.ndarray:
 
 
 def _members(networks: Networks) -> int:
-    """How many networks there are."""
     return len(jax.tree.leaves(split_shared(networks.variables)[0])[0])
 
 

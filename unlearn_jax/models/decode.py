@@ -40,7 +40,6 @@ def cached_decoder(num_classes: int, input_shape, **options) -> Cached:
 
 @functools.lru_cache(maxsize=32)
 def _cached(num_classes: int, input_shape: tuple, options: tuple) -> Cached:
-    """`cached_decoder` of hashable arguments."""
     module = make_module(num_classes, None, input_shape, **dict(options))
 
     def run(variables, *args):
@@ -102,8 +101,6 @@ def greedy(decoder: Cached, variables: Variables, tokens: Array, lengths: Array,
 
 @functools.partial(jax.jit, static_argnums=(0, 4))
 def _greedy(decoder: Cached, variables: Variables, tokens: Array, lengths: Array, new: int) -> Array:
-    """`greedy` of checked arguments."""
-
     def best(logits):
         padding = jnp.arange(logits.shape[-1])[None, :] == PADDING
         return jnp.argmax(jnp.where(padding, -jnp.inf, logits), axis=-1).astype(jnp.int32)

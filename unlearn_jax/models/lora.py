@@ -124,7 +124,6 @@ def dense_layers(model: Model, inputs: Array) -> dict[tuple[str, ...], tuple[int
 
 
 def _is_dense(context) -> bool:
-    """Whether an intercepted call is that of a dense layer."""
     return isinstance(context.module, nn.Dense) and context.method_name == "__call__"
 
 
@@ -143,7 +142,6 @@ def _low_rank(x: Array, pair: dict, scale: Array, dtype) -> Array:
 
 
 def _put(tree: dict, path: Sequence[str], value) -> None:
-    """Set the entry of nested dicts at a path."""
     for name in path[:-1]:
         tree = tree.setdefault(name, {})
     tree[path[-1]] = value

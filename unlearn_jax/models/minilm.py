@@ -278,7 +278,6 @@ def _said(error: Exception) -> str:
 
 
 def _file(folder: str | Path, name: str) -> Path:
-    """The path of a file of the model, which must exist."""
     path = Path(folder).expanduser() / name
     if not path.is_file():
         raise InputError(f"there is no {name} in {folder}: give a folder with the files of all-MiniLM-L6-v2.")

@@ -128,7 +128,6 @@ def _retrained(model: Any, retrained: Any, like: Read) -> Read:
 
 
 def _logits(found: Read, parts: dict[str, Part], options: Options) -> dict[str, np.ndarray]:
-    """Logits (N, n, K) of every split."""
     width = chunk_width(max(found.members, 1), options)
     run = lambda part: predict(
         found.model, found.variables, Stored(part.inputs, jnp.asarray(part.targets)), width=width, axis=options.axis
@@ -149,7 +148,6 @@ def _views(parts: dict[str, Part], logits: dict[str, dict]) -> dict[str, list]:
 
 
 def _figures(views: dict[str, list], how: Any) -> Findings:
-    """Every figure, by name."""
     from unlearn_jax.evaluation.engine import member_draws, plain
     from unlearn_jax.evaluation.figures import AuditData, own_figures, pair_figures
     from unlearn_jax.evaluation.metric import ModelMetric, PopulationMetric

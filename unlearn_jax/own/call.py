@@ -41,8 +41,6 @@ class Report(NamedTuple):
 
 
 class _Task(NamedTuple):
-    """One call of `unlearn`, checked."""
-
     name: str
     read: Read
     problem: TrainSpec
@@ -192,14 +190,12 @@ def _checked(found: Read, method: str, parts: dict[str, Part], scale: str, recip
 
 
 def _joined(settings: dict[str, Any], hp: dict[str, Any]) -> dict[str, Any]:
-    """All settings that were given."""
     for name in settings.keys() & hp.keys():
         raise InputError(f"{name} is given twice: give it in settings or by name.")
     return settings | hp
 
 
 def _check_settings(name: str, hp: dict[str, Any]) -> None:
-    """`InputError` for a setting that the method does not have, or several values of one."""
     for key, value in hp.items():
         check_setting(name, key)
         if key in METHODS[name].numeric and (np.ndim(value) or not np.issubdtype(np.asarray(value).dtype, np.number)):
@@ -221,7 +217,6 @@ def _run(task: _Task, keys: Array, budget: float, options: Options) -> Unlearned
 
 
 def _some(task: _Task, part: slice, keys: Array, budget: float, options: Options) -> Unlearned:
-    """Some of the models."""
     rows = [rows_of(task.request)] * len(keys)
     seed = int(np.asarray(jax.random.key_data(keys[0])).ravel()[-1]) & 0x7FFFFFFF
     training = prepare("retrain", task.problem)

@@ -83,7 +83,6 @@ def one(variables: Variables) -> Variables:
 
 
 def _kind(thing: Any) -> str:
-    """What a wrong argument is, for messages."""
     return "a class" if isinstance(thing, type) else f"of type {type(thing).__name__}"
 
 
@@ -114,7 +113,6 @@ def _form(params: Any, library: bool) -> Form:
 
 
 def _stacked(model: Model, form: Form, members: int) -> Read:
-    """Variables on a member axis, checked."""
     variables = {"params": form.params, "state": form.state}
     for path, leaf in jax.tree_util.tree_leaves_with_path(variables):
         if not hasattr(leaf, "dtype"):
@@ -159,13 +157,11 @@ def half_precision(model: Model, structure: Any, dtypes: tuple) -> Model:
 
 
 def _at(path: tuple) -> str:
-    """A place in the variables, as params/Dense_0/kernel."""
     names = [str(getattr(part, "key", getattr(part, "idx", part))) for part in path]
     return "/".join(names)
 
 
 def _listed(model: Any, params: list, members: int, init: Callable | None) -> Read:
-    """A population given as a list of single models' weights."""
     if members and members != len(params) or not params:
         raise InputError(f"params are a list of {len(params)} and members is {members}: leave members out.")
     each = [read(model, own, init=init) for own in params]

@@ -71,8 +71,6 @@ def _drawn(key: Any, inputs: Any) -> Variables:
 
 
 def _plain(features: bool, init: bool) -> Model:
-    """The perceptron, with or without features and new weights."""
-
     def apply(variables, inputs, key=None, train=False):
         hidden, last = (variables["params"][name] for name in ("hidden", "head"))
         seen = jnp.tanh(inputs @ hidden["kernel"] + hidden["bias"][None])

@@ -102,7 +102,6 @@ def _array(file: IO[bytes], size: int) -> np.ndarray:
 
 
 def _memory() -> int:
-    """Bytes of memory of this machine."""
     try:
         return max(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"), ALWAYS_ALLOWED)
     except (ValueError, OSError, AttributeError):

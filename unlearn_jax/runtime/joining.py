@@ -184,5 +184,4 @@ def is_gone(error: BaseException) -> bool:
 
 
 def _first_line(error: Exception) -> str:
-    """What an error says, in short."""
     return str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__

@@ -77,7 +77,6 @@ def _batch(setup, rows: np.ndarray, live: np.ndarray) -> Batch:
 
 
 def _fitted(setup, rows) -> Batch:
-    """What the curvature is fitted to: the training set, with copies that are not in it at weight 0."""
     rest = np.sort(rows.rest)
     if len(rest) > MAX_ROWS:
         rest = np.sort(np.random.default_rng([setup.config.seed, 13]).choice(rest, MAX_ROWS, replace=False))
@@ -86,7 +85,6 @@ def _fitted(setup, rows) -> Batch:
 
 
 def _scores(problem, variables: Variables, fitted: Batch, deleted: Batch, targets: int) -> np.ndarray:
-    """(targets + copies, targets) EK-FAC influence on margins."""
     model, task = problem.model, problem.task
     classes = task.candidates is None and task.token_logprob is None
     select = None if count_parameters(variables) <= SMALL else last_layer(model, variables, fitted)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
-from unlearn_jax.data.splits import RequestRows, detected_groups, reference_rows, request_rows
+from unlearn_jax.data.references import detected_groups, reference_rows
+from unlearn_jax.data.splits import RequestRows, request_rows
 from unlearn_jax.evaluation.divergence import marked
 from unlearn_jax.methods import METHODS, prepare
 from unlearn_jax.methods.runner import RunSpec, Unlearned, run_method
@@ -198,7 +199,7 @@ def by_setting(
     """
     population, _, model, cost = unlearned
     scores = scored(setup, population, model, level=level, original=original)
-    common = {"role": method if "protocol" in METHODS[method].needs else "original"} | remedied
+    common: dict[str, Any] = {"role": method if "protocol" in METHODS[method].needs else "original"} | remedied
     common["budget"] = length or (f"{setup.config.budget:g}" if setup.config.budget else "")
     members, outcomes = setup.study.members, []
     for number, setting in enumerate(settings):

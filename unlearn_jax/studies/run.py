@@ -171,8 +171,8 @@ def _run_levels(
         outcomes += methods(setup, level, outcomes[0], watch)
         compiling += sum(outcome.population.compile_seconds for outcome in outcomes)
         last = number == len(study.axes) - 1
-        record = functools.partial(_record_level, setup, level, outcomes, extra, similarity, recorder, out, last)
-        similarity, more = multihost.from_process_zero(record)
+        measured = (setup, level, outcomes, extra, similarity, recorder, out, last)
+        similarity, more = multihost.from_process_zero(functools.partial(_record_level, *measured))
         notes += more
         point = [copies, level.rows[0].gamma]
         manifest["levels_done"] = [*(other for other in manifest["levels_done"] if other != point), point]

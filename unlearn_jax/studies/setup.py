@@ -13,9 +13,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from unlearn_jax.data import load_dataset
-from unlearn_jax.data.arrays import Dataset, subset
+from unlearn_jax.data.arrays import Dataset
+from unlearn_jax.data.checks import subset
 from unlearn_jax.data.kinds import KINDS
-from unlearn_jax.data.splits import ExampleTable, RequestRows, make_bench, placebo_shortfall, request_rows
+from unlearn_jax.data.references import placebo_shortfall
+from unlearn_jax.data.splits import ExampleTable, RequestRows, make_bench, request_rows
 from unlearn_jax.errors import InputError, choose
 from unlearn_jax.methods import TrainSpec, prepare
 from unlearn_jax.methods.runner import check_methods

@@ -108,7 +108,6 @@ def ran(
 def _seen(
     setup: Setup, level: Level, original: EvaluatedPopulation, found: list[EvaluatedPopulation], points: list[dict]
 ) -> list[Seen]:
-    """The figures of each setting's population."""
     scorer = Scorer(setup, blind(level), found)
     whole = setup.config.targets == "whole_class"
     expected = np.nan if whole else expected_margin(scorer, original, [0])

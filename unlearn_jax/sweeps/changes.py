@@ -121,7 +121,6 @@ def _figures(
 
 
 def _told(usual: Estimate, other: Estimate, difference: Estimate) -> dict[str, Any]:
-    """A figure as it is recorded."""
     shown = {"defaults": usual, "preset": other, "difference": difference}
     return {name: interval(one) for name, one in shown.items()} | {"verdict": verdict(difference)}
 

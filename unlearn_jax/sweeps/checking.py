@@ -184,7 +184,6 @@ def _span(about: dict[str, Any]) -> tuple[int, int]:
 
 
 def _compared(setup: Setup, level: Level, found: Check, watch: Watch) -> dict[str, Any]:
-    """Train or read the references and all pairs, and compare; what check.json says of it."""
     trained = references(setup, level, {}, watch, {}, ("original", "oracle", "retrain"))[0]
     named = {outcome.name: outcome for outcome in trained}
     pairs = []
@@ -206,7 +205,6 @@ def _references(setup: Setup, level: Level, named: dict[str, EvaluatedPopulation
 
 
 def _write_rows(path: Path, rows: list[dict[str, Any]]) -> None:
-    """A row for each method and figure, whole or not at all."""
     ends, file = ("", "_low", "_high"), io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
     sides = ("defaults", "preset", "difference")

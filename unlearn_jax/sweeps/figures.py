@@ -103,7 +103,6 @@ def _attack_draws(scorer: Scorer, outcome: EvaluatedPopulation, requests: list[i
 
 
 def _attack(scorer: Scorer, outcome: EvaluatedPopulation, keys, requests: list[int], recorder) -> None:
-    """The attack by a threshold."""
     if not scorer.has("validation", requests):
         return
     draws = _attack_draws(scorer, outcome, requests)

@@ -78,13 +78,11 @@ def compare_defaults(found: dict[str, dict], decided: dict[str, Any]) -> dict[st
 
 
 def _by_rule(method: str, told: dict, rule: str) -> Pick | None:
-    """The pick of a rule; None where it chose nothing."""
     own = told["choices"].get(rule, {})
     return _at(method, own["regret"]) if "regret" in own else None
 
 
 def _at(method: str, regret: float) -> Pick:
-    """A pick at this regret."""
     return Pick(method, regret, float(regret == 0))
 
 
@@ -98,7 +96,6 @@ def _by_lot(method: str, told: dict) -> Pick | None:
 
 
 def _summary(picks: list[Pick]) -> dict[str, Any]:
-    """The figures of one rule."""
     values = np.array([pick.regret for pick in picks])
     means = values[np.random.default_rng(0).integers(len(values), size=(RESAMPLES, len(values)))].mean(axis=1)
     ends = [float(x) for x in np.quantile(means, [0.025, 0.975])] if len(values) > 1 else [None, None]

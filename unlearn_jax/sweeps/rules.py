@@ -149,7 +149,6 @@ def _candidates(rows: Rows, metrics: tuple[str, ...]) -> dict[tuple[str, str], d
 
 
 def _allowed(seen: dict[str, tuple]) -> bool:
-    """Whether a setting may be chosen."""
     mean, low = seen["heldout_accuracy_drop"]
     sound = math.isfinite(mean) and seen.get("n_diverged", (0.0, 0.0))[0] == 0
     return sound and (low if math.isfinite(low) else mean) <= ALLOWED

@@ -67,7 +67,6 @@ def parse_space(method: str, words: tuple[str, ...], remedy: str = "") -> list[A
 
 
 def _axis(method: str, name: str, text: str) -> Axis:
-    """One axis from its text."""
     entry = (REMEDIES if method in REMEDIES else METHODS)[method]
     static = name in entry.static
     kind = type(entry.static[name]) if static else float

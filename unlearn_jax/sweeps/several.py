@@ -144,7 +144,6 @@ def _study_of(sweep: SweepConfig, study: StudyConfig) -> tuple[Study, list[str]]
 
 
 def _words(study: StudyConfig, name: str) -> tuple[str, ...]:
-    """The words of ``--hp`` that name a method."""
     return tuple(word for word in study.hp if word.startswith(f"{name}."))
 
 
