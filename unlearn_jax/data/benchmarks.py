@@ -194,16 +194,16 @@ def check_fits(benchmark: Benchmark, dataset: str, similarity: str, copies: list
         similarity: the level, with or without a strength.
         copies: the copies axis.
     """
-    said = f"benchmark '{benchmark.name}'"
+    subject = f"benchmark '{benchmark.name}'"
     if dataset not in benchmark.sources:
-        raise InputError(f"{said} is built over {_or(benchmark.sources)}, not '{dataset}': leave --dataset out.")
+        raise InputError(f"{subject} is built over {_or(benchmark.sources)}, not '{dataset}': leave --dataset out.")
     if similarity.partition(":")[0] not in benchmark.levels:
         raise InputError(
-            f"{said} has the similarity {_or(benchmark.levels)}, not '{similarity}': leave --similarity out."
+            f"{subject} has the similarity {_or(benchmark.levels)}, not '{similarity}': leave --similarity out."
         )
     most = benchmark.copies[-1]
     if similarity.startswith(NATURAL) and max(copies) > most:
-        raise InputError(f"{said} has {most} neighbours of each target: give --copies 0 to {most}.")
+        raise InputError(f"{subject} has {most} neighbours of each target: give --copies 0 to {most}.")
 
 
 def bench_digest(benchmark: Benchmark, dataset: Dataset, bench: ExampleTable, level: str, seed: int) -> str:

@@ -109,21 +109,21 @@ def _own_split(name: str, split: str, inputs, targets, first_id: int) -> Split:
     return Split(inputs, targets.astype(np.int32), ids)
 
 
-def _class_count(name: str, train: Split, test: Split, given: int | None) -> int:
+def _class_count(name: str, train: Split, test: Split, num_classes: int | None) -> int:
     """The number of classes: the one given, if it can be, or that of the training labels."""
-    if given is not None:
-        if not 1 <= given <= MAX_CLASSES:
-            raise InputError(f"'{name}' has num_classes {given}: give 1 to {MAX_CLASSES}.")
-        return int(given)
+    if num_classes is not None:
+        if not 1 <= num_classes <= MAX_CLASSES:
+            raise InputError(f"'{name}' has num_classes {num_classes}: give 1 to {MAX_CLASSES}.")
+        return int(num_classes)
     largest, count = int(train.targets.max()), len(train.ids)
     if largest >= min(count, MAX_CLASSES):
-        said = f"has label {largest} among {count} images"
-        _fail(name, "train", f"{said}: number the classes from 0 without gaps, or give num_classes")
+        problem = f"has label {largest} among {count} images"
+        _fail(name, "train", f"{problem}: number the classes from 0 without gaps, or give num_classes")
     unknown = ~np.isin(test.targets, train.targets)
     if unknown.any():
         row = int(np.argmax(unknown))
-        said = f"has label {test.targets[row]} in row {row}, which no training image has"
-        _fail(name, "test", f"{said}: correct the label, or give num_classes if that is meant")
+        problem = f"has label {test.targets[row]} in row {row}, which no training image has"
+        _fail(name, "test", f"{problem}: correct the label, or give num_classes if that is meant")
     return largest + 1
 
 
@@ -164,8 +164,8 @@ def _check_split(name: str, split: str, part: Split, num_classes: int) -> None:
     wrong = (targets < 0) | (targets >= num_classes)
     if wrong.any():
         row = int(np.argmax(wrong))
-        said = f"has label {targets[row]} in row {row}, outside 0..{num_classes - 1}"
-        _fail(name, split, f"{said}: correct the label or num_classes")
+        problem = f"has label {targets[row]} in row {row}, outside 0..{num_classes - 1}"
+        _fail(name, split, f"{problem}: correct the label or num_classes")
     if len(np.unique(ids)) != len(ids):
         _fail(name, split, "has duplicate ids: give every example its own")
 
@@ -180,9 +180,9 @@ def _check_floats(name: str, split: str, inputs: np.ndarray) -> None:
             _fail(name, split, f"has NaN or infinite pixels (first in row {row}): remove or repair those images")
         low, high = pixels.min(), pixels.max()
         if low < 0 or high > 1:
-            said = f"has float pixels from {low:g} to {high:g}"
-            _fail(name, split, f"{said}: scale them to [0, 1], or give uint8 in 0..255")
+            problem = f"has float pixels from {low:g} to {high:g}"
+            _fail(name, split, f"{problem}: scale them to [0, 1], or give uint8 in 0..255")
 
 
-def _fail(name: str, split: str, said: str) -> None:
-    raise InputError(f"the {split} split of '{name}' {said}.")
+def _fail(name: str, split: str, problem: str) -> None:
+    raise InputError(f"the {split} split of '{name}' {problem}.")

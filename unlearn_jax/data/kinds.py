@@ -94,8 +94,8 @@ def _every_row(dataset: Dataset) -> np.ndarray:
 
 def _told_once(dataset: Dataset) -> np.ndarray:
     """Rows whose fact no other row states."""
-    told = dataset.about.train.take(dataset.train.ids)
-    return np.flatnonzero(dataset.about.world.pool[told.person, told.attribute])
+    statements = dataset.about.train.take(dataset.train.ids)
+    return np.flatnonzero(dataset.about.world.pool[statements.person, statements.attribute])
 
 
 def _person_of(dataset: Dataset) -> np.ndarray:
@@ -103,9 +103,9 @@ def _person_of(dataset: Dataset) -> np.ndarray:
     return dataset.about.train.take(dataset.train.ids).person
 
 
-def _pixels(part: Any, known: Any) -> np.ndarray:
+def _pixels(part: Any, rows: Any) -> np.ndarray:
     """Block means of images, for which nothing need be known."""
-    del known
+    del rows
     return similar.pixel_embedding(part.inputs)
 
 

@@ -70,8 +70,8 @@ def _strangers(bench: ExampleTable, rows: RequestRows) -> list[tuple[int, int, n
 
 def _same_classes(bench: ExampleTable, rows: RequestRows, rng) -> np.ndarray:
     """Random rest rows, as many of each class as the similar samples have."""
-    if said := placebo_shortfall(bench, rows):
-        raise InputError(f"{said}.")
+    if shortfall := placebo_shortfall(bench, rows):
+        raise InputError(f"{shortfall}.")
     drawn = [rng.choice(pool, count, replace=False) for _, count, pool in _strangers(bench, rows)]
     return np.concatenate([np.zeros(0, np.int32), *drawn])
 
@@ -122,6 +122,6 @@ def _pairs(bench: ExampleTable, threshold: float) -> tuple[np.ndarray, Pairs]:
         part = Made(
             bench.inputs[trained], bench.targets[trained], None if bench.texts is None else bench.texts[trained]
         )
-        known = np.flatnonzero(bench.request[trained] < 0)
-        _PAIRS[:] = [bench, threshold, (trained, near_pairs(KINDS[bench.kind].embedding(part, known), threshold))]
+        unrequested = np.flatnonzero(bench.request[trained] < 0)
+        _PAIRS[:] = [bench, threshold, (trained, near_pairs(KINDS[bench.kind].embedding(part, unrequested), threshold))]
     return _PAIRS[2]

@@ -95,15 +95,15 @@ def make_bench(
 
     fresh = _of_sources(train, flat, kind.draws(dataset, flat, level if mined is None else "exact", seed))
     if mined is None:
-        found = _of_sources(train, flat, kind.copies(dataset, flat, numbers, level, seed))
+        copied = _of_sources(train, flat, kind.copies(dataset, flat, numbers, level, seed))
     else:
-        found, stay = train.take(mined.ravel()), np.setdiff1d(np.arange(len(train.ids)), mined)
+        copied, stay = train.take(mined.ravel()), np.setdiff1d(np.arange(len(train.ids)), mined)
         train, place = train.take(stay), place[:, stay]
     drawn = np.arange(len(fresh.ids) // max(len(flat), 1))
     return _joined(
         [
             _block(train, dataset.kind, 0, *place),
-            similar(found, numbers, 1),
+            similar(copied, numbers, 1),
             _block(test, dataset.kind, held_out_origins(test.classes, seed), tests, tests, tests),
             similar(fresh, drawn, 3),
         ]

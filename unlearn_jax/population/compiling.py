@@ -133,8 +133,8 @@ def _lowered(key: tuple, plan: Plan, own: tuple, common: tuple) -> Lowered:
 def compiled(programs: Lowered) -> tuple[Compiled, float]:
     """Compile lowered programs, or take those of an earlier call, and the seconds that this one spent."""
     if programs.key in COMPILED:
-        COMPILED[programs.key] = found = COMPILED.pop(programs.key)
-        return found, 0.0
+        COMPILED[programs.key] = program = COMPILED.pop(programs.key)
+        return program, 0.0
     started = time.perf_counter()
     alone = not multihost.several()  # several processes keep the same, for some compile together
     most = FEW_PROGRAMS if alone and memory.crowded() else MAX_PROGRAMS
@@ -142,5 +142,5 @@ def compiled(programs: Lowered) -> tuple[Compiled, float]:
         LOWERED.pop(oldest := next(iter(COMPILED)), None)
         del COMPILED[oldest]
     parts = [part.compile() for part in (programs.begin, programs.advance, programs.end)]
-    COMPILED[programs.key] = found = Compiled(*parts, host_loop=programs.host_loop)
-    return found, time.perf_counter() - started
+    COMPILED[programs.key] = program = Compiled(*parts, host_loop=programs.host_loop)
+    return program, time.perf_counter() - started

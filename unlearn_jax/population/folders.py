@@ -42,8 +42,8 @@ def check_writable(folder: Path, option: str = "--out", *, keep: bool = True) ->
         with tempfile.TemporaryFile(dir=there):
             pass
     except (OSError, ValueError) as error:  # ValueError: a name with a zero byte
-        said = getattr(error, "strerror", None) or error
-        raise InputError(f"cannot write to '{folder}' ({said}): give another {option} folder.") from error
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(f"cannot write to '{folder}' ({reason}): give another {option} folder.") from error
     return folder
 
 
@@ -77,22 +77,22 @@ def locked(folder: Path):
     path = folder / ".lock"
     with contextlib.ExitStack() as opened:
         while True:
-            file, own = _opened(path)
+            file, ours = _opened(path)
             opened.enter_context(file)
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                said = file.read(200)
-                told = said.decode(errors="replace") if HOLDER.fullmatch(said) else ""
+                content = file.read(200)
+                holder = content.decode(errors="replace") if HOLDER.fullmatch(content) else ""
                 raise InputError(
-                    f"another run is writing to '{folder}'{told}: wait for its end, or give another --out folder."
+                    f"another run is writing to '{folder}'{holder}: wait for its end, or give another --out folder."
                 ) from None
             except OSError as error:
                 warnings.warn(f"'{folder}' cannot be locked ({error.strerror}): start one run at a time.", stacklevel=3)
             if _still(file, path):  # else the last one to hold it has taken it away meanwhile
                 break
-        own = own or bool(HOLDER.fullmatch(file.read(200))) and os.fstat(file.fileno()).st_nlink == 1
-        if not own:
+        ours = ours or bool(HOLDER.fullmatch(file.read(200))) and os.fstat(file.fileno()).st_nlink == 1
+        if not ours:
             yield
             return
         file.truncate(0)
@@ -156,13 +156,13 @@ def sweep(folder: Path) -> None:
         if name is None:
             continue
         with contextlib.suppress(OSError):
-            known = left.lstat()
+            status = left.lstat()
             gone = name["host"] == platform.node() and not _alive(int(name["process"]))
-            if not gone and time.time() - known.st_mtime <= ABANDONED:
+            if not gone and time.time() - status.st_mtime <= ABANDONED:
                 continue
-            if stat.S_ISDIR(known.st_mode) and name.re is STAGED:
+            if stat.S_ISDIR(status.st_mode) and name.re is STAGED:
                 shutil.rmtree(left)
-            elif stat.S_ISREG(known.st_mode) and (name.re is STAGED or known.st_size == 0):
+            elif stat.S_ISREG(status.st_mode) and (name.re is STAGED or status.st_size == 0):
                 left.unlink()
 
 

@@ -129,8 +129,8 @@ def _folder(place: Place) -> Path:
 
 def _states(place: Place) -> list[Path]:
     """What is kept of a chunk, the latest first."""
-    found = [path for path in _folder(place).glob(f"{place.name}-*") if path.name.rpartition("-")[2].isdecimal()]
-    return sorted(found, key=lambda path: int(path.name.rsplit("-", 1)[1]), reverse=True)
+    states = [path for path in _folder(place).glob(f"{place.name}-*") if path.name.rpartition("-")[2].isdecimal()]
+    return sorted(states, key=lambda path: int(path.name.rsplit("-", 1)[1]), reverse=True)
 
 
 def _keep(place: Place, carry: PyTree, done: int, seconds: float) -> None:
@@ -171,10 +171,10 @@ def _found(place: Place | None, carry: PyTree) -> tuple[PyTree, int, float]:
         return carry, 0, 0.0
     shape = lambda leaf: jax.ShapeDtypeStruct((place.members, *leaf.shape[1:]), leaf.dtype)
     plain = [_plain(leaf) for leaf in leaves]
-    found = multihost.broadcast(kept and kept[0], [shape(leaf) for leaf in plain])
-    padded = [one[np.minimum(np.arange(len(leaf)), place.members - 1)] for one, leaf in zip(found, plain)]
-    found = multihost.placed(padded, [leaf.sharding for leaf in plain])
-    return jax.tree.unflatten(structure, [_like(leaf, value) for leaf, value in zip(leaves, found)]), done, seconds
+    values = multihost.broadcast(kept and kept[0], [shape(leaf) for leaf in plain])
+    padded = [one[np.minimum(np.arange(len(leaf)), place.members - 1)] for one, leaf in zip(values, plain)]
+    values = multihost.placed(padded, [leaf.sharding for leaf in plain])
+    return jax.tree.unflatten(structure, [_like(leaf, value) for leaf, value in zip(leaves, values)]), done, seconds
 
 
 def _read(place: Place, count: int) -> tuple[list[np.ndarray], int, float] | None:

@@ -146,11 +146,11 @@ def _read_back(job: _Job, members: int) -> tuple[dict[int, dict], dict[int, str]
 
 def _load(store: Path, digest: str, result: PyTree, members: int) -> dict | None:
     """One part from the store, which process 0 alone reads; None where it is not there."""
-    found = checkpoint.load_chunk(store, digest) if multihost.is_first() else None
-    if not multihost.from_process_zero(lambda: found is not None):
+    part = checkpoint.load_chunk(store, digest) if multihost.is_first() else None
+    if not multihost.from_process_zero(lambda: part is not None):
         return None
     variables, loss = for_many(result, members)
-    return multihost.broadcast(found, {"variables": variables, "loss": loss, "seconds": np.float64(0)})
+    return multihost.broadcast(part, {"variables": variables, "loss": loss, "seconds": np.float64(0)})
 
 
 def _train(job: _Job, members: int, todo: dict[int, str], done: dict[int, dict]) -> float:
@@ -220,8 +220,8 @@ def _train_rows(program: Compiled, job: _Job, mesh, common: tuple, at: np.ndarra
     tick = job.options.progress and tick
     data, steps, shared = common
     result, loss, seconds = train_chunk(program, job.plan, member, begin, data, steps, shared, tick, place)
-    found = multihost.gathered({"variables": result, "loss": loss})
-    return found | {"seconds": np.full(len(at), seconds)}
+    trained = multihost.gathered({"variables": result, "loss": loss})
+    return trained | {"seconds": np.full(len(at), seconds)}
 
 
 def _cut(held: dict, count: int) -> tuple[dict, dict]:
@@ -243,7 +243,7 @@ _FINGERPRINT: list = []  # the examples last asked about and their digest; one e
 
 def _fingerprint(data: Stored) -> str:
     """Digest of the stored examples, computed once while the same (immutable) arrays come back."""
-    known = _FINGERPRINT and all(a is b and isinstance(a, jax.Array) for a, b in zip(_FINGERPRINT[0], data))
-    if not known:
+    same = _FINGERPRINT and all(a is b and isinstance(a, jax.Array) for a, b in zip(_FINGERPRINT[0], data))
+    if not same:
         _FINGERPRINT[:] = [data, checkpoint.digest_of(data)]
     return _FINGERPRINT[1]

@@ -44,16 +44,16 @@ def influence_share(setup, level, original) -> tuple[Values, Values] | str:
         at = np.concatenate([rows.forget, _copies(setup, rows)])
         deleted, fitted = _batch(setup, at, np.ones(len(at))), _fitted(setup, rows)
         together = (cluster[at][:, None] == cluster[rows.forget][None]) & np.isin(at, rows.similar)[:, None]
-        own, similar = [], []
+        of_target, similar = [], []
         for member in members:
             variables = _one(original.population.variables, int(member))
             try:
                 scores = _scores(problem, variables, fitted, deleted, len(rows.forget))
             except InputError as error:
                 return f"who carries the targets is not told: {str(error).rstrip('.')}"
-            own.append(np.diagonal(scores))
+            of_target.append(np.diagonal(scores))
             similar.append(np.where(together, scores, 0.0).sum(axis=0))
-        of_targets.append(np.stack(own))
+        of_targets.append(np.stack(of_target))
         of_similar.append(np.stack(similar))
     clusters = [cluster[rows.forget] for rows in level.rows]
     return Values(of_targets, original.role, clusters), Values(of_similar, original.role, clusters)

@@ -93,26 +93,26 @@ def prepare_study(study: Study, watch: Watch = SILENT, **options) -> Setup:
     targets, mined = pick(np.zeros(len(dataset.train.targets)))
     _check_copies(study, dataset, targets)
     pilots, read = config.targets == "atypical", functools.partial(_read, study, dataset, options.store)
-    known = read([] if pilots else [*targets, *mined])
-    problem, bench = problem_of(study, known, [*targets, *mined]), _layout(study, known, targets, mined)
-    whole = problem_of(study, known, [*targets, *mined], rank=0) if config.lora else problem
+    read_data = read([] if pilots else [*targets, *mined])
+    problem, bench = problem_of(study, read_data, [*targets, *mined]), _layout(study, read_data, targets, mined)
+    whole = problem_of(study, read_data, [*targets, *mined], rank=0) if config.lora else problem
     options = checked_options(options, whole)
-    abstract = abstract_shared(study, known, whole)
+    abstract = abstract_shared(study, read_data, whole)
     _check_methods(study, problem, bench, abstract)  # sizes are the same whoever the targets are: before pilots train
     if options.axis == "measured":
-        sample = Stored(*(jnp.asarray(x[:MEASURED]) for x in (known.train.inputs, known.train.targets)))
+        sample = Stored(*(jnp.asarray(x[:MEASURED]) for x in (read_data.train.inputs, read_data.train.targets)))
         training = prepare("retrain", whole)
         options = fastest(whole.model, whole.example, training, sample, study.members, options, watch.say)
-    shared, base = published_shared(study, known), {}
+    shared, base = published_shared(study, read_data), {}
     if config.lora and not shared:
-        shared, base = study_base(whole, problem, known, targets, config.seed, options, watch)
+        shared, base = study_base(whole, problem, read_data, targets, config.seed, options, watch)
     if pilots:
-        score = pilot_score(problem_of(study, known, []), known, config.seed, options, shared, watch)
+        score = pilot_score(problem_of(study, read_data, []), read_data, config.seed, options, shared, watch)
         targets, mined = pick(score)
-        known = read([*targets, *mined])
-        problem, bench = problem_of(study, known, [*targets, *mined]), _layout(study, known, targets, mined)
+        read_data = read([*targets, *mined])
+        problem, bench = problem_of(study, read_data, [*targets, *mined]), _layout(study, read_data, targets, mined)
     _check_placebo(study, bench)
-    notes += getattr(known.about, "notes", ())
+    notes += getattr(read_data.about, "notes", ())
     for note in notes:
         watch.say(note)
     plain = np.flatnonzero((bench.origin == 0) & (bench.request < 0))
@@ -120,8 +120,8 @@ def prepare_study(study: Study, watch: Watch = SILENT, **options) -> Setup:
         plain = np.sort(np.random.default_rng([config.seed, 4]).choice(plain, REST_SHOWN, replace=False))
     shown = np.sort(np.concatenate([plain, np.flatnonzero((bench.origin != 0) | (bench.request >= 0))]))
     stored, training = Stored(jnp.asarray(bench.inputs), jnp.asarray(bench.targets)), prepare("retrain", problem)
-    decoder = decoder_of(study, known)
-    return Setup(study, known, bench, problem, stored, shown, training, options, notes, decoder, shared, base)
+    decoder = decoder_of(study, read_data)
+    return Setup(study, read_data, bench, problem, stored, shown, training, options, notes, decoder, shared, base)
 
 
 def _read(study: Study, dataset: Dataset, store, without: list[np.ndarray]) -> Dataset:

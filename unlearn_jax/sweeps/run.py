@@ -95,18 +95,18 @@ def run_sweep(
         InputError: bad configuration, missing data, a folder that holds something else or cannot be written.
         Stopped: a signal came; what is trained is kept.
     """
-    began, asked = time.time(), understood(sweep, study)
+    began, request = time.time(), understood(sweep, study)
     refuse_other(out, asked_of(sweep, study))
-    setup, level = prepared([asked], asked.resolved, out, store or out.parent / "populations", watch, **options)
+    setup, level = prepared([request], request.resolved, out, store or out.parent / "populations", watch, **options)
     with checkpoint.locked(out):
-        sweep_one(asked, setup, level, lambda: trained(sweep, setup, level, watch), out, watch, command, began)
+        sweep_one(request, setup, level, lambda: trained(sweep, setup, level, watch), out, watch, command, began)
     return out
 
 
 def understood(sweep: SweepConfig, study: StudyConfig) -> Asked:
     """What is asked for, checked; errors as of `study_of` and `candidates`."""
-    found = study_of(sweep, study)
-    return Asked(sweep, study, found, *candidates(sweep, study, found))
+    resolved = study_of(sweep, study)
+    return Asked(sweep, study, resolved, *candidates(sweep, study, resolved))
 
 
 def prepared(every: list[Asked], study: Study, out: Path, store: Path, watch: Watch, **options) -> tuple[Setup, Level]:
@@ -185,9 +185,11 @@ def sweep_one(
     return told
 
 
-def _run(asked: Asked, setup: Setup, level: Level, trained: list[EvaluatedPopulation], out: Path, watch: Watch) -> dict:
+def _run(
+    request: Asked, setup: Setup, level: Level, trained: list[EvaluatedPopulation], out: Path, watch: Watch
+) -> dict:
     """Run the rungs and choose; what sweep.json says of it."""
-    sweep, points = asked.sweep, asked.points
+    sweep, points = request.sweep, request.points
     recorder = Recorder(out)
     try:
         oracle = trained[1] if sweep.oracle else None
@@ -196,7 +198,7 @@ def _run(asked: Asked, setup: Setup, level: Level, trained: list[EvaluatedPopula
         files = recorder.finish()
     finally:
         recorder.close()
-    usual, names = defaults_of(sweep.method, setup.study), [axis.name for axis in asked.axes]
+    usual, names = defaults_of(sweep.method, setup.study), [axis.name for axis in request.axes]
     whole = {n: cost for n, spent in ran.spent.items() for share, cost in spent.items() if share == 1.0}
     saved = [spent[s] / s for n, spent in ran.spent.items() if n not in whole for s in list(spent)[-1:]]
     budget = f"{setup.config.budget:g}" if setup.config.budget else ""
@@ -230,22 +232,22 @@ def _rungs(trials: Trials) -> tuple[list[Rung], Ran]:
         outcomes = run_points(setup, trials.level, trials.original, points, share, trials.watch)
         seen = len(recorder.summaries)
         seen_figures(setup, trials.level, trials.original, outcomes, recorder)
-        own = standings(recorder.summaries[seen:], sweep.rule)[sweep.method, remedy_of(setup.config)]
+        standing_of = standings(recorder.summaries[seen:], sweep.rule)[sweep.method, remedy_of(setup.config)]
         if trials.oracle is not None:
             far = oracle_figures(setup, trials.level, trials.original, trials.oracle, outcomes, recorder)
             ran.distances.update(far if share == 1.0 else {})
         asked_figures(setup, trials.level, trials.original, trials.oracle, outcomes, recorder)
         recorder.flush()
-        found = []
+        judged = []
         for number, outcome in zip(numbers, outcomes):
             ran.spent[number][share] = sum(outcome.grad_evals) * setup.study.members
-            standing = own[outcome.setting]
-            found.append(Judged(standing.rank, standing.best, ran.spent[number][share]))
+            standing = standing_of[outcome.setting]
+            judged.append(Judged(standing.rank, standing.best, ran.spent[number][share]))
         plain = [o for n, o in zip(numbers, outcomes) if is_default(trials.points[n], usual)]
         if share == 1.0 and plain:
             better = gains(setup, trials.level, trials.original, plain[0], outcomes, sweep.rule)
             ran.gains.update({n: [one.value, one.ci_low, one.ci_high] for n, one in zip(numbers, better)})
-        return found
+        return judged
 
     shares = shares_of(sweep, setup.study, trials.points)
     return halve(len(trials.points), shares, sweep.halving or 2, judge), ran

@@ -26,8 +26,8 @@ def check_points(setup: Setup, level: Level, method: str, points: list[dict]) ->
     """Raise `InputError` for static settings that the method cannot follow, before anything is trained."""
     config = setup.config
     for static, _ in programs_of(method, points):
-        given = {method: {name: [value] for name, value in static.items()}}
-        check_methods(setup.problem, level.rows, given, setup.study.scale, config.budget, setup.shared)
+        settings = {method: {name: [value] for name, value in static.items()}}
+        check_methods(setup.problem, level.rows, settings, setup.study.scale, config.budget, setup.shared)
 
 
 def shortened(method: str, static: dict[str, Any], scale: str, share: float) -> tuple[dict[str, Any], str]:

@@ -17,9 +17,9 @@ def chosen_values(told: dict) -> dict:
 def by_owner(told: dict, values: dict) -> dict[str, dict]:
     """Values by method and, where there is one, remedy; its names are REMEDY.NAME among the values."""
     remedy = told["config"]["remedies"]
-    own = {k.partition(".")[2]: v for k, v in values.items() if "." in k}
-    found = {told["asked"]["sweep"]["method"]: {k: v for k, v in values.items() if "." not in k}}
-    return found | ({remedy: own} if remedy else {})
+    of_remedy = {k.partition(".")[2]: v for k, v in values.items() if "." in k}
+    of_method = {told["asked"]["sweep"]["method"]: {k: v for k, v in values.items() if "." not in k}}
+    return of_method | ({remedy: of_remedy} if remedy else {})
 
 
 def about_of(told: dict) -> dict:

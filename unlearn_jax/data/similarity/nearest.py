@@ -60,18 +60,20 @@ def top_k(
     if k < 1 or block < 1:
         raise InputError(f"{k} nearest rows in blocks of {block} were asked for: give at least 1 of each.")
     rows = checked_rows(embedding, "embedding")
-    asked = rows if queries is None else checked_rows(queries, "queries")
-    if asked.shape[1] != rows.shape[1]:
+    wanted = rows if queries is None else checked_rows(queries, "queries")
+    if wanted.shape[1] != rows.shape[1]:
         raise InputError(
-            f"the queries have {asked.shape[1]} columns and the embedding {rows.shape[1]}: embed both alike."
+            f"the queries have {wanted.shape[1]} columns and the embedding {rows.shape[1]}: embed both alike."
         )
-    own = _left_out(exclude_self, queries is None, len_of(asked), len_of(rows))
+    excluded = _left_out(exclude_self, queries is None, len_of(wanted), len_of(rows))
     width = min(COLUMNS * block, max(len_of(rows), 1))
-    if len_of(rows) == 0 or len_of(asked) == 0:
-        return _padded([], len_of(asked), k)
+    if len_of(rows) == 0 or len_of(wanted) == 0:
+        return _padded([], len_of(wanted), k)
     find = _sparse if hasattr(rows, "tocsr") else _dense
-    found = find(rows, asked, own, min(k, len_of(rows)), np.float32(at_least - SLACK), min(block, len_of(asked)), width)
-    return _padded(found, len_of(asked), k)
+    parts = find(
+        rows, wanted, excluded, min(k, len_of(rows)), np.float32(at_least - SLACK), min(block, len_of(wanted)), width
+    )
+    return _padded(parts, len_of(wanted), k)
 
 
 def len_of(rows) -> int:
@@ -106,12 +108,16 @@ def _left_out(exclude: bool | np.ndarray | None, same: bool, count: int, size: i
         if exclude and not same and count > size:
             raise InputError(f"there are {count} queries and {size} rows: name the row that is each query's own.")
         return np.arange(count, dtype=np.int32) if (same if exclude is None else exclude) else np.full(count, -1, "i4")
-    own = np.asarray(exclude)
-    if own.shape != (count,) or own.dtype.kind not in "iu" or (count and (own.min() < -1 or own.max() >= size)):
+    excluded = np.asarray(exclude)
+    if (
+        excluded.shape != (count,)
+        or excluded.dtype.kind not in "iu"
+        or (count and (excluded.min() < -1 or excluded.max() >= size))
+    ):
         raise InputError(
             f"exclude_self does not fit: give one row number, -1 to {size - 1}, for each of {count} queries."
         )
-    return own.astype(np.int32)
+    return excluded.astype(np.int32)
 
 
 def _padded(parts: list, count: int, k: int) -> Nearest:
@@ -119,9 +125,9 @@ def _padded(parts: list, count: int, k: int) -> Nearest:
     rows, cosine = np.full((count, k), -1, np.int32), np.full((count, k), -np.inf, np.float32)
     within, start = np.zeros(count, np.int32), 0
     for part in parts:
-        own, live = np.asarray(part[0]), min(len(part[0]), count - start)
-        rows[start : start + live, : own.shape[1]] = own[:live]
-        cosine[start : start + live, : own.shape[1]] = np.asarray(part[1])[:live]
+        nearest, live = np.asarray(part[0]), min(len(part[0]), count - start)
+        rows[start : start + live, : nearest.shape[1]] = nearest[:live]
+        cosine[start : start + live, : nearest.shape[1]] = np.asarray(part[1])[:live]
         within[start : start + live] = np.asarray(part[2])[:live]
         start += live
     rows[np.isneginf(cosine)] = -1

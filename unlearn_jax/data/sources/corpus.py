@@ -91,8 +91,8 @@ def corpus_of(
         return Corpus(name, texts(kept), labels[kept], texts(held), labels[held], names)
     for number, label in zip(test.numbers, test.labels):
         if label not in numbers:
-            said = f"'{test.source}' has in {test.word} {number} the label '{shortened(label)}', new to training"
-            raise InputError(f"{said}: correct it, or give training documents of that class.")
+            problem = f"'{test.source}' has in {test.word} {number} the label '{shortened(label)}', new to training"
+            raise InputError(f"{problem}: correct it, or give training documents of that class.")
     labels = [np.array([numbers[label] for label in part.labels], np.int32) for part in (train, test)]
     return Corpus(name, tuple(train.texts), labels[0], tuple(test.texts), labels[1], names)
 
@@ -107,8 +107,8 @@ def _drawn(name: str, labels: np.ndarray, names: Sequence[str], share: float, se
         raise InputError(f"'{name}' has no class of two or more documents to draw a test from: give a test file.")
     single = [names[label] for label in np.flatnonzero(counts == 1).tolist()]
     if single:
-        said = f"{len(single)} class{'es' * (len(single) > 1)} of '{name}' with one document each ({listed(single)})"
-        warnings.warn(f"{said} stay in training and are not tested: give a test file to test them", stacklevel=4)
+        classes = f"{len(single)} class{'es' * (len(single) > 1)} of '{name}' with one document each ({listed(single)})"
+        warnings.warn(f"{classes} stay in training and are not tested: give a test file to test them", stacklevel=4)
     order = np.lexsort((rng.random(len(labels)), labels))  # classes one after another, each in random order
     place = np.arange(len(labels)) - (np.cumsum(counts) - counts)[labels[order]]
     drawn = np.zeros(len(labels), bool)

@@ -106,15 +106,15 @@ def make_text_copies(
 def _check(texts: list[str], ids: np.ndarray, numbers: list[int]) -> None:
     """Refuse what `make_text_copies` cannot copy."""
     if ids.shape != (len(texts),) or (ids.size and ids.dtype.kind not in "iu"):
-        said = f"{len(texts)} texts have ids of shape {ids.shape} and dtype {ids.dtype}"
-        raise InputError(f"{said}: give one whole number for each text.")
+        problem = f"{len(texts)} texts have ids of shape {ids.shape} and dtype {ids.dtype}"
+        raise InputError(f"{problem}: give one whole number for each text.")
     for row, text in enumerate(texts):
         if not isinstance(text, str) or not text.strip():
             raise InputError(f"text {row} (from 0) is blank or not a string: leave it out.")
     for number in numbers:
         if not (1 <= number <= MAX_COPIES or FRESH <= number < FRESH + MAX_COPIES):
-            said = f"give 1 to {MAX_COPIES}, or {FRESH} to {FRESH + MAX_COPIES - 1} for held-out draws"
-            raise InputError(f"there is no copy number {number}: {said}.")
+            problem = f"give 1 to {MAX_COPIES}, or {FRESH} to {FRESH + MAX_COPIES - 1} for held-out draws"
+            raise InputError(f"there is no copy number {number}: {problem}.")
 
 
 def _series(
@@ -127,14 +127,14 @@ def _series(
     used, copies = [{text} for text in texts], {}
     key = _mix(np.full(len(ids), seed & (2**64 - 1), np.uint64)) ^ ids.astype(np.uint64)
     for number in range(first, last + 1):
-        own = _mix(_mix(key) + np.uint64(number))
+        keys = _mix(_mix(key) + np.uint64(number))
         best, rank, rows = list(texts), [0] * len(texts), list(range(len(texts)))
         for draw in range(_DRAWS):
-            for row, text in zip(rows, _draw(words, np.asarray(rows), own[rows], draw, rate)):
+            for row, text in zip(rows, _draw(words, np.asarray(rows), keys[rows], draw, rate)):
                 unlike, unused = text != texts[row], text not in used[row]
-                found = unlike + unused + (unused and _odd(text) == (first == FRESH))
-                if found > rank[row]:
-                    best[row], rank[row] = text, found
+                quality = unlike + unused + (unused and _odd(text) == (first == FRESH))
+                if quality > rank[row]:
+                    best[row], rank[row] = text, quality
             rows = [row for row in rows if rank[row] < 3]
             if not rows:
                 break
