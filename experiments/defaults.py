@@ -75,8 +75,8 @@ def study(args: Args, size: str):
         raise InputError(f"--sizes has '{size}': give numbers of targets, or class.")
     else:
         copies = COPIES.get(int(size), "1") if args.dataset == "digits" else "4"
-        asked = {"targets": args.targets, "num_targets": int(size), "skip_requests": args.skip_requests}
-        config = StudyConfig(copies=copies, **asked, **shared)
+        request = {"targets": args.targets, "num_targets": int(size), "skip_requests": args.skip_requests}
+        config = StudyConfig(copies=copies, **request, **shared)
     check(resolve(config))
     return config
 
@@ -98,35 +98,35 @@ def grids(args: Args) -> dict[str, list[dict]]:
     from unlearn_jax.studies.resolve import resolve
     from unlearn_jax.sweeps import draw_settings, parse_space, points_of
 
-    found = {}
+    by_method = {}
     for name in resolve(study(args, args.sizes[0])).methods:
         if "reference" in METHODS[name].needs:
             continue  # what a method that is given retrained models does is no practitioner's to choose
         words = tuple(w.removeprefix(f"{name}.") for w in args.hp if w.startswith(f"{name}."))
         points = draw_settings(parse_space(name, words)) if words else points_of(name, study(args, args.sizes[0]))
-        found |= {name: points} if points else {}
-    if lost := [word for word in args.hp if word.partition(".")[0] not in found]:
+        by_method |= {name: points} if points else {}
+    if lost := [word for word in args.hp if word.partition(".")[0] not in by_method]:
         raise InputError(f"--hp {lost[0]} is of no method of --methods: write METHOD.NAME=VALUES.")
-    return found
+    return by_method
 
 
 def chosen(args: Args, say) -> list[dict]:
     """Every setting at every size, and which the rule takes."""
     from unlearn_jax.sweeps import best, seen_at
 
-    told, refused, asked = {}, {}, grids(args)
+    by_method, refused, tried = {}, {}, grids(args)
     for size in args.sizes:
-        for name, seen in seen_at(study(args, size), asked, store=args.store):
+        for name, seen in seen_at(study(args, size), tried, store=args.store):
             if isinstance(seen, str):
                 refused[name] = seen
                 say(f"{size:>6} {name:<20} {seen}", flush=True)
                 continue
-            told.setdefault(name, []).append(seen)
+            by_method.setdefault(name, []).append(seen)
             for one in seen:
                 figures = f"kept {one.kept:5.1f}  held-out moved {one.moved:6.2f}  request off by {one.gap:6.2f}"
                 say(f"{size:>6} {name:<20} {one.setting:<32} {figures}", flush=True)
     rows = []
-    for name, sizes in told.items():
+    for name, sizes in by_method.items():
         place = None if name in refused else best(sizes)
         setting = "" if place is None else sizes[0][place].setting
         say(f"chosen {name:<20} {setting or refused.get(name) or 'none keeps what is retained at every size'}")

@@ -21,6 +21,6 @@ def scores(*shares):
     each = 2 * len(SPLITS)
     products = []
     for start in range(0, len(shares), each):
-        own = shares[start : start + each]
-        products.append(np.prod([1.0 - np.abs(u - r) for u, r in zip(own[::2], own[1::2])], axis=0))
+        pairs = shares[start : start + each]
+        products.append(np.prod([1.0 - np.abs(u - r) for u, r in zip(pairs[::2], pairs[1::2])], axis=0))
     return np.mean(products, axis=0)

@@ -27,13 +27,13 @@ def batch_of(inputs, targets) -> Batch:
 
 def by_member(function: Callable, variables: Variables, *common, members: int = 0) -> list:
     """``function(variables of a member, *common)`` for the first members, on the host; all of them for 0."""
-    own, shared = split_shared(variables)
-    count = len(jax.tree.leaves(own)[0])
-    found = []
+    weights, shared = split_shared(variables)
+    count = len(jax.tree.leaves(weights)[0])
+    results = []
     for i in range(min(members or count, count)):
-        one = jax.tree.map(lambda x, i=i: jnp.asarray(x[i]), own)
-        found.append(jax.tree.map(np.asarray, function(one, shared, *common)))
-    return found
+        one = jax.tree.map(lambda x, i=i: jnp.asarray(x[i]), weights)
+        results.append(jax.tree.map(np.asarray, function(one, shared, *common)))
+    return results
 
 
 @functools.lru_cache(maxsize=16)
@@ -122,11 +122,11 @@ def targeted_recognition(
     """
     (_, shared), radii = split_shared(variables), jnp.asarray(radii, jnp.float32)
     populations = [split_shared(v)[0] for v in (variables, *others)]
-    found = []
+    probabilities = []
     for i in range(min(len(jax.tree.leaves(p)[0]) for p in populations)):
-        own = tuple(jax.tree.map(lambda x, i=i: jnp.asarray(x[i]), p) for p in populations)
-        found.append(np.asarray(_towards(problem)(own, shared, batch, radii)))  # (R, populations, n)
-    return np.stack(found).transpose(2, 0, 1, 3)
+        weights = tuple(jax.tree.map(lambda x, i=i: jnp.asarray(x[i]), p) for p in populations)
+        probabilities.append(np.asarray(_towards(problem)(weights, shared, batch, radii)))  # (R, populations, n)
+    return np.stack(probabilities).transpose(2, 0, 1, 3)
 
 
 @functools.lru_cache(maxsize=16)

@@ -91,8 +91,8 @@ def run(args: Args) -> None:
 
         return write_audit_page(folder, args.run)
 
-    told = lambda: {"audit": folder, "rows": rows_of(folder / "audit.csv")}
-    finish(args.json, lambda: headline(folder), told, draw if args.page else None)
+    record = lambda: {"audit": folder, "rows": rows_of(folder / "audit.csv")}
+    finish(args.json, lambda: headline(folder), record, draw if args.page else None)
 
 
 HEADLINE = (  # metric, variant, split, reference
@@ -118,10 +118,10 @@ def headline(folder: Path) -> str:
                 value, low, high, null_low, null_high = (
                     float(row[k]) for k in ("value", "ci_low", "ci_high", "null_low", "null_high")
                 )
-                told = f"{value:8.3f} [{low:.3f}, {high:.3f}]" if value == value else "not identifiable"
+                figure = f"{value:8.3f} [{low:.3f}, {high:.3f}]" if value == value else "not identifiable"
                 band = f"[{null_low:.3f}, {null_high:.3f}]" if row["inside_null"] else ""
                 inside = " inside" if row["inside_null"] == "true" else ""
-                lines.append(f"{metric:<20} {reference:<8} {name:<26} {told:<26} {band}{inside}")
+                lines.append(f"{metric:<20} {reference:<8} {name:<26} {figure:<26} {band}{inside}")
     return "\n".join([*lines, f"audit: {folder}"])
 
 

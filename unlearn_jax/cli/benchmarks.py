@@ -46,9 +46,9 @@ class Args:
 
 def run(args: Args) -> None:
     """Print the card, or the list."""
-    given = [name for name in ("dataset", "similarity", "targets", "seed", "data_dir") if getattr(args, name)]
-    if given and not args.name:
-        raise InputError(f"--{given[0].replace('_', '-')} is of one benchmark: give its name first.")
+    options = [name for name in ("dataset", "similarity", "targets", "seed", "data_dir") if getattr(args, name)]
+    if options and not args.name:
+        raise InputError(f"--{options[0].replace('_', '-')} is of one benchmark: give its name first.")
     if not args.name:
         listed = {one.name: one.about for one in BENCHMARKS.values()}
         width = max(map(len, listed))
@@ -79,11 +79,11 @@ def written(card: dict) -> str:
         f"{card['held_out_similar']} held-out draws",
     ]
     for number, measures in card["likeness"].items():
-        told = [
+        likeness = [
             f"{name} {m['mean']:.3f} (5% {m['q05']:.3f}, 50% {m['q50']:.3f}, 95% {m['q95']:.3f})"
             for name, m in measures.items()
         ]
-        lines.append(f"  number {number}: {'; '.join(told)}; label of the target {card['same_label'][number]:.0%}")
+        lines.append(f"  number {number}: {'; '.join(likeness)}; label of the target {card['same_label'][number]:.0%}")
     lines += [f"note        {note}" for note in card["notes"]]
     lines += [f"limit       {limit}" for limit in card["limits"]]
     lines.append(f"licence     {card['licence']}")

@@ -74,16 +74,16 @@ def run(args: Args) -> None:
 
         return write_check_page(out)
 
-    told = lambda: {"run": out, "check": read_json(out / "check.json")}
-    finish(how.json, lambda: headline(out), told, draw if how.page else None)
+    record = lambda: {"run": out, "check": read_json(out / "check.json")}
+    finish(how.json, lambda: headline(out), record, draw if how.page else None)
 
 
 def headline(out: Path) -> str:
     """A line for each method, what they come to, and what to beware of, from ``check.json``."""
     from unlearn_jax.reports.check_words import cautions, findings, lines
 
-    told = read_json(out / "check.json")
-    return "\n".join([*lines(told), *findings(told), *cautions(told), f"run folder: {out}"])
+    record = read_json(out / "check.json")
+    return "\n".join([*lines(record), *findings(record), *cautions(record), f"run folder: {out}"])
 
 
 def main(argv: list[str] | None = None) -> int:

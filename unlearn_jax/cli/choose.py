@@ -54,52 +54,52 @@ def read_rows(runs: list[Path]) -> tuple[list[dict[str, str]], dict]:
     Raises:
         InputError: a missing, unfinished or older run, or runs on different targets.
     """
-    rows, asked = [], {}
+    rows, config = [], {}
     for run in runs:
         manifest = read_manifest(run)
         mine = {k: v for k, v in (manifest.get("asked") or manifest["config"]).items() if k not in FREE}
-        if asked and (differ := [k for k in mine if mine[k] != asked.get(k)]):
+        if config and (differ := [k for k in mine if mine[k] != config.get(k)]):
             raise InputError(f"{run} is another study than {runs[0]} ({', '.join(differ)} differ): give runs alike.")
-        asked = mine
+        config = mine
         check_seals(run, manifest)
         try:
-            found = [r for r in read_csv(run / "summary.csv") if r["request"] == "all"]
-            top = max(int(r["copies"]) for r in found)
-            found = [r for r in found if int(r["copies"]) == top]
-            least = min(float(r["gamma"]) for r in found)
-            rows += [r for r in found if float(r["gamma"]) == least]
+            pooled = [r for r in read_csv(run / "summary.csv") if r["request"] == "all"]
+            top = max(int(r["copies"]) for r in pooled)
+            pooled = [r for r in pooled if int(r["copies"]) == top]
+            least = min(float(r["gamma"]) for r in pooled)
+            rows += [r for r in pooled if float(r["gamma"]) == least]
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise InputError(f"cannot read {run}/summary.csv: run unlearn-jax study again.") from error
-    return rows, asked
+    return rows, config
 
 
 def commands(choices, asked: dict) -> list[str]:
     """Studies of the choices on other targets than they were made on."""
     default, requests = dataclasses.asdict(StudyConfig()), asked.get("requests", 1)
     skipped = asked.get("skip_requests", 0)
-    told = asked | {"skip_requests": 0 if skipped >= requests else skipped + requests}
+    config = asked | {"skip_requests": 0 if skipped >= requests else skipped + requests}
     words = []
-    for name, value in told.items():
+    for name, value in config.items():
         each = [value] if isinstance(value, str | int | float) else list(value or ())  # left open: none
         usual = default.get(name)
         if name in default and each and each != [usual] and value != "":
             words += [f"--{name.replace('_', '-')}", *map(str, each)]
-    found = []
+    lines = []
     for methods, remedy, hp in grouped(choices):
         more = (
             ["--methods", ",".join(methods)] + (["--remedies", remedy] if remedy else []) + (["--hp", *hp] * bool(hp))
         )
-        found.append(shlex.join(["unlearn-jax", "study", *words, *more]))
-    return found
+        lines.append(shlex.join(["unlearn-jax", "study", *words, *more]))
+    return lines
 
 
 def write_choices(runs: list[Path], out: Path | None = None, rule: str = "margins") -> tuple[str, tuple[Path, Path]]:
     """Choose, write the choices and the regret, each to its own file; what to print, and the two files."""
-    rows, asked = read_rows(runs)
+    rows, config = read_rows(runs)
     choices = choose_settings(rows, rule)
-    out, ready = out or runs[0] / "chosen.json", commands(choices, asked)
-    told = [c._asdict() | {"hp": c.words} for c in choices]
-    content = {"rule": rule, "said": RULES[rule], "allowed_points": ALLOWED, "tuned_on": asked, "choices": told}
+    out, ready = out or runs[0] / "chosen.json", commands(choices, config)
+    entries = [c._asdict() | {"hp": c.words} for c in choices]
+    content = {"rule": rule, "said": RULES[rule], "allowed_points": ALLOWED, "tuned_on": config, "choices": entries}
     looked = regret(rows, choices)
     try:
         write_json(out, content | {"commands": ready})
@@ -134,10 +134,10 @@ def _line(choice) -> str:
     )
 
 
-def _told(found) -> dict:
+def _told(entry) -> dict:
     return {
-        "population": _name(found.choice), "chosen": found.choice.setting, "distance": found.distance,
-        "best": found.best, "best_distance": found.best_distance, "regret": found.gap,
+        "population": _name(entry.choice), "chosen": entry.choice.setting, "distance": entry.distance,
+        "best": entry.best, "best_distance": entry.best_distance, "regret": entry.gap,
     }  # fmt: skip
 
 
@@ -147,8 +147,8 @@ def run(args: Args) -> None:
         raise InputError("no run is given: name one or more folders that unlearn-jax study wrote.")
     text, written = write_choices(args.runs, args.out, args.rule)
     if args.json:
-        told, apart = (read_json(path) for path in written)
-        print_json({"chosen": written[0], "regret": written[1], **told, "apart": apart})
+        record, apart = (read_json(path) for path in written)
+        print_json({"chosen": written[0], "regret": written[1], **record, "apart": apart})
     else:
         print(text)
 

@@ -118,8 +118,8 @@ def guarded(run: Callable[[], object], kept: str = "what is trained is kept, the
               file=sys.stderr)  # fmt: skip
         return 2
     except MemoryError as error:
-        said = " ".join(str(error).split()).rstrip(".") or "no more is to be had"
-        print(f"error: there is not enough memory ({said}): ask for less, or for fewer at once.", file=sys.stderr)
+        reason = " ".join(str(error).split()).rstrip(".") or "no more is to be had"
+        print(f"error: there is not enough memory ({reason}): ask for less, or for fewer at once.", file=sys.stderr)
         return 2
     except RuntimeError as error:
         _alone(error)

@@ -71,8 +71,8 @@ def run(args: Args) -> None:
 
         return write_influence_page(out)
 
-    told = lambda: {"run": out, "rows": rows_of(out / "summary.csv")}
-    finish(args.json, lambda: headline(out), told, draw if args.page else None)
+    record = lambda: {"run": out, "rows": rows_of(out / "summary.csv")}
+    finish(args.json, lambda: headline(out), record, draw if args.page else None)
 
 
 HEADLINE = (  # removed, metric, heading
@@ -86,10 +86,10 @@ HEADLINE = (  # removed, metric, heading
 def headline(out: Path) -> str:
     """A line for each track and estimator, from ``summary.csv``."""
     rows = read_csv(out / "summary.csv")
-    found = {(r["track"], r["estimator"], r["removed"], r["metric"]): r for r in rows}
+    by_figure = {(r["track"], r["estimator"], r["removed"], r["metric"]): r for r in rows}
     lines = [f"{'track':<8} {'estimator':<12} " + " ".join(f"{heading:<28}" for *_, heading in HEADLINE)]
     for track, name in dict.fromkeys((r["track"], r["estimator"]) for r in rows):
-        cells = [found.get((track, name, removed, metric)) for removed, metric, _ in HEADLINE]
+        cells = [by_figure.get((track, name, removed, metric)) for removed, metric, _ in HEADLINE]
         if any(cells):
             lines.append(f"{track:<8} {name:<12} " + " ".join(f"{_interval(cell):<28}" for cell in cells))
     return "\n".join([*(line.rstrip() for line in lines), f"run folder: {out}"])

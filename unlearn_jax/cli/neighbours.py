@@ -65,16 +65,16 @@ def run(args: Args) -> None:
 
         return write_neighbours_page(out)
 
-    told = lambda: {"run": out, "found": read_json(out / "neighbours.json")}
-    finish(args.json, lambda: headline(out), told, draw if args.page else None)
+    record = lambda: {"run": out, "found": read_json(out / "neighbours.json")}
+    finish(args.json, lambda: headline(out), record, draw if args.page else None)
 
 
 def headline(out: Path) -> str:
     """What was found, in a few lines, from ``neighbours.json``."""
     from unlearn_jax.reports.neighbours_words import findings
 
-    told = read_json(out / "neighbours.json")
-    return "\n".join([*findings(told), f"run folder: {out}"])
+    record = read_json(out / "neighbours.json")
+    return "\n".join([*findings(record), f"run folder: {out}"])
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -29,8 +29,8 @@ def watched(quiet: bool, unit: str = "members") -> Iterator[Watch]:
     from rich.console import Console
 
     console = Console(stderr=True)
-    with _bars(console, unit) if console.is_terminal else _lines(unit) as told:
-        yield Watch(*told)
+    with _bars(console, unit) if console.is_terminal else _lines(unit) as callbacks:
+        yield Watch(*callbacks)
 
 
 @dataclass
@@ -97,7 +97,7 @@ def _bars(console, unit: str) -> Iterator[tuple]:
 def _lines(unit: str) -> Iterator[tuple]:
     """Plain lines: what begins first, what has ended, and once a minute how far a long stage is."""
     stages: list[_Stage] = []  # one at most: that which has not ended
-    told: list[float | None] = [None]  # seconds into it when a line was last written; None before the first stage
+    written: list[float | None] = [None]  # seconds into it when a line was last written; None before the first stage
     begun: list[str] = []  # what goes on before it
 
     def write(text: str) -> None:
@@ -111,16 +111,16 @@ def _lines(unit: str) -> Iterator[tuple]:
 
     def stage(label: str, members: int) -> None:
         end()
-        if told[0] is None:
+        if written[0] is None:
             write(f"{label}: {members:,} {unit} ...")
         stages.append(_Stage(label, members))
-        told[0] = 0.0
+        written[0] = 0.0
 
     def advance(done: float, examples: int) -> None:
         for now in stages:
             now.advance(done, examples)
-            if now.seconds - (told[0] or 0.0) >= EVERY and done < now.members:
-                told[0] = now.seconds
+            if now.seconds - (written[0] or 0.0) >= EVERY and done < now.members:
+                written[0] = now.seconds
                 left = now.seconds * (now.members - done) / max(done, 1e-9)
                 write(f"{now.label}: {done:.1f} of {now.members:,} {unit}, {now.rate()}, about {left:.0f} s left")
         if stages and done >= stages[0].members:

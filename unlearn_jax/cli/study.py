@@ -104,8 +104,8 @@ def tell(out: Path, report: bool, as_json: bool) -> None:
 
         return write_report(out)
 
-    told = lambda: {"run": out, "rows": rows_of(out / "summary.csv")}
-    finish(as_json, lambda: headline(out), told, draw if report else None, "report")
+    record = lambda: {"run": out, "rows": rows_of(out / "summary.csv")}
+    finish(as_json, lambda: headline(out), record, draw if report else None, "report")
 
 
 def headline(out: Path) -> str:

@@ -110,17 +110,17 @@ def merge(variables: Variables) -> Variables:
 
 def dense_layers(model: Model, inputs: Array) -> dict[tuple[str, ...], tuple[int, int]]:
     """Path and (in, out) width of each ``flax.linen.Dense`` of a model, in the order in which they are called."""
-    found = {}
+    layers = {}
 
     def watched(call, args, kwargs, context):
         y = call(*args, **kwargs)
         if _is_dense(context):
-            found[tuple(context.module.path)] = (args[0].shape[-1], y.shape[-1])
+            layers[tuple(context.module.path)] = (args[0].shape[-1], y.shape[-1])
         return y
 
     with nn.intercept_methods(watched):
         jax.eval_shape(lambda x: model.init(jax.random.key(0), x), inputs)
-    return found
+    return layers
 
 
 def _is_dense(context) -> bool:

@@ -113,17 +113,17 @@ def unlearn(
         >>> jax.tree.structure(new) == jax.tree.structure(trained)
         True
     """
-    found = read(model, params, members=members, init=init)
+    original = read(model, params, members=members, init=init)
     pairs = {"forget": forget, "retain": retain, "validation": validation, "heldout": heldout}
     parts = {name: part_of(pair, name) for name, pair in pairs.items() if pair is not None}
-    task = _checked(found, method, parts, scale, recipe, _joined(settings or {}, hp))
-    unlearned = _run(task, keys_of(key, found.members), budget, options)
+    task = _checked(original, method, parts, scale, recipe, _joined(settings or {}, hp))
+    unlearned = _run(task, keys_of(key, original.members), budget, options)
     before, after = (
-        _right(found, task.problem, variables, parts.get("validation"), options)
-        for variables in (found.variables, unlearned.population.variables)
+        _right(original, task.problem, variables, parts.get("validation"), options)
+        for variables in (original.variables, unlearned.population.variables)
     )
     _warn(method, unlearned.population.variables, before, after)
-    restored = found.restore(unlearned.population.variables)
+    restored = original.restore(unlearned.population.variables)
     if not details:
         return restored
     accuracies = before.mean(axis=1), after.mean(axis=1)
@@ -163,30 +163,30 @@ def keys_of(key: Array | int | None, members: int) -> Array:
     return keys
 
 
-def _checked(found: Read, method: str, parts: dict[str, Part], scale: str, recipe: Recipe | None, hp: dict) -> _Task:
+def _checked(models: Read, method: str, parts: dict[str, Part], scale: str, recipe: Recipe | None, hp: dict) -> _Task:
     """The call, or the `InputError` that says what is wrong with it."""
     name, forget = METHODS.pick(method), parts["forget"]
     _check_settings(name, hp)
     example = jax.ShapeDtypeStruct((1, *forget.inputs.shape[1:]), forget.inputs.dtype)
     for part, examples in parts.items():
         alike(examples, forget, part)
-    classes = classes_of(found, example)
+    classes = classes_of(models, example)
     for part, examples in parts.items():
         check_classes(examples, classes, part)
     heldout = parts.get("heldout", parts.get("validation")) if "heldout" in METHODS[name].needs else None
     request = request_of(forget, parts.get("retain"), heldout)
     floats = bool(jnp.issubdtype(example.dtype, jnp.floating))
-    if said := refusal(name, Given(request, "retain" in parts, recipe, floats)):
-        raise InputError(said)
+    if why := refusal(name, Given(request, "retain" in parts, recipe, floats)):
+        raise InputError(why)
     if "retain" in parts and (twice := asked_and_kept(forget, parts["retain"])):
         warnings.warn(
             f"{twice} of the {len(forget.targets)} examples to be forgotten are among the retained ones too: what "
             f"they taught stays.",
             stacklevel=3,
         )
-    problem = TrainSpec(found.model, classification(), example, classes, recipe or Recipe())
-    scale = scale_for(METHODS[name], scale, one(found.variables)["params"], example)
-    return _Task(name, found, problem, request, scale, hp)
+    problem = TrainSpec(models.model, classification(), example, classes, recipe or Recipe())
+    scale = scale_for(METHODS[name], scale, one(models.variables)["params"], example)
+    return _Task(name, models, problem, request, scale, hp)
 
 
 def _joined(settings: dict[str, Any], hp: dict[str, Any]) -> dict[str, Any]:
@@ -208,12 +208,12 @@ def _run(task: _Task, keys: Array, budget: float, options: Options) -> Unlearned
     apart = (entry.begin is not None or entry.end is not None) and len(keys) > 1
     try:
         parts = [slice(i, i + 1) for i in range(len(keys))] if apart else [slice(None)]
-        found = [_some(task, part, keys[part], budget, options) for part in parts]
+        runs = [_some(task, part, keys[part], budget, options) for part in parts]
     except Missing as missing:
         raise InputError(f"{task.name} {ASKS[missing.what]}.") from None
-    joined = join_members([one.population.variables for one in found])
-    seconds = float(np.mean([one.population.seconds for one in found]))
-    return found[0]._replace(population=found[0].population._replace(variables=joined, seconds=seconds))
+    joined = join_members([one.population.variables for one in runs])
+    seconds = float(np.mean([one.population.seconds for one in runs]))
+    return runs[0]._replace(population=runs[0].population._replace(variables=joined, seconds=seconds))
 
 
 def _some(task: _Task, part: slice, keys: Array, budget: float, options: Options) -> Unlearned:
@@ -222,13 +222,13 @@ def _some(task: _Task, part: slice, keys: Array, budget: float, options: Options
     training = prepare("retrain", task.problem)
     job = RunSpec(task.problem, task.request.stored, rows, training, options, seed, 0, task.scale, budget)
     treat = RunOverrides(kept_rows(job), [r.requested for r in rows], role=task.name, keys=keys)
-    given = {name: [value] for name, value in task.hp.items()}
-    return run_method(task.name, job, take_members(task.read.variables, part), given, treat)
+    settings = {name: [value] for name, value in task.hp.items()}
+    return run_method(task.name, job, take_members(task.read.variables, part), settings, treat)
 
 
-def _right(found: Read, problem: TrainSpec, variables: Variables, part: Part | None, options: Options) -> np.ndarray:
+def _right(models: Read, problem: TrainSpec, variables: Variables, part: Part | None, options: Options) -> np.ndarray:
     """(N, n) 1 where a model is right; (N, 1) NaN without examples."""
-    members = max(found.members, 1)
+    members = max(models.members, 1)
     if part is None:
         return np.full((members, 1), np.nan)
     data, width = Stored(part.inputs, jnp.asarray(part.targets)), chunk_width(members, options)
@@ -238,17 +238,17 @@ def _right(found: Read, problem: TrainSpec, variables: Variables, part: Part | N
 def _warn(method: str, variables: Variables, before: np.ndarray, after: np.ndarray) -> None:
     """Warn of weights that are not finite, and of accuracy that fell by more than chance."""
     floats = [np.asarray(x) for x in jax.tree.leaves(variables) if jnp.issubdtype(x.dtype, jnp.floating)]
-    alive = np.all([np.isfinite(x).reshape(len(x), -1).all(axis=1) for x in floats], axis=0)
-    if not alive.all():
+    finite = np.all([np.isfinite(x).reshape(len(x), -1).all(axis=1) for x in floats], axis=0)
+    if not finite.all():
         warnings.warn(
-            f"{method} left weights that are not finite in {(~alive).sum()} of {len(alive)} models: lower its rate.",
+            f"{method} left weights that are not finite in {(~finite).sum()} of {len(finite)} models: lower its rate.",
             stacklevel=3,
         )
-    if not alive.any() or np.isnan(before).any():
+    if not finite.any() or np.isnan(before).any():
         return
-    lost = (before - after)[alive].mean(axis=0)
+    lost = (before - after)[finite].mean(axis=0)
     if lost.mean() > FALL * lost.std() / np.sqrt(len(lost)):
-        was, now = (100 * x[alive].mean() for x in (before, after))
+        was, now = (100 * x[finite].mean() for x in (before, after))
         warnings.warn(
             f"{method} lowered validation accuracy from {was:.1f}% to {now:.1f}%: try milder settings, or another "
             f"method.",

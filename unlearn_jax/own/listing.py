@@ -52,24 +52,24 @@ def unlearnable(
         >>> found["scrub"], found["rmu"][:39]
         ('', 'rmu reads the features before the last ')
     """
-    found = read(model, params, members=members, init=init)
+    models = read(model, params, members=members, init=init)
     pairs = {"forget": forget, "retain": retain, "validation": validation, "heldout": heldout}
     parts = {name: part_of(pair, name) for name, pair in pairs.items() if pair is not None}
-    asked = parts["forget"]
-    example = jax.ShapeDtypeStruct((1, *asked.inputs.shape[1:]), asked.inputs.dtype)
+    request_part = parts["forget"]
+    example = jax.ShapeDtypeStruct((1, *request_part.inputs.shape[1:]), request_part.inputs.dtype)
     for name, part in parts.items():
-        alike(part, asked, name)
-        check_classes(part, classes_of(found, example), name)
-    request = request_of(asked, parts.get("retain"), parts.get("heldout", parts.get("validation")))
-    given = Given(request, "retain" in parts, recipe, bool(jnp.issubdtype(example.dtype, jnp.floating)))
-    problem = TrainSpec(found.model, classification(), example, classes_of(found, example), recipe or Recipe())
+        alike(part, request_part, name)
+        check_classes(part, classes_of(models, example), name)
+    request = request_of(request_part, parts.get("retain"), parts.get("heldout", parts.get("validation")))
+    call = Given(request, "retain" in parts, recipe, bool(jnp.issubdtype(example.dtype, jnp.floating)))
+    problem = TrainSpec(models.model, classification(), example, classes_of(models, example), recipe or Recipe())
     sizes = Sizes(len(request.forget), len(request.retain), problem.num_classes)
     why = {}
     for name in METHODS:
-        why[name] = refusal(name, given)
+        why[name] = refusal(name, call)
         if not why[name]:
-            own = scale_for(METHODS[name], scale, one(found.variables)["params"], example)
-            why[name] = wanting(name, problem, one(found.variables), sizes, own)
+            scale_of_method = scale_for(METHODS[name], scale, one(models.variables)["params"], example)
+            why[name] = wanting(name, problem, one(models.variables), sizes, scale_of_method)
     return why
 
 

@@ -52,8 +52,8 @@ def asks_for_recipe(entry: MethodSpec) -> bool:
 def whole_class(request: Request) -> bool:
     """Whether the request is of one class, all of it."""
     labels = np.asarray(request.stored.targets)
-    asked = np.unique(labels[request.forget])
-    return len(asked) == 1 and not np.isin(asked, labels[request.retain]).any()
+    requested = np.unique(labels[request.forget])
+    return len(requested) == 1 and not np.isin(requested, labels[request.retain]).any()
 
 
 def refusal(name: str, given: Given) -> str:

@@ -45,8 +45,6 @@ class Compiled(NamedTuple):
 
 
 LOWERED: dict[tuple, Lowered] = {}
-
-
 COMPILED: dict[tuple, Compiled] = {}  # those used last at the end
 
 

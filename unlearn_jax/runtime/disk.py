@@ -99,7 +99,7 @@ def patiently(write: Callable[[], T], seconds: float) -> T:
     Raises:
         OSError: there was no room to the end, or the run was asked to stop.
     """
-    began, told = time.monotonic(), False
+    began, warned = time.monotonic(), False
     while True:
         try:
             return write()
@@ -107,10 +107,10 @@ def patiently(write: Callable[[], T], seconds: float) -> T:
             left = seconds - (time.monotonic() - began)
             if not is_full(error) or left <= 0 or signals.asked():
                 raise
-            if not told:
+            if not warned:
                 where = f" '{error.filename}'" if error.filename else ""
                 warnings.warn(f"no room to write{where}: free some space within {seconds:.0f} s.", stacklevel=2)
-                told = True
+                warned = True
         _pause(min(PAUSE, left))
 
 

@@ -83,8 +83,8 @@ def _as_word(error: BaseException) -> dict:
     kind = "input" if isinstance(error, InputError) else "system" if number is not None else "other"
     if isinstance(error, Stopped):
         kind, number = "stopped", int(error.signum)
-    said = error.strerror if isinstance(error, OSError) else str(error)
-    return {"error": said or type(error).__name__, "kind": kind, "errno": number}
+    text = error.strerror if isinstance(error, OSError) else str(error)
+    return {"error": text or type(error).__name__, "kind": kind, "errno": number}
 
 
 def _as_error(word: dict) -> BaseException:

@@ -27,7 +27,8 @@ from unlearn_jax.methods import prepare
 from unlearn_jax.methods.support.common import TrainSpec
 from unlearn_jax.models import build_model, count_parameters
 from unlearn_jax.models.lora import lora
-from unlearn_jax.models.minilm import load_minilm, sizes_of
+from unlearn_jax.models.minilm import sizes_of
+from unlearn_jax.models.minilm_files import load_minilm
 from unlearn_jax.population import checkpoint
 from unlearn_jax.population.members import make_tables, member_keys
 from unlearn_jax.population.run import DEFAULTS, Options, Stored, run_population

@@ -56,8 +56,8 @@ def check_method(
         try:
             rule.check(trial)
         except Exception as error:
-            said = str(error) if isinstance(error, AssertionError) else f"{type(error).__name__}: {error}"
-            broken.append(f"{name}: {' '.join(said.split())[:400]}")
+            problem = str(error) if isinstance(error, AssertionError) else f"{type(error).__name__}: {error}"
+            broken.append(f"{name}: {' '.join(problem.split())[:400]}")
     if broken:
         lines = "\n  ".join(broken)
         raise AssertionError(f"method '{entry.name}' breaks {len(broken)} of the contract's rules:\n  {lines}")

@@ -147,7 +147,7 @@ def wordpiece(features: Features, texts: Sequence[str]) -> Reader:
 
     ``texts`` are not needed: the pieces were learned elsewhere.
     """
-    from unlearn_jax.models.minilm import tokenize
+    from unlearn_jax.models.minilm_files import tokenize
 
     del texts
     folder, length = minilm_folder(), features.context or CONTEXT
