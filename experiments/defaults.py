@@ -26,7 +26,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from unlearn_jax.cli.common import guarded, keep_compiled_programs, parsed, print_json, use_every_core
+from unlearn_jax.cli.common import command, keep_compiled_programs, print_json, use_every_core
 from unlearn_jax.errors import InputError
 
 COPIES = {30: "4", 150: "2"}  # as many as leave the placebo something to drop; of a whole class none
@@ -167,5 +167,4 @@ def run(args: Args) -> None:
 
 
 if __name__ == "__main__":
-    asked = parsed(Args, __doc__)
-    sys.exit(guarded(lambda: run(asked)))
+    sys.exit(command(Args, __doc__, run)())

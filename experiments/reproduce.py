@@ -28,7 +28,7 @@ from claims import CLAIMS, words
 from claims.claim import Claim, changed, run_claim, sized
 
 from unlearn_jax.audits.replay import read_config
-from unlearn_jax.cli.common import guarded, keep_compiled_programs, parsed, print_json, use_every_core, watched
+from unlearn_jax.cli.common import command, keep_compiled_programs, print_json, use_every_core, watched
 from unlearn_jax.errors import InputError, choose
 from unlearn_jax.results.recorder import write_json
 from unlearn_jax.runtime.archives import read_json
@@ -158,11 +158,10 @@ def made(runs: list[Path]) -> dict:
 
 def command_of(args: Args, name: str) -> str:
     """The command that gives this record, wherever it is kept."""
-    words_of = ["python", "experiments/reproduce.py", name] + ["--quick"] * args.quick
-    words_of += ["--members", str(args.members)] if args.members is not None else []
-    return shlex.join([*words_of, *(["--change", *args.change] if args.change else [])])
+    parts = ["python", "experiments/reproduce.py", name] + ["--quick"] * args.quick
+    parts += ["--members", str(args.members)] if args.members is not None else []
+    return shlex.join([*parts, *(["--change", *args.change] if args.change else [])])
 
 
 if __name__ == "__main__":
-    asked = parsed(Args, __doc__)
-    sys.exit(guarded(lambda: run(asked)))
+    sys.exit(command(Args, __doc__, run)())

@@ -31,7 +31,7 @@ import _populations as populations
 import _spread
 import tyro
 
-from unlearn_jax.cli.common import Hosts, guarded, join, parsed, print_json, use_every_core
+from unlearn_jax.cli.common import Hosts, command, join, print_json, use_every_core
 from unlearn_jax.runtime.archives import read_json
 
 SPEEDS = ("per_second", "seconds")  # of a row: what is compared with an earlier run
@@ -202,5 +202,4 @@ def checked(args: Args) -> list[int]:
 
 
 if __name__ == "__main__":
-    asked = parsed(Args, __doc__)
-    sys.exit(guarded(lambda: run(asked)))
+    sys.exit(command(Args, __doc__, run)())

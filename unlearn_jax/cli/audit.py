@@ -20,11 +20,10 @@ from pathlib import Path
 import tyro
 
 from unlearn_jax.cli.common import (
+    command,
     command_line,
     finish,
-    guarded,
     keep_compiled_programs,
-    parsed,
     rows_of,
     use_every_core,
     watched,
@@ -76,15 +75,14 @@ def run(args: Args) -> None:
     use_every_core()
     keep_compiled_programs(Path("runs") / "compiled")
     how = Precision(args.draws, args.splits, args.resamples, args.seed)
-    command = command_line()
     with watched(args.quiet) as watch:
         if args.run is not None:
             folder = audit_study(
                 args.run, out=args.out, how=how, store=args.store, relearn_lr=args.relearn_lr, data_dir=args.data_dir,
-                command=command, watch=watch,
+                command=command_line(), watch=watch,
             )  # fmt: skip
         else:
-            folder = audit_logits(args.logits, out=args.out, how=how, command=command, watch=watch)
+            folder = audit_logits(args.logits, out=args.out, how=how, command=command_line(), watch=watch)
 
     def draw() -> Path:
         from unlearn_jax.reports import write_audit_page
@@ -125,7 +123,4 @@ def headline(folder: Path) -> str:
     return "\n".join([*lines, f"audit: {folder}"])
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Do what the words ask for, by default those that the process was called with; the exit code."""
-    asked = parsed(Args, __doc__, argv)
-    return guarded(lambda: run(asked))
+main = command(Args, __doc__, run)

@@ -17,7 +17,7 @@ from typing import Annotated
 
 import tyro
 
-from unlearn_jax.cli.common import guarded, parsed, print_json, watched
+from unlearn_jax.cli.common import command, print_json, watched
 from unlearn_jax.data.benchmarks import BENCHMARKS, benchmark_named
 from unlearn_jax.errors import InputError
 
@@ -99,7 +99,4 @@ def _several(count: int, noun: str) -> str:
     return f"{count} {noun}{'s' * (count != 1)}"
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Do what the words ask for, by default those that the process was called with; the exit code."""
-    asked = parsed(Args, __doc__, argv)
-    return guarded(lambda: run(asked))
+main = command(Args, __doc__, run)

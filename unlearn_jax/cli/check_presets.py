@@ -20,15 +20,7 @@ from pathlib import Path
 
 import tyro
 
-from unlearn_jax.cli.common import (
-    command_line,
-    finish,
-    guarded,
-    keep_compiled_programs,
-    parsed,
-    use_every_core,
-    watched,
-)
+from unlearn_jax.cli.common import command, command_line, finish, keep_compiled_programs, use_every_core, watched
 from unlearn_jax.cli.study_args import Run, StudyArgs
 from unlearn_jax.runtime.archives import read_json
 from unlearn_jax.studies.config import Methods
@@ -62,10 +54,9 @@ def run(args: Args) -> None:
     keep_compiled_programs(Path("runs") / "compiled")
     study, how = args.study, args.run
     out = how.out or Path("runs") / check_name(study)
-    command = command_line()
     with watched(how.quiet) as watch:
         run_check(
-            study, out, store=how.store, watch=watch, command=command, data_dir=how.data_dir, chunk=how.chunk,
+            study, out, store=how.store, watch=watch, command=command_line(), data_dir=how.data_dir, chunk=how.chunk,
             axis=how.axis,
         )  # fmt: skip
 
@@ -86,7 +77,4 @@ def headline(out: Path) -> str:
     return "\n".join([*lines(record), *findings(record), *cautions(record), f"run folder: {out}"])
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Do what the words ask for, by default those that the process was called with; the exit code."""
-    asked = parsed(Args, __doc__, argv)
-    return guarded(lambda: run(asked))
+main = command(Args, __doc__, run)

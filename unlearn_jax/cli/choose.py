@@ -21,7 +21,7 @@ from typing import Annotated
 
 import tyro
 
-from unlearn_jax.cli.common import guarded, parsed, print_json
+from unlearn_jax.cli.common import command, print_json
 from unlearn_jax.errors import InputError
 from unlearn_jax.reports.load import read_manifest
 from unlearn_jax.results.recorder import write_json
@@ -153,7 +153,4 @@ def run(args: Args) -> None:
         print(text)
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Do what the words ask for, by default those that the process was called with; the exit code."""
-    asked = parsed(Args, __doc__, argv)
-    return guarded(lambda: run(asked))
+main = command(Args, __doc__, run)

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from unlearn_jax.cli.options import called, parsed, unread
 from unlearn_jax.cli.progress import watched
@@ -20,11 +20,13 @@ from unlearn_jax.errors import InputError
 from unlearn_jax.runtime import disk, signals
 
 __all__ = [
-    "Hosts", "command_line", "cores", "finish", "guarded", "join", "json_of", "keep_compiled_programs", "parsed",
-    "print_json", "rows_of", "use_every_core", "watched",
+    "Hosts", "command", "command_line", "cores", "finish", "guarded", "interval", "join", "json_of",
+    "keep_compiled_programs", "parsed", "print_json", "rows_of", "use_every_core", "watched",
 ]  # fmt: skip
 
 
+T = TypeVar("T")
+KEPT = "what is trained is kept, the same command continues"
 # what is wrong with a path: no such thing (any more), a folder for a file or the reverse, too long, not allowed
 AMISS = {
     errno.ENOENT, errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.ENOTEMPTY, errno.ENAMETOOLONG, errno.EACCES,
@@ -90,7 +92,24 @@ def keep_compiled_programs(folder: Path) -> None:
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 2.0)
 
 
-def guarded(run: Callable[[], object], kept: str = "what is trained is kept, the same command continues") -> int:
+def command(kind: type[T], doc: str | None, run: Callable[[T], object], kept: str = KEPT) -> Callable[..., int]:
+    """``main(argv)`` of a command: do what the words ask for, None = those of this process; the exit code.
+
+    Args:
+        kind: the dataclass of its options.
+        doc: its docstring, with which the help begins.
+        run: what it does with the options.
+        kept: as of `guarded`.
+    """
+
+    def main(argv: list[str] | None = None) -> int:
+        args = parsed(kind, doc, argv)
+        return guarded(lambda: run(args), kept)
+
+    return main
+
+
+def guarded(run: Callable[[], object], kept: str = KEPT) -> int:
     """Exit code of ``run``, with one line on stderr where it is not 0.
 
     2 where the user can mend the input or free space; 143 or 130 where the run was asked to stop by SIGTERM or Ctrl-C,
@@ -159,6 +178,11 @@ def _typed(text: str) -> Any:
         except ValueError:
             continue
     return {"true": True, "false": False}.get(text, text)
+
+
+def interval(row: dict[str, str]) -> str:
+    """A figure of a table with its interval."""
+    return f"{float(row['value']):6.2f} [{float(row['ci_low']):.2f}, {float(row['ci_high']):.2f}]"
 
 
 def print_json(told: dict[str, Any]) -> None:

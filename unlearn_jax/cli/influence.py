@@ -20,11 +20,11 @@ import tyro
 
 from unlearn_jax.attribution.config import AttributionConfig
 from unlearn_jax.cli.common import (
+    command,
     command_line,
     finish,
-    guarded,
+    interval,
     keep_compiled_programs,
-    parsed,
     rows_of,
     use_every_core,
     watched,
@@ -60,10 +60,15 @@ def run(args: Args) -> None:
     use_every_core()
     keep_compiled_programs(Path("runs") / "compiled")
     out = args.out or Path("runs") / f"influence-{Path(args.study.dataset).stem}"
-    command = command_line()
     with watched(args.quiet) as watch:
         run_attribution(
-            args.study, out, store=args.store, watch=watch, command=command, data_dir=args.data_dir, chunk=args.chunk
+            args.study,
+            out,
+            store=args.store,
+            watch=watch,
+            command=command_line(),
+            data_dir=args.data_dir,
+            chunk=args.chunk,
         )
 
     def draw() -> Path:
@@ -91,17 +96,10 @@ def headline(out: Path) -> str:
     for track, name in dict.fromkeys((r["track"], r["estimator"]) for r in rows):
         cells = [by_figure.get((track, name, removed, metric)) for removed, metric, _ in HEADLINE]
         if any(cells):
-            lines.append(f"{track:<8} {name:<12} " + " ".join(f"{_interval(cell):<28}" for cell in cells))
+            lines.append(
+                f"{track:<8} {name:<12} " + " ".join(f"{interval(cell) if cell else '':<28}" for cell in cells)
+            )
     return "\n".join([*(line.rstrip() for line in lines), f"run folder: {out}"])
 
 
-def _interval(row: dict | None) -> str:
-    if row is None:
-        return ""
-    return f"{float(row['value']):6.2f} [{float(row['ci_low']):.2f}, {float(row['ci_high']):.2f}]"
-
-
-def main(argv: list[str] | None = None) -> int:
-    """Do what the words ask for, by default those that the process was called with; the exit code."""
-    asked = parsed(Args, __doc__, argv)
-    return guarded(lambda: run(asked))
+main = command(Args, __doc__, run)

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import tyro
 
-from unlearn_jax.cli.common import command_line, finish, guarded, keep_compiled_programs, parsed, watched
+from unlearn_jax.cli.common import command, command_line, finish, keep_compiled_programs, watched
 from unlearn_jax.mining.config import MiningConfig
 from unlearn_jax.runtime.archives import read_json
 
@@ -53,11 +53,10 @@ def run(args: Args) -> None:
 
     keep_compiled_programs(Path("runs") / "compiled")
     out = args.out or Path("runs") / f"neighbours-{Path(args.search.dataset).stem}"
-    command = command_line()
     with watched(args.quiet) as watch:
         run_mining(
-            args.search, out, ids=args.ids, embedding_file=args.embedding_file, store=args.store, command=command,
-            watch=watch, data_dir=args.data_dir,
+            args.search, out, ids=args.ids, embedding_file=args.embedding_file, store=args.store, watch=watch,
+            command=command_line(), data_dir=args.data_dir,
         )  # fmt: skip
 
     def draw() -> Path:
@@ -77,7 +76,4 @@ def headline(out: Path) -> str:
     return "\n".join([*findings(record), f"run folder: {out}"])
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Do what the words ask for, by default those that the process was called with; the exit code."""
-    asked = parsed(Args, __doc__, argv)
-    return guarded(lambda: run(asked))
+main = command(Args, __doc__, run)

@@ -116,9 +116,9 @@ def _block(text: str, width: int) -> str:
 
 def _command(line: str, width: int) -> list[str]:
     """A command below its comment, its options on further lines where it is too long."""
-    line_before, _, comment = line.partition(" #")
+    start, _, comment = line.partition(" #")
     lines = [f"    # {comment.strip()}"] if comment else []
-    now, *options = line_before.rstrip().split(" --")
+    now, *options = start.rstrip().split(" --")
     for option in options:
         if len(f"{now} --{option}") > width - 2:
             lines.append(f"{now} \\")

@@ -21,7 +21,7 @@ from typing import Annotated
 
 import tyro
 
-from unlearn_jax.cli.common import guarded, parsed, print_json, watched
+from unlearn_jax.cli.common import command, print_json, watched
 from unlearn_jax.data.sources.prepare import Prepared, prepare
 from unlearn_jax.data.sources.stock import STOCK
 
@@ -78,7 +78,4 @@ def reporting(watch):
     return report
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Exit code 0, or 2 with one line on stderr where the input can be mended."""
-    asked = parsed(Args, __doc__, argv)
-    return guarded(lambda: run(asked), "nothing is half-written, the same command begins anew")
+main = command(Args, __doc__, run, "nothing is half-written, the same command begins anew")

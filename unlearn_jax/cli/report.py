@@ -19,7 +19,7 @@ from typing import Annotated
 
 import tyro
 
-from unlearn_jax.cli.common import guarded, parsed, print_json
+from unlearn_jax.cli.common import command, print_json
 from unlearn_jax.errors import InputError
 from unlearn_jax.reports.drawings import kind_of_run
 from unlearn_jax.reports.load import read_manifest
@@ -151,7 +151,4 @@ PAGES = {
 }
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Do what the words ask for, by default those that the process was called with; the exit code."""
-    asked = parsed(Args, __doc__, argv)
-    return guarded(lambda: run(asked))
+main = command(Args, __doc__, run)

@@ -19,12 +19,12 @@ import tyro
 
 from unlearn_jax.cli.common import (
     Hosts,
+    command,
     command_line,
     finish,
-    guarded,
+    interval,
     join,
     keep_compiled_programs,
-    parsed,
     rows_of,
     use_every_core,
     watched,
@@ -87,11 +87,10 @@ def run(args: Args) -> None:
     use_every_core()
     keep_compiled_programs(Path("runs") / "compiled")
     study, how = args.study, args.run
-    command = command_line()
     with watched(how.quiet or not multihost.is_first()) as watch:
         out = run_study(
-            study, how.out, store=how.store, watch=watch, command=command, data_dir=how.data_dir, chunk=how.chunk,
-            axis=how.axis, data_devices=how.data_devices, loop=how.loop, save_every=how.save_every,
+            study, how.out, store=how.store, watch=watch, command=command_line(), data_dir=how.data_dir,
+            chunk=how.chunk, axis=how.axis, data_devices=how.data_devices, loop=how.loop, save_every=how.save_every,
         )  # fmt: skip
     multihost.from_process_zero(lambda: tell(out, how.report, how.json))  # the others stay until it is drawn
 
@@ -127,7 +126,7 @@ def headline(out: Path) -> str:
             name = f"{method}[{setting}]" if setting else method
             gone = lost.get((copies, gamma, method, setting), {"value": 0})
             note = f"  {float(gone['value']):.0f} of {gone['n']} members diverged" if float(gone["value"]) else ""
-            lines.append(f"{copies:>6} {float(gamma):>5.2f}  {name:<32} {_interval(row):<22} {_interval(other)}{note}")
+            lines.append(f"{copies:>6} {float(gamma):>5.2f}  {name:<32} {interval(row):<22} {interval(other)}{note}")
     for (copies, gamma, *_, metric), row in keyed.items():
         if metric == "identifiable" and float(row["value"]) == 0:
             span = keyed[copies, gamma, "original", "", "influence_span"]
@@ -142,11 +141,4 @@ def _number(text: str) -> float:
     return float(text or "nan")
 
 
-def _interval(row: dict) -> str:
-    return f"{float(row['value']):6.2f} [{float(row['ci_low']):.2f}, {float(row['ci_high']):.2f}]"
-
-
-def main(argv: list[str] | None = None) -> int:
-    """Do what the words ask for, by default those that the process was called with; the exit code."""
-    asked = parsed(Args, __doc__, argv)
-    return guarded(lambda: run(asked))
+main = command(Args, __doc__, run)

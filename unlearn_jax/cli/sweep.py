@@ -23,15 +23,7 @@ from pathlib import Path
 
 import tyro
 
-from unlearn_jax.cli.common import (
-    command_line,
-    finish,
-    guarded,
-    keep_compiled_programs,
-    parsed,
-    use_every_core,
-    watched,
-)
+from unlearn_jax.cli.common import command, command_line, finish, keep_compiled_programs, use_every_core, watched
 from unlearn_jax.cli.study_args import Run, StudyArgs
 from unlearn_jax.runtime.archives import read_json
 from unlearn_jax.sweeps.config import SweepConfig, sweep_name
@@ -72,11 +64,10 @@ def run(args: Args) -> None:
     keep_compiled_programs(Path("runs") / "compiled")
     study, how = args.study, args.run
     out = how.out or Path("runs") / sweep_name(args.sweep, study)
-    command = command_line()
     several = are_several(args.sweep.method)
     with watched(how.quiet) as watch:
         (run_sweeps if several else run_sweep)(
-            args.sweep, study, out, store=how.store, watch=watch, command=command, data_dir=how.data_dir,
+            args.sweep, study, out, store=how.store, watch=watch, command=command_line(), data_dir=how.data_dir,
             chunk=how.chunk, axis=how.axis,
         )  # fmt: skip
     name, lines = ("sweeps", overview) if several else ("sweep", headline)
@@ -146,7 +137,4 @@ def overview(out: Path) -> str:
     return "\n".join([*lines, *unclear(record), *ends])
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Do what the words ask for, by default those that the process was called with; the exit code."""
-    asked = parsed(Args, __doc__, argv)
-    return guarded(lambda: run(asked))
+main = command(Args, __doc__, run)

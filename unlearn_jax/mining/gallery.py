@@ -74,8 +74,8 @@ def _near_test(neighbours: Neighbours, groups: Clusters, threshold: float) -> li
     blocks = []
     for row in rows[near.cosine[rows, 0] >= threshold - 1e-6].tolist():
         kept = near.cosine[row] >= threshold - 1e-6
-        items_of_row = zip(near.rows[row][kept].tolist(), near.cosine[row][kept].tolist())
-        items = [("test", row, np.nan), *(("train", other, alike) for other, alike in items_of_row)]
+        nearest = zip(near.rows[row][kept].tolist(), near.cosine[row][kept].tolist())
+        items = [("test", row, np.nan), *(("train", other, alike) for other, alike in nearest)]
         blocks.append(("test", int(groups.of[near.rows[row, 0]]), items[:SHOWN]))
     return blocks
 
@@ -84,8 +84,8 @@ def _of_target(neighbours: Neighbours, row: int, threshold: float) -> list[Item]
     """A target with its nearest samples, near or not."""
     near = neighbours.train
     kept = near.rows[row] >= 0
-    items_of_row = zip(near.rows[row][kept].tolist(), near.cosine[row][kept].tolist())
-    return [("train", row, np.nan), *(("train", other, alike) for other, alike in items_of_row)][:SHOWN]
+    nearest = zip(near.rows[row][kept].tolist(), near.cosine[row][kept].tolist())
+    return [("train", row, np.nan), *(("train", other, alike) for other, alike in nearest)][:SHOWN]
 
 
 def _filled(dataset: Dataset, columns: dict[str, list]) -> dict[str, Any]:

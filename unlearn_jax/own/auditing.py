@@ -10,8 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from unlearn_jax.errors import InputError
-from unlearn_jax.own.call import classes_of
-from unlearn_jax.own.examples import Part, alike, check_classes, part_of
+from unlearn_jax.own.call import parts_of
+from unlearn_jax.own.examples import Part
 from unlearn_jax.own.reading import Read, one, read
 from unlearn_jax.population.evaluate import predict
 from unlearn_jax.population.program import Stored
@@ -94,13 +94,8 @@ def audit(
     from unlearn_jax.evaluation.engine import Precision
 
     pairs = {"forget": forget, "retain": retain, "validation": validation}
-    parts = {name: part_of(pair, name) for name, pair in pairs.items() if pair is not None}
     audited = read(model, params, members=members)
-    example = jax.ShapeDtypeStruct((1, *parts["forget"].inputs.shape[1:]), parts["forget"].inputs.dtype)
-    classes = classes_of(audited, example)
-    for name, part in parts.items():
-        alike(part, parts["forget"], name)
-        check_classes(part, classes, name)
+    parts, _, _ = parts_of(audited, pairs)
     logits = {"unlearned": _logits(audited, parts, options)}
     if retrained is not None:
         other = _retrained(model, retrained, audited)

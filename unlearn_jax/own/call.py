@@ -115,8 +115,8 @@ def unlearn(
     """
     original = read(model, params, members=members, init=init)
     pairs = {"forget": forget, "retain": retain, "validation": validation, "heldout": heldout}
-    parts = {name: part_of(pair, name) for name, pair in pairs.items() if pair is not None}
-    task = _checked(original, method, parts, scale, recipe, _joined(settings or {}, hp))
+    parts, example, classes = parts_of(original, pairs)
+    task = _checked(original, method, parts, example, classes, scale, recipe, _joined(settings or {}, hp))
     unlearned = _run(task, keys_of(key, original.members), budget, options)
     before, after = (
         _right(original, task.problem, variables, parts.get("validation"), options)
@@ -145,6 +145,30 @@ def classes_of(found: Read, example: jax.ShapeDtypeStruct) -> int:
     return logits.shape[1]
 
 
+def parts_of(models: Read, pairs: dict[str, tuple | None]) -> tuple[dict[str, Part], jax.ShapeDtypeStruct, int]:
+    """The examples that a call brings, checked against the model and one another.
+
+    Args:
+        models: the model.
+        pairs: (inputs, labels) by name, ``forget`` among them; None = there are none.
+
+    Returns:
+        The examples by name; the shape of one; the number of classes.
+
+    Raises:
+        InputError: examples that are no such pairs, of several kinds, or that the model cannot be applied to.
+    """
+    parts = {name: part_of(pair, name) for name, pair in pairs.items() if pair is not None}
+    forget = parts["forget"]
+    for name, part in parts.items():
+        alike(part, forget, name)
+    example = jax.ShapeDtypeStruct((1, *forget.inputs.shape[1:]), forget.inputs.dtype)
+    classes = classes_of(models, example)
+    for name, part in parts.items():
+        check_classes(part, classes, name)
+    return parts, example, classes
+
+
 def keys_of(key: Array | int | None, members: int) -> Array:
     """A typed key for each model.
 
@@ -163,16 +187,19 @@ def keys_of(key: Array | int | None, members: int) -> Array:
     return keys
 
 
-def _checked(models: Read, method: str, parts: dict[str, Part], scale: str, recipe: Recipe | None, hp: dict) -> _Task:
+def _checked(
+    models: Read,
+    method: str,
+    parts: dict[str, Part],
+    example: jax.ShapeDtypeStruct,
+    classes: int,
+    scale: str,
+    recipe: Recipe | None,
+    hp: dict,
+) -> _Task:
     """The call, or the `InputError` that says what is wrong with it."""
     name, forget = METHODS.pick(method), parts["forget"]
     _check_settings(name, hp)
-    example = jax.ShapeDtypeStruct((1, *forget.inputs.shape[1:]), forget.inputs.dtype)
-    for part, examples in parts.items():
-        alike(examples, forget, part)
-    classes = classes_of(models, example)
-    for part, examples in parts.items():
-        check_classes(examples, classes, part)
     heldout = parts.get("heldout", parts.get("validation")) if "heldout" in METHODS[name].needs else None
     request = request_of(forget, parts.get("retain"), heldout)
     floats = bool(jnp.issubdtype(example.dtype, jnp.floating))

@@ -11,9 +11,9 @@ import jax.numpy as jnp
 from unlearn_jax.errors import InputError
 from unlearn_jax.methods import METHODS, prepare
 from unlearn_jax.methods.support.common import Recipe, TrainSpec
-from unlearn_jax.own.call import classes_of
+from unlearn_jax.own.call import parts_of
 from unlearn_jax.own.calling import ASKS, Missing
-from unlearn_jax.own.examples import alike, check_classes, part_of, request_of
+from unlearn_jax.own.examples import request_of
 from unlearn_jax.own.reading import one, read
 from unlearn_jax.own.refusals import Given, refusal, scale_for
 from unlearn_jax.population.plans import Sizes
@@ -54,15 +54,10 @@ def unlearnable(
     """
     models = read(model, params, members=members, init=init)
     pairs = {"forget": forget, "retain": retain, "validation": validation, "heldout": heldout}
-    parts = {name: part_of(pair, name) for name, pair in pairs.items() if pair is not None}
-    request_part = parts["forget"]
-    example = jax.ShapeDtypeStruct((1, *request_part.inputs.shape[1:]), request_part.inputs.dtype)
-    for name, part in parts.items():
-        alike(part, request_part, name)
-        check_classes(part, classes_of(models, example), name)
-    request = request_of(request_part, parts.get("retain"), parts.get("heldout", parts.get("validation")))
+    parts, example, classes = parts_of(models, pairs)
+    request = request_of(parts["forget"], parts.get("retain"), parts.get("heldout", parts.get("validation")))
     call = Given(request, "retain" in parts, recipe, bool(jnp.issubdtype(example.dtype, jnp.floating)))
-    problem = TrainSpec(models.model, classification(), example, classes_of(models, example), recipe or Recipe())
+    problem = TrainSpec(models.model, classification(), example, classes, recipe or Recipe())
     sizes = Sizes(len(request.forget), len(request.retain), problem.num_classes)
     why = {}
     for name in METHODS:

@@ -16,14 +16,7 @@ import numpy as np
 
 from unlearn_jax.data.sources.bulletins import reports
 from unlearn_jax.data.sources.corpus import Corpus, corpus_of, from_table
-from unlearn_jax.data.sources.tables import (
-    READERS,
-    Part,
-    part_of,
-    tab_rows,
-    utf8,
-    utf8_string,
-)
+from unlearn_jax.data.sources.tables import READERS, Part, part_of, tab_rows, utf8, utf8_string
 from unlearn_jax.data.sources.tfds import data_root, import_tfds, prepared, stored_rows
 from unlearn_jax.errors import InputError, choose
 

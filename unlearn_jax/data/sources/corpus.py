@@ -11,12 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from unlearn_jax.data.sources.tables import (
-    Part,
-    listed,
-    read_table,
-    shortened,
-)
+from unlearn_jax.data.sources.tables import Part, listed, read_table, shortened
 from unlearn_jax.errors import InputError
 
 
