@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
+from _timing import timed
 
 REPEATS = 3
 
@@ -74,13 +74,7 @@ def measure() -> list[dict]:
     rows = []
     print(f"{'metric':<22} {'examples x models':<38} {'seconds':>8} {'meant to be under':>18}")
     for case in cases():
-        case.call()
-        times = []
-        for _ in range(REPEATS):
-            began = time.perf_counter()
-            case.call()
-            times.append(time.perf_counter() - began)
-        seconds = float(np.median(times))
+        _, seconds = timed(case.call, REPEATS)
         limit = "" if np.isnan(case.limit) else f"{case.limit:.1f}"
         print(f"{case.name:<22} {case.size:<38} {seconds:>8.3f} {limit:>18}", flush=True)
         rows.append({"metric": case.name, "size": case.size, "seconds": seconds})

@@ -30,9 +30,7 @@ import copy
 import importlib.util
 import json
 import os
-import statistics
 import sys
-import time
 import warnings
 from collections.abc import Callable
 from functools import partial
@@ -41,6 +39,7 @@ from typing import NamedTuple
 
 import _peers as peers
 from _peers import L2, MODELS, QUERIES, TRAIN
+from _timing import timed
 
 REPEATS = 5
 LOOPED = 4  # trainings of the loop that are timed
@@ -107,12 +106,8 @@ def measure(case: Case) -> dict:
         call = case.prepare()
     except ModuleNotFoundError as error:
         return {"missing": str(error.name)}
-    times = []
-    for _ in range(REPEATS + 1):
-        began = time.perf_counter()
-        call()
-        times.append((time.perf_counter() - began) * case.times)
-    return {"first": times[0], "seconds": statistics.median(times[1:])}
+    first, seconds = timed(call, REPEATS)
+    return {"first": first * case.times, "seconds": seconds * case.times}
 
 
 def table() -> dict:

@@ -31,14 +31,13 @@ WIDEST = 110  # columns of prose, however wide the terminal is
 VALUES = {str: "TEXT", Path: "PATH", int: "INT", float: "FLOAT"}
 
 
-def parsed(kind: type[T], doc: str | None, argv: Sequence[str] | None = None, *, default: T | None = None) -> T:
+def parsed(kind: type[T], doc: str | None, argv: Sequence[str] | None = None) -> T:
     """The options that a script was called with, a dataclass with words under its fields; prints help where asked.
 
     Args:
         kind: the dataclass.
         doc: the script's docstring, which the help begins with.
         argv: words after the script's name; None = those of this process.
-        default: what is usual; None = the dataclass's own.
 
     Raises:
         SystemExit: after the help with 0, of a wrong option with 2.
@@ -51,8 +50,7 @@ def parsed(kind: type[T], doc: str | None, argv: Sequence[str] | None = None, *,
         if {"-h", "--help"} & set(argv):
             print(described(doc, min(shutil.get_terminal_size().columns, WIDEST)), end="\n\n")
         with rules, _colour():
-            usual: dict[str, Any] = {} if default is None else {"default": default}
-            return tyro.cli(kind, args=argv, prog=called(), description="", **usual)
+            return tyro.cli(kind, args=argv, prog=called(), description="")
     except BrokenPipeError:
         unread()
         raise SystemExit(0) from None

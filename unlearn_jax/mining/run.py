@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import time
 from pathlib import Path
-from typing import Any, cast
 
 import numpy as np
 
@@ -25,7 +24,7 @@ from unlearn_jax.population import checkpoint
 from unlearn_jax.population.run import Options
 from unlearn_jax.results.recorder import environment, write_json
 from unlearn_jax.runtime.archives import read_json
-from unlearn_jax.runtime.disk import write_whole
+from unlearn_jax.runtime.disk import write_arrays, write_whole
 from unlearn_jax.studies.setup import SILENT, Watch
 
 KIND = "neighbours"  # of a manifest
@@ -187,12 +186,7 @@ def _written(out, dataset, neighbours, groups, targets, threshold, record) -> Pa
     for name, columns in (("neighbours", pairs), ("clusters", samples)):
         table = pa.table(columns)
         write_whole(out / f"{name}.parquet", lambda path, table=table: pq.write_table(table, path))
-
-    def save(path: Path) -> None:
-        with path.open("wb") as file:
-            np.savez_compressed(file, **cast(dict[str, Any], shown))
-
-    write_whole(out / "gallery.npz", save)
+    write_arrays(out / "gallery.npz", shown)
     write_json(out / "neighbours.json", record)
     return out
 

@@ -13,6 +13,7 @@ from unlearn_jax.studies.validate import check
 
 MAX_NEIGHBOURS = 1000
 LAYERS = ("last", "all")
+LEAST = {"k": 1, "members": 1, "train_size": 0, "test_size": 0, "permutations": 0, "min_documents": 0}
 ONLY_FOR = {  # options that have a meaning for some embeddings alone
     "model": ("features", "influence"),
     "model_options": ("features", "influence"),
@@ -42,14 +43,7 @@ def checked(config: MiningConfig, embedding_file: Path | None = None) -> MiningC
     for option, names in ONLY_FOR.items():
         if getattr(config, option) and name not in names:
             raise InputError(f"--{option.replace('_', '-')} has no meaning for the embedding {name}: leave it out.")
-    for option, least in (
-        ("k", 1),
-        ("members", 1),
-        ("train_size", 0),
-        ("test_size", 0),
-        ("permutations", 0),
-        ("min_documents", 0),
-    ):
+    for option, least in LEAST.items():
         if getattr(config, option) < least:
             raise InputError(f"--{option.replace('_', '-')} is {getattr(config, option)}: give at least {least}.")
         check_size(f"--{option.replace('_', '-')}", getattr(config, option))

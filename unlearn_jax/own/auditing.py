@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from unlearn_jax.errors import InputError
-from unlearn_jax.own.call import parts_of
+from unlearn_jax.own.brought import parts_of
 from unlearn_jax.own.examples import Part
 from unlearn_jax.own.reading import Read, one, read
 from unlearn_jax.population.evaluate import predict

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from unlearn_jax.errors import InputError
 from unlearn_jax.methods import METHODS, prepare
 from unlearn_jax.methods.support.common import Recipe, TrainSpec
-from unlearn_jax.own.call import parts_of
+from unlearn_jax.own.brought import parts_of
 from unlearn_jax.own.calling import ASKS, Missing
 from unlearn_jax.own.examples import request_of
 from unlearn_jax.own.reading import one, read

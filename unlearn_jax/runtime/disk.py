@@ -9,7 +9,9 @@ import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
+
+import numpy as np
 
 from unlearn_jax.errors import InputError
 from unlearn_jax.runtime import signals
@@ -89,6 +91,26 @@ def write_whole(path: Path, write: Callable[[Path], object], mark: str = "part")
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def write_array(path: Path, array: np.ndarray, mark: str = "part") -> None:
+    """Write a .npy file as `write_whole` does."""
+
+    def save(part: Path) -> None:
+        with part.open("wb") as file:
+            np.save(file, array)
+
+    write_whole(path, save, mark)
+
+
+def write_arrays(path: Path, arrays: dict[str, Any], *, compressed: bool = True, mark: str = "part") -> None:
+    """Write a .npz file as `write_whole` does."""
+
+    def save(part: Path) -> None:
+        with part.open("wb") as file:
+            (np.savez_compressed if compressed else np.savez)(file, **arrays)
+
+    write_whole(path, save, mark)
 
 
 def patiently(write: Callable[[], T], seconds: float) -> T:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +15,9 @@ from unlearn_jax.data.text.readers import embeddings, minilm_folder
 from unlearn_jax.errors import InputError
 from unlearn_jax.population.evaluate import features
 from unlearn_jax.results.recorder import write_json
-from unlearn_jax.runtime.disk import write_whole
+from unlearn_jax.runtime.disk import write_array, write_arrays, write_whole
 
+SHOWN_TARGETS, SHOWN_COPIES = 10, 8  # of the gallery
 MEASURED = 256  # tokens of a text that MiniLM is given to measure similarity
 
 
@@ -35,14 +35,10 @@ def write_margins(setup, level, outcomes, folder: Path) -> None:
     for outcome in outcomes:
         name = outcome.name + (f"@{outcome.setting}" if outcome.setting else "")
 
-        def save(path: Path, outcome=outcome) -> None:
-            with path.open("wb") as file:
-                np.save(file, outcome.scores.margin)
-
-        write_whole(folder / f"{name}.npy", save)
+        write_array(folder / f"{name}.npy", outcome.scores.margin)
         if outcome.scores.spoken is not None:
             tokens = outcome.scores.spoken._asdict() | {"greedy": outcome.scores.greedy}
-            write_whole(folder / f"{name}.tokens.npz", partial(_save_arrays, arrays=tokens))
+            write_arrays(folder / f"{name}.tokens.npz", tokens)
     bench, shown = setup.bench, setup.shown
     split = np.full(len(bench.targets), "", object)
     for rows in level.rows:
@@ -66,14 +62,9 @@ def write_margins(setup, level, outcomes, folder: Path) -> None:
     write_whole(folder / "index.parquet", lambda path: pq.write_table(pa.table(columns), path))
 
 
-def _save_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:
-    with path.open("wb") as file:
-        np.savez_compressed(file, **arrays)  # pyright: ignore[reportArgumentType]
-
-
-def shown_targets(bench, clusters: int = 10) -> np.ndarray:
+def shown_targets(bench) -> np.ndarray:
     """Rows of the targets that the report shows."""
-    return np.flatnonzero((bench.origin == 0) & (bench.request == 0))[:clusters]
+    return np.flatnonzero((bench.origin == 0) & (bench.request == 0))[:SHOWN_TARGETS]
 
 
 def write_answers(setup, outcomes, path: Path) -> None:
@@ -90,26 +81,20 @@ def write_answers(setup, outcomes, path: Path) -> None:
     write_json(path, counts)
 
 
-def write_gallery(setup, path: Path, clusters: int = 10, copies: int = 8) -> None:
+def write_gallery(setup, path: Path) -> None:
     """Pictures, or texts, of some targets with their copies, for the report."""
-    bench = setup.bench
-    targets = shown_targets(bench, clusters)
-    shown = min(copies, max(setup.study.copies))
+    bench, targets = setup.bench, shown_targets(setup.bench)
+    shown = min(SHOWN_COPIES, max(setup.study.copies))
     images = []
     for row in targets:
         mine = np.flatnonzero((bench.origin == 1) & (bench.cluster == bench.cluster[row]) & (bench.copy <= shown))
         images.append(np.concatenate([[row], mine]))
     names, labels = np.asarray(setup.dataset.class_names, dtype=str), bench.labels[targets]
     if bench.kind == "image":
-        held = {"images": bench.inputs[np.stack(images)], "each_label": bench.labels[np.stack(images)]}
+        samples = {"images": bench.inputs[np.stack(images)], "each_label": bench.labels[np.stack(images)]}
     else:
-        held = {"texts": np.asarray([words_of(setup, rows) for rows in images], dtype=str)}
-
-    def save(part: Path) -> None:
-        with part.open("wb") as file:
-            np.savez(file, **held, labels=labels, class_names=names)  # pyright: ignore[reportArgumentType]
-
-    write_whole(path, save)
+        samples = {"texts": np.asarray([words_of(setup, rows) for rows in images], dtype=str)}
+    write_arrays(path, samples | {"labels": labels, "class_names": names}, compressed=False)
 
 
 def words_of(setup, rows) -> list[str]:

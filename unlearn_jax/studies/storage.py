@@ -18,7 +18,7 @@ from unlearn_jax.roles import REFERENCES
 from unlearn_jax.runtime import disk
 from unlearn_jax.runtime.archives import read_json
 from unlearn_jax.studies.config import StudyConfig
-from unlearn_jax.studies.outputs import shown_targets
+from unlearn_jax.studies.outputs import SHOWN_COPIES, shown_targets
 from unlearn_jax.studies.resolve import Study
 from unlearn_jax.studies.setup import Setup
 from unlearn_jax.trees import split_shared
@@ -135,7 +135,7 @@ def gallery_of(setup: Setup) -> float:
     bench = setup.bench
     if bench.kind != "image":
         return 0.0
-    shown = len(shown_targets(bench)) * (1 + min(8, max(setup.study.copies)))
+    shown = len(shown_targets(bench)) * (1 + min(SHOWN_COPIES, max(setup.study.copies)))
     return float(shown * math.prod(bench.inputs.shape[1:]) * bench.inputs.dtype.itemsize)
 
 

@@ -69,14 +69,12 @@ def news(name: str, *, folder: str | os.PathLike | None = None) -> Corpus:
     return corpus_of(name, *parts)
 
 
-def wordnet_glosses(*, folder: str | os.PathLike | None = None, test_share: float = 0.2, seed: int = 0) -> Corpus:
+def wordnet_glosses(*, folder: str | os.PathLike | None = None) -> Corpus:
     """The 117,659 definitions of WordNet 3.0 without their examples; the class is the lexicographer file, one of 45.
 
     Args:
         folder: with data.noun, data.verb, data.adj and data.adv; by default ``$WNSEARCHDIR``, else where Debian's
             package wordnet-base puts them.
-        test_share: in (0, 1), the part of each class that is drawn for the test.
-        seed: of the draw.
 
     Raises:
         InputError: no such files, or files that are not WordNet's.
@@ -97,7 +95,7 @@ def wordnet_glosses(*, folder: str | os.PathLike | None = None, test_share: floa
             texts.append(_definition(gloss.strip()))
             labels.append(_FILES[fields[1]])
     part = Part(str(where), texts, labels)
-    return corpus_of("wordnet_glosses", part, names=tuple(_FILES.values()), test_share=test_share, seed=seed)
+    return corpus_of("wordnet_glosses", part, names=tuple(_FILES.values()))
 
 
 def from_tfds(name: str, *, folder: str | os.PathLike | None = None) -> Corpus:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import os
 import shlex
-import tempfile
 import warnings
 from pathlib import Path
 from typing import NamedTuple
@@ -19,6 +18,7 @@ from unlearn_jax.data.arrays import Dataset, Split, pixel_stats
 from unlearn_jax.data.sources.stock import STOCK, Stock
 from unlearn_jax.errors import InputError, choose
 from unlearn_jax.runtime.archives import read_json
+from unlearn_jax.runtime.disk import write_array
 
 
 class PreparedData(NamedTuple):
@@ -176,27 +176,13 @@ def _write_cache(data: PreparedData, stamp: str, arrays: dict[str, np.ndarray]) 
     try:
         cache.mkdir(exist_ok=True)
         for key, array in arrays.items():
-            _save_atomically(cache / f"{stamp}-{key}.npy", array)
+            write_array(cache / f"{stamp}-{key}.npy", array, str(os.getpid()))
         for path in cache.glob("*.npy"):
             if not path.name.startswith(stamp):
                 path.unlink(missing_ok=True)
     except OSError as error:
         warnings.warn(f"cannot cache decoded arrays in {cache} ({error}): every load decodes", stacklevel=3)
     return _read_cache(data, stamp) or arrays
-
-
-def _save_atomically(path: Path, array: np.ndarray) -> None:
-    handle, temporary = tempfile.mkstemp(suffix=".tmp", dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            np.save(file, array)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
 
 
 def _class_names(folder: Path, stock: Stock) -> tuple[str, ...]:

@@ -17,6 +17,7 @@ import numpy as np
 from unlearn_jax.data.text.measures import WORD
 from unlearn_jax.data.text.tokenizer import byte_pair_tokenizer, load_tokenizer, word_tokenizer
 from unlearn_jax.errors import InputError, choose
+from unlearn_jax.runtime.disk import write_arrays
 from unlearn_jax.runtime.multihost import is_first
 
 TERMS, DIMENSIONS = 4_000, 256  # of TF-IDF, before and after the projection
@@ -179,10 +180,11 @@ def embeddings(folder: str, texts: Sequence[str], length: int, cache: Path | Non
     from unlearn_jax.models.minilm import embed
 
     size = (Path(folder) / "model.safetensors").stat().st_size
-    digest = hashlib.sha256(f"{size} {length}".encode())
+    state = hashlib.sha256(f"{size} {length}".encode())
     for text in texts:
-        digest.update(f"{len(text)} {text}".encode("utf-8", "surrogatepass"))
-    digest, path = digest.hexdigest(), None if cache is None else cache / f"{digest.hexdigest()[:32]}.npz"
+        state.update(f"{len(text)} {text}".encode("utf-8", "surrogatepass"))
+    digest = state.hexdigest()
+    path = None if cache is None else cache / f"{digest[:32]}.npz"
     if digest not in _KEPT and path is not None and path.is_file():
         try:
             with np.load(path, allow_pickle=False) as held:
@@ -196,9 +198,7 @@ def embeddings(folder: str, texts: Sequence[str], length: int, cache: Path | Non
         _KEPT.pop(next(iter(_KEPT)))
     if path is not None and not path.is_file() and is_first():
         path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(f".{path.stem}-{os.getpid()}.npz")
-        np.savez(part, vectors=vectors, cut=cut)
-        os.replace(part, path)
+        write_arrays(path, {"vectors": vectors, "cut": cut}, compressed=False, mark=str(os.getpid()))
     return vectors, cut
 
 
