@@ -6,7 +6,7 @@ import documents
 import numpy as np
 import pytest
 
-from unlearn_jax.data import arrays
+from unlearn_jax.data import checks
 from unlearn_jax.data.arrays import dataset_digest
 from unlearn_jax.data.checks import subset
 from unlearn_jax.data.references import detected_groups, reference_rows
@@ -126,7 +126,7 @@ def test_a_part_of_a_corpus_keeps_its_texts_and_the_digest_is_that_of_the_texts(
     assert dataset_digest(one) == dataset_digest(other) == dataset_digest(DATA) != dataset_digest(part)
     rows = [*ROWS[:-1], (ROWS[-1][0], "another text")]
     assert dataset_digest(from_corpus(corpus(rows))) != dataset_digest(DATA)
-    assert arrays.check_dataset(one) is one
+    assert checks.check_dataset(one) is one
 
 
 def test_near_copies_are_found_by_their_words():

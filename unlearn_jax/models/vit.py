@@ -10,8 +10,7 @@ import jax.numpy as jnp
 
 from unlearn_jax.errors import InputError
 from unlearn_jax.models.adapters import from_linen
-from unlearn_jax.models.layers import check_image_model, compute_dtype, head
-from unlearn_jax.models.norms import LayerNorm
+from unlearn_jax.models.layers import LayerNorm, check_image_model, compute_dtype, head
 from unlearn_jax.types import Model
 
 

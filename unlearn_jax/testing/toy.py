@@ -17,8 +17,7 @@ from flax import linen as nn
 from unlearn_jax.methods import prepare
 from unlearn_jax.methods.support.common import Recipe, TrainSpec
 from unlearn_jax.models import build_model, from_linen
-from unlearn_jax.models.layers import head
-from unlearn_jax.models.norms import BatchNorm
+from unlearn_jax.models.layers import BatchNorm, head
 from unlearn_jax.population import compiling as programs
 from unlearn_jax.population.members import make_tables, member_keys
 from unlearn_jax.population.plans import Sizes
