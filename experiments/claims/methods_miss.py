@@ -21,9 +21,9 @@ def studies() -> dict[str, StudyConfig]:
     return {"catalogue": StudyConfig(copies="4", methods="all", members=16)}
 
 
-def missing(draws: list[Draws], near: float = NEAR) -> Estimate:
-    """Share of the methods that lie farther from the oracle than ``near``, over shared draws."""
-    far = lambda *d: np.mean([np.where(np.isnan(x), np.nan, x > near) for x in d], axis=0)
+def missing(draws: list[Draws]) -> Estimate:
+    """Share of the methods that lie farther from the oracle than `NEAR`, over shared draws."""
+    far = lambda *d: np.mean([np.where(np.isnan(x), np.nan, x > NEAR) for x in d], axis=0)
     return combine(far, *draws, low=0.0, high=1.0)
 
 

@@ -11,9 +11,9 @@ from .read import StoredLevel, draws, recognised
 SPLITS = ("forget", "rest", "test")
 
 
-def gaps(level: StoredLevel, name: str, reference: str = "retrain") -> list[Draws]:
-    """Draws of the share recognised, of a population and of the reference in turn, by split: what `scores` takes."""
-    return [draws(level, one, split, recognised) for split in SPLITS for one in (name, reference)]
+def gaps(level: StoredLevel, name: str) -> list[Draws]:
+    """Draws of the share recognised, of a population and of retraining in turn, by split: what `scores` takes."""
+    return [draws(level, one, split, recognised) for split in SPLITS for one in (name, "retrain")]
 
 
 def scores(*shares):

@@ -114,12 +114,8 @@ def write_choices(runs: list[Path], out: Path | None = None, rule: str = "margin
     lines += [f"{'population':<32} {'chosen':>7} {'best':>7} {'regret':>7}  best setting"]
     for r in looked:
         best = r.best or "defaults"
-        lines.append(f"{_name(r.choice):<32} {r.distance:>7.2f} {r.best_distance:>7.2f} {r.gap:>7.2f}  {best}")
+        lines.append(f"{r.choice.name:<32} {r.distance:>7.2f} {r.best_distance:>7.2f} {r.gap:>7.2f}  {best}")
     return "\n".join([*lines, f"written: {out}, {apart}"]), (out, apart)
-
-
-def _name(choice) -> str:
-    return f"{choice.method}+{choice.remedy}" if choice.remedy else choice.method
 
 
 def _line(choice) -> str:
@@ -129,14 +125,14 @@ def _line(choice) -> str:
     )
     note = "" if choice.allowed else "  none: the least harm was taken"
     return (
-        f"{_name(choice):<32} {choice.setting or 'defaults':<28} {error:>14.2f} {lost:>11.2f} {surer:>9.2f}  "
+        f"{choice.name:<32} {choice.setting or 'defaults':<28} {error:>14.2f} {lost:>11.2f} {surer:>9.2f}  "
         f"{choice.allowed} of {choice.candidates}{note}"
     )
 
 
 def _told(entry) -> dict:
     return {
-        "population": _name(entry.choice), "chosen": entry.choice.setting, "distance": entry.distance,
+        "population": entry.choice.name, "chosen": entry.choice.setting, "distance": entry.distance,
         "best": entry.best, "best_distance": entry.best_distance, "regret": entry.gap,
     }  # fmt: skip
 

@@ -102,18 +102,6 @@ def load_dataset(name: str, *, data_dir: str | os.PathLike | None = None) -> Dat
 
 
 __all__ = [
-    "DATASETS",
-    "Dataset",
-    "DatasetSpec",
-    "Features",
-    "Split",
-    "check_dataset",
-    "dataset_digest",
-    "dataset_spec",
-    "from_arrays",
-    "from_corpus",
-    "from_npz",
-    "load_dataset",
-    "read_texts",
-    "subset",
-]
+    "DATASETS", "Dataset", "DatasetSpec", "Features", "Split", "check_dataset", "dataset_digest", "dataset_spec",
+    "from_arrays", "from_corpus", "from_npz", "load_dataset", "read_texts", "subset",
+]  # fmt: skip

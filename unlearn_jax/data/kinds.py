@@ -61,10 +61,14 @@ def _image_copies(dataset: Dataset, rows: np.ndarray, numbers: np.ndarray, level
     return Made(made.reshape(-1, *train.inputs.shape[1:]), np.repeat(train.targets[rows], len(numbers)))
 
 
-def _image_draws(dataset: Dataset, rows: np.ndarray, level: str, seed: int) -> Made:
+def _draws_of(copies: Callable[[Dataset, np.ndarray, np.ndarray, str, int], Made]) -> Callable:
     """Copies that are never trained on; none at level ``exact``, where they would be the targets themselves."""
-    fresh = 0 if level == "exact" else FRESH_DRAWS
-    return _image_copies(dataset, rows, np.arange(similar.FRESH, similar.FRESH + fresh), level, seed)
+
+    def draws(dataset: Dataset, rows: np.ndarray, level: str, seed: int) -> Made:
+        fresh = 0 if level == "exact" else FRESH_DRAWS
+        return copies(dataset, rows, np.arange(similar.FRESH, similar.FRESH + fresh), level, seed)
+
+    return draws
 
 
 def _fact_copies(dataset: Dataset, rows: np.ndarray, numbers: np.ndarray, level: str, seed: int) -> Made:
@@ -80,12 +84,6 @@ def _fact_draws(dataset: Dataset, rows: np.ndarray, level: str, seed: int) -> Ma
 
 def _text_copies(dataset: Dataset, rows: np.ndarray, numbers: np.ndarray, level: str, seed: int) -> Made:
     return Made(*text_copies(dataset, rows, numbers, level, seed))
-
-
-def _text_draws(dataset: Dataset, rows: np.ndarray, level: str, seed: int) -> Made:
-    """Edited texts that are never trained on; none at level ``exact``."""
-    fresh = 0 if level == "exact" else FRESH_DRAWS
-    return _text_copies(dataset, rows, np.arange(similar.FRESH, similar.FRESH + fresh), level, seed)
 
 
 def _every_row(dataset: Dataset) -> np.ndarray:
@@ -113,7 +111,7 @@ KINDS: dict[str, Kind] = {
     "image": Kind(
         lambda level: mined.check_level(level, similar.LEVELS, similar.level_of),
         _image_copies,
-        _image_draws,
+        _draws_of(_image_copies),
         _pixels,
         _every_row,
         "images",
@@ -138,7 +136,7 @@ KINDS: dict[str, Kind] = {
     "text": Kind(
         lambda level: mined.check_level(level, edits.LEVELS, edits.level_of),
         _text_copies,
-        _text_draws,
+        _draws_of(_text_copies),
         lambda part, known: text_embedding(part.texts, known),
         _every_row,
         "documents",

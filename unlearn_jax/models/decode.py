@@ -43,8 +43,8 @@ def _cached(num_classes: int, input_shape: tuple, options: tuple) -> Cached:
     module = make_module(num_classes, None, input_shape, **dict(options))
 
     def run(variables, *args):
-        decoder: Any = module.apply({"params": variables["params"]}, *args, method=Transformer.run)
-        logits, _, _, cache = decoder
+        outputs: Any = module.apply({"params": variables["params"]}, *args, method=Transformer.run)
+        logits, _, _, cache = outputs
         return logits, cache
 
     def prefill(variables, tokens, room):

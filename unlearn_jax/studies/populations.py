@@ -11,6 +11,7 @@ import numpy as np
 from unlearn_jax.data.references import detected_groups, reference_rows
 from unlearn_jax.data.splits import RequestRows, request_rows
 from unlearn_jax.evaluation.divergence import marked
+from unlearn_jax.evaluation.panels import label_of
 from unlearn_jax.methods import METHODS, prepare
 from unlearn_jax.methods.runner import RunSpec, Unlearned, run_method
 from unlearn_jax.population import checkpoint
@@ -41,12 +42,12 @@ class EvaluatedPopulation(NamedTuple):
     @property
     def name(self) -> str:
         """METHOD or METHOD+REMEDY, as it is shown."""
-        return f"{self.method}+{self.remedy}" if self.remedy else self.method
+        return label_of(self.method, self.remedy, "")
 
     @property
     def label(self) -> str:
         """The name with the setting, as it is shown."""
-        return f"{self.name}[{self.setting}]" if self.setting else self.name
+        return label_of(self.method, self.remedy, self.setting)
 
 
 class Level(NamedTuple):

@@ -111,7 +111,7 @@ def _run(setup: Setup, out: Path, about: dict, content: str, began: float, watch
         "levels_done": done,
         **environment(),
     }
-    multihost.from_process_zero(lambda: write_json(out / "manifest.json", manifest))
+    _write_manifest(out, manifest)
     recorder = Recorder(out) if multihost.is_first() else None  # the others have nothing to record
     try:
         multihost.from_process_zero(lambda: write_gallery(setup, out / "gallery.npz"))
@@ -131,8 +131,12 @@ def _run(setup: Setup, out: Path, about: dict, content: str, began: float, watch
         "notes": notes,
         "files": files,
     }
-    multihost.from_process_zero(lambda: write_json(out / "manifest.json", manifest))
+    _write_manifest(out, manifest)
     return out
+
+
+def _write_manifest(out: Path, manifest: dict) -> None:
+    multihost.from_process_zero(lambda: write_json(out / "manifest.json", manifest))
 
 
 def _give_up(recorder: Recorder, out: Path, manifest: dict, error: BaseException) -> None:
@@ -177,7 +181,7 @@ def _run_levels(
         point = [copies, level.rows[0].gamma]
         manifest["levels_done"] = [*(other for other in manifest["levels_done"] if other != point), point]
         manifest["similarity"] = similarity
-        multihost.from_process_zero(lambda: write_json(out / "manifest.json", manifest))
+        _write_manifest(out, manifest)
     return compiling, similarity, notes
 
 
@@ -205,7 +209,7 @@ def _noting(watch: Watch, out: Path, manifest: dict, copies: int) -> Watch:
 
     def stage(label: str, members: int) -> None:
         manifest["at"] = {"copies": copies, "population": label, "since": time.strftime("%Y-%m-%dT%H:%M:%S")}
-        multihost.from_process_zero(lambda: write_json(out / "manifest.json", manifest))
+        _write_manifest(out, manifest)
         watch.stage(label, members)
 
     return watch._replace(stage=stage)

@@ -33,18 +33,12 @@ from unlearn_jax.sweeps.changes import FIGURES, changes, interval, summary_of
 from unlearn_jax.sweeps.config import SweepConfig, check_members, check_one_gamma, remedy_of
 from unlearn_jax.sweeps.run import Asked, prepared
 from unlearn_jax.sweeps.trials import run_points
-from unlearn_jax.sweeps.written import refuse_other
+from unlearn_jax.sweeps.written import completed, facts_of, refuse_other
 
 KIND = "check"
 FILE = "check.json"
-SAME = (
-    "dataset",
-    "benchmark",
-    "similarity",
-    "targets",
-    "train_size",
-    "seed",
-)  # where these are alike, targets have the same order
+# where these are alike, targets have the same order
+SAME = ("dataset", "benchmark", "similarity", "targets", "train_size", "seed")
 
 
 class Check(NamedTuple):
@@ -79,32 +73,19 @@ def run_check(
             something else or cannot be written. Nothing is trained before all that is known.
         Stopped: a signal came; what is trained is kept.
     """
-    began, checked_presets = time.time(), checked(study)
-    configuration = json.loads(json.dumps(dataclasses.asdict(checked_presets.study.config)))
+    began, wanted = time.time(), checked(study)
+    resolved = wanted.study
+    configuration = json.loads(json.dumps(dataclasses.asdict(resolved.config)))
     refuse_other(out, configuration, FILE, "check of presets")
-    setup, level = prepared(
-        checked_presets.pairs, checked_presets.study, out, store or out.parent / "populations", watch, **options
-    )
+    setup, level = prepared(wanted.pairs, resolved, out, store or out.parent / "populations", watch, **options)
     record = {"kind": KIND, "status": "running", "command": command, "asked": configuration, **environment()}
-    record |= {
-        "presets": checked_presets.presets,
-        "warnings": cautions(checked_presets.presets["about"], checked_presets.study),
-    }
-    record |= {
-        "dataset": checked_presets.study.dataset_name,
-        "model": checked_presets.study.model,
-        "scale": checked_presets.study.scale,
-        "copies": level.copies,
-        "gamma": float(level.rows[0].gamma),
-        "target_counts": [len(rows.forget) for rows in level.rows],
-        "notes": [*setup.notes, *checked_presets.notes],
-    }
+    record |= {"presets": wanted.presets, "warnings": cautions(wanted.presets["about"], resolved)}
+    record |= facts_of(resolved, level) | {"notes": [*setup.notes, *wanted.notes]}
     with checkpoint.locked(out):
         write_json(out / FILE, record)
-        record |= _compared(setup, level, checked_presets, watch)
-        times = {"finished": time.strftime("%Y-%m-%dT%H:%M:%S"), "seconds_total": time.time() - began}
+        record |= _compared(setup, level, wanted, watch)
         _write_rows(out / "check.csv", record["methods"])
-        write_json(out / FILE, record | times | {"status": "complete"})
+        write_json(out / FILE, record | completed(began))
     return out
 
 
@@ -196,9 +177,8 @@ def _compared(setup: Setup, level: Level, presets: Check, watch: Watch) -> dict[
         ready = setup._replace(study=one.resolved)
         pairs.append(tuple(run_points(ready, level, named["original"], one.points, 1.0, watch)))
     rows = changes(setup, level, named, pairs)
-    return {"references": _references(setup, level, named), "methods": rows, "summary": summary_of(rows)} | {
-        "kept": presets.kept
-    }
+    compared = {"references": _references(setup, level, named), "methods": rows, "summary": summary_of(rows)}
+    return compared | {"kept": presets.kept}
 
 
 def _references(setup: Setup, level: Level, named: dict[str, EvaluatedPopulation]) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from unlearn_jax.errors import InputError, choose
+from unlearn_jax.evaluation.panels import label_of
 from unlearn_jax.methods import METHODS
 from unlearn_jax.remedies import REMEDIES
 from unlearn_jax.roles import REFERENCES
@@ -42,6 +43,11 @@ class Choice(NamedTuple):
     seen: dict[str, float]  # figures by name
     candidates: int
     allowed: int  # of the candidates; 0 = none was, and the one that harms held-out accuracy least was taken
+
+    @property
+    def name(self) -> str:
+        """METHOD or METHOD+REMEDY."""
+        return label_of(self.method, self.remedy, "")
 
     @property
     def words(self) -> list[str]:

@@ -29,7 +29,7 @@ from unlearn_jax.sweeps.config import SweepConfig, asked_of, defaults_of, is_def
 from unlearn_jax.sweeps.overall import compare_defaults, compare_rules
 from unlearn_jax.sweeps.run import Asked, prepared, sweep_one, trained, understood
 from unlearn_jax.sweeps.spaces import AUTO, space_of
-from unlearn_jax.sweeps.written import about_of, refuse_other, refuse_other_data
+from unlearn_jax.sweeps.written import about_of, completed, refuse_other, refuse_other_data
 
 KIND = "sweeps"
 KEPT = (
@@ -118,13 +118,12 @@ def run_sweeps(
         }
         about = about_of(next(iter(records.values()))) | about_sweeps(sweep, decided, summary)
         write_presets(out / "preset.json", {name: one.values for name, one in decided.items()}, about)
-        times = {"finished": time.strftime("%Y-%m-%dT%H:%M:%S"), "seconds_total": time.time() - began}
         summary |= {"methods": about["methods"], "leaving": compare_defaults(records, decided)}
         summary |= {
             "rules": compare_rules(records, decided),
             "identifiable": next(iter(records.values())).get("identifiable"),
         }
-        write_json(out / "sweeps.json", summary | times | {"status": "complete"})
+        write_json(out / "sweeps.json", summary | completed(began))
     return out
 
 

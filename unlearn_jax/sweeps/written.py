@@ -2,10 +2,32 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
+from typing import Any
 
 from unlearn_jax.errors import InputError
 from unlearn_jax.runtime.archives import read_json
+from unlearn_jax.studies.populations import Level
+from unlearn_jax.studies.resolve import Study
+
+
+def facts_of(study: Study, level: Level) -> dict[str, Any]:
+    """What a record says of the data, the model and the targets."""
+    return {
+        "dataset": study.dataset_name,
+        "model": study.model,
+        "scale": study.scale,
+        "copies": level.copies,
+        "gamma": float(level.rows[0].gamma),
+        "target_counts": [len(rows.forget) for rows in level.rows],
+    }
+
+
+def completed(began: float) -> dict[str, Any]:
+    """What a record says of a call that began then and is complete."""
+    seconds = time.time() - began
+    return {"finished": time.strftime("%Y-%m-%dT%H:%M:%S"), "seconds_total": seconds, "status": "complete"}
 
 
 def chosen_values(told: dict) -> dict:

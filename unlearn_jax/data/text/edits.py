@@ -125,6 +125,7 @@ def _series(
     Training copies have an even checksum and held-out draws an odd one, so that neither need know the other.
     """
     used, copies = [{text} for text in texts], {}
+    odd = lambda text: zlib.crc32(text.encode("utf-8", "surrogatepass")) % 2 == 1
     key = _mix(np.full(len(ids), seed & (2**64 - 1), np.uint64)) ^ ids.astype(np.uint64)
     for number in range(first, last + 1):
         keys = _mix(_mix(key) + np.uint64(number))
@@ -132,7 +133,7 @@ def _series(
         for draw in range(_DRAWS):
             for row, text in zip(rows, _draw(words, np.asarray(rows), keys[rows], draw, rate)):
                 unlike, unused = text != texts[row], text not in used[row]
-                quality = unlike + unused + (unused and _odd(text) == (first == FRESH))
+                quality = unlike + unused + (unused and odd(text) == (first == FRESH))
                 if quality > rank[row]:
                     best[row], rank[row] = text, quality
             rows = [row for row in rows if rank[row] < 3]
@@ -237,10 +238,6 @@ def _mix(values: np.ndarray) -> np.ndarray:
     values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return values ^ (values >> np.uint64(31))
-
-
-def _odd(text: str) -> bool:
-    return zlib.crc32(text.encode("utf-8", "surrogatepass")) % 2 == 1
 
 
 def _chunks(lengths: Sequence[int]) -> Iterator[np.ndarray]:
