@@ -29,6 +29,7 @@ from unlearn_jax.cli.common import (
     watched,
 )
 from unlearn_jax.evaluation.panels import label_of
+from unlearn_jax.reports import write_audit_page
 from unlearn_jax.results.tables import read_csv
 
 
@@ -84,13 +85,9 @@ def run(args: Args) -> None:
         else:
             folder = audit_logits(args.logits, out=args.out, how=how, command=command_line(), watch=watch)
 
-    def draw() -> Path:
-        from unlearn_jax.reports import write_audit_page
-
-        return write_audit_page(folder, args.run)
-
     record = lambda: {"audit": folder, "rows": rows_of(folder / "audit.csv")}
-    finish(args.json, lambda: headline(folder), record, draw if args.page else None)
+    draw = (lambda: write_audit_page(folder, args.run)) if args.page else None
+    finish(args.json, lambda: headline(folder), record, draw)
 
 
 HEADLINE = (  # metric, variant, split, reference

@@ -29,6 +29,7 @@ from unlearn_jax.cli.common import (
     use_every_core,
     watched,
 )
+from unlearn_jax.reports import write_influence_page
 from unlearn_jax.results.tables import read_csv
 
 
@@ -71,13 +72,8 @@ def run(args: Args) -> None:
             chunk=args.chunk,
         )
 
-    def draw() -> Path:
-        from unlearn_jax.reports import write_influence_page
-
-        return write_influence_page(out)
-
     record = lambda: {"run": out, "rows": rows_of(out / "summary.csv")}
-    finish(args.json, lambda: headline(out), record, draw if args.page else None)
+    finish(args.json, lambda: headline(out), record, (lambda: write_influence_page(out)) if args.page else None)
 
 
 HEADLINE = (  # removed, metric, heading

@@ -21,6 +21,8 @@ import tyro
 
 from unlearn_jax.cli.common import command, command_line, finish, keep_compiled_programs, watched
 from unlearn_jax.mining.config import MiningConfig
+from unlearn_jax.reports import write_neighbours_page
+from unlearn_jax.reports.neighbours_words import findings
 from unlearn_jax.runtime.archives import read_json
 
 
@@ -59,19 +61,12 @@ def run(args: Args) -> None:
             command=command_line(), data_dir=args.data_dir,
         )  # fmt: skip
 
-    def draw() -> Path:
-        from unlearn_jax.reports import write_neighbours_page
-
-        return write_neighbours_page(out)
-
     record = lambda: {"run": out, "found": read_json(out / "neighbours.json")}
-    finish(args.json, lambda: headline(out), record, draw if args.page else None)
+    finish(args.json, lambda: headline(out), record, (lambda: write_neighbours_page(out)) if args.page else None)
 
 
 def headline(out: Path) -> str:
     """What was found, in a few lines, from ``neighbours.json``."""
-    from unlearn_jax.reports.neighbours_words import findings
-
     record = read_json(out / "neighbours.json")
     return "\n".join([*findings(record), f"run folder: {out}"])
 

@@ -31,6 +31,7 @@ from unlearn_jax.cli.common import (
 )
 from unlearn_jax.cli.study_args import StudyArgs
 from unlearn_jax.metrics.residual import why_unidentifiable
+from unlearn_jax.reports import write_report
 from unlearn_jax.results.tables import read_csv
 from unlearn_jax.runtime.archives import read_json
 
@@ -97,14 +98,8 @@ def run(args: Args) -> None:
 
 def tell(out: Path, report: bool, as_json: bool) -> None:
     """Print the headline, or all rows as JSON, and draw the report."""
-
-    def draw() -> Path:
-        from unlearn_jax.reports import write_report
-
-        return write_report(out)
-
     record = lambda: {"run": out, "rows": rows_of(out / "summary.csv")}
-    finish(as_json, lambda: headline(out), record, draw if report else None, "report")
+    finish(as_json, lambda: headline(out), record, (lambda: write_report(out)) if report else None, "report")
 
 
 def headline(out: Path) -> str:

@@ -25,6 +25,8 @@ import tyro
 
 from unlearn_jax.cli.common import command, command_line, finish, keep_compiled_programs, use_every_core, watched
 from unlearn_jax.cli.study_args import Run, StudyArgs
+from unlearn_jax.reports import write_sweep_page, write_sweeps_page
+from unlearn_jax.reports.sweep_words import UNCLEAR
 from unlearn_jax.runtime.archives import read_json
 from unlearn_jax.sweeps.config import SweepConfig, sweep_name
 
@@ -73,8 +75,6 @@ def run(args: Args) -> None:
     name, lines = ("sweeps", overview) if several else ("sweep", headline)
 
     def draw() -> Path:
-        from unlearn_jax.reports import write_sweep_page, write_sweeps_page
-
         if several and not how.quiet:
             print("drawing the pages of all methods, about a second each", file=sys.stderr, flush=True)
         return (write_sweeps_page if several else write_sweep_page)(out)
@@ -110,8 +110,6 @@ def headline(out: Path) -> str:
 
 def unclear(told: dict) -> list[str]:
     """That distances cannot be told from noise, where they cannot."""
-    from unlearn_jax.reports.sweep_words import UNCLEAR
-
     return [UNCLEAR] if told.get("identifiable") is False else []
 
 
