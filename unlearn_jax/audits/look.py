@@ -134,7 +134,7 @@ class Look:
         return measures
 
     def _perturbed(self, variables: Variables) -> dict[str, np.ndarray]:
-        """Sureness of the targets' labels at noisy and at targeted images."""
+        """Probability of the targets' labels at noisy and at targeted images."""
         setup, measures = self.setup, {}
         at = self._columns[0]["forget"]
         batch = probing.batch_of(setup.bench.inputs[at], setup.bench.targets[at])

@@ -1,4 +1,4 @@
-"""Populations that somebody trained elsewhere, from files of their logits."""
+"""Populations that were trained elsewhere, from files of their logits."""
 
 from __future__ import annotations
 

@@ -66,7 +66,7 @@ def noisy_recognition(
     draws: int = DRAWS,
     seed: int = 0,
 ) -> np.ndarray:
-    """How sure members are of the true label at noisy images: Gaussian directions of a fixed Euclidean length.
+    """Probability that members give the true label at noisy images: Gaussian directions of a fixed Euclidean length.
 
     Args:
         problem: model and task.
@@ -105,7 +105,7 @@ def _towards(problem: TrainSpec) -> Callable:
 def targeted_recognition(
     problem: TrainSpec, variables: Variables, others: list[Variables], batch: Batch, radii: np.ndarray | Array
 ) -> np.ndarray:
-    """How sure members are of the true label where their own gradient leads to it, and others at the same points.
+    """Probability that members give the true label where their own gradient leads to it, and others at the same points.
 
     One step along the gradient of the true label's log-probability, of a fixed Euclidean length (the fast gradient
     method, Goodfellow et al. arXiv 1412.6572, in its Euclidean form); images are not clipped.

@@ -20,7 +20,7 @@ EVERY = 60.0  # seconds after which a stage that is not done yet gets a line of 
 
 @contextmanager
 def watched(quiet: bool, unit: str = "members") -> Iterator[Watch]:
-    """A study's `Watch` that tells members (or what else) done, examples a second and time left."""
+    """A study's `Watch` that shows members (or another unit) done, examples a second and time left."""
     from unlearn_jax.studies.setup import Watch
 
     if quiet:
@@ -57,7 +57,7 @@ class _Stage:
 
 @contextmanager
 def _bars(console, unit: str) -> Iterator[tuple]:
-    """A live bar for each stage; before the first a spinner, which is gone when bad input is told."""
+    """A live bar for each stage; before the first a spinner, which is gone before an error is printed."""
     from rich.progress import (
         BarColumn,
         MofNCompleteColumn,

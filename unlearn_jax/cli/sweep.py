@@ -109,7 +109,7 @@ def headline(out: Path) -> str:
 
 
 def unclear(told: dict) -> list[str]:
-    """That distances cannot be told from noise, where they cannot."""
+    """That distances are within the noise, where they are."""
     return [UNCLEAR] if told.get("identifiable") is False else []
 
 

@@ -1,4 +1,4 @@
-"""Data sets from arrays of one's own, parts of data sets, and the checks that every source passes through."""
+"""Data sets from the user's arrays, parts of data sets, and the checks that every source passes through."""
 
 from __future__ import annotations
 

@@ -118,7 +118,7 @@ def choose_targets(
 
 
 def _candidates(dataset: Dataset) -> tuple[np.ndarray, str]:
-    """Training rows that may be chosen where nobody says which, and what they are called."""
+    """Training rows that may be chosen by default, and what they are called."""
     kind = KINDS[dataset.kind]
     return kind.candidates(dataset), "facts that are told once" if kind.person else f"training {kind.nouns}"
 

@@ -86,7 +86,7 @@ def influence_rows(
 
     Args:
         networks: trained.
-        watch: is told of the progress.
+        watch: progress.
         layers: ``last`` or ``all``.
         seed: of the samples that the curvature is fitted to and of projections.
 

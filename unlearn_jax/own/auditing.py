@@ -1,4 +1,4 @@
-"""`audit`: what can be told of a model without a study, by the metrics and the engine of audits."""
+"""`audit`: what can be measured of a model without a study, by the metrics and the engine of audits."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def audit(
     seed: int = 0,
     options: Options = DEFAULTS,
 ) -> Findings:
-    """What can be told of a model, or a population, without a study.
+    """What can be measured of a model, or a population, without a study.
 
     Args:
         model: as of `unlearn`.

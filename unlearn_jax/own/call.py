@@ -30,7 +30,7 @@ FALL = 1.645  # standard errors: one-sided, 5%
 
 
 class Report(NamedTuple):
-    """What `unlearn` tells where ``details=True``."""
+    """What `unlearn` returns where ``details=True``."""
 
     params: Any  # as given
     accuracy_before: np.ndarray  # (N,) on validation, a share; NaN without validation
@@ -79,7 +79,7 @@ def unlearn(
             the module's own, or what the function takes first. A list of these is a population.
         forget: (inputs (n, ...), labels (n,) class numbers) to be forgotten.
         retain: the same of what stays in the training set; methods that read none do without.
-        method: a name of `METHODS`; `unlearnable` tells which can run, and docs/howto/own_model.md what each needs.
+        method: a name of `METHODS`; `unlearnable` says which can run, and docs/howto/own_model.md what each needs.
         key: random key or its seed; of a population also (N,) keys, else member i has ``fold_in(key, i)``; none = 0.
         validation: examples that were never trained on, to compare accuracy before and after.
         heldout: the same for methods that look at held-out examples; none = ``validation``.

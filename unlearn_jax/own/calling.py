@@ -12,7 +12,7 @@ import jax
 from unlearn_jax.errors import InputError
 from unlearn_jax.types import Array, Model, Outputs
 
-MODES = {  # names by which modules are told their mode, and what they are told in training
+MODES = {  # arguments by which modules take their mode, and their values in training
     "train": True,
     "training": True,
     "is_training": True,
@@ -67,7 +67,7 @@ class Call(NamedTuple):
 
 
 def call_of(function: Callable, positional: int) -> Call:
-    """The keyword arguments by which a function is told its mode, and given a key.
+    """The keyword arguments by which a function takes its mode and a key.
 
     Args:
         function: of ``positional`` arguments and perhaps these.

@@ -39,7 +39,7 @@ def unlearnable(
     Args as of `unlearn`.
 
     Returns:
-        By name of each method of `METHODS`, '' where it runs, else a sentence that says what it wants for.
+        By name of each method of `METHODS`, '' where it runs, else a sentence that says what is missing.
 
     Raises:
         InputError: a model, weights or examples that no method can be run on.
@@ -69,7 +69,7 @@ def unlearnable(
 
 
 def wanting(name: str, problem: TrainSpec, variables: Variables, sizes: Sizes, scale: str) -> str:
-    """What a method wants for of a model, a sentence; '' for nothing. It is traced, not run."""
+    """What a model lacks for a method, a sentence; '' for nothing. The method is traced, not run."""
     try:
         trace(name, problem, variables, sizes, scale)
     except Missing as missing:

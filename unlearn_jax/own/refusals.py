@@ -1,4 +1,4 @@
-"""Which methods can run on a model of the user's own, and what each of the others wants for."""
+"""Which methods can run on a model of the user's own, and what each of the others lacks."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Given(NamedTuple):
 
 
 class _Unknown:
-    """A recipe that nobody gave: it notes whether anybody asks for it."""
+    """Stands in for a recipe that was not given, and notes whether it is read."""
 
     def __init__(self):
         object.__setattr__(self, "asked", False)

@@ -83,7 +83,7 @@ def fastest(
         data: examples to train on.
         members: as many as a study has; as many as one program takes are run.
         options: chunk, loop, data devices; a store, if the choice is to be remembered.
-        say: told what was measured.
+        say: called with what was measured.
 
     Returns:
         ``options`` with `Options.axis` and `Options.conv` set.

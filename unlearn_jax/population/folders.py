@@ -18,7 +18,7 @@ from pathlib import Path
 
 from unlearn_jax.errors import InputError
 
-ABANDONED = 48 * 3600.0  # seconds after which what is half-written is nobody's, whatever machine wrote it
+ABANDONED = 48 * 3600.0  # seconds after which what is half-written is abandoned, whichever machine wrote it
 # a chunk, the state of one in training, a note or what was measured, as `mine` marks them, with what Orbax adds
 STAGED = re.compile(
     r"\.(?:[0-9a-f]{32}(?:\.[0-9a-f]{16}-\d+|\.json)?|ways\.json)-(?P<host>.*)-(?P<process>[1-9]\d*)(?P<orbax>\.orbax-checkpoint-tmp.*)?"

@@ -1,4 +1,4 @@
-"""The state of a chunk in training, kept every so many minutes, so that a long chunk is not begun anew.
+"""The state of a chunk in training, kept every few minutes, so that a long chunk need not start again.
 
 Updates are applied in segments of a few seconds. At the end of one the state may be written to ``midway`` in the
 store, under the chunk's digest and the number of updates done; a later run of the same program on the same inputs goes
@@ -25,7 +25,7 @@ from unlearn_jax.population import checkpoint
 from unlearn_jax.runtime import multihost, signals
 from unlearn_jax.types import PyTree
 
-ABANDONED = 30 * 24 * 3600.0  # seconds after which nobody goes on with a state
+ABANDONED = 30 * 24 * 3600.0  # seconds after which a state is abandoned
 STATE = re.compile(r"[0-9a-f]{32}\.[0-9a-f]{16}-\d+")  # a chunk's name and the updates done
 LONGEST = 5.0  # seconds that a segment should take at most, so that a run that is asked to stop does so soon
 SHORTEST, GROWTH = 2.5, 32  # seconds that it is to take at least, for a call costs up to an update beside its own
@@ -62,7 +62,7 @@ def follow(
         steps: updates.
         segments: number of segments, for progress; fewer where they are shorter than `SHORTEST`, more than `LONGEST`.
         place: where the state is kept; None = nowhere.
-        tick: told the share of the updates done after each segment.
+        tick: called with the share of the updates done after each segment.
 
     Returns:
         The state after the last update; seconds to add to the time that this call took, so that it is the time that

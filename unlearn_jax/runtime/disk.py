@@ -49,14 +49,14 @@ def check_room(folder: Path, option: str, sure: float, most: float) -> str:
     Args:
         folder: where it writes.
         option: by which the user gives another folder.
-        sure: bytes that it is sure to write.
+        sure: bytes that it certainly writes.
         most: bytes that it writes unless some of it is there already.
 
     Returns:
         A warning without its full stop where it may not fit; else ''.
 
     Raises:
-        InputError: what is sure to be written does not fit.
+        InputError: what is certainly written does not fit.
     """
     room = free(folder)
     if sure > room:
@@ -81,7 +81,7 @@ def size(count: float) -> str:
 def write_whole(path: Path, write: Callable[[Path], object], mark: str = "part") -> None:
     """Call ``write(temporary path)`` and move the result into place, so that no half-written file is ever seen.
 
-    ``mark`` ends the temporary name; where several processes may write the same file, it tells them apart.
+    ``mark`` ends the temporary name; where several processes may write the same file, it keeps them apart.
     """
     temporary = path.with_name(f".{path.name}-{mark}")
     if temporary.is_symlink():  # what it points to is not ours

@@ -29,8 +29,8 @@ def start(coordinator: str, processes: int | None = None, index: int | None = No
 
     Args:
         coordinator: ``HOST:PORT`` of process 0, or ``auto`` where the cluster tells (SLURM, Open MPI, GKE, TPU pods).
-        processes: how many there are; told by the cluster where None.
-        index: which one this is, from 0; told by the cluster where None.
+        processes: how many there are; None = as the cluster says.
+        index: which one this is, from 0; None = as the cluster says.
         patience: seconds to wait for the others.
 
     Raises:
@@ -81,7 +81,7 @@ def _check_numbers(coordinator: str, processes: int | None, index: int | None) -
 def bind_address(coordinator: str) -> str | None:
     """The one address that process 0 is to listen on; None = on all of its host, as JAX does.
 
-    It is the address that the others are told, where this host has it and it is not a name's loopback address: many
+    It is the address that the others use, where this host has it and it is not a name's loopback address: many
     hosts know their own name as 127.0.1.1, where no other could reach them.
 
     Example:

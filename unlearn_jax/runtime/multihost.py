@@ -78,7 +78,7 @@ def from_process_zero(fn: Callable[[], Any]) -> Any:
 
 
 def _as_word(error: BaseException) -> dict:
-    """An error as the others are told of it."""
+    """An error as it is sent to the others."""
     number = error.errno if isinstance(error, OSError) else None
     kind = "input" if isinstance(error, InputError) else "system" if number is not None else "other"
     if isinstance(error, Stopped):

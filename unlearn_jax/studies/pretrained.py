@@ -127,7 +127,7 @@ def _model(name: str, num_classes: int, shape: tuple, rank: int, options: tuple)
 
 
 def base_rows(dataset: Dataset, targets: Sequence[np.ndarray] = ()) -> np.ndarray:
-    """Training rows that can be in nobody's request, (n,) int32.
+    """Training rows that can be in no request, (n,) int32.
 
     Raises:
         InputError: there are none, or one of them is among ``targets`` (those of each request) all the same.
@@ -146,12 +146,12 @@ def train_base(problem: TrainSpec, dataset: Dataset, seed: int, options: Options
 
     Args:
         problem: of the model with all weights trained.
-        dataset: whose training rows are read; nothing else of a study has a part in it.
+        dataset: whose training rows are read; it depends on nothing else of a study.
         seed: of the study; the key is that of member 0 of role ``base``.
         options: how it is run.
 
     Raises:
-        InputError: no row that can be in nobody's request; the base diverged.
+        InputError: every row can be in a request; the base diverged.
     """
     rows, (fold, plan, hp) = base_rows(dataset), prepare("retrain", problem)
     data = Stored(jnp.asarray(dataset.train.inputs), jnp.asarray(dataset.train.targets))

@@ -40,7 +40,7 @@ COPY_BYTES = 16  # of memory that making copies takes at its height, per value o
 
 
 class Watch(NamedTuple):
-    """How a study tells of its progress; the default is silence."""
+    """Callbacks for a study's progress; the default is silence."""
 
     stage: Callable[[str, int], None] = lambda label, members: None
     advance: Callable[[float, int], None] = lambda members_done, examples: None
@@ -98,7 +98,7 @@ def prepare_study(study: Study, watch: Watch = SILENT, **options) -> Setup:
     whole = problem_of(study, read_data, [*targets, *mined], rank=0) if config.lora else problem
     options = checked_options(options, whole)
     abstract = abstract_shared(study, read_data, whole)
-    _check_methods(study, problem, bench, abstract)  # sizes are the same whoever the targets are: before pilots train
+    _check_methods(study, problem, bench, abstract)  # sizes do not depend on the targets: before pilots train
     if options.axis == "measured":
         sample = Stored(*(jnp.asarray(x[:MEASURED]) for x in (read_data.train.inputs, read_data.train.targets)))
         training = prepare("retrain", whole)

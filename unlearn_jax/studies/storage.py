@@ -83,11 +83,11 @@ def claim(out: Path, store: Path, held: contextlib.ExitStack) -> None:
 def check_study(setup: Setup, out: Path, store: Path) -> str:
     """Whether the disk has room for a study: a warning without its full stop, or ''.
 
-    What other studies have put into the store may serve this one, so it is refused only for what is sure to be new, and
+    What other studies have put into the store may serve this one, so it is refused only for what is certainly new, and
     warned for what may be.
 
     Raises:
-        InputError: it is sure not to fit.
+        InputError: it cannot fit.
     """
     weights, scores = needed(setup)
     scores += records_of(setup) + gallery_of(setup)

@@ -38,7 +38,7 @@ class Seen(NamedTuple):
     setting: str
     kept: float  # accuracy on retained examples, percent
     moved: float  # by how much margins of held-out examples moved, nats
-    gap: float  # how much surer of the request than held-out examples suggest, nats; NaN of a whole class
+    gap: float  # margin on the request above what held-out examples suggest, nats; NaN of a whole class
 
     @property
     def score(self) -> float:

@@ -1,4 +1,4 @@
-"""What other settings do to methods: paired differences from the defaults, told or not, and what they come to.
+"""What other settings do to methods: paired differences from the defaults, whether they are significant, and their sum.
 
 Members and clusters are drawn alike for both settings of a method, so the difference has an interval of its own. With
 many methods about one interval of twenty leaves out the truth: among many that did not change, a few are told to have.
@@ -32,7 +32,7 @@ GROUPS = {
 
 
 def verdict(difference: Estimate) -> str:
-    """Whether a figure is told to change, by the 95% interval of the difference; one of `VERDICTS`.
+    """Whether a figure changes, by the 95% interval of the difference; one of `VERDICTS`.
 
     Example:
         >>> verdict(Estimate(-0.2, -0.3, -0.1, -0.3, -0.1, 8)), verdict(Estimate(-0.2, -0.4, 0.0, -0.3, -0.1, 8))

@@ -76,7 +76,7 @@ def gains(
 ) -> list[Estimate]:
     """By how much each outcome's score by a rule is smaller than that of ``usual``, the method at its defaults.
 
-    Members and clusters are drawn alike for both, so an interval above 0 tells the outcome to be better by the rule.
+    Members and clusters are drawn alike for both, so an interval above 0 says that the outcome is better by the rule.
     """
     scorer, every = Scorer(setup, blind(level), outcomes), list(range(setup.config.requests))
     expected = expected_margin(scorer, original, every)
@@ -135,7 +135,7 @@ def asked_figures(
 def identifiable(
     setup: Setup, level: Level, original: EvaluatedPopulation, oracle: EvaluatedPopulation | None
 ) -> bool | None:
-    """Whether distances from the oracle can be told from noise, see `identifiability`; None without an oracle."""
+    """Whether distances from the oracle exceed the noise, see `identifiability`; None without an oracle."""
     if oracle is None:
         return None
     named, every = {"original": original, "oracle": oracle}, list(range(setup.config.requests))

@@ -56,7 +56,7 @@ class Choice(NamedTuple):
 
 
 class Regret(NamedTuple):
-    """What a choice without the oracle leaves to be wished."""
+    """What a choice without the oracle costs against the best setting."""
 
     choice: Choice
     distance: float  # residual distance of the chosen setting

@@ -19,7 +19,7 @@ DIGITS = 4
 
 
 def space_of(method: str) -> tuple[Span, ...]:
-    """What a method is swept over; of a method of one's own its ``lr``, else its first number that is not 0."""
+    """What a method is swept over; of a method of the user's own its ``lr``, else its first number that is not 0."""
     if METHODS[method].space is not None:
         return METHODS[method].space
     numeric = METHODS[method].numeric

@@ -1,4 +1,4 @@
-"""Checks for methods of one's own: the contract that every built-in method is held to.
+"""Checks for the user's own methods: the contract that every built-in method is held to.
 
 With pytest, a test of a method is one line, see `check_method`; `unlearn_jax.testing.fixtures` has it as a fixture, and
 nothing else here needs pytest.

@@ -134,7 +134,7 @@ def byte_pair_tokenizer(texts: Iterable[str], *, max_size: int = 8192, lower: bo
 def load_tokenizer(path: str | Path, *, pad: str | None = None) -> Tokenizer:
     """The tokenizer in a ``tokenizer.json`` of the Hugging Face ``tokenizers`` package.
 
-    Its numbers and its marks are kept; its own settings of length and padding are not, since ``encode`` is told.
+    Its numbers and its marks are kept; its own settings of length and padding are not, since ``encode`` takes them.
 
     Args:
         path: the file, or the folder that holds ``tokenizer.json``.
