@@ -130,12 +130,9 @@ def chosen(args: Args, say) -> list[dict]:
         place = None if name in refused else best(sizes)
         setting = "" if place is None else sizes[0][place].setting
         say(f"chosen {name:<20} {setting or refused.get(name) or 'none keeps what is retained at every size'}")
-        rows.append({"method": name, "chosen": setting, "sizes": dict(zip(args.sizes, map(_rows, sizes)))})
+        tried_at = [[one._asdict() | {"score": one.score} for one in seen] for seen in sizes]
+        rows.append({"method": name, "chosen": setting, "sizes": dict(zip(args.sizes, tried_at))})
     return rows
-
-
-def _rows(seen: list) -> list[dict]:
-    return [one._asdict() | {"score": one.score} for one in seen]
 
 
 def run(args: Args) -> None:

@@ -173,11 +173,11 @@ def run_claim(claim: Claim, folder: Path, how: Callable[[StudyConfig], StudyConf
         "figures": [f._asdict() | {"verdict": f.verdict if f.decides else ""} for f in result.figures],
         "tables": [table._asdict() for table in result.tables],
         "notes": result.notes,
-        "studies": {name: _told(config) for name, config in configs.items()},
+        "studies": {name: beyond_defaults(config) for name, config in configs.items()},
     }
 
 
-def _told(config: StudyConfig) -> dict[str, Any]:
-    """What a study asks for beyond the defaults."""
+def beyond_defaults(config: StudyConfig) -> dict[str, Any]:
+    """The fields of a study that differ from the defaults."""
     usual = dataclasses.asdict(StudyConfig())
     return {name: value for name, value in dataclasses.asdict(config).items() if value != usual[name]}

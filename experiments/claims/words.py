@@ -72,14 +72,14 @@ def markdown(record: dict[str, Any]) -> str:
 def made(record: dict[str, Any]) -> str:
     """Device, versions, seeds and seconds."""
     versions = ", ".join(f"{name} {version}" for name, version in record["versions"].items())
-    studies = "; ".join(f"{name}: {_asked(config)}" for name, config in record["studies"].items())
+    studies = "; ".join(f"{name}: {_as_options(config)}" for name, config in record["studies"].items())
     return (
         f"{record['device']}; {versions}; seed {record['seed']}; "
         f"{record['seconds']:.0f} s, less where populations were in the store. Studies: {studies}."
     )
 
 
-def _asked(config: dict[str, Any]) -> str:
+def _as_options(config: dict[str, Any]) -> str:
     """What a study asks for, as options."""
     words = []
     for name, value in config.items():

@@ -74,9 +74,9 @@ def test_a_choice_that_cannot_be_followed_is_not_believed(tmp_path):
     (tmp_path / autotune.NAME).write_text(
         json.dumps({"a": {"axis": "side", "conv": ""}, "b": {"axis": "map", "conv": ""}})
     )
-    assert list(autotune._known(tmp_path / autotune.NAME)) == ["b"]
+    assert list(autotune._earlier_choices(tmp_path / autotune.NAME)) == ["b"]
     (tmp_path / autotune.NAME).write_text("[1]")
-    assert autotune._known(tmp_path / autotune.NAME) == {}
+    assert autotune._earlier_choices(tmp_path / autotune.NAME) == {}
 
 
 def test_ways_are_timed_and_what_does_not_fit_is_passed_over(data, monkeypatch):

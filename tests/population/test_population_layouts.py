@@ -94,8 +94,8 @@ def test_a_state_kept_midway_by_four_devices_serves_three(on, tmp_path, trained,
             toy.train(5, options=kept_in(tmp_path, chunk=5))  # eight places on four devices
     (kept,) = (tmp_path / "midway").iterdir()
     on(3)  # six places
-    begun, follow = [], resume._found
-    monkeypatch.setattr(resume, "_found", lambda *args: begun.append(follow(*args)) or begun[-1])
+    begun, follow = [], resume._resumed
+    monkeypatch.setattr(resume, "_resumed", lambda *args: begun.append(follow(*args)) or begun[-1])
     found = toy.train(5, options=kept_in(tmp_path, chunk=5))
     assert [str(done) for _, done, _ in begun] == [kept.name.rsplit("-", 1)[1]] != ["0"]
     assert begun[0][0].loss.shape[0] == 6 and not (tmp_path / "midway").exists()

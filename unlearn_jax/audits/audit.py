@@ -104,15 +104,11 @@ def audit_logits(
     files = logits if isinstance(logits, dict) else _files(logits)
     panels = read_logits(files)
     methods = [p.label for p in panels.populations if p.name not in (*REFERENCES, *NULLS)]
-    out = Path(out) if out else Path("audits") / (_slug("-".join(methods)) or "unlearned")
+    name = re.sub(r"[^A-Za-z0-9_-]+", "-", "-".join(methods)).strip("-")[:60]
+    out = Path(out) if out else Path("audits") / (name or "unlearned")
     check_writable(out, "--out")
     about = {"logits": {name: Path(path).name for name, path in files.items()}, "command": command}
     return _audited(panels, out, how, about, began, watch)
-
-
-def _slug(text: str) -> str:
-    """A folder's name made of a text: letters, digits, dashes and underscores."""
-    return re.sub(r"[^A-Za-z0-9_-]+", "-", text).strip("-")[:60]
 
 
 def _files(words: Sequence[str]) -> dict[str, Path]:

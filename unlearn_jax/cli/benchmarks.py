@@ -73,8 +73,8 @@ def written(card: dict) -> str:
         f"{card['name']} version {card['version']}: {card['about']}",
         f"source      {card['source']}: {card['train']:,} training and {card['test']:,} test examples, "
         f"{card['classes']} classes",
-        f"targets     {card['targets']} {card['targets_are']} in {_several(card['requests'], 'request')}; "
-        f"{card['rest']:,} other examples are rest",
+        f"targets     {card['targets']} {card['targets_are']} in {card['requests']} "
+        f"request{'s' * (card['requests'] != 1)}; {card['rest']:,} other examples are rest",
         f"similar     {card['similarity']} (levels: {', '.join(card['levels'])}); copies axis {axis}; "
         f"{card['held_out_similar']} held-out draws",
     ]
@@ -92,11 +92,6 @@ def written(card: dict) -> str:
     if card["twin"]:
         lines.append(f"small twin  {card['twin']}")
     return "\n".join([*lines, f"digest      {card['digest']}", f"            {state[card['as_recorded']]}"])
-
-
-def _several(count: int, noun: str) -> str:
-    """1 request, 2 requests."""
-    return f"{count} {noun}{'s' * (count != 1)}"
 
 
 main = command(Args, __doc__, run)

@@ -101,10 +101,17 @@ def write_choices(runs: list[Path], out: Path | None = None, rule: str = "margin
     entries = [c._asdict() | {"hp": c.words} for c in choices]
     content = {"rule": rule, "said": RULES[rule], "allowed_points": ALLOWED, "tuned_on": config, "choices": entries}
     looked = regret(rows, choices)
+    regrets = [
+        {
+            "population": r.choice.name, "chosen": r.choice.setting, "distance": r.distance, "best": r.best,
+            "best_distance": r.best_distance, "regret": r.gap,
+        }
+        for r in looked
+    ]  # fmt: skip
     try:
         write_json(out, content | {"commands": ready})
         apart = out.with_name(f"{out.stem}.regret.json")
-        write_json(apart, {"looked_at": "the oracle, after the choice", "regret": [_told(r) for r in looked]})
+        write_json(apart, {"looked_at": "the oracle, after the choice", "regret": regrets})
     except OSError as error:
         raise InputError(f"cannot write {out} ({error.strerror}): choose a writable place with --out.") from error
     lines = [f"{'population':<32} {'chosen':<28} {'held-out error':>14} {'points lost':>11} {'surer by':>9}  allowed"]
@@ -128,13 +135,6 @@ def _line(choice) -> str:
         f"{choice.name:<32} {choice.setting or 'defaults':<28} {error:>14.2f} {lost:>11.2f} {surer:>9.2f}  "
         f"{choice.allowed} of {choice.candidates}{note}"
     )
-
-
-def _told(entry) -> dict:
-    return {
-        "population": entry.choice.name, "chosen": entry.choice.setting, "distance": entry.distance,
-        "best": entry.best, "best_distance": entry.best_distance, "regret": entry.gap,
-    }  # fmt: skip
 
 
 def run(args: Args) -> None:

@@ -26,6 +26,7 @@ __all__ = [
 
 
 T = TypeVar("T")
+STOPPING = b"\nstopping: keeping what is trained; a second signal ends at once.\n"
 KEPT = "what is trained is kept, the same command continues"
 # what is wrong with a path: no such thing (any more), a folder for a file or the reverse, too long, not allowed
 AMISS = {
@@ -116,7 +117,8 @@ def guarded(run: Callable[[], object], kept: str = KEPT) -> int:
     which it does as soon as the updates in hand are kept. A second signal ends the process at once.
     """
     try:
-        with signals.listening(_told):
+        # from within a handler, so past Python's buffers
+        with signals.listening(lambda signum: os.write(2, STOPPING) and None):
             run()
     except InputError as error:
         print("error:", *str(error).split(), file=sys.stderr)  # a cause may span lines
@@ -156,11 +158,6 @@ def _alone(error: RuntimeError) -> None:
     if joining.is_gone(error):
         print("error:", joining.GONE, file=sys.stderr, flush=True)
         os._exit(1)
-
-
-def _told(signum: int) -> None:
-    """Say that a signal was heard; from within its handler, so past Python's buffers."""
-    os.write(2, b"\nstopping: keeping what is trained; a second signal ends at once.\n")
 
 
 def rows_of(path: Path) -> list[dict[str, Any]]:

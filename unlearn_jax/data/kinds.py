@@ -31,11 +31,6 @@ class Made(NamedTuple):
     texts: np.ndarray | None = None  # (k x j,) str objects, where inputs are made of texts
 
 
-def _as_it_is(dataset: Dataset, how: Any, without: np.ndarray) -> Dataset:
-    del how, without
-    return dataset
-
-
 class Kind(NamedTuple):
     """The functions of one kind."""
 
@@ -49,7 +44,8 @@ class Kind(NamedTuple):
     recipe: Recipe
     dedup_threshold: float  # cosine from which the dedup reference takes two examples for one
     natural_cosine: float  # least cosine of mined neighbours
-    read: Callable[[Dataset, Any, np.ndarray], Dataset] = _as_it_is  # (dataset, how, training rows not to learn from)
+    # (dataset, how, training rows not to learn from); inputs that need no reader stay
+    read: Callable[[Dataset, Any, np.ndarray], Dataset] = lambda dataset, how, without: dataset
     person: Callable[[Dataset], np.ndarray] | None = None  # (n,) whom each training row is about
 
 
@@ -90,21 +86,10 @@ def _every_row(dataset: Dataset) -> np.ndarray:
     return np.arange(len(dataset.train.ids))
 
 
-def _told_once(dataset: Dataset) -> np.ndarray:
+def _stated_once(dataset: Dataset) -> np.ndarray:
     """Rows whose fact no other row states."""
     statements = dataset.about.train.take(dataset.train.ids)
     return np.flatnonzero(dataset.about.world.pool[statements.person, statements.attribute])
-
-
-def _person_of(dataset: Dataset) -> np.ndarray:
-    """Number of the person whom each training row is about."""
-    return dataset.about.train.take(dataset.train.ids).person
-
-
-def _pixels(part: Any, rows: Any) -> np.ndarray:
-    """Block means of images, for which nothing need be known."""
-    del rows
-    return similar.pixel_embedding(part.inputs)
 
 
 KINDS: dict[str, Kind] = {
@@ -112,7 +97,7 @@ KINDS: dict[str, Kind] = {
         lambda level: mined.check_level(level, similar.LEVELS, similar.level_of),
         _image_copies,
         _draws_of(_image_copies),
-        _pixels,
+        lambda part, rows: similar.pixel_embedding(part.inputs),
         _every_row,
         "images",
         "convnet",
@@ -125,13 +110,13 @@ KINDS: dict[str, Kind] = {
         _fact_copies,
         _fact_draws,
         lambda part, known: word_counts(part.inputs),
-        _told_once,
+        _stated_once,
         "statements",
         "decoder",
         Recipe(lr=3e-3, steps=200, batch=32),
         0.9,  # at .85 as many other statements are taken for duplicates as near ones are found
         1.0,
-        person=_person_of,
+        person=lambda dataset: dataset.about.train.take(dataset.train.ids).person,
     ),
     "text": Kind(
         lambda level: mined.check_level(level, edits.LEVELS, edits.level_of),

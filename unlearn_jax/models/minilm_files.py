@@ -25,7 +25,7 @@ def load_minilm(folder: str | Path) -> PyTree:
     try:
         tensors = load_file(path)
     except Exception as error:  # safetensors has errors of its own
-        raise InputError(f"'{path}' is damaged ({_said(error)}): get the files of all-MiniLM-L6-v2 afresh.") from None
+        raise InputError(f"'{path}' is damaged ({_short(error)}): get the files of all-MiniLM-L6-v2 afresh.") from None
     return params_of(tensors)
 
 
@@ -74,14 +74,14 @@ def tokenize(folder: str | Path, texts: Sequence[str], length: int = 256) -> tup
     try:
         tokenizer = Tokenizer.from_file(str(path))
     except Exception as error:  # tokenizers raises nothing narrower
-        raise InputError(f"'{path}' is damaged ({_said(error)}): get the files of all-MiniLM-L6-v2 afresh.") from None
+        raise InputError(f"'{path}' is damaged ({_short(error)}): get the files of all-MiniLM-L6-v2 afresh.") from None
     tokenizer.no_padding()  # the file says: all to 128
     tokenizer.no_truncation()
     ids = [encoding.ids for encoding in tokenizer.encode_batch(list(texts))]
     return [i if len(i) <= length else [*i[: length - 1], i[-1]] for i in ids], sum(len(i) > length for i in ids)
 
 
-def _said(error: Exception) -> str:
+def _short(error: Exception) -> str:
     """What an error says, in one short line."""
     return " ".join(str(error).split())[:120] or type(error).__name__
 

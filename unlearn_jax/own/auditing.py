@@ -178,7 +178,7 @@ def _attack(views: list, reference: list | None, how: Any) -> Finding:
     from unlearn_jax.metrics.roc import auc
 
     both = [views[0]] if reference is None else [views[0], reference[0]]
-    tables = [_alive(view.margin("forget"), view.margin("test")) for view in both]
+    tables = [_finite_members(view.margin("forget"), view.margin("test")) for view in both]
     roles = ["original", "retrain"][: len(both)]
 
     def area(*sides) -> float:
@@ -198,7 +198,7 @@ def _attack(views: list, reference: list | None, how: Any) -> Finding:
     return Finding(*t_estimate(draws, low=low, high=1.0, scale=scale)[:3])
 
 
-def _alive(*tables: np.ndarray) -> list[np.ndarray]:
+def _finite_members(*tables: np.ndarray) -> list[np.ndarray]:
     """The members whose every value is finite, alike in all tables."""
     good = np.all([np.isfinite(table).all(axis=1) for table in tables], axis=0)
     return [table[good] for table in tables]

@@ -117,7 +117,9 @@ def unlearn(
     original = read(model, params, members=members, init=init)
     pairs = {"forget": forget, "retain": retain, "validation": validation, "heldout": heldout}
     parts, example, classes = parts_of(original, pairs)
-    task = _checked(original, method, parts, example, classes, scale, recipe, _joined(settings or {}, hp))
+    for name in (settings or {}).keys() & hp.keys():
+        raise InputError(f"{name} is given twice: give it in settings or by name.")
+    task = _checked(original, method, parts, example, classes, scale, recipe, (settings or {}) | hp)
     unlearned = _run(task, keys_of(key, original.members), budget, options)
     before, after = (
         _right(original, task.problem, variables, parts.get("validation"), options)
@@ -159,12 +161,6 @@ def _checked(
     problem = TrainSpec(models.model, classification(), example, classes, recipe or Recipe())
     scale = scale_for(METHODS[name], scale, one(models.variables)["params"], example)
     return _Task(name, models, problem, request, scale, hp)
-
-
-def _joined(settings: dict[str, Any], hp: dict[str, Any]) -> dict[str, Any]:
-    for name in settings.keys() & hp.keys():
-        raise InputError(f"{name} is given twice: give it in settings or by name.")
-    return settings | hp
 
 
 def _check_settings(name: str, hp: dict[str, Any]) -> None:

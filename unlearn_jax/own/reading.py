@@ -71,19 +71,14 @@ def read(model: Any, params: Any = None, *, members: int = 0, init: Callable | N
         elif callable(model) and not isinstance(model, type):
             made = model_of(model, init, whole=_is_whole(params), named=isinstance(params, (dict, FrozenDict)))
         else:
-            raise InputError(
-                f"the model is {_kind(model)}: give a Linen or NNX module, or a function of (params, inputs)."
-            )
+            kind = "a class" if isinstance(model, type) else f"of type {type(model).__name__}"
+            raise InputError(f"the model is {kind}: give a Linen or NNX module, or a function of (params, inputs).")
     return _stacked(made, form, int(members))
 
 
 def one(variables: Variables) -> Variables:
     """Shapes of a single model's variables."""
     return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), variables)
-
-
-def _kind(thing: Any) -> str:
-    return "a class" if isinstance(thing, type) else f"of type {type(thing).__name__}"
 
 
 def _is_whole(params: Any) -> bool:

@@ -97,7 +97,7 @@ def fastest(
     circumstances = [device.device_kind, jax.device_count(), jax.__version__, width, options.loop, options.data_devices]
     key = checkpoint.digest_of(json.dumps([*circumstances, str(plan.retain_batch)]), _text(model, example))[:32]
     path = None if options.store is None else Path(options.store) / NAME
-    choice = multihost.from_process_zero(lambda: _known(path).get(key))
+    choice = multihost.from_process_zero(lambda: _earlier_choices(path).get(key))
     if choice is None:
         seconds = {way: seconds_of(way, fold, plan, hp, data, width, options) for way in ways(model, example)}
         best = Way(*multihost.from_process_zero(lambda: list(min(seconds, key=lambda way: seconds[way]))))
@@ -123,7 +123,7 @@ def _text(model: Model, example: jax.ShapeDtypeStruct, conv: str = "") -> str:
         return jax.jit(lambda v, x: model.apply(v, x)[0].logits).lower(variables, example).as_text()
 
 
-def _known(path: Path | None) -> dict:
+def _earlier_choices(path: Path | None) -> dict:
     """What was measured before; nothing where the file is not there or cannot be read."""
     try:
         choices = read_json(path) if path is not None and path.exists() else {}
@@ -136,5 +136,5 @@ def _known(path: Path | None) -> dict:
 def _remember(path: Path | None, key: str, choice: dict) -> None:
     if path is not None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        text = json.dumps(_known(path) | {key: choice}, indent=1)
+        text = json.dumps(_earlier_choices(path) | {key: choice}, indent=1)
         disk.write_whole(path, lambda part: part.write_text(text, encoding="utf-8"), mine())

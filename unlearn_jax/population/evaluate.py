@@ -94,12 +94,9 @@ def _blocks(model, task, decoder, variables, data: Stored, width: int, axis: str
             at = np.minimum(np.arange(first, first + block), n - 1)
             found = run(chunk, (shared, *multihost.placed((data.inputs[at], data.targets[at]), whole)))
             stop = min(first + block, n)
-            yield slice(start, start + live), slice(first, stop), _cut(found, live, stop - first)
-
-
-def _cut(outputs, members: int, examples: int):
-    """The live part of a block's outputs, on the host."""
-    return jax.tree.map(lambda values: values[:members, :examples], multihost.gathered(outputs))
+            window = np.s_[:live, : stop - first]  # without padding
+            part = jax.tree.map(lambda x, window=window: x[window], multihost.gathered(found))
+            yield slice(start, start + live), slice(first, stop), part
 
 
 def _collected(blocks, members: int, examples: int) -> Any:

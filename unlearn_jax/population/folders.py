@@ -38,7 +38,7 @@ def check_writable(folder: Path, option: str = "--out", *, keep: bool = True) ->
     try:
         if keep:
             folder.mkdir(parents=True, exist_ok=True)
-        there = next(part for part in (folder.absolute(), *folder.absolute().parents) if _known(part))
+        there = next(part for part in (folder.absolute(), *folder.absolute().parents) if _exists(part))
         with tempfile.TemporaryFile(dir=there):
             pass
     except (OSError, ValueError) as error:  # ValueError: a name with a zero byte
@@ -47,7 +47,7 @@ def check_writable(folder: Path, option: str = "--out", *, keep: bool = True) ->
     return folder
 
 
-def _known(path: Path) -> bool:
+def _exists(path: Path) -> bool:
     """Whether there is anything under a name, a link to nothing too.
 
     Raises:
@@ -157,7 +157,7 @@ def sweep(folder: Path) -> None:
             continue
         with contextlib.suppress(OSError):
             status = left.lstat()
-            gone = name["host"] == platform.node() and not _alive(int(name["process"]))
+            gone = name["host"] == platform.node() and not _runs(int(name["process"]))
             if not gone and time.time() - status.st_mtime <= ABANDONED:
                 continue
             if stat.S_ISDIR(status.st_mode) and name.re is STAGED:
@@ -166,7 +166,7 @@ def sweep(folder: Path) -> None:
                 left.unlink()
 
 
-def _alive(process: int) -> bool:
+def _runs(process: int) -> bool:
     try:
         os.kill(process, 0)
     except ProcessLookupError:

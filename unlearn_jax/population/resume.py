@@ -71,7 +71,7 @@ def follow(
     Raises:
         Stopped: the run was asked to stop; the state is kept.
     """
-    carry, done, aside = _found(place, carry)
+    carry, done, aside = _resumed(place, carry)
     full = max(1, -(-steps // segments))
     size, began, kept = full if full < 8 else full // 8, time.perf_counter(), time.perf_counter()
     while done < steps:
@@ -162,7 +162,7 @@ def _written(place: Place, name: str, kept: PyTree) -> str:
     return ""
 
 
-def _found(place: Place | None, carry: PyTree) -> tuple[PyTree, int, float]:
+def _resumed(place: Place | None, carry: PyTree) -> tuple[PyTree, int, float]:
     """The latest state that can be read, the updates done and the seconds they took; else what is given, 0 and 0."""
     leaves, structure = jax.tree.flatten(carry)
     kept = _read(place, len(leaves)) if place is not None and multihost.is_first() else None

@@ -117,13 +117,10 @@ def options_of_model(name: str, words: tuple[str, ...]) -> dict:
         if isinstance(default, tuple):
             options[option] = tuple(numbers(value, f"model-options {option}"))
         else:
-            options[option] = numbers(value, f"model-options {option}")[0] if _whole(default) else value
+            # a default of None is a number that the model chooses
+            whole = default is None or (isinstance(default, int) and not isinstance(default, bool))
+            options[option] = numbers(value, f"model-options {option}")[0] if whole else value
     return options
-
-
-def _whole(default) -> bool:
-    """Whether an option takes a whole number: its default is one, or is chosen by the model."""
-    return default is None or (isinstance(default, int) and not isinstance(default, bool))
 
 
 def settings_of_methods(words: tuple[str, ...], methods: tuple[str, ...], remedies: tuple[str, ...]) -> dict:

@@ -46,7 +46,8 @@ def influence_share(setup, level, original) -> tuple[Values, Values] | str:
         together = (cluster[at][:, None] == cluster[rows.forget][None]) & np.isin(at, rows.similar)[:, None]
         of_target, similar = [], []
         for member in members:
-            variables = _one(original.population.variables, int(member))
+            weights, shared = split_shared(take_members(original.population.variables, int(member)))
+            variables = join_shared(jax.tree.map(jnp.asarray, weights), shared)
             try:
                 scores = _scores(problem, variables, fitted, deleted, len(rows.forget))
             except InputError as error:
@@ -57,11 +58,6 @@ def influence_share(setup, level, original) -> tuple[Values, Values] | str:
         of_similar.append(np.stack(similar))
     clusters = [cluster[rows.forget] for rows in level.rows]
     return Values(of_targets, original.role, clusters), Values(of_similar, original.role, clusters)
-
-
-def _one(variables: Variables, member: int) -> Variables:
-    split, shared = split_shared(variables)
-    return join_shared(jax.tree.map(jnp.asarray, take_members(split, member)), shared)
 
 
 def _copies(setup, rows) -> np.ndarray:

@@ -82,7 +82,11 @@ def changes(
     scorer = Scorer(setup, level, [one for pair in pairs for one in pair])
     rows = []
     for pair in pairs:
-        figures = {name: _told(*estimates) for name, estimates in _figures(scorer, named, *pair).items()}
+        figures = {
+            name: {kind: interval(one) for kind, one in zip(("defaults", "preset", "difference"), estimates)}
+            | {"verdict": verdict(estimates[2])}
+            for name, estimates in _figures(scorer, named, *pair).items()
+        }
         both = lambda of, pair=pair: dict(zip(("defaults", "preset"), map(of, pair)))
         rows.append(
             {
@@ -118,11 +122,6 @@ def _figures(
         lost = [excess(scorer, outcome, named["original"], split, every) for outcome in (usual, other)]
         estimates[name] = (*(combine(same, one) for one in lost), combine(less, *lost))
     return estimates
-
-
-def _told(usual: Estimate, other: Estimate, difference: Estimate) -> dict[str, Any]:
-    shown = {"defaults": usual, "preset": other, "difference": difference}
-    return {name: interval(one) for name, one in shown.items()} | {"verdict": verdict(difference)}
 
 
 def interval(one: Estimate) -> list[float | None]:

@@ -106,7 +106,7 @@ def checked(study: StudyConfig) -> Check:
     fit = [method for method, _ in resolved.pairs] if remedy else resolved.methods
     names = [name for name in fit if name not in REFERENCES]
     points = {name: around | {k: v[0] for k, v in settings.get(name, {}).items()} for name in names}
-    pairs = [_asked(config, name, point) for name, point in points.items() if point]
+    pairs = [_both_settings(config, name, point) for name, point in points.items() if point]
     if not pairs:
         raise InputError(f"the presets '{study.presets}' change nothing that runs with {remedy}: name other --methods.")
     named = read_presets(study.presets).methods
@@ -115,7 +115,7 @@ def checked(study: StudyConfig) -> Check:
     return Check(resolved, record, pairs, [name for name in names if name in named and not points[name]], notes)
 
 
-def _asked(config: StudyConfig, method: str, point: dict[str, Any]) -> Asked:
+def _both_settings(config: StudyConfig, method: str, point: dict[str, Any]) -> Asked:
     """A method at its defaults and at a point, as a sweep of two settings."""
     study = dataclasses.replace(config, methods=method, hp=())
     return Asked(SweepConfig(method=method, seeds=resolve(study).members), study, resolve(study), [], [{}, point])

@@ -87,7 +87,7 @@ def run_sweeps(
     began, configuration = time.time(), asked_of(sweep, study)
     resolved, names = _study_of(sweep, study)
     refuse_other(out, configuration, "sweeps.json")
-    every = [understood(*_own(sweep, study, name)) for name in names if space_of(name) or _words(study, name)]
+    every = [understood(*_of_method(sweep, study, name)) for name in names if space_of(name) or _words(study, name)]
     if not every:
         raise InputError(f"{', '.join(names)} have nothing to sweep: give other methods.")
     setup, level = prepared(every, resolved, out, store or out.parent / "populations", watch, **options)
@@ -151,7 +151,7 @@ def _words(study: StudyConfig, name: str) -> tuple[str, ...]:
     return tuple(word for word in study.hp if word.startswith(f"{name}."))
 
 
-def _own(sweep: SweepConfig, study: StudyConfig, name: str) -> tuple[SweepConfig, StudyConfig]:
+def _of_method(sweep: SweepConfig, study: StudyConfig, name: str) -> tuple[SweepConfig, StudyConfig]:
     """What the sweep of one of the methods is asked for."""
     halving = 0 if length_of(METHODS[name]) is None else sweep.halving
     words = tuple(word for word in study.hp if word == AUTO) + _words(study, name)
