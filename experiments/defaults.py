@@ -147,17 +147,17 @@ def run(args: Args) -> None:
     if args.hp and not args.choose:
         raise InputError("--hp is for --choose; without it methods run at their defaults.")
     if args.choose:
-        found = chosen(args, say)
-        return print_json({"choices": found}) if args.json else None
+        outcomes = chosen(args, say)
+        return print_json({"choices": outcomes}) if args.json else None
     for size in args.sizes:
-        found = []
+        outcomes = []
         for one in effects(study(args, size), store=args.store):
             say(line(size, one), flush=True)
             every.append({"size": size} | {k: v for k, v in one._asdict().items() if k != "shift"})
-            found += [one] if not one.refused and METHODS[one.method].static.get("pieces", 0) > 1 else []
-        if len(found) > 1:
+            outcomes += [one] if not one.refused and METHODS[one.method].static.get("pieces", 0) > 1 else []
+        if len(outcomes) > 1:
             say(f"{size:>6} correlation over targets of what these do to margins")
-            for one, row in zip(found, alike(found)):
+            for one, row in zip(outcomes, alike(outcomes)):
                 say(f"{size:>6} {one.method:<20} " + " ".join(f"{value:5.2f}" for value in row))
     if args.json:
         print_json({"effects": every})

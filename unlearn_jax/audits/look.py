@@ -75,18 +75,19 @@ class Look:
 
     def visit(self, outcome: EvaluatedPopulation, model: Model) -> None:
         """Measure one population."""
-        variables, own = outcome.population.variables, model is self.setup.problem.model
+        variables, is_standard = outcome.population.variables, model is self.setup.problem.model
         if outcome.name in ("original", "retrain", "oracle") and not outcome.setting:
             self._kept[outcome.name] = variables
         serve = [np.flatnonzero(self.level.request_of == r) for r in range(len(self._columns))]
         logits = [self._answers(model, take_members(variables, mine), r) for r, mine in enumerate(serve)]
         lost = ~np.all(np.isfinite(outcome.scores.margin), axis=1)  # to finite margins too (`divergence`)
         for mine, splits in zip(serve, logits):
-            for found in splits.values():
-                found[lost[mine]] = np.nan
-        measured = self._measured(outcome, variables) if own else {}
-        own = (outcome.method, outcome.setting)
-        self.panels.append(PopulationOutputs(*own, outcome.role, logits, measured, outcome.remedy))
+            for answers in splits.values():
+                answers[lost[mine]] = np.nan
+        measured = self._measured(outcome, variables) if is_standard else {}
+        self.panels.append(
+            PopulationOutputs(outcome.method, outcome.setting, outcome.role, logits, measured, outcome.remedy)
+        )
         if outcome.name == "original":
             self.about |= self._of_the_study()
 

@@ -67,7 +67,7 @@ def as_called(doc: str) -> str:
     """A docstring whose commands are scripts of a clone where this process is one."""
     if called().startswith("unlearn-jax"):
         return doc
-    script = lambda found: f"python experiments/{found[1].replace('-', '_')}.py"
+    script = lambda match: f"python experiments/{match[1].replace('-', '_')}.py"
     return re.sub(r"unlearn-jax ([a-z][a-z-]*)", script, doc)
 
 

@@ -91,10 +91,10 @@ def greedy(decoder: Cached, variables: Variables, tokens: Array, lengths: Array,
             f"a prompt and at least 1."
         )
     if not isinstance(lengths, Tracer):
-        found = np.asarray(lengths)
-        if found.size and not 1 <= found.min() <= found.max() <= tokens.shape[1]:
+        counts = np.asarray(lengths)
+        if counts.size and not 1 <= counts.min() <= counts.max() <= tokens.shape[1]:
             raise InputError(
-                f"lengths go from {found.min()} to {found.max()}: give 1 to {tokens.shape[1]} tokens each."
+                f"lengths go from {counts.min()} to {counts.max()}: give 1 to {tokens.shape[1]} tokens each."
             )
     return _greedy(decoder, variables, tokens, lengths, new)
 

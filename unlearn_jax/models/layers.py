@@ -27,8 +27,8 @@ def compute_dtype(name: str, *, double: bool = False) -> jnp.dtype:
     ``double`` says that the model can be computed in "float64" as well. Raises `InputError` for any other name, and for
     float64 without JAX's x64 switch.
     """
-    asked = choose("dtype", name, (*DTYPES, "float64") if double else DTYPES) == "float64"
-    if asked and not jax.config.jax_enable_x64:  # pyright: ignore[reportAttributeAccessIssue]
+    is_double = choose("dtype", name, (*DTYPES, "float64") if double else DTYPES) == "float64"
+    if is_double and not jax.config.jax_enable_x64:  # pyright: ignore[reportAttributeAccessIssue]
         raise InputError("dtype 'float64' needs JAX's 64-bit mode: set the environment variable JAX_ENABLE_X64=1.")
     return jnp.dtype(name)
 

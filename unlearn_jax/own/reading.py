@@ -127,10 +127,10 @@ def _stacked(model: Model, form: Form, members: int) -> Read:
         model = half_precision(model, jax.tree.structure(dtypes), tuple(jax.tree.leaves(dtypes)))
         variables["params"] = jax.tree.map(lambda x: x.astype(np.float32), variables["params"])
 
-    def restore(found: Variables) -> Any:
+    def restore(new: Variables) -> Any:
         take = lambda x: jnp.asarray(x if members else np.asarray(x)[0])
-        own = jax.tree.map(lambda x, dtype: take(x).astype(dtype), found["params"], dtypes)
-        return form.back(own, jax.tree.map(take, found["state"]))
+        trained = jax.tree.map(lambda x, dtype: take(x).astype(dtype), new["params"], dtypes)
+        return form.back(trained, jax.tree.map(take, new["state"]))
 
     return Read(model, variables, members, restore)
 
@@ -145,8 +145,8 @@ def half_precision(model: Model, structure: Any, dtypes: tuple) -> Model:
         return drawn | {"params": jax.tree.map(lambda x: x.astype(jnp.float32), drawn["params"])}
 
     def apply(variables, inputs, key=None, train=False):
-        own = cast(variables["params"], jax.tree.unflatten(structure, dtypes))
-        return model.apply(variables | {"params": own}, inputs, key=key, train=train)
+        trained = cast(variables["params"], jax.tree.unflatten(structure, dtypes))
+        return model.apply(variables | {"params": trained}, inputs, key=key, train=train)
 
     return Model(init, apply)
 
@@ -159,13 +159,13 @@ def _at(path: tuple) -> str:
 def _listed(model: Any, params: list, members: int, init: Callable | None) -> Read:
     if members and members != len(params) or not params:
         raise InputError(f"params are a list of {len(params)} and members is {members}: leave members out.")
-    each = [read(model, own, init=init) for own in params]
+    each = [read(model, weights, init=init) for weights in params]
     shapes = {str(one(r.variables)) for r in each}
     if len(shapes) > 1:
         raise InputError("the models of the list have params of other names or shapes: give models of one kind.")
     variables = jax.tree.map(lambda *xs: np.concatenate([np.asarray(x) for x in xs]), *(r.variables for r in each))
 
-    def restore(found: Variables) -> list:
-        return [r.restore(jax.tree.map(lambda x, i=i: np.asarray(x)[i : i + 1], found)) for i, r in enumerate(each)]
+    def restore(new: Variables) -> list:
+        return [r.restore(jax.tree.map(lambda x, i=i: np.asarray(x)[i : i + 1], new)) for i, r in enumerate(each)]
 
     return Read(each[0].model, variables, len(each), restore)

@@ -74,8 +74,8 @@ def _program(model: Model, task: Task | None, decoder: Cached | None, axis: str,
 
 def _blocks(model, task, decoder, variables, data: Stored, width: int, axis: str, block: int, data_devices: int):
     """Yield (members, examples, outputs) of every block as (slice, slice, tree of NumPy arrays)."""
-    own, shared = trees.split_shared(variables)
-    members, n = len(jax.tree.leaves(own)[0]), data.targets.shape[0]
+    weights, shared = trees.split_shared(variables)
+    members, n = len(jax.tree.leaves(weights)[0]), data.targets.shape[0]
     large = int(np.prod(data.inputs.shape[1:])) >= 1000 and jax.default_backend() == "cpu"
     block = min(block or (128 if large or (task and task.candidates) else 1024), n)
     block = -(-block // data_devices) * data_devices
@@ -88,14 +88,14 @@ def _blocks(model, task, decoder, variables, data: Stored, width: int, axis: str
     for start in range(0, members, width):
         rows = np.minimum(np.arange(start, start + width), members - 1)
         live = min(width, members - start)
-        chunk = trees.take_members(own, rows)
+        chunk = trees.take_members(weights, rows)
         chunk = multihost.placed(chunk, weight_shardings(mesh, chunk))
         for first in range(0, n, block):
             at = np.minimum(np.arange(first, first + block), n - 1)
-            found = run(chunk, (shared, *multihost.placed((data.inputs[at], data.targets[at]), whole)))
+            outputs = run(chunk, (shared, *multihost.placed((data.inputs[at], data.targets[at]), whole)))
             stop = min(first + block, n)
             window = np.s_[:live, : stop - first]  # without padding
-            part = jax.tree.map(lambda x, window=window: x[window], multihost.gathered(found))
+            part = jax.tree.map(lambda x, window=window: x[window], multihost.gathered(outputs))
             yield slice(start, start + live), slice(first, stop), part
 
 

@@ -85,9 +85,9 @@ def run_population(
     members = keys.shape[0]
     if members < 1:
         raise InputError("members is 0: ask for at least 1.")
-    own, shared = trees.split_shared(variables)
+    initial, shared = trees.split_shared(variables)
     numeric = {k: jnp.asarray(v, jnp.float32) for k, v in (hp or {}).items()}
-    begin = {"member": Member(keys, tables, numeric), "begin": own}
+    begin = {"member": Member(keys, tables, numeric), "begin": initial}
     job = _Job(fold, plan, begin, (data, columns(plan), shared), options)
     done, todo, compile_seconds = _read_back(job, members)
     compile_seconds += _train(job, members, todo, done) if todo else 0.0
@@ -133,11 +133,11 @@ def _read_back(job: _Job, members: int) -> tuple[dict[int, dict], dict[int, str]
         part = trees.take_members(job.whole, rows)
         digest = checkpoint.digest_of(fold.digest, common, part["member"], part["begin"])
         multihost.assert_equal(digest, f"program or input of '{options.label}'")
-        found = _load(options.store, digest, fold.result, len(rows))
-        if found is None:
+        held = _load(options.store, digest, fold.result, len(rows))
+        if held is None:
             todo[start] = digest
         else:
-            done[start], read = found, read + len(rows)
+            done[start], read = held, read + len(rows)
             resume.forget(options.store, digest)
             if options.progress is not None:
                 options.progress(read, 0)  # what is read back counts no examples

@@ -114,8 +114,8 @@ def assert_equal(value: str, what: str) -> None:
     """
     if not several():
         return
-    found = _from_all(value)
-    others = sorted(index for index, one in found.items() if one != found[0])
+    values = _from_all(value)
+    others = sorted(index for index, one in values.items() if one != values[0])
     if others:
         raise InputError(
             f"process {', '.join(map(str, others))} has another {what} than process 0: start every process with the "

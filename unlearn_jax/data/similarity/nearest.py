@@ -174,33 +174,35 @@ def _one_block(rows: Array, numbers: Array, asked: Array, own: Array, least: Arr
     return jax.lax.scan(step, _nothing(len(asked), k), (rows, numbers))[0]
 
 
-def _dense(rows: np.ndarray, asked: np.ndarray, own: np.ndarray, k: int, least: np.float32, block: int, width: int):
+def _dense(
+    rows: np.ndarray, queries: np.ndarray, excluded: np.ndarray, k: int, least: np.float32, block: int, width: int
+):
     """Results of all blocks of queries."""
-    zero, other = ~np.any(rows, axis=1), ~np.any(asked, axis=1)
+    zero, other = ~np.any(rows, axis=1), ~np.any(queries, axis=1)
     numbers = np.stack(list(_blocks(len(rows), width)))
     held = jnp.asarray(rows[np.maximum(numbers, 0)])
     numbers = jnp.asarray(np.where(zero[np.maximum(numbers, 0)], -1, numbers))
     parts = []
-    for at in _blocks(len(asked), block):
+    for at in _blocks(len(queries), block):
         at = np.maximum(at, 0)
         limit = np.where(other[at], np.inf, least).astype(np.float32)[:, None]
-        parts.append(_one_block(held, numbers, asked[at], own[at], limit, k))
+        parts.append(_one_block(held, numbers, queries[at], excluded[at], limit, k))
     return parts
 
 
 _join = jax.jit(_meet)
 
 
-def _sparse(rows, asked, own: np.ndarray, k: int, least: np.float32, block: int, width: int):
+def _sparse(rows, queries, excluded: np.ndarray, k: int, least: np.float32, block: int, width: int):
     """Results of all blocks of queries; SciPy multiplies, the device chooses."""
-    zero, other = (np.asarray(abs(part).sum(axis=1)).ravel() == 0 for part in (rows, asked))
+    zero, other = (np.asarray(abs(part).sum(axis=1)).ravel() == 0 for part in (rows, queries))
     columns = [(at, rows[np.maximum(at, 0)].T.tocsr()) for at in _blocks(rows.shape[0], width)]
     parts = []
-    for at in _blocks(asked.shape[0], block):
+    for at in _blocks(queries.shape[0], block):
         at, best = np.maximum(at, 0), _nothing(block, k)
         limit = np.where(other[at], np.inf, least).astype(np.float32)[:, None]
         for number, part in columns:
             number = np.where(zero[np.maximum(number, 0)], -1, number)
-            best = _join(best, (asked[at] @ part).toarray(), number, own[at], limit)
+            best = _join(best, (queries[at] @ part).toarray(), number, excluded[at], limit)
         parts.append(best)
     return parts
