@@ -26,7 +26,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from unlearn_jax.cli.common import guarded, keep_compiled_programs, parsed, print_json, use_every_core
+from unlearn_jax.cli.common import command, keep_compiled_programs, print_json, use_every_core
 from unlearn_jax.errors import InputError
 
 COPIES = {30: "4", 150: "2"}  # as many as leave the placebo something to drop; of a whole class none
@@ -75,8 +75,8 @@ def study(args: Args, size: str):
         raise InputError(f"--sizes has '{size}': give numbers of targets, or class.")
     else:
         copies = COPIES.get(int(size), "1") if args.dataset == "digits" else "4"
-        asked = {"targets": args.targets, "num_targets": int(size), "skip_requests": args.skip_requests}
-        config = StudyConfig(copies=copies, **asked, **shared)
+        request = {"targets": args.targets, "num_targets": int(size), "skip_requests": args.skip_requests}
+        config = StudyConfig(copies=copies, **request, **shared)
     check(resolve(config))
     return config
 
@@ -98,45 +98,41 @@ def grids(args: Args) -> dict[str, list[dict]]:
     from unlearn_jax.studies.resolve import resolve
     from unlearn_jax.sweeps import draw_settings, parse_space, points_of
 
-    found = {}
+    by_method = {}
     for name in resolve(study(args, args.sizes[0])).methods:
         if "reference" in METHODS[name].needs:
             continue  # what a method that is given retrained models does is no practitioner's to choose
         words = tuple(w.removeprefix(f"{name}.") for w in args.hp if w.startswith(f"{name}."))
         points = draw_settings(parse_space(name, words)) if words else points_of(name, study(args, args.sizes[0]))
-        found |= {name: points} if points else {}
-    if lost := [word for word in args.hp if word.partition(".")[0] not in found]:
+        by_method |= {name: points} if points else {}
+    if lost := [word for word in args.hp if word.partition(".")[0] not in by_method]:
         raise InputError(f"--hp {lost[0]} is of no method of --methods: write METHOD.NAME=VALUES.")
-    return found
+    return by_method
 
 
 def chosen(args: Args, say) -> list[dict]:
     """Every setting at every size, and which the rule takes."""
     from unlearn_jax.sweeps import best, seen_at
 
-    told, refused, asked = {}, {}, grids(args)
+    by_method, refused, tried = {}, {}, grids(args)
     for size in args.sizes:
-        for name, seen in seen_at(study(args, size), asked, store=args.store):
+        for name, seen in seen_at(study(args, size), tried, store=args.store):
             if isinstance(seen, str):
                 refused[name] = seen
                 say(f"{size:>6} {name:<20} {seen}", flush=True)
                 continue
-            told.setdefault(name, []).append(seen)
+            by_method.setdefault(name, []).append(seen)
             for one in seen:
                 figures = f"kept {one.kept:5.1f}  held-out moved {one.moved:6.2f}  request off by {one.gap:6.2f}"
                 say(f"{size:>6} {name:<20} {one.setting:<32} {figures}", flush=True)
     rows = []
-    for name, sizes in told.items():
+    for name, sizes in by_method.items():
         place = None if name in refused else best(sizes)
         setting = "" if place is None else sizes[0][place].setting
         say(f"chosen {name:<20} {setting or refused.get(name) or 'none keeps what is retained at every size'}")
-        rows.append({"method": name, "chosen": setting, "sizes": dict(zip(args.sizes, map(_rows, sizes)))})
+        tried_at = [[one._asdict() | {"score": one.score} for one in seen] for seen in sizes]
+        rows.append({"method": name, "chosen": setting, "sizes": dict(zip(args.sizes, tried_at))})
     return rows
-
-
-def _rows(seen: list) -> list[dict]:
-    """Settings of one size for JSON."""
-    return [one._asdict() | {"score": one.score} for one in seen]
 
 
 def run(args: Args) -> None:
@@ -151,22 +147,21 @@ def run(args: Args) -> None:
     if args.hp and not args.choose:
         raise InputError("--hp is for --choose; without it methods run at their defaults.")
     if args.choose:
-        found = chosen(args, say)
-        return print_json({"choices": found}) if args.json else None
+        outcomes = chosen(args, say)
+        return print_json({"choices": outcomes}) if args.json else None
     for size in args.sizes:
-        found = []
+        outcomes = []
         for one in effects(study(args, size), store=args.store):
             say(line(size, one), flush=True)
             every.append({"size": size} | {k: v for k, v in one._asdict().items() if k != "shift"})
-            found += [one] if not one.refused and METHODS[one.method].static.get("pieces", 0) > 1 else []
-        if len(found) > 1:
+            outcomes += [one] if not one.refused and METHODS[one.method].static.get("pieces", 0) > 1 else []
+        if len(outcomes) > 1:
             say(f"{size:>6} correlation over targets of what these do to margins")
-            for one, row in zip(found, alike(found)):
+            for one, row in zip(outcomes, alike(outcomes)):
                 say(f"{size:>6} {one.method:<20} " + " ".join(f"{value:5.2f}" for value in row))
     if args.json:
         print_json({"effects": every})
 
 
 if __name__ == "__main__":
-    asked = parsed(Args, __doc__)
-    sys.exit(guarded(lambda: run(asked)))
+    sys.exit(command(Args, __doc__, run)())

@@ -67,17 +67,17 @@ def add(args: Add) -> str:
         raise InputError("no run is given: name one or more folders that experiments/study.py wrote.")
     for run in args.runs:
         only_studies(run, "added")
-    rows, told = read_rows(args.data), {}
+    rows, counts = read_rows(args.data), {}
     for run in args.runs:
         done = added(rows, rows_of_run(read_named([run])[0], args.levels, args.settings))
         rows = done.rows
-        told[str(run)] = {"added": done.new, "renewed": done.renewed, "kept": done.kept}
+        counts[str(run)] = {"added": done.new, "renewed": done.renewed, "kept": done.kept}
     _make_folder(args.data.parent)
     replace(args.data, lambda file: file.write(written(rows).encode("utf-8")))
     if args.json:
-        return json_of({"data": args.data, "runs": told})
+        return json_of({"data": args.data, "runs": counts})
     lines = []
-    for run, count in told.items():
+    for run, count in counts.items():
         kept = f", {count['kept']} left as they are, which were made later" if count["kept"] else ""
         lines.append(f"{run}: {count['added']} rows added, {count['renewed']} renewed{kept}")
     return "\n".join([*lines, str(args.data)])
@@ -93,7 +93,6 @@ def page(args: Page) -> str:
 
 
 def _make_folder(folder: Path) -> None:
-    """The folder of the file."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

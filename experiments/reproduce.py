@@ -28,7 +28,7 @@ from claims import CLAIMS, words
 from claims.claim import Claim, changed, run_claim, sized
 
 from unlearn_jax.audits.replay import read_config
-from unlearn_jax.cli.common import guarded, keep_compiled_programs, parsed, print_json, use_every_core, watched
+from unlearn_jax.cli.common import command, keep_compiled_programs, print_json, use_every_core, watched
 from unlearn_jax.errors import InputError, choose
 from unlearn_jax.results.recorder import write_json
 from unlearn_jax.runtime.archives import read_json
@@ -67,8 +67,8 @@ def run(args: Args) -> None:
     choose("claim", args.claim, [*CLAIMS, "all", "list"])
     changes, names = changed(args.change), list(CLAIMS) if args.claim in ("all", "list") else [args.claim]
     if args.claim == "list":
-        told = {name: record for name in names if (record := read(args, name))}
-        show(args, told, words.index(CLAIMS, told) if args.markdown else words.listed(CLAIMS, told))
+        records = {name: record for name in names if (record := read(args, name))}
+        show(args, records, words.index(CLAIMS, records) if args.markdown else words.listed(CLAIMS, records))
         return
     if args.markdown:
         for name in names:
@@ -76,13 +76,13 @@ def run(args: Args) -> None:
         return
     use_every_core()
     keep_compiled_programs(Path("runs") / "compiled")
-    told = {}
+    records = {}
     for name in names:
-        told[name] = reproduced(args, CLAIMS[name], changes)
+        records[name] = reproduced(args, CLAIMS[name], changes)
         if not args.json:
-            print(f"{words.plain(told[name])}\npage: {told[name]['page']}", flush=True)
+            print(f"{words.plain(records[name])}\npage: {records[name]['page']}", flush=True)
     if args.json or args.claim == "all":
-        show(args, told, words.listed(CLAIMS, told))
+        show(args, records, words.listed(CLAIMS, records))
 
 
 def show(args: Args, told: dict[str, dict], text: str) -> None:
@@ -112,10 +112,10 @@ def read(args: Args, name: str) -> dict | None:
 
 def needed(args: Args, name: str) -> dict:
     """The record of a claim that ran; `InputError` where it did not."""
-    found = read(args, name)
-    if found is None:
+    record = read(args, name)
+    if record is None:
         raise InputError(f"there is no {folder_of(args, name)}/claim.json: run the claim without --markdown first.")
-    return found
+    return record
 
 
 def reproduced(args: Args, claim: Claim, changes: dict) -> dict:
@@ -158,11 +158,10 @@ def made(runs: list[Path]) -> dict:
 
 def command_of(args: Args, name: str) -> str:
     """The command that gives this record, wherever it is kept."""
-    asked = ["python", "experiments/reproduce.py", name] + ["--quick"] * args.quick
-    asked += ["--members", str(args.members)] if args.members is not None else []
-    return shlex.join([*asked, *(["--change", *args.change] if args.change else [])])
+    parts = ["python", "experiments/reproduce.py", name] + ["--quick"] * args.quick
+    parts += ["--members", str(args.members)] if args.members is not None else []
+    return shlex.join([*parts, *(["--change", *args.change] if args.change else [])])
 
 
 if __name__ == "__main__":
-    asked = parsed(Args, __doc__)
-    sys.exit(guarded(lambda: run(asked)))
+    sys.exit(command(Args, __doc__, run)())

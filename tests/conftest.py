@@ -67,7 +67,7 @@ def let_go():
         for held in list(vars(sys.modules[name]).values()):
             if callable(getattr(held, "cache_clear", None)):
                 held.cache_clear()
-    for name, programs in (("program", "COMPILED"), ("program", "LOWERED"), ("evaluate", "_PROGRAMS")):
+    for name, programs in (("compiling", "COMPILED"), ("compiling", "LOWERED"), ("evaluate", "_PROGRAMS")):
         module = sys.modules.get(f"unlearn_jax.population.{name}")
         if module is not None:
             getattr(module, programs).clear()

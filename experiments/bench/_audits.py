@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
+from _timing import timed
 
 REPEATS = 3
 
@@ -43,7 +43,7 @@ def cases() -> list[Case]:
     few, many, wide = (some(128, 24, 2.0), some(128, 24)), (some(200, 10_000, 1.0), some(200, 10_000)), []
     wide += [some(128, 10_000, mean) for mean in (1.0, 0.0, 1.0, 0.0)]
     trained = np.repeat([True, False], 128)[:, None] & np.ones(10_000, bool)
-    shadows, sure = np.concatenate(wide[:2]), [1.0 / (1.0 + np.exp(-x)) for x in wide]
+    shadows, probabilities = np.concatenate(wide[:2]), [1.0 / (1.0 + np.exp(-x)) for x in wide]
     logits, labels = (
         [rng.normal(size=(32, n, 10)) for n in (30, 360, 1400)],
         [np.arange(n) % 10 for n in (30, 360, 1400)],
@@ -57,7 +57,7 @@ def cases() -> list[Case]:
         Case("u_lira_cross_fitted", "10,000 x 128 + 128", np.nan, lambda: u_lira_cross_fitted(*wide[:2])),
         Case("lira", "10,000 x 256, 128 targets", np.nan, lambda: lira(shadows, trained, wide[2])),
         Case("rmia", "10,000 + 10,000 x 128, 128 targets", np.nan,
-             lambda: rmia(sure[0], sure[2], out_x=sure[1], out_z=sure[3])),
+             lambda: rmia(probabilities[0], probabilities[2], out_x=probabilities[1], out_z=probabilities[3])),
         Case("neighbour_exposure", "10,000 x 128 + 128 + 128", np.nan, lambda: neighbour_exposure(*wide[:3])),
         Case("gaussian_kl", "10,000 x 200 + 200", np.nan, lambda: gaussian_kl(*many)),
         Case("energy_distance", "10,000 x 200 + 200", np.nan, lambda: energy_distance(*many)),
@@ -74,13 +74,7 @@ def measure() -> list[dict]:
     rows = []
     print(f"{'metric':<22} {'examples x models':<38} {'seconds':>8} {'meant to be under':>18}")
     for case in cases():
-        case.call()
-        times = []
-        for _ in range(REPEATS):
-            began = time.perf_counter()
-            case.call()
-            times.append(time.perf_counter() - began)
-        seconds = float(np.median(times))
+        _, seconds = timed(case.call, REPEATS)
         limit = "" if np.isnan(case.limit) else f"{case.limit:.1f}"
         print(f"{case.name:<22} {case.size:<38} {seconds:>8.3f} {limit:>18}", flush=True)
         rows.append({"metric": case.name, "size": case.size, "seconds": seconds})

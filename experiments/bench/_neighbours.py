@@ -38,13 +38,13 @@ def cases() -> list[Case]:
 
 def in_numpy(rows: np.ndarray, queries: np.ndarray) -> np.ndarray:
     """The plain way: a block of queries against all rows, partitioned, then sorted."""
-    found = []
+    nearest = []
     for first in range(0, len(queries), 512):
         cosine = queries[first : first + 512] @ rows.T
         near = np.argpartition(-cosine, K, axis=1)[:, :K]
         order = np.argsort(-np.take_along_axis(cosine, near, axis=1), axis=1, kind="stable")
-        found.append(np.take_along_axis(near, order, axis=1))
-    return np.concatenate(found)
+        nearest.append(np.take_along_axis(near, order, axis=1))
+    return np.concatenate(nearest)
 
 
 def measure() -> list[dict]:

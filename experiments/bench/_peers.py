@@ -200,8 +200,8 @@ def dattri_trak(model, train, queries):
         return -torch.nn.functional.cross_entropy(logits, row[1][None])
 
     def margin(weights, row):
-        found = log_p(weights, row)
-        return found - torch.log(-torch.expm1(found))
+        log_prob = log_p(weights, row)
+        return log_prob - torch.log(-torch.expm1(log_prob))
 
     task = AttributionTask(margin, model, model.state_dict())
 

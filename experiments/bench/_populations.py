@@ -11,6 +11,7 @@ import time
 from typing import NamedTuple
 
 import numpy as np
+from _timing import timed
 
 EXAMPLES = 2048
 REPEATS = 5
@@ -153,18 +154,7 @@ def peak(dtype: str) -> float:
     pair = np.ones((devices, side, side), jnp.dtype(dtype))
     many = jax.jit(jax.vmap(jnp.dot), in_shardings=split, out_shardings=split)
     pair = multihost.placed(pair, split)
-    return devices * 2.0 * side**3 / _median(lambda seed: jax.block_until_ready(many(pair, pair)), REPEATS)
-
-
-def _median(call, repeats: int) -> float:
-    """Median seconds after a first call."""
-    call(0)
-    times = []
-    for seed in range(1, repeats + 1):
-        began = time.perf_counter()
-        call(seed)
-        times.append(time.perf_counter() - began)
-    return float(np.median(times))
+    return devices * 2.0 * side**3 / timed(lambda: jax.block_until_ready(many(pair, pair)), REPEATS)[1]
 
 
 def measure(name: str, members: int, built: Built, alone, args, most: float) -> dict:

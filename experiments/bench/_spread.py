@@ -33,15 +33,15 @@ class Layout(NamedTuple):
 
 def layouts(have: int) -> list[Layout]:
     """One process on 1, 2, 4, ... devices, all with members in two halves, and two processes that share them."""
-    found = [Layout(1, 2**k) for k in range(have.bit_length()) if 2**k < have] + [Layout(1, have)]
-    return found + ([Layout(1, have, 2), Layout(2, have // 2)] if have % 2 == 0 else [])
+    single = [Layout(1, 2**k) for k in range(have.bit_length()) if 2**k < have] + [Layout(1, have)]
+    return single + ([Layout(1, have, 2), Layout(2, have // 2)] if have % 2 == 0 else [])
 
 
 def available() -> tuple[str, int]:
     """Platform and devices of this machine, asked for in a process of its own, which frees them again."""
     ask = "import jax; print(jax.default_backend(), jax.local_device_count())"
-    said = subprocess.run([sys.executable, "-c", ask], capture_output=True, text=True, check=True)
-    platform, count = said.stdout.split()
+    answer = subprocess.run([sys.executable, "-c", ask], capture_output=True, text=True, check=True)
+    platform, count = answer.stdout.split()
     return platform, min(cores(), 16) if platform == "cpu" else int(count)
 
 
@@ -72,35 +72,34 @@ def measure(args) -> tuple[dict, list[dict]]:
 def _measured(name: str, layout: Layout, platform: str, args) -> tuple[dict, dict]:
     """Device and versions, and the row that the benchmark writes for one case in one layout."""
     members = args.members or str(populations.CASES[name].far[1] if platform != "cpu" else MEMBERS) or str(MEMBERS)
-    given = {"cases": name, "members": members, "steps": args.steps, "batch": args.batch, "dtype": args.dtype}
-    given |= {"chunk": args.chunk, "axis": args.axis, "data-devices": layout.data_devices}
-    options = [part for key, value in given.items() for part in (f"--{key}", str(value))]
+    values = {"cases": name, "members": members, "steps": args.steps, "batch": args.batch, "dtype": args.dtype}
+    values |= {"chunk": args.chunk, "axis": args.axis, "data-devices": layout.data_devices}
+    options = [part for key, value in values.items() for part in (f"--{key}", str(value))]
     with tempfile.TemporaryDirectory() as folder:
-        told = Path(folder) / "rows.json"
+        rows_file = Path(folder) / "rows.json"
         command = [
             sys.executable,
             str(Path(__file__).with_name("speed.py")),
             *options,
             "--no-loop",
             "--save",
-            str(told),
+            str(rows_file),
         ]
         _together(command, layout, platform)
-        where = read_json(told)
+        where = read_json(rows_file)
     (row,) = where.pop("rows")
     used = {"processes": layout.processes, "devices": layout.processes * layout.devices}
     return where, row | used | {"data_devices": layout.data_devices}
 
 
 def _together(command: list[str], layout: Layout, platform: str) -> None:
-    """Run the processes of a layout to their end; what one says on stderr is said where it fails."""
     with socket.socket() as one:
         one.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{one.getsockname()[1]}"
     started = []
     for index in range(layout.processes):
         first = index * layout.devices
-        own = (
+        devices = (
             {"JAX_NUM_CPU_DEVICES": str(layout.devices)}
             if platform == "cpu"
             else {"CUDA_VISIBLE_DEVICES": ",".join(map(str, range(first, first + layout.devices)))}
@@ -108,9 +107,9 @@ def _together(command: list[str], layout: Layout, platform: str) -> None:
         meet = ["--coordinator", address, "--num-processes", str(layout.processes), "--process-id", str(index)]
         full = command + (meet if layout.processes > 1 else [])
         pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
-        started.append(subprocess.Popen(full, env=os.environ | own, **pipes))
-    said = [process.communicate()[1] for process in started]
-    bad = [text for process, text in zip(started, said) if process.returncode]
+        started.append(subprocess.Popen(full, env=os.environ | devices, **pipes))
+    errors = [process.communicate()[1] for process in started]
+    bad = [text for process, text in zip(started, errors) if process.returncode]
     if bad:
         raise RuntimeError(f"a benchmark of {layout} failed:\n{bad[0]}")
 

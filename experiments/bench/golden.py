@@ -85,11 +85,11 @@ def check(names: list[str], golden: Path, out: Path, fresh: bool) -> int:
     for name in names:
         before = stored(store)
         run(name, out, store)
-        told = list(differences(golden / name, out / name))
+        lines = list(differences(golden / name, out / name))
         if not fresh and (new := stored(store) - before):
-            told.append(f"{len(new)} populations were not found in the store, such as {min(new)}")
-        print("\n".join(f"   {line}" for line in told) or "   equal", flush=True)
-        bad |= bool(told)
+            lines.append(f"{len(new)} populations were not found in the store, such as {min(new)}")
+        print("\n".join(f"   {line}" for line in lines) or "   equal", flush=True)
+        bad |= bool(lines)
     return int(bad)
 
 

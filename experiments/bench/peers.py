@@ -30,9 +30,7 @@ import copy
 import importlib.util
 import json
 import os
-import statistics
 import sys
-import time
 import warnings
 from collections.abc import Callable
 from functools import partial
@@ -41,6 +39,7 @@ from typing import NamedTuple
 
 import _peers as peers
 from _peers import L2, MODELS, QUERIES, TRAIN
+from _timing import timed
 
 REPEATS = 5
 LOOPED = 4  # trainings of the loop that are timed
@@ -107,12 +106,8 @@ def measure(case: Case) -> dict:
         call = case.prepare()
     except ModuleNotFoundError as error:
         return {"missing": str(error.name)}
-    times = []
-    for _ in range(REPEATS + 1):
-        began = time.perf_counter()
-        call()
-        times.append((time.perf_counter() - began) * case.times)
-    return {"first": times[0], "seconds": statistics.median(times[1:])}
+    first, seconds = timed(call, REPEATS)
+    return {"first": first * case.times, "seconds": seconds * case.times}
 
 
 def table() -> dict:
@@ -124,10 +119,14 @@ def table() -> dict:
     print(f"\n{'package':<12} {'estimator':<38} {f'{TRAIN} x {QUERIES}':<20} {'first s':>9} {'then s':>10}")
     rows = []
     for case in cases():
-        told = measure(case)
-        took = f"{told['first']:>9.3f} {told['seconds']:>10.3f}" if "first" in told else f"{told['missing']} is missing"
+        measured = measure(case)
+        took = (
+            f"{measured['first']:>9.3f} {measured['seconds']:>10.3f}"
+            if "first" in measured
+            else f"{measured['missing']} is missing"
+        )
         print(f"{case.package:<12} {case.name:<38} {case.size:<20} {took}", flush=True)
-        rows.append({"package": case.package, "estimator": case.name, "size": case.size, **told})
+        rows.append({"package": case.package, "estimator": case.name, "size": case.size, **measured})
     return {"versions": versions, "rows": rows}
 
 
@@ -146,7 +145,7 @@ def main() -> int:
     reader = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     reader.add_argument("--loop", action="store_true", help="time the loop of speed.py's mlp instead")
     reader.add_argument("--json", action="store_true", help="print one JSON object instead of the table")
-    asked = reader.parse_args()
+    args = reader.parse_args()
     os.environ.setdefault("TQDM_DISABLE", "1")  # before the libraries are imported
     warnings.simplefilter("ignore", FutureWarning)
     missing = [name for name in ("torch", "sklearn") if importlib.util.find_spec(name) is None]
@@ -154,10 +153,10 @@ def main() -> int:
         install = "pip install torch kronfluence dattri traker scikit-learn"
         print(f"error: {' and '.join(missing)} missing: {install}, in an environment of its own.", file=sys.stderr)
         return 2
-    with contextlib.redirect_stdout(sys.stderr if asked.json else sys.stdout):
-        told = looped() if asked.loop else table()
-    if asked.json:
-        print(json.dumps(told))
+    with contextlib.redirect_stdout(sys.stderr if args.json else sys.stdout):
+        result = looped() if args.loop else table()
+    if args.json:
+        print(json.dumps(result))
     return 0
 
 

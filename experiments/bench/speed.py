@@ -31,7 +31,7 @@ import _populations as populations
 import _spread
 import tyro
 
-from unlearn_jax.cli.common import Hosts, guarded, join, parsed, print_json, use_every_core
+from unlearn_jax.cli.common import Hosts, command, join, print_json, use_every_core
 from unlearn_jax.runtime.archives import read_json
 
 SPEEDS = ("per_second", "seconds")  # of a row: what is compared with an earlier run
@@ -103,12 +103,12 @@ def here(args: Args, sizes: list[int]) -> tuple[dict, list[dict]]:
     elif not args.neighbours:
         use_every_core()
     where = environment()
-    asked = _influence if args.influence else _neighbours if args.neighbours else _audits
+    measured = _influence if args.influence else _neighbours if args.neighbours else _audits
     others = args.audits or args.influence or args.neighbours
     versions = ", ".join(f"{name} {where['versions'][name]}" for name in ("jax", "flax", "optax", "python"))
     print(f"{where['device']}, {where['devices']} JAX devices, {versions}", end="")
-    print(f"; median of {(asked if others else populations).REPEATS}")
-    rows = asked.measure() if others else trained(args, sizes)
+    print(f"; median of {(measured if others else populations).REPEATS}")
+    rows = measured.measure() if others else trained(args, sizes)
     if not multihost.is_first():
         raise SystemExit(0)
     return where, rows
@@ -161,13 +161,13 @@ def changes(rows: list[dict], before: list[dict]) -> list[str]:
     """What became faster or slower than in the earlier rows, a line a row that both have."""
     measured = ("seconds", "ratio", "share", "flops", "speed")
     key = lambda row: tuple((k, v) for k, v in row.items() if isinstance(v, str | int) and not k.startswith(measured))
-    known, said = {key(row): row for row in before}, []
+    earlier, lines = {key(row): row for row in before}, []
     for row in rows:
-        was, name = known.get(key(row)), next((s for s in SPEEDS if s in row), None)
+        was, name = earlier.get(key(row)), next((s for s in SPEEDS if s in row), None)
         if was and name and was.get(name):
             factor = row[name] / was[name] if name == "per_second" else was[name] / row[name]
-            said.append(f"{' '.join(str(v) for _, v in key(row))}: {factor:.2f} times as fast as the last time")
-    return said
+            lines.append(f"{' '.join(str(v) for _, v in key(row))}: {factor:.2f} times as fast as the last time")
+    return lines
 
 
 def checked(args: Args) -> list[int]:
@@ -202,5 +202,4 @@ def checked(args: Args) -> list[int]:
 
 
 if __name__ == "__main__":
-    asked = parsed(Args, __doc__)
-    sys.exit(guarded(lambda: run(asked)))
+    sys.exit(command(Args, __doc__, run)())

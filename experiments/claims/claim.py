@@ -93,10 +93,10 @@ def cell(estimate: Estimate) -> tuple[float, float, float]:
 
 def verdict(figures: list[Figure]) -> str:
     """Of a claim: agrees if all that decide do, disagrees if one does, else not told."""
-    said = [figure.verdict for figure in figures if figure.decides]
-    if DISAGREES in said:
+    verdicts = [figure.verdict for figure in figures if figure.decides]
+    if DISAGREES in verdicts:
         return DISAGREES
-    return AGREES if said and all(one == AGREES for one in said) else NOT_TOLD
+    return AGREES if verdicts and all(one == AGREES for one in verdicts) else NOT_TOLD
 
 
 def sized(
@@ -116,8 +116,8 @@ def sized(
     """
     if quick:
         config = dataclasses.replace(config, **QUICK | {"members": max(QUICK["members"], least)})
-    asked = {"members": members} if members is not None else {}
-    config = dataclasses.replace(config, **asked | changes)
+    size = {"members": members} if members is not None else {}
+    config = dataclasses.replace(config, **size | changes)
     if config.members is not None and config.members < least:
         raise InputError(f"--members is {config.members}: this claim needs at least {least}.")
     return config
@@ -129,20 +129,20 @@ def changed(words: tuple[str, ...]) -> dict[str, Any]:
     Raises:
         InputError: malformed words, a field that the claims fix, a value of another kind.
     """
-    found = {}
+    values = {}
     for word in words:
         name, equals, value = word.partition("=")
         if not (equals and value) or name not in FREE:
             raise InputError(f"--change '{word}' is not understood: write NAME=VALUE with one of {', '.join(FREE)}.")
-        if name in found:
+        if name in values:
             raise InputError(f"--change names {name} twice: give one value.")
         usual = getattr(StudyConfig(), name)
         kind = str if isinstance(usual, str) else float if isinstance(usual, float) else int
         try:
-            found[name] = kind(value)
+            values[name] = kind(value)
         except ValueError:
             raise InputError(f"--change {name} is '{value}': give a number.") from None
-    return found
+    return values
 
 
 def run_claim(claim: Claim, folder: Path, how: Callable[[StudyConfig], StudyConfig], study: Callable) -> dict:
@@ -160,7 +160,7 @@ def run_claim(claim: Claim, folder: Path, how: Callable[[StudyConfig], StudyConf
     configs = {name: how(config) for name, config in claim.studies().items()}
     for name, config in configs.items():
         study(config, folder / name)
-    found = claim.estimate({name: folder / name for name in configs})
+    result = claim.estimate({name: folder / name for name in configs})
     return {
         "claim": claim.name,
         "title": claim.title,
@@ -169,15 +169,15 @@ def run_claim(claim: Claim, folder: Path, how: Callable[[StudyConfig], StudyConf
         "expected": claim.expected,
         "rule": claim.rule,
         "limits": claim.limits,
-        "verdict": verdict(found.figures),
-        "figures": [f._asdict() | {"verdict": f.verdict if f.decides else ""} for f in found.figures],
-        "tables": [table._asdict() for table in found.tables],
-        "notes": found.notes,
-        "studies": {name: _told(config) for name, config in configs.items()},
+        "verdict": verdict(result.figures),
+        "figures": [f._asdict() | {"verdict": f.verdict if f.decides else ""} for f in result.figures],
+        "tables": [table._asdict() for table in result.tables],
+        "notes": result.notes,
+        "studies": {name: beyond_defaults(config) for name, config in configs.items()},
     }
 
 
-def _told(config: StudyConfig) -> dict[str, Any]:
-    """What a study asks for beyond the defaults."""
+def beyond_defaults(config: StudyConfig) -> dict[str, Any]:
+    """The fields of a study that differ from the defaults."""
     usual = dataclasses.asdict(StudyConfig())
     return {name: value for name, value in dataclasses.asdict(config).items() if value != usual[name]}

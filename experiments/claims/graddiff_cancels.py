@@ -48,11 +48,11 @@ def estimate(runs: dict[str, Path]) -> ClaimResult:
     }
     figures = []
     for name, level in levels.items():
-        own = fallen(level)
+        margins = fallen(level)
         figures += [
-            told(f"{name}: fall by GradDiff, nats", combine(lambda o, u: o - u, *own[:2])),
-            told(f"{name}: fall by ascent alone, nats", combine(lambda o, u: o - u, own[0], own[2])),
-            told(f"{name}: share of the ascent that is left", combine(left, *own)),
+            told(f"{name}: fall by GradDiff, nats", combine(lambda o, u: o - u, *margins[:2])),
+            told(f"{name}: fall by ascent alone, nats", combine(lambda o, u: o - u, margins[0], margins[2])),
+            told(f"{name}: share of the ascent that is left", combine(left, *margins)),
         ]
     plain, copied = (fallen(levels[name]) for name in ("no copies", "4 exact copies"))
     lost = combine(lambda *d: left(*d[:3]) - left(*d[3:]), *plain, *copied)

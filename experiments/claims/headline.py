@@ -27,12 +27,12 @@ OURS = "brief_retrain+expand"
 
 def studies() -> dict[str, StudyConfig]:
     """Each set with the methods, and with the remedy, on the same references."""
-    found = {}
+    configs = {}
     for name, (benchmark, copies, similarity) in SETS.items():
         common = {"benchmark": benchmark, "copies": str(copies)} | ({"similarity": similarity} if similarity else {})
-        found[name] = StudyConfig(methods=METHODS, **common)
-        found[f"{name}-remedy"] = StudyConfig(methods="brief_retrain", remedies="expand", **common)
-    return found
+        configs[name] = StudyConfig(methods=METHODS, **common)
+        configs[f"{name}-remedy"] = StudyConfig(methods="brief_retrain", remedies="expand", **common)
+    return configs
 
 
 def estimate(runs: dict[str, Path]) -> ClaimResult:

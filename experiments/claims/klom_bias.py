@@ -40,13 +40,13 @@ def estimate(runs: dict[str, Path]) -> ClaimResult:
     at = level.index["split"] == "forget"
     oracle, retrain = (level.margins[name][:, at] for name in ("oracle", "retrain"))
     oracle, retrain = (x[np.isfinite(x).all(axis=1)] for x in (oracle, retrain))
-    found, fair = bands(oracle, klom), bands(oracle, energy_distance)
-    if len(found) < 2:
+    like_bands, fair = bands(oracle, klom), bands(oracle, energy_distance)
+    if len(like_bands) < 2:
         raise InputError(
             f"{len(oracle)} oracles of a request are too few to halve at two sizes: give --members 32 or more."
         )
     figures, rows = [], []
-    for n, band in found.items():
+    for n, band in like_bands.items():
         more = {"null": 0.0, "claimed": "above"} if n == SIZES[0] else {}
         words = f"KLOM of two like populations of {n}"
         figures.append(Figure(words, band.centre, band.low, band.high, EXPECTED[n], **more))
@@ -56,8 +56,8 @@ def estimate(runs: dict[str, Path]) -> ClaimResult:
         both = ((one.centre, one.low, one.high) for one in (band, fair[n]))
         like, equal = both
         rows.append((str(n), [like, plain, equal, bare]))
-    first, last = found[SIZES[0]], found[max(found)]
-    words = f"KLOM of like populations of {SIZES[0]} less that of {max(found)}"
+    first, last = like_bands[SIZES[0]], like_bands[max(like_bands)]
+    words = f"KLOM of like populations of {SIZES[0]} less that of {max(like_bands)}"
     gap = (first.centre - last.centre, first.low - last.high, first.high - last.low)
     figures.append(Figure(words, *gap, "above 0", null=0.0, claimed="above"))
     heads = (

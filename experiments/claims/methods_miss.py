@@ -21,9 +21,9 @@ def studies() -> dict[str, StudyConfig]:
     return {"catalogue": StudyConfig(copies="4", methods="all", members=16)}
 
 
-def missing(draws: list[Draws], near: float = NEAR) -> Estimate:
-    """Share of the methods that lie farther from the oracle than ``near``, over shared draws."""
-    far = lambda *d: np.mean([np.where(np.isnan(x), np.nan, x > near) for x in d], axis=0)
+def missing(draws: list[Draws]) -> Estimate:
+    """Share of the methods that lie farther from the oracle than `NEAR`, over shared draws."""
+    far = lambda *d: np.mean([np.where(np.isnan(x), np.nan, x > NEAR) for x in d], axis=0)
     return combine(far, *draws, low=0.0, high=1.0)
 
 
@@ -31,22 +31,22 @@ def estimate(runs: dict[str, Path]) -> ClaimResult:
     """How many miss, retraining's own distance, and every method's."""
     level = read_level(runs["catalogue"])
     names = [name for name in populations(level) if name not in YARDSTICKS]
-    found = {name: distance(level, name) for name in names}
+    distances = {name: distance(level, name) for name in names}
     retrain = distance(level, "retrain")
     price = recorded(runs["catalogue"], "price_accuracy", "test", "oracle")
     prices = {name: one for (_, _, name), one in price.items()}
-    far = {name: combine(itself, one, low=0.0) for name, one in found.items()}
+    far = {name: combine(itself, one, low=0.0) for name, one in distances.items()}
     nearest = min(far, key=lambda name: known_first(far[name].ci_high))  # one that blew up may be anywhere
-    beaten = combine(lambda r, *d: np.mean([x < r for x in d], axis=0), retrain, *found.values(), low=0.0, high=1.0)
+    beaten = combine(lambda r, *d: np.mean([x < r for x in d], axis=0), retrain, *distances.values(), low=0.0, high=1.0)
     figures = [
-        told(f"share of {len(names)} methods at a distance above {NEAR:g}", missing(list(found.values())),
+        told(f"share of {len(names)} methods at a distance above {NEAR:g}", missing(list(distances.values())),
              "above .5", null=0.5, claimed="above"),
         told("distance of retraining", combine(itself, retrain, low=0.0), "near .85", null=NEAR, claimed="above"),
         told("share of methods nearer than retraining", beaten, "most: they lose what retraining keeps"),
         told(f"distance of {nearest}, whose interval ends lowest", far[nearest], "above .2"),
     ]  # fmt: skip
     rows = []
-    for name in sorted(found, key=lambda name: known_first(found[name].value)):
+    for name in sorted(distances, key=lambda name: known_first(distances[name].value)):
         cells = [cell(far[name]), cell(residual(level, name)), cell(prices[name])]
         rows.append((name, cells))
     heads = ("method", "residual distance", "signed residual", "excess price on test, points")

@@ -31,14 +31,14 @@ def write_claim_page(folder: Path) -> Path:
 
 def render_claim(record: dict[str, Any]) -> str:
     """The whole page as one HTML document."""
-    told = {name.capitalize(): record[name] for name in ("verdict", "device", "seed")}
-    told |= {"Seconds": f"{record['seconds']:.0f}", "Commit": record["git_commit"]}
+    facts = {name.capitalize(): record[name] for name in ("verdict", "device", "seed")}
+    facts |= {"Seconds": f"{record['seconds']:.0f}", "Commit": record["git_commit"]}
     pairs = [("Run", words.made(record).replace("`", "")), ("Notes", " ".join(record["notes"]))]
     return render.page(
         "claim.html",
         title=record["title"],
         answer=_answer(record),
-        facts=render.facts(told),
+        facts=render.facts(facts),
         claim=_claim(record),
         figures=[_figure(figure) for figure in record["figures"]],
         tables=[(table["caption"], _table(table)) for table in record["tables"]],
@@ -49,13 +49,12 @@ def render_claim(record: dict[str, Any]) -> str:
 
 
 def _answer(record: dict[str, Any]) -> str:
-    """The verdict in a sentence."""
-    said = {
+    verdicts = {
         "agrees": "Our figures agree with the claim",
         "disagrees": "Our figures disagree with the claim",
         "not told": "Our figures do not tell whether the claim holds",
     }
-    return f"{said[record['verdict']]}: {record['statement'][0].lower()}{record['statement'][1:]}"
+    return f"{verdicts[record['verdict']]}: {record['statement'][0].lower()}{record['statement'][1:]}"
 
 
 def _claim(record: dict[str, Any]) -> list[tuple[str, str]]:
@@ -93,10 +92,9 @@ def _strip(figure: dict[str, Any]) -> dict[str, Any] | None:
 
 
 def _table(table: dict[str, Any]) -> render.Table:
-    """A table of the record."""
     rows = []
     for name, cells in table["rows"]:
-        told = [words.interval(*one, digits) if one else "" for one, digits in zip(cells, table["digits"])]
-        parts = [text.partition(" [") for text in told]
+        texts = [words.interval(*one, digits) if one else "" for one, digits in zip(cells, table["digits"])]
+        parts = [text.partition(" [") for text in texts]
         rows.append(render.row(name, [render.Td(value, f"[{bounds}" if bounds else "") for value, _, bounds in parts]))
     return render.table(table["heads"][0], table["heads"][1:], rows)

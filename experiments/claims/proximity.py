@@ -72,18 +72,18 @@ def estimate(runs: dict[str, Path]) -> ClaimResult:
     for number, kind in enumerate(("class", "random")):
         level = first_request(read_level(runs[kind], salt=number))
         columns, away = distances(level)
-        known = {name: probability(level.margins[name][:, columns]) for name in ("retrain", "oracle", *METHODS)}
+        probabilities = {name: probability(level.margins[name][:, columns]) for name in ("retrain", "oracle", *METHODS)}
         low, high = np.quantile(away, [1 / BINS, 1 - 1 / BINS])
         rows, centres = [], None
         for name in METHODS:
-            populations = (known[name], known["retrain"], known["oracle"])
-            found = nearer_less_farther(*populations, away <= low, away >= high, level.seed)
+            populations = (probabilities[name], probabilities["retrain"], probabilities["oracle"])
+            difference = nearer_less_farther(*populations, away <= low, away >= high, level.seed)
             decides = kind == "class" and name != "finetune"
             more = {"null": 0.0, "claimed": "above"} if decides else {}
             words = f"{kind} request: error of {name}, nearest less farthest fifth"
-            figures.append(told(words, found, "above 0" if name != "finetune" else "", digits=3, **more))
+            figures.append(told(words, difference, "above 0" if name != "finetune" else "", digits=3, **more))
         for name in (*METHODS, "oracle"):
-            curve = error_against_distance(known[name], known["retrain"], away, bins=BINS)
+            curve = error_against_distance(probabilities[name], probabilities["retrain"], away, bins=BINS)
             centres = curve.centre
             shown = "two retrained populations" if name == "oracle" else name
             rows.append((shown, [(float(v), np.nan, np.nan) for v in curve.value]))

@@ -147,12 +147,12 @@ def populations(level: StoredLevel) -> list[str]:
 
 def recorded(run: Path, metric: str, split: str = "", reference: str = "") -> dict[tuple, Estimate]:
     """A figure that the study itself recorded, by (copies, gamma, METHOD[+REMEDY][@SETTING]); requests pooled."""
-    found, number = {}, lambda text: float(text) if text else float("nan")
+    figures, number = {}, lambda text: float(text) if text else float("nan")
     read_config(run)  # refuses tables that are not those of the run
     for r in read_csv(run / "summary.csv"):
         if (r["request"], r["metric"], r["split"], r["reference"]) == ("all", metric, split, reference):
             name = r["method"] + (f"+{r['remedy']}" if r["remedy"] else "")
             name += f"@{r['setting']}" if r["setting"] else ""
             numbers = [number(r[k]) for k in FIGURES[:-1]]
-            found[int(r["copies"]), round(float(r["gamma"]), 3), name] = Estimate(*numbers, int(float(r["n"] or 0)))
-    return found
+            figures[int(r["copies"]), round(float(r["gamma"]), 3), name] = Estimate(*numbers, int(float(r["n"] or 0)))
+    return figures

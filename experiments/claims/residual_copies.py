@@ -36,9 +36,9 @@ def estimate(runs: dict[str, Path]) -> ClaimResult:
         for m, level in levels.items():
             figures.append(told(f"{name}: residual(retrain), {m} copies", residual(level, "retrain"), EXPECTED[m]))
         for fewer, more in zip(axis, axis[1:]):
-            found = rise(levels[fewer], levels[more])
+            step = rise(levels[fewer], levels[more])
             words = f"{name}: rise from {fewer} to {more} copies"
-            figures.append(told(words, found, "above 0", null=0.0, claimed="above"))
+            figures.append(told(words, step, "above 0", null=0.0, claimed="above"))
     return ClaimResult(figures)
 
 

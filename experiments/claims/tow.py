@@ -11,9 +11,9 @@ from .read import StoredLevel, draws, recognised
 SPLITS = ("forget", "rest", "test")
 
 
-def gaps(level: StoredLevel, name: str, reference: str = "retrain") -> list[Draws]:
-    """Draws of the share recognised, of a population and of the reference in turn, by split: what `scores` takes."""
-    return [draws(level, one, split, recognised) for split in SPLITS for one in (name, reference)]
+def gaps(level: StoredLevel, name: str) -> list[Draws]:
+    """Draws of the share recognised, of a population and of retraining in turn, by split: what `scores` takes."""
+    return [draws(level, one, split, recognised) for split in SPLITS for one in (name, "retrain")]
 
 
 def scores(*shares):
@@ -21,6 +21,6 @@ def scores(*shares):
     each = 2 * len(SPLITS)
     products = []
     for start in range(0, len(shares), each):
-        own = shares[start : start + each]
-        products.append(np.prod([1.0 - np.abs(u - r) for u, r in zip(own[::2], own[1::2])], axis=0))
+        pairs = shares[start : start + each]
+        products.append(np.prod([1.0 - np.abs(u - r) for u, r in zip(pairs[::2], pairs[1::2])], axis=0))
     return np.mean(products, axis=0)

@@ -42,8 +42,8 @@ def plain(record: dict[str, Any]) -> str:
     width = max(len(f["name"]) for f in record["figures"])
     lines = [f"{record['claim']}: {record['title']}", f"{'figure':<{width}}  {'ours, 95% interval':<24} expected"]
     for figure in record["figures"]:
-        own = decides(figure)
-        ending = "; ".join(part for part in (figure["expected"], own and f"decides, {own}") if part)
+        decision = decides(figure)
+        ending = "; ".join(part for part in (figure["expected"], decision and f"decides, {decision}") if part)
         lines.append(f"{figure['name']:<{width}}  {shown(figure):<24} {ending}".rstrip())
     lines += [*record["notes"], f"verdict: {record['verdict']}"]
     return "\n".join(lines)
@@ -72,24 +72,23 @@ def markdown(record: dict[str, Any]) -> str:
 def made(record: dict[str, Any]) -> str:
     """Device, versions, seeds and seconds."""
     versions = ", ".join(f"{name} {version}" for name, version in record["versions"].items())
-    studies = "; ".join(f"{name}: {_asked(asked)}" for name, asked in record["studies"].items())
+    studies = "; ".join(f"{name}: {_as_options(config)}" for name, config in record["studies"].items())
     return (
         f"{record['device']}; {versions}; seed {record['seed']}; "
         f"{record['seconds']:.0f} s, less where populations were in the store. Studies: {studies}."
     )
 
 
-def _asked(asked: dict[str, Any]) -> str:
+def _as_options(config: dict[str, Any]) -> str:
     """What a study asks for, as options."""
     words = []
-    for name, value in asked.items():
-        told = " ".join(map(str, value)) if isinstance(value, list | tuple) else value
-        words.append(f"`--{name.replace('_', '-')} {told}`")
+    for name, value in config.items():
+        text = " ".join(map(str, value)) if isinstance(value, list | tuple) else value
+        words.append(f"`--{name.replace('_', '-')} {text}`")
     return " ".join(words)
 
 
 def _table(table: dict[str, Any]) -> str:
-    """A table of a record."""
     rows = []
     for name, cells in table["rows"]:
         each = (interval(*cell, digits) if cell else "" for cell, digits in zip(cells, table["digits"]))
@@ -98,7 +97,6 @@ def _table(table: dict[str, Any]) -> str:
 
 
 def _grid(heads, rows) -> str:
-    """A Markdown table."""
     line = lambda cells: "| " + " | ".join(str(c).replace("|", "/") for c in cells) + " |"
     return "\n".join([line(heads), line(["---"] * len(heads)), *map(line, rows)])
 
@@ -108,8 +106,8 @@ def listed(claims, records: dict[str, dict]) -> str:
     width = max(map(len, claims))
     lines = [f"{'claim':<{width}}  minutes  verdict     what"]
     for name, claim in claims.items():
-        said = records[name]["verdict"] if name in records else ""
-        lines.append(f"{name:<{width}}  {claim.minutes:>7g}  {said:<10}  {claim.title}")
+        verdict = records[name]["verdict"] if name in records else ""
+        lines.append(f"{name:<{width}}  {claim.minutes:>7g}  {verdict:<10}  {claim.title}")
     return "\n".join(lines)
 
 
@@ -118,10 +116,10 @@ def index(claims, records: dict[str, dict]) -> str:
     rows = []
     for name, claim in claims.items():
         record = records.get(name)
-        said = f"**{record['verdict']}**" if record else "not run"
+        verdict = f"**{record['verdict']}**" if record else "not run"
         keys = (
             "; ".join(f"{f['name']}: {shown(f)}" for f in record["figures"] if f["null"] is not None) if record else ""
         )
         title = f"[{claim.title}]({name}.md)" if record else claim.title
-        rows.append((f"`{name}`", title, said, keys, f"{claim.minutes:g}"))
+        rows.append((f"`{name}`", title, verdict, keys, f"{claim.minutes:g}"))
     return _grid(("name", "claim", "verdict", "figures that decide", "minutes"), rows)

@@ -9,6 +9,7 @@ import pytest
 from pyarrow import parquet
 
 from unlearn_jax.audits import Precision, audit_study
+from unlearn_jax.audits import look as look_module
 from unlearn_jax.audits import replay as replays
 from unlearn_jax.errors import InputError
 from unlearn_jax.metrics import margin
@@ -46,7 +47,7 @@ def study(tmp_path_factory):
     keep, look = runner.checkpoint.save_chunk, replays.replayed
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(runner.checkpoint, "save_chunk", lambda *a, **k: trained.append(a[3]["label"]) or keep(*a, **k))
-        patch.setattr(replays, "FEATURED", 2)
+        patch.setattr(look_module, "FEATURED", 2)
         patch.setattr(replays, "replayed", lambda *a, **k: seen.append(look(*a, **k)) or seen[0])
         out = audit_study(run, how=HOW, command="audit")
     return run, out, trained, seen[0]

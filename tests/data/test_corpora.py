@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from sentences import one_sentence
 
 from unlearn_jax.data.sources import corpora
+from unlearn_jax.data.sources import corpus as drawing
 from unlearn_jax.data.sources.corpora import (
     from_table,
     from_tfds,
@@ -112,10 +113,10 @@ def test_every_class_of_two_is_in_both_parts_of_a_draw(classes, share, seed):
         warnings.simplefilter("ignore")
         if counts.max() < 2:
             with pytest.raises(InputError, match="no class of two"):
-                corpora._drawn("x", labels, names, share, seed)
+                drawing._drawn("x", labels, names, share, seed)
             return
-        drawn = corpora._drawn("x", labels, names, share, seed)
-        np.testing.assert_array_equal(drawn, corpora._drawn("x", labels, names, share, seed))
+        drawn = drawing._drawn("x", labels, names, share, seed)
+        np.testing.assert_array_equal(drawn, drawing._drawn("x", labels, names, share, seed))
     taken = np.bincount(labels[drawn], minlength=6)
     assert (taken[counts < 2] == 0).all()
     several = counts > 1

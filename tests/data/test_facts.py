@@ -6,6 +6,7 @@ import pytest
 from unlearn_jax.data import load_dataset, subset
 from unlearn_jax.data.arrays import dataset_digest
 from unlearn_jax.data.kinds import KINDS
+from unlearn_jax.data.references import reference_rows
 from unlearn_jax.data.sources.facts import (
     MAX_WORDS,
     NOT_ANSWER,
@@ -18,7 +19,7 @@ from unlearn_jax.data.sources.facts import (
 )
 from unlearn_jax.data.sources.facts_words import ATTRIBUTES, REFUSAL
 from unlearn_jax.data.sources.statements import LEVELS, restated, text_of
-from unlearn_jax.data.splits import make_bench, reference_rows, request_rows
+from unlearn_jax.data.splits import make_bench, request_rows
 from unlearn_jax.data.targets import choose_targets
 from unlearn_jax.errors import InputError
 

@@ -6,7 +6,8 @@ import scipy.sparse as sp
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from unlearn_jax.data.similarity.nearest import clusters, linked, mutual, threshold_pairs, top_k, unit_rows
+from unlearn_jax.data.similarity.links import clusters, linked, mutual, threshold_pairs
+from unlearn_jax.data.similarity.nearest import top_k, unit_rows
 from unlearn_jax.errors import InputError
 
 SHAPES = st.sampled_from([(1, 1, 1), (13, 5, 3), (40, 3, 16)])  # each is a program of its own, dense and sparse

@@ -8,18 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from unlearn_jax.data import from_arrays, splits
+from unlearn_jax.data import references as bench_references
+from unlearn_jax.data.references import detected_groups, placebo_shortfall, reference_rows
 from unlearn_jax.data.similarity.copies import pixel_embedding
 from unlearn_jax.data.similarity.duplicates import near_duplicate_groups
 from unlearn_jax.data.similarity.mined import Mined
-from unlearn_jax.data.splits import (
-    detected_groups,
-    is_whole_class,
-    make_bench,
-    named_copies,
-    placebo_shortfall,
-    reference_rows,
-    request_rows,
-)
+from unlearn_jax.data.splits import is_whole_class, make_bench, named_copies, request_rows
 from unlearn_jax.data.targets import AROUND, choose_targets, contested, distance_to_class
 from unlearn_jax.errors import InputError
 
@@ -430,8 +424,8 @@ def test_a_lone_copy_has_no_duplicate_to_be_found():
 
 
 def test_a_bench_is_searched_for_pairs_once_for_all_levels_and_requests(monkeypatch):
-    searched, search = [], splits.near_pairs
-    monkeypatch.setattr(splits, "near_pairs", lambda *args: searched.append(1) or search(*args))
+    searched, search = [], bench_references.near_pairs
+    monkeypatch.setattr(bench_references, "near_pairs", lambda *args: searched.append(1) or search(*args))
     bench = make_bench(DATA, TARGETS, copies=4, level="exact", seed=SEED)
     every = [request_rows(bench, r, copies=copies) for r in range(2) for copies in (0, 2, 4)]
     found = [detected_groups(bench, rows, 0.99) for rows in every]

@@ -7,11 +7,13 @@ import numpy as np
 import pytest
 from sentences import one_sentence
 
-from unlearn_jax.data import arrays
-from unlearn_jax.data.arrays import dataset_digest, subset
+from unlearn_jax.data import checks
+from unlearn_jax.data.arrays import dataset_digest
+from unlearn_jax.data.checks import subset
+from unlearn_jax.data.references import detected_groups, reference_rows
 from unlearn_jax.data.similarity.mined import mine, threshold_of
 from unlearn_jax.data.sources.corpora import Corpus
-from unlearn_jax.data.splits import detected_groups, make_bench, reference_rows, request_rows
+from unlearn_jax.data.splits import make_bench, request_rows
 from unlearn_jax.data.targets import choose_targets
 from unlearn_jax.data.text import readers
 from unlearn_jax.data.text.documents import from_corpus, read_texts, text_embedding
@@ -127,7 +129,7 @@ def test_a_part_of_a_corpus_keeps_its_texts_and_the_digest_is_that_of_the_texts(
     assert dataset_digest(one) == dataset_digest(other) == dataset_digest(DATA) != dataset_digest(part)
     rows = [*ROWS[:-1], (ROWS[-1][0], "another text")]
     assert dataset_digest(from_corpus(corpus(rows))) != dataset_digest(DATA)
-    assert arrays.check_dataset(one) is one
+    assert checks.check_dataset(one) is one
 
 
 def test_embeddings_are_kept_beside_the_run_and_read_back(tmp_path, monkeypatch):

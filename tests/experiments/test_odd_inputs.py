@@ -11,7 +11,7 @@ from made_runs import change, fake_run
 
 from unlearn_jax.data.sources.formats import _parse_pages
 from unlearn_jax.errors import InputError
-from unlearn_jax.models.minilm import load_minilm
+from unlearn_jax.models.minilm_files import load_minilm
 from unlearn_jax.results.recorder import levels_done
 from unlearn_jax.runtime import archives, disk
 

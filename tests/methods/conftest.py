@@ -7,7 +7,7 @@ import pytest
 import toy
 from steps import nudged
 
-from unlearn_jax.population import program as programs
+from unlearn_jax.population import compiling as programs
 from unlearn_jax.population import run as runner
 from unlearn_jax.population.plans import uniform_plan
 from unlearn_jax.population.run import Options

@@ -12,8 +12,9 @@ from test_methods_common import NAMES, trial
 
 from unlearn_jax.methods import METHODS
 from unlearn_jax.models import build_model
-from unlearn_jax.population import program as programs
+from unlearn_jax.population import compiling as programs
 from unlearn_jax.population.members import member_keys
+from unlearn_jax.population.program import Member, columns
 from unlearn_jax.population.sharding import member_mesh
 from unlearn_jax.runtime.platform import made_for, platform
 
@@ -42,8 +43,8 @@ def starting(name, model):
 def lowered(target, fold, plan, numeric, start, *, devices=4, data_devices=1, axis="vmap"):
     """The programs of a fold for a platform that is not here."""
     hp = {key: np.full(MEMBERS, value, np.float32) for key, value in numeric.items()}
-    member = programs.Member(member_keys(0, "toy", MEMBERS), toy.tables(MEMBERS), hp)
-    common = (toy.stored(), programs.columns(plan), {})
+    member = Member(member_keys(0, "toy", MEMBERS), toy.tables(MEMBERS), hp)
+    common = (toy.stored(), columns(plan), {})
     mesh = member_mesh(devices // data_devices, data_devices)
     return programs.lower(fold, plan, mesh, axis, "auto", (member, start), common, target=target)[0]
 

@@ -6,7 +6,7 @@ import pytest
 from compiling import quick_jit
 
 from unlearn_jax.errors import InputError
-from unlearn_jax.models import layers
+from unlearn_jax.models import layers, pooling
 
 
 @pytest.fixture(scope="module")
@@ -68,18 +68,18 @@ def test_max_pool_equals_reduce_window_and_stops_at_one_pixel(images):
     @jax.jit
     def pairs(x):
         theirs = [nn.max_pool(x, (w, w), (w, w), padding="VALID") for w in (2, 3)]
-        return [*theirs, x.max((1, 2))], [*(layers.max_pool(x, w) for w in (2, 3)), layers.global_max_pool(x)]
+        return [*theirs, x.max((1, 2))], [*(pooling.max_pool(x, w) for w in (2, 3)), pooling.global_max_pool(x)]
 
     for expected, ours in zip(*pairs(images), strict=True):
         np.testing.assert_array_equal(ours, expected)
-    assert layers.max_pool(images[:, :1]).shape == (2, 1, 6, 3)
+    assert pooling.max_pool(images[:, :1]).shape == (2, 1, 6, 3)
 
 
 def test_max_pool_gradient_goes_to_one_entry_of_each_tile():
     x = np.array([[1.0, 5.0, 2.0, 2.0], [3.0, 0.0, 2.0, 2.0]], np.float32).reshape(1, 2, 4, 1)
     slope = lambda pool: jax.jit(jax.grad(lambda x: pool(x).sum()))(x).reshape(2, 4)
-    np.testing.assert_array_equal(slope(layers.max_pool), [[0, 1, 1, 0], [0, 0, 0, 0]])
-    np.testing.assert_array_equal(slope(layers.global_max_pool), [[0, 1, 0, 0], [0, 0, 0, 0]])
+    np.testing.assert_array_equal(slope(pooling.max_pool), [[0, 1, 1, 0], [0, 0, 0, 0]])
+    np.testing.assert_array_equal(slope(pooling.global_max_pool), [[0, 1, 0, 0], [0, 0, 0, 0]])
 
 
 def test_group_norm_equals_flax():

@@ -12,7 +12,8 @@ from scipy.special import erf
 
 from unlearn_jax.errors import InputError
 from unlearn_jax.models.lora import merge
-from unlearn_jax.models.minilm import embed, load_minilm, minilm, params_of, tokenize
+from unlearn_jax.models.minilm import embed, minilm
+from unlearn_jax.models.minilm_files import load_minilm, params_of, tokenize
 from unlearn_jax.studies.pretrained import pretrained
 
 WIDTH, VOCAB, POSITIONS, KINDS = 64, 12, 24, 2

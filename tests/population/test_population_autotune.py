@@ -14,7 +14,7 @@ from unlearn_jax.methods.support.common import Recipe
 from unlearn_jax.models import build_model
 from unlearn_jax.population import autotune
 from unlearn_jax.population.autotune import Way, fastest, ways
-from unlearn_jax.population.program import LOWERED
+from unlearn_jax.population.compiling import LOWERED
 from unlearn_jax.population.run import Options, Stored
 from unlearn_jax.tasks import classification
 
@@ -71,9 +71,9 @@ def test_the_fastest_way_is_taken_and_remembered(data, tmp_path, monkeypatch):
 def test_a_choice_that_cannot_be_followed_is_not_believed(tmp_path):
     kept = {name: {"axis": axis, "conv": ""} for name, axis in (("a", "side"), ("b", "map"))}
     (tmp_path / autotune.NAME).write_text(json.dumps(kept))
-    assert list(autotune._known(tmp_path / autotune.NAME)) == ["b"]
+    assert list(autotune._earlier_choices(tmp_path / autotune.NAME)) == ["b"]
     (tmp_path / autotune.NAME).write_text("[1]")
-    assert autotune._known(tmp_path / autotune.NAME) == {}
+    assert autotune._earlier_choices(tmp_path / autotune.NAME) == {}
 
 
 def test_ways_are_timed_and_what_does_not_fit_is_passed_over(data, monkeypatch):

@@ -202,7 +202,7 @@ def test_typed_keys_and_placement_come_back(tmp_path):
         for seed, scale in ((3, jnp.bfloat16(1)), (0, jnp.bfloat16(0)))
     )
     resume._keep(place, carry, 5, 1.5)
-    found, done, seconds = resume._found(place, blank)
+    found, done, seconds = resume._resumed(place, blank)
     assert (done, seconds) == (5, 1.5)
     assert (jax.random.key_data(found["key"]) == jax.random.key_data(carry["key"])).all()
     toy.same(found["low"], carry["low"])
@@ -245,7 +245,7 @@ def test_a_state_under_the_name_of_another_is_not_gone_on_with(tmp_path):
     one.rename(tmp_path / "aside")
     other.rename(one)
     with pytest.warns(UserWarning, match="cannot be read"):
-        assert resume._found(places[0], {"x": jnp.zeros((4, 2))})[1] == 0
+        assert resume._resumed(places[0], {"x": jnp.zeros((4, 2))})[1] == 0
     (tmp_path / "aside").rename(tmp_path / "midway" / "a.b-7")  # or under another number of updates
     with pytest.warns(UserWarning, match="cannot be read"):
-        assert resume._found(places[0], {"x": jnp.zeros((4, 2))})[1] == 0
+        assert resume._resumed(places[0], {"x": jnp.zeros((4, 2))})[1] == 0

@@ -19,7 +19,7 @@ from unlearn_jax.methods.support.common import TrainSpec, bind_shared
 from unlearn_jax.methods.support.parts import depth_order, fresh, last_groups
 from unlearn_jax.models import build_model
 from unlearn_jax.population import checkpoint, run
-from unlearn_jax.population import program as programs
+from unlearn_jax.population import compiling as programs
 from unlearn_jax.population.evaluate import features, predict
 from unlearn_jax.population.members import member_keys
 from unlearn_jax.population.plans import uniform_plan

@@ -11,7 +11,7 @@ from unlearn_jax.methods import CORE, METHODS
 from unlearn_jax.models import MODELS
 from unlearn_jax.studies.config import StudyConfig
 from unlearn_jax.studies.resolve import LATER, resolve
-from unlearn_jax.studies.run import _refuse_other
+from unlearn_jax.studies.storage import _refuse_other
 from unlearn_jax.studies.validate import check
 
 INFINITE = float("inf")

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from unlearn_jax.data import DATASETS, from_arrays
+from unlearn_jax.data.references import reference_rows
 from unlearn_jax.data.similarity.copies import pixel_embedding
-from unlearn_jax.data.splits import reference_rows, request_rows
+from unlearn_jax.data.splits import request_rows
 from unlearn_jax.errors import InputError
 from unlearn_jax.population.members import make_tables, member_keys
 from unlearn_jax.population.run import run_population

@@ -570,7 +570,7 @@ PILOT = dataclasses.replace(CONFIG, targets="atypical", similarity="exact", trai
 @pytest.mark.slow
 def test_pilots_of_an_odd_number_of_images_are_stored_and_never_score_what_they_saw(tmp_path, monkeypatch):
     seen, chosen, margin, spoil = [], [], [], [0]
-    tables, choose_targets, evaluate = setups.make_tables, choosing.choose_targets, setups.evaluate
+    tables, choose_targets, evaluate = choosing.make_tables, choosing.choose_targets, choosing.evaluate
 
     def spoiled(*args, **options):
         """An evaluation in which the first members have diverged, and are sure of nothing."""
@@ -579,11 +579,11 @@ def test_pilots_of_an_odd_number_of_images_are_stored_and_never_score_what_they_
         margin.append(found.margin)
         return found
 
-    monkeypatch.setattr(setups, "evaluate", spoiled)
-    monkeypatch.setattr(setups, "make_tables", lambda kept, *a, **k: seen.append(kept) or tables(kept, *a, **k))
+    monkeypatch.setattr(choosing, "evaluate", spoiled)
+    monkeypatch.setattr(choosing, "make_tables", lambda kept, *a, **k: seen.append(kept) or tables(kept, *a, **k))
     monkeypatch.setattr(choosing, "choose_targets", lambda *a, **k: chosen.append(a[-1]) or choose_targets(*a, **k))
     setups.prepare_study(resolve(PILOT), store=tmp_path)
-    members = setups.PILOT_MEMBERS
+    members = choosing.PILOT_MEMBERS
     assert len(seen[0]) == members and all(len(np.unique(rows)) == 60 for rows in seen[0])
     assert (np.bincount(np.concatenate(seen[0]), minlength=121) <= members // 2).all()
     score = chosen[-1]

@@ -104,28 +104,24 @@ def audit_logits(
     files = logits if isinstance(logits, dict) else _files(logits)
     panels = read_logits(files)
     methods = [p.label for p in panels.populations if p.name not in (*REFERENCES, *NULLS)]
-    out = Path(out) if out else Path("audits") / (_slug("-".join(methods)) or "unlearned")
+    name = re.sub(r"[^A-Za-z0-9_-]+", "-", "-".join(methods)).strip("-")[:60]
+    out = Path(out) if out else Path("audits") / (name or "unlearned")
     check_writable(out, "--out")
     about = {"logits": {name: Path(path).name for name, path in files.items()}, "command": command}
     return _audited(panels, out, how, about, began, watch)
 
 
-def _slug(text: str) -> str:
-    """A folder's name made of a text: letters, digits, dashes and underscores."""
-    return re.sub(r"[^A-Za-z0-9_-]+", "-", text).strip("-")[:60]
-
-
 def _files(words: Sequence[str]) -> dict[str, Path]:
     """Files by population, from ``NAME=FILE.npz``."""
-    found: dict[str, Path] = {}
+    files: dict[str, Path] = {}
     for word in words:
         name, equals, path = word.partition("=")
         if not (name and equals and path):
             raise InputError(f"--logits '{word}' is not understood: write NAME=FILE.npz, such as unlearned=c.npz.")
-        if name in found:
+        if name in files:
             raise InputError(f"--logits gives {name} twice: name each population once.")
-        found[name] = Path(path)
-    return found
+        files[name] = Path(path)
+    return files
 
 
 def _check(how: Precision) -> None:
@@ -140,14 +136,14 @@ def _check(how: Precision) -> None:
 def _audited(panels: Panels, out: Path, how: Precision, about: dict, began: float, watch: Watch) -> Path:
     """Measure, rank and write."""
     bench, timing = AuditData(views_of(panels), how), {}
-    told = _teller(watch, timing)
-    figures = audited(bench, panels, told)
-    told("ranking")
+    tell = _teller(watch, timing)
+    figures = audited(bench, panels, tell)
+    tell("ranking")
     methods = [label for label in bench.judged if of_practice(bench.views[label][0].panel)]
     ranked = rankings(figures, methods)
-    told("curves")
+    tell("curves")
     curves = drawn(bench, panels)
-    told("")
+    tell("")
     manifest = {
         **about,
         "facts": panels.facts,
@@ -174,7 +170,7 @@ def audited(bench: AuditData, panels: Panels, told: Callable[[str], None] = lamb
         told: called with the name of each metric before it is measured.
     """
     told("residual influence")
-    found = residual_figures(bench)
+    figures = residual_figures(bench)
     kinds: tuple = (
         (own_figures, (*rows_of(ModelMetric), *weight_metrics(panels))),
         (pair_figures, rows_of(PopulationMetric)),
@@ -184,9 +180,9 @@ def audited(bench: AuditData, panels: Panels, told: Callable[[str], None] = lamb
     for make, specs in kinds:
         for spec in specs:
             told(" ".join(filter(None, (spec.metric, spec.variant, spec.split))))
-            found += make(bench, spec)
+            figures += make(bench, spec)
     told("the study itself")
-    return found + study_figures(bench, panels) + cost_figures(bench, panels)
+    return figures + study_figures(bench, panels) + cost_figures(bench, panels)
 
 
 def of_practice(panel: PopulationOutputs) -> bool:
@@ -200,14 +196,14 @@ def _teller(watch: Watch, timing: dict[str, float]):
     """Says what is measured next, and keeps how long the last one took."""
     now = {"name": "", "since": time.perf_counter()}
 
-    def told(name: str) -> None:
+    def tell(name: str) -> None:
         if now["name"]:
             timing[now["name"]] = round(time.perf_counter() - now["since"], 3)
         now.update(name=name, since=time.perf_counter())
         if name:
             watch.say(name)
 
-    return told
+    return tell
 
 
 def _notes(bench: AuditData, panels: Panels) -> list[str]:
@@ -220,9 +216,9 @@ def _notes(bench: AuditData, panels: Panels) -> list[str]:
                 f"there is no second population like {reference} ({name}=FILE.npz), so its bands are of {half} against "
                 f"{half} members and too wide for distances that fall with their number"
             )
-    told = bench.once("identifiable", lambda: None)
-    if told is not None and not told.identifiable:
-        span, fewest = told.span, min(bench.members(label) for label in ("original", "oracle"))
+    identifiability = bench.once("identifiable", lambda: None)
+    if identifiability is not None and not identifiability.identifiable:
+        span, fewest = identifiability.span, min(bench.members(label) for label in ("original", "oracle"))
         why = "fewer than 8 members a request" if fewest < MIN_MEMBERS else "within the noise"
         notes.append(
             f"residual influence and distance are not identifiable: the originals are {span.value:.2f} "

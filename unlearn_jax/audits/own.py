@@ -1,4 +1,4 @@
-"""Populations that somebody trained elsewhere, from files of their logits."""
+"""Populations that were trained elsewhere, from files of their logits."""
 
 from __future__ import annotations
 
@@ -33,16 +33,16 @@ def read_logits(files: dict[str, Path]) -> Panels:
     """
     if not set(files) & set(REFERENCES):
         raise InputError(f"--logits names no reference: {ASK}, with retrain or oracle among the names.")
-    known = {"original", "placebo", "dedup", *NULLS, *REFERENCES}
-    if not set(files) - known:
+    fixed_names = {"original", "placebo", "dedup", *NULLS, *REFERENCES}
+    if not set(files) - fixed_names:
         raise InputError(f"--logits names nothing that was unlearned: {ASK}.")
     read = {name: _arrays(name, Path(path)) for name, path in files.items()}
     logits = {name: _checked_logits(name, arrays["logits"]) for name, arrays in read.items()}
     shapes = {name: x.shape[1:] for name, x in logits.items()}
     if len(set(shapes.values())) > 1:
-        told = ", ".join(f"{name} {shape[0]} x {shape[1]}" for name, shape in shapes.items())
+        sizes = ", ".join(f"{name} {shape[0]} x {shape[1]}" for name, shape in shapes.items())
         raise InputError(
-            f"the files hold other examples or classes ({told}): evaluate all models on the same examples."
+            f"the files hold other examples or classes ({sizes}): evaluate all models on the same examples."
         )
     n, classes = next(iter(shapes.values()))
     labels, split = (_agreed(read, key, n) for key in ("labels", "split"))
@@ -53,7 +53,7 @@ def read_logits(files: dict[str, Path]) -> Panels:
     at = _columns(split)
     clusters = np.arange(n) if cluster is None else cluster
     ground = EvalSplits({s: labels[i] for s, i in at.items()}, {s: clusters[i] for s, i in at.items()}, {})
-    ordered = sorted(logits, key=lambda name: name not in known)
+    ordered = sorted(logits, key=lambda name: name not in fixed_names)
     populations = [
         PopulationOutputs(name, "", name, [{s: logits[name][:, i] for s, i in at.items()}]) for name in ordered
     ]
@@ -61,7 +61,6 @@ def read_logits(files: dict[str, Path]) -> Panels:
 
 
 def _arrays(name: str, path: Path) -> dict[str, np.ndarray]:
-    """The arrays of one file."""
     try:
         arrays = read_arrays(path)
     except FileNotFoundError:
@@ -89,22 +88,23 @@ def _checked_logits(name: str, logits: np.ndarray) -> np.ndarray:
 
 def _agreed(read: dict[str, dict], key: str, n: int, *, needed: bool = True) -> np.ndarray | None:
     """An array of the examples that the files which hold it agree on."""
-    found = {name: arrays[key] for name, arrays in read.items() if key in arrays}
-    if not found:
+    arrays_of = {name: arrays[key] for name, arrays in read.items() if key in arrays}
+    if not arrays_of:
         if needed:
             raise InputError(f"no file holds '{key}': store an array of {n} beside the logits of one population.")
         return None
-    first = next(iter(found.values()))
-    for name, other in found.items():
+    first = next(iter(arrays_of.values()))
+    for name, other in arrays_of.items():
         if other.shape != (n,):
             raise InputError(f"'{key}' of {name} is {other.shape}: give one entry for each of the {n} examples.")
         if not np.array_equal(other, first):
-            raise InputError(f"'{key}' of {name} is not that of {next(iter(found))}: evaluate on the same examples.")
+            raise InputError(
+                f"'{key}' of {name} is not that of {next(iter(arrays_of))}: evaluate on the same examples."
+            )
     return first
 
 
 def _columns(split: np.ndarray) -> dict[str, np.ndarray]:
-    """Columns of each split."""
     words = np.asarray([ALIASES.get(str(word), str(word)) for word in split])
     strange = sorted({str(word) for word in words} - set(SPLITS))
     if strange:

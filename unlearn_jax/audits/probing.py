@@ -27,13 +27,13 @@ def batch_of(inputs, targets) -> Batch:
 
 def by_member(function: Callable, variables: Variables, *common, members: int = 0) -> list:
     """``function(variables of a member, *common)`` for the first members, on the host; all of them for 0."""
-    own, shared = split_shared(variables)
-    count = len(jax.tree.leaves(own)[0])
-    found = []
+    weights, shared = split_shared(variables)
+    count = len(jax.tree.leaves(weights)[0])
+    results = []
     for i in range(min(members or count, count)):
-        one = jax.tree.map(lambda x, i=i: jnp.asarray(x[i]), own)
-        found.append(jax.tree.map(np.asarray, function(one, shared, *common)))
-    return found
+        one = jax.tree.map(lambda x, i=i: jnp.asarray(x[i]), weights)
+        results.append(jax.tree.map(np.asarray, function(one, shared, *common)))
+    return results
 
 
 @functools.lru_cache(maxsize=16)
@@ -66,7 +66,7 @@ def noisy_recognition(
     draws: int = DRAWS,
     seed: int = 0,
 ) -> np.ndarray:
-    """How sure members are of the true label at noisy images: Gaussian directions of a fixed Euclidean length.
+    """Probability that members give the true label at noisy images: Gaussian directions of a fixed Euclidean length.
 
     Args:
         problem: model and task.
@@ -105,7 +105,7 @@ def _towards(problem: TrainSpec) -> Callable:
 def targeted_recognition(
     problem: TrainSpec, variables: Variables, others: list[Variables], batch: Batch, radii: np.ndarray | Array
 ) -> np.ndarray:
-    """How sure members are of the true label where their own gradient leads to it, and others at the same points.
+    """Probability that members give the true label where their own gradient leads to it, and others at the same points.
 
     One step along the gradient of the true label's log-probability, of a fixed Euclidean length (the fast gradient
     method, Goodfellow et al. arXiv 1412.6572, in its Euclidean form); images are not clipped.
@@ -122,17 +122,15 @@ def targeted_recognition(
     """
     (_, shared), radii = split_shared(variables), jnp.asarray(radii, jnp.float32)
     populations = [split_shared(v)[0] for v in (variables, *others)]
-    found = []
+    probabilities = []
     for i in range(min(len(jax.tree.leaves(p)[0]) for p in populations)):
-        own = tuple(jax.tree.map(lambda x, i=i: jnp.asarray(x[i]), p) for p in populations)
-        found.append(np.asarray(_towards(problem)(own, shared, batch, radii)))  # (R, populations, n)
-    return np.stack(found).transpose(2, 0, 1, 3)
+        weights = tuple(jax.tree.map(lambda x, i=i: jnp.asarray(x[i]), p) for p in populations)
+        probabilities.append(np.asarray(_towards(problem)(weights, shared, batch, radii)))  # (R, populations, n)
+    return np.stack(probabilities).transpose(2, 0, 1, 3)
 
 
 @functools.lru_cache(maxsize=16)
 def _features(problem: TrainSpec) -> Callable:
-    """Penultimate features of one member."""
-
     def at(own: Variables, shared, inputs) -> Array:
         return bind_shared(problem, shared).model.apply(own, inputs, train=False)[0].features
 
@@ -146,8 +144,6 @@ def member_features(problem: TrainSpec, variables: Variables, inputs, *, members
 
 @functools.lru_cache(maxsize=16)
 def _gradient(problem: TrainSpec) -> Callable:
-    """Gradient of the summed loss of a batch, flat."""
-
     def at(own: Variables, shared, batch: Batch) -> Array:
         grads = loss_gradient(bind_shared(problem, shared), own, batch)
         return jnp.concatenate([g.ravel().astype(jnp.float32) for g in jax.tree.leaves(grads)])

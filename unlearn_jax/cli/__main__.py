@@ -27,7 +27,7 @@ def main() -> int:
     if name in ("-h", "--help"):
         width = max(map(len, COMMANDS))
         print("usage: unlearn-jax COMMAND [options]; unlearn-jax COMMAND --help has the options\n")
-        print("\n".join(f"  {command:<{width}}  {told}" for command, told in COMMANDS.items()))
+        print("\n".join(f"  {command:<{width}}  {about}" for command, about in COMMANDS.items()))
         return 0
     try:
         choose("command", name, COMMANDS)

@@ -20,16 +20,16 @@ from pathlib import Path
 import tyro
 
 from unlearn_jax.cli.common import (
+    command,
     command_line,
     finish,
-    guarded,
     keep_compiled_programs,
-    parsed,
     rows_of,
     use_every_core,
     watched,
 )
 from unlearn_jax.evaluation.panels import label_of
+from unlearn_jax.reports import write_audit_page
 from unlearn_jax.results.tables import read_csv
 
 
@@ -76,23 +76,18 @@ def run(args: Args) -> None:
     use_every_core()
     keep_compiled_programs(Path("runs") / "compiled")
     how = Precision(args.draws, args.splits, args.resamples, args.seed)
-    command = command_line()
     with watched(args.quiet) as watch:
         if args.run is not None:
             folder = audit_study(
                 args.run, out=args.out, how=how, store=args.store, relearn_lr=args.relearn_lr, data_dir=args.data_dir,
-                command=command, watch=watch,
+                command=command_line(), watch=watch,
             )  # fmt: skip
         else:
-            folder = audit_logits(args.logits, out=args.out, how=how, command=command, watch=watch)
+            folder = audit_logits(args.logits, out=args.out, how=how, command=command_line(), watch=watch)
 
-    def draw() -> Path:
-        from unlearn_jax.reports import write_audit_page
-
-        return write_audit_page(folder, args.run)
-
-    told = lambda: {"audit": folder, "rows": rows_of(folder / "audit.csv")}
-    finish(args.json, lambda: headline(folder), told, draw if args.page else None)
+    record = lambda: {"audit": folder, "rows": rows_of(folder / "audit.csv")}
+    draw = (lambda: write_audit_page(folder, args.run)) if args.page else None
+    finish(args.json, lambda: headline(folder), record, draw)
 
 
 HEADLINE = (  # metric, variant, split, reference
@@ -118,14 +113,11 @@ def headline(folder: Path) -> str:
                 value, low, high, null_low, null_high = (
                     float(row[k]) for k in ("value", "ci_low", "ci_high", "null_low", "null_high")
                 )
-                told = f"{value:8.3f} [{low:.3f}, {high:.3f}]" if value == value else "not identifiable"
+                figure = f"{value:8.3f} [{low:.3f}, {high:.3f}]" if value == value else "not identifiable"
                 band = f"[{null_low:.3f}, {null_high:.3f}]" if row["inside_null"] else ""
                 inside = " inside" if row["inside_null"] == "true" else ""
-                lines.append(f"{metric:<20} {reference:<8} {name:<26} {told:<26} {band}{inside}")
+                lines.append(f"{metric:<20} {reference:<8} {name:<26} {figure:<26} {band}{inside}")
     return "\n".join([*lines, f"audit: {folder}"])
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Do what the words ask for, by default those that the process was called with; the exit code."""
-    asked = parsed(Args, __doc__, argv)
-    return guarded(lambda: run(asked))
+main = command(Args, __doc__, run)

@@ -17,7 +17,7 @@ from typing import Annotated
 
 import tyro
 
-from unlearn_jax.cli.common import guarded, parsed, print_json, watched
+from unlearn_jax.cli.common import command, print_json, watched
 from unlearn_jax.data.benchmarks import BENCHMARKS, benchmark_named
 from unlearn_jax.errors import InputError
 
@@ -46,9 +46,9 @@ class Args:
 
 def run(args: Args) -> None:
     """Print the card, or the list."""
-    given = [name for name in ("dataset", "similarity", "targets", "seed", "data_dir") if getattr(args, name)]
-    if given and not args.name:
-        raise InputError(f"--{given[0].replace('_', '-')} is of one benchmark: give its name first.")
+    options = [name for name in ("dataset", "similarity", "targets", "seed", "data_dir") if getattr(args, name)]
+    if options and not args.name:
+        raise InputError(f"--{options[0].replace('_', '-')} is of one benchmark: give its name first.")
     if not args.name:
         listed = {one.name: one.about for one in BENCHMARKS.values()}
         width = max(map(len, listed))
@@ -73,17 +73,17 @@ def written(card: dict) -> str:
         f"{card['name']} version {card['version']}: {card['about']}",
         f"source      {card['source']}: {card['train']:,} training and {card['test']:,} test examples, "
         f"{card['classes']} classes",
-        f"targets     {card['targets']} {card['targets_are']} in {_several(card['requests'], 'request')}; "
-        f"{card['rest']:,} other examples are rest",
+        f"targets     {card['targets']} {card['targets_are']} in {card['requests']} "
+        f"request{'s' * (card['requests'] != 1)}; {card['rest']:,} other examples are rest",
         f"similar     {card['similarity']} (levels: {', '.join(card['levels'])}); copies axis {axis}; "
         f"{card['held_out_similar']} held-out draws",
     ]
     for number, measures in card["likeness"].items():
-        told = [
+        likeness = [
             f"{name} {m['mean']:.3f} (5% {m['q05']:.3f}, 50% {m['q50']:.3f}, 95% {m['q95']:.3f})"
             for name, m in measures.items()
         ]
-        lines.append(f"  number {number}: {'; '.join(told)}; label of the target {card['same_label'][number]:.0%}")
+        lines.append(f"  number {number}: {'; '.join(likeness)}; label of the target {card['same_label'][number]:.0%}")
     lines += [f"note        {note}" for note in card["notes"]]
     lines += [f"limit       {limit}" for limit in card["limits"]]
     lines.append(f"licence     {card['licence']}")
@@ -94,12 +94,4 @@ def written(card: dict) -> str:
     return "\n".join([*lines, f"digest      {card['digest']}", f"            {state[card['as_recorded']]}"])
 
 
-def _several(count: int, noun: str) -> str:
-    """1 request, 2 requests."""
-    return f"{count} {noun}{'s' * (count != 1)}"
-
-
-def main(argv: list[str] | None = None) -> int:
-    """Do what the words ask for, by default those that the process was called with; the exit code."""
-    asked = parsed(Args, __doc__, argv)
-    return guarded(lambda: run(asked))
+main = command(Args, __doc__, run)

@@ -20,16 +20,10 @@ from pathlib import Path
 
 import tyro
 
-from unlearn_jax.cli.common import (
-    command_line,
-    finish,
-    guarded,
-    keep_compiled_programs,
-    parsed,
-    use_every_core,
-    watched,
-)
+from unlearn_jax.cli.common import command, command_line, finish, keep_compiled_programs, use_every_core, watched
 from unlearn_jax.cli.study_args import Run, StudyArgs
+from unlearn_jax.reports import write_check_page
+from unlearn_jax.reports.check_words import cautions, findings, lines
 from unlearn_jax.runtime.archives import read_json
 from unlearn_jax.studies.config import Methods
 
@@ -62,31 +56,20 @@ def run(args: Args) -> None:
     keep_compiled_programs(Path("runs") / "compiled")
     study, how = args.study, args.run
     out = how.out or Path("runs") / check_name(study)
-    command = command_line()
     with watched(how.quiet) as watch:
         run_check(
-            study, out, store=how.store, watch=watch, command=command, data_dir=how.data_dir, chunk=how.chunk,
+            study, out, store=how.store, watch=watch, command=command_line(), data_dir=how.data_dir, chunk=how.chunk,
             axis=how.axis,
         )  # fmt: skip
 
-    def draw() -> Path:
-        from unlearn_jax.reports import write_check_page
-
-        return write_check_page(out)
-
-    told = lambda: {"run": out, "check": read_json(out / "check.json")}
-    finish(how.json, lambda: headline(out), told, draw if how.page else None)
+    record = lambda: {"run": out, "check": read_json(out / "check.json")}
+    finish(how.json, lambda: headline(out), record, (lambda: write_check_page(out)) if how.page else None)
 
 
 def headline(out: Path) -> str:
     """A line for each method, what they come to, and what to beware of, from ``check.json``."""
-    from unlearn_jax.reports.check_words import cautions, findings, lines
-
-    told = read_json(out / "check.json")
-    return "\n".join([*lines(told), *findings(told), *cautions(told), f"run folder: {out}"])
+    record = read_json(out / "check.json")
+    return "\n".join([*lines(record), *findings(record), *cautions(record), f"run folder: {out}"])
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Do what the words ask for, by default those that the process was called with; the exit code."""
-    asked = parsed(Args, __doc__, argv)
-    return guarded(lambda: run(asked))
+main = command(Args, __doc__, run)

@@ -21,7 +21,7 @@ from typing import Annotated
 
 import tyro
 
-from unlearn_jax.cli.common import guarded, parsed, print_json
+from unlearn_jax.cli.common import command, print_json
 from unlearn_jax.errors import InputError
 from unlearn_jax.reports.load import read_manifest
 from unlearn_jax.results.recorder import write_json
@@ -54,57 +54,64 @@ def read_rows(runs: list[Path]) -> tuple[list[dict[str, str]], dict]:
     Raises:
         InputError: a missing, unfinished or older run, or runs on different targets.
     """
-    rows, asked = [], {}
+    rows, config = [], {}
     for run in runs:
         manifest = read_manifest(run)
         mine = {k: v for k, v in (manifest.get("asked") or manifest["config"]).items() if k not in FREE}
-        if asked and (differ := [k for k in mine if mine[k] != asked.get(k)]):
+        if config and (differ := [k for k in mine if mine[k] != config.get(k)]):
             raise InputError(f"{run} is another study than {runs[0]} ({', '.join(differ)} differ): give runs alike.")
-        asked = mine
+        config = mine
         check_seals(run, manifest)
         try:
-            found = [r for r in read_csv(run / "summary.csv") if r["request"] == "all"]
-            top = max(int(r["copies"]) for r in found)
-            found = [r for r in found if int(r["copies"]) == top]
-            least = min(float(r["gamma"]) for r in found)
-            rows += [r for r in found if float(r["gamma"]) == least]
+            pooled = [r for r in read_csv(run / "summary.csv") if r["request"] == "all"]
+            top = max(int(r["copies"]) for r in pooled)
+            pooled = [r for r in pooled if int(r["copies"]) == top]
+            least = min(float(r["gamma"]) for r in pooled)
+            rows += [r for r in pooled if float(r["gamma"]) == least]
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise InputError(f"cannot read {run}/summary.csv: run unlearn-jax study again.") from error
-    return rows, asked
+    return rows, config
 
 
 def commands(choices, asked: dict) -> list[str]:
     """Studies of the choices on other targets than they were made on."""
     default, requests = dataclasses.asdict(StudyConfig()), asked.get("requests", 1)
     skipped = asked.get("skip_requests", 0)
-    told = asked | {"skip_requests": 0 if skipped >= requests else skipped + requests}
+    config = asked | {"skip_requests": 0 if skipped >= requests else skipped + requests}
     words = []
-    for name, value in told.items():
+    for name, value in config.items():
         each = [value] if isinstance(value, str | int | float) else list(value or ())  # left open: none
         usual = default.get(name)
         if name in default and each and each != [usual] and value != "":
             words += [f"--{name.replace('_', '-')}", *map(str, each)]
-    found = []
+    lines = []
     for methods, remedy, hp in grouped(choices):
         more = (
             ["--methods", ",".join(methods)] + (["--remedies", remedy] if remedy else []) + (["--hp", *hp] * bool(hp))
         )
-        found.append(shlex.join(["unlearn-jax", "study", *words, *more]))
-    return found
+        lines.append(shlex.join(["unlearn-jax", "study", *words, *more]))
+    return lines
 
 
 def write_choices(runs: list[Path], out: Path | None = None, rule: str = "margins") -> tuple[str, tuple[Path, Path]]:
     """Choose, write the choices and the regret, each to its own file; what to print, and the two files."""
-    rows, asked = read_rows(runs)
+    rows, config = read_rows(runs)
     choices = choose_settings(rows, rule)
-    out, ready = out or runs[0] / "chosen.json", commands(choices, asked)
-    told = [c._asdict() | {"hp": c.words} for c in choices]
-    content = {"rule": rule, "said": RULES[rule], "allowed_points": ALLOWED, "tuned_on": asked, "choices": told}
+    out, ready = out or runs[0] / "chosen.json", commands(choices, config)
+    entries = [c._asdict() | {"hp": c.words} for c in choices]
+    content = {"rule": rule, "said": RULES[rule], "allowed_points": ALLOWED, "tuned_on": config, "choices": entries}
     looked = regret(rows, choices)
+    regrets = [
+        {
+            "population": r.choice.name, "chosen": r.choice.setting, "distance": r.distance, "best": r.best,
+            "best_distance": r.best_distance, "regret": r.gap,
+        }
+        for r in looked
+    ]  # fmt: skip
     try:
         write_json(out, content | {"commands": ready})
         apart = out.with_name(f"{out.stem}.regret.json")
-        write_json(apart, {"looked_at": "the oracle, after the choice", "regret": [_told(r) for r in looked]})
+        write_json(apart, {"looked_at": "the oracle, after the choice", "regret": regrets})
     except OSError as error:
         raise InputError(f"cannot write {out} ({error.strerror}): choose a writable place with --out.") from error
     lines = [f"{'population':<32} {'chosen':<28} {'held-out error':>14} {'points lost':>11} {'surer by':>9}  allowed"]
@@ -114,34 +121,20 @@ def write_choices(runs: list[Path], out: Path | None = None, rule: str = "margin
     lines += [f"{'population':<32} {'chosen':>7} {'best':>7} {'regret':>7}  best setting"]
     for r in looked:
         best = r.best or "defaults"
-        lines.append(f"{_name(r.choice):<32} {r.distance:>7.2f} {r.best_distance:>7.2f} {r.gap:>7.2f}  {best}")
+        lines.append(f"{r.choice.name:<32} {r.distance:>7.2f} {r.best_distance:>7.2f} {r.gap:>7.2f}  {best}")
     return "\n".join([*lines, f"written: {out}, {apart}"]), (out, apart)
 
 
-def _name(choice) -> str:
-    """METHOD or METHOD+REMEDY."""
-    return f"{choice.method}+{choice.remedy}" if choice.remedy else choice.method
-
-
 def _line(choice) -> str:
-    """One choice in a line."""
     error, lost, surer = (
         choice.seen.get(name, float("nan"))
         for name in ("heldout_margin_error", "heldout_accuracy_drop", "request_margin_gap")
     )
     note = "" if choice.allowed else "  none: the least harm was taken"
     return (
-        f"{_name(choice):<32} {choice.setting or 'defaults':<28} {error:>14.2f} {lost:>11.2f} {surer:>9.2f}  "
+        f"{choice.name:<32} {choice.setting or 'defaults':<28} {error:>14.2f} {lost:>11.2f} {surer:>9.2f}  "
         f"{choice.allowed} of {choice.candidates}{note}"
     )
-
-
-def _told(found) -> dict:
-    """One regret for the record."""
-    return {
-        "population": _name(found.choice), "chosen": found.choice.setting, "distance": found.distance,
-        "best": found.best, "best_distance": found.best_distance, "regret": found.gap,
-    }  # fmt: skip
 
 
 def run(args: Args) -> None:
@@ -150,13 +143,10 @@ def run(args: Args) -> None:
         raise InputError("no run is given: name one or more folders that unlearn-jax study wrote.")
     text, written = write_choices(args.runs, args.out, args.rule)
     if args.json:
-        told, apart = (read_json(path) for path in written)
-        print_json({"chosen": written[0], "regret": written[1], **told, "apart": apart})
+        record, apart = (read_json(path) for path in written)
+        print_json({"chosen": written[0], "regret": written[1], **record, "apart": apart})
     else:
         print(text)
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Do what the words ask for, by default those that the process was called with; the exit code."""
-    asked = parsed(Args, __doc__, argv)
-    return guarded(lambda: run(asked))
+main = command(Args, __doc__, run)

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from unlearn_jax.cli.options import called, parsed, unread
 from unlearn_jax.cli.progress import watched
@@ -20,11 +20,14 @@ from unlearn_jax.errors import InputError
 from unlearn_jax.runtime import disk, signals
 
 __all__ = [
-    "Hosts", "command_line", "cores", "finish", "guarded", "join", "json_of", "keep_compiled_programs", "parsed",
-    "print_json", "rows_of", "use_every_core", "watched",
+    "Hosts", "command", "command_line", "cores", "finish", "guarded", "interval", "join", "json_of",
+    "keep_compiled_programs", "parsed", "print_json", "rows_of", "use_every_core", "watched",
 ]  # fmt: skip
 
 
+T = TypeVar("T")
+STOPPING = b"\nstopping: keeping what is trained; a second signal ends at once.\n"
+KEPT = "what is trained is kept, the same command continues"
 # what is wrong with a path: no such thing (any more), a folder for a file or the reverse, too long, not allowed
 AMISS = {
     errno.ENOENT, errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.ENOTEMPTY, errno.ENAMETOOLONG, errno.EACCES,
@@ -90,14 +93,32 @@ def keep_compiled_programs(folder: Path) -> None:
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 2.0)
 
 
-def guarded(run: Callable[[], object], kept: str = "what is trained is kept, the same command continues") -> int:
+def command(kind: type[T], doc: str | None, run: Callable[[T], object], kept: str = KEPT) -> Callable[..., int]:
+    """``main(argv)`` of a command: do what the words ask for, None = those of this process; the exit code.
+
+    Args:
+        kind: the dataclass of its options.
+        doc: its docstring, with which the help begins.
+        run: what it does with the options.
+        kept: as of `guarded`.
+    """
+
+    def main(argv: list[str] | None = None) -> int:
+        args = parsed(kind, doc, argv)
+        return guarded(lambda: run(args), kept)
+
+    return main
+
+
+def guarded(run: Callable[[], object], kept: str = KEPT) -> int:
     """Exit code of ``run``, with one line on stderr where it is not 0.
 
     2 where the user can mend the input or free space; 143 or 130 where the run was asked to stop by SIGTERM or Ctrl-C,
     which it does as soon as the updates in hand are kept. A second signal ends the process at once.
     """
     try:
-        with signals.listening(_told):
+        # from within a handler, so past Python's buffers
+        with signals.listening(lambda signum: os.write(2, STOPPING) and None):
             run()
     except InputError as error:
         print("error:", *str(error).split(), file=sys.stderr)  # a cause may span lines
@@ -118,8 +139,8 @@ def guarded(run: Callable[[], object], kept: str = "what is trained is kept, the
               file=sys.stderr)  # fmt: skip
         return 2
     except MemoryError as error:
-        said = " ".join(str(error).split()).rstrip(".") or "no more is to be had"
-        print(f"error: there is not enough memory ({said}): ask for less, or for fewer at once.", file=sys.stderr)
+        reason = " ".join(str(error).split()).rstrip(".") or "no more is to be had"
+        print(f"error: there is not enough memory ({reason}): ask for less, or for fewer at once.", file=sys.stderr)
         return 2
     except RuntimeError as error:
         _alone(error)
@@ -139,11 +160,6 @@ def _alone(error: RuntimeError) -> None:
         os._exit(1)
 
 
-def _told(signum: int) -> None:
-    """Say that a signal was heard; from within its handler, so past Python's buffers."""
-    os.write(2, b"\nstopping: keeping what is trained; a second signal ends at once.\n")
-
-
 def rows_of(path: Path) -> list[dict[str, Any]]:
     """The rows of a table that a script wrote as CSV, with numbers as numbers."""
     from unlearn_jax.results.tables import read_csv
@@ -159,6 +175,11 @@ def _typed(text: str) -> Any:
         except ValueError:
             continue
     return {"true": True, "false": False}.get(text, text)
+
+
+def interval(row: dict[str, str]) -> str:
+    """A figure of a table with its interval."""
+    return f"{float(row['value']):6.2f} [{float(row['ci_low']):.2f}, {float(row['ci_high']):.2f}]"
 
 
 def print_json(told: dict[str, Any]) -> None:

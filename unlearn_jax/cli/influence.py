@@ -20,15 +20,16 @@ import tyro
 
 from unlearn_jax.attribution.config import AttributionConfig
 from unlearn_jax.cli.common import (
+    command,
     command_line,
     finish,
-    guarded,
+    interval,
     keep_compiled_programs,
-    parsed,
     rows_of,
     use_every_core,
     watched,
 )
+from unlearn_jax.reports import write_influence_page
 from unlearn_jax.results.tables import read_csv
 
 
@@ -60,19 +61,19 @@ def run(args: Args) -> None:
     use_every_core()
     keep_compiled_programs(Path("runs") / "compiled")
     out = args.out or Path("runs") / f"influence-{Path(args.study.dataset).stem}"
-    command = command_line()
     with watched(args.quiet) as watch:
         run_attribution(
-            args.study, out, store=args.store, watch=watch, command=command, data_dir=args.data_dir, chunk=args.chunk
+            args.study,
+            out,
+            store=args.store,
+            watch=watch,
+            command=command_line(),
+            data_dir=args.data_dir,
+            chunk=args.chunk,
         )
 
-    def draw() -> Path:
-        from unlearn_jax.reports import write_influence_page
-
-        return write_influence_page(out)
-
-    told = lambda: {"run": out, "rows": rows_of(out / "summary.csv")}
-    finish(args.json, lambda: headline(out), told, draw if args.page else None)
+    record = lambda: {"run": out, "rows": rows_of(out / "summary.csv")}
+    finish(args.json, lambda: headline(out), record, (lambda: write_influence_page(out)) if args.page else None)
 
 
 HEADLINE = (  # removed, metric, heading
@@ -86,23 +87,15 @@ HEADLINE = (  # removed, metric, heading
 def headline(out: Path) -> str:
     """A line for each track and estimator, from ``summary.csv``."""
     rows = read_csv(out / "summary.csv")
-    found = {(r["track"], r["estimator"], r["removed"], r["metric"]): r for r in rows}
+    by_figure = {(r["track"], r["estimator"], r["removed"], r["metric"]): r for r in rows}
     lines = [f"{'track':<8} {'estimator':<12} " + " ".join(f"{heading:<28}" for *_, heading in HEADLINE)]
     for track, name in dict.fromkeys((r["track"], r["estimator"]) for r in rows):
-        cells = [found.get((track, name, removed, metric)) for removed, metric, _ in HEADLINE]
+        cells = [by_figure.get((track, name, removed, metric)) for removed, metric, _ in HEADLINE]
         if any(cells):
-            lines.append(f"{track:<8} {name:<12} " + " ".join(f"{_interval(cell):<28}" for cell in cells))
+            lines.append(
+                f"{track:<8} {name:<12} " + " ".join(f"{interval(cell) if cell else '':<28}" for cell in cells)
+            )
     return "\n".join([*(line.rstrip() for line in lines), f"run folder: {out}"])
 
 
-def _interval(row: dict | None) -> str:
-    """A figure with its interval; '' where there is none."""
-    if row is None:
-        return ""
-    return f"{float(row['value']):6.2f} [{float(row['ci_low']):.2f}, {float(row['ci_high']):.2f}]"
-
-
-def main(argv: list[str] | None = None) -> int:
-    """Do what the words ask for, by default those that the process was called with; the exit code."""
-    asked = parsed(Args, __doc__, argv)
-    return guarded(lambda: run(asked))
+main = command(Args, __doc__, run)

@@ -19,8 +19,10 @@ from pathlib import Path
 
 import tyro
 
-from unlearn_jax.cli.common import command_line, finish, guarded, keep_compiled_programs, parsed, watched
+from unlearn_jax.cli.common import command, command_line, finish, keep_compiled_programs, watched
 from unlearn_jax.mining.config import MiningConfig
+from unlearn_jax.reports import write_neighbours_page
+from unlearn_jax.reports.neighbours_words import findings
 from unlearn_jax.runtime.archives import read_json
 
 
@@ -53,31 +55,20 @@ def run(args: Args) -> None:
 
     keep_compiled_programs(Path("runs") / "compiled")
     out = args.out or Path("runs") / f"neighbours-{Path(args.search.dataset).stem}"
-    command = command_line()
     with watched(args.quiet) as watch:
         run_mining(
-            args.search, out, ids=args.ids, embedding_file=args.embedding_file, store=args.store, command=command,
-            watch=watch, data_dir=args.data_dir,
+            args.search, out, ids=args.ids, embedding_file=args.embedding_file, store=args.store, watch=watch,
+            command=command_line(), data_dir=args.data_dir,
         )  # fmt: skip
 
-    def draw() -> Path:
-        from unlearn_jax.reports import write_neighbours_page
-
-        return write_neighbours_page(out)
-
-    told = lambda: {"run": out, "found": read_json(out / "neighbours.json")}
-    finish(args.json, lambda: headline(out), told, draw if args.page else None)
+    record = lambda: {"run": out, "found": read_json(out / "neighbours.json")}
+    finish(args.json, lambda: headline(out), record, (lambda: write_neighbours_page(out)) if args.page else None)
 
 
 def headline(out: Path) -> str:
     """What was found, in a few lines, from ``neighbours.json``."""
-    from unlearn_jax.reports.neighbours_words import findings
-
-    told = read_json(out / "neighbours.json")
-    return "\n".join([*findings(told), f"run folder: {out}"])
+    record = read_json(out / "neighbours.json")
+    return "\n".join([*findings(record), f"run folder: {out}"])
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Do what the words ask for, by default those that the process was called with; the exit code."""
-    asked = parsed(Args, __doc__, argv)
-    return guarded(lambda: run(asked))
+main = command(Args, __doc__, run)

@@ -31,14 +31,13 @@ WIDEST = 110  # columns of prose, however wide the terminal is
 VALUES = {str: "TEXT", Path: "PATH", int: "INT", float: "FLOAT"}
 
 
-def parsed(kind: type[T], doc: str | None, argv: Sequence[str] | None = None, *, default: T | None = None) -> T:
+def parsed(kind: type[T], doc: str | None, argv: Sequence[str] | None = None) -> T:
     """The options that a script was called with, a dataclass with words under its fields; prints help where asked.
 
     Args:
         kind: the dataclass.
         doc: the script's docstring, which the help begins with.
         argv: words after the script's name; None = those of this process.
-        default: what is usual; None = the dataclass's own.
 
     Raises:
         SystemExit: after the help with 0, of a wrong option with 2.
@@ -51,8 +50,7 @@ def parsed(kind: type[T], doc: str | None, argv: Sequence[str] | None = None, *,
         if {"-h", "--help"} & set(argv):
             print(described(doc, min(shutil.get_terminal_size().columns, WIDEST)), end="\n\n")
         with rules, _colour():
-            usual: dict[str, Any] = {} if default is None else {"default": default}
-            return tyro.cli(kind, args=argv, prog=called(), description="", **usual)
+            return tyro.cli(kind, args=argv, prog=called(), description="")
     except BrokenPipeError:
         unread()
         raise SystemExit(0) from None
@@ -69,7 +67,7 @@ def as_called(doc: str) -> str:
     """A docstring whose commands are scripts of a clone where this process is one."""
     if called().startswith("unlearn-jax"):
         return doc
-    script = lambda found: f"python experiments/{found[1].replace('-', '_')}.py"
+    script = lambda match: f"python experiments/{match[1].replace('-', '_')}.py"
     return re.sub(r"unlearn-jax ([a-z][a-z-]*)", script, doc)
 
 
@@ -116,9 +114,9 @@ def _block(text: str, width: int) -> str:
 
 def _command(line: str, width: int) -> list[str]:
     """A command below its comment, its options on further lines where it is too long."""
-    told, _, comment = line.partition(" #")
+    start, _, comment = line.partition(" #")
     lines = [f"    # {comment.strip()}"] if comment else []
-    now, *options = told.rstrip().split(" --")
+    now, *options = start.rstrip().split(" --")
     for option in options:
         if len(f"{now} --{option}") > width - 2:
             lines.append(f"{now} \\")
@@ -133,9 +131,9 @@ def _rule(info: StructTypeInfo) -> StructConstructorSpec | None:
     if not dataclasses.is_dataclass(info.type) or info.type.__module__.startswith("tyro"):
         return None
     kinds, words = typing.get_type_hints(info.type, include_extras=True), words_of(info.type)
-    given, fields = info.default if isinstance(info.default, info.type) else None, []
+    default, fields = info.default if isinstance(info.default, info.type) else None, []
     for field in dataclasses.fields(info.type):
-        usual = getattr(given, field.name, tyro.MISSING if field.default is dataclasses.MISSING else field.default)
+        usual = getattr(default, field.name, tyro.MISSING if field.default is dataclasses.MISSING else field.default)
         kind = _shown(kinds[field.name], field.name, usual)
         fields.append(StructFieldSpec(field.name, kind, usual, helptext=words.get(field.name)))
     return StructConstructorSpec(instantiate=info.type, fields=tuple(fields))
@@ -161,8 +159,8 @@ def _shown(kind: Any, name: str, usual: Any) -> Any:
     if tyro.conf.Positional in marks and usual is not tyro.MISSING:
         value = f"[{value}]"
     usual = os.path.relpath(usual) if isinstance(usual, Path) else usual
-    told = "" if several or usual in ("", None) else f"(default: {usual})"
-    return Annotated[kind, tyro.conf.arg(metavar=value, help_behavior_hint=told)]
+    hint = "" if several or usual in ("", None) else f"(default: {usual})"
+    return Annotated[kind, tyro.conf.arg(metavar=value, help_behavior_hint=hint)]
 
 
 def _optional(kind: type) -> PrimitiveConstructorSpec:
@@ -194,7 +192,7 @@ def words_of(kind: type) -> dict[str, str]:
         assert isinstance(definition, ast.ClassDef)
         lines = definition.body
         for field, after in zip(lines, lines[1:]):
-            told = after.value.value if isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant) else None
-            if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name) and isinstance(told, str):
-                words[field.target.id] = " ".join(told.split())
+            text = after.value.value if isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant) else None
+            if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name) and isinstance(text, str):
+                words[field.target.id] = " ".join(text.split())
     return words

@@ -21,7 +21,7 @@ from typing import Annotated
 
 import tyro
 
-from unlearn_jax.cli.common import guarded, parsed, print_json, watched
+from unlearn_jax.cli.common import command, print_json, watched
 from unlearn_jax.data.sources.prepare import Prepared, prepare
 from unlearn_jax.data.sources.stock import STOCK
 
@@ -48,13 +48,13 @@ def run(args: Args) -> None:
     """Prepare, with progress, and say what is there."""
     with watched(args.quiet, "examples") as watch:
         watch.begin("reading the files" if args.source else "looking for the data")
-        told = None if args.quiet else reporting(watch)
-        done = prepare(args.name, args.source, data_dir=args.data_dir, force=args.force, report=told)
+        report = None if args.quiet else reporting(watch)
+        done = prepare(args.name, args.source, data_dir=args.data_dir, force=args.force, report=report)
     if args.json:
         print_json({"name": args.name, **done._asdict()})
     else:
-        said = f"prepared in {done.seconds:.0f} s" if done.made else "already there (--force remakes it)"
-        print(f"{args.name}: {done.train} train + {done.test} test examples in {done.folder}, {said}")
+        how = f"prepared in {done.seconds:.0f} s" if done.made else "already there (--force remakes it)"
+        print(f"{args.name}: {done.train} train + {done.test} test examples in {done.folder}, {how}")
     note(args.name, done)
 
 
@@ -78,7 +78,4 @@ def reporting(watch):
     return report
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Exit code 0, or 2 with one line on stderr where the input can be mended."""
-    asked = parsed(Args, __doc__, argv)
-    return guarded(lambda: run(asked), "nothing is half-written, the same command begins anew")
+main = command(Args, __doc__, run, "nothing is half-written, the same command begins anew")

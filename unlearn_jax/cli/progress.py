@@ -20,7 +20,7 @@ EVERY = 60.0  # seconds after which a stage that is not done yet gets a line of 
 
 @contextmanager
 def watched(quiet: bool, unit: str = "members") -> Iterator[Watch]:
-    """A study's `Watch` that tells members (or what else) done, examples a second and time left."""
+    """A study's `Watch` that shows members (or another unit) done, examples a second and time left."""
     from unlearn_jax.studies.setup import Watch
 
     if quiet:
@@ -29,14 +29,12 @@ def watched(quiet: bool, unit: str = "members") -> Iterator[Watch]:
     from rich.console import Console
 
     console = Console(stderr=True)
-    with _bars(console, unit) if console.is_terminal else _lines(unit) as told:
-        yield Watch(*told)
+    with _bars(console, unit) if console.is_terminal else _lines(unit) as callbacks:
+        yield Watch(*callbacks)
 
 
 @dataclass
 class _Stage:
-    """A population in training, and how fast."""
-
     label: str
     members: int
     start: float = field(default_factory=lambda: time.perf_counter())
@@ -59,7 +57,7 @@ class _Stage:
 
 @contextmanager
 def _bars(console, unit: str) -> Iterator[tuple]:
-    """A live bar for each stage; before the first a spinner, which is gone when bad input is told."""
+    """A live bar for each stage; before the first a spinner, which is gone before an error is printed."""
     from rich.progress import (
         BarColumn,
         MofNCompleteColumn,
@@ -99,7 +97,7 @@ def _bars(console, unit: str) -> Iterator[tuple]:
 def _lines(unit: str) -> Iterator[tuple]:
     """Plain lines: what begins first, what has ended, and once a minute how far a long stage is."""
     stages: list[_Stage] = []  # one at most: that which has not ended
-    told: list[float | None] = [None]  # seconds into it when a line was last written; None before the first stage
+    written: list[float | None] = [None]  # seconds into it when a line was last written; None before the first stage
     begun: list[str] = []  # what goes on before it
 
     def write(text: str) -> None:
@@ -113,16 +111,16 @@ def _lines(unit: str) -> Iterator[tuple]:
 
     def stage(label: str, members: int) -> None:
         end()
-        if told[0] is None:
+        if written[0] is None:
             write(f"{label}: {members:,} {unit} ...")
         stages.append(_Stage(label, members))
-        told[0] = 0.0
+        written[0] = 0.0
 
     def advance(done: float, examples: int) -> None:
         for now in stages:
             now.advance(done, examples)
-            if now.seconds - (told[0] or 0.0) >= EVERY and done < now.members:
-                told[0] = now.seconds
+            if now.seconds - (written[0] or 0.0) >= EVERY and done < now.members:
+                written[0] = now.seconds
                 left = now.seconds * (now.members - done) / max(done, 1e-9)
                 write(f"{now.label}: {done:.1f} of {now.members:,} {unit}, {now.rate()}, about {left:.0f} s left")
         if stages and done >= stages[0].members:

@@ -19,7 +19,7 @@ from typing import Annotated
 
 import tyro
 
-from unlearn_jax.cli.common import guarded, parsed, print_json
+from unlearn_jax.cli.common import command, print_json
 from unlearn_jax.errors import InputError
 from unlearn_jax.reports.drawings import kind_of_run
 from unlearn_jax.reports.load import read_manifest
@@ -100,11 +100,11 @@ def run(args: Args) -> None:
 def say(args: Args, written: Path, runs: list[Path]) -> None:
     """Say how far unfinished studies and sweeps are, and what was written."""
     far = {"study": lambda run: progress(read_manifest(run)), "sweeps": sweeps_so_far}
-    told = [far[kind](run) for run in runs if (kind := kind_of_run(run)) in far]
+    states = [far[kind](run) for run in runs if (kind := kind_of_run(run)) in far]
     if args.json:
-        print_json({"written": written, "unfinished": [one for one in told if one]})
+        print_json({"written": written, "unfinished": [one for one in states if one]})
     else:
-        print("\n".join([*filter(None, told), str(written)]))
+        print("\n".join([*filter(None, states), str(written)]))
 
 
 def _check(args: Args) -> None:
@@ -118,8 +118,8 @@ def _check(args: Args) -> None:
     if not args.table and (args.columns or args.methods):
         raise InputError("--columns and --methods are of a table: add --table latex, csv or markdown.")
     drawn = ("which", "width", "theme", "letters", "outlines")
-    if not args.figure and (told := [name for name in drawn if getattr(args, name) != getattr(usual, name)]):
-        raise InputError(f"--{told[0]} is of a figure: add --figure FILE.pdf, .svg or .png.")
+    if not args.figure and (options := [name for name in drawn if getattr(args, name) != getattr(usual, name)]):
+        raise InputError(f"--{options[0]} is of a figure: add --figure FILE.pdf, .svg or .png.")
     if args.json and args.table and args.out is None:
         raise InputError("--json says where a file is, and the table is printed: add --out FILE, or take --table csv.")
     if args.levels and len(args.runs) == 1 and not (args.table or args.figure):
@@ -151,7 +151,4 @@ PAGES = {
 }
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Do what the words ask for, by default those that the process was called with; the exit code."""
-    asked = parsed(Args, __doc__, argv)
-    return guarded(lambda: run(asked))
+main = command(Args, __doc__, run)

@@ -19,18 +19,19 @@ import tyro
 
 from unlearn_jax.cli.common import (
     Hosts,
+    command,
     command_line,
     finish,
-    guarded,
+    interval,
     join,
     keep_compiled_programs,
-    parsed,
     rows_of,
     use_every_core,
     watched,
 )
 from unlearn_jax.cli.study_args import StudyArgs
 from unlearn_jax.metrics.residual import why_unidentifiable
+from unlearn_jax.reports import write_report
 from unlearn_jax.results.tables import read_csv
 from unlearn_jax.runtime.archives import read_json
 
@@ -87,25 +88,18 @@ def run(args: Args) -> None:
     use_every_core()
     keep_compiled_programs(Path("runs") / "compiled")
     study, how = args.study, args.run
-    command = command_line()
     with watched(how.quiet or not multihost.is_first()) as watch:
         out = run_study(
-            study, how.out, store=how.store, watch=watch, command=command, data_dir=how.data_dir, chunk=how.chunk,
-            axis=how.axis, data_devices=how.data_devices, loop=how.loop, save_every=how.save_every,
+            study, how.out, store=how.store, watch=watch, command=command_line(), data_dir=how.data_dir,
+            chunk=how.chunk, axis=how.axis, data_devices=how.data_devices, loop=how.loop, save_every=how.save_every,
         )  # fmt: skip
     multihost.from_process_zero(lambda: tell(out, how.report, how.json))  # the others stay until it is drawn
 
 
 def tell(out: Path, report: bool, as_json: bool) -> None:
     """Print the headline, or all rows as JSON, and draw the report."""
-
-    def draw() -> Path:
-        from unlearn_jax.reports import write_report
-
-        return write_report(out)
-
-    told = lambda: {"run": out, "rows": rows_of(out / "summary.csv")}
-    finish(as_json, lambda: headline(out), told, draw if report else None, "report")
+    record = lambda: {"run": out, "rows": rows_of(out / "summary.csv")}
+    finish(as_json, lambda: headline(out), record, (lambda: write_report(out)) if report else None, "report")
 
 
 def headline(out: Path) -> str:
@@ -127,7 +121,7 @@ def headline(out: Path) -> str:
             name = f"{method}[{setting}]" if setting else method
             gone = lost.get((copies, gamma, method, setting), {"value": 0})
             note = f"  {float(gone['value']):.0f} of {gone['n']} members diverged" if float(gone["value"]) else ""
-            lines.append(f"{copies:>6} {float(gamma):>5.2f}  {name:<32} {_interval(row):<22} {_interval(other)}{note}")
+            lines.append(f"{copies:>6} {float(gamma):>5.2f}  {name:<32} {interval(row):<22} {interval(other)}{note}")
     for (copies, gamma, *_, metric), row in keyed.items():
         if metric == "identifiable" and float(row["value"]) == 0:
             span = keyed[copies, gamma, "original", "", "influence_span"]
@@ -139,16 +133,7 @@ def headline(out: Path) -> str:
 
 
 def _number(text: str) -> float:
-    """A cell; NaN where it is empty."""
     return float(text or "nan")
 
 
-def _interval(row: dict) -> str:
-    """A figure with its interval."""
-    return f"{float(row['value']):6.2f} [{float(row['ci_low']):.2f}, {float(row['ci_high']):.2f}]"
-
-
-def main(argv: list[str] | None = None) -> int:
-    """Do what the words ask for, by default those that the process was called with; the exit code."""
-    asked = parsed(Args, __doc__, argv)
-    return guarded(lambda: run(asked))
+main = command(Args, __doc__, run)

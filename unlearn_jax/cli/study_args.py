@@ -1,4 +1,4 @@
-"""A study's options in groups, so that a newcomer finds the few that matter among the many that there are."""
+"""A study's options in groups, so that the few that matter are easy to find."""
 
 from __future__ import annotations
 

@@ -23,16 +23,10 @@ from pathlib import Path
 
 import tyro
 
-from unlearn_jax.cli.common import (
-    command_line,
-    finish,
-    guarded,
-    keep_compiled_programs,
-    parsed,
-    use_every_core,
-    watched,
-)
+from unlearn_jax.cli.common import command, command_line, finish, keep_compiled_programs, use_every_core, watched
 from unlearn_jax.cli.study_args import Run, StudyArgs
+from unlearn_jax.reports import write_sweep_page, write_sweeps_page
+from unlearn_jax.reports.sweep_words import UNCLEAR
 from unlearn_jax.runtime.archives import read_json
 from unlearn_jax.sweeps.config import SweepConfig, sweep_name
 
@@ -72,41 +66,38 @@ def run(args: Args) -> None:
     keep_compiled_programs(Path("runs") / "compiled")
     study, how = args.study, args.run
     out = how.out or Path("runs") / sweep_name(args.sweep, study)
-    command = command_line()
     several = are_several(args.sweep.method)
     with watched(how.quiet) as watch:
         (run_sweeps if several else run_sweep)(
-            args.sweep, study, out, store=how.store, watch=watch, command=command, data_dir=how.data_dir,
+            args.sweep, study, out, store=how.store, watch=watch, command=command_line(), data_dir=how.data_dir,
             chunk=how.chunk, axis=how.axis,
         )  # fmt: skip
     name, lines = ("sweeps", overview) if several else ("sweep", headline)
 
     def draw() -> Path:
-        from unlearn_jax.reports import write_sweep_page, write_sweeps_page
-
         if several and not how.quiet:
             print("drawing the pages of all methods, about a second each", file=sys.stderr, flush=True)
         return (write_sweeps_page if several else write_sweep_page)(out)
 
-    told = lambda: {"run": out, name: read_json(out / f"{name}.json")}
-    finish(how.json, lambda: lines(out), told, draw if how.page else None)
+    record = lambda: {"run": out, name: read_json(out / f"{name}.json")}
+    finish(how.json, lambda: lines(out), record, draw if how.page else None)
 
 
 def headline(out: Path) -> str:
     """What every rule chose, a line each, what the sweep cost, and where the preset is."""
-    told = read_json(out / "sweep.json")
-    cost, rungs = told["cost"], told["rungs"]
+    record = read_json(out / "sweep.json")
+    cost, rungs = record["cost"], record["rungs"]
     trainings = lambda evals: f"{evals / cost['one_training']:.0f}"
     heads = f"{'held-out error':>14} {'points lost':>11} {'surer by':>9} {'distance':>9} regret"
     lines = [f"{'rule':<11} {'chosen':<32} {heads}"]
-    for rule, chosen in told["choices"].items():
+    for rule, chosen in record["choices"].items():
         seen = [chosen["seen"].get(name, float("nan")) for name in
                 ("heldout_margin_error", "heldout_accuracy_drop", "request_margin_gap")]  # fmt: skip
         figures = f"{seen[0]:>14.2f} {seen[1]:>11.2f} {seen[2]:>9.2f} {chosen.get('distance', float('nan')):>9.2f}"
         lost = f" {chosen['regret']:.2f}" if "regret" in chosen else ""
         lines.append(f"{rule:<11} {chosen['setting'] or 'defaults':<32} {figures}{lost}")
-    own = told["choices"][told["asked"]["sweep"]["rule"]]
-    lines.append(f"allowed: {own['allowed']} of {own['candidates']} settings that ran whole")
+    choice = record["choices"][record["asked"]["sweep"]["rule"]]
+    lines.append(f"allowed: {choice['allowed']} of {choice['candidates']} settings that ran whole")
     if len(rungs) > 1:
         steps = ", ".join(f"{len(rung['run'])} at {rung['share']:.3g}" for rung in rungs)
         lines.append(f"settings by share of the length: {steps}")
@@ -114,37 +105,34 @@ def headline(out: Path) -> str:
         f"cost: as much as {trainings(cost['grad_evals'])} networks trained from scratch"
         + (f" (all at whole length: {trainings(cost['without_halving'])})" if len(rungs) > 1 else "")
     )
-    return "\n".join([*lines, *unclear(told), f"preset: {out / 'preset.json'}", f"run folder: {out}"])
+    return "\n".join([*lines, *unclear(record), f"preset: {out / 'preset.json'}", f"run folder: {out}"])
 
 
 def unclear(told: dict) -> list[str]:
-    """That distances cannot be told from noise, where they cannot."""
-    from unlearn_jax.reports.sweep_words import UNCLEAR
-
+    """That distances are within the noise, where they are."""
     return [UNCLEAR] if told.get("identifiable") is False else []
 
 
 def overview(out: Path) -> str:
     """What the preset file says of every method, a line each, and where it is."""
-    told = read_json(out / "sweeps.json")
+    record = read_json(out / "sweeps.json")
     number = lambda x: f"{x:.2f}" if isinstance(x, float) else ""
     lines = [f"{'method':<20} {'chosen':<36} {'allowed':>8} {'defaults':>9} {'distance':>9} {'best':>6}  preset"]
-    for name, one in told["methods"].items():
+    for name, one in record["methods"].items():
         chosen = (one.get("chosen") or "defaults") if "candidates" in one else ""
         allowed = f"{one['allowed']} of {one['candidates']}" if "candidates" in one else ""
         far = [number(one.get(key)) for key in ("default_distance", "distance", "best_distance")]
-        said = f"{'defaults' if one['kept_defaults'] else 'chosen'}: {one['why']}"
-        lines.append(f"{name:<20} {chosen:<36} {allowed:>8} {far[0]:>9} {far[1]:>9} {far[2]:>6}  {said}")
-    changed = sum(not one["kept_defaults"] for one in told["methods"].values())
-    lines += [f"{changed} of {len(told['methods'])} methods leave their defaults", *told["left_out"]]
-    if told["rules"]:
-        regrets = [f"{rule} {own['regret'][0]:.2f} ({own['best']:.3g})" for rule, own in told["rules"].items()]
+        preset = f"{'defaults' if one['kept_defaults'] else 'chosen'}: {one['why']}"
+        lines.append(f"{name:<20} {chosen:<36} {allowed:>8} {far[0]:>9} {far[1]:>9} {far[2]:>6}  {preset}")
+    changed = sum(not one["kept_defaults"] for one in record["methods"].values())
+    lines += [f"{changed} of {len(record['methods'])} methods leave their defaults", *record["left_out"]]
+    if record["rules"]:
+        regrets = [
+            f"{rule} {regret['regret'][0]:.2f} ({regret['best']:.3g})" for rule, regret in record["rules"].items()
+        ]
         lines.append(f"mean regret (how often the best allowed setting): {', '.join(regrets)}")
     ends = [f"preset: {out / 'preset.json'}", f"run folder: {out} (a folder for each method)"]
-    return "\n".join([*lines, *unclear(told), *ends])
+    return "\n".join([*lines, *unclear(record), *ends])
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Do what the words ask for, by default those that the process was called with; the exit code."""
-    asked = parsed(Args, __doc__, argv)
-    return guarded(lambda: run(asked))
+main = command(Args, __doc__, run)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 from functools import partial
 
-from unlearn_jax.data.arrays import Dataset, Split, check_dataset, dataset_digest, from_arrays, subset
+from unlearn_jax.data.arrays import Dataset, Split, dataset_digest
+from unlearn_jax.data.checks import check_dataset, from_arrays, subset
 from unlearn_jax.data.kinds import KINDS
 from unlearn_jax.data.sources.corpora import CORPORA
 from unlearn_jax.data.sources.embedded import digits
@@ -68,8 +69,8 @@ def dataset_spec(name: str) -> DatasetSpec:
         return DatasetSpec(lambda *, data_dir=None: from_npz(name))
     if os.path.splitext(name)[1].lower() in READERS:
         return DatasetSpec(lambda *, data_dir=None: documents(name), "text")
-    found = DATASETS[DATASETS.pick(name)]
-    return found if isinstance(found, DatasetSpec) else DatasetSpec(found)
+    entry = DATASETS[DATASETS.pick(name)]
+    return entry if isinstance(entry, DatasetSpec) else DatasetSpec(entry)
 
 
 def load_dataset(name: str, *, data_dir: str | os.PathLike | None = None) -> Dataset:
@@ -89,30 +90,18 @@ def load_dataset(name: str, *, data_dir: str | os.PathLike | None = None) -> Dat
         ((1200, 8, 8, 1), 10)
     """
     spec = dataset_spec(name)
-    found = spec(data_dir=data_dir)
-    if not isinstance(found, Dataset):
-        raise InputError(f"data set '{name}' is of type {type(found).__name__}: return what from_arrays makes.")
-    if found.kind != spec.kind:
+    dataset = spec(data_dir=data_dir)
+    if not isinstance(dataset, Dataset):
+        raise InputError(f"data set '{name}' is of type {type(dataset).__name__}: return what from_arrays makes.")
+    if dataset.kind != spec.kind:
         raise InputError(
-            f"data set '{name}' is of kind {found.kind}, its entry says {spec.kind}: enter it as "
-            f"DatasetSpec(load, kind='{found.kind}')."
+            f"data set '{name}' is of kind {dataset.kind}, its entry says {spec.kind}: enter it as "
+            f"DatasetSpec(load, kind='{dataset.kind}')."
         )
-    return check_dataset(found)
+    return check_dataset(dataset)
 
 
 __all__ = [
-    "DATASETS",
-    "Dataset",
-    "DatasetSpec",
-    "Features",
-    "Split",
-    "check_dataset",
-    "dataset_digest",
-    "dataset_spec",
-    "from_arrays",
-    "from_corpus",
-    "from_npz",
-    "load_dataset",
-    "read_texts",
-    "subset",
-]
+    "DATASETS", "Dataset", "DatasetSpec", "Features", "Split", "check_dataset", "dataset_digest", "dataset_spec",
+    "from_arrays", "from_corpus", "from_npz", "load_dataset", "read_texts", "subset",
+]  # fmt: skip

@@ -35,13 +35,11 @@ def augmentation(name: str) -> Callable | None:
 
 
 def _crop_only(key: Array, images: Array) -> Array:
-    """A random crop of each image."""
     keys = jax.random.split(key, images.shape[0])
     return jax.vmap(lambda k, x: _crop(k, x, max(1, images.shape[1] // 8)))(keys, images)
 
 
 def _crop_flip(key: Array, images: Array) -> Array:
-    """A random crop of each image, mirrored with probability one half."""
     crop, flip = jax.random.split(key)
     images = _crop_only(crop, images)
     mirrored = jax.random.bernoulli(flip, 0.5, (images.shape[0], 1, 1, 1))

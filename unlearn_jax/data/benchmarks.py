@@ -23,7 +23,6 @@ class Benchmark(NamedTuple):
     """A recipe."""
 
     name: str
-    version: int  # counts up whenever the same options would build something else
     about: str  # one sentence
     sources: tuple[str, ...]  # data sets it can be built over, the usual one first
     settings: dict[str, Any]  # fields of a study that it fills where they are left open
@@ -33,6 +32,7 @@ class Benchmark(NamedTuple):
     limits: tuple[str, ...]  # what is known to be weak, sentences
     twin: str = ""  # the small one that needs no download
     digests: dict[str, str] = {}  # by source, of what the settings build
+    version: int = 1  # counts up whenever the same options would build something else
 
     @property
     def mined(self) -> bool:
@@ -58,7 +58,6 @@ NEWS = "Reuters-21578 and 20 Newsgroups: for research, owned by their publishers
 _ALL = (
     Benchmark(
         name="vision-copies",
-        version=1,
         about="CIFAR-10 with seeded near copies of 30 random training images.",
         sources=("cifar10",),
         settings=MADE | {"targets": "random"},
@@ -74,7 +73,6 @@ _ALL = (
     ),
     Benchmark(
         name="vision-copies-small",
-        version=1,
         about="Digits with seeded near copies of the 30 training images farthest from the mean of their class.",
         sources=("digits",),
         settings=MADE | {"targets": "distant"},
@@ -86,7 +84,6 @@ _ALL = (
     ),
     Benchmark(
         name="vision-natural",
-        version=1,
         about="Fashion-MNIST or CIFAR-10 with the two nearest training images of 30 targets.",
         sources=("fashion_mnist", "cifar10"),
         settings=MINED,
@@ -107,7 +104,6 @@ _ALL = (
     ),
     Benchmark(
         name="vision-natural-small",
-        version=1,
         about="Digits with the two nearest training images of 30 targets.",
         sources=("digits",),
         settings=MINED,
@@ -119,7 +115,6 @@ _ALL = (
     ),
     Benchmark(
         name="text-natural",
-        version=1,
         about="News topics with the two nearest training documents of 30 targets, or edited copies.",
         sources=("newsgroups20", "reuters_r8", "reuters_r52"),
         settings=MINED,
@@ -141,7 +136,6 @@ _ALL = (
     ),
     Benchmark(
         name="text-natural-small",
-        version=1,
         about="Invented news reports with the two nearest training reports of 30 targets, or edited copies.",
         sources=("bulletins",),
         settings=MINED,
@@ -153,7 +147,6 @@ _ALL = (
     ),
     Benchmark(
         name="facts-paraphrase",
-        version=1,
         about="Statements about 160 invented people; copies say a target's fact again in another form.",
         sources=("facts_large",),
         settings=SAID,
@@ -166,7 +159,6 @@ _ALL = (
     ),
     Benchmark(
         name="facts-paraphrase-small",
-        version=1,
         about="Statements about 32 invented people; copies say a target's fact again in another form.",
         sources=("facts",),
         settings=SAID,
@@ -194,16 +186,16 @@ def check_fits(benchmark: Benchmark, dataset: str, similarity: str, copies: list
         similarity: the level, with or without a strength.
         copies: the copies axis.
     """
-    said = f"benchmark '{benchmark.name}'"
+    subject = f"benchmark '{benchmark.name}'"
     if dataset not in benchmark.sources:
-        raise InputError(f"{said} is built over {_or(benchmark.sources)}, not '{dataset}': leave --dataset out.")
+        raise InputError(f"{subject} is built over {_or(benchmark.sources)}, not '{dataset}': leave --dataset out.")
     if similarity.partition(":")[0] not in benchmark.levels:
         raise InputError(
-            f"{said} has the similarity {_or(benchmark.levels)}, not '{similarity}': leave --similarity out."
+            f"{subject} has the similarity {_or(benchmark.levels)}, not '{similarity}': leave --similarity out."
         )
     most = benchmark.copies[-1]
     if similarity.startswith(NATURAL) and max(copies) > most:
-        raise InputError(f"{said} has {most} neighbours of each target: give --copies 0 to {most}.")
+        raise InputError(f"{subject} has {most} neighbours of each target: give --copies 0 to {most}.")
 
 
 def bench_digest(benchmark: Benchmark, dataset: Dataset, bench: ExampleTable, level: str, seed: int) -> str:

@@ -31,12 +31,6 @@ class Made(NamedTuple):
     texts: np.ndarray | None = None  # (k x j,) str objects, where inputs are made of texts
 
 
-def _as_it_is(dataset: Dataset, how: Any, without: np.ndarray) -> Dataset:
-    """The data set itself, whose inputs need no reader."""
-    del how, without
-    return dataset
-
-
 class Kind(NamedTuple):
     """The functions of one kind."""
 
@@ -50,12 +44,12 @@ class Kind(NamedTuple):
     recipe: Recipe
     dedup_threshold: float  # cosine from which the dedup reference takes two examples for one
     natural_cosine: float  # least cosine of mined neighbours
-    read: Callable[[Dataset, Any, np.ndarray], Dataset] = _as_it_is  # (dataset, how, training rows not to learn from)
+    # (dataset, how, training rows not to learn from); inputs that need no reader stay
+    read: Callable[[Dataset, Any, np.ndarray], Dataset] = lambda dataset, how, without: dataset
     person: Callable[[Dataset], np.ndarray] | None = None  # (n,) whom each training row is about
 
 
 def _image_copies(dataset: Dataset, rows: np.ndarray, numbers: np.ndarray, level: str, seed: int) -> Made:
-    """Near copies of images, with their source's label."""
     train = dataset.train
     made = similar.make_copies(
         train.inputs[rows], train.ids[rows], numbers, level=level, seed=seed, flips=dataset.flips
@@ -63,14 +57,17 @@ def _image_copies(dataset: Dataset, rows: np.ndarray, numbers: np.ndarray, level
     return Made(made.reshape(-1, *train.inputs.shape[1:]), np.repeat(train.targets[rows], len(numbers)))
 
 
-def _image_draws(dataset: Dataset, rows: np.ndarray, level: str, seed: int) -> Made:
+def _draws_of(copies: Callable[[Dataset, np.ndarray, np.ndarray, str, int], Made]) -> Callable:
     """Copies that are never trained on; none at level ``exact``, where they would be the targets themselves."""
-    fresh = 0 if level == "exact" else FRESH_DRAWS
-    return _image_copies(dataset, rows, np.arange(similar.FRESH, similar.FRESH + fresh), level, seed)
+
+    def draws(dataset: Dataset, rows: np.ndarray, level: str, seed: int) -> Made:
+        fresh = 0 if level == "exact" else FRESH_DRAWS
+        return copies(dataset, rows, np.arange(similar.FRESH, similar.FRESH + fresh), level, seed)
+
+    return draws
 
 
 def _fact_copies(dataset: Dataset, rows: np.ndarray, numbers: np.ndarray, level: str, seed: int) -> Made:
-    """Further statements of the same facts."""
     source, ids = dataset.about.train.take(dataset.train.ids[rows]), dataset.train.ids[rows]
     return Made(*encoded(dataset.about, restated(source, ids, numbers, level, seed)))
 
@@ -82,44 +79,25 @@ def _fact_draws(dataset: Dataset, rows: np.ndarray, level: str, seed: int) -> Ma
 
 
 def _text_copies(dataset: Dataset, rows: np.ndarray, numbers: np.ndarray, level: str, seed: int) -> Made:
-    """Edited texts with their source's label."""
     return Made(*text_copies(dataset, rows, numbers, level, seed))
 
 
-def _text_draws(dataset: Dataset, rows: np.ndarray, level: str, seed: int) -> Made:
-    """Edited texts that are never trained on; none at level ``exact``."""
-    fresh = 0 if level == "exact" else FRESH_DRAWS
-    return _text_copies(dataset, rows, np.arange(similar.FRESH, similar.FRESH + fresh), level, seed)
-
-
 def _every_row(dataset: Dataset) -> np.ndarray:
-    """All training rows."""
     return np.arange(len(dataset.train.ids))
 
 
-def _told_once(dataset: Dataset) -> np.ndarray:
+def _stated_once(dataset: Dataset) -> np.ndarray:
     """Rows whose fact no other row states."""
-    told = dataset.about.train.take(dataset.train.ids)
-    return np.flatnonzero(dataset.about.world.pool[told.person, told.attribute])
-
-
-def _person_of(dataset: Dataset) -> np.ndarray:
-    """Number of the person whom each training row is about."""
-    return dataset.about.train.take(dataset.train.ids).person
-
-
-def _pixels(part: Any, known: Any) -> np.ndarray:
-    """Block means of images, for which nothing need be known."""
-    del known
-    return similar.pixel_embedding(part.inputs)
+    statements = dataset.about.train.take(dataset.train.ids)
+    return np.flatnonzero(dataset.about.world.pool[statements.person, statements.attribute])
 
 
 KINDS: dict[str, Kind] = {
     "image": Kind(
         lambda level: mined.check_level(level, similar.LEVELS, similar.level_of),
         _image_copies,
-        _image_draws,
-        _pixels,
+        _draws_of(_image_copies),
+        lambda part, rows: similar.pixel_embedding(part.inputs),
         _every_row,
         "images",
         "convnet",
@@ -132,18 +110,18 @@ KINDS: dict[str, Kind] = {
         _fact_copies,
         _fact_draws,
         lambda part, known: word_counts(part.inputs),
-        _told_once,
+        _stated_once,
         "statements",
         "decoder",
         Recipe(lr=3e-3, steps=200, batch=32),
         0.9,  # at .85 as many other statements are taken for duplicates as near ones are found
         1.0,
-        person=_person_of,
+        person=lambda dataset: dataset.about.train.take(dataset.train.ids).person,
     ),
     "text": Kind(
         lambda level: mined.check_level(level, edits.LEVELS, edits.level_of),
         _text_copies,
-        _text_draws,
+        _draws_of(_text_copies),
         lambda part, known: text_embedding(part.texts, known),
         _every_row,
         "documents",

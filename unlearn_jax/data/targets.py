@@ -18,10 +18,10 @@ def distance_to_class(dataset: Dataset) -> np.ndarray:
     flat = embedding_of(dataset)
     distance = np.zeros(flat.shape[0])
     for label in np.unique(dataset.train.classes):
-        own = dataset.train.classes == label
-        part = (flat[own] if isinstance(flat, np.ndarray) else flat[own].toarray()).astype(np.float64)
+        of_class = dataset.train.classes == label
+        part = (flat[of_class] if isinstance(flat, np.ndarray) else flat[of_class].toarray()).astype(np.float64)
         away = np.linalg.norm(part - part.mean(axis=0), axis=1)
-        distance[own] = away / max(np.median(away), 1e-12)
+        distance[of_class] = away / max(np.median(away), 1e-12)
     return distance
 
 
@@ -44,9 +44,9 @@ def contested(dataset: Dataset, mined: Mined | None = None) -> np.ndarray:
     near = top_k(embedding_of(dataset), AROUND + more)
     weight = np.where(near.rows >= 0, np.maximum(near.cosine, 0.0), 0.0).astype(np.float64)
     if mined is not None and more:
-        own = np.full((size, more), -1)
-        own[mined.rows] = mined.near
-        weight[(near.rows[:, :, None] == own[:, None]).any(axis=2)] = 0.0
+        neighbours = np.full((size, more), -1)
+        neighbours[mined.rows] = mined.near
+        weight[(near.rows[:, :, None] == neighbours[:, None]).any(axis=2)] = 0.0
     weight *= (weight > 0).cumsum(axis=1) <= AROUND
     classes = dataset.train.classes
     sign = np.where(classes[near.rows] == classes[:, None], -1.0, 1.0)
@@ -118,7 +118,7 @@ def choose_targets(
 
 
 def _candidates(dataset: Dataset) -> tuple[np.ndarray, str]:
-    """Training rows that may be chosen where nobody says which, and what they are called."""
+    """Training rows that may be chosen by default, and what they are called."""
     kind = KINDS[dataset.kind]
     return kind.candidates(dataset), "facts that are told once" if kind.person else f"training {kind.nouns}"
 
@@ -127,13 +127,15 @@ def _within(classes, order: np.ndarray, wanted: int, room: np.ndarray, mined: Mi
     """The first rows in order of which no class gives more than it has room for, neighbours included."""
     turn, labels = np.zeros(len(order), int), classes[order]
     for label in np.unique(labels):
-        own = labels == label
-        turn[own] = np.arange(own.sum())
+        of_class = labels == label
+        turn[of_class] = np.arange(of_class.sum())
     fit = order[turn < room[labels]]
     fit = fit if mined is None else _spared(classes, fit, mined)
     if len(fit) < wanted:
-        said = f"{wanted} targets with so many copies take more of the small classes than can be spared for a placebo"
-        raise InputError(f"{said}: ask for at most {len(fit)} targets, or for fewer copies.")
+        problem = (
+            f"{wanted} targets with so many copies take more of the small classes than can be spared for a placebo"
+        )
+        raise InputError(f"{problem}: ask for at most {len(fit)} targets, or for fewer copies.")
     return fit[:wanted]
 
 
@@ -159,7 +161,6 @@ def _check_half(dataset: Dataset, wanted: int) -> None:
 
 
 def _whole_people(dataset: Dataset, allowed: np.ndarray, per_request: int, requests: int, rng) -> list[np.ndarray]:
-    """The rows about as many people, other people for each request, as hold ``per_request`` rows."""
     about = KINDS[dataset.kind].person
     if about is None:
         raise InputError(f"--targets person is for facts, not for '{dataset.name}': choose random or class.")
@@ -203,7 +204,7 @@ def _class_targets(dataset: Dataset, per_request: int, requests: int, rng, allow
     for label in _drawn_classes(dataset, requests, rng, skipped):
         members = allowed[dataset.train.classes[allowed] == label]
         if len(members) < per_request:
-            said = f"class {label} has {len(members)} {KINDS[dataset.kind].nouns}"
-            raise InputError(f"{said}, fewer than {per_request} targets: ask for fewer.")
+            problem = f"class {label} has {len(members)} {KINDS[dataset.kind].nouns}"
+            raise InputError(f"{problem}, fewer than {per_request} targets: ask for fewer.")
         chosen.append(np.sort(rng.choice(members, per_request, replace=False)))
     return chosen

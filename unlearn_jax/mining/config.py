@@ -8,11 +8,7 @@ from unlearn_jax.studies.config import StudyConfig
 from unlearn_jax.studies.resolve import Study, resolve
 
 OWN_FILE = "file"  # the embedding of a run that was given one
-PRESET = {
-    "pixels": "image",
-    "words": "facts",
-    "tfidf": "text",
-}  # the embedding of each kind of data where none is named
+PRESET = {"image": "pixels", "facts": "words", "text": "tfidf"}  # by kind of data, where none is named
 THRESHOLDS = {"minilm": 0.9, "features": 0.95, "influence": 0.9, "minhash": 0.8, OWN_FILE: 0.95}
 
 
@@ -64,8 +60,7 @@ def embedding_of(config: MiningConfig, own: bool = False) -> str:
     """The name of the embedding: the one asked for, the kind of data's own, or that of the user's file."""
     if own:
         return OWN_FILE
-    kind = study_of(config).kind
-    return config.embedding or next(name for name, of in PRESET.items() if of == kind)
+    return config.embedding or PRESET[study_of(config).kind]
 
 
 def threshold_of(config: MiningConfig, own: bool = False) -> float:
@@ -80,14 +75,5 @@ def threshold_of(config: MiningConfig, own: bool = False) -> float:
 
 def study_of(config: MiningConfig) -> Study:
     """The study whose recipe the networks of `features` and `influence` are trained by."""
-    return resolve(
-        StudyConfig(
-            dataset=config.dataset,
-            model=config.model,
-            model_options=config.model_options,
-            features=config.features,
-            steps=config.steps,
-            methods="none",
-            seed=config.seed,
-        )
-    )
+    shared = ("dataset", "model", "model_options", "features", "steps", "seed")
+    return resolve(StudyConfig(methods="none", **{name: getattr(config, name) for name in shared}))

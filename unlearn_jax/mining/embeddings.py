@@ -9,7 +9,8 @@ import numpy as np
 
 from unlearn_jax.data.arrays import Dataset
 from unlearn_jax.data.similarity.copies import pixel_embedding
-from unlearn_jax.data.similarity.nearest import Nearest, threshold_pairs, top_k, unit_rows
+from unlearn_jax.data.similarity.links import threshold_pairs
+from unlearn_jax.data.similarity.nearest import Nearest, top_k, unit_rows
 from unlearn_jax.data.sources.facts import decoded, word_counts
 from unlearn_jax.data.text.documents import text_embedding
 from unlearn_jax.data.text.minhash import (
@@ -81,8 +82,8 @@ def by_cosine(rows: Rows, k: int) -> Neighbours:
     near = top_k(rows.train, k)
 
     def between(row: int, others: np.ndarray) -> np.ndarray:
-        found = rows.train[others] @ rows.train[[row]].T
-        return np.asarray(found.toarray() if hasattr(found, "toarray") else found).ravel()
+        cosine = rows.train[others] @ rows.train[[row]].T
+        return np.asarray(cosine.toarray() if hasattr(cosine, "toarray") else cosine).ravel()
 
     pairs = lambda threshold: threshold_pairs(rows.train, near, threshold)
     return Neighbours(near, test, pairs, between, -1.0, rows.notes)
@@ -90,7 +91,7 @@ def by_cosine(rows: Rows, k: int) -> Neighbours:
 
 def _cosines(make: Callable[[Asked], Rows]) -> Callable[[Asked], Neighbours]:
     """The search of an embedding that has rows."""
-    return lambda asked: by_cosine(make(asked), asked.config.k)
+    return lambda search: by_cosine(make(search), search.config.k)
 
 
 def pixels(asked: Asked) -> Rows:
@@ -121,14 +122,14 @@ def minilm(asked: Asked) -> Rows:
     """Sentence embeddings by frozen all-MiniLM-L6-v2."""
     folder, store = minilm_folder(), asked.options.store
     cache = None if store is None else store / "embeddings"
-    found, cut = [], 0
+    rows, cut = [], 0
     for split in ("train", "test"):
         asked.watch.say(f"MiniLM reads the {split} texts")
         vectors, more = embeddings(folder, texts_of(asked.dataset, split), MINILM_CONTEXT, cache)
-        found.append(unit_rows(vectors))
+        rows.append(unit_rows(vectors))
         cut += more
     note = f"{cut:,} texts are longer than the {MINILM_CONTEXT} tokens that MiniLM is given and were cut"
-    return Rows(*found, notes=(note,) if cut else ())
+    return Rows(*rows, notes=(note,) if cut else ())
 
 
 def features(asked: Asked) -> Rows:
@@ -143,9 +144,9 @@ def influence(asked: Asked) -> Rows:
     return Rows(train, test, notes)
 
 
-def _network(asked: Asked) -> trained.Networks:
+def _network(search: Asked) -> trained.Networks:
     """Networks trained on all training samples."""
-    return trained.train_networks(asked.config, asked.dataset, asked.options, asked.watch)
+    return trained.train_networks(search.config, search.dataset, search.options, search.watch)
 
 
 def minhash(asked: Asked) -> Neighbours:
@@ -153,15 +154,15 @@ def minhash(asked: Asked) -> Neighbours:
     config, ngrams = asked.config, asked.config.ngrams or "words:3"
     permutations = config.permutations or PERMUTATIONS
     train, test = ([shingles(text, ngrams) for text in texts_of(asked.dataset, s)] for s in ("train", "test"))
-    given: dict[str, Any] = dict(permutations=permutations, seed=config.seed)
+    settings: dict[str, Any] = dict(permutations=permutations, seed=config.seed)
     asked.watch.say("MinHash of the training texts")
-    own = near_texts(train, asked.threshold, **given)
+    of_train = near_texts(train, asked.threshold, **settings)
     asked.watch.say("MinHash of the test texts")
-    other = near_texts(train, asked.threshold, queries=test, **given)
+    other = near_texts(train, asked.threshold, queries=test, **settings)
 
     def pairs(threshold: float) -> np.ndarray:
-        kept = (own.query < own.row) & (own.jaccard >= threshold - 1e-6)
-        return np.stack([own.query[kept], own.row[kept]], axis=1)
+        kept = (of_train.query < of_train.row) & (of_train.jaccard >= threshold - 1e-6)
+        return np.stack([of_train.query[kept], of_train.row[kept]], axis=1)
 
     banded = bands(asked.threshold, permutations)
     note = (
@@ -169,7 +170,7 @@ def minhash(asked: Asked) -> Neighbours:
         f"with probability {recall_at(asked.threshold, banded):.3f}, a nearer one more surely"
     )
     between = lambda row, others: np.array([jaccard_index(train[row], train[i]) for i in others.tolist()])
-    near = (nearest_of(own, len(train), config.k), nearest_of(other, len(test), config.k))
+    near = (nearest_of(of_train, len(train), config.k), nearest_of(other, len(test), config.k))
     return Neighbours(*near, pairs, between, asked.threshold, (note,))
 
 

@@ -50,42 +50,42 @@ def gallery(
     return _filled(dataset, columns)
 
 
-def _members(found: Neighbours, groups: Clusters, number: int) -> list[Item]:
+def _members(neighbours: Neighbours, groups: Clusters, number: int) -> list[Item]:
     """The sample of a cluster with most links, then those most like it."""
     rows = np.flatnonzero(groups.of == number)
     hub = int(rows[np.argmax(groups.degree[rows])])
-    return [("train", hub, np.nan), *_ordered(found, hub, rows[rows != hub])]
+    return [("train", hub, np.nan), *_ordered(neighbours, hub, rows[rows != hub])]
 
 
-def _ordered(found: Neighbours, first: int, rows: np.ndarray) -> list[Item]:
+def _ordered(neighbours: Neighbours, first: int, rows: np.ndarray) -> list[Item]:
     """Rows by how alike they are to the first, the most alike first."""
     if not len(rows):
         return []
-    alike = found.between(first, rows)
+    alike = neighbours.between(first, rows)
     order = np.argsort(-alike, kind="stable")[: SHOWN - 1]
     return [("train", int(rows[i]), float(alike[i])) for i in order]
 
 
-def _near_test(found: Neighbours, groups: Clusters, threshold: float) -> list[tuple[str, int, list[Item]]]:
+def _near_test(neighbours: Neighbours, groups: Clusters, threshold: float) -> list[tuple[str, int, list[Item]]]:
     """The test samples nearest to training samples, each with these."""
-    near = found.test
+    near = neighbours.test
     assert near is not None
     rows = np.argsort(-near.cosine[:, 0], kind="stable")[:BLOCKS]
     blocks = []
     for row in rows[near.cosine[rows, 0] >= threshold - 1e-6].tolist():
         kept = near.cosine[row] >= threshold - 1e-6
-        own = zip(near.rows[row][kept].tolist(), near.cosine[row][kept].tolist())
-        items = [("test", row, np.nan), *(("train", other, alike) for other, alike in own)]
+        nearest = zip(near.rows[row][kept].tolist(), near.cosine[row][kept].tolist())
+        items = [("test", row, np.nan), *(("train", other, alike) for other, alike in nearest)]
         blocks.append(("test", int(groups.of[near.rows[row, 0]]), items[:SHOWN]))
     return blocks
 
 
-def _of_target(found: Neighbours, row: int, threshold: float) -> list[Item]:
+def _of_target(neighbours: Neighbours, row: int, threshold: float) -> list[Item]:
     """A target with its nearest samples, near or not."""
-    near = found.train
+    near = neighbours.train
     kept = near.rows[row] >= 0
-    own = zip(near.rows[row][kept].tolist(), near.cosine[row][kept].tolist())
-    return [("train", row, np.nan), *(("train", other, alike) for other, alike in own)][:SHOWN]
+    nearest = zip(near.rows[row][kept].tolist(), near.cosine[row][kept].tolist())
+    return [("train", row, np.nan), *(("train", other, alike) for other, alike in nearest)][:SHOWN]
 
 
 def _filled(dataset: Dataset, columns: dict[str, list]) -> dict[str, Any]:

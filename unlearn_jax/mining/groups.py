@@ -6,7 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from unlearn_jax.data.similarity.nearest import SLACK, Nearest, at_least, clusters, linked, mutual
+from unlearn_jax.data.similarity.links import at_least, clusters, linked, mutual
+from unlearn_jax.data.similarity.nearest import SLACK, Nearest
 from unlearn_jax.errors import InputError
 from unlearn_jax.mining.embeddings import Neighbours
 
@@ -67,11 +68,11 @@ def ladder(found: Neighbours, labels: np.ndarray, test_labels: np.ndarray | None
         if rung < found.floor - SLACK:
             continue
         row: dict = {"threshold": rung}
-        for split, near, own in (("train", found.train, labels), ("test", found.test, test_labels)):
-            if near is None or own is None:
+        for split, near, labels_of in (("train", found.train, labels), ("test", found.test, test_labels)):
+            if near is None or labels_of is None:
                 continue
             has = near.cosine[:, 0] >= np.float32(rung - SLACK)
-            same = own[has] == labels[near.rows[has, 0]]
+            same = labels_of[has] == labels[near.rows[has, 0]]
             row |= {split: int(has.sum()), f"{split}_same_label": float(same.mean()) if has.any() else None}
         rows.append(row)
     return rows
@@ -109,14 +110,16 @@ def _biggest(count: int, pairs: np.ndarray) -> int:
     return int(np.bincount(clusters(count, pairs)).max())
 
 
-def _refuse_chain(found: Neighbours, pairs: np.ndarray, threshold: float, links_mutual: bool, largest: float) -> None:
+def _refuse_chain(
+    neighbours: Neighbours, pairs: np.ndarray, threshold: float, links_mutual: bool, largest: float
+) -> None:
     """`InputError` where one component is too large."""
-    count = len(found.train.rows)
+    count = len(neighbours.train.rows)
     most, limit = _biggest(count, pairs), max(largest * count, ALWAYS_FINE)
     if most <= limit:
         return
     link = mutual if links_mutual else linked
-    fits = lambda t: _biggest(count, link(at_least(found.train, t))) <= limit
+    fits = lambda t: _biggest(count, link(at_least(neighbours.train, t))) <= limit
     rungs = [t / 1000 for t in range(int(threshold * 1000) + 1, 1001)]
     low, high = 0, len(rungs)
     while low < high:  # the first that fits; fitting is monotone
@@ -133,15 +136,15 @@ def _refuse_chain(found: Neighbours, pairs: np.ndarray, threshold: float, links_
     )
 
 
-def _nothing(found: Neighbours, threshold: float, links_mutual: bool) -> str:
+def _nothing(neighbours: Neighbours, threshold: float, links_mutual: bool) -> str:
     """What to say where nothing is linked."""
-    near = found.train.cosine[:, 0]
+    near = neighbours.train.cosine[:, 0]
     most = float(near.max(initial=-np.inf))
     if links_mutual and most >= threshold - SLACK:
         return (
             f"no two training samples are each other's neighbours at a threshold of {threshold:g}: give a larger --k."
         )
-    if not np.isfinite(most) or found.floor > 0:
+    if not np.isfinite(most) or neighbours.floor > 0:
         return f"no two training samples are as near as {threshold:g}: give a lower --threshold."
     down = np.floor(most * 100) / 100
     return (
@@ -152,12 +155,12 @@ def _nothing(found: Neighbours, threshold: float, links_mutual: bool) -> str:
 
 def told(near: Nearest, groups: Clusters, row: int, threshold: float) -> dict:
     """What is said of one training sample: how many are linked to it, the nearest, its cluster."""
-    known = near.rows[row, 0] >= 0
+    has_neighbour = near.rows[row, 0] >= 0
     return {
-        "near": bool(known and near.cosine[row, 0] >= np.float32(threshold - SLACK)),
+        "near": bool(has_neighbour and near.cosine[row, 0] >= np.float32(threshold - SLACK)),
         "links": int(groups.degree[row]),
         "nearest": int(near.rows[row, 0]),
-        "similarity": float(near.cosine[row, 0]) if known else None,
+        "similarity": float(near.cosine[row, 0]) if has_neighbour else None,
         "cluster": int(groups.of[row]),
         "cluster_size": int(groups.sizes[groups.of[row]]) if groups.of[row] >= 0 else 1,
     }

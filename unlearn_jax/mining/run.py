@@ -5,12 +5,12 @@ from __future__ import annotations
 import dataclasses
 import time
 from pathlib import Path
-from typing import Any, cast
 
 import numpy as np
 
 from unlearn_jax.data import load_dataset
-from unlearn_jax.data.arrays import Dataset, subset
+from unlearn_jax.data.arrays import Dataset
+from unlearn_jax.data.checks import subset
 from unlearn_jax.data.kinds import KINDS
 from unlearn_jax.data.similarity.nearest import SLACK
 from unlearn_jax.errors import InputError
@@ -24,7 +24,7 @@ from unlearn_jax.population import checkpoint
 from unlearn_jax.population.run import Options
 from unlearn_jax.results.recorder import environment, write_json
 from unlearn_jax.runtime.archives import read_json
-from unlearn_jax.runtime.disk import write_whole
+from unlearn_jax.runtime.disk import write_arrays, write_whole
 from unlearn_jax.studies.setup import SILENT, Watch
 
 KIND = "neighbours"  # of a manifest
@@ -63,36 +63,36 @@ def run_mining(
         InputError: bad configuration or files, missing data, no link or one giant cluster at the threshold, a folder
             that holds something else or cannot be written.
     """
-    began, own = time.time(), embedding_file is not None
+    began, from_file = time.time(), embedding_file is not None
     checked(config, embedding_file)
     _refuse_other(out)
     checkpoint.check_writable(out, "--out", keep=False)
     watch.begin("reading data, looking for neighbours")
-    dataset = _dataset(config, data_dir, own)
+    dataset = _dataset(config, data_dir, from_file)
     targets = np.zeros(0, np.int64) if ids is None else read_ids(ids, dataset)
-    name, threshold = embedding_of(config, own), threshold_of(config, own)
-    given = Options(**{"axis": "auto", "store": store or out.parent / "populations", **options})
-    asked = Asked(config, dataset, threshold, given, watch)
+    name, threshold = embedding_of(config, from_file), threshold_of(config, from_file)
+    settings = Options(**{"axis": "auto", "store": store or out.parent / "populations", **options})
+    search = Asked(config, dataset, threshold, settings, watch)
     if embedding_file is not None:
-        found = by_cosine(read_embedding(embedding_file, dataset), config.k)
+        neighbours = by_cosine(read_embedding(embedding_file, dataset), config.k)
     else:
-        found = EMBEDDINGS[name].find(asked)
+        neighbours = EMBEDDINGS[name].find(search)
     searched = time.time() - began
-    groups = grouping.cluster(found, threshold, links_mutual=config.mutual, largest=config.largest)
-    told = {
+    groups = grouping.cluster(neighbours, threshold, links_mutual=config.mutual, largest=config.largest)
+    record = {
         "kind": KIND,
         "command": command,
         "config": dataclasses.asdict(config) | {"embedding": name, "threshold": threshold},
         "embedding": _about(name, embedding_file),
         "nouns": KINDS[dataset.kind].nouns,
-        **described(dataset, found, groups, targets, threshold),
-        "notes": list(found.notes),
+        **described(dataset, neighbours, groups, targets, threshold),
+        "notes": list(neighbours.notes),
         "finished": time.strftime("%Y-%m-%dT%H:%M:%S"),
         "seconds_searching": searched,
         "seconds_total": time.time() - began,
         **environment(),
     }
-    return _written(out, dataset, found, groups, targets, threshold, told)
+    return _written(out, dataset, neighbours, groups, targets, threshold, record)
 
 
 def described(
@@ -127,13 +127,13 @@ def described(
     }
 
 
-def _target(dataset: Dataset, found: Neighbours, groups: grouping.Clusters, row: int, threshold: float) -> dict:
+def _target(dataset: Dataset, neighbours: Neighbours, groups: grouping.Clusters, row: int, threshold: float) -> dict:
     """What is said of a sample of interest."""
-    told = grouping.told(found.train, groups, row, threshold)
-    nearest = told["nearest"]
+    record = grouping.told(neighbours.train, groups, row, threshold)
+    nearest = record["nearest"]
     return (
         {"id": int(dataset.train.ids[row])}
-        | told
+        | record
         | {"nearest": int(dataset.train.ids[nearest]) if nearest >= 0 else None}
     )
 
@@ -145,9 +145,9 @@ def _about(name: str, embedding_file: Path | None) -> dict:
     return {"about": EMBEDDINGS[name].about, "measure": EMBEDDINGS[name].measure}
 
 
-def _dataset(config: MiningConfig, data_dir: Path | None, own: bool) -> Dataset:
+def _dataset(config: MiningConfig, data_dir: Path | None, from_file: bool) -> Dataset:
     """The data set, or the part of it that is asked for."""
-    if own and (config.train_size or config.test_size):
+    if from_file and (config.train_size or config.test_size):
         raise InputError("--embedding-file has a row for every sample: leave --train-size and --test-size out.")
     dataset = load_dataset(config.dataset, data_dir=data_dir)
     if config.train_size or config.test_size:
@@ -156,41 +156,38 @@ def _dataset(config: MiningConfig, data_dir: Path | None, own: bool) -> Dataset:
 
 
 def _refuse_other(out: Path) -> None:
-    """`InputError` where the folder holds another kind of run."""
     if out.exists() and not out.is_dir():
         raise InputError(f"'{out}' is a file: give another --out folder.")
     if (out / "manifest.json").exists():
         raise InputError(f"'{out}' holds another kind of run: give another --out folder.")
     if (out / "neighbours.json").exists():
         try:
-            known = read_json(out / "neighbours.json")["kind"] == KIND
+            ours = read_json(out / "neighbours.json")["kind"] == KIND
         except (OSError, ValueError, KeyError, TypeError):
-            known = False
-        if not known:
+            ours = False
+        if not ours:
             raise InputError(f"'{out}' holds a neighbours.json of something else: give another --out folder.")
 
 
-def _written(out, dataset, found, groups, targets, threshold, told) -> Path:
+def _written(out, dataset, neighbours, groups, targets, threshold, record) -> Path:
     """The run folder; neighbours.json last, so that a folder with one is whole."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     checkpoint.check_writable(out, "--out")
-    measure, purity = told["embedding"]["measure"], grouping.purity(groups, dataset.train.classes)
-    which = None if found.test is None else grouping.of_test(found, groups, threshold)[0]
-    shown = gallery(dataset, found, groups, purity, which, targets, threshold)
+    measure, purity = record["embedding"]["measure"], grouping.purity(groups, dataset.train.classes)
+    which = None if neighbours.test is None else grouping.of_test(neighbours, groups, threshold)[0]
+    shown = gallery(dataset, neighbours, groups, purity, which, targets, threshold)
     (out / "neighbours.json").unlink(missing_ok=True)  # what follows belongs to the new one
-    pairs, samples = pairs_table(dataset, found, threshold, measure), samples_table(dataset, found, groups, measure)
+    pairs, samples = (
+        pairs_table(dataset, neighbours, threshold, measure),
+        samples_table(dataset, neighbours, groups, measure),
+    )
     for name, columns in (("neighbours", pairs), ("clusters", samples)):
         table = pa.table(columns)
         write_whole(out / f"{name}.parquet", lambda path, table=table: pq.write_table(table, path))
-
-    def save(path: Path) -> None:
-        with path.open("wb") as file:
-            np.savez_compressed(file, **cast(dict[str, Any], shown))
-
-    write_whole(out / "gallery.npz", save)
-    write_json(out / "neighbours.json", told)
+    write_arrays(out / "gallery.npz", shown)
+    write_json(out / "neighbours.json", record)
     return out
 
 
@@ -216,13 +213,13 @@ def samples_table(
     """A row for each training sample: its cluster (-1 = alone), that one's size, links, and the nearest sample."""
     near, train, inside = found.train, dataset.train, groups.of >= 0
     size = np.where(inside, groups.sizes[np.maximum(groups.of, 0)], 1)
-    known = near.rows[:, 0] >= 0
+    has_neighbour = near.rows[:, 0] >= 0
     return {
         "id": train.ids,
         "label": train.classes.astype(np.int64),
         "cluster": groups.of,
         "size": size.astype(np.int64),
         "links": groups.degree.astype(np.int64),
-        "nearest": np.where(known, train.ids[near.rows[:, 0]], -1),
-        measure: np.where(known, near.cosine[:, 0], np.nan).astype(np.float32),
+        "nearest": np.where(has_neighbour, train.ids[near.rows[:, 0]], -1),
+        measure: np.where(has_neighbour, near.cosine[:, 0], np.nan).astype(np.float32),
     }

@@ -45,35 +45,35 @@ def train_networks(config: MiningConfig, dataset: Dataset, options: Options, wat
         InputError: members that diverged; as `problem_of`.
     """
     study, members = study_of(config), config.members
-    known = KINDS[dataset.kind].read(dataset, study.features, np.zeros(0, np.int64))
-    problem = problem_of(study, known, [])
+    read_data = KINDS[dataset.kind].read(dataset, study.features, np.zeros(0, np.int64))
+    problem = problem_of(study, read_data, [])
     options = checked_options(options, problem)
-    data = Stored(jnp.asarray(known.train.inputs), jnp.asarray(known.train.targets))
+    data = Stored(jnp.asarray(read_data.train.inputs), jnp.asarray(read_data.train.targets))
     fold, plan, hp = prepare("retrain", problem)
     keys = member_keys(config.seed, "mining", members)
     tables = make_tables([np.arange(len(data.targets), dtype=np.int32)] * members)
     if options.store is not None:
         checkpoint.check_writable(options.store)
     watch.stage("networks", members)
-    told = options._replace(progress=watch.advance, label="networks")
-    shared = join_shared({}, published_shared(study, known))
+    labelled = options._replace(progress=watch.advance, label="networks")
+    shared = join_shared({}, published_shared(study, read_data))
     values = {name: np.full(members, value) for name, value in hp.items()}
-    population = run_population(fold, plan, data, tables, keys, shared, hp=values, options=told)
-    own = jax.tree.leaves(split_shared(population.variables)[0])
-    if not all(np.isfinite(np.asarray(leaf, np.float32)).all() for leaf in own):
+    population = run_population(fold, plan, data, tables, keys, shared, hp=values, options=labelled)
+    leaves = jax.tree.leaves(split_shared(population.variables)[0])
+    if not all(np.isfinite(np.asarray(leaf, np.float32)).all() for leaf in leaves):
         raise InputError("the networks diverged: give fewer --steps, another --model, or another --embedding.")
-    return Networks(problem, population.variables, known)
+    return Networks(problem, population.variables, read_data)
 
 
 def feature_rows(networks: Networks, watch: Watch) -> tuple[np.ndarray, np.ndarray]:
     """Unit rows of both splits, whose cosines are the mean over members of theirs."""
     watch.say("features of every sample")
     members = _members(networks)
-    found = [
+    parts = [
         features(networks.problem.model, networks.variables, part.inputs, members=members)
         for part in (networks.dataset.train, networks.dataset.test)
     ]
-    by_member = [part.reshape(len(part), members, -1) for part in found]
+    by_member = [part.reshape(len(part), members, -1) for part in parts]
     mean = by_member[0].mean(axis=0, keepdims=True)
     train, test = ([unit_rows(part[:, i] - mean[:, i]) for i in range(members)] for part in by_member)
     return joined(train), joined(test)
@@ -86,7 +86,7 @@ def influence_rows(
 
     Args:
         networks: trained.
-        watch: is told of the progress.
+        watch: progress.
         layers: ``last`` or ``all``.
         seed: of the samples that the curvature is fitted to and of projections.
 
@@ -97,13 +97,13 @@ def influence_rows(
     train, test = [], []
     for member in range(_members(networks)):
         watch.say(f"curvature and gradients of network {member + 1}")
-        own, shared = split_shared(networks.variables)
-        variables = join_shared(jax.tree.map(lambda x, i=member: jnp.asarray(x)[i], own), shared)
+        weights, shared = split_shared(networks.variables)
+        variables = join_shared(jax.tree.map(lambda x, i=member: jnp.asarray(x)[i], weights), shared)
         fit = _fit(problem, variables, parts[0], layers, seed)
         size = sum(block.values.size for block in fit.values())
         dim = PROJECTED if size > MAX_COLUMNS else None
-        for found, part in zip((train, test), parts):
-            found.append(_gradients(problem, variables, part, fit, dim, seed))
+        for rows, part in zip((train, test), parts):
+            rows.append(_gradients(problem, variables, part, fit, dim, seed))
         note = f"influence is that of {size:,} weights, layers {', '.join(sorted(fit))}"
         note += f", whose gradients were projected to {dim:,} numbers by random signs" if dim else ""
     return joined(train), joined(test), (note,)
@@ -115,7 +115,6 @@ def joined(parts: list[np.ndarray]) -> np.ndarray:
 
 
 def _members(networks: Networks) -> int:
-    """How many networks there are."""
     return len(jax.tree.leaves(split_shared(networks.variables)[0])[0])
 
 
@@ -133,12 +132,12 @@ def _fit(problem: TrainSpec, variables: Variables, train, layers: str, seed: int
 
 def _gradients(problem: TrainSpec, variables: Variables, part, fit: dict, dim: int | None, seed: int) -> np.ndarray:
     """Unit rows of one split, a block at a time."""
-    count, found = len(part.targets), []
+    count, blocks = len(part.targets), []
     size = min(BLOCK, count)
-    given: dict[str, Any] = dict(relative_damping=DAMPING, dim=dim, key=jax.random.key(seed))
+    how: dict[str, Any] = dict(relative_damping=DAMPING, dim=dim, key=jax.random.key(seed))
     for first in range(0, count, size):
         at = np.minimum(np.arange(first, first + size), count - 1)
         batch = batch_of(part.inputs[at], part.targets[at])
-        rows = unit_rows(np.asarray(ekfac_rows(problem.model, problem.task, variables, batch, fit, **given)))
-        found.append(rows[: count - first])
-    return np.concatenate(found)
+        rows = unit_rows(np.asarray(ekfac_rows(problem.model, problem.task, variables, batch, fit, **how)))
+        blocks.append(rows[: count - first])
+    return np.concatenate(blocks)

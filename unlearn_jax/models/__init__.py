@@ -47,16 +47,9 @@ READS = {  # what a model's inputs may be, where not images alone
 }
 
 __all__ = [
-    "MODELS",
-    "build_model",
-    "count_parameters",
-    "flops_per_example",
-    "from_linen",
-    "from_nnx",
-    "model_options",
-    "reads",
-    "standardize",
-]
+    "MODELS", "build_model", "count_parameters", "flops_per_example", "from_linen", "from_nnx", "model_options",
+    "reads", "standardize",
+]  # fmt: skip
 
 
 def model_options(name: str) -> dict[str, object]:

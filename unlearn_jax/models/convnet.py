@@ -8,7 +8,8 @@ import flax.linen as nn
 
 from unlearn_jax.errors import InputError
 from unlearn_jax.models.adapters import from_linen
-from unlearn_jax.models.layers import ConvNorm, check_image_model, compute_dtype, head, max_pool
+from unlearn_jax.models.layers import ConvNorm, check_image_model, compute_dtype, head
+from unlearn_jax.models.pooling import max_pool
 from unlearn_jax.trees import wide
 from unlearn_jax.types import Model
 

@@ -40,12 +40,11 @@ def cached_decoder(num_classes: int, input_shape, **options) -> Cached:
 
 @functools.lru_cache(maxsize=32)
 def _cached(num_classes: int, input_shape: tuple, options: tuple) -> Cached:
-    """`cached_decoder` of hashable arguments."""
     module = make_module(num_classes, None, input_shape, **dict(options))
 
     def run(variables, *args):
-        found: Any = module.apply({"params": variables["params"]}, *args, method=Transformer.run)
-        logits, _, _, cache = found
+        outputs: Any = module.apply({"params": variables["params"]}, *args, method=Transformer.run)
+        logits, _, _, cache = outputs
         return logits, cache
 
     def prefill(variables, tokens, room):
@@ -92,18 +91,16 @@ def greedy(decoder: Cached, variables: Variables, tokens: Array, lengths: Array,
             f"a prompt and at least 1."
         )
     if not isinstance(lengths, Tracer):
-        found = np.asarray(lengths)
-        if found.size and not 1 <= found.min() <= found.max() <= tokens.shape[1]:
+        counts = np.asarray(lengths)
+        if counts.size and not 1 <= counts.min() <= counts.max() <= tokens.shape[1]:
             raise InputError(
-                f"lengths go from {found.min()} to {found.max()}: give 1 to {tokens.shape[1]} tokens each."
+                f"lengths go from {counts.min()} to {counts.max()}: give 1 to {tokens.shape[1]} tokens each."
             )
     return _greedy(decoder, variables, tokens, lengths, new)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 4))
 def _greedy(decoder: Cached, variables: Variables, tokens: Array, lengths: Array, new: int) -> Array:
-    """`greedy` of checked arguments."""
-
     def best(logits):
         padding = jnp.arange(logits.shape[-1])[None, :] == PADDING
         return jnp.argmax(jnp.where(padding, -jnp.inf, logits), axis=-1).astype(jnp.int32)

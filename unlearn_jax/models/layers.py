@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from typing import Any
 
 import flax.linen as nn
@@ -28,8 +27,8 @@ def compute_dtype(name: str, *, double: bool = False) -> jnp.dtype:
     ``double`` says that the model can be computed in "float64" as well. Raises `InputError` for any other name, and for
     float64 without JAX's x64 switch.
     """
-    asked = choose("dtype", name, (*DTYPES, "float64") if double else DTYPES) == "float64"
-    if asked and not jax.config.jax_enable_x64:  # pyright: ignore[reportAttributeAccessIssue]
+    is_double = choose("dtype", name, (*DTYPES, "float64") if double else DTYPES) == "float64"
+    if is_double and not jax.config.jax_enable_x64:  # pyright: ignore[reportAttributeAccessIssue]
         raise InputError("dtype 'float64' needs JAX's 64-bit mode: set the environment variable JAX_ENABLE_X64=1.")
     return jnp.dtype(name)
 
@@ -224,36 +223,6 @@ class ConvNorm(nn.Module):
         conv = Conv(self.features, self.kernel_size, self.strides, **kinds, name="conv")
         x = make_norm(self.norm, self.dtype, "norm")(conv(x), train)
         return nn.relu(x) if self.relu else x
-
-
-def _max_over(x, axis):
-    """Maximum over a short axis whose gradient goes whole to the first largest entry.
-
-    The gradient of ``max`` finds the largest entries by equality and divides by their number; where XLA
-    rounds the input differently in the backward pass that number is 0 and the gradient NaN (seen on CPU).
-    """
-    slices = [lax.index_in_dim(x, i, axis, keepdims=False) for i in range(x.shape[axis])]
-    return functools.reduce(lambda a, b: jnp.where(a >= b, a, b), slices)
-
-
-def max_pool(x: jax.Array, window: int = 2) -> jax.Array:
-    """Largest value of each ``window`` x ``window`` tile of (B, H, W, C); ragged edges are dropped (VALID).
-
-    Where H or W is below ``window`` the input comes back as it is. No ``lax.reduce_window``, which is slow in
-    vmapped CPU programs; the gradient goes to one entry of a tile, ties included.
-    """
-    batch, height, width, channels = x.shape
-    if min(height, width) < window:
-        return x
-    rows, cols = height // window, width // window
-    x = x[:, : rows * window, : cols * window, :]
-    x = x.reshape(batch, rows, window, cols, window, channels)
-    return _max_over(_max_over(x, 2), 3)
-
-
-def global_max_pool(x: jax.Array) -> jax.Array:
-    """Largest value over the pixels: (B, H, W, C) -> (B, C); gradient as in `max_pool`."""
-    return _max_over(_max_over(x, 1), 1)
 
 
 def head(num_classes: int, dtype=jnp.float32) -> nn.Dense:

@@ -110,21 +110,20 @@ def merge(variables: Variables) -> Variables:
 
 def dense_layers(model: Model, inputs: Array) -> dict[tuple[str, ...], tuple[int, int]]:
     """Path and (in, out) width of each ``flax.linen.Dense`` of a model, in the order in which they are called."""
-    found = {}
+    layers = {}
 
     def watched(call, args, kwargs, context):
         y = call(*args, **kwargs)
         if _is_dense(context):
-            found[tuple(context.module.path)] = (args[0].shape[-1], y.shape[-1])
+            layers[tuple(context.module.path)] = (args[0].shape[-1], y.shape[-1])
         return y
 
     with nn.intercept_methods(watched):
         jax.eval_shape(lambda x: model.init(jax.random.key(0), x), inputs)
-    return found
+    return layers
 
 
 def _is_dense(context) -> bool:
-    """Whether an intercepted call is that of a dense layer."""
     return isinstance(context.module, nn.Dense) and context.method_name == "__call__"
 
 
@@ -143,7 +142,6 @@ def _low_rank(x: Array, pair: dict, scale: Array, dtype) -> Array:
 
 
 def _put(tree: dict, path: Sequence[str], value) -> None:
-    """Set the entry of nested dicts at a path."""
     for name in path[:-1]:
         tree = tree.setdefault(name, {})
     tree[path[-1]] = value

@@ -7,14 +7,8 @@ from typing import Any
 import flax.linen as nn
 
 from unlearn_jax.models.adapters import from_linen
-from unlearn_jax.models.layers import (
-    ConvNorm,
-    check_image_model,
-    compute_dtype,
-    global_max_pool,
-    head,
-    max_pool,
-)
+from unlearn_jax.models.layers import ConvNorm, check_image_model, compute_dtype, head
+from unlearn_jax.models.pooling import global_max_pool, max_pool
 from unlearn_jax.trees import wide
 from unlearn_jax.types import Model
 

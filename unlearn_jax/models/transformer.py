@@ -159,7 +159,7 @@ def _tied(x, table):
 def make_module(vocab, classes, input_shape, size, width, depth, heads, dtype) -> Transformer:
     """The module for checked settings."""
     preset = SIZES[choose("size", size, SIZES)]
-    width, depth, heads = (p if given is None else given for given, p in zip((width, depth, heads), preset))
+    width, depth, heads = (p if overrides is None else overrides for overrides, p in zip((width, depth, heads), preset))
     if vocab < 2 or (classes is not None and classes < 2):
         raise InputError("the vocabulary and the number of classes must be whole numbers of at least 2.")
     if len(input_shape) != 1 or input_shape[0] < 1:

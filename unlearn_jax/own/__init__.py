@@ -1,1 +1,1 @@
-"""Unlearning on a model that somebody has trained already: one call, no study, no folder on disk."""
+"""Unlearning on a model that is trained already: one call, no study, no folder on disk."""

@@ -1,4 +1,4 @@
-"""`audit`: what can be told of a model without a study, by the metrics and the engine of audits."""
+"""`audit`: what can be measured of a model without a study, by the metrics and the engine of audits."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from unlearn_jax.errors import InputError
-from unlearn_jax.own.call import classes_of
-from unlearn_jax.own.examples import Part, alike, check_classes, part_of
+from unlearn_jax.own.brought import parts_of
+from unlearn_jax.own.examples import Part
 from unlearn_jax.own.reading import Read, one, read
 from unlearn_jax.population.evaluate import predict
 from unlearn_jax.population.program import Stored
@@ -41,7 +41,7 @@ class Findings(dict):
 
     def __str__(self) -> str:
         width = max(map(len, self), default=0)
-        return "\n".join(f"{name:<{width}} {found}" for name, found in self.items())
+        return "\n".join(f"{name:<{width}} {finding}" for name, finding in self.items())
 
 
 def audit(
@@ -56,7 +56,7 @@ def audit(
     seed: int = 0,
     options: Options = DEFAULTS,
 ) -> Findings:
-    """What can be told of a model, or a population, without a study.
+    """What can be measured of a model, or a population, without a study.
 
     Args:
         model: as of `unlearn`.
@@ -94,16 +94,11 @@ def audit(
     from unlearn_jax.evaluation.engine import Precision
 
     pairs = {"forget": forget, "retain": retain, "validation": validation}
-    parts = {name: part_of(pair, name) for name, pair in pairs.items() if pair is not None}
-    found = read(model, params, members=members)
-    example = jax.ShapeDtypeStruct((1, *parts["forget"].inputs.shape[1:]), parts["forget"].inputs.dtype)
-    classes = classes_of(found, example)
-    for name, part in parts.items():
-        alike(part, parts["forget"], name)
-        check_classes(part, classes, name)
-    logits = {"unlearned": _logits(found, parts, options)}
+    audited = read(model, params, members=members)
+    parts, _, _ = parts_of(audited, pairs)
+    logits = {"unlearned": _logits(audited, parts, options)}
     if retrained is not None:
-        other = _retrained(model, retrained, found)
+        other = _retrained(model, retrained, audited)
         logits["retrain"] = _logits(other, parts, options)
     return _figures(_views(parts, logits), Precision(seed=seed))
 
@@ -118,8 +113,8 @@ def _retrained(model: Any, retrained: Any, like: Read) -> Read:
         wanted = jax.tree.leaves(one(like.variables))
         if len(shapes) == len(wanted) and all(x.ndim == y.ndim + 1 for x, y in zip(shapes, wanted)):
             other = read(model, retrained, members=shapes[0].shape[0])
-    told = lambda r: jax.tree.map(lambda x: x.shape, one(r.variables))
-    if told(other) != told(like):
+    shapes_of = lambda r: jax.tree.map(lambda x: x.shape, one(r.variables))
+    if shapes_of(other) != shapes_of(like):
         raise InputError(
             "the retrained models have params of other names or shapes: give models like the audited one, several on "
             "a leading axis of every array."
@@ -127,11 +122,10 @@ def _retrained(model: Any, retrained: Any, like: Read) -> Read:
     return other
 
 
-def _logits(found: Read, parts: dict[str, Part], options: Options) -> dict[str, np.ndarray]:
-    """Logits (N, n, K) of every split."""
-    width = chunk_width(max(found.members, 1), options)
+def _logits(models: Read, parts: dict[str, Part], options: Options) -> dict[str, np.ndarray]:
+    width = chunk_width(max(models.members, 1), options)
     run = lambda part: predict(
-        found.model, found.variables, Stored(part.inputs, jnp.asarray(part.targets)), width=width, axis=options.axis
+        models.model, models.variables, Stored(part.inputs, jnp.asarray(part.targets)), width=width, axis=options.axis
     )
     return {SPLITS[name]: np.asarray(run(part), np.float32) for name, part in parts.items()}
 
@@ -144,12 +138,11 @@ def _views(parts: dict[str, Part], logits: dict[str, dict]) -> dict[str, list]:
     labels = {SPLITS[name]: part.targets for name, part in parts.items()}
     clusters = {split: np.arange(len(x)) for split, x in labels.items()}
     role = {"unlearned": "original", "retrain": "retrain"}
-    populations = [PopulationOutputs(name, "", role[name], [found]) for name, found in logits.items()]
+    populations = [PopulationOutputs(name, "", role[name], [outputs]) for name, outputs in logits.items()]
     return views_of(Panels([EvalSplits(labels, clusters, {})], populations, {}, {}))
 
 
 def _figures(views: dict[str, list], how: Any) -> Findings:
-    """Every figure, by name."""
     from unlearn_jax.evaluation.engine import member_draws, plain
     from unlearn_jax.evaluation.figures import AuditData, own_figures, pair_figures
     from unlearn_jax.evaluation.metric import ModelMetric, PopulationMetric
@@ -158,25 +151,25 @@ def _figures(views: dict[str, list], how: Any) -> Findings:
     view, names = views["unlearned"][0], {split: name for name, split in SPLITS.items()}
     wanted = [(metric, split) for metric, splits in (("accuracy", names), ("margin", ("forget",))) for split in splits]
     specs = [spec for spec in rows_of(ModelMetric) if (spec.metric, spec.split) in wanted and view.has(spec.split)]
-    found = Findings()
+    findings = Findings()
     for spec in specs:
         values = spec.values(view)
         assert values is not None  # the view has the split
         draws = member_draws([values], "original", None, how)
-        found[f"{spec.metric}_{names[spec.split]}"] = Finding(*plain(draws, spec.low, spec.high)[:3])
-    found["attack_auc"] = _attack(views["unlearned"], None, how)
+        findings[f"{spec.metric}_{names[spec.split]}"] = Finding(*plain(draws, spec.low, spec.high)[:3])
+    findings["attack_auc"] = _attack(views["unlearned"], None, how)
     if "retrain" not in views:
-        return found
+        return findings
     bench = AuditData(views, how)
     for spec in specs:
         gap = next(f for f in own_figures(bench, spec) if f.reference)
-        found[f"{spec.metric}_{names[spec.split]}_gap"] = Finding(*gap.estimate[:3], *gap.band[:2])
-    found["attack_auc_gap"] = _attack(views["unlearned"], views["retrain"], how)
+        findings[f"{spec.metric}_{names[spec.split]}_gap"] = Finding(*gap.estimate[:3], *gap.band[:2])
+    findings["attack_auc_gap"] = _attack(views["unlearned"], views["retrain"], how)
     for spec in rows_of(PopulationMetric):
         if spec.metric in DISTANCES and spec.split == "forget":
             for figure in pair_figures(bench, spec):
-                found[spec.metric] = Finding(*figure.estimate[:3], *figure.band[:2])
-    return found
+                findings[spec.metric] = Finding(*figure.estimate[:3], *figure.band[:2])
+    return findings
 
 
 def _attack(views: list, reference: list | None, how: Any) -> Finding:
@@ -185,7 +178,7 @@ def _attack(views: list, reference: list | None, how: Any) -> Finding:
     from unlearn_jax.metrics.roc import auc
 
     both = [views[0]] if reference is None else [views[0], reference[0]]
-    tables = [_alive(view.margin("forget"), view.margin("test")) for view in both]
+    tables = [_finite_members(view.margin("forget"), view.margin("test")) for view in both]
     roles = ["original", "retrain"][: len(both)]
 
     def area(*sides) -> float:
@@ -205,7 +198,7 @@ def _attack(views: list, reference: list | None, how: Any) -> Finding:
     return Finding(*t_estimate(draws, low=low, high=1.0, scale=scale)[:3])
 
 
-def _alive(*tables: np.ndarray) -> list[np.ndarray]:
+def _finite_members(*tables: np.ndarray) -> list[np.ndarray]:
     """The members whose every value is finite, alike in all tables."""
     good = np.all([np.isfinite(table).all(axis=1) for table in tables], axis=0)
     return [table[good] for table in tables]

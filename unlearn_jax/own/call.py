@@ -14,8 +14,9 @@ from unlearn_jax.errors import InputError
 from unlearn_jax.methods import METHODS, check_setting, prepare, settings_at
 from unlearn_jax.methods.runner import RunOverrides, RunSpec, Unlearned, kept_rows, run_method
 from unlearn_jax.methods.support.common import Recipe, TrainSpec
-from unlearn_jax.own.calling import ASKS, Missing, shapes
-from unlearn_jax.own.examples import Part, Request, alike, asked_and_kept, check_classes, part_of, request_of, rows_of
+from unlearn_jax.own.brought import keys_of, parts_of
+from unlearn_jax.own.calling import ASKS, Missing
+from unlearn_jax.own.examples import Part, Request, asked_and_kept, request_of, rows_of
 from unlearn_jax.own.reading import Read, one, read
 from unlearn_jax.own.refusals import Given, refusal, scale_for
 from unlearn_jax.population.evaluate import evaluate
@@ -29,7 +30,7 @@ FALL = 1.645  # standard errors: one-sided, 5%
 
 
 class Report(NamedTuple):
-    """What `unlearn` tells where ``details=True``."""
+    """What `unlearn` returns where ``details=True``."""
 
     params: Any  # as given
     accuracy_before: np.ndarray  # (N,) on validation, a share; NaN without validation
@@ -41,8 +42,6 @@ class Report(NamedTuple):
 
 
 class _Task(NamedTuple):
-    """One call of `unlearn`, checked."""
-
     name: str
     read: Read
     problem: TrainSpec
@@ -80,7 +79,7 @@ def unlearn(
             the module's own, or what the function takes first. A list of these is a population.
         forget: (inputs (n, ...), labels (n,) class numbers) to be forgotten.
         retain: the same of what stays in the training set; methods that read none do without.
-        method: a name of `METHODS`; `unlearnable` tells which can run, and docs/howto/own_model.md what each needs.
+        method: a name of `METHODS`; `unlearnable` says which can run, and docs/howto/own_model.md what each needs.
         key: random key or its seed; of a population also (N,) keys, else member i has ``fold_in(key, i)``; none = 0.
         validation: examples that were never trained on, to compare accuracy before and after.
         heldout: the same for methods that look at held-out examples; none = ``validation``.
@@ -115,17 +114,19 @@ def unlearn(
         >>> jax.tree.structure(new) == jax.tree.structure(trained)
         True
     """
-    found = read(model, params, members=members, init=init)
+    original = read(model, params, members=members, init=init)
     pairs = {"forget": forget, "retain": retain, "validation": validation, "heldout": heldout}
-    parts = {name: part_of(pair, name) for name, pair in pairs.items() if pair is not None}
-    task = _checked(found, method, parts, scale, recipe, _joined(settings or {}, hp))
-    unlearned = _run(task, keys_of(key, found.members), budget, options)
+    parts, example, classes = parts_of(original, pairs)
+    for name in (settings or {}).keys() & hp.keys():
+        raise InputError(f"{name} is given twice: give it in settings or by name.")
+    task = _checked(original, method, parts, example, classes, scale, recipe, (settings or {}) | hp)
+    unlearned = _run(task, keys_of(key, original.members), budget, options)
     before, after = (
-        _right(found, task.problem, variables, parts.get("validation"), options)
-        for variables in (found.variables, unlearned.population.variables)
+        _right(original, task.problem, variables, parts.get("validation"), options)
+        for variables in (original.variables, unlearned.population.variables)
     )
     _warn(method, unlearned.population.variables, before, after)
-    restored = found.restore(unlearned.population.variables)
+    restored = original.restore(unlearned.population.variables)
     if not details:
         return restored
     accuracies = before.mean(axis=1), after.mean(axis=1)
@@ -133,73 +134,36 @@ def unlearn(
     return Report(restored, *accuracies, _settings(task), task.scale, *cost)
 
 
-def classes_of(found: Read, example: jax.ShapeDtypeStruct) -> int:
-    """Number of classes of a model.
-
-    Raises:
-        InputError: it cannot be applied to such inputs, or does not answer with logits (B, K).
-    """
-    logits = shapes(found.model, one(found.variables), example).logits
-    if len(logits.shape) != 2 or logits.shape[0] != 1 or logits.shape[1] < 2:
-        raise InputError(
-            f"the model returns {logits.shape} for inputs {example.shape}: let it return logits (B, K), K at least 2."
-        )
-    return logits.shape[1]
-
-
-def keys_of(key: Array | int | None, members: int) -> Array:
-    """A typed key for each model.
-
-    Raises:
-        InputError: as many keys as there are not models.
-    """
-    if key is None or isinstance(key, (int, np.integer)):
-        key = jax.random.key(int(key or 0))
-    keys = jnp.asarray(key)
-    if not jnp.issubdtype(keys.dtype, jax.dtypes.prng_key):
-        keys = jax.random.wrap_key_data(keys)
-    if not keys.ndim:
-        return jax.vmap(lambda i: jax.random.fold_in(keys, i))(jnp.arange(members)) if members else keys[None]
-    if keys.shape != (max(members, 1),):
-        raise InputError(f"keys are {keys.shape} for {max(members, 1)} models: give one key, or one for each model.")
-    return keys
-
-
-def _checked(found: Read, method: str, parts: dict[str, Part], scale: str, recipe: Recipe | None, hp: dict) -> _Task:
+def _checked(
+    models: Read,
+    method: str,
+    parts: dict[str, Part],
+    example: jax.ShapeDtypeStruct,
+    classes: int,
+    scale: str,
+    recipe: Recipe | None,
+    hp: dict,
+) -> _Task:
     """The call, or the `InputError` that says what is wrong with it."""
     name, forget = METHODS.pick(method), parts["forget"]
     _check_settings(name, hp)
-    example = jax.ShapeDtypeStruct((1, *forget.inputs.shape[1:]), forget.inputs.dtype)
-    for part, examples in parts.items():
-        alike(examples, forget, part)
-    classes = classes_of(found, example)
-    for part, examples in parts.items():
-        check_classes(examples, classes, part)
     heldout = parts.get("heldout", parts.get("validation")) if "heldout" in METHODS[name].needs else None
     request = request_of(forget, parts.get("retain"), heldout)
     floats = bool(jnp.issubdtype(example.dtype, jnp.floating))
-    if said := refusal(name, Given(request, "retain" in parts, recipe, floats)):
-        raise InputError(said)
+    if why := refusal(name, Given(request, "retain" in parts, recipe, floats)):
+        raise InputError(why)
     if "retain" in parts and (twice := asked_and_kept(forget, parts["retain"])):
         warnings.warn(
             f"{twice} of the {len(forget.targets)} examples to be forgotten are among the retained ones too: what "
             f"they taught stays.",
             stacklevel=3,
         )
-    problem = TrainSpec(found.model, classification(), example, classes, recipe or Recipe())
-    scale = scale_for(METHODS[name], scale, one(found.variables)["params"], example)
-    return _Task(name, found, problem, request, scale, hp)
-
-
-def _joined(settings: dict[str, Any], hp: dict[str, Any]) -> dict[str, Any]:
-    """All settings that were given."""
-    for name in settings.keys() & hp.keys():
-        raise InputError(f"{name} is given twice: give it in settings or by name.")
-    return settings | hp
+    problem = TrainSpec(models.model, classification(), example, classes, recipe or Recipe())
+    scale = scale_for(METHODS[name], scale, one(models.variables)["params"], example)
+    return _Task(name, models, problem, request, scale, hp)
 
 
 def _check_settings(name: str, hp: dict[str, Any]) -> None:
-    """`InputError` for a setting that the method does not have, or several values of one."""
     for key, value in hp.items():
         check_setting(name, key)
         if key in METHODS[name].numeric and (np.ndim(value) or not np.issubdtype(np.asarray(value).dtype, np.number)):
@@ -212,28 +176,27 @@ def _run(task: _Task, keys: Array, budget: float, options: Options) -> Unlearned
     apart = (entry.begin is not None or entry.end is not None) and len(keys) > 1
     try:
         parts = [slice(i, i + 1) for i in range(len(keys))] if apart else [slice(None)]
-        found = [_some(task, part, keys[part], budget, options) for part in parts]
+        runs = [_some(task, part, keys[part], budget, options) for part in parts]
     except Missing as missing:
         raise InputError(f"{task.name} {ASKS[missing.what]}.") from None
-    joined = join_members([one.population.variables for one in found])
-    seconds = float(np.mean([one.population.seconds for one in found]))
-    return found[0]._replace(population=found[0].population._replace(variables=joined, seconds=seconds))
+    joined = join_members([one.population.variables for one in runs])
+    seconds = float(np.mean([one.population.seconds for one in runs]))
+    return runs[0]._replace(population=runs[0].population._replace(variables=joined, seconds=seconds))
 
 
 def _some(task: _Task, part: slice, keys: Array, budget: float, options: Options) -> Unlearned:
-    """Some of the models."""
     rows = [rows_of(task.request)] * len(keys)
     seed = int(np.asarray(jax.random.key_data(keys[0])).ravel()[-1]) & 0x7FFFFFFF
     training = prepare("retrain", task.problem)
     job = RunSpec(task.problem, task.request.stored, rows, training, options, seed, 0, task.scale, budget)
     treat = RunOverrides(kept_rows(job), [r.requested for r in rows], role=task.name, keys=keys)
-    given = {name: [value] for name, value in task.hp.items()}
-    return run_method(task.name, job, take_members(task.read.variables, part), given, treat)
+    settings = {name: [value] for name, value in task.hp.items()}
+    return run_method(task.name, job, take_members(task.read.variables, part), settings, treat)
 
 
-def _right(found: Read, problem: TrainSpec, variables: Variables, part: Part | None, options: Options) -> np.ndarray:
+def _right(models: Read, problem: TrainSpec, variables: Variables, part: Part | None, options: Options) -> np.ndarray:
     """(N, n) 1 where a model is right; (N, 1) NaN without examples."""
-    members = max(found.members, 1)
+    members = max(models.members, 1)
     if part is None:
         return np.full((members, 1), np.nan)
     data, width = Stored(part.inputs, jnp.asarray(part.targets)), chunk_width(members, options)
@@ -243,17 +206,17 @@ def _right(found: Read, problem: TrainSpec, variables: Variables, part: Part | N
 def _warn(method: str, variables: Variables, before: np.ndarray, after: np.ndarray) -> None:
     """Warn of weights that are not finite, and of accuracy that fell by more than chance."""
     floats = [np.asarray(x) for x in jax.tree.leaves(variables) if jnp.issubdtype(x.dtype, jnp.floating)]
-    alive = np.all([np.isfinite(x).reshape(len(x), -1).all(axis=1) for x in floats], axis=0)
-    if not alive.all():
+    finite = np.all([np.isfinite(x).reshape(len(x), -1).all(axis=1) for x in floats], axis=0)
+    if not finite.all():
         warnings.warn(
-            f"{method} left weights that are not finite in {(~alive).sum()} of {len(alive)} models: lower its rate.",
+            f"{method} left weights that are not finite in {(~finite).sum()} of {len(finite)} models: lower its rate.",
             stacklevel=3,
         )
-    if not alive.any() or np.isnan(before).any():
+    if not finite.any() or np.isnan(before).any():
         return
-    lost = (before - after)[alive].mean(axis=0)
+    lost = (before - after)[finite].mean(axis=0)
     if lost.mean() > FALL * lost.std() / np.sqrt(len(lost)):
-        was, now = (100 * x[alive].mean() for x in (before, after))
+        was, now = (100 * x[finite].mean() for x in (before, after))
         warnings.warn(
             f"{method} lowered validation accuracy from {was:.1f}% to {now:.1f}%: try milder settings, or another "
             f"method.",

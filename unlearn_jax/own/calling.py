@@ -12,7 +12,7 @@ import jax
 from unlearn_jax.errors import InputError
 from unlearn_jax.types import Array, Model, Outputs
 
-MODES = {  # names by which modules are told their mode, and what they are told in training
+MODES = {  # arguments by which modules take their mode, and their values in training
     "train": True,
     "training": True,
     "is_training": True,
@@ -60,14 +60,14 @@ class Call(NamedTuple):
 
     def given(self, train: bool, key: Array | None = None) -> dict[str, Any]:
         """The keyword arguments of one call."""
-        told = {name: MODES[name] == train for name in self.modes}
+        modes = {name: MODES[name] == train for name in self.modes}
         if not self.key or key is None:
-            return told
-        return told | {self.key: {"dropout": key} if self.key == "rngs" else key}
+            return modes
+        return modes | {self.key: {"dropout": key} if self.key == "rngs" else key}
 
 
 def call_of(function: Callable, positional: int) -> Call:
-    """The keyword arguments by which a function is told its mode, and given a key.
+    """The keyword arguments by which a function takes its mode and a key.
 
     Args:
         function: of ``positional`` arguments and perhaps these.
@@ -126,13 +126,13 @@ def model_of(function: Callable, init: Callable | None, whole: bool, named: bool
     """
     how = call_of(function, 2)
 
-    def given(variables):
+    def params_of(variables):
         if whole:
             return {"params": variables["params"], **variables["state"]}
         return variables["params"] if named else variables["params"]["all"]
 
     def apply(variables, inputs, key=None, train=False):
-        return answered(function(given(variables), inputs, **how.given(train, key))), variables["state"]
+        return answered(function(params_of(variables), inputs, **how.given(train, key))), variables["state"]
 
     def start(key, inputs):
         if init is None:
@@ -159,8 +159,8 @@ def shapes(model: Model, variables: Any, inputs: jax.ShapeDtypeStruct) -> Output
     except InputError:
         raise
     except (FlaxError, TypeError, ValueError, KeyError, AttributeError) as wrong:
-        said = " ".join(str(wrong).split("(http")[0].split())[:200].rstrip(" .")
+        reason = " ".join(str(wrong).split("(http")[0].split())[:200].rstrip(" .")
         raise InputError(
-            f"the model cannot be applied to inputs {inputs.dtype} {inputs.shape} with these params ({said}): "
+            f"the model cannot be applied to inputs {inputs.dtype} {inputs.shape} with these params ({reason}): "
             f"give params and all other collections of the trained model, and inputs as it was trained on."
         ) from None

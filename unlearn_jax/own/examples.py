@@ -81,9 +81,9 @@ def alike(part: Part, forget: Part, name: str) -> None:
 def rows_of(request: Request) -> RequestRows:
     """The request as the runner knows it; nothing is known to be similar to it."""
     none = np.zeros(0, np.int32)
-    known = {"forget": request.forget, "rest": request.retain, "gamma": 1.0}
-    known |= dict.fromkeys(HELD_OUT, request.heldout)
-    return RequestRows(**{name: known.get(name, none) for name in RequestRows._fields})
+    sets = {"forget": request.forget, "rest": request.retain, "gamma": 1.0}
+    sets |= dict.fromkeys(HELD_OUT, request.heldout)
+    return RequestRows(**{name: sets.get(name, none) for name in RequestRows._fields})
 
 
 def check_classes(part: Part, classes: int, name: str) -> None:

@@ -45,18 +45,18 @@ def _model(module: nn.Module) -> Model:
     return Model(init, apply)
 
 
-def _watched(module: nn.Module, collections: dict, inputs: Any, **given) -> tuple:
+def _watched(module: nn.Module, collections: dict, inputs: Any, **options) -> tuple:
     """(outputs, changed collections) of a call; where the logits are a dense layer's, its inputs are the features."""
     layers = []
 
     def watch(call, args, kwargs, context):
-        found = call(*args, **kwargs)
+        outputs = call(*args, **kwargs)
         if isinstance(context.module, nn.Dense) and args:
-            layers.append((args[0], found))
-        return found
+            layers.append((args[0], outputs))
+        return outputs
 
     with nn.intercept_methods(watch):
-        found = module.apply(collections, inputs, **given)
-    found, changed = found if "mutable" in given else (found, {})
-    features = next((x for x, logits in layers if logits is found and x.ndim == 2), None)
-    return answered(found, features), changed
+        outputs = module.apply(collections, inputs, **options)
+    outputs, changed = outputs if "mutable" in options else (outputs, {})
+    features = next((x for x, logits in layers if logits is outputs and x.ndim == 2), None)
+    return answered(outputs, features), changed

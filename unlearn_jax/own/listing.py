@@ -11,9 +11,9 @@ import jax.numpy as jnp
 from unlearn_jax.errors import InputError
 from unlearn_jax.methods import METHODS, prepare
 from unlearn_jax.methods.support.common import Recipe, TrainSpec
-from unlearn_jax.own.call import classes_of
+from unlearn_jax.own.brought import parts_of
 from unlearn_jax.own.calling import ASKS, Missing
-from unlearn_jax.own.examples import alike, check_classes, part_of, request_of
+from unlearn_jax.own.examples import request_of
 from unlearn_jax.own.reading import one, read
 from unlearn_jax.own.refusals import Given, refusal, scale_for
 from unlearn_jax.population.plans import Sizes
@@ -39,7 +39,7 @@ def unlearnable(
     Args as of `unlearn`.
 
     Returns:
-        By name of each method of `METHODS`, '' where it runs, else a sentence that says what it wants for.
+        By name of each method of `METHODS`, '' where it runs, else a sentence that says what is missing.
 
     Raises:
         InputError: a model, weights or examples that no method can be run on.
@@ -52,29 +52,24 @@ def unlearnable(
         >>> found["scrub"], found["rmu"][:39]
         ('', 'rmu reads the features before the last ')
     """
-    found = read(model, params, members=members, init=init)
+    models = read(model, params, members=members, init=init)
     pairs = {"forget": forget, "retain": retain, "validation": validation, "heldout": heldout}
-    parts = {name: part_of(pair, name) for name, pair in pairs.items() if pair is not None}
-    asked = parts["forget"]
-    example = jax.ShapeDtypeStruct((1, *asked.inputs.shape[1:]), asked.inputs.dtype)
-    for name, part in parts.items():
-        alike(part, asked, name)
-        check_classes(part, classes_of(found, example), name)
-    request = request_of(asked, parts.get("retain"), parts.get("heldout", parts.get("validation")))
-    given = Given(request, "retain" in parts, recipe, bool(jnp.issubdtype(example.dtype, jnp.floating)))
-    problem = TrainSpec(found.model, classification(), example, classes_of(found, example), recipe or Recipe())
+    parts, example, classes = parts_of(models, pairs)
+    request = request_of(parts["forget"], parts.get("retain"), parts.get("heldout", parts.get("validation")))
+    call = Given(request, "retain" in parts, recipe, bool(jnp.issubdtype(example.dtype, jnp.floating)))
+    problem = TrainSpec(models.model, classification(), example, classes, recipe or Recipe())
     sizes = Sizes(len(request.forget), len(request.retain), problem.num_classes)
     why = {}
     for name in METHODS:
-        why[name] = refusal(name, given)
+        why[name] = refusal(name, call)
         if not why[name]:
-            own = scale_for(METHODS[name], scale, one(found.variables)["params"], example)
-            why[name] = wanting(name, problem, one(found.variables), sizes, own)
+            scale_of_method = scale_for(METHODS[name], scale, one(models.variables)["params"], example)
+            why[name] = wanting(name, problem, one(models.variables), sizes, scale_of_method)
     return why
 
 
 def wanting(name: str, problem: TrainSpec, variables: Variables, sizes: Sizes, scale: str) -> str:
-    """What a method wants for of a model, a sentence; '' for nothing. It is traced, not run."""
+    """What a model lacks for a method, a sentence; '' for nothing. The method is traced, not run."""
     try:
         trace(name, problem, variables, sizes, scale)
     except Missing as missing:

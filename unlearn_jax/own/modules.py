@@ -76,8 +76,8 @@ def _abstract(state: Any, members: int) -> Any:
     """Shapes of one member's variables; random streams may be common to all members."""
 
     def shape(x):
-        own = x.shape[1:] if members and x.shape[:1] == (members,) else x.shape
-        return jax.ShapeDtypeStruct(own, x.dtype)
+        shape_of_one = x.shape[1:] if members and x.shape[:1] == (members,) else x.shape
+        return jax.ShapeDtypeStruct(shape_of_one, x.dtype)
 
     return jax.tree.map(shape, state)
 

@@ -71,20 +71,14 @@ def read(model: Any, params: Any = None, *, members: int = 0, init: Callable | N
         elif callable(model) and not isinstance(model, type):
             made = model_of(model, init, whole=_is_whole(params), named=isinstance(params, (dict, FrozenDict)))
         else:
-            raise InputError(
-                f"the model is {_kind(model)}: give a Linen or NNX module, or a function of (params, inputs)."
-            )
+            kind = "a class" if isinstance(model, type) else f"of type {type(model).__name__}"
+            raise InputError(f"the model is {kind}: give a Linen or NNX module, or a function of (params, inputs).")
     return _stacked(made, form, int(members))
 
 
 def one(variables: Variables) -> Variables:
     """Shapes of a single model's variables."""
     return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), variables)
-
-
-def _kind(thing: Any) -> str:
-    """What a wrong argument is, for messages."""
-    return "a class" if isinstance(thing, type) else f"of type {type(thing).__name__}"
 
 
 def _is_whole(params: Any) -> bool:
@@ -114,7 +108,6 @@ def _form(params: Any, library: bool) -> Form:
 
 
 def _stacked(model: Model, form: Form, members: int) -> Read:
-    """Variables on a member axis, checked."""
     variables = {"params": form.params, "state": form.state}
     for path, leaf in jax.tree_util.tree_leaves_with_path(variables):
         if not hasattr(leaf, "dtype"):
@@ -134,10 +127,10 @@ def _stacked(model: Model, form: Form, members: int) -> Read:
         model = half_precision(model, jax.tree.structure(dtypes), tuple(jax.tree.leaves(dtypes)))
         variables["params"] = jax.tree.map(lambda x: x.astype(np.float32), variables["params"])
 
-    def restore(found: Variables) -> Any:
+    def restore(new: Variables) -> Any:
         take = lambda x: jnp.asarray(x if members else np.asarray(x)[0])
-        own = jax.tree.map(lambda x, dtype: take(x).astype(dtype), found["params"], dtypes)
-        return form.back(own, jax.tree.map(take, found["state"]))
+        trained = jax.tree.map(lambda x, dtype: take(x).astype(dtype), new["params"], dtypes)
+        return form.back(trained, jax.tree.map(take, new["state"]))
 
     return Read(model, variables, members, restore)
 
@@ -152,29 +145,27 @@ def half_precision(model: Model, structure: Any, dtypes: tuple) -> Model:
         return drawn | {"params": jax.tree.map(lambda x: x.astype(jnp.float32), drawn["params"])}
 
     def apply(variables, inputs, key=None, train=False):
-        own = cast(variables["params"], jax.tree.unflatten(structure, dtypes))
-        return model.apply(variables | {"params": own}, inputs, key=key, train=train)
+        trained = cast(variables["params"], jax.tree.unflatten(structure, dtypes))
+        return model.apply(variables | {"params": trained}, inputs, key=key, train=train)
 
     return Model(init, apply)
 
 
 def _at(path: tuple) -> str:
-    """A place in the variables, as params/Dense_0/kernel."""
     names = [str(getattr(part, "key", getattr(part, "idx", part))) for part in path]
     return "/".join(names)
 
 
 def _listed(model: Any, params: list, members: int, init: Callable | None) -> Read:
-    """A population given as a list of single models' weights."""
     if members and members != len(params) or not params:
         raise InputError(f"params are a list of {len(params)} and members is {members}: leave members out.")
-    each = [read(model, own, init=init) for own in params]
+    each = [read(model, weights, init=init) for weights in params]
     shapes = {str(one(r.variables)) for r in each}
     if len(shapes) > 1:
         raise InputError("the models of the list have params of other names or shapes: give models of one kind.")
     variables = jax.tree.map(lambda *xs: np.concatenate([np.asarray(x) for x in xs]), *(r.variables for r in each))
 
-    def restore(found: Variables) -> list:
-        return [r.restore(jax.tree.map(lambda x, i=i: np.asarray(x)[i : i + 1], found)) for i, r in enumerate(each)]
+    def restore(new: Variables) -> list:
+        return [r.restore(jax.tree.map(lambda x, i=i: np.asarray(x)[i : i + 1], new)) for i, r in enumerate(each)]
 
     return Read(each[0].model, variables, len(each), restore)

@@ -1,4 +1,4 @@
-"""Which methods can run on a model of the user's own, and what each of the others wants for."""
+"""Which methods can run on a model of the user's own, and what each of the others lacks."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Given(NamedTuple):
 
 
 class _Unknown:
-    """A recipe that nobody gave: it notes whether anybody asks for it."""
+    """Stands in for a recipe that was not given, and notes whether it is read."""
 
     def __init__(self):
         object.__setattr__(self, "asked", False)
@@ -52,8 +52,8 @@ def asks_for_recipe(entry: MethodSpec) -> bool:
 def whole_class(request: Request) -> bool:
     """Whether the request is of one class, all of it."""
     labels = np.asarray(request.stored.targets)
-    asked = np.unique(labels[request.forget])
-    return len(asked) == 1 and not np.isin(asked, labels[request.retain]).any()
+    requested = np.unique(labels[request.forget])
+    return len(requested) == 1 and not np.isin(requested, labels[request.retain]).any()
 
 
 def refusal(name: str, given: Given) -> str:

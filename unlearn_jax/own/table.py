@@ -36,8 +36,8 @@ def needs_of(entry: MethodSpec) -> list[str] | None:
     """What a method asks for beside the request, of `WORDS`; None where it cannot be run on a model that exists."""
     if entry.needs & set(NEVER) or "classes" not in entry.reads:
         return None
-    asked = {*entry.needs, *["recipe"] * asks_for_recipe(entry), *_lacked(entry.name)}
-    return [need for need in WORDS if need in asked]
+    needs = {*entry.needs, *["recipe"] * asks_for_recipe(entry), *_lacked(entry.name)}
+    return [need for need in WORDS if need in needs]
 
 
 @functools.cache
@@ -71,14 +71,12 @@ def _drawn(key: Any, inputs: Any) -> Variables:
 
 
 def _plain(features: bool, init: bool) -> Model:
-    """The perceptron, with or without features and new weights."""
-
     def apply(variables, inputs, key=None, train=False):
         hidden, last = (variables["params"][name] for name in ("hidden", "head"))
         seen = jnp.tanh(inputs @ hidden["kernel"] + hidden["bias"][None])
         logits = seen @ last["kernel"] + last["bias"][None]
-        found: Any = Outputs(logits, seen) if features else LogitsOnly(logits)
-        return found, variables["state"]
+        outputs: Any = Outputs(logits, seen) if features else LogitsOnly(logits)
+        return outputs, variables["state"]
 
     def none(key, inputs):
         raise Missing("init")

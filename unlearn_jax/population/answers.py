@@ -53,7 +53,7 @@ def answered(task: Task, batch: Batch, ask: Callable) -> Answered:
         mine - jax.nn.logsumexp(others, axis=1),
         (mine > others.max(axis=1)).astype(jnp.float32),
         scores,
-        _said(own, answer_of(batch, length)),
+        _of_tokens(own, answer_of(batch, length)),
         _greedy(own[:, 0], follow, length),
     )
 
@@ -94,7 +94,7 @@ def asked_by_token(decoder: Cached, variables: Variables) -> Callable:
     return ask
 
 
-def _said(logits: Array, tokens: Array) -> Spoken:
+def _of_tokens(logits: Array, tokens: Array) -> Spoken:
     """What logits (B, L, V) say of the tokens (B, L) that they are to predict."""
     logprob = jax.nn.log_softmax(logits.astype(jnp.float32), axis=-1)
     mean = jnp.sum(jnp.exp(logprob) * logprob, axis=-1)

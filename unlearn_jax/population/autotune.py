@@ -83,7 +83,7 @@ def fastest(
         data: examples to train on.
         members: as many as a study has; as many as one program takes are run.
         options: chunk, loop, data devices; a store, if the choice is to be remembered.
-        say: told what was measured.
+        say: called with what was measured.
 
     Returns:
         ``options`` with `Options.axis` and `Options.conv` set.
@@ -94,24 +94,25 @@ def fastest(
     fold, plan, hp = training
     plan, width = plan.first(UPDATES), chunk_width(members, options)
     device = jax.devices()[0]
-    asked = [device.device_kind, jax.device_count(), jax.__version__, width, options.loop, options.data_devices]
-    key = checkpoint.digest_of(json.dumps([*asked, str(plan.retain_batch)]), _text(model, example))[:32]
+    circumstances = [device.device_kind, jax.device_count(), jax.__version__, width, options.loop, options.data_devices]
+    key = checkpoint.digest_of(json.dumps([*circumstances, str(plan.retain_batch)]), _text(model, example))[:32]
     path = None if options.store is None else Path(options.store) / NAME
-    known = multihost.from_process_zero(lambda: _known(path).get(key))
-    if known is None:
-        found = {way: seconds_of(way, fold, plan, hp, data, width, options) for way in ways(model, example)}
-        best = Way(*multihost.from_process_zero(lambda: list(min(found, key=lambda way: found[way]))))
-        if found[best] == float("inf"):
+    choice = multihost.from_process_zero(lambda: _earlier_choices(path).get(key))
+    if choice is None:
+        seconds = {way: seconds_of(way, fold, plan, hp, data, width, options) for way in ways(model, example)}
+        best = Way(*multihost.from_process_zero(lambda: list(min(seconds, key=lambda way: seconds[way]))))
+        if seconds[best] == float("inf"):
             raise InputError("no way of running members fits into memory: give a smaller --chunk, --batch or model.")
-        say("measured: " + ", ".join(f"{_name(way)} {1e3 * t / UPDATES:.3g} ms an update" for way, t in found.items()))
-        known = {"axis": best.axis, "conv": best.conv, "width": width, "device": device.device_kind}
-        known |= {"seconds": {_name(way): t for way, t in found.items()}}
-        multihost.from_process_zero(lambda: _remember(path, key, known))
-    return options._replace(axis=known["axis"], conv=known["conv"])
+        say(
+            "measured: " + ", ".join(f"{_name(way)} {1e3 * t / UPDATES:.3g} ms an update" for way, t in seconds.items())
+        )
+        choice = {"axis": best.axis, "conv": best.conv, "width": width, "device": device.device_kind}
+        choice |= {"seconds": {_name(way): t for way, t in seconds.items()}}
+        multihost.from_process_zero(lambda: _remember(path, key, choice))
+    return options._replace(axis=choice["axis"], conv=choice["conv"])
 
 
 def _name(way: Way) -> str:
-    """A way in words."""
     return " ".join(part for part in way if part)
 
 
@@ -122,19 +123,18 @@ def _text(model: Model, example: jax.ShapeDtypeStruct, conv: str = "") -> str:
         return jax.jit(lambda v, x: model.apply(v, x)[0].logits).lower(variables, example).as_text()
 
 
-def _known(path: Path | None) -> dict:
+def _earlier_choices(path: Path | None) -> dict:
     """What was measured before; nothing where the file is not there or cannot be read."""
     try:
-        found = read_json(path) if path is not None and path.exists() else {}
+        choices = read_json(path) if path is not None and path.exists() else {}
     except (OSError, ValueError):
         return {}
     fit = lambda one: isinstance(one, dict) and one.get("axis") in ("vmap", "map") and one.get("conv") in CONVS
-    return {key: one for key, one in found.items() if fit(one)} if isinstance(found, dict) else {}
+    return {key: one for key, one in choices.items() if fit(one)} if isinstance(choices, dict) else {}
 
 
-def _remember(path: Path | None, key: str, found: dict) -> None:
-    """Add one choice to the file, which is whole at every moment."""
+def _remember(path: Path | None, key: str, choice: dict) -> None:
     if path is not None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        text = json.dumps(_known(path) | {key: found}, indent=1)
+        text = json.dumps(_earlier_choices(path) | {key: choice}, indent=1)
         disk.write_whole(path, lambda part: part.write_text(text, encoding="utf-8"), mine())

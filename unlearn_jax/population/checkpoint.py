@@ -54,7 +54,7 @@ def _checksum(name: str, tree: PyTree) -> bytes:
 
 
 def save_chunk(store: Path, digest: str, tree: PyTree, note: dict) -> None:
-    """Write one chunk under its digest; it appears whole or not at all, whoever else writes the same one.
+    """Write one chunk under its digest; it appears whole or not at all, also where others write the same one.
 
     Raises:
         OSError: there is no room for it, ``ENOSPC`` whatever says so.

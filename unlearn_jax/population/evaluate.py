@@ -74,8 +74,8 @@ def _program(model: Model, task: Task | None, decoder: Cached | None, axis: str,
 
 def _blocks(model, task, decoder, variables, data: Stored, width: int, axis: str, block: int, data_devices: int):
     """Yield (members, examples, outputs) of every block as (slice, slice, tree of NumPy arrays)."""
-    own, shared = trees.split_shared(variables)
-    members, n = len(jax.tree.leaves(own)[0]), data.targets.shape[0]
+    weights, shared = trees.split_shared(variables)
+    members, n = len(jax.tree.leaves(weights)[0]), data.targets.shape[0]
     large = int(np.prod(data.inputs.shape[1:])) >= 1000 and jax.default_backend() == "cpu"
     block = min(block or (128 if large or (task and task.candidates) else 1024), n)
     block = -(-block // data_devices) * data_devices
@@ -88,27 +88,24 @@ def _blocks(model, task, decoder, variables, data: Stored, width: int, axis: str
     for start in range(0, members, width):
         rows = np.minimum(np.arange(start, start + width), members - 1)
         live = min(width, members - start)
-        chunk = trees.take_members(own, rows)
+        chunk = trees.take_members(weights, rows)
         chunk = multihost.placed(chunk, weight_shardings(mesh, chunk))
         for first in range(0, n, block):
             at = np.minimum(np.arange(first, first + block), n - 1)
-            found = run(chunk, (shared, *multihost.placed((data.inputs[at], data.targets[at]), whole)))
+            outputs = run(chunk, (shared, *multihost.placed((data.inputs[at], data.targets[at]), whole)))
             stop = min(first + block, n)
-            yield slice(start, start + live), slice(first, stop), _cut(found, live, stop - first)
-
-
-def _cut(found, members: int, examples: int):
-    """The live part of a block's outputs, on the host."""
-    return jax.tree.map(lambda values: values[:members, :examples], multihost.gathered(found))
+            window = np.s_[:live, : stop - first]  # without padding
+            part = jax.tree.map(lambda x, window=window: x[window], multihost.gathered(outputs))
+            yield slice(start, start + live), slice(first, stop), part
 
 
 def _collected(blocks, members: int, examples: int) -> Any:
     """The outputs of all blocks as one tree of arrays (members, examples, ...)."""
     whole = None
-    for rows, columns, found in blocks:
+    for rows, columns, outputs in blocks:
         if whole is None:
-            whole = jax.tree.map(lambda v: np.zeros((members, examples, *v.shape[2:]), v.dtype), found)
-        for table, part in zip(jax.tree.leaves(whole), jax.tree.leaves(found)):
+            whole = jax.tree.map(lambda v: np.zeros((members, examples, *v.shape[2:]), v.dtype), outputs)
+        for table, part in zip(jax.tree.leaves(whole), jax.tree.leaves(outputs)):
             table[rows, columns] = part
     return whole
 
@@ -144,13 +141,13 @@ def evaluate(
         (N, n) margins and correctness, NaN for a member whose weights are not finite; of language with known candidate
         answers also their log-probabilities and what is said of the true answer's tokens.
     """
-    own = trees.split_shared(variables)[0]
-    members = len(jax.tree.leaves(own)[0])
+    weights = trees.split_shared(variables)[0]
+    members = len(jax.tree.leaves(weights)[0])
     blocks = _blocks(model, task, decoder, variables, data, width, axis, block, data_devices)
-    found = _collected(blocks, members, data.targets.shape[0])
-    bad = ~np.isfinite(found.margin).all(axis=1) | ~_finite_members(own)
-    found.margin[bad], found.correct[bad] = np.nan, np.nan
-    return found
+    scores = _collected(blocks, members, data.targets.shape[0])
+    bad = ~np.isfinite(scores.margin).all(axis=1) | ~_finite_members(weights)
+    scores.margin[bad], scores.correct[bad] = np.nan, np.nan
+    return scores
 
 
 def predict(
@@ -169,9 +166,8 @@ def predict(
     return _collected(blocks, members, data.targets.shape[0])
 
 
-def _finite_members(own) -> np.ndarray:
-    """(N,) whether every floating weight of the member is finite."""
-    leaves = [np.asarray(x) for x in jax.tree.leaves(own) if jnp.issubdtype(x.dtype, jnp.floating)]  # bfloat16 too
+def _finite_members(weights) -> np.ndarray:
+    leaves = [np.asarray(x) for x in jax.tree.leaves(weights) if jnp.issubdtype(x.dtype, jnp.floating)]  # bfloat16 too
     return np.all([np.isfinite(x).reshape(len(x), -1).all(axis=1) for x in leaves], axis=0)
 
 
@@ -182,15 +178,15 @@ def features(
 
     ``block`` rows are computed at a time.
     """
-    own, shared = trees.split_shared(variables)
-    members, count = min(members, len(jax.tree.leaves(own)[0])), len(inputs)
+    weights, shared = trees.split_shared(variables)
+    members, count = min(members, len(jax.tree.leaves(weights)[0])), len(inputs)
     apply = jax.jit(lambda v, x: model.apply(v, x, train=False)[0].features)
     parts, block = [], min(block, count)
     for i in range(members):
-        one = jax.tree.map(lambda x, i=i: jnp.asarray(x[i]), own) | ({"shared": shared} if shared else {})
-        found = []
+        one = jax.tree.map(lambda x, i=i: jnp.asarray(x[i]), weights) | ({"shared": shared} if shared else {})
+        blocks = []
         for first in range(0, count, block) if count else (0,):
             at = np.minimum(np.arange(first, first + block), count - 1)
-            found.append(np.asarray(apply(one, jnp.asarray(inputs[at])), np.float32)[: count - first])
-        parts.append(np.concatenate(found))
+            blocks.append(np.asarray(apply(one, jnp.asarray(inputs[at])), np.float32)[: count - first])
+        parts.append(np.concatenate(blocks))
     return np.concatenate(parts, axis=1)

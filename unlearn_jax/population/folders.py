@@ -18,7 +18,7 @@ from pathlib import Path
 
 from unlearn_jax.errors import InputError
 
-ABANDONED = 48 * 3600.0  # seconds after which what is half-written is nobody's, whatever machine wrote it
+ABANDONED = 48 * 3600.0  # seconds after which what is half-written is abandoned, whichever machine wrote it
 # a chunk, the state of one in training, a note or what was measured, as `mine` marks them, with what Orbax adds
 STAGED = re.compile(
     r"\.(?:[0-9a-f]{32}(?:\.[0-9a-f]{16}-\d+|\.json)?|ways\.json)-(?P<host>.*)-(?P<process>[1-9]\d*)(?P<orbax>\.orbax-checkpoint-tmp.*)?"
@@ -38,16 +38,16 @@ def check_writable(folder: Path, option: str = "--out", *, keep: bool = True) ->
     try:
         if keep:
             folder.mkdir(parents=True, exist_ok=True)
-        there = next(part for part in (folder.absolute(), *folder.absolute().parents) if _known(part))
+        there = next(part for part in (folder.absolute(), *folder.absolute().parents) if _exists(part))
         with tempfile.TemporaryFile(dir=there):
             pass
     except (OSError, ValueError) as error:  # ValueError: a name with a zero byte
-        said = getattr(error, "strerror", None) or error
-        raise InputError(f"cannot write to '{folder}' ({said}): give another {option} folder.") from error
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(f"cannot write to '{folder}' ({reason}): give another {option} folder.") from error
     return folder
 
 
-def _known(path: Path) -> bool:
+def _exists(path: Path) -> bool:
     """Whether there is anything under a name, a link to nothing too.
 
     Raises:
@@ -77,22 +77,22 @@ def locked(folder: Path):
     path = folder / ".lock"
     with contextlib.ExitStack() as opened:
         while True:
-            file, own = _opened(path)
+            file, ours = _opened(path)
             opened.enter_context(file)
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                said = file.read(200)
-                told = said.decode(errors="replace") if HOLDER.fullmatch(said) else ""
+                content = file.read(200)
+                holder = content.decode(errors="replace") if HOLDER.fullmatch(content) else ""
                 raise InputError(
-                    f"another run is writing to '{folder}'{told}: wait for its end, or give another --out folder."
+                    f"another run is writing to '{folder}'{holder}: wait for its end, or give another --out folder."
                 ) from None
             except OSError as error:
                 warnings.warn(f"'{folder}' cannot be locked ({error.strerror}): start one run at a time.", stacklevel=3)
             if _still(file, path):  # else the last one to hold it has taken it away meanwhile
                 break
-        own = own or bool(HOLDER.fullmatch(file.read(200))) and os.fstat(file.fileno()).st_nlink == 1
-        if not own:
+        ours = ours or bool(HOLDER.fullmatch(file.read(200))) and os.fstat(file.fileno()).st_nlink == 1
+        if not ours:
             yield
             return
         file.truncate(0)
@@ -135,7 +135,6 @@ def _opened(path: Path):
 
 
 def _still(file, path: Path) -> bool:
-    """Whether an open file is the one at ``path``."""
     try:
         return os.path.samestat(os.fstat(file.fileno()), path.lstat())
     except FileNotFoundError:
@@ -157,18 +156,17 @@ def sweep(folder: Path) -> None:
         if name is None:
             continue
         with contextlib.suppress(OSError):
-            known = left.lstat()
-            gone = name["host"] == platform.node() and not _alive(int(name["process"]))
-            if not gone and time.time() - known.st_mtime <= ABANDONED:
+            status = left.lstat()
+            gone = name["host"] == platform.node() and not _runs(int(name["process"]))
+            if not gone and time.time() - status.st_mtime <= ABANDONED:
                 continue
-            if stat.S_ISDIR(known.st_mode) and name.re is STAGED:
+            if stat.S_ISDIR(status.st_mode) and name.re is STAGED:
                 shutil.rmtree(left)
-            elif stat.S_ISREG(known.st_mode) and (name.re is STAGED or known.st_size == 0):
+            elif stat.S_ISREG(status.st_mode) and (name.re is STAGED or status.st_size == 0):
                 left.unlink()
 
 
-def _alive(process: int) -> bool:
-    """Whether a process of this machine exists."""
+def _runs(process: int) -> bool:
     try:
         os.kill(process, 0)
     except ProcessLookupError:

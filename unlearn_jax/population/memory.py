@@ -38,10 +38,10 @@ def needed_bytes(*programs: jax.stages.Compiled) -> float:
     """Bytes that the largest of the programs holds on one device while it runs; 0 where the backend does not say."""
     most = 0.0
     for program in programs:
-        found = program.memory_analysis()
-        if found is not None:
-            both = found.argument_size_in_bytes + found.output_size_in_bytes - found.alias_size_in_bytes
-            most = max(most, float(both + found.temp_size_in_bytes))
+        analysis = program.memory_analysis()
+        if analysis is not None:
+            both = analysis.argument_size_in_bytes + analysis.output_size_in_bytes - analysis.alias_size_in_bytes
+            most = max(most, float(both + analysis.temp_size_in_bytes))
     return most
 
 

@@ -183,7 +183,6 @@ def epochs_over_request(
     *,
     forget_cost: float = 1.0,
     retain_cost: float = 0.0,
-    rate: np.ndarray | None = None,
 ) -> Plan:
     """``static["epochs"]`` passes over the request by ``static["batch"]``; retained batches beside if they cost.
 
@@ -194,7 +193,7 @@ def epochs_over_request(
     retain = static["batch"] if retain_cost else 0
     costs = {"forget_cost": forget_cost, "retain_cost": retain_cost}
     steps = static["epochs"] * request_batches(*split)
-    return uniform_plan(steps, forget_batch=batch, retain_batch=retain, rate=rate, **costs)
+    return uniform_plan(steps, forget_batch=batch, retain_batch=retain, **costs)
 
 
 def cosine(steps: int, last: float = 0.0) -> np.ndarray:

@@ -15,22 +15,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jax.sharding import Mesh
 
-from unlearn_jax.population import checkpoint, memory
+from unlearn_jax.population import checkpoint
 from unlearn_jax.population.members import Tables
 from unlearn_jax.population.plans import Plan
-from unlearn_jax.population.sharding import (
-    data_size,
-    hold_weights,
-    member_shardings,
-    over_members,
-    split_batch,
-    weight_shardings,
-)
 from unlearn_jax.population.shuffle import slots
-from unlearn_jax.runtime import multihost
-from unlearn_jax.runtime.platform import made_for, platform
 from unlearn_jax.types import Array, Batch, Batches, Method, PyTree
 
 POINTS = 64  # training losses kept per member
@@ -103,11 +92,12 @@ def _draw(key, step, length, table: Array, count: Array, size: int, weight, data
 
 
 def _whole(tree: PyTree) -> PyTree:
-    """A tree that lies on one device."""
     return tree
 
 
-def _programs(fold: Fold, forget_batch: int, retain_batch: int, hold=_whole, spread=_whole) -> tuple[Callable, ...]:
+def member_programs(
+    fold: Fold, forget_batch: int, retain_batch: int, hold=_whole, spread=_whole
+) -> tuple[Callable, ...]:
     """``begin``, ``advance`` (one update) and ``end`` for one member, as functions of (own, common).
 
     ``hold`` keeps weights and ``spread`` batches where they belong, if several devices hold a member.
@@ -149,29 +139,7 @@ class Named(NamedTuple):
     result: PyTree  # shapes of (variables, losses)
 
 
-class Lowered(NamedTuple):
-    """The programs of one fold at one chunk width on one mesh, not yet compiled."""
-
-    key: tuple  # what they depend on
-    begin: jax.stages.Lowered
-    advance: jax.stages.Lowered
-    end: jax.stages.Lowered
-    host_loop: bool
-
-
-class Compiled(NamedTuple):
-    """The same, compiled."""
-
-    begin: Callable
-    advance: Callable  # (carry, member, (start, stop, ...)) or, in a host loop, one update at start
-    end: Callable
-    host_loop: bool
-
-
 NAMED: dict[tuple, Named] = {}
-LOWERED: dict[tuple, Lowered] = {}
-COMPILED: dict[tuple, Compiled] = {}  # those used last at the end
-MAX_PROGRAMS, FEW_PROGRAMS = 128, 8  # folds kept compiled, and where memory maps are `memory.crowded`
 
 
 def shapes_of(tree: PyTree) -> PyTree:
@@ -184,18 +152,13 @@ def for_one(tree: PyTree) -> PyTree:
     return jax.tree.map(lambda x: jax.ShapeDtypeStruct(np.shape(x)[1:], x.dtype), tree)
 
 
-def for_many(tree: PyTree, members: int) -> PyTree:
-    """Shapes of ``members`` of what is given for one."""
-    return jax.tree.map(lambda x: jax.ShapeDtypeStruct((members, *x.shape), x.dtype), tree)
-
-
-def _identity(tree: PyTree) -> tuple:
+def identity(tree: PyTree) -> tuple:
     """What identifies the shapes of a tree."""
     leaves, structure = jax.tree.flatten(tree)
     return structure, tuple((x.shape, str(x.dtype)) for x in leaves)
 
 
-def _loops(advance: Callable) -> tuple[Callable, Callable]:
+def loops(advance: Callable) -> tuple[Callable, Callable]:
     """Many updates in one program, and one at a time, as functions of (own, common)."""
 
     def scanned(own, common):
@@ -225,104 +188,16 @@ def named(fold: Fold, plan: Plan, own: tuple, common: tuple) -> tuple[Named, flo
         The digest with the shapes of the result, and the seconds that this call spent.
     """
     own, common = for_one(own), shapes_of(common)
-    key = (fold, _identity((own, common)), plan.forget_batch, plan.retain_batch)
+    key = (fold, identity((own, common)), plan.forget_batch, plan.retain_batch)
     if key in NAMED:
         return NAMED[key], 0.0
     started = time.perf_counter()
     (member, variables), (*_, shared) = own, common
-    begin, advance, end = _programs(fold, plan.forget_batch, plan.retain_batch)
+    begin, advance, end = member_programs(fold, plan.forget_batch, plan.retain_batch)
     first = jax.jit(begin).lower((member, variables), shared)
     carry = shapes_of(first.out_info)
-    step = jax.jit(_loops(advance)[0]).lower((carry, member), (*BOUNDS, *common))
+    step = jax.jit(loops(advance)[0]).lower((carry, member), (*BOUNDS, *common))
     last = jax.jit(end).lower((carry, member.hp), shared)
     digest = checkpoint.digest_of(first.as_text(), step.as_text(), last.as_text())
     NAMED[key] = Named(digest, shapes_of(last.out_info))
     return NAMED[key], time.perf_counter() - started
-
-
-def lower(
-    fold: Fold,
-    plan: Plan,
-    mesh: Mesh,
-    axis: str,
-    loop: str,
-    own: tuple,
-    common: tuple,
-    *,
-    target: str = "",
-    conv: str = "",
-) -> tuple[Lowered, float]:
-    """Lower the programs, once per fold, shapes and mesh.
-
-    Args:
-        fold: the method.
-        plan: gives the static batch sizes.
-        mesh: devices for the member axis.
-        axis: vmap or map.
-        loop: scan, host or auto.
-        own: (member, starting variables) of a chunk, with a leading axis; arrays or their shapes.
-        common: (data, steps, shared weights).
-        target: another platform to lower for (cpu, tpu, cuda, rocm); such programs cannot be compiled here.
-        conv: conv or im2col for convolutions that are left to the library; '' = by platform and width.
-
-    Returns:
-        The lowered programs, and the seconds that this call spent on them.
-    """
-    own, common = shapes_of(own), shapes_of(common)
-    key = (fold, axis, loop, mesh, _identity((own, common)), plan.forget_batch, plan.retain_batch, conv, target)
-    if key in LOWERED:
-        return LOWERED[key], 0.0
-    started = time.perf_counter()
-    with made_for(target, conv):
-        LOWERED[key] = _lowered(key, plan, own, common)
-    return LOWERED[key], time.perf_counter() - started
-
-
-def _lowered(key: tuple, plan: Plan, own: tuple, common: tuple) -> Lowered:
-    """`lower`, of shapes; ``key`` holds the other arguments."""
-    fold, axis, loop, mesh, *_, target = key
-    (member, variables), (data, steps, shared) = own, common
-    hold, spread = (lambda tree: hold_weights(tree, mesh)), (lambda tree: split_batch(tree, mesh))
-    begin, advance, end = _programs(fold, plan.forget_batch, plan.retain_batch, hold, spread)
-    scanned, single = _loops(advance)
-    split, whole = member_shardings(mesh)
-    held = lambda tree: weight_shardings(mesh, tree)
-    base = weight_shardings(mesh, shared, members=False)
-    everywhere = (whole, whole, whole, whole, base)
-
-    def lowered(fn, donate, placed, first, second, common):
-        spread_out = over_members(fn, axis, mesh)
-
-        def call(first, second, common):
-            return spread_out((first, second), common)
-
-        result = None if data_size(mesh) == 1 else jax.eval_shape(call, first, second, common)
-        jitted = jax.jit(call, donate_argnums=donate, in_shardings=placed, out_shardings=held(result))
-        traced = jitted.trace(first, second, common)
-        return traced.lower(lowering_platforms=(target,)) if target else traced.lower()
-
-    first = lowered(begin, (), (split, held(variables), base), member, variables, shared)
-    carry, stepping = shapes_of(first.out_info), (*BOUNDS, data, steps, shared)
-    step = lowered(scanned, (0,), (held(carry), split, everywhere), carry, member, stepping)
-    convolves = platform() == "cpu" and "stablehlo.convolution" in step.as_text()
-    host_loop = loop == "host" or (loop == "auto" and convolves)  # a convolution is slow inside a loop on a CPU
-    if host_loop:
-        step = lowered(single, (0,), (held(carry), split, everywhere), carry, member, stepping)
-    last = lowered(end, (), (held(carry), split, base), carry, member.hp, shared)
-    return Lowered(key, first, step, last, host_loop)
-
-
-def compiled(programs: Lowered) -> tuple[Compiled, float]:
-    """Compile lowered programs, or take those of an earlier call, and the seconds that this one spent."""
-    if programs.key in COMPILED:
-        COMPILED[programs.key] = found = COMPILED.pop(programs.key)
-        return found, 0.0
-    started = time.perf_counter()
-    alone = not multihost.several()  # several processes keep the same, for some compile together
-    most = FEW_PROGRAMS if alone and memory.crowded() else MAX_PROGRAMS
-    while len(COMPILED) >= most:  # what was not used for longest goes first, with the text, which holds on to it
-        LOWERED.pop(oldest := next(iter(COMPILED)), None)
-        del COMPILED[oldest]
-    parts = [part.compile() for part in (programs.begin, programs.advance, programs.end)]
-    COMPILED[programs.key] = found = Compiled(*parts, host_loop=programs.host_loop)
-    return found, time.perf_counter() - started

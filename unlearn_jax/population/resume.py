@@ -1,4 +1,4 @@
-"""The state of a chunk in training, kept every so many minutes, so that a long chunk is not begun anew.
+"""The state of a chunk in training, kept every few minutes, so that a long chunk need not start again.
 
 Updates are applied in segments of a few seconds. At the end of one the state may be written to ``midway`` in the
 store, under the chunk's digest and the number of updates done; a later run of the same program on the same inputs goes
@@ -25,7 +25,7 @@ from unlearn_jax.population import checkpoint
 from unlearn_jax.runtime import multihost, signals
 from unlearn_jax.types import PyTree
 
-ABANDONED = 30 * 24 * 3600.0  # seconds after which nobody goes on with a state
+ABANDONED = 30 * 24 * 3600.0  # seconds after which a state is abandoned
 STATE = re.compile(r"[0-9a-f]{32}\.[0-9a-f]{16}-\d+")  # a chunk's name and the updates done
 LONGEST = 5.0  # seconds that a segment should take at most, so that a run that is asked to stop does so soon
 SHORTEST, GROWTH = 2.5, 32  # seconds that it is to take at least, for a call costs up to an update beside its own
@@ -62,7 +62,7 @@ def follow(
         steps: updates.
         segments: number of segments, for progress; fewer where they are shorter than `SHORTEST`, more than `LONGEST`.
         place: where the state is kept; None = nowhere.
-        tick: told the share of the updates done after each segment.
+        tick: called with the share of the updates done after each segment.
 
     Returns:
         The state after the last update; seconds to add to the time that this call took, so that it is the time that
@@ -71,7 +71,7 @@ def follow(
     Raises:
         Stopped: the run was asked to stop; the state is kept.
     """
-    carry, done, aside = _found(place, carry)
+    carry, done, aside = _resumed(place, carry)
     full = max(1, -(-steps // segments))
     size, began, kept = full if full < 8 else full // 8, time.perf_counter(), time.perf_counter()
     while done < steps:
@@ -129,8 +129,8 @@ def _folder(place: Place) -> Path:
 
 def _states(place: Place) -> list[Path]:
     """What is kept of a chunk, the latest first."""
-    found = [path for path in _folder(place).glob(f"{place.name}-*") if path.name.rpartition("-")[2].isdecimal()]
-    return sorted(found, key=lambda path: int(path.name.rsplit("-", 1)[1]), reverse=True)
+    states = [path for path in _folder(place).glob(f"{place.name}-*") if path.name.rpartition("-")[2].isdecimal()]
+    return sorted(states, key=lambda path: int(path.name.rsplit("-", 1)[1]), reverse=True)
 
 
 def _keep(place: Place, carry: PyTree, done: int, seconds: float) -> None:
@@ -162,7 +162,7 @@ def _written(place: Place, name: str, kept: PyTree) -> str:
     return ""
 
 
-def _found(place: Place | None, carry: PyTree) -> tuple[PyTree, int, float]:
+def _resumed(place: Place | None, carry: PyTree) -> tuple[PyTree, int, float]:
     """The latest state that can be read, the updates done and the seconds they took; else what is given, 0 and 0."""
     leaves, structure = jax.tree.flatten(carry)
     kept = _read(place, len(leaves)) if place is not None and multihost.is_first() else None
@@ -171,10 +171,10 @@ def _found(place: Place | None, carry: PyTree) -> tuple[PyTree, int, float]:
         return carry, 0, 0.0
     shape = lambda leaf: jax.ShapeDtypeStruct((place.members, *leaf.shape[1:]), leaf.dtype)
     plain = [_plain(leaf) for leaf in leaves]
-    found = multihost.broadcast(kept and kept[0], [shape(leaf) for leaf in plain])
-    padded = [one[np.minimum(np.arange(len(leaf)), place.members - 1)] for one, leaf in zip(found, plain)]
-    found = multihost.placed(padded, [leaf.sharding for leaf in plain])
-    return jax.tree.unflatten(structure, [_like(leaf, value) for leaf, value in zip(leaves, found)]), done, seconds
+    values = multihost.broadcast(kept and kept[0], [shape(leaf) for leaf in plain])
+    padded = [one[np.minimum(np.arange(len(leaf)), place.members - 1)] for one, leaf in zip(values, plain)]
+    values = multihost.placed(padded, [leaf.sharding for leaf in plain])
+    return jax.tree.unflatten(structure, [_like(leaf, value) for leaf, value in zip(leaves, values)]), done, seconds
 
 
 def _read(place: Place, count: int) -> tuple[list[np.ndarray], int, float] | None:

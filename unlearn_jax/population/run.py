@@ -21,40 +21,17 @@ from jax.sharding import Mesh
 
 from unlearn_jax import trees
 from unlearn_jax.errors import InputError
-from unlearn_jax.population import checkpoint, memory, resume
-from unlearn_jax.population import program as programs
+from unlearn_jax.population import checkpoint, compiling, memory, resume
+from unlearn_jax.population.compiling import Compiled, for_many
 from unlearn_jax.population.members import Tables
+from unlearn_jax.population.options import DEFAULTS, Options, chunk_width, part_size
 from unlearn_jax.population.plans import Plan
-from unlearn_jax.population.program import Compiled, Fold, Member, Stored, columns, for_many, for_one
+from unlearn_jax.population.program import Fold, Member, Stored, columns, for_one, named
 from unlearn_jax.population.sharding import member_groups, member_mesh, member_shardings, weight_shardings
 from unlearn_jax.runtime import disk, multihost, signals
 from unlearn_jax.types import Array, Population, PyTree
 
 SEGMENTS = 20  # calls of the compiled loop per chunk, for progress
-
-
-class Options(NamedTuple):
-    """How a population is run.
-
-    Nothing here changes what is computed, but ``chunk``, ``axis``, ``conv`` and the devices change the order of sums,
-    and so the last bits of a member after an update. Training multiplies that: after hundreds of updates a single
-    member's margins differ by tenths of a nat (docs/scaling.md), as with another seed, while the population's mean
-    hardly moves. The same settings on the same devices give the same bits.
-    """
-
-    chunk: int = 0  # members per program; 0 = by backend
-    axis: str = "vmap"  # vmap | map
-    data_devices: int = 1  # devices that hold one member together, and share its batches
-    loop: str = "auto"  # scan (loop on the device) | host | auto
-    store: Path | None = None  # where finished chunks are kept
-    save_every: float = 10.0  # minutes between two times that a chunk in training is kept; 0 = only when stopped
-    progress: Callable[[float, int], None] | None = None  # (members done, examples processed)
-    conv: str = ""  # conv | im2col, where it was measured; '' = by platform and width
-    label: str = ""  # written beside the stored chunk
-    belongs_to: str = ""  # likewise; says to which study it belongs
-
-
-DEFAULTS = Options()
 
 
 def train_chunk(program: Compiled, plan: Plan, member, variables, data, steps, shared, tick, place=None) -> tuple:
@@ -74,24 +51,6 @@ def train_chunk(program: Compiled, plan: Plan, member, variables, data, steps, s
     carry, aside = resume.follow(advance, carry, plan.steps, SEGMENTS, place, tick)
     result, loss = jax.block_until_ready(program.end(carry, member.hp, shared))
     return result, loss, time.perf_counter() - clock + aside
-
-
-def part_size(members: int, options: Options) -> int:
-    """Members that are stored together: the asked chunk or one by backend, whatever the devices."""
-    return min(options.chunk or (16 if jax.default_backend() == "cpu" else 64), members)
-
-
-def chunk_width(members: int, options: Options) -> int:
-    """Members per compiled program: the asked width or one by backend, a multiple of the groups of devices used.
-
-    By backend it is 16 on a CPU, whose devices are its cores, and 64 an accelerator, at least what is stored together;
-    a run takes fewer where so many do not fit into memory.
-    """
-    width = part_size(members, options)
-    if not options.chunk and jax.default_backend() != "cpu":
-        width = min(width * member_groups(members, options.data_devices), members)
-    groups = member_groups(width, options.data_devices)
-    return -(-width // groups) * groups
 
 
 def run_population(
@@ -126,21 +85,19 @@ def run_population(
     members = keys.shape[0]
     if members < 1:
         raise InputError("members is 0: ask for at least 1.")
-    own, shared = trees.split_shared(variables)
+    initial, shared = trees.split_shared(variables)
     numeric = {k: jnp.asarray(v, jnp.float32) for k, v in (hp or {}).items()}
-    begin = {"member": Member(keys, tables, numeric), "begin": own}
+    begin = {"member": Member(keys, tables, numeric), "begin": initial}
     job = _Job(fold, plan, begin, (data, columns(plan), shared), options)
-    done, todo, compiling = _read_back(job, members)
-    compiling += _train(job, members, todo, done) if todo else 0.0
+    done, todo, compile_seconds = _read_back(job, members)
+    compile_seconds += _train(job, members, todo, done) if todo else 0.0
     parts = [done[start] for start in sorted(done)]
     result = trees.join_shared(trees.join_members([part["variables"] for part in parts]), shared)
     seconds = sum(float(part["seconds"]) for part in parts)
-    return Population(result, np.concatenate([part["loss"] for part in parts]), seconds / members, compiling)
+    return Population(result, np.concatenate([part["loss"] for part in parts]), seconds / members, compile_seconds)
 
 
 class _Job(NamedTuple):
-    """The arguments of one run."""
-
     fold: Fold
     plan: Plan
     whole: dict[str, PyTree]  # member and begin, with a leading axis
@@ -169,18 +126,18 @@ def _read_back(job: _Job, members: int) -> tuple[dict[int, dict], dict[int, str]
     if options.store is None:
         return {}, dict.fromkeys(range(0, members, size), ""), 0.0
     whole = (job.whole["member"], job.whole["begin"])
-    named, lowering = programs.named(job.fold, job.plan, whole, job.common)
+    fold, lowering = named(job.fold, job.plan, whole, job.common)
     common, done, todo, read = checkpoint.digest_of(*job.common[1:]) + _fingerprint(job.common[0]), {}, {}, 0
     for start in range(0, members, size):
         rows = np.arange(start, min(start + size, members))
         part = trees.take_members(job.whole, rows)
-        digest = checkpoint.digest_of(named.digest, common, part["member"], part["begin"])
+        digest = checkpoint.digest_of(fold.digest, common, part["member"], part["begin"])
         multihost.assert_equal(digest, f"program or input of '{options.label}'")
-        found = _load(options.store, digest, named.result, len(rows))
-        if found is None:
+        held = _load(options.store, digest, fold.result, len(rows))
+        if held is None:
             todo[start] = digest
         else:
-            done[start], read = found, read + len(rows)
+            done[start], read = held, read + len(rows)
             resume.forget(options.store, digest)
             if options.progress is not None:
                 options.progress(read, 0)  # what is read back counts no examples
@@ -189,11 +146,11 @@ def _read_back(job: _Job, members: int) -> tuple[dict[int, dict], dict[int, str]
 
 def _load(store: Path, digest: str, result: PyTree, members: int) -> dict | None:
     """One part from the store, which process 0 alone reads; None where it is not there."""
-    found = checkpoint.load_chunk(store, digest) if multihost.is_first() else None
-    if not multihost.from_process_zero(lambda: found is not None):
+    part = checkpoint.load_chunk(store, digest) if multihost.is_first() else None
+    if not multihost.from_process_zero(lambda: part is not None):
         return None
     variables, loss = for_many(result, members)
-    return multihost.broadcast(found, {"variables": variables, "loss": loss, "seconds": np.float64(0)})
+    return multihost.broadcast(part, {"variables": variables, "loss": loss, "seconds": np.float64(0)})
 
 
 def _train(job: _Job, members: int, todo: dict[int, str], done: dict[int, dict]) -> float:
@@ -202,7 +159,7 @@ def _train(job: _Job, members: int, todo: dict[int, str], done: dict[int, dict])
     left = {start: min(size, members - start) for start in todo}
     rows = np.concatenate([np.arange(start, start + count) for start, count in left.items()])
     width = chunk_width(members, options)
-    program, width, mesh, compiling = _compiled(job, width)
+    program, width, mesh, compile_seconds = _compiled(job, width)
     everywhere = member_shardings(mesh)[1]
     base = multihost.placed(job.common[2], weight_shardings(mesh, job.common[2], members=False))
     common, held = (*multihost.placed(job.common[:2], everywhere), base), None
@@ -221,7 +178,7 @@ def _train(job: _Job, members: int, todo: dict[int, str], done: dict[int, dict])
                 _save(options, todo[start], done[start], start)
             resume.clear(place)
         tick(1.0)
-    return compiling
+    return compile_seconds
 
 
 def _compiled(job: _Job, width: int) -> tuple[Compiled, int, Mesh, float]:
@@ -236,8 +193,8 @@ def _compiled(job: _Job, width: int) -> tuple[Compiled, int, Mesh, float]:
         mesh = member_mesh(members, options.data_devices)
         shapes = for_many(for_one((job.whole["member"], job.whole["begin"])), members)
         how = (mesh, options.axis, options.loop)
-        lowered, lowering = programs.lower(job.fold, job.plan, *how, shapes, job.common, conv=options.conv)
-        program, waited = programs.compiled(lowered)
+        lowered, lowering = compiling.lower(job.fold, job.plan, *how, shapes, job.common, conv=options.conv)
+        program, waited = compiling.compiled(lowered)
         spent.append(lowering + waited)
         return program, mesh
 
@@ -263,8 +220,8 @@ def _train_rows(program: Compiled, job: _Job, mesh, common: tuple, at: np.ndarra
     tick = job.options.progress and tick
     data, steps, shared = common
     result, loss, seconds = train_chunk(program, job.plan, member, begin, data, steps, shared, tick, place)
-    found = multihost.gathered({"variables": result, "loss": loss})
-    return found | {"seconds": np.full(len(at), seconds)}
+    trained = multihost.gathered({"variables": result, "loss": loss})
+    return trained | {"seconds": np.full(len(at), seconds)}
 
 
 def _cut(held: dict, count: int) -> tuple[dict, dict]:
@@ -286,7 +243,7 @@ _FINGERPRINT: list = []  # the examples last asked about and their digest; one e
 
 def _fingerprint(data: Stored) -> str:
     """Digest of the stored examples, computed once while the same (immutable) arrays come back."""
-    known = _FINGERPRINT and all(a is b and isinstance(a, jax.Array) for a, b in zip(_FINGERPRINT[0], data))
-    if not known:
+    same = _FINGERPRINT and all(a is b and isinstance(a, jax.Array) for a, b in zip(_FINGERPRINT[0], data))
+    if not same:
         _FINGERPRINT[:] = [data, checkpoint.digest_of(data)]
     return _FINGERPRINT[1]

@@ -69,17 +69,17 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
                 raise ValueError("it is encrypted")
             if sum(part.file_size for part in parts) > _memory():
                 raise ValueError("it is larger than this machine's memory")
-            found = {}
+            arrays = {}
             for part in parts:
                 with packed.open(part) as opened:
-                    found[part.filename.removesuffix(".npy")] = _array(opened, part.file_size)
+                    arrays[part.filename.removesuffix(".npy")] = _array(opened, part.file_size)
     except zipfile.BadZipFile:
         raise ValueError("it is no whole archive") from None
     except (NotImplementedError, RuntimeError):  # an unknown way of packing, one that this Python lacks
         raise ValueError("it is packed in a way that cannot be read") from None
     except (zlib.error, EOFError):
         raise ValueError("it is damaged") from None
-    return found
+    return arrays
 
 
 def _array(file: IO[bytes], size: int) -> np.ndarray:
@@ -102,7 +102,6 @@ def _array(file: IO[bytes], size: int) -> np.ndarray:
 
 
 def _memory() -> int:
-    """Bytes of memory of this machine."""
     try:
         return max(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"), ALWAYS_ALLOWED)
     except (ValueError, OSError, AttributeError):

@@ -9,7 +9,9 @@ import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
+
+import numpy as np
 
 from unlearn_jax.errors import InputError
 from unlearn_jax.runtime import signals
@@ -47,14 +49,14 @@ def check_room(folder: Path, option: str, sure: float, most: float) -> str:
     Args:
         folder: where it writes.
         option: by which the user gives another folder.
-        sure: bytes that it is sure to write.
+        sure: bytes that it certainly writes.
         most: bytes that it writes unless some of it is there already.
 
     Returns:
         A warning without its full stop where it may not fit; else ''.
 
     Raises:
-        InputError: what is sure to be written does not fit.
+        InputError: what is certainly written does not fit.
     """
     room = free(folder)
     if sure > room:
@@ -79,7 +81,7 @@ def size(count: float) -> str:
 def write_whole(path: Path, write: Callable[[Path], object], mark: str = "part") -> None:
     """Call ``write(temporary path)`` and move the result into place, so that no half-written file is ever seen.
 
-    ``mark`` ends the temporary name; where several processes may write the same file, it tells them apart.
+    ``mark`` ends the temporary name; where several processes may write the same file, it keeps them apart.
     """
     temporary = path.with_name(f".{path.name}-{mark}")
     if temporary.is_symlink():  # what it points to is not ours
@@ -91,6 +93,26 @@ def write_whole(path: Path, write: Callable[[Path], object], mark: str = "part")
         temporary.unlink(missing_ok=True)
 
 
+def write_array(path: Path, array: np.ndarray, mark: str = "part") -> None:
+    """Write a .npy file as `write_whole` does."""
+
+    def save(part: Path) -> None:
+        with part.open("wb") as file:
+            np.save(file, array)
+
+    write_whole(path, save, mark)
+
+
+def write_arrays(path: Path, arrays: dict[str, Any], *, compressed: bool = True, mark: str = "part") -> None:
+    """Write a .npz file as `write_whole` does."""
+
+    def save(part: Path) -> None:
+        with part.open("wb") as file:
+            (np.savez_compressed if compressed else np.savez)(file, **arrays)
+
+    write_whole(path, save, mark)
+
+
 def patiently(write: Callable[[], T], seconds: float) -> T:
     """``write()``, tried again for up to ``seconds`` where there is no room, so that space can be freed meanwhile.
 
@@ -99,7 +121,7 @@ def patiently(write: Callable[[], T], seconds: float) -> T:
     Raises:
         OSError: there was no room to the end, or the run was asked to stop.
     """
-    began, told = time.monotonic(), False
+    began, warned = time.monotonic(), False
     while True:
         try:
             return write()
@@ -107,10 +129,10 @@ def patiently(write: Callable[[], T], seconds: float) -> T:
             left = seconds - (time.monotonic() - began)
             if not is_full(error) or left <= 0 or signals.asked():
                 raise
-            if not told:
+            if not warned:
                 where = f" '{error.filename}'" if error.filename else ""
                 warnings.warn(f"no room to write{where}: free some space within {seconds:.0f} s.", stacklevel=2)
-                told = True
+                warned = True
         _pause(min(PAUSE, left))
 
 

@@ -29,8 +29,8 @@ def start(coordinator: str, processes: int | None = None, index: int | None = No
 
     Args:
         coordinator: ``HOST:PORT`` of process 0, or ``auto`` where the cluster tells (SLURM, Open MPI, GKE, TPU pods).
-        processes: how many there are; told by the cluster where None.
-        index: which one this is, from 0; told by the cluster where None.
+        processes: how many there are; None = as the cluster says.
+        index: which one this is, from 0; None = as the cluster says.
         patience: seconds to wait for the others.
 
     Raises:
@@ -39,9 +39,9 @@ def start(coordinator: str, processes: int | None = None, index: int | None = No
     _check_numbers(coordinator, processes, index)
     jax.config.update("jax_enable_preemption_service", False)  # it would keep a stopped process from ending
     where = None if coordinator == "auto" else coordinator
-    own = bind_address(where) if where and index == 0 else None
+    bind = bind_address(where) if where and index == 0 else None
     if where and index == 0:
-        _check_port(where, own)
+        _check_port(where, bind)
     elif where and index is not None:
         _check_reachable(where, index, patience)
     try:
@@ -53,7 +53,7 @@ def start(coordinator: str, processes: int | None = None, index: int | None = No
                 initialization_timeout=patience,
                 heartbeat_timeout_seconds=HEARTBEAT,
                 shutdown_timeout_seconds=SHUTDOWN,
-                coordinator_bind_address=own,
+                coordinator_bind_address=bind,
             )
     except (ValueError, TypeError, KeyError) as error:
         raise InputError(
@@ -81,7 +81,7 @@ def _check_numbers(coordinator: str, processes: int | None, index: int | None) -
 def bind_address(coordinator: str) -> str | None:
     """The one address that process 0 is to listen on; None = on all of its host, as JAX does.
 
-    It is the address that the others are told, where this host has it and it is not a name's loopback address: many
+    It is the address that the others use, where this host has it and it is not a name's loopback address: many
     hosts know their own name as 127.0.1.1, where no other could reach them.
 
     Example:
@@ -92,8 +92,8 @@ def bind_address(coordinator: str) -> str | None:
     if os.environ.get("JAX_COORDINATOR_BIND_ADDRESS"):
         return None
     try:
-        found = socket.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-        family, _, _, _, place = found[0]
+        places = socket.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        family, _, _, _, place = places[0]
         address = ipaddress.ip_address(str(place[0]).partition("%")[0])
         if address.is_loopback and host.strip("[]") not in (place[0], "localhost"):
             return None
@@ -105,9 +105,9 @@ def bind_address(coordinator: str) -> str | None:
     return f"[{address}]:{port}" if address.version == 6 else f"{address}:{port}"
 
 
-def _check_port(coordinator: str, own: str | None) -> None:
+def _check_port(coordinator: str, bound: str | None) -> None:
     """Raise `InputError` where process 0 cannot listen: JAX would end the process."""
-    port, at = coordinator.rpartition(":")[2], own.rpartition(":")[0].strip("[]") if own else ""
+    port, at = coordinator.rpartition(":")[2], bound.rpartition(":")[0].strip("[]") if bound else ""
     try:
         with socket.socket(socket.AF_INET6 if ":" in at else socket.AF_INET) as one:
             one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -184,5 +184,4 @@ def is_gone(error: BaseException) -> bool:
 
 
 def _first_line(error: Exception) -> str:
-    """What an error says, in short."""
     return str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__

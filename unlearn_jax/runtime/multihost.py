@@ -78,13 +78,13 @@ def from_process_zero(fn: Callable[[], Any]) -> Any:
 
 
 def _as_word(error: BaseException) -> dict:
-    """An error as the others are told of it."""
+    """An error as it is sent to the others."""
     number = error.errno if isinstance(error, OSError) else None
     kind = "input" if isinstance(error, InputError) else "system" if number is not None else "other"
     if isinstance(error, Stopped):
         kind, number = "stopped", int(error.signum)
-    said = error.strerror if isinstance(error, OSError) else str(error)
-    return {"error": said or type(error).__name__, "kind": kind, "errno": number}
+    text = error.strerror if isinstance(error, OSError) else str(error)
+    return {"error": text or type(error).__name__, "kind": kind, "errno": number}
 
 
 def _as_error(word: dict) -> BaseException:
@@ -114,8 +114,8 @@ def assert_equal(value: str, what: str) -> None:
     """
     if not several():
         return
-    found = _from_all(value)
-    others = sorted(index for index, one in found.items() if one != found[0])
+    values = _from_all(value)
+    others = sorted(index for index, one in values.items() if one != values[0])
     if others:
         raise InputError(
             f"process {', '.join(map(str, others))} has another {what} than process 0: start every process with the "

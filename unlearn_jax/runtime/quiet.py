@@ -6,4 +6,4 @@ import os
 import sys
 
 if any(word.partition("=")[0] == "--coordinator" for word in sys.argv):
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # else C++ speaks before the sentence of a lost process
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # else C++ prints before the sentence on a lost process

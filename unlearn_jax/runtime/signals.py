@@ -50,8 +50,8 @@ def listening(tell: Callable[[int], None] = lambda signum: None) -> Iterator[Non
         if not _HELD:
             raise Stopped(signum)
 
-    for one, known in before.items():
-        if known is not signal.SIG_IGN:
+    for one, handler in before.items():
+        if handler is not signal.SIG_IGN:
             signal.signal(one, come)
 
     def ignored(what) -> None:
@@ -69,8 +69,8 @@ def listening(tell: Callable[[int], None] = lambda signum: None) -> Iterator[Non
             sys.setprofile(None)
         if sys.unraisablehook is ignored:
             sys.unraisablehook = hook
-        for one, known in before.items():
-            signal.signal(one, signal.SIG_DFL if known is None else known)
+        for one, handler in before.items():
+            signal.signal(one, signal.SIG_DFL if handler is None else handler)
         _ASKED.clear()
 
 

@@ -1,8 +1,10 @@
-"""The fields of a study's configuration, in the groups that a command line's help shows."""
+"""The fields of a study's configuration, in the groups that a command line's help shows, with defaults."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+
+from unlearn_jax.types import Recipe
 
 
 @dataclass(frozen=True)
@@ -134,3 +136,18 @@ class StudyConfig(Precision, Training, Methods, Clusters, Data):
         >>> config.copies, config.similarity  # empty: the data set's own
         ('0,4', '')
     """
+
+
+class Preset:
+    """Fields of `StudyConfig` where a configuration and the data set leave them open; later ones win."""
+
+    STUDY = {"similarity": "near", "copies": "0,1,4,8", "targets": "atypical", "members": 32}
+    STUDY_BY_MODEL = {
+        "encoder": {"copies": "0,1,4", "members": 8},
+        "minilm": {"copies": "0,1,4", "targets": "random", "members": 8},
+    }
+    NATURAL = {"copies": "0,1,2"}  # more neighbours have the plainest documents alone, on which models hardly differ
+    BY_TEXT_MODEL = {
+        "encoder": Recipe(lr=1e-3, steps=600, batch=32),
+        "minilm": Recipe(lr=1e-4, steps=300, batch=32),
+    }

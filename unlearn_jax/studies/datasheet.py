@@ -39,12 +39,12 @@ def benchmark_manifest(setup: Setup) -> dict[str, Any]:
     }
 
 
-def warning(told: dict[str, Any]) -> tuple[str, ...]:
-    """A sentence without full stop where what was `benchmark_manifest` is not what was recorded; nothing else."""
-    if told["as_recorded"] is not False:
+def warning(manifest: dict[str, Any]) -> tuple[str, ...]:
+    """A sentence without full stop where a `benchmark_manifest` is not as recorded; nothing else."""
+    if manifest["as_recorded"] is not False:
         return ()
-    found = f"digest {told['digest'][:12]}, recorded {told['recorded'][:12]}"
-    return (f"benchmark '{told['name']}' is not as recorded ({found}): the source, or a library, differs",)
+    digests = f"digest {manifest['digest'][:12]}, recorded {manifest['recorded'][:12]}"
+    return (f"benchmark '{manifest['name']}' is not as recorded ({digests}): the source, or a library, differs",)
 
 
 def card_of(name: str, **options) -> dict[str, Any]:

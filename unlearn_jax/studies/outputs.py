@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +15,9 @@ from unlearn_jax.data.text.readers import embeddings, minilm_folder
 from unlearn_jax.errors import InputError
 from unlearn_jax.population.evaluate import features
 from unlearn_jax.results.recorder import write_json
-from unlearn_jax.runtime.disk import write_whole
+from unlearn_jax.runtime.disk import write_array, write_arrays, write_whole
 
+SHOWN_TARGETS, SHOWN_COPIES = 10, 8  # of the gallery
 MEASURED = 256  # tokens of a text that MiniLM is given to measure similarity
 
 
@@ -35,14 +35,10 @@ def write_margins(setup, level, outcomes, folder: Path) -> None:
     for outcome in outcomes:
         name = outcome.name + (f"@{outcome.setting}" if outcome.setting else "")
 
-        def save(path: Path, outcome=outcome) -> None:
-            with path.open("wb") as file:
-                np.save(file, outcome.scores.margin)
-
-        write_whole(folder / f"{name}.npy", save)
+        write_array(folder / f"{name}.npy", outcome.scores.margin)
         if outcome.scores.spoken is not None:
             tokens = outcome.scores.spoken._asdict() | {"greedy": outcome.scores.greedy}
-            write_whole(folder / f"{name}.tokens.npz", partial(_save_arrays, arrays=tokens))
+            write_arrays(folder / f"{name}.tokens.npz", tokens)
     bench, shown = setup.bench, setup.shown
     split = np.full(len(bench.targets), "", object)
     for rows in level.rows:
@@ -66,15 +62,9 @@ def write_margins(setup, level, outcomes, folder: Path) -> None:
     write_whole(folder / "index.parquet", lambda path: pq.write_table(pa.table(columns), path))
 
 
-def _save_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:
-    """Write a compressed .npz under just this name."""
-    with path.open("wb") as file:
-        np.savez_compressed(file, **arrays)  # pyright: ignore[reportArgumentType]
-
-
-def shown_targets(bench, clusters: int = 10) -> np.ndarray:
+def shown_targets(bench) -> np.ndarray:
     """Rows of the targets that the report shows."""
-    return np.flatnonzero((bench.origin == 0) & (bench.request == 0))[:clusters]
+    return np.flatnonzero((bench.origin == 0) & (bench.request == 0))[:SHOWN_TARGETS]
 
 
 def write_answers(setup, outcomes, path: Path) -> None:
@@ -82,36 +72,29 @@ def write_answers(setup, outcomes, path: Path) -> None:
     a population give which answer, {population: [{answer: members}]}."""
     targets = shown_targets(setup.bench)
     values = [list(ATTRIBUTES.values())[label].values for label in setup.bench.labels[targets]]
-    column, found = np.searchsorted(setup.shown, targets), {}
+    column, counts = np.searchsorted(setup.shown, targets), {}
+    members = np.arange(setup.config.members) % setup.config.requests == 0
     for outcome in outcomes:
-        mine = np.arange(setup.config.members) % setup.config.requests == 0
-        given = outcome.scores.scores[mine][:, column].argmax(axis=2)
-        counts = [np.unique(one, return_counts=True) for one in given.T]
-        name = outcome.label
-        found[name] = [{v[n]: int(c) for n, c in zip(*pair)} for v, pair in zip(values, counts)]
-    write_json(path, found)
+        answers = outcome.scores.scores[members][:, column].argmax(axis=2)
+        pairs = [np.unique(one, return_counts=True) for one in answers.T]
+        counts[outcome.label] = [{v[n]: int(c) for n, c in zip(*pair)} for v, pair in zip(values, pairs)]
+    write_json(path, counts)
 
 
-def write_gallery(setup, path: Path, clusters: int = 10, copies: int = 8) -> None:
+def write_gallery(setup, path: Path) -> None:
     """Pictures, or texts, of some targets with their copies, for the report."""
-    bench = setup.bench
-    targets = shown_targets(bench, clusters)
-    shown = min(copies, max(setup.study.copies))
+    bench, targets = setup.bench, shown_targets(setup.bench)
+    shown = min(SHOWN_COPIES, max(setup.study.copies))
     images = []
     for row in targets:
         mine = np.flatnonzero((bench.origin == 1) & (bench.cluster == bench.cluster[row]) & (bench.copy <= shown))
         images.append(np.concatenate([[row], mine]))
     names, labels = np.asarray(setup.dataset.class_names, dtype=str), bench.labels[targets]
     if bench.kind == "image":
-        held = {"images": bench.inputs[np.stack(images)], "each_label": bench.labels[np.stack(images)]}
+        samples = {"images": bench.inputs[np.stack(images)], "each_label": bench.labels[np.stack(images)]}
     else:
-        held = {"texts": np.asarray([words_of(setup, rows) for rows in images], dtype=str)}
-
-    def save(part: Path) -> None:
-        with part.open("wb") as file:
-            np.savez(file, **held, labels=labels, class_names=names)  # pyright: ignore[reportArgumentType]
-
-    write_whole(path, save)
+        samples = {"texts": np.asarray([words_of(setup, rows) for rows in images], dtype=str)}
+    write_arrays(path, samples | {"labels": labels, "class_names": names}, compressed=False)
 
 
 def words_of(setup, rows) -> list[str]:
@@ -138,28 +121,27 @@ def likeness(setup, copies: np.ndarray, source: np.ndarray) -> dict[str, dict[st
     """The measures of `measure_similarity` that need no model, of stored rows and those that they are like."""
     bench = setup.bench
     plain = lambda rows: KINDS[bench.kind].embedding(Made(bench.inputs[rows], bench.targets[rows]), slice(None))
-    found = _measured_texts(setup, copies, source) if bench.kind != "image" else {}
+    measures = _measured_texts(setup, copies, source) if bench.kind != "image" else {}
     if bench.kind != "text":
-        found["words" if bench.kind == "facts" else "pixel"] = cosine(plain(copies), plain(source))
-    return {name: _quantiles(values) for name, values in found.items()}
+        measures["words" if bench.kind == "facts" else "pixel"] = cosine(plain(copies), plain(source))
+    return {name: _quantiles(values) for name, values in measures.items()}
 
 
 def _measured_texts(setup, copies: np.ndarray, source: np.ndarray) -> dict[str, np.ndarray]:
     """Measures of the words of copies against those of their sources; weights of words as in the rest of the data."""
-    known = np.flatnonzero((setup.bench.origin == 0) & (setup.bench.request < 0))
-    a, b, corpus = (words_of(setup, rows) for rows in (copies, source, known))
-    found = {"edit": token_edit_distance(a, b), "tfidf": tfidf_cosine(a, b, corpus=corpus)}
+    others = np.flatnonzero((setup.bench.origin == 0) & (setup.bench.request < 0))
+    a, b, corpus = (words_of(setup, rows) for rows in (copies, source, others))
+    measures = {"edit": token_edit_distance(a, b), "tfidf": tfidf_cosine(a, b, corpus=corpus)}
     try:
         folder = minilm_folder()
     except InputError:  # a measure that not everyone has the weights for
-        return found
+        return measures
     rows = np.flatnonzero((setup.bench.cluster >= 0) & (setup.bench.origin <= 1))  # of all levels, embedded once
     vectors, _ = embeddings(folder, words_of(setup, rows), MEASURED, None)
     one, other = (vectors[np.searchsorted(rows, part)] for part in (copies, source))
-    return found | {"minilm": (one * other).sum(axis=1)}
+    return measures | {"minilm": (one * other).sum(axis=1)}
 
 
 def _quantiles(values: np.ndarray) -> dict[str, float]:
-    """Mean, median and the 5% and 95% quantiles."""
     q05, q50, q95 = np.quantile(values, [0.05, 0.5, 0.95])
     return {"mean": float(values.mean()), "q05": float(q05), "q50": float(q50), "q95": float(q95)}

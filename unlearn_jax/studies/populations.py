@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
-from unlearn_jax.data.splits import RequestRows, detected_groups, reference_rows, request_rows
+from unlearn_jax.data.references import detected_groups, reference_rows
+from unlearn_jax.data.splits import RequestRows, request_rows
 from unlearn_jax.evaluation.divergence import marked
+from unlearn_jax.evaluation.panels import label_of
 from unlearn_jax.methods import METHODS, prepare
-from unlearn_jax.methods.runner import RunSpec, run_method
+from unlearn_jax.methods.runner import RunSpec, Unlearned, run_method
 from unlearn_jax.population import checkpoint
 from unlearn_jax.population.evaluate import Evaluation, evaluate
 from unlearn_jax.population.members import make_tables, member_keys, setting_name
@@ -40,12 +42,12 @@ class EvaluatedPopulation(NamedTuple):
     @property
     def name(self) -> str:
         """METHOD or METHOD+REMEDY, as it is shown."""
-        return f"{self.method}+{self.remedy}" if self.remedy else self.method
+        return label_of(self.method, self.remedy, "")
 
     @property
     def label(self) -> str:
         """The name with the setting, as it is shown."""
-        return f"{self.name}[{self.setting}]" if self.setting else self.name
+        return label_of(self.method, self.remedy, self.setting)
 
 
 class Level(NamedTuple):
@@ -90,42 +92,43 @@ def references(
     Returns:
         Outcomes, that of the originals with weights; and the quality of the duplicate detector.
     """
-    config = setup.config
+    config, members = setup.config, setup.study.members
     fold, _, numeric = setup.training
-    found = [detected_groups(setup.bench, rows, setup.study.dedup_threshold) for rows in level.rows]
+    groups = [detected_groups(setup.bench, rows, setup.study.dedup_threshold) for rows in level.rows]
     outcomes = []
     for role in (role for role in roles if role not in absent):
         kept = [
-            reference_rows(LIKE.get(role, role), setup.bench, level.rows[r], i, config.seed, found[r].groups)
+            reference_rows(LIKE.get(role, role), setup.bench, level.rows[r], i, config.seed, groups[r].groups)
             for i, r in enumerate(level.request_of)
         ]
         tables = make_tables(kept, pad_to=int((setup.bench.origin <= 1).sum()))
         plan = _reference_plan(setup, level, kept)
-        known = checkpoint.digest_of(role, str(plan.steps), tables)
-        watch.stage(role, setup.study.members)
-        if known not in memory:
-            hp = {k: np.full(setup.study.members, v) for k, v in numeric.items()}
-            keys = member_keys(config.seed, role, setup.study.members)
+        digest = checkpoint.digest_of(role, str(plan.steps), tables)
+        watch.stage(role, members)
+        if digest in memory:
+            watch.advance(members, 0)
+        else:
+            hp = {k: np.full(members, v) for k, v in numeric.items()}
+            keys, start = member_keys(config.seed, role, members), join_shared({}, setup.shared)
             options = setup.options._replace(label=role)
-            start = join_shared({}, setup.shared)
             population = run_population(fold, plan, setup.stored, tables, keys, start, hp=hp, options=options)
             scores = scored(setup, population, level=level)
+            outcome = EvaluatedPopulation(role, role, "", population, scores, (0.0, plan.grad_evals_retain))
             if visit is not None:
-                visit(
-                    EvaluatedPopulation(role, role, "", population, scores, (0.0, plan.grad_evals_retain)),
-                    setup.problem.model,
-                )
-            memory[known] = population if role == "original" else population._replace(variables={}), scores
-        else:
-            watch.advance(setup.study.members, 0)
-        population, scores = memory[known]
-        outcomes.append(EvaluatedPopulation(role, role, "", population, scores, (0.0, plan.grad_evals_retain)))
-        memory[known] = population._replace(compile_seconds=0.0), scores
+                visit(outcome, setup.problem.model)
+            memory[digest] = outcome if role == "original" else _without_weights(outcome)
+        outcomes.append(memory[digest])
+        compiled = memory[digest].population._replace(compile_seconds=0.0)
+        memory[digest] = memory[digest]._replace(population=compiled)
     detector = {
-        "dedup_recall": float(np.mean([d.recall for d in found])),
-        "dedup_precision": float(np.mean([d.precision for d in found])),
+        "dedup_recall": float(np.mean([d.recall for d in groups])),
+        "dedup_precision": float(np.mean([d.precision for d in groups])),
     }
     return outcomes, detector
+
+
+def _without_weights(outcome: EvaluatedPopulation) -> EvaluatedPopulation:
+    return outcome._replace(population=outcome.population._replace(variables={}))
 
 
 def _reference_plan(setup: Setup, level: Level, kept: list[np.ndarray]) -> Plan:
@@ -162,40 +165,55 @@ def methods(
 
     Arguments as of `references`; the outcomes are without weights.
     """
-    config, job = setup.config, job_of(setup, level)
-    settings, outcomes = setup.study.settings, []
-    allowed = f"{config.budget:g}" if config.budget else ""
+    job, settings, members, outcomes = job_of(setup, level), setup.study.settings, setup.study.members, []
     for name in setup.study.methods:
-        given = settings.get(name, {})
-        watch.stage(name, setup.study.members * max(1, int(np.prod([len(v) for v in given.values()]))))
-        found = run_method(name, job, original.population.variables, given)
-        scores = scored(setup, found.population, found.model, level=level, original=original)
-        population = found.population
-        for number, point in enumerate(found.points):
-            own = slice(number * setup.study.members, (number + 1) * setup.study.members)
-            part = jax.tree.map(lambda table, own=own: table[own], scores)
-            role = name if "protocol" in METHODS[name].needs else "original"
-            outcome = EvaluatedPopulation(name, role, setting_name(point), population, part, found.grad_evals, allowed)
-            if visit is not None:
-                weights = take_members(population.variables, own)
-                visit(outcome._replace(population=population._replace(variables=weights)), found.model)
-            outcomes.append(outcome._replace(population=population._replace(variables={})))
-            population = population._replace(compile_seconds=0.0)
+        hp = settings.get(name, {})
+        watch.stage(name, members * max(1, int(np.prod([len(v) for v in hp.values()]))))
+        unlearned = run_method(name, job, original.population.variables, hp)
+        names = [setting_name(point) for point in unlearned.points]
+        outcomes += by_setting(setup, level, original, name, unlearned, names, visit=visit)
     for name, remedy in setup.study.pairs:
-        runs = remedied(
-            setup, job, name, remedy, settings.get(name, {}), settings.get(remedy, {}), original.population.variables
+        watch.stage(f"{name}+{remedy}", members)
+        hp, role = (settings.get(name, {}), settings.get(remedy, {})), role_of(name, remedy)
+        for point, done in remedied(setup, job, name, remedy, *hp, original.population.variables):
+            outcomes += by_setting(
+                setup, level, original, name, done.unlearned, [setting_name(point)],
+                visit=visit, remedy=remedy, role=role, found=done.found,
+            )  # fmt: skip
+    return outcomes
+
+
+def by_setting(
+    setup: Setup,
+    level: Level,
+    original: EvaluatedPopulation,
+    method: str,
+    unlearned: Unlearned,
+    settings: list[str],
+    length: str = "",
+    visit: Visit | None = None,
+    **remedied,
+) -> list[EvaluatedPopulation]:
+    """Evaluate a method's members, of each of the settings in turn, and divide them by setting, without weights.
+
+    ``length`` is what the method ran, '' = what the budget allows; ``remedied`` are the fields of a remedy around it.
+    """
+    population, _, model, cost = unlearned
+    scores = scored(setup, population, model, level=level, original=original)
+    common: dict[str, Any] = {"role": method if "protocol" in METHODS[method].needs else "original"} | remedied
+    common["budget"] = length or (f"{setup.config.budget:g}" if setup.config.budget else "")
+    members, outcomes = setup.study.members, []
+    for number, setting in enumerate(settings):
+        at = slice(number * members, (number + 1) * members)
+        part = jax.tree.map(lambda table, at=at: table[at], scores)
+        outcome = EvaluatedPopulation(
+            method=method, setting=setting, population=population, scores=part, grad_evals=cost, **common
         )
-        watch.stage(f"{name}+{remedy}", setup.study.members)
-        for point, done in runs:
-            found = done.unlearned
-            scores = scored(setup, found.population, found.model, level=level, original=original)
-            role = role_of(name, remedy)
-            outcome = EvaluatedPopulation(
-                name, role, setting_name(point), found.population, scores, found.grad_evals, allowed, done.found, remedy
-            )
-            if visit is not None:
-                visit(outcome, found.model)
-            outcomes.append(outcome._replace(population=found.population._replace(variables={})))
+        if visit is not None:
+            weights = take_members(population.variables, at)
+            visit(outcome._replace(population=population._replace(variables=weights)), model)
+        outcomes.append(_without_weights(outcome))
+        population = population._replace(compile_seconds=0.0)
     return outcomes
 
 
@@ -217,7 +235,7 @@ def scored(
     model = model or problem.model
     decoder = setup.decoder if model is problem.model else None
     how = {"width": width, "axis": options.axis, "data_devices": options.data_devices}
-    found = evaluate(model, problem.task, population.variables, data, decoder=decoder, **how)
+    scores = evaluate(model, problem.task, population.variables, data, decoder=decoder, **how)
     targets = [np.searchsorted(setup.shown, rows.forget) for rows in level.rows]
-    forget = [targets[level.request_of[i % len(level.request_of)]] for i in range(len(found.margin))]
-    return marked(found, found.margin if original is None else original.scores.margin, forget)
+    forget = [targets[level.request_of[i % len(level.request_of)]] for i in range(len(scores.margin))]
+    return marked(scores, scores.margin if original is None else original.scores.margin, forget)

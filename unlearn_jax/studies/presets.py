@@ -50,16 +50,16 @@ def read_presets(source: str) -> Presets:
     try:
         content = read_json(path)
     except FileNotFoundError as error:
-        known = ", ".join(sorted(p.stem for p in SHIPPED.glob("*.json")))
-        offer = f"one of {known}, or a file" if known else "a file"
+        shipped = ", ".join(sorted(p.stem for p in SHIPPED.glob("*.json")))
+        offer = f"one of {shipped}, or a file" if shipped else "a file"
         raise InputError(f"there are no presets '{source}': give {offer} that unlearn-jax sweep wrote.") from error
     except (OSError, ValueError) as error:
         raise InputError(f"cannot read the presets '{source}': give a JSON file of unlearn-jax sweep.") from error
     methods = content.get("methods") if isinstance(content, dict) and content.get("presets") == VERSION else None
-    if not isinstance(methods, dict) or not all(isinstance(own, dict) for own in methods.values()):
+    if not isinstance(methods, dict) or not all(isinstance(values, dict) for values in methods.values()):
         form = f'{{"presets": {VERSION}, "methods": {{METHOD: {{NAME: VALUE}}}}}}'
         raise InputError(f"'{source}' is no preset file: it must hold {form}.")
-    words = {name: {key: _word(source, name, key, v) for key, v in own.items()} for name, own in methods.items()}
+    words = {name: {key: _word(source, name, key, v) for key, v in values.items()} for name, values in methods.items()}
     digest = hashlib.sha256(json.dumps(words, sort_keys=True).encode()).hexdigest()
     about = content.get("about")
     return Presets(path.stem, digest, words, about if isinstance(about, dict) else {})
@@ -72,8 +72,8 @@ def write_presets(path: Path, methods: dict[str, dict[str, Any]], about: dict[st
         InputError: the file cannot be written.
     """
     plain = lambda value: str(value) if value in (math.inf, -math.inf) else value  # JSON has no infinity
-    told = {name: {key: plain(value) for key, value in own.items()} for name, own in methods.items()}
-    content = json.dumps({"presets": VERSION, "methods": told, "about": about}, indent=1) + "\n"
+    settings = {name: {key: plain(value) for key, value in values.items()} for name, values in methods.items()}
+    content = json.dumps({"presets": VERSION, "methods": settings, "about": about}, indent=1) + "\n"
     try:
         write_whole(path, lambda part: part.write_text(content, encoding="utf-8"))
     except OSError as error:
@@ -94,23 +94,21 @@ def with_presets(config: StudyConfig) -> tuple[StudyConfig, dict[str, Any]]:
     """
     if not config.presets:
         return config, {}
-    found = Presets(
-        **multihost.from_process_zero(lambda: read_presets(config.presets)._asdict())
-    )  # process 0 alone reads files
+    presets = Presets(**multihost.from_process_zero(lambda: read_presets(config.presets)._asdict()))
     run = [*(study := resolve(config)).methods, *study.remedies]
-    used = {name: own for name, own in found.methods.items() if name in run and own}
+    used = {name: values for name, values in presets.methods.items() if name in run and values}
     if not used:
-        kept = ", ".join(name for name in run if name in found.methods)
-        said = f"keep the defaults of {kept} and " if kept else ""
-        others = ", ".join(name for name, own in found.methods.items() if own) or "no method"
+        kept = ", ".join(name for name in run if name in presets.methods)
+        defaults = f"keep the defaults of {kept} and " if kept else ""
+        others = ", ".join(name for name, values in presets.methods.items() if values) or "no method"
         raise InputError(
-            f"the presets '{config.presets}' {said}have settings of {others}, none of which this study runs: name one "
-            "in --methods, or leave --presets out."
+            f"the presets '{config.presets}' {defaults}have settings of {others}, none of which this study runs: "
+            "name one in --methods, or leave --presets out."
         )
-    given = {text.partition("=")[0] for text in config.hp}
-    words = [f"{m}.{k}={v}" for m, own in used.items() for k, v in own.items() if f"{m}.{k}" not in given]
-    told = {"name": found.name, "digest": found.digest, "settings": words, "about": found.about}
-    return dataclasses.replace(config, hp=(*config.hp, *words), presets=""), told
+    named = {text.partition("=")[0] for text in config.hp}
+    words = [f"{m}.{k}={v}" for m, values in used.items() for k, v in values.items() if f"{m}.{k}" not in named]
+    record = {"name": presets.name, "digest": presets.digest, "settings": words, "about": presets.about}
+    return dataclasses.replace(config, hp=(*config.hp, *words), presets=""), record
 
 
 def _word(source: str, method: str, name: str, value) -> str:

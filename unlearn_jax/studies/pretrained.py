@@ -27,7 +27,8 @@ from unlearn_jax.methods import prepare
 from unlearn_jax.methods.support.common import TrainSpec
 from unlearn_jax.models import build_model, count_parameters
 from unlearn_jax.models.lora import lora
-from unlearn_jax.models.minilm import load_minilm, sizes_of
+from unlearn_jax.models.minilm import sizes_of
+from unlearn_jax.models.minilm_files import load_minilm
 from unlearn_jax.population import checkpoint
 from unlearn_jax.population.members import make_tables, member_keys
 from unlearn_jax.population.run import DEFAULTS, Options, Stored, run_population
@@ -85,15 +86,15 @@ def pretrained(
         dict_keys(['block0', 'block1'])
     """
     check_rank(rank, name)
-    shape, held, reader = tuple(input_shape), {}, None
+    weights, reader = {}, None
     if name in PUBLISHED:
         reader = Path(folder or minilm_folder())
-        held = load_published(reader)
-        options |= sizes_of(held)
-    model = _model(name, num_classes, shape, rank, tuple(sorted(options.items())))
-    if not held:
+        weights = load_published(reader)
+        options |= sizes_of(weights)
+    model = _model(name, num_classes, tuple(input_shape), rank, tuple(sorted(options.items())))
+    if not weights:
         return Pretrained(model, {}, reader)
-    return Pretrained(model, {"params": held, "state": {}} if rank else {"start": held}, reader)
+    return Pretrained(model, {"params": weights, "state": {}} if rank else {"start": weights}, reader)
 
 
 def check_rank(rank: int, name: str) -> None:
@@ -126,7 +127,7 @@ def _model(name: str, num_classes: int, shape: tuple, rank: int, options: tuple)
 
 
 def base_rows(dataset: Dataset, targets: Sequence[np.ndarray] = ()) -> np.ndarray:
-    """Training rows that can be in nobody's request, (n,) int32.
+    """Training rows that can be in no request, (n,) int32.
 
     Raises:
         InputError: there are none, or one of them is among ``targets`` (those of each request) all the same.
@@ -145,19 +146,18 @@ def train_base(problem: TrainSpec, dataset: Dataset, seed: int, options: Options
 
     Args:
         problem: of the model with all weights trained.
-        dataset: whose training rows are read; nothing else of a study has a part in it.
+        dataset: whose training rows are read; it depends on nothing else of a study.
         seed: of the study; the key is that of member 0 of role ``base``.
         options: how it is run.
 
     Raises:
-        InputError: no row that can be in nobody's request; the base diverged.
+        InputError: every row can be in a request; the base diverged.
     """
     rows, (fold, plan, hp) = base_rows(dataset), prepare("retrain", problem)
     data = Stored(jnp.asarray(dataset.train.inputs), jnp.asarray(dataset.train.targets))
     values = {name: np.full(1, value, np.float32) for name, value in hp.items()}
-    told = options._replace(label="base")
-    keys = member_keys(seed, "base", 1)
-    population = run_population(fold, plan, data, make_tables([rows]), keys, {}, hp=values, options=told)
+    keys, options = member_keys(seed, "base", 1), options._replace(label="base")
+    population = run_population(fold, plan, data, make_tables([rows]), keys, {}, hp=values, options=options)
     if not all(np.isfinite(x).all() for x in jax.tree.leaves(population.variables)):
         raise InputError("the base diverged: give a lower --lr.")
     return Base(population, rows)
@@ -181,7 +181,7 @@ def study_base(
         targets: of each request.
         seed: of the study.
         options: how it is run.
-        watch: is told of the progress.
+        watch: progress.
 
     Raises:
         InputError: a target that the base would be trained on; as `train_base`.
@@ -191,22 +191,22 @@ def study_base(
         checkpoint.check_writable(options.store)
     watch.stage("base", 1)
     base = train_base(whole, dataset, seed, options._replace(progress=watch.advance))
-    own = jax.eval_shape(problem.model.init, jax.random.key(0), problem.example)
-    told = {
+    member = jax.eval_shape(problem.model.init, jax.random.key(0), problem.example)
+    record = {
         "examples": len(base.rows),
         "parameters": count_parameters(base.shared),
-        "parameters_of_a_member": count_parameters(own),
+        "parameters_of_a_member": count_parameters(member),
         "seconds": base.population.seconds,
         "compile_seconds": base.population.compile_seconds,
     }
-    watch.say(said(told))
-    return base.shared, told
+    watch.say(said(record))
+    return base.shared, record
 
 
-def said(told: dict) -> str:
-    """A manifest's words on a base as a sentence without its full stop."""
+def said(base: dict) -> str:
+    """What a manifest says of a base, as a sentence without its full stop."""
     return (
-        f"members train adapters of {told['parameters_of_a_member']:,} values on one frozen base of "
-        f"{told['parameters']:,}, trained in {told['seconds']:.1f} s on {told['examples']:,} examples that nobody asks "
+        f"members train adapters of {base['parameters_of_a_member']:,} values on one frozen base of "
+        f"{base['parameters']:,}, trained in {base['seconds']:.1f} s on {base['examples']:,} examples that nobody asks "
         "to forget"
     )

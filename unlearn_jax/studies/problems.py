@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 from collections.abc import Callable
 
@@ -15,38 +14,46 @@ from unlearn_jax.methods.support.common import TrainSpec
 from unlearn_jax.models import MODELS, build_model, model_options
 from unlearn_jax.models.decode import Cached, cached_decoder
 from unlearn_jax.studies.pretrained import PUBLISHED, pretrained
-from unlearn_jax.studies.resolve import Study, resolve
+from unlearn_jax.studies.resolve import Study
 from unlearn_jax.tasks import classification, value_task
 from unlearn_jax.types import Model, Task, Variables
 
 
-def problem_of(study: Study, dataset: Dataset, without: list[np.ndarray]) -> TrainSpec:
+def problem_of(study: Study, dataset: Dataset, without: list[np.ndarray], *, rank: int | None = None) -> TrainSpec:
     """The model with its task and recipe; its input statistics leave out rows, the targets of every request.
 
     Otherwise a target, or a mined neighbour of one, would reach the oracle, which must be free of it, through the mean
     and standard deviation. The pilots, which choose the targets, have none to leave out, and so a program of their own.
+    ``rank`` is that of the adapters, None = the configuration's.
     """
-    config, name, recipe = study.config, study.model, study.recipe
-    if dataset.kind == "facts":
-        return _language_problem(study, dataset)
-    if dataset.kind == "text":
-        return _text_problem(study, dataset)
+    example = jax.ShapeDtypeStruct((1, *dataset.train.inputs.shape[1:]), dataset.train.inputs.dtype)
+    if dataset.kind == "image":
+        return TrainSpec(
+            _model_of_images(study, dataset, without), classification(), example, dataset.num_classes, study.recipe
+        )
+    facts, options = dataset.kind == "facts", _text_options(study)
+    words = dataset.about.words if facts else ()
+    if not facts and (vocab := dataset.about.reader.vocab) is not None:
+        options |= {"vocab": vocab}
+    rank = study.config.lora if rank is None else rank
+    outputs = len(words) if facts else dataset.num_classes
+    model = pretrained(study.model, outputs, example.shape[1:], rank=rank, **options).model
+    task = _value_task(words) if facts else classification()
+    return TrainSpec(model, task, example, dataset.num_classes, study.recipe)
+
+
+def _model_of_images(study: Study, dataset: Dataset, without: list[np.ndarray]) -> Model:
+    config, name = study.config, study.model
     shape, mean, std = dataset.train.inputs.shape[1:], dataset.mean, dataset.std
     if without:
         rows = np.concatenate([np.ravel(part) for part in without])
         mean, std = pixel_stats(np.delete(dataset.train.inputs, rows, axis=0))
     on_accelerator = jax.default_backend() != "cpu"
     dtype = config.dtype or ("bfloat16" if on_accelerator and name not in ("mlp", "linear") else "float32")
-    given = study.model_options
+    options = study.model_options
     if config.dtype or "dtype" in model_options(name):  # models of the user's own may have none
-        given = {"dtype": dtype} | given
-    model = _image_model(MODELS[name], name, dataset.num_classes, shape, mean, std, tuple(sorted(given.items())))
-    return TrainSpec(model, classification(), _example(dataset), dataset.num_classes, recipe)
-
-
-def whole_problem(study: Study, dataset: Dataset, without: list[np.ndarray]) -> TrainSpec:
-    """The problem with all weights trained, where members train adapters."""
-    return problem_of(resolve(dataclasses.replace(study.config, lora=0)), dataset, without)
+        options = {"dtype": dtype} | options
+    return _image_model(MODELS[name], name, dataset.num_classes, shape, mean, std, tuple(sorted(options.items())))
 
 
 def decoder_of(study: Study, dataset: Dataset) -> Cached | None:
@@ -72,29 +79,8 @@ def abstract_shared(study: Study, dataset: Dataset, whole: TrainSpec) -> Variabl
     return jax.eval_shape(whole.model.init, jax.random.key(0), whole.example) if study.config.lora else {}
 
 
-def _example(dataset: Dataset) -> jax.ShapeDtypeStruct:
-    """Inputs of a batch of one."""
-    return jax.ShapeDtypeStruct((1, *dataset.train.inputs.shape[1:]), dataset.train.inputs.dtype)
-
-
 def _text_options(study: Study) -> dict:
-    """Options of a model that reads text."""
     return {"dtype": study.config.dtype or "float32"} | study.model_options
-
-
-def _language_problem(study: Study, dataset: Dataset) -> TrainSpec:
-    """A language model of the data set's vocabulary, asked for one of an attribute's values."""
-    words, length = dataset.about.words, dataset.train.inputs.shape[1:]
-    model = pretrained(study.model, len(words), length, rank=study.config.lora, **_text_options(study)).model
-    return TrainSpec(model, _value_task(words), _example(dataset), dataset.num_classes, study.recipe)
-
-
-def _text_problem(study: Study, dataset: Dataset) -> TrainSpec:
-    """A classifier of what the reader makes of texts."""
-    shape, vocab = dataset.train.inputs.shape[1:], dataset.about.reader.vocab
-    given = _text_options(study) | ({} if vocab is None else {"vocab": vocab})
-    model = pretrained(study.model, dataset.num_classes, shape, rank=study.config.lora, **given).model
-    return TrainSpec(model, classification(), _example(dataset), dataset.num_classes, study.recipe)
 
 
 @functools.lru_cache(maxsize=8)
@@ -105,8 +91,8 @@ def _value_task(words: tuple) -> Task:
 
 @functools.lru_cache(maxsize=8)
 def _image_model(
-    factory: Callable, name: str, num_classes: int, shape: tuple, mean: tuple | None, std: tuple | None, given: tuple
+    factory: Callable, name: str, num_classes: int, shape: tuple, mean: tuple | None, std: tuple | None, options: tuple
 ) -> Model:
     """The model; the same object for the same arguments, so that studies in one process share their programs."""
     del factory  # it is here so that another one put in under the name is another model
-    return build_model(name, num_classes, shape, mean=mean, std=std, **dict(given))
+    return build_model(name, num_classes, shape, mean=mean, std=std, **dict(options))

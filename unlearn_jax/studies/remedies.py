@@ -10,7 +10,7 @@ from unlearn_jax.errors import InputError
 from unlearn_jax.methods import METHODS
 from unlearn_jax.methods.runner import RunSpec, context_of, follow, kept_rows, run_method
 from unlearn_jax.population.members import grid
-from unlearn_jax.remedies import REMEDIES, Remedied, RemedyContext, remedy_settings
+from unlearn_jax.remedies import REMEDIES, RemedyContext, remedy_settings
 from unlearn_jax.remedies.search import misfit
 from unlearn_jax.studies.resolve import Study
 from unlearn_jax.studies.setup import Setup
@@ -30,20 +30,20 @@ def remedied(setup: Setup, job: RunSpec, name: str, remedy: str, given: dict, as
         original: variables of N members.
 
     Yields:
-        (settings that differ from the defaults, what came out).
+        (settings that differ from the defaults, `Remedied`).
     """
     for point in grid(given):
-        for own in grid(asked):
+        for setting in grid(asked):
             evidence = evidence_of(setup, job, name, remedy, {k: [v] for k, v in point.items()}, original)
-            found = REMEDIES[remedy].apply(evidence, remedy_settings(remedy, own))
-            yield point | {f"{remedy}.{k}": v for k, v in own.items()}, found
+            done = REMEDIES[remedy].apply(evidence, remedy_settings(remedy, setting))
+            yield point | {f"{remedy}.{k}": v for k, v in setting.items()}, done
 
 
 def evidence_of(setup: Setup, job: RunSpec, name: str, remedy: str, given: dict, original: Variables) -> RemedyContext:
     """What a remedy may know: nothing of clusters, of how copies were made, or of references but the originals."""
     bench, clock = setup.bench, []
-    blind = job._replace(rows=[rows._replace(rest=_all(rows), similar=rows.similar[:0]) for rows in job.rows])
-    scratch = job.training[1].grad_evals_retain
+    kept = lambda rows: np.sort(np.concatenate([rows.similar, rows.rest]))
+    blind = job._replace(rows=[rows._replace(rest=kept(rows), similar=rows.similar[:0]) for rows in job.rows])
     return RemedyContext(
         name=f"{name}+{remedy}",
         entry=METHODS[name],
@@ -60,30 +60,23 @@ def evidence_of(setup: Setup, job: RunSpec, name: str, remedy: str, given: dict,
         run=lambda treat: run_method(name, blind, original, given, treat),
         follow=functools.partial(follow, blind),
         context=lambda treat: context_of(blind, treat, clock),
-        train_cost=scratch,
+        train_cost=job.training[1].grad_evals_retain,
         clock=clock,
     )
 
 
-def _all(rows) -> np.ndarray:
-    """Everything that is kept, in one."""
-    return np.sort(np.concatenate([rows.similar, rows.rest]))
-
-
 def left_out_remedies(study: Study) -> list[tuple[str, str]]:
     """(method, sentence) for each remedy, of method '', or pair that is asked for and not run; without full stops."""
-    kind, found = study.kind, []
+    notes = []
     for name in study.remedies:
-        if kind not in REMEDIES[name].kinds:
-            found.append(("", f"{name} is not defined for {kind} data and was not run"))
-            continue
-        if study.inputs not in REMEDIES[name].inputs:
-            found.append(("", f"{name} is not defined for models of {study.inputs} and was not run"))
-            continue
-        for method in study.wrapped:
-            if said := REMEDIES[name].methods(METHODS[method]):
-                found.append((method, f"{method}+{name} was not run: {said}"))
-    return found
+        if study.kind not in REMEDIES[name].kinds:
+            notes.append(("", f"{name} is not defined for {study.kind} data and was not run"))
+        elif study.inputs not in REMEDIES[name].inputs:
+            notes.append(("", f"{name} is not defined for models of {study.inputs} and was not run"))
+        else:
+            reasons = {method: REMEDIES[name].methods(METHODS[method]) for method in study.wrapped}
+            notes += [(method, f"{method}+{name} was not run: {why}") for method, why in reasons.items() if why]
+    return notes
 
 
 def check_remedies(study: Study) -> None:
@@ -91,18 +84,18 @@ def check_remedies(study: Study) -> None:
     config = study.config
     for name in (n.strip() for n in config.remedies.split(",") if n.strip() not in ("", "all", "none")):
         if not any(r == name for _, r in study.pairs):
-            said = "; ".join(said for _, said in left_out_remedies(study) if name in said) or "no method is run"
-            raise InputError(f"remedy '{name}' has nothing to do: {said}.")
-    for name, asked in study.settings.items():
-        for value in asked.get("similarity", ()) if name in REMEDIES else ():
-            if said := misfit(value, study.kind, study.inputs):
-                raise InputError(f"--hp {name}.similarity: {said}")
+            why = "; ".join(note for _, note in left_out_remedies(study) if name in note) or "no method is run"
+            raise InputError(f"remedy '{name}' has nothing to do: {why}.")
+    for name, settings in study.settings.items():
+        for value in settings.get("similarity", ()) if name in REMEDIES else ():
+            if why := misfit(value, study.kind, study.inputs):
+                raise InputError(f"--hp {name}.similarity: {why}")
     for name in study.remedies if config.targets != "whole_class" else ():
         if setting := REMEDIES[name].within_request:
-            asked = study.settings.get(name, {}).get(setting, [REMEDIES[name].static[setting]])
-            if max(asked) > config.num_targets:
+            most = max(study.settings.get(name, {}).get(setting, [REMEDIES[name].static[setting]]))
+            if most > config.num_targets:
                 raise InputError(
-                    f"{name}.{setting} is {max(asked)} and a request has {config.num_targets}: give at most that."
+                    f"{name}.{setting} is {most} and a request has {config.num_targets}: give at most that."
                 )
 
 
@@ -110,8 +103,3 @@ def role_of(name: str, remedy: str) -> str:
     """Whose member draws a pair shares: the originals', unless its members are trained anew."""
     fresh = REMEDIES[remedy].fresh or METHODS[name].needs & {"fresh_init", "protocol"}
     return f"{name}+{remedy}" if fresh else "original"
-
-
-__all__ = [
-    "Remedied", "check_remedies", "evidence_of", "left_out_remedies", "remedied", "role_of",
-]  # fmt: skip

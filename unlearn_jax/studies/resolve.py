@@ -15,23 +15,16 @@ from unlearn_jax.data.kinds import KINDS
 from unlearn_jax.data.sources.tables import READERS as TABLES
 from unlearn_jax.data.splits import named_copies
 from unlearn_jax.data.text.readers import Features
-from unlearn_jax.errors import InputError
 from unlearn_jax.evaluation.metric import Metric
 from unlearn_jax.evaluation.table import study_metrics
 from unlearn_jax.methods import METHODS, has_scale, select
 from unlearn_jax.remedies import REMEDIES, select_remedies
 from unlearn_jax.roles import REFERENCES
-from unlearn_jax.studies.config import StudyConfig
-from unlearn_jax.studies.dataset_presets import Preset
-from unlearn_jax.studies.hyperparameters import numbers, options_of_model, settings_of_methods
+from unlearn_jax.studies.config import Preset, StudyConfig
+from unlearn_jax.studies.hyperparameters import copies_axis, gamma_axis, options_of_model, settings_of_methods
 from unlearn_jax.types import Recipe
 
-LATER = (
-    "skip_requests",
-    "benchmark",
-    "presets",
-    "metrics",
-)  # fields that came later: studies that leave them empty keep the names of their folders
+LATER = ("skip_requests", "benchmark", "presets", "metrics")  # where these are empty, older names of folders stay
 TARGETS = ("random", "class", "whole_class", "atypical", "distant", "contested", "person")
 
 
@@ -63,8 +56,8 @@ class Study:
     @cached_property
     def dataset_name(self) -> str:
         """The data set's name in records: the registry's, or that of the user's file."""
-        own = self.dataset.endswith(".npz") or Path(self.dataset).suffix.lower() in TABLES
-        return Path(self.dataset).name if own else self.dataset
+        is_file = self.dataset.endswith(".npz") or Path(self.dataset).suffix.lower() in TABLES
+        return Path(self.dataset).name if is_file else self.dataset
 
     @property
     def kind(self) -> str:
@@ -111,8 +104,13 @@ class Study:
 
     @cached_property
     def _trained(self) -> tuple[str, Recipe]:
-        """Model and recipe."""
-        return _model_and_recipe(self.config, self.spec)
+        config, spec, kind = self.config, self.spec, KINDS[self.kind]
+        model, recipe = spec.model or kind.model, spec.recipe or kind.recipe
+        if self.kind == "text":
+            reader = {"tokens": "encoder", "wordpiece": "minilm"}.get(config.features) or config.model
+            model, recipe = reader or model, Preset.BY_TEXT_MODEL.get(reader, recipe)
+        overrides = {name: value for name in ("steps", "batch", "lr", "augment") if (value := getattr(config, name))}
+        return config.model or model, recipe._replace(**overrides)
 
     @cached_property
     def model_options(self) -> dict:
@@ -126,12 +124,7 @@ class Study:
     @cached_property
     def copies(self) -> tuple[int, ...]:
         """The copies axis, ascending."""
-        copies = sorted(set(numbers(self.config.copies, "copies")))
-        if not copies:
-            raise InputError("--copies names no number: give at least one, such as 4.")
-        if copies[0] < 0:
-            raise InputError(f"--copies has {copies[0]}: give 0 or more.")
-        return tuple(copies)
+        return copies_axis(self.config.copies)
 
     @cached_property
     def max_copies(self) -> int:
@@ -142,14 +135,7 @@ class Study:
     @cached_property
     def gammas(self) -> tuple[float | None, ...]:
         """The gamma axis, ascending; (None,) = the targets alone."""
-        text = self.config.gamma
-        gammas = sorted(numbers(text, "gamma", float))
-        if text.strip() and not gammas:
-            raise InputError(f"--gamma is '{text}': give shares in (0, 1], or leave it out.")
-        for gamma in gammas:
-            if not 0 < gamma <= 1:
-                raise InputError(f"--gamma has {gamma:g}: give shares in (0, 1].")
-        return tuple(gammas) or (None,)
+        return gamma_axis(self.config.gamma)
 
     @cached_property
     def axes(self) -> tuple[tuple[int, float | None], ...]:
@@ -192,21 +178,21 @@ class Study:
     @cached_property
     def left_out(self) -> dict[str, str]:
         """A sentence for each method that data, targets, no class, or a scale without defaults leave out."""
-        found, answers = {}, self.answers
+        notes, answers = {}, self.answers
         named = {name.strip() for name in self.config.methods.split(",")}
         for name in select(self.config.methods, answers):
             if name not in named and answers in METHODS[name].unfit:
                 why = METHODS[name].unfit[answers]
-                found[name] = f"{name} does not fit {answers} and was not run, ask for it by name: {why}"
+                notes[name] = f"{name} does not fit {answers} and was not run, ask for it by name: {why}"
             elif answers not in METHODS[name].reads:
-                found[name] = f"{name} is not defined for {answers} and was not run"
+                notes[name] = f"{name} is not defined for {answers} and was not run"
             elif self.kind == "text" and "pixels" in METHODS[name].needs:
-                found[name] = f"{name} perturbs pixels, which texts have none of, and was not run"
+                notes[name] = f"{name} perturbs pixels, which texts have none of, and was not run"
             elif "class" in METHODS[name].needs and self.config.targets != "whole_class":
-                found[name] = f"{name} is for requests of a whole class and was not run: ask with --targets whole_class"
+                notes[name] = f"{name} is for requests of a whole class and was not run: ask with --targets whole_class"
             elif not has_scale(METHODS[name], self.scale):
-                found[name] = f"{name} has no defaults at scale {self.scale} and was not run: ask with --scale small"
-        return found
+                notes[name] = f"{name} has no defaults at scale {self.scale} and was not run: ask with --scale small"
+        return notes
 
     @property
     def members(self) -> int:
@@ -239,8 +225,8 @@ class Study:
     def name(self) -> str:
         """A folder name that says what the study is and differs where the configuration does."""
         config = self.config
-        told = {name: value for name, value in dataclasses.asdict(config).items() if value or name not in LATER}
-        digest = hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:6]
+        fields = {name: value for name, value in dataclasses.asdict(config).items() if value or name not in LATER}
+        digest = hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()[:6]
         similarity = config.similarity.replace(":", "")
         return f"{config.benchmark or self.dataset_name}-{similarity}-{config.targets}-{digest}"
 
@@ -254,23 +240,11 @@ def resolve(config: StudyConfig) -> Study:
         ('facts', (0, 4), 'decoder', 'small_transformer')
     """
     dataset = config.dataset or (benchmark_named(config.benchmark).sources[0] if config.benchmark else "digits")
-    asked = dataclasses.replace(config, dataset=dataset)
-    plain = Study(asked, config)
+    plain = Study(dataclasses.replace(config, dataset=dataset), config)
     preset = Preset.STUDY | dict(plain.spec.study) | Preset.STUDY_BY_MODEL.get(plain.model, {})
     if config.similarity.startswith("natural"):
         preset |= Preset.NATURAL
     if config.benchmark:
         preset |= benchmark_named(config.benchmark).settings
-    left_open = {name: value for name, value in preset.items() if getattr(asked, name) in ("", None)}
-    return Study(dataclasses.replace(asked, **left_open), config)
-
-
-def _model_and_recipe(config: StudyConfig, spec: DatasetSpec) -> tuple[str, Recipe]:
-    """Model name and training recipe: the data set's, or that of its kind, with the configuration's overrides."""
-    kind = KINDS[spec.kind]
-    model, recipe = spec.model or kind.model, spec.recipe or kind.recipe
-    if spec.kind == "text":
-        read = {"tokens": "encoder", "wordpiece": "minilm"}.get(config.features) or config.model
-        model, recipe = read or model, Preset.BY_TEXT_MODEL.get(read, recipe)
-    given = {name: getattr(config, name) for name in ("steps", "batch", "lr", "augment") if getattr(config, name)}
-    return config.model or model, recipe._replace(**given)
+    left_open = {name: value for name, value in preset.items() if getattr(plain.config, name) in ("", None)}
+    return Study(dataclasses.replace(plain.config, **left_open), config)

@@ -13,44 +13,34 @@ import jax.numpy as jnp
 import numpy as np
 
 from unlearn_jax.data import load_dataset
-from unlearn_jax.data.arrays import Dataset, subset
+from unlearn_jax.data.arrays import Dataset
+from unlearn_jax.data.checks import subset
 from unlearn_jax.data.kinds import KINDS
-from unlearn_jax.data.splits import (
-    ExampleTable,
-    RequestRows,
-    make_bench,
-    placebo_shortfall,
-    request_rows,
-)
+from unlearn_jax.data.references import placebo_shortfall
+from unlearn_jax.data.splits import ExampleTable, RequestRows, make_bench, request_rows
 from unlearn_jax.errors import InputError, choose
 from unlearn_jax.methods import TrainSpec, prepare
 from unlearn_jax.methods.runner import check_methods
 from unlearn_jax.models import flops_per_example
 from unlearn_jax.models.decode import Cached
-from unlearn_jax.population import checkpoint
 from unlearn_jax.population.autotune import fastest
-from unlearn_jax.population.evaluate import evaluate
-from unlearn_jax.population.members import make_tables, member_keys
 from unlearn_jax.population.plans import Plan
-from unlearn_jax.population.run import Fold, Options, Stored, chunk_width, run_population
+from unlearn_jax.population.run import Fold, Options, Stored
 from unlearn_jax.population.sharding import check_data_devices, choose_axis
-from unlearn_jax.runtime import multihost
 from unlearn_jax.studies.config import StudyConfig
 from unlearn_jax.studies.pretrained import study_base
-from unlearn_jax.studies.problems import abstract_shared, decoder_of, problem_of, published_shared, whole_problem
+from unlearn_jax.studies.problems import abstract_shared, decoder_of, problem_of, published_shared
 from unlearn_jax.studies.resolve import Study
-from unlearn_jax.studies.targets import target_selector
-from unlearn_jax.trees import join_shared
+from unlearn_jax.studies.targets import pilot_score, target_selector
 from unlearn_jax.types import Variables
 
 REST_SHOWN = 5000  # rest examples evaluated when there are more, a fixed random subset
-PILOT_MEMBERS = 16
 MEASURED = 2048  # examples on which ways of running members are timed
 COPY_BYTES = 16  # of memory that making copies takes at its height, per value of a copy
 
 
 class Watch(NamedTuple):
-    """How a study tells of its progress; the default is silence."""
+    """Callbacks for a study's progress; the default is silence."""
 
     stage: Callable[[str, int], None] = lambda label, members: None
     advance: Callable[[float, int], None] = lambda members_done, examples: None
@@ -92,38 +82,37 @@ def prepare_study(study: Study, watch: Watch = SILENT, **options) -> Setup:
     Raises:
         InputError: missing data, more targets or copies than the data allow, an unknown model or option.
     """
-    config = study.config
-    check_options(Options(**{"axis": "auto", **{k: v for k, v in options.items() if k != "data_dir"}}))
+    config, data_dir = study.config, options.pop("data_dir", None)
+    options = Options(**{"axis": "auto", **options})
+    check_options(options)
     watch.begin("reading data, building networks")
-    dataset = load_dataset(config.dataset, data_dir=options.pop("data_dir", None))
+    dataset = load_dataset(config.dataset, data_dir=data_dir)
     if config.train_size or config.test_size:
         dataset = subset(dataset, config.train_size or None, config.test_size or None, config.seed)
-    options = Options(**{"axis": "auto", **options})
     pick, notes = target_selector(study, dataset)
     targets, mined = pick(np.zeros(len(dataset.train.targets)))
     _check_copies(study, dataset, targets)
-    read = functools.partial(_read, study, dataset, options.store)
-    known = read([]) if config.targets == "atypical" else read([*targets, *mined])
-    problem, bench = problem_of(study, known, [*targets, *mined]), _layout(study, known, targets, mined)
-    whole = whole_problem(study, known, [*targets, *mined])
-    setting = checked_options(options, whole)
-    abstract = abstract_shared(study, known, whole)
-    _check_methods(study, problem, bench, abstract)  # sizes are the same whoever the targets are: before pilots train
-    if setting.axis == "measured":
-        sample = Stored(*(jnp.asarray(x[:MEASURED]) for x in (known.train.inputs, known.train.targets)))
+    pilots, read = config.targets == "atypical", functools.partial(_read, study, dataset, options.store)
+    read_data = read([] if pilots else [*targets, *mined])
+    problem, bench = problem_of(study, read_data, [*targets, *mined]), _layout(study, read_data, targets, mined)
+    whole = problem_of(study, read_data, [*targets, *mined], rank=0) if config.lora else problem
+    options = checked_options(options, whole)
+    abstract = abstract_shared(study, read_data, whole)
+    _check_methods(study, problem, bench, abstract)  # sizes do not depend on the targets: before pilots train
+    if options.axis == "measured":
+        sample = Stored(*(jnp.asarray(x[:MEASURED]) for x in (read_data.train.inputs, read_data.train.targets)))
         training = prepare("retrain", whole)
-        setting = fastest(whole.model, whole.example, training, sample, study.members, setting, watch.say)
-    shared, base = published_shared(study, known), {}
+        options = fastest(whole.model, whole.example, training, sample, study.members, options, watch.say)
+    shared, base = published_shared(study, read_data), {}
     if config.lora and not shared:
-        shared, base = study_base(whole, problem, known, targets, config.seed, setting, watch)
-    if config.targets == "atypical":
-        score = _pilot_score(config, known, problem_of(study, known, []), setting, shared, watch)
+        shared, base = study_base(whole, problem, read_data, targets, config.seed, options, watch)
+    if pilots:
+        score = pilot_score(problem_of(study, read_data, []), read_data, config.seed, options, shared, watch)
         targets, mined = pick(score)
-        known = read([*targets, *mined])
-        problem, bench = problem_of(study, known, [*targets, *mined]), _layout(study, known, targets, mined)
-    dataset = known
+        read_data = read([*targets, *mined])
+        problem, bench = problem_of(study, read_data, [*targets, *mined]), _layout(study, read_data, targets, mined)
     _check_placebo(study, bench)
-    notes += getattr(dataset.about, "notes", ())
+    notes += getattr(read_data.about, "notes", ())
     for note in notes:
         watch.say(note)
     plain = np.flatnonzero((bench.origin == 0) & (bench.request < 0))
@@ -131,8 +120,8 @@ def prepare_study(study: Study, watch: Watch = SILENT, **options) -> Setup:
         plain = np.sort(np.random.default_rng([config.seed, 4]).choice(plain, REST_SHOWN, replace=False))
     shown = np.sort(np.concatenate([plain, np.flatnonzero((bench.origin != 0) | (bench.request >= 0))]))
     stored, training = Stored(jnp.asarray(bench.inputs), jnp.asarray(bench.targets)), prepare("retrain", problem)
-    decoder = decoder_of(study, dataset)
-    return Setup(study, dataset, bench, problem, stored, shown, training, setting, notes, decoder, shared, base)
+    decoder = decoder_of(study, read_data)
+    return Setup(study, read_data, bench, problem, stored, shown, training, options, notes, decoder, shared, base)
 
 
 def _read(study: Study, dataset: Dataset, store, without: list[np.ndarray]) -> Dataset:
@@ -143,10 +132,8 @@ def _read(study: Study, dataset: Dataset, store, without: list[np.ndarray]) -> D
 
 
 def _layout(study: Study, dataset: Dataset, targets: list[np.ndarray], mined: list[np.ndarray]) -> ExampleTable:
-    """The stored examples of the study."""
-    found = np.concatenate(mined) if mined else None
-    level, seed = study.config.similarity, study.config.seed
-    return make_bench(dataset, targets, copies=study.max_copies, level=level, seed=seed, mined=found)
+    level, seed, near = study.config.similarity, study.config.seed, np.concatenate(mined) if mined else None
+    return make_bench(dataset, targets, copies=study.max_copies, level=level, seed=seed, mined=near)
 
 
 def check_options(options: Options) -> None:
@@ -170,26 +157,24 @@ def checked_options(options: Options, problem: TrainSpec) -> Options:
 
 
 def _every_request(study: Study, bench: ExampleTable) -> list[RequestRows]:
-    """Rows of every request at every level."""
     points, requests = study.axes, range(study.config.requests)
     return [request_rows(bench, r, copies=copies, gamma=gamma) for copies, gamma in points for r in requests]
 
 
 def _check_methods(study: Study, problem: TrainSpec, bench: ExampleTable, shared: Variables) -> None:
-    """Raise `InputError` for a method that cannot run as asked."""
     rows = _every_request(study, bench)
-    given = {name: study.settings.get(name, {}) for name in study.wrapped}
-    check_methods(problem, rows, given, study.scale, study.config.budget, shared)
+    settings = {name: study.settings.get(name, {}) for name in study.wrapped}
+    check_methods(problem, rows, settings, study.scale, study.config.budget, shared)
 
 
 def _check_copies(study: Study, dataset: Dataset, targets: list[np.ndarray]) -> None:
     """Raise `InputError` for more copies than the data or the memory allow, before any is made."""
-    copies, asked = study.copies[-1], max(len(t) for t in targets)
-    others, nouns = len(dataset.train.targets) - asked, KINDS[dataset.kind].nouns
-    if copies * asked > others:
+    copies, count = study.copies[-1], max(len(t) for t in targets)
+    others, nouns = len(dataset.train.targets) - count, KINDS[dataset.kind].nouns
+    if copies * count > others:
         raise InputError(
-            f"--copies {copies} makes {copies * asked:,} similar {nouns} of {asked} targets, more than the {others:,} "
-            f"other training {nouns}: give at most {others // asked}."
+            f"--copies {copies} makes {copies * count:,} similar {nouns} of {count} targets, more than the {others:,} "
+            f"other training {nouns}: give at most {others // count}."
         )
     made = copies * sum(len(t) for t in targets)
     needed = made * dataset.train.inputs[0].size * COPY_BYTES
@@ -216,9 +201,9 @@ def absent_references(bench: ExampleTable, rows: list[RequestRows]) -> dict[str,
         rows: of every request at that level.
     """
     for one in rows:
-        if said := placebo_shortfall(bench, one):
+        if reason := placebo_shortfall(bench, one):
             copies = (len(one.similar) + len(one.forget_copies)) // len(one.forget)
-            return {"placebo": f"placebo was left out at {copies} copies: {said}"}
+            return {"placebo": f"placebo was left out at {copies} copies: {reason}"}
     return {}
 
 
@@ -230,40 +215,5 @@ def _check_placebo(study: Study, bench: ExampleTable) -> None:
     if study.config.targets in ("class", "whole_class"):
         return
     for rows in _every_request(study, bench):
-        if said := placebo_shortfall(bench, rows):
-            raise InputError(f"{said}.")
-
-
-def _pilot_score(
-    config: StudyConfig, dataset: Dataset, problem: TrainSpec, options: Options, shared: Variables, watch: Watch
-) -> np.ndarray:
-    """Minus the mean margin of each training image under pilot members that were not trained on it."""
-    n = len(dataset.train.targets)
-    data = Stored(jnp.asarray(dataset.train.inputs), jnp.asarray(dataset.train.targets))
-    halves = np.argsort(np.random.default_rng([config.seed, 5]).random((PILOT_MEMBERS // 2, n)), axis=1)
-    seen = np.concatenate([halves[:, : n // 2], halves[:, n // 2 : n // 2 * 2]])
-    fold, plan, hp = prepare("retrain", problem)
-    keys = member_keys(config.seed, "pilot", PILOT_MEMBERS)
-    hp = {k: np.full(PILOT_MEMBERS, v) for k, v in hp.items()}
-    watch.stage("pilot", PILOT_MEMBERS)
-    tables = make_tables([np.sort(rows) for rows in seen.astype(np.int32)])
-    if (store := options.store) is not None:
-        multihost.from_process_zero(lambda: checkpoint.check_writable(store) and None)
-    told = options._replace(progress=watch.advance, label="pilot")
-    population = run_population(fold, plan, data, tables, keys, join_shared({}, shared), hp=hp, options=told)
-    width = chunk_width(PILOT_MEMBERS, options)
-    margin = evaluate(
-        problem.model,
-        problem.task,
-        population.variables,
-        data,
-        width=width,
-        axis=options.axis,
-        data_devices=options.data_devices,
-    ).margin
-    out = np.ones((PILOT_MEMBERS, n), bool)
-    np.put_along_axis(out, seen, False, axis=1)
-    out &= np.asarray(np.isfinite(margin).all(axis=1))[:, None]
-    if not out.any(axis=0).all():
-        raise InputError("the pilot models diverged: give a lower --lr, or choose --targets distant.")
-    return -np.where(out, margin, 0.0).sum(axis=0) / out.sum(axis=0)
+        if reason := placebo_shortfall(bench, rows):
+            raise InputError(f"{reason}.")

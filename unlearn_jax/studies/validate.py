@@ -23,7 +23,8 @@ def check(study: Study) -> None:
         check_fits(benchmark_named(config.benchmark), config.dataset, config.similarity, list(study.copies))
     KINDS[study.kind].check_level(config.similarity)
     _check_inputs(study)
-    check_rank(config.lora, study.model)
+    if config.lora:
+        check_rank(config.lora, study.model)
     choose("targets", config.targets, TARGETS)
     choose("equal", config.equal, ("steps", "epochs"))
     if study.members < 1:
@@ -42,17 +43,8 @@ def check(study: Study) -> None:
         value = getattr(config, name) or 0
         if value < 0 or not math.isfinite(value):
             raise InputError(f"--{name.replace('_', '-')} is {value}: give 0 (the preset) or more.")
-    for name in (
-        "train_size",
-        "test_size",
-        "steps",
-        "batch",
-        "vocabulary",
-        "context",
-        "members",
-        "num_targets",
-        "lora",
-    ):
+    counts = ("train_size", "test_size", "steps", "batch", "vocabulary", "context", "members", "num_targets", "lora")
+    for name in counts:
         check_size(f"--{name.replace('_', '-')}", getattr(config, name) or 0)
     check_size("--resamples", config.resamples, MAX_DRAWS)
     if (config.lr or 0) > MAX_FLOAT:
@@ -76,7 +68,8 @@ def check(study: Study) -> None:
         choose("dtype", config.dtype, ("float32", "bfloat16"))
     for derived in ("copies", "gammas", "settings", "model_options", "metrics"):
         getattr(study, derived)
-    check_remedies(study)
+    if study.remedies:
+        check_remedies(study)
 
 
 def _check_inputs(study: Study) -> None:
@@ -86,20 +79,21 @@ def _check_inputs(study: Study) -> None:
     choose("features", config.features or "tfidf", READERS)
     model_options(name)  # the name is one of a model
     if inputs not in reads(name):
-        asked = f" as {inputs}" if text else ""
-        fit = ", or take --features tokens" if text and name == "encoder" else ""
-        said = f"model '{name}' does not read the data of '{config.dataset}'{asked}"
-        raise InputError(f"{said}: leave --model out{fit}.")
+        form = f" as {inputs}" if text else ""
+        offer = ", or take --features tokens" if text and name == "encoder" else ""
+        raise InputError(
+            f"model '{name}' does not read the data of '{config.dataset}'{form}: leave --model out{offer}."
+        )
     if study.kind != "image" and recipe.augment != "none":
         raise InputError(f"--augment {recipe.augment} is for images: leave it out.")
-    given = [name for name in ("features", "vocabulary", "context", "tokenizer") if getattr(config, name)]
-    if given and not text:
-        raise InputError(f"--{given[0]} is for texts, and '{config.dataset}' has none: leave it out.")
+    options = [name for name in ("features", "vocabulary", "context", "tokenizer") if getattr(config, name)]
+    if options and not text:
+        raise InputError(f"--{options[0]} is for texts, and '{config.dataset}' has none: leave it out.")
     features = study.features.name
     for option, readers in (
         ("vocabulary", ("tfidf", "tokens")),
         ("context", ("tokens", "wordpiece", "minilm")),
         ("tokenizer", ("tokens",)),
     ):
-        if option in given and features not in readers:
+        if option in options and features not in readers:
             raise InputError(f"--{option} has no meaning for the features {features}: leave it out.")

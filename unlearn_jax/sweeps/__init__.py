@@ -8,17 +8,6 @@ from unlearn_jax.sweeps.sampling import draw_settings, parse_space
 from unlearn_jax.sweeps.several import are_several, run_sweeps
 
 __all__ = [
-    "Seen",
-    "SweepConfig",
-    "are_several",
-    "best",
-    "check_name",
-    "draw_settings",
-    "parse_space",
-    "points_of",
-    "run_check",
-    "run_sweep",
-    "run_sweeps",
-    "seen_at",
-    "sweep_name",
-]
+    "Seen", "SweepConfig", "are_several", "best", "check_name", "draw_settings", "parse_space", "points_of",
+    "run_check", "run_sweep", "run_sweeps", "seen_at", "sweep_name",
+]  # fmt: skip

@@ -38,7 +38,7 @@ class Seen(NamedTuple):
     setting: str
     kept: float  # accuracy on retained examples, percent
     moved: float  # by how much margins of held-out examples moved, nats
-    gap: float  # how much surer of the request than held-out examples suggest, nats; NaN of a whole class
+    gap: float  # margin on the request above what held-out examples suggest, nats; NaN of a whole class
 
     @property
     def score(self) -> float:
@@ -80,8 +80,8 @@ def seen_at(config: StudyConfig, grids: dict[str, list[dict]], *, store: Path | 
     setup, level, (original,) = prepared_at(config, ("original",), store)
     refused = resolve(dataclasses.replace(config, methods=",".join(grids), hp=())).left_out
     for name, points in grids.items():
-        found = refused.get(name) or ran(setup, level, original, name, points)
-        yield name, found if isinstance(found, str) else _seen(setup, level, original, found, points)
+        outcomes = refused.get(name) or ran(setup, level, original, name, points)
+        yield name, outcomes if isinstance(outcomes, str) else _seen(setup, level, original, outcomes, points)
 
 
 def prepared_at(
@@ -106,14 +106,13 @@ def ran(
 
 
 def _seen(
-    setup: Setup, level: Level, original: EvaluatedPopulation, found: list[EvaluatedPopulation], points: list[dict]
+    setup: Setup, level: Level, original: EvaluatedPopulation, outcomes: list[EvaluatedPopulation], points: list[dict]
 ) -> list[Seen]:
-    """The figures of each setting's population."""
-    scorer = Scorer(setup, blind(level), found)
+    scorer = Scorer(setup, blind(level), outcomes)
     whole = setup.config.targets == "whole_class"
     expected = np.nan if whole else expected_margin(scorer, original, [0])
     seen = []
-    for outcome, point in zip(found, points):
+    for outcome, point in zip(outcomes, points):
         kept = scorer.values(outcome, "rest", "correct", [0]).blocks[0]
         moved = heldout_draws(scorer, outcome, original, [0]).value
         gap = scorer.draws(outcome, "forget", "margin", [0]).value - expected
@@ -129,8 +128,10 @@ def best(sizes: list[list[Seen]]) -> int | None:
         >>> best([[near, far], [one._replace(gap=float("nan")) for one in (near, far)]])
         0
     """
-    told = [size for size in sizes if not all(np.isnan(one.gap) for one in size)]  # of a whole class there is no score
-    score = lambda n: np.nan_to_num(np.mean([size[n].score for size in told]) if told else 0.0, nan=np.inf)
+    scored = [
+        size for size in sizes if not all(np.isnan(one.gap) for one in size)
+    ]  # of a whole class there is no score
+    score = lambda n: np.nan_to_num(np.mean([size[n].score for size in scored]) if scored else 0.0, nan=np.inf)
     allowed = [n for n, every in enumerate(zip(*sizes)) if min(one.kept for one in every) >= KEPT]
     return min(allowed, key=score, default=None)
 

@@ -1,4 +1,4 @@
-"""What other settings do to methods: paired differences from the defaults, told or not, and what they come to.
+"""What other settings do to methods: paired differences from the defaults, whether they are significant, and their sum.
 
 Members and clusters are drawn alike for both settings of a method, so the difference has an interval of its own. With
 many methods about one interval of twenty leaves out the truth: among many that did not change, a few are told to have.
@@ -32,7 +32,7 @@ GROUPS = {
 
 
 def verdict(difference: Estimate) -> str:
-    """Whether a figure is told to change, by the 95% interval of the difference; one of `VERDICTS`.
+    """Whether a figure changes, by the 95% interval of the difference; one of `VERDICTS`.
 
     Example:
         >>> verdict(Estimate(-0.2, -0.3, -0.1, -0.3, -0.1, 8)), verdict(Estimate(-0.2, -0.4, 0.0, -0.3, -0.1, 8))
@@ -80,11 +80,15 @@ def changes(
         the ``verdict``.
     """
     scorer = Scorer(setup, level, [one for pair in pairs for one in pair])
-    found = []
+    rows = []
     for pair in pairs:
-        figures = {name: _told(*own) for name, own in _figures(scorer, named, *pair).items()}
+        figures = {
+            name: {kind: interval(one) for kind, one in zip(("defaults", "preset", "difference"), estimates)}
+            | {"verdict": verdict(estimates[2])}
+            for name, estimates in _figures(scorer, named, *pair).items()
+        }
         both = lambda of, pair=pair: dict(zip(("defaults", "preset"), map(of, pair)))
-        found.append(
+        rows.append(
             {
                 "method": pair[1].method,
                 "remedy": pair[1].remedy,
@@ -95,7 +99,7 @@ def changes(
                 "figures": figures,
             }
         )
-    return found
+    return rows
 
 
 def _figures(
@@ -105,25 +109,19 @@ def _figures(
     every, same = list(range(scorer.setup.config.requests)), lambda x: x
     margin = lambda outcome: scorer.draws(outcome, "forget", "margin", every)
     full, none = margin(named["original"]), margin(named["oracle"])
-    own, far = [margin(o) for o in (usual, other)], [scorer.distance(o, named, every) for o in (usual, other)]
+    margins, distances = [margin(o) for o in (usual, other)], [scorer.distance(o, named, every) for o in (usual, other)]
     less = lambda u, o: o - u
-    found = {
-        DISTANCE: (*(combine(same, one, low=0.0) for one in far), combine(less, *far)),
+    estimates = {
+        DISTANCE: (*(combine(same, one, low=0.0) for one in distances), combine(less, *distances)),
         SIGNED: (
-            *(combine(lambda u, f, n: (u - n) / (f - n), one, full, none) for one in own),
-            combine(lambda u, o, f, n: (o - u) / (f - n), *own, full, none),
+            *(combine(lambda u, f, n: (u - n) / (f - n), one, full, none) for one in margins),
+            combine(lambda u, o, f, n: (o - u) / (f - n), *margins, full, none),
         ),
     }
     for name, split in ((TEST, "test"), (REST, "rest")):
         lost = [excess(scorer, outcome, named["original"], split, every) for outcome in (usual, other)]
-        found[name] = (*(combine(same, one) for one in lost), combine(less, *lost))
-    return found
-
-
-def _told(usual: Estimate, other: Estimate, difference: Estimate) -> dict[str, Any]:
-    """A figure as it is recorded."""
-    shown = {"defaults": usual, "preset": other, "difference": difference}
-    return {name: interval(one) for name, one in shown.items()} | {"verdict": verdict(difference)}
+        estimates[name] = (*(combine(same, one) for one in lost), combine(less, *lost))
+    return estimates
 
 
 def interval(one: Estimate) -> list[float | None]:
@@ -139,11 +137,11 @@ def summary_of(rows: list[dict[str, Any]]) -> dict[str, Any]:
     """
     figures = {}
     for name in FIGURES:
-        own = [row["figures"][name] for row in rows]
-        known = [one for one in own if None not in (one["defaults"][0], one["preset"][0])]
-        figures[name] = {kind: sum(one["verdict"] == kind for one in own) for kind in VERDICTS}
+        entries = [row["figures"][name] for row in rows]
+        measured = [one for one in entries if None not in (one["defaults"][0], one["preset"][0])]
+        figures[name] = {kind: sum(one["verdict"] == kind for one in entries) for kind in VERDICTS}
         for side in ("defaults", "preset"):
-            values = [one[side][0] for one in known]
+            values = [one[side][0] for one in measured]
             figures[name][f"median_{side}"] = float(np.median(values)) if values else None
     groups = {group: [label_of(row) for row in rows if row["group"] == group] for group in GROUPS}
     return {"methods": len(rows), "figures": figures, "groups": groups}

@@ -33,18 +33,12 @@ from unlearn_jax.sweeps.changes import FIGURES, changes, interval, summary_of
 from unlearn_jax.sweeps.config import SweepConfig, check_members, check_one_gamma, remedy_of
 from unlearn_jax.sweeps.run import Asked, prepared
 from unlearn_jax.sweeps.trials import run_points
-from unlearn_jax.sweeps.written import refuse_other
+from unlearn_jax.sweeps.written import completed, facts_of, refuse_other
 
 KIND = "check"
 FILE = "check.json"
-SAME = (
-    "dataset",
-    "benchmark",
-    "similarity",
-    "targets",
-    "train_size",
-    "seed",
-)  # where these are alike, targets have the same order
+# where these are alike, targets have the same order
+SAME = ("dataset", "benchmark", "similarity", "targets", "train_size", "seed")
 
 
 class Check(NamedTuple):
@@ -79,27 +73,19 @@ def run_check(
             something else or cannot be written. Nothing is trained before all that is known.
         Stopped: a signal came; what is trained is kept.
     """
-    began, found = time.time(), checked(study)
-    asked = json.loads(json.dumps(dataclasses.asdict(found.study.config)))
-    refuse_other(out, asked, FILE, "check of presets")
-    setup, level = prepared(found.pairs, found.study, out, store or out.parent / "populations", watch, **options)
-    told = {"kind": KIND, "status": "running", "command": command, "asked": asked, **environment()}
-    told |= {"presets": found.presets, "warnings": cautions(found.presets["about"], found.study)}
-    told |= {
-        "dataset": found.study.dataset_name,
-        "model": found.study.model,
-        "scale": found.study.scale,
-        "copies": level.copies,
-        "gamma": float(level.rows[0].gamma),
-        "target_counts": [len(rows.forget) for rows in level.rows],
-        "notes": [*setup.notes, *found.notes],
-    }
+    began, wanted = time.time(), checked(study)
+    resolved = wanted.study
+    configuration = json.loads(json.dumps(dataclasses.asdict(resolved.config)))
+    refuse_other(out, configuration, FILE, "check of presets")
+    setup, level = prepared(wanted.pairs, resolved, out, store or out.parent / "populations", watch, **options)
+    record = {"kind": KIND, "status": "running", "command": command, "asked": configuration, **environment()}
+    record |= {"presets": wanted.presets, "warnings": cautions(wanted.presets["about"], resolved)}
+    record |= facts_of(resolved, level) | {"notes": [*setup.notes, *wanted.notes]}
     with checkpoint.locked(out):
-        write_json(out / FILE, told)
-        told |= _compared(setup, level, found, watch)
-        times = {"finished": time.strftime("%Y-%m-%dT%H:%M:%S"), "seconds_total": time.time() - began}
-        _write_rows(out / "check.csv", told["methods"])
-        write_json(out / FILE, told | times | {"status": "complete"})
+        write_json(out / FILE, record)
+        record |= _compared(setup, level, wanted, watch)
+        _write_rows(out / "check.csv", record["methods"])
+        write_json(out / FILE, record | completed(began))
     return out
 
 
@@ -109,37 +95,37 @@ def checked(study: StudyConfig) -> Check:
         raise InputError("no presets are given: name a file or shipped presets, such as --presets vision-copies-small.")
     if study.hp:
         raise InputError("--hp is for studies: put the settings into the preset file, and leave --hp out.")
-    config, told = with_presets(study)
+    config, record = with_presets(study)
     resolved = resolve(config)
     check(resolved)
     remedy, config = remedy_of(config), resolved.config
     check_one_gamma(config)
     check_members("--members", resolved.members, config.requests)
-    given = resolved.settings
-    around = {f"{remedy}.{name}": values[0] for name, values in given.get(remedy, {}).items()}
+    settings = resolved.settings
+    around = {f"{remedy}.{name}": values[0] for name, values in settings.get(remedy, {}).items()}
     fit = [method for method, _ in resolved.pairs] if remedy else resolved.methods
     names = [name for name in fit if name not in REFERENCES]
-    points = {name: around | {k: v[0] for k, v in given.get(name, {}).items()} for name in names}
-    pairs = [_asked(config, name, point) for name, point in points.items() if point]
+    points = {name: around | {k: v[0] for k, v in settings.get(name, {}).items()} for name in names}
+    pairs = [_both_settings(config, name, point) for name, point in points.items() if point]
     if not pairs:
         raise InputError(f"the presets '{study.presets}' change nothing that runs with {remedy}: name other --methods.")
     named = read_presets(study.presets).methods
-    notes = [said for name, said in resolved.left_out.items() if name in named]
-    notes += [said for method, said in left_out_remedies(resolved) if method in named]
-    return Check(resolved, told, pairs, [name for name in names if name in named and not points[name]], notes)
+    notes = [reason for name, reason in resolved.left_out.items() if name in named]
+    notes += [reason for method, reason in left_out_remedies(resolved) if method in named]
+    return Check(resolved, record, pairs, [name for name in names if name in named and not points[name]], notes)
 
 
-def _asked(config: StudyConfig, method: str, point: dict[str, Any]) -> Asked:
+def _both_settings(config: StudyConfig, method: str, point: dict[str, Any]) -> Asked:
     """A method at its defaults and at a point, as a sweep of two settings."""
-    own = dataclasses.replace(config, methods=method, hp=())
-    return Asked(SweepConfig(method=method, seeds=resolve(own).members), own, resolve(own), [], [{}, point])
+    study = dataclasses.replace(config, methods=method, hp=())
+    return Asked(SweepConfig(method=method, seeds=resolve(study).members), study, resolve(study), [], [{}, point])
 
 
 def check_name(study: StudyConfig) -> str:
     """A folder name that says what is checked, and differs where the configuration or the settings do."""
-    config, told = with_presets(study)
+    config, presets = with_presets(study)
     name = resolve(config).name
-    return f"check-{told['name']}-{name}" if told else f"check-{name}"
+    return f"check-{presets['name']}-{name}" if presets else f"check-{name}"
 
 
 def cautions(about: dict[str, Any], study: Study) -> list[str]:
@@ -155,26 +141,26 @@ def cautions(about: dict[str, Any], study: Study) -> list[str]:
     if not {"dataset", "targets", "num_targets", "requests", "skip_requests"} <= set(about):
         return ["the presets do not say which targets they were made on: if they are those, figures are too good"]
     differ = [name for name in mine if about.get(name, mine[name]) != mine[name]]
-    found = []
+    warnings = []
     if differ:
         plain = lambda value: "none" if value in ("", None) else value
-        said = ", ".join(f"{name} {plain(about[name])}, here {plain(mine[name])}" for name in differ)
-        found.append(f"the presets were made for something else ({said})")
+        differences = ", ".join(f"{name} {plain(about[name])}, here {plain(mine[name])}" for name in differ)
+        warnings.append(f"the presets were made for something else ({differences})")
     if "dataset" in differ:
-        return found
+        return warnings
     if set(differ) & set(SAME):
-        return [*found, "whether they were made on some of these targets is not known"]
+        return [*warnings, "whether they were made on some of these targets is not known"]
     whole = config.targets == "whole_class"
     count, (first, last) = 1 if whole else config.num_targets, _span(about)
-    own = (config.skip_requests * count, (config.skip_requests + config.requests) * count)
-    common = min(last, own[1]) - max(first, own[0])
+    here = (config.skip_requests * count, (config.skip_requests + config.requests) * count)
+    common = min(last, here[1]) - max(first, here[0])
     if common > 0:
         skip = 0 if first >= config.requests * count else math.ceil(last / count)
-        found.append(
-            f"{common} of the {own[1] - own[0]} {'classes' if whole else 'targets'} are among those that the presets "
+        warnings.append(
+            f"{common} of the {here[1] - here[0]} {'classes' if whole else 'targets'} are among those that the presets "
             f"were made on, so figures are too good: give --skip-requests {skip}"
         )
-    return found
+    return warnings
 
 
 def _span(about: dict[str, Any]) -> tuple[int, int]:
@@ -183,30 +169,27 @@ def _span(about: dict[str, Any]) -> tuple[int, int]:
     return about["skip_requests"] * count, (about["skip_requests"] + about["requests"]) * count
 
 
-def _compared(setup: Setup, level: Level, found: Check, watch: Watch) -> dict[str, Any]:
-    """Train or read the references and all pairs, and compare; what check.json says of it."""
+def _compared(setup: Setup, level: Level, presets: Check, watch: Watch) -> dict[str, Any]:
     trained = references(setup, level, {}, watch, {}, ("original", "oracle", "retrain"))[0]
     named = {outcome.name: outcome for outcome in trained}
     pairs = []
-    for one in found.pairs:
+    for one in presets.pairs:
         ready = setup._replace(study=one.resolved)
         pairs.append(tuple(run_points(ready, level, named["original"], one.points, 1.0, watch)))
     rows = changes(setup, level, named, pairs)
-    return {"references": _references(setup, level, named), "methods": rows, "summary": summary_of(rows)} | {
-        "kept": found.kept
-    }
+    compared = {"references": _references(setup, level, named), "methods": rows, "summary": summary_of(rows)}
+    return compared | {"kept": presets.kept}
 
 
 def _references(setup: Setup, level: Level, named: dict[str, EvaluatedPopulation]) -> dict[str, Any]:
     """The residual distance of retraining, and whether residuals are identifiable."""
     scorer, every = Scorer(setup, level, list(named.values())), list(range(setup.config.requests))
     distance = combine(lambda x: x, scorer.distance(named["retrain"], named, every), low=0.0)
-    told = scorer.identifiability(named, "oracle", every).identifiable
-    return {"retrain": {"residual_distance": interval(distance)}, "identifiable": bool(told)}
+    identifiable = scorer.identifiability(named, "oracle", every).identifiable
+    return {"retrain": {"residual_distance": interval(distance)}, "identifiable": bool(identifiable)}
 
 
 def _write_rows(path: Path, rows: list[dict[str, Any]]) -> None:
-    """A row for each method and figure, whole or not at all."""
     ends, file = ("", "_low", "_high"), io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
     sides = ("defaults", "preset", "difference")
@@ -215,7 +198,7 @@ def _write_rows(path: Path, rows: list[dict[str, Any]]) -> None:
     )
     for row in rows:
         for name in FIGURES:
-            own = row["figures"][name]
+            figure = row["figures"][name]
             lead = [row[key] for key in ("method", "remedy", "setting", "group")]
-            writer.writerow([*lead, name, *(x for side in sides for x in own[side]), own["verdict"]])
+            writer.writerow([*lead, name, *(x for side in sides for x in figure[side]), figure["verdict"]])
     write_whole(path, lambda part: part.write_text(file.getvalue(), encoding="utf-8"))

@@ -63,10 +63,10 @@ def study_of(sweep: SweepConfig, study: StudyConfig) -> Study:
     check_one_gamma(study)
     check_members("--seeds", sweep.seeds, study.requests)
     config = dataclasses.replace(study, methods=sweep.method, remedies=remedy, members=sweep.seeds, hp=())
-    found = resolve(config)
-    check(found)
+    resolved = resolve(config)
+    check(resolved)
     _check_halving(sweep, study)
-    return found
+    return resolved
 
 
 def check_members(option: str, members: int, requests: int) -> None:
@@ -132,8 +132,8 @@ def defaults_of(method: str, study: Study) -> dict[str, Any]:
     """The method's own settings at the study's scale, and those of the remedy as REMEDY.NAME."""
     static, numeric = settings_at(METHODS[method], study.scale)
     remedy = remedy_of(study.config)
-    own = remedy_settings(remedy) if remedy else {}
-    return static | numeric | {f"{remedy}.{name}": value for name, value in own.items()}
+    settings = remedy_settings(remedy) if remedy else {}
+    return static | numeric | {f"{remedy}.{name}": value for name, value in settings.items()}
 
 
 def shares_of(sweep: SweepConfig, study: Study, points: list[dict]) -> list[float]:
@@ -147,8 +147,8 @@ def shares_of(sweep: SweepConfig, study: Study, points: list[dict]) -> list[floa
 
 def asked_of(sweep: SweepConfig, study: StudyConfig) -> dict[str, Any]:
     """What was asked for, as it is recorded and compared; without what came later, where that is not used."""
-    told = {name: value for name, value in dataclasses.asdict(study).items() if value or name != "metrics"}
-    return json.loads(json.dumps({"sweep": dataclasses.asdict(sweep), "study": told}))
+    fields = {name: value for name, value in dataclasses.asdict(study).items() if value or name != "metrics"}
+    return json.loads(json.dumps({"sweep": dataclasses.asdict(sweep), "study": fields}))
 
 
 def sweep_name(sweep: SweepConfig, study: StudyConfig) -> str:

@@ -59,18 +59,24 @@ def effects(config: StudyConfig, *, store: Path | None = None) -> Iterator[Effec
     yield from (refused(name, why) for name, why in study.left_out.items())
     for name in study.methods:
         if name != "do_nothing":
-            found = ran(setup, level, original, name, [{}])
-            yield refused(name, found) if isinstance(found, str) else _effect(name, found[0].scores, columns, *margins)
+            outcomes = ran(setup, level, original, name, [{}])
+            yield (
+                refused(name, outcomes)
+                if isinstance(outcomes, str)
+                else _effect(name, outcomes[0].scores, columns, *margins)
+            )
 
 
 def _effect(name: str, scores: Evaluation, columns: dict, original: np.ndarray, oracle: np.ndarray) -> Effect:
     """What a method's scores say."""
     rest = 100.0 * scores.correct[:, columns["rest"]].mean(axis=1)
-    own, (full, free) = scores.margin[:, columns["forget"]], (original.mean(), oracle.mean())
-    residual = float((own.mean() - free) / (full - free)) if full != free else np.nan
+    margins, (full, free) = scores.margin[:, columns["forget"]], (original.mean(), oracle.mean())
+    residual = float((margins.mean() - free) / (full - free)) if full != free else np.nan
     right = 100.0 * float(scores.correct[:, columns["forget"]].mean())
-    shift = own.mean(axis=0) - original.mean(axis=0)
-    return Effect(name, own.shape[1], float(rest.mean()), float(rest.min()), right, float(own.mean()), residual, shift)
+    shift = margins.mean(axis=0) - original.mean(axis=0)
+    return Effect(
+        name, margins.shape[1], float(rest.mean()), float(rest.min()), right, float(margins.mean()), residual, shift
+    )
 
 
 def alike(found: list[Effect]) -> np.ndarray:

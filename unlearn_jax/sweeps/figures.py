@@ -22,8 +22,13 @@ def keys_of(setup: Setup, level: Level):
     base = level_keys(setup, level) | {"request": "all"}
 
     def keys(outcome: EvaluatedPopulation, **more) -> dict:
-        own = {"method": outcome.method, "remedy": outcome.remedy, "setting": outcome.setting, "budget": outcome.budget}
-        return base | own | more
+        names = {
+            "method": outcome.method,
+            "remedy": outcome.remedy,
+            "setting": outcome.setting,
+            "budget": outcome.budget,
+        }
+        return base | names | more
 
     return keys
 
@@ -71,7 +76,7 @@ def gains(
 ) -> list[Estimate]:
     """By how much each outcome's score by a rule is smaller than that of ``usual``, the method at its defaults.
 
-    Members and clusters are drawn alike for both, so an interval above 0 tells the outcome to be better by the rule.
+    Members and clusters are drawn alike for both, so an interval above 0 says that the outcome is better by the rule.
     """
     scorer, every = Scorer(setup, blind(level), outcomes), list(range(setup.config.requests))
     expected = expected_margin(scorer, original, every)
@@ -96,14 +101,15 @@ def gains(
 
 def _attack_draws(scorer: Scorer, outcome: EvaluatedPopulation, requests: list[int]) -> Draws:
     """Draws of the AUC of an attack by a threshold, over members of all requests."""
-    asked, heldout = (scorer.values(outcome, split, "margin", requests).blocks for split in ("forget", "validation"))
-    blocks = [threshold_attack(f, t).auc[:, None] for f, t in zip(asked, heldout)]
+    requested, heldout = (
+        scorer.values(outcome, split, "margin", requests).blocks for split in ("forget", "validation")
+    )
+    blocks = [threshold_attack(f, t).auc[:, None] for f, t in zip(requested, heldout)]
     config = scorer.setup.config
     return mean_draws(Values(blocks, outcome.role), seed=config.seed, resamples=config.resamples)
 
 
 def _attack(scorer: Scorer, outcome: EvaluatedPopulation, keys, requests: list[int], recorder) -> None:
-    """The attack by a threshold."""
     if not scorer.has("validation", requests):
         return
     draws = _attack_draws(scorer, outcome, requests)
@@ -129,7 +135,7 @@ def asked_figures(
 def identifiable(
     setup: Setup, level: Level, original: EvaluatedPopulation, oracle: EvaluatedPopulation | None
 ) -> bool | None:
-    """Whether distances from the oracle can be told from noise, see `identifiability`; None without an oracle."""
+    """Whether distances from the oracle exceed the noise, see `identifiability`; None without an oracle."""
     if oracle is None:
         return None
     named, every = {"original": original, "oracle": oracle}, list(range(setup.config.requests))
@@ -153,8 +159,8 @@ def oracle_figures(
     margins = {name: scorer.draws(one, "forget", "margin", every) for name, one in named.items()}
     distances = {}
     for outcome in outcomes:
-        own, mine = scorer.draws(outcome, "forget", "margin", every), partial(keys, outcome, reference="oracle")
-        signed = residual_influence(own, margins["original"], margins["oracle"])
+        margin, mine = scorer.draws(outcome, "forget", "margin", every), partial(keys, outcome, reference="oracle")
+        signed = residual_influence(margin, margins["original"], margins["oracle"])
         recorder.figure(mine(split="forget", metric="residual_influence"), signed)
         distance = distances[outcome.setting] = scorer.distance(outcome, named, every)
         recorder.figure(mine(split="forget", metric="residual_distance"), combine(lambda x: x, distance, low=0.0))

@@ -68,7 +68,6 @@ def halve(
 
 
 def _kept(judged: dict[int, Judged], eta: int) -> list[int]:
-    """The settings that go on, in their order."""
     ranked = sorted(judged, key=lambda number: judged[number].rank)
     line = judged[ranked[math.ceil(len(ranked) / eta) - 1]].rank
     return [number for number, one in judged.items() if one.rank <= line or one.best <= line]

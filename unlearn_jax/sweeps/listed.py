@@ -34,19 +34,19 @@ def settings_told(
         best: the allowed setting with the smallest residual distance; None without an oracle.
     """
     plain = next((setting_name(point) for point in points if is_default(point, usual)), None)
-    told = []
+    entries = []
     for number, point in enumerate(points):
         name, spent = setting_name(point), ran.spent[number]
-        own, far = standing.get(name), ran.distances.get(name)  # none where it was dropped
-        told.append(
+        place, far = standing.get(name), ran.distances.get(name)  # none where it was dropped
+        entries.append(
             {
                 "setting": name,
                 "values": {axis: (usual | point)[axis] for axis in names},
                 "default": not point,
                 "share": max(spent),
                 "grad_evals": sum(spent.values()),
-                "allowed": own.allowed if own else None,
-                "score": score_of(own.seen, rule) if own else None,
+                "allowed": place.allowed if place else None,
+                "score": score_of(place.seen, rule) if place else None,
                 "gain": ran.gains.get(number),  # on the defaults' score, with its interval
                 # what follows looks at the oracle
                 "distance": float(far.value) if far else None,
@@ -54,7 +54,7 @@ def settings_told(
                 "regret": _apart(ran.distances, name, best),  # farther than the best allowed setting
             }
         )
-    return told
+    return entries
 
 
 def _apart(distances: dict[str, Draws], one: str | None, other: str | None) -> list[float] | None:

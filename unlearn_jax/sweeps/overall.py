@@ -38,15 +38,15 @@ def compare_rules(found: dict[str, dict], decided: dict[str, Any]) -> dict[str, 
         ``median``, ``largest`` and the method that it is ``largest_of``, and how often the pick was the ``best``
         allowed setting. {} without an oracle.
     """
-    told: dict[str, tuple[str, list]] = {
-        rule: (said, [_by_rule(name, own, rule) for name, own in found.items()]) for rule, said in RULES.items()
+    picks_of: dict[str, tuple[str, list]] = {
+        rule: (words, [_by_rule(name, record, rule) for name, record in found.items()]) for rule, words in RULES.items()
     }
-    told["preset"] = BESIDE["preset"], [_at(name, decided[name].regret) for name in found]
+    picks_of["preset"] = BESIDE["preset"], [_at(name, decided[name].regret) for name in found]
     usual = [_at(n, decided[n].default_distance - decided[n].best_distance) for n in found]
-    told["defaults"] = BESIDE["defaults"], usual
-    told["lot"] = BESIDE["lot"], [_by_lot(name, own) for name, own in found.items()]
-    known = {rule: [p for p in picks if p and math.isfinite(p.regret)] for rule, (_, picks) in told.items()}
-    return {rule: {"said": told[rule][0]} | _summary(picks) for rule, picks in known.items() if picks}
+    picks_of["defaults"] = BESIDE["defaults"], usual
+    picks_of["lot"] = BESIDE["lot"], [_by_lot(name, record) for name, record in found.items()]
+    finite = {rule: [p for p in picks if p and math.isfinite(p.regret)] for rule, (_, picks) in picks_of.items()}
+    return {rule: {"said": picks_of[rule][0]} | _summary(picks) for rule, picks in finite.items() if picks}
 
 
 def compare_defaults(found: dict[str, dict], decided: dict[str, Any]) -> dict[str, Any]:
@@ -61,44 +61,41 @@ def compare_defaults(found: dict[str, dict], decided: dict[str, Any]) -> dict[st
         intervals to be ``nearer`` to the oracle than their defaults, or ``farther``, how many are ``neither``, and the
         medians ``defaults`` and ``preset`` of their distances. {} where there is none.
     """
-    ends, told = [], []
-    for name, own in found.items():
+    ends, nearer_by = [], []
+    for name, record in found.items():
         decision = decided[name]
         if decision.values and math.isfinite(decision.distance + decision.default_distance):
-            entry = next(one for one in own["settings"] if one["setting"] == decision.setting)
+            entry = next(one for one in record["settings"] if one["setting"] == decision.setting)
             ends.append((decision.default_distance, decision.distance))
-            told.append(entry.get("nearer") or [math.nan] * 3)  # none in sweeps of earlier versions
+            nearer_by.append(entry.get("nearer") or [math.nan] * 3)  # none in sweeps of earlier versions
     if not ends:
         return {}
     usual, other = np.median(ends, axis=0)
-    nearer, farther = sum(low > 0 for _, low, _ in told), sum(high < 0 for *_, high in told)
-    known = sum(math.isfinite(low) for _, low, _ in told)
-    counts = {"nearer": nearer, "farther": farther, "neither": known - nearer - farther}
+    nearer, farther = sum(low > 0 for _, low, _ in nearer_by), sum(high < 0 for *_, high in nearer_by)
+    defined = sum(math.isfinite(low) for _, low, _ in nearer_by)
+    counts = {"nearer": nearer, "farther": farther, "neither": defined - nearer - farther}
     return {"methods": len(ends)} | counts | {"defaults": float(usual), "preset": float(other)}
 
 
-def _by_rule(method: str, told: dict, rule: str) -> Pick | None:
-    """The pick of a rule; None where it chose nothing."""
-    own = told["choices"].get(rule, {})
-    return _at(method, own["regret"]) if "regret" in own else None
+def _by_rule(method: str, record: dict, rule: str) -> Pick | None:
+    choice = record["choices"].get(rule, {})
+    return _at(method, choice["regret"]) if "regret" in choice else None
 
 
 def _at(method: str, regret: float) -> Pick:
-    """A pick at this regret."""
     return Pick(method, regret, float(regret == 0))
 
 
-def _by_lot(method: str, told: dict) -> Pick | None:
+def _by_lot(method: str, record: dict) -> Pick | None:
     """The mean over allowed settings that ran whole, over all of them where none is allowed."""
-    whole = [one for one in told["settings"] if one["share"] == 1.0 and one["distance"] is not None]
+    whole = [one for one in record["settings"] if one["share"] == 1.0 and one["distance"] is not None]
     far = [one["distance"] for one in whole if one["allowed"]] or [one["distance"] for one in whole]
-    if not far or "oracle" not in told["choices"]:
+    if not far or "oracle" not in record["choices"]:
         return None
-    return Pick(method, float(np.mean(far)) - told["choices"]["oracle"]["distance"], 1 / len(far))
+    return Pick(method, float(np.mean(far)) - record["choices"]["oracle"]["distance"], 1 / len(far))
 
 
 def _summary(picks: list[Pick]) -> dict[str, Any]:
-    """The figures of one rule."""
     values = np.array([pick.regret for pick in picks])
     means = values[np.random.default_rng(0).integers(len(values), size=(RESAMPLES, len(values)))].mean(axis=1)
     ends = [float(x) for x in np.quantile(means, [0.025, 0.975])] if len(values) > 1 else [None, None]

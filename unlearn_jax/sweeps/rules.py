@@ -14,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from unlearn_jax.errors import InputError, choose
+from unlearn_jax.evaluation.panels import label_of
 from unlearn_jax.methods import METHODS
 from unlearn_jax.remedies import REMEDIES
 from unlearn_jax.roles import REFERENCES
@@ -44,13 +45,18 @@ class Choice(NamedTuple):
     allowed: int  # of the candidates; 0 = none was, and the one that harms held-out accuracy least was taken
 
     @property
+    def name(self) -> str:
+        """METHOD or METHOD+REMEDY."""
+        return label_of(self.method, self.remedy, "")
+
+    @property
     def words(self) -> list[str]:
         """The setting as words of ``--hp``."""
         return hp_words(self.method, self.remedy, self.setting)
 
 
 class Regret(NamedTuple):
-    """What a choice without the oracle leaves to be wished."""
+    """What a choice without the oracle costs against the best setting."""
 
     choice: Choice
     distance: float  # residual distance of the chosen setting
@@ -80,23 +86,23 @@ def standings(rows: Rows, rule: str = "margins") -> dict[tuple[str, str], dict[s
     """How a rule sees every setting: (method, remedy) -> setting -> standing; arguments and errors as of
     `choose_settings`."""
     choose("rule", rule, RULES)
-    found, rows = {}, list(rows)
+    by_method, rows = {}, list(rows)
     for key, settings in _candidates(rows, SEEN).items():
-        found[key] = {}
+        by_method[key] = {}
         for name, seen in settings.items():
             if rule in NEEDS and NEEDS[rule] not in seen:
                 raise InputError(f"the rule '{rule}' needs {NEEDS[rule]}, which unlearn-jax sweep alone measures.")
             rank, best = (_standing(seen, rule, at) for at in (0, 1))
-            found[key][name] = Standing(rank, best, {metric: figure[0] for metric, figure in seen.items()})
-        allowed = [one.rank[1] for one in found[key].values() if one.allowed]
+            by_method[key][name] = Standing(rank, best, {metric: figure[0] for metric, figure in seen.items()})
+        allowed = [one.rank[1] for one in by_method[key].values() if one.allowed]
         if allowed and min(allowed) == math.inf:  # the first of them would be taken, whatever it is
             raise InputError(
                 f"the rule '{rule}' cannot tell settings of {key[0]} apart, for what it looks at is not known: give 2 "
                 "members a request or more and 20 held-out examples or more, or another rule."
             )
-    if not found:
+    if not by_method:
         raise InputError("no method has held-out figures: run unlearn-jax study again, with --methods and --hp.")
-    return found
+    return by_method
 
 
 def choose_settings(rows: Rows, rule: str = "margins") -> list[Choice]:
@@ -114,42 +120,41 @@ def choose_settings(rows: Rows, rule: str = "margins") -> list[Choice]:
         InputError: an unknown rule, rows without the held-out figures, or without those that the rule needs; a rule
             whose figure is not known of any allowed setting.
     """
-    found = []
+    choices = []
     for (method, remedy), settings in standings(rows, rule).items():
         best = min(settings, key=lambda s: settings[s].rank)
         allowed = sum(standing.allowed for standing in settings.values())
-        found.append(Choice(method, remedy, best, settings[best].seen, len(settings), allowed))
-    return found
+        choices.append(Choice(method, remedy, best, settings[best].seen, len(settings), allowed))
+    return choices
 
 
 def regret(rows: Rows, choices: list[Choice]) -> list[Regret]:
     """Residual distance of every choice beside the best one that it could have been; this looks at the oracle."""
     rows = list(rows)
-    seen, told, found = _candidates(rows, SEEN), _candidates(rows, ("residual_distance",)), []
+    seen, distances, regrets = _candidates(rows, SEEN), _candidates(rows, ("residual_distance",)), []
     for choice in choices:
         key = choice.method, choice.remedy
-        distance = {s: told.get(key, {}).get(s, {}).get("residual_distance", (math.nan, 0))[0] for s in seen[key]}
+        distance = {s: distances.get(key, {}).get(s, {}).get("residual_distance", (math.nan, 0))[0] for s in seen[key]}
         allowed = [s for s in distance if _allowed(seen[key][s])] or list(distance)
         best = min(allowed, key=lambda s: (not math.isfinite(distance[s]), distance[s]))
-        found.append(Regret(choice, distance[choice.setting], best, distance[best]))
-    return found
+        regrets.append(Regret(choice, distance[choice.setting], best, distance[best]))
+    return regrets
 
 
 def _candidates(rows: Rows, metrics: tuple[str, ...]) -> dict[tuple[str, str], dict[str, dict[str, tuple]]]:
     """(method, remedy) -> setting -> metric -> (value, lower bound); the first of equal rows stays."""
-    found: dict = {}
+    by_method: dict = {}
     for row in rows:
         if row["metric"] in metrics and (row["remedy"] or row["method"] not in REFERENCES):
             cells = (row["value"], row["ci_low"])
             figure = tuple(float(cell) if cell not in (None, "") else math.nan for cell in cells)
-            settings = found.setdefault((row["method"], row["remedy"] or ""), {})
+            settings = by_method.setdefault((row["method"], row["remedy"] or ""), {})
             settings.setdefault(row["setting"] or "", {}).setdefault(row["metric"], figure)
     least = {"heldout_accuracy_drop", "heldout_margin_error"} & set(metrics)
-    return {k: kept for k, s in found.items() if (kept := {n: seen for n, seen in s.items() if least <= set(seen)})}
+    return {k: kept for k, s in by_method.items() if (kept := {n: seen for n, seen in s.items() if least <= set(seen)})}
 
 
 def _allowed(seen: dict[str, tuple]) -> bool:
-    """Whether a setting may be chosen."""
     mean, low = seen["heldout_accuracy_drop"]
     sound = math.isfinite(mean) and seen.get("n_diverged", (0.0, 0.0))[0] == 0
     return sound and (low if math.isfinite(low) else mean) <= ALLOWED
@@ -187,9 +192,9 @@ def hp_words(method: str, remedy: str, setting: str) -> list[str]:
     words = []
     for part in filter(None, setting.split(",")):
         name, _, value = part.partition("=")
-        owner, dot, own = name.partition(".")
+        owner, dot, setting_name = name.partition(".")
         of_remedy = bool(dot) and owner == remedy
-        entry, owner, name = (REMEDIES[owner], owner, own) if of_remedy else (METHODS[method], method, name)
+        entry, owner, name = (REMEDIES[owner], owner, setting_name) if of_remedy else (METHODS[method], method, name)
         if isinstance(entry.static.get(name), tuple):
             value = value.replace("+", ",")
         words.append(f"{owner}.{name}={value}")
@@ -199,16 +204,16 @@ def hp_words(method: str, remedy: str, setting: str) -> list[str]:
 def grouped(choices: list[Choice]) -> list[tuple[list[str], str, list[str]]]:
     """(methods, remedy, ``--hp`` words) of as few studies as hold every choice: one without remedies, and one for each
     different setting of a remedy, in which the methods run alone too."""
-    found: dict[tuple, tuple[list[str], list[str]]] = {}
+    studies: dict[tuple, tuple[list[str], list[str]]] = {}
     for choice in choices:
-        own = [w for w in choice.words if choice.remedy and w.startswith(f"{choice.remedy}.")]
-        methods, words = found.setdefault((choice.remedy, tuple(own)), ([], []))
+        remedy_words = [w for w in choice.words if choice.remedy and w.startswith(f"{choice.remedy}.")]
+        methods, words = studies.setdefault((choice.remedy, tuple(remedy_words)), ([], []))
         methods.append(choice.method)
-        words += [w for w in choice.words if w not in own]
-    alone, words = found.get(("", ()), ((), ()))
-    if any(r and set(m) >= set(alone) and set(w) >= set(words) for (r, _), (m, w) in found.items()):
-        found.pop(("", ()), None)  # a study with the remedy runs them besides
-    return [(methods, remedy, [*own, *words]) for (remedy, own), (methods, words) in found.items()]
+        words += [w for w in choice.words if w not in remedy_words]
+    alone, words = studies.get(("", ()), ((), ()))
+    if any(r and set(m) >= set(alone) and set(w) >= set(words) for (r, _), (m, w) in studies.items()):
+        studies.pop(("", ()), None)  # a study with the remedy runs them besides
+    return [(methods, remedy, [*remedy_words, *words]) for (remedy, remedy_words), (methods, words) in studies.items()]
 
 
 __all__ = [

@@ -36,7 +36,7 @@ from unlearn_jax.sweeps.rules import standings
 from unlearn_jax.sweeps.sampling import Axis
 from unlearn_jax.sweeps.selection import select
 from unlearn_jax.sweeps.trials import check_points, run_points
-from unlearn_jax.sweeps.written import about_of, by_owner, chosen_values, refuse_other
+from unlearn_jax.sweeps.written import about_of, by_owner, chosen_values, completed, facts_of, refuse_other
 
 KIND = "sweep"
 
@@ -49,19 +49,6 @@ class Asked(NamedTuple):
     resolved: Study  # the study whose originals and targets are taken
     axes: list[Axis]
     points: list[dict]  # settings that are tried
-
-
-class Trials(NamedTuple):
-    """What all rungs share."""
-
-    sweep: SweepConfig
-    setup: Setup
-    level: Level
-    points: list[dict]
-    original: EvaluatedPopulation
-    oracle: EvaluatedPopulation | None
-    recorder: Recorder
-    watch: Watch
 
 
 def run_sweep(
@@ -95,18 +82,18 @@ def run_sweep(
         InputError: bad configuration, missing data, a folder that holds something else or cannot be written.
         Stopped: a signal came; what is trained is kept.
     """
-    began, asked = time.time(), understood(sweep, study)
+    began, request = time.time(), understood(sweep, study)
     refuse_other(out, asked_of(sweep, study))
-    setup, level = prepared([asked], asked.resolved, out, store or out.parent / "populations", watch, **options)
+    setup, level = prepared([request], request.resolved, out, store or out.parent / "populations", watch, **options)
     with checkpoint.locked(out):
-        sweep_one(asked, setup, level, lambda: trained(sweep, setup, level, watch), out, watch, command, began)
+        sweep_one(request, setup, level, lambda: trained(sweep, setup, level, watch), out, watch, command, began)
     return out
 
 
 def understood(sweep: SweepConfig, study: StudyConfig) -> Asked:
     """What is asked for, checked; errors as of `study_of` and `candidates`."""
-    found = study_of(sweep, study)
-    return Asked(sweep, study, found, *candidates(sweep, study, found))
+    resolved = study_of(sweep, study)
+    return Asked(sweep, study, resolved, *candidates(sweep, study, resolved))
 
 
 def prepared(every: list[Asked], study: Study, out: Path, store: Path, watch: Watch, **options) -> tuple[Setup, Level]:
@@ -166,12 +153,7 @@ def sweep_one(
         "command": command,
         "asked": asked_of(asked.sweep, asked.study),
         "config": dataclasses.asdict(study.config),
-        "dataset": study.dataset_name,
-        "model": study.model,
-        "scale": study.scale,
-        "copies": level.copies,
-        "gamma": float(level.rows[0].gamma),
-        "target_counts": [len(rows.forget) for rows in level.rows],
+        **facts_of(study, level),
         "recipe": setup.problem.recipe._asdict(),
         "axes": [axis._asdict() for axis in asked.axes],
         "notes": list(setup.notes),
@@ -179,24 +161,24 @@ def sweep_one(
     }
     write_json(out / "sweep.json", told)
     told |= _run(asked, setup, level, trained(), out, watch)
-    times = {"finished": time.strftime("%Y-%m-%dT%H:%M:%S"), "seconds_total": time.time() - began}
     write_presets(out / "preset.json", by_owner(told, chosen_values(told)), about_of(told))
-    write_json(out / "sweep.json", told | times | {"status": "complete"})
+    write_json(out / "sweep.json", told | completed(began))
     return told
 
 
-def _run(asked: Asked, setup: Setup, level: Level, trained: list[EvaluatedPopulation], out: Path, watch: Watch) -> dict:
+def _run(
+    request: Asked, setup: Setup, level: Level, trained: list[EvaluatedPopulation], out: Path, watch: Watch
+) -> dict:
     """Run the rungs and choose; what sweep.json says of it."""
-    sweep, points = asked.sweep, asked.points
+    sweep, points = request.sweep, request.points
     recorder = Recorder(out)
     try:
         oracle = trained[1] if sweep.oracle else None
-        trials = Trials(sweep, setup, level, points, trained[0], oracle, recorder, watch)
-        rungs, ran = _rungs(trials)
+        rungs, ran = _rungs(request, setup, level, trained[0], oracle, recorder, watch)
         files = recorder.finish()
     finally:
         recorder.close()
-    usual, names = defaults_of(sweep.method, setup.study), [axis.name for axis in asked.axes]
+    usual, names = defaults_of(sweep.method, setup.study), [axis.name for axis in request.axes]
     whole = {n: cost for n, spent in ran.spent.items() for share, cost in spent.items() if share == 1.0}
     saved = [spent[s] / s for n, spent in ran.spent.items() if n not in whole for s in list(spent)[-1:]]
     budget = f"{setup.config.budget:g}" if setup.config.budget else ""
@@ -219,33 +201,41 @@ def _run(asked: Asked, setup: Setup, level: Level, trained: list[EvaluatedPopula
     }
 
 
-def _rungs(trials: Trials) -> tuple[list[Rung], Ran]:
+def _rungs(
+    request: Asked,
+    setup: Setup,
+    level: Level,
+    original: EvaluatedPopulation,
+    oracle: EvaluatedPopulation | None,
+    recorder: Recorder,
+    watch: Watch,
+) -> tuple[list[Rung], Ran]:
     """Run every rung; the rungs, and what they ran."""
-    sweep, setup, recorder = trials.sweep, trials.setup, trials.recorder
-    usual, ran = defaults_of(sweep.method, setup.study), Ran({n: {} for n in range(len(trials.points))}, {}, {})
+    sweep, every = request.sweep, request.points
+    usual, ran = defaults_of(sweep.method, setup.study), Ran({n: {} for n in range(len(every))}, {}, {})
 
     def judge(numbers: list[int], share: float) -> list[Judged]:
-        trials.watch.say(f"{len(numbers)} settings of {sweep.method} at {share:.3g} of its length")
-        points = [trials.points[n] for n in numbers]
-        outcomes = run_points(setup, trials.level, trials.original, points, share, trials.watch)
+        watch.say(f"{len(numbers)} settings of {sweep.method} at {share:.3g} of its length")
+        points = [every[n] for n in numbers]
+        outcomes = run_points(setup, level, original, points, share, watch)
         seen = len(recorder.summaries)
-        seen_figures(setup, trials.level, trials.original, outcomes, recorder)
-        own = standings(recorder.summaries[seen:], sweep.rule)[sweep.method, remedy_of(setup.config)]
-        if trials.oracle is not None:
-            far = oracle_figures(setup, trials.level, trials.original, trials.oracle, outcomes, recorder)
+        seen_figures(setup, level, original, outcomes, recorder)
+        standing_of = standings(recorder.summaries[seen:], sweep.rule)[sweep.method, remedy_of(setup.config)]
+        if oracle is not None:
+            far = oracle_figures(setup, level, original, oracle, outcomes, recorder)
             ran.distances.update(far if share == 1.0 else {})
-        asked_figures(setup, trials.level, trials.original, trials.oracle, outcomes, recorder)
+        asked_figures(setup, level, original, oracle, outcomes, recorder)
         recorder.flush()
-        found = []
+        judged = []
         for number, outcome in zip(numbers, outcomes):
             ran.spent[number][share] = sum(outcome.grad_evals) * setup.study.members
-            standing = own[outcome.setting]
-            found.append(Judged(standing.rank, standing.best, ran.spent[number][share]))
-        plain = [o for n, o in zip(numbers, outcomes) if is_default(trials.points[n], usual)]
+            standing = standing_of[outcome.setting]
+            judged.append(Judged(standing.rank, standing.best, ran.spent[number][share]))
+        plain = [o for n, o in zip(numbers, outcomes) if is_default(every[n], usual)]
         if share == 1.0 and plain:
-            better = gains(setup, trials.level, trials.original, plain[0], outcomes, sweep.rule)
+            better = gains(setup, level, original, plain[0], outcomes, sweep.rule)
             ran.gains.update({n: [one.value, one.ci_low, one.ci_high] for n, one in zip(numbers, better)})
-        return found
+        return judged
 
-    shares = shares_of(sweep, setup.study, trials.points)
-    return halve(len(trials.points), shares, sweep.halving or 2, judge), ran
+    shares = shares_of(sweep, setup.study, every)
+    return halve(len(every), shares, sweep.halving or 2, judge), ran

@@ -59,15 +59,14 @@ def parse_space(method: str, words: tuple[str, ...], remedy: str = "") -> list[A
         called = left if of_remedy else name
         if called in axes:
             raise InputError(f"--hp gives {called} twice: write its values once.")
-        own = _axis(remedy if of_remedy else method, name, values.strip())
-        axes[called] = own._replace(name=called, static=own.static or of_remedy)
+        axis = _axis(remedy if of_remedy else method, name, values.strip())
+        axes[called] = axis._replace(name=called, static=axis.static or of_remedy)
     if not axes:
         raise InputError(f"there is nothing to sweep: give --hp, {EXAMPLE}.")
     return list(axes.values())
 
 
 def _axis(method: str, name: str, text: str) -> Axis:
-    """One axis from its text."""
     entry = (REMEDIES if method in REMEDIES else METHODS)[method]
     static = name in entry.static
     kind = type(entry.static[name]) if static else float

@@ -23,13 +23,13 @@ def select(rows: list[dict], method: str, oracle: bool, remedy: str = "") -> dic
         rule ``oracle`` looks at the residual distance of allowed settings, ``oracle_any`` of all. Their distances are
         the smallest of many noisy ones, so a regret is a little too large.
     """
-    found = {}
+    choices = {}
     for rule in RULES:
         try:
             (choice,) = choose_settings(rows, rule)
         except ValueError:  # the figure that the rule needs is not known, of few held-out examples
             continue
-        found[rule] = {
+        choices[rule] = {
             "said": RULES[rule],
             "setting": choice.setting,
             "seen": choice.seen,
@@ -38,34 +38,34 @@ def select(rows: list[dict], method: str, oracle: bool, remedy: str = "") -> dic
         }
         if oracle:
             (looked,) = regret(rows, [choice])
-            found[rule] |= {
+            choices[rule] |= {
                 "distance": looked.distance,
                 "best": looked.best,
                 "best_distance": looked.best_distance,
                 "regret": looked.gap,
             }
-    return found | (_by_oracle(rows, method, remedy) if oracle else {})
+    return choices | (_by_oracle(rows, method, remedy) if oracle else {})
 
 
 def _by_oracle(rows: list[dict], method: str, remedy: str) -> dict[str, dict[str, Any]]:
     """The settings with the smallest residual distance, of those allowed and of all."""
-    own = standings(rows)[method, remedy]
+    standing_of = standings(rows)[method, remedy]
     distance = {r["setting"]: float(r["value"]) for r in rows if r["metric"] == "residual_distance"}
-    allowed = sum(one.allowed for one in own.values())
-    said = {
+    allowed = sum(one.allowed for one in standing_of.values())
+    meanings = {
         "oracle": "the smallest residual distance among allowed settings",
         "oracle_any": "the smallest residual distance, allowed or not",
     }
-    found = {}
-    for rule, words in said.items():
-        names = [s for s, one in own.items() if rule == "oracle_any" or one.allowed or not allowed]
+    choices = {}
+    for rule, words in meanings.items():
+        names = [s for s, one in standing_of.items() if rule == "oracle_any" or one.allowed or not allowed]
         best = min(names, key=lambda s: (not math.isfinite(distance[s]), distance[s]))
-        found[rule] = {
+        choices[rule] = {
             "said": words,
             "setting": best,
-            "seen": own[best].seen,
+            "seen": standing_of[best].seen,
             "allowed": allowed,
-            "candidates": len(own),
+            "candidates": len(standing_of),
             "distance": distance[best],
         }
-    return found
+    return choices

@@ -29,7 +29,7 @@ from unlearn_jax.sweeps.config import SweepConfig, asked_of, defaults_of, is_def
 from unlearn_jax.sweeps.overall import compare_defaults, compare_rules
 from unlearn_jax.sweeps.run import Asked, prepared, sweep_one, trained, understood
 from unlearn_jax.sweeps.spaces import AUTO, space_of
-from unlearn_jax.sweeps.written import about_of, refuse_other, refuse_other_data
+from unlearn_jax.sweeps.written import about_of, completed, refuse_other, refuse_other_data
 
 KIND = "sweeps"
 KEPT = (
@@ -84,42 +84,46 @@ def run_sweeps(
     Raises:
         InputError, Stopped: as of `run_sweep`; nothing is trained before all methods are known to run.
     """
-    began, asked = time.time(), asked_of(sweep, study)
+    began, configuration = time.time(), asked_of(sweep, study)
     resolved, names = _study_of(sweep, study)
-    refuse_other(out, asked, "sweeps.json")
-    every = [understood(*_own(sweep, study, name)) for name in names if space_of(name) or _words(study, name)]
+    refuse_other(out, configuration, "sweeps.json")
+    every = [understood(*_of_method(sweep, study, name)) for name in names if space_of(name) or _words(study, name)]
     if not every:
         raise InputError(f"{', '.join(names)} have nothing to sweep: give other methods.")
     setup, level = prepared(every, resolved, out, store or out.parent / "populations", watch, **options)
     digest = dataset_digest(setup.dataset)
     refuse_other_data(out / "sweeps.json", digest)  # sweeps that are complete would be read beside others of these
-    told = {"kind": KIND, "status": "running", "command": command, "asked": asked, "dataset_digest": digest}
-    told |= environment()
-    told |= {"names": [one.sweep.method for one in every], "left_out": list(resolved.left_out.values())}
+    summary = {"kind": KIND, "status": "running", "command": command, "asked": configuration, "dataset_digest": digest}
+    summary |= environment()
+    summary |= {"names": [one.sweep.method for one in every], "left_out": list(resolved.left_out.values())}
     memory: list = []
 
     def references():
         memory.extend([] if memory else trained(sweep, setup, level, watch))
         return memory
 
-    found: dict[str, dict] = {}
+    records: dict[str, dict] = {}
     with checkpoint.locked(out):
-        write_json(out / "sweeps.json", told)
+        write_json(out / "sweeps.json", summary)
         for one in every:
             name, start = one.sweep.method, time.time()
-            own = _read(out / name, one)
-            if own is None:
+            record = _read(out / name, one)
+            if record is None:
                 (out / name).mkdir(exist_ok=True)
                 ready = setup._replace(study=one.resolved)
-                own = sweep_one(one, ready, level, references, out / name, watch, command, start)
-            found[name] = own
-        decided = {name: decide(found[name]) if name in found else Decision({}, "nothing to sweep") for name in names}
-        about = about_of(next(iter(found.values()))) | about_sweeps(sweep, decided, told)
+                record = sweep_one(one, ready, level, references, out / name, watch, command, start)
+            records[name] = record
+        decided = {
+            name: decide(records[name]) if name in records else Decision({}, "nothing to sweep") for name in names
+        }
+        about = about_of(next(iter(records.values()))) | about_sweeps(sweep, decided, summary)
         write_presets(out / "preset.json", {name: one.values for name, one in decided.items()}, about)
-        times = {"finished": time.strftime("%Y-%m-%dT%H:%M:%S"), "seconds_total": time.time() - began}
-        told |= {"methods": about["methods"], "leaving": compare_defaults(found, decided)}
-        told |= {"rules": compare_rules(found, decided), "identifiable": next(iter(found.values())).get("identifiable")}
-        write_json(out / "sweeps.json", told | times | {"status": "complete"})
+        summary |= {"methods": about["methods"], "leaving": compare_defaults(records, decided)}
+        summary |= {
+            "rules": compare_rules(records, decided),
+            "identifiable": next(iter(records.values())).get("identifiable"),
+        }
+        write_json(out / "sweeps.json", summary | completed(began))
     return out
 
 
@@ -136,34 +140,35 @@ def _study_of(sweep: SweepConfig, study: StudyConfig) -> tuple[Study, list[str]]
     for word in study.hp:
         owner = word.partition("=")[0].rpartition(".")[0]
         if word != AUTO and owner not in names:
-            known = f"'{owner}' is not swept" if owner else "whose it is, is not said"
-            raise InputError(f"--hp '{word}': {known}; with several methods write METHOD.NAME=VALUES, or auto.")
+            problem = f"'{owner}' is not swept" if owner else "whose it is, is not said"
+            raise InputError(f"--hp '{word}': {problem}; with several methods write METHOD.NAME=VALUES, or auto.")
     if silent := [name for name in names if AUTO not in study.hp and not _words(study, name)]:
         raise InputError(f"there is nothing to sweep of {', '.join(silent[:3])}: give --hp auto, or each its values.")
     return resolved, names
 
 
 def _words(study: StudyConfig, name: str) -> tuple[str, ...]:
-    """The words of ``--hp`` that name a method."""
     return tuple(word for word in study.hp if word.startswith(f"{name}."))
 
 
-def _own(sweep: SweepConfig, study: StudyConfig, name: str) -> tuple[SweepConfig, StudyConfig]:
+def _of_method(sweep: SweepConfig, study: StudyConfig, name: str) -> tuple[SweepConfig, StudyConfig]:
     """What the sweep of one of the methods is asked for."""
     halving = 0 if length_of(METHODS[name]) is None else sweep.halving
     words = tuple(word for word in study.hp if word == AUTO) + _words(study, name)
     return dataclasses.replace(sweep, method=name, halving=halving), dataclasses.replace(study, hp=words)
 
 
-def _read(folder: Path, asked: Asked) -> dict | None:
+def _read(folder: Path, request: Asked) -> dict | None:
     """What a complete sweep says, of the same settings; None where it has to run."""
     try:
-        told = read_json(folder / "sweep.json")
+        record = read_json(folder / "sweep.json")
     except (OSError, ValueError):
         return None
-    axes = json.loads(json.dumps([axis._asdict() for axis in asked.axes]))
-    same = told.get("asked") == asked_of(asked.sweep, asked.study) and json.dumps(told.get("axes")) == json.dumps(axes)
-    return told if same and told.get("status") == "complete" else None
+    axes = json.loads(json.dumps([axis._asdict() for axis in request.axes]))
+    same = record.get("asked") == asked_of(request.sweep, request.study) and json.dumps(
+        record.get("axes")
+    ) == json.dumps(axes)
+    return record if same and record.get("status") == "complete" else None
 
 
 def decide(told: dict) -> Decision:
@@ -171,21 +176,21 @@ def decide(told: dict) -> Decision:
     sweep = told["asked"]["sweep"]
     chosen, best = told["choices"][sweep["rule"]], told["choices"].get("oracle", {})
     settings = {one["setting"]: one for one in told["settings"] if one["share"] == 1.0}
-    own, plain = settings[chosen["setting"]], defaults_in(told)
-    values, why = own["values"], "clearly better"
+    choice, plain = settings[chosen["setting"]], defaults_in(told)
+    values, why = choice["values"], "clearly better"
     if not chosen["allowed"]:
         values, why = {}, "no setting is allowed"
     elif plain is None:
         why = "the defaults were dropped, or not tried"
-    elif own is plain:
+    elif choice is plain:
         values, why = {}, "none is better than the defaults"
     elif not plain["allowed"]:
         why = "the defaults are not allowed"
-    elif not own["gain"][1] > 0:
+    elif not choice["gain"][1] > 0:
         values, why = {}, "not told to be better than the defaults"
-    far = [one["distance"] if one and one["distance"] is not None else math.nan for one in (own, plain)]
+    far = [one["distance"] if one and one["distance"] is not None else math.nan for one in (choice, plain)]
     return Decision(
-        values, why, own["setting"], tuple(own["gain"] or ()), chosen["allowed"], chosen["candidates"],
+        values, why, choice["setting"], tuple(choice["gain"] or ()), chosen["allowed"], chosen["candidates"],
         far[0] if values else far[1], far[1], best.get("distance", math.nan),
     )  # fmt: skip
 

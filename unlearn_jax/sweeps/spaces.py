@@ -19,7 +19,7 @@ DIGITS = 4
 
 
 def space_of(method: str) -> tuple[Span, ...]:
-    """What a method is swept over; of a method of one's own its ``lr``, else its first number that is not 0."""
+    """What a method is swept over; of a method of the user's own its ``lr``, else its first number that is not 0."""
     if METHODS[method].space is not None:
         return METHODS[method].space
     numeric = METHODS[method].numeric
@@ -39,16 +39,16 @@ def space_words(method: str, scale: str, counted: bool) -> dict[str, str]:
         >>> space_words("scrub", "small", False)
         {'lr': 'lr=log:0.0001333:0.012', 'alpha': 'alpha=log:0.05:5'}
     """
-    found = {}
+    words = {}
     for span, count in zip(space_of(method), COUNTS):
         if span.values:
-            found[span.name] = f"{span.name}={','.join(map(str, span.values))}"
+            words[span.name] = f"{span.name}={','.join(map(str, span.values))}"
             continue
         usual = _usual(method, scale, span.name) if span.times else 1.0
         low, high = (f"{usual * end:.{DIGITS}g}" for end in (span.low, span.high))
         more = f":{count}" if counted else ""
-        found[span.name] = f"{span.name}={'log' if span.times else 'lin'}:{low}:{high}{more}"
-    return found
+        words[span.name] = f"{span.name}={'log' if span.times else 'lin'}:{low}:{high}{more}"
+    return words
 
 
 def _usual(method: str, scale: str, name: str) -> float:
@@ -65,12 +65,12 @@ def expanded(method: str, words: tuple[str, ...], scale: str, counted: bool) -> 
     """
     if AUTO not in words:
         return words
-    given = tuple(word for word in words if word != AUTO)
-    named = {word.partition("=")[0].removeprefix(f"{method}.") for word in given}
-    own = tuple(word for name, word in space_words(method, scale, counted).items() if name not in named)
-    if not own + given:
+    named_words = tuple(word for word in words if word != AUTO)
+    named = {word.partition("=")[0].removeprefix(f"{method}.") for word in named_words}
+    space = tuple(word for name, word in space_words(method, scale, counted).items() if name not in named)
+    if not space + named_words:
         raise InputError(f"'{method}' has no hyperparameter that could be swept: give another --method.")
-    return own + given
+    return space + named_words
 
 
 __all__ = ["AUTO", "Span", "expanded", "space_of", "space_words"]

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import jax
-
 from unlearn_jax.methods import METHODS, at_length, length_of, settings_at
 from unlearn_jax.methods.runner import RunSpec, check_methods, run_method
 from unlearn_jax.population.members import setting_name
-from unlearn_jax.studies.populations import EvaluatedPopulation, Level, job_of, scored
+from unlearn_jax.studies.populations import EvaluatedPopulation, Level, by_setting, job_of
 from unlearn_jax.studies.remedies import remedied, role_of
 from unlearn_jax.studies.setup import Setup, Watch
 from unlearn_jax.sweeps.config import remedy_of
@@ -28,8 +26,8 @@ def check_points(setup: Setup, level: Level, method: str, points: list[dict]) ->
     """Raise `InputError` for static settings that the method cannot follow, before anything is trained."""
     config = setup.config
     for static, _ in programs_of(method, points):
-        given = {method: {name: [value] for name, value in static.items()}}
-        check_methods(setup.problem, level.rows, given, setup.study.scale, config.budget, setup.shared)
+        settings = {method: {name: [value] for name, value in static.items()}}
+        check_methods(setup.problem, level.rows, settings, setup.study.scale, config.budget, setup.shared)
 
 
 def shortened(method: str, static: dict[str, Any], scale: str, share: float) -> tuple[dict[str, Any], str]:
@@ -67,43 +65,30 @@ def run_points(
     Returns:
         An outcome for each point, in order, without weights; ``budget`` says the length where it is not the method's.
     """
-    config, job = setup.config, job_of(setup, level)
+    job = job_of(setup, level)
     (method,) = setup.study.methods
-    if remedy := remedy_of(config):
+    if remedy := remedy_of(setup.config):
         watch.stage(f"{method}+{remedy}", setup.study.members * len(points))
         return [_with_remedy(setup, level, job, original, method, remedy, point) for point in points]
-    found: dict[int, EvaluatedPopulation] = {}
+    outcomes: dict[int, EvaluatedPopulation] = {}
     for static, numbers in programs_of(method, points):
-        given, length = shortened(method, static, job.scale, share)
+        hp, length = shortened(method, static, job.scale, share)
         watch.stage(f"{method} {length}".strip(), setup.study.members * len(numbers))
         numeric = [{k: v for k, v in points[n].items() if k not in static} for n in numbers]
-        done = run_method(
-            method, job, original.population.variables, {k: [v] for k, v in given.items()}, points=numeric
-        )
-        scores = scored(setup, done.population, done.model, level=level, original=original)
-        population = done.population._replace(variables={})
-        role = method if "protocol" in METHODS[method].needs else "original"
-        allowed = length or (f"{config.budget:g}" if config.budget else "")
-        for place, number in enumerate(numbers):
-            own = slice(place * setup.study.members, (place + 1) * setup.study.members)
-            part = jax.tree.map(lambda table, own=own: table[own], scores)
-            name = setting_name(points[number])
-            found[number] = EvaluatedPopulation(method, role, name, population, part, done.grad_evals, allowed)
-            population = population._replace(compile_seconds=0.0)
-    return [found[number] for number in range(len(points))]
+        done = run_method(method, job, original.population.variables, {k: [v] for k, v in hp.items()}, points=numeric)
+        names = [setting_name(points[n]) for n in numbers]
+        outcomes |= zip(numbers, by_setting(setup, level, original, method, done, names, length))
+    return [outcomes[number] for number in range(len(points))]
 
 
 def _with_remedy(
     setup: Setup, level: Level, job: RunSpec, original: EvaluatedPopulation, method: str, remedy: str, point: dict
 ) -> EvaluatedPopulation:
-    """One setting of a method and the remedy around it."""
-    mine = {k.partition(".")[2]: [v] for k, v in point.items() if "." in k}
-    given = {k: [v] for k, v in point.items() if "." not in k}
-    ((_, done),) = remedied(setup, job, method, remedy, given, mine, original.population.variables)
-    found, allowed = done.unlearned, f"{job.budget:g}" if job.budget else ""
-    scores = scored(setup, found.population, found.model, level=level, original=original)
-    population = found.population._replace(variables={})
-    role = role_of(method, remedy)
-    return EvaluatedPopulation(
-        method, role, setting_name(point), population, scores, found.grad_evals, allowed, done.found, remedy
-    )
+    settings = {k.partition(".")[2]: [v] for k, v in point.items() if "." in k}
+    hp = {k: [v] for k, v in point.items() if "." not in k}
+    ((_, done),) = remedied(setup, job, method, remedy, hp, settings, original.population.variables)
+    (outcome,) = by_setting(
+        setup, level, original, method, done.unlearned, [setting_name(point)],
+        remedy=remedy, role=role_of(method, remedy), found=done.found,
+    )  # fmt: skip
+    return outcome

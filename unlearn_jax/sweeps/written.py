@@ -2,10 +2,32 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
+from typing import Any
 
 from unlearn_jax.errors import InputError
 from unlearn_jax.runtime.archives import read_json
+from unlearn_jax.studies.populations import Level
+from unlearn_jax.studies.resolve import Study
+
+
+def facts_of(study: Study, level: Level) -> dict[str, Any]:
+    """What a record says of the data, the model and the targets."""
+    return {
+        "dataset": study.dataset_name,
+        "model": study.model,
+        "scale": study.scale,
+        "copies": level.copies,
+        "gamma": float(level.rows[0].gamma),
+        "target_counts": [len(rows.forget) for rows in level.rows],
+    }
+
+
+def completed(began: float) -> dict[str, Any]:
+    """What a record says of a call that began then and is complete."""
+    seconds = time.time() - began
+    return {"finished": time.strftime("%Y-%m-%dT%H:%M:%S"), "seconds_total": seconds, "status": "complete"}
 
 
 def chosen_values(told: dict) -> dict:
@@ -17,9 +39,9 @@ def chosen_values(told: dict) -> dict:
 def by_owner(told: dict, values: dict) -> dict[str, dict]:
     """Values by method and, where there is one, remedy; its names are REMEDY.NAME among the values."""
     remedy = told["config"]["remedies"]
-    own = {k.partition(".")[2]: v for k, v in values.items() if "." in k}
-    found = {told["asked"]["sweep"]["method"]: {k: v for k, v in values.items() if "." not in k}}
-    return found | ({remedy: own} if remedy else {})
+    of_remedy = {k.partition(".")[2]: v for k, v in values.items() if "." in k}
+    of_method = {told["asked"]["sweep"]["method"]: {k: v for k, v in values.items() if "." not in k}}
+    return of_method | ({remedy: of_remedy} if remedy else {})
 
 
 def about_of(told: dict) -> dict:

@@ -1,4 +1,4 @@
-"""Checks for methods of one's own: the contract that every built-in method is held to.
+"""Checks for the user's own methods: the contract that every built-in method is held to.
 
 With pytest, a test of a method is one line, see `check_method`; `unlearn_jax.testing.fixtures` has it as a fixture, and
 nothing else here needs pytest.
@@ -56,8 +56,8 @@ def check_method(
         try:
             rule.check(trial)
         except Exception as error:
-            said = str(error) if isinstance(error, AssertionError) else f"{type(error).__name__}: {error}"
-            broken.append(f"{name}: {' '.join(said.split())[:400]}")
+            problem = str(error) if isinstance(error, AssertionError) else f"{type(error).__name__}: {error}"
+            broken.append(f"{name}: {' '.join(problem.split())[:400]}")
     if broken:
         lines = "\n  ".join(broken)
         raise AssertionError(f"method '{entry.name}' breaks {len(broken)} of the contract's rules:\n  {lines}")

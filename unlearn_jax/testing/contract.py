@@ -102,8 +102,8 @@ class Trial:
 
     def losses(self, variables: Variables, rows: np.ndarray, *, before: bool = False) -> np.ndarray:
         """(N,) mean loss of each member on some rows, by the model that the result, or the original, is judged with."""
-        data, own = toy.stored(), None if before else self.entry.model
-        classify = _logits(self.model if own is None else own(toy.problem(self.model), self.static))
+        data, result_model = toy.stored(), None if before else self.entry.model
+        classify = _logits(self.model if result_model is None else result_model(toy.problem(self.model), self.static))
         logits = classify(jax.tree.map(jnp.asarray, variables), data.inputs)[:, rows]
         log = np.asarray(jax.nn.log_softmax(logits))
         return -np.take_along_axis(log, np.asarray(data.targets)[rows][None, :, None], 2).mean(axis=(1, 2))

@@ -21,10 +21,10 @@ def job(members, *, kept=toy.KEPT, requested=toy.REQUESTED, similar=SIMILAR, hel
     by_member = lambda rows: rows if isinstance(rows, list) else [rows] * members
     sets = [
         RequestRows(
-            *(np.asarray(asked, np.int32), EMPTY, np.intersect1d(stay, near), np.setdiff1d(stay, near)),
+            *(np.asarray(request, np.int32), EMPTY, np.intersect1d(stay, near), np.setdiff1d(stay, near)),
             *(unseen, EMPTY, EMPTY, 1.0),
         )
-        for stay, asked, near, unseen in zip(*map(by_member, (kept, requested, similar, heldout)), strict=True)
+        for stay, request, near, unseen in zip(*map(by_member, (kept, requested, similar, heldout)), strict=True)
     ]
     problem = toy.problem(model, recipe)
     training = prepare("retrain", problem)
@@ -34,9 +34,9 @@ def job(members, *, kept=toy.KEPT, requested=toy.REQUESTED, similar=SIMILAR, hel
 
 def context(members, **given):
     """The `Context` of a toy study by its own `context_of`; arguments as of `job`."""
-    own = job(members, **given)
-    stay = [np.sort(np.concatenate([r.similar, r.rest])).astype(np.int32) for r in own.rows]
-    return context_of(own, RunOverrides(stay, [r.requested for r in own.rows], role="toy"), [])
+    spec = job(members, **given)
+    stay = [np.sort(np.concatenate([r.similar, r.rest])).astype(np.int32) for r in spec.rows]
+    return context_of(spec, RunOverrides(stay, [r.requested for r in spec.rows], role="toy"), [])
 
 
 def recorded(own, answer=None):

@@ -18,7 +18,7 @@ from unlearn_jax.methods import prepare
 from unlearn_jax.methods.support.common import Recipe, TrainSpec
 from unlearn_jax.models import build_model, from_linen
 from unlearn_jax.models.layers import BatchNorm, head
-from unlearn_jax.population import program as programs
+from unlearn_jax.population import compiling as programs
 from unlearn_jax.population.members import make_tables, member_keys
 from unlearn_jax.population.plans import Sizes
 from unlearn_jax.population.run import DEFAULTS, Stored, run_population
@@ -48,9 +48,9 @@ def examples():
 
 def stored(inputs=None, targets=None):
     """The examples as the runner takes them, with some of the arrays replaced."""
-    own = examples()
+    arrays = examples()
     return Stored(
-        jnp.asarray(own[0] if inputs is None else inputs), jnp.asarray(own[1] if targets is None else targets)
+        jnp.asarray(arrays[0] if inputs is None else inputs), jnp.asarray(arrays[1] if targets is None else targets)
     )
 
 

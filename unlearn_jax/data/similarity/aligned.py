@@ -35,12 +35,12 @@ def aligned_cosine(queries: np.ndarray, images: np.ndarray) -> np.ndarray:
         (q, n) float32; `STEPS` cubed poses, shifts up to `SHIFT` of the side and turns up to `ANGLE` degrees; bilinear,
         edge pixels repeated.
     """
-    rows, found = pixel_embedding(images), np.empty((len(queries), len(images)), np.float32)
+    rows, largest = pixel_embedding(images), np.empty((len(queries), len(images)), np.float32)
     for first in range(0, len(queries), BLOCK):
         posed = np.asarray(_poses(jnp.asarray(queries[first : first + BLOCK], jnp.float32)))
         for number, one in enumerate(posed, first):
-            found[number] = (pixel_embedding(one) @ rows.T).max(axis=0)
-    return found
+            largest[number] = (pixel_embedding(one) @ rows.T).max(axis=0)
+    return largest
 
 
 @jax.jit

@@ -39,6 +39,7 @@ LEVELS = {
     "near": EditWidths(0.10, 10.0, (1.0, 1.0), 0.0, 0.0, 0.10, 0.05, False),
     "far": EditWidths(0.04, 12.0, (0.75, 0.95), 0.3, 0.1, 0.15, 0.06, True),
 }
+BLOCKS = 8  # a side, of which the near-duplicate detector sees the means
 FRESH = 1_000_000  # copy numbers from here on are held-out draws, never trained on
 
 
@@ -171,20 +172,15 @@ def cosine(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return np.sum(a * b, axis=-1) / np.maximum(norm, 1e-12)
 
 
-def pixel_embedding(images: np.ndarray, blocks: int = 8) -> np.ndarray:
-    """Block means with each image's mean removed, at unit norm: what the near-duplicate detector sees.
+def pixel_embedding(images: np.ndarray) -> np.ndarray:
+    """Means of `BLOCKS` blocks a side with each image's mean removed, at unit norm; smaller images keep their pixels.
 
-    Args:
-        images: (n, H, W, C), any scale.
-        blocks: blocks a side; smaller images keep their pixels.
-
-    Returns:
-        (n, D) float32, rows of norm 1 (a constant image gives a row of zeros).
+    (n, H, W, C) of any scale -> (n, D) float32, rows of norm 1 (a constant image gives a row of zeros).
     """
     n, height, width, channels = images.shape
-    if min(height, width) > blocks:
-        rows = np.linspace(0, height, blocks + 1).astype(int)
-        columns = np.linspace(0, width, blocks + 1).astype(int)
+    if min(height, width) > BLOCKS:
+        rows = np.linspace(0, height, BLOCKS + 1).astype(int)
+        columns = np.linspace(0, width, BLOCKS + 1).astype(int)
         means = np.add.reduceat(np.add.reduceat(images.astype(np.float32), rows[:-1], 1), columns[:-1], 2)
         images = means / (np.diff(rows)[:, None, None] * np.diff(columns)[None, :, None])
     flat = images.reshape(n, -1).astype(np.float32)

@@ -35,20 +35,20 @@ def near_pairs(embedding: np.ndarray, threshold: float, block: int = 512) -> Pai
     """
     if not 0 < threshold <= 1:
         raise InputError(f"the duplicate threshold is {threshold}: give a cosine in (0, 1].")
-    counts, found, total = np.zeros(embedding.shape[0], np.int64), [np.zeros(0, np.int32)], 0
+    counts, later, total = np.zeros(embedding.shape[0], np.int64), [np.zeros(0, np.int32)], 0
     for first in range(0, len(counts), block):
         cosine = embedding[first : first + block] @ embedding[first:].T
         cosine = cosine if isinstance(cosine, np.ndarray) else cosine.toarray()
         row, column = np.divmod(np.flatnonzero(cosine >= threshold - 1e-6), cosine.shape[1])
         row, column = row[column > row], column[column > row]
         counts[first : first + block] = np.bincount(row, minlength=len(cosine))
-        found.append((column + first).astype(np.int32))
+        later.append((column + first).astype(np.int32))
         total += len(column)
         if total > MAX_PAIRS:
             raise InputError(
                 f"the duplicate threshold {threshold:g} makes most examples duplicates: give a higher one."
             )
-    return Pairs(np.concatenate([[0], np.cumsum(counts)]), np.concatenate(found))
+    return Pairs(np.concatenate([[0], np.cumsum(counts)]), np.concatenate(later))
 
 
 def leader_groups(pairs: Pairs, rows: np.ndarray) -> np.ndarray:

@@ -58,8 +58,8 @@ def mine(embedding, count: int, threshold: float, seed: int) -> Mined:
     near = top_k(embedding, MAX_KEPT, at_least=threshold).rows
     used, clusters = np.zeros(len(near), bool), {}
     for row in np.random.default_rng([seed, 6]).permutation(len(near)).tolist():
-        found = near[row][near[row] >= 0]
-        free = found[~used[found]][:count]
+        nearest = near[row][near[row] >= 0]
+        free = nearest[~used[nearest]][:count]
         if not used[row] and len(free) == count:
             used[row], used[free], clusters[row] = True, True, free
     rows = np.asarray(sorted(clusters), np.int64)

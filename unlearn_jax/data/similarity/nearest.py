@@ -60,91 +60,20 @@ def top_k(
     if k < 1 or block < 1:
         raise InputError(f"{k} nearest rows in blocks of {block} were asked for: give at least 1 of each.")
     rows = checked_rows(embedding, "embedding")
-    asked = rows if queries is None else checked_rows(queries, "queries")
-    if asked.shape[1] != rows.shape[1]:
+    wanted = rows if queries is None else checked_rows(queries, "queries")
+    if wanted.shape[1] != rows.shape[1]:
         raise InputError(
-            f"the queries have {asked.shape[1]} columns and the embedding {rows.shape[1]}: embed both alike."
+            f"the queries have {wanted.shape[1]} columns and the embedding {rows.shape[1]}: embed both alike."
         )
-    own = _left_out(exclude_self, queries is None, len_of(asked), len_of(rows))
+    excluded = _left_out(exclude_self, queries is None, len_of(wanted), len_of(rows))
     width = min(COLUMNS * block, max(len_of(rows), 1))
-    if len_of(rows) == 0 or len_of(asked) == 0:
-        return _padded([], len_of(asked), k)
+    if len_of(rows) == 0 or len_of(wanted) == 0:
+        return _padded([], len_of(wanted), k)
     find = _sparse if hasattr(rows, "tocsr") else _dense
-    found = find(rows, asked, own, min(k, len_of(rows)), np.float32(at_least - SLACK), min(block, len_of(asked)), width)
-    return _padded(found, len_of(asked), k)
-
-
-def mutual(nearest: Nearest) -> np.ndarray:
-    """Pairs of rows each of which is among the other's nearest: (pairs, 2) int32, the lower row first, in order.
-
-    Args:
-        nearest: of all n rows among themselves.
-    """
-    edges, size = _edges(nearest), np.int64(len(nearest.rows))
-    back = np.isin(edges[:, 1] * size + edges[:, 0], edges[:, 0] * size + edges[:, 1], assume_unique=True)
-    kept = edges[back & (edges[:, 0] < edges[:, 1])]
-    return kept[np.lexsort((kept[:, 1], kept[:, 0]))].astype(np.int32)
-
-
-def linked(nearest: Nearest) -> np.ndarray:
-    """Pairs of rows at least one of which is among the other's nearest: (pairs, 2) int32, as `mutual` orders them."""
-    edges = np.sort(_edges(nearest), axis=1)
-    return np.unique(edges, axis=0).astype(np.int32) if len(edges) else edges.astype(np.int32)
-
-
-def at_least(nearest: Nearest, threshold: float) -> Nearest:
-    """The lists without neighbours of a lower cosine; ``within`` counts what is left of them."""
-    kept = nearest.cosine >= np.float32(threshold - SLACK)
-    rows, cosine = np.where(kept, nearest.rows, -1), np.where(kept, nearest.cosine, -np.inf)
-    return Nearest(rows.astype(np.int32), cosine.astype(np.float32), kept.sum(axis=1).astype(np.int32))
-
-
-def threshold_pairs(embedding, nearest: Nearest, threshold: float) -> np.ndarray:
-    """All pairs of rows with cosine >= threshold, also those that are on neither one's list.
-
-    A pair can be on no list only where both lists are full: those rows alone are compared again.
-
-    Args:
-        embedding: what ``nearest`` was made of.
-        nearest: `top_k` of all rows among themselves, at a threshold of its own that is no higher.
-        threshold: in (0, 1].
-
-    Returns:
-        (pairs, 2) int32, as `mutual` orders them.
-
-    Raises:
-        InputError: a threshold outside (0, 1], or so low that the pairs would fill the memory.
-    """
-    from unlearn_jax.data.similarity.duplicates import near_pairs
-
-    near = at_least(nearest, threshold)
-    pairs, full = linked(near), np.flatnonzero(near.rows[:, -1] >= 0)
-    more = near_pairs(checked_rows(embedding, "embedding")[full], threshold)
-    first = full[np.repeat(np.arange(len(full)), np.diff(more.start))]
-    both = np.concatenate([pairs, np.stack([first, full[more.later]], axis=1).astype(np.int32)])
-    return np.unique(both, axis=0)
-
-
-def clusters(n: int, pairs: np.ndarray) -> np.ndarray:
-    """Cluster number of each of n rows: connected components of the pairs, numbered by their first row.
-
-    >>> clusters(5, [[0, 3], [3, 4]]).tolist()
-    [0, 1, 2, 0, 0]
-    """
-    from scipy.sparse import coo_matrix
-    from scipy.sparse.csgraph import connected_components
-
-    pairs = np.asarray(pairs, np.int64).reshape(-1, 2)
-    graph = coo_matrix((np.ones(len(pairs), bool), (pairs[:, 0], pairs[:, 1])), shape=(n, n))
-    label = connected_components(graph, directed=False)[1]
-    _, first, label = np.unique(label, return_index=True, return_inverse=True)
-    return np.argsort(np.argsort(first))[label].astype(np.int32)
-
-
-def _edges(nearest: Nearest) -> np.ndarray:
-    """(row, its near row) of every entry, (edges, 2) int64."""
-    count = (nearest.rows >= 0).sum(axis=1)
-    return np.stack([np.repeat(np.arange(len(count)), count), nearest.rows[nearest.rows >= 0]], axis=1).astype(np.int64)
+    parts = find(
+        rows, wanted, excluded, min(k, len_of(rows)), np.float32(at_least - SLACK), min(block, len_of(wanted)), width
+    )
+    return _padded(parts, len_of(wanted), k)
 
 
 def len_of(rows) -> int:
@@ -179,12 +108,16 @@ def _left_out(exclude: bool | np.ndarray | None, same: bool, count: int, size: i
         if exclude and not same and count > size:
             raise InputError(f"there are {count} queries and {size} rows: name the row that is each query's own.")
         return np.arange(count, dtype=np.int32) if (same if exclude is None else exclude) else np.full(count, -1, "i4")
-    own = np.asarray(exclude)
-    if own.shape != (count,) or own.dtype.kind not in "iu" or (count and (own.min() < -1 or own.max() >= size)):
+    excluded = np.asarray(exclude)
+    if (
+        excluded.shape != (count,)
+        or excluded.dtype.kind not in "iu"
+        or (count and (excluded.min() < -1 or excluded.max() >= size))
+    ):
         raise InputError(
             f"exclude_self does not fit: give one row number, -1 to {size - 1}, for each of {count} queries."
         )
-    return own.astype(np.int32)
+    return excluded.astype(np.int32)
 
 
 def _padded(parts: list, count: int, k: int) -> Nearest:
@@ -192,9 +125,9 @@ def _padded(parts: list, count: int, k: int) -> Nearest:
     rows, cosine = np.full((count, k), -1, np.int32), np.full((count, k), -np.inf, np.float32)
     within, start = np.zeros(count, np.int32), 0
     for part in parts:
-        own, live = np.asarray(part[0]), min(len(part[0]), count - start)
-        rows[start : start + live, : own.shape[1]] = own[:live]
-        cosine[start : start + live, : own.shape[1]] = np.asarray(part[1])[:live]
+        nearest, live = np.asarray(part[0]), min(len(part[0]), count - start)
+        rows[start : start + live, : nearest.shape[1]] = nearest[:live]
+        cosine[start : start + live, : nearest.shape[1]] = np.asarray(part[1])[:live]
         within[start : start + live] = np.asarray(part[2])[:live]
         start += live
     rows[np.isneginf(cosine)] = -1
@@ -241,33 +174,35 @@ def _one_block(rows: Array, numbers: Array, asked: Array, own: Array, least: Arr
     return jax.lax.scan(step, _nothing(len(asked), k), (rows, numbers))[0]
 
 
-def _dense(rows: np.ndarray, asked: np.ndarray, own: np.ndarray, k: int, least: np.float32, block: int, width: int):
+def _dense(
+    rows: np.ndarray, queries: np.ndarray, excluded: np.ndarray, k: int, least: np.float32, block: int, width: int
+):
     """Results of all blocks of queries."""
-    zero, other = ~np.any(rows, axis=1), ~np.any(asked, axis=1)
+    zero, other = ~np.any(rows, axis=1), ~np.any(queries, axis=1)
     numbers = np.stack(list(_blocks(len(rows), width)))
     held = jnp.asarray(rows[np.maximum(numbers, 0)])
     numbers = jnp.asarray(np.where(zero[np.maximum(numbers, 0)], -1, numbers))
     parts = []
-    for at in _blocks(len(asked), block):
+    for at in _blocks(len(queries), block):
         at = np.maximum(at, 0)
         limit = np.where(other[at], np.inf, least).astype(np.float32)[:, None]
-        parts.append(_one_block(held, numbers, asked[at], own[at], limit, k))
+        parts.append(_one_block(held, numbers, queries[at], excluded[at], limit, k))
     return parts
 
 
 _join = jax.jit(_meet)
 
 
-def _sparse(rows, asked, own: np.ndarray, k: int, least: np.float32, block: int, width: int):
+def _sparse(rows, queries, excluded: np.ndarray, k: int, least: np.float32, block: int, width: int):
     """Results of all blocks of queries; SciPy multiplies, the device chooses."""
-    zero, other = (np.asarray(abs(part).sum(axis=1)).ravel() == 0 for part in (rows, asked))
+    zero, other = (np.asarray(abs(part).sum(axis=1)).ravel() == 0 for part in (rows, queries))
     columns = [(at, rows[np.maximum(at, 0)].T.tocsr()) for at in _blocks(rows.shape[0], width)]
     parts = []
-    for at in _blocks(asked.shape[0], block):
+    for at in _blocks(queries.shape[0], block):
         at, best = np.maximum(at, 0), _nothing(block, k)
         limit = np.where(other[at], np.inf, least).astype(np.float32)[:, None]
         for number, part in columns:
             number = np.where(zero[np.maximum(number, 0)], -1, number)
-            best = _join(best, (asked[at] @ part).toarray(), number, own[at], limit)
+            best = _join(best, (queries[at] @ part).toarray(), number, excluded[at], limit)
         parts.append(best)
     return parts

@@ -42,39 +42,36 @@ def reports() -> tuple[tuple[str, ...], np.ndarray, tuple[str, ...], np.ndarray,
     train, test = ([_reports(rng, event) for event in part] for part in (events[:EVENTS], events[EVENTS:]))
     columns = []
     for part in (train, test):
-        told = [report for of_event in part for report in of_event]
-        order = rng.permutation(len(told))
-        columns += [tuple(told[row][0] for row in order), np.asarray([told[row][1] for row in order], np.int32)]
+        filed = [report for of_event in part for report in of_event]
+        order = rng.permutation(len(filed))
+        columns += [tuple(filed[row][0] for row in order), np.asarray([filed[row][1] for row in order], np.int32)]
     return *columns, tuple(TOPICS)
 
 
 def _event(rng: np.random.Generator, names: list[str]) -> Event:
-    """An event with these names of a place, of somebody and of a body."""
     topic, other = (int(x) for x in rng.choice(len(TOPICS), 2, replace=False))
-    own = FACTS // 2 if rng.random() < BETWEEN else FACTS
-    drawn = [(topic, own), (other, FACTS - own)]
+    of_topic = FACTS // 2 if rng.random() < BETWEEN else FACTS
+    drawn = [(topic, of_topic), (other, FACTS - of_topic)]
     facts = [(t, int(fact)) for t, count in drawn for fact in rng.permutation(KNOWN)[:count]]
     n, m = (str(x) for x in rng.integers(3, 900, 2))
     slots = {"p": names[0], "w": names[1], "o": f"{names[2]} {rng.choice(BODIES)}", "n": n, "m": m}
-    return Event(topic, other if own < FACTS else topic, facts, slots | {"d": str(rng.choice(DAYS))})
+    return Event(topic, other if of_topic < FACTS else topic, facts, slots | {"d": str(rng.choice(DAYS))})
 
 
 def _reports(rng: np.random.Generator, event: Event) -> list[tuple[str, int]]:
-    """Every report of an event, with its class."""
-    wordings, told = list(TOPICS.values()), []
+    wordings, filed = list(TOPICS.values()), []
     for _ in range(1 + int(rng.choice(len(REPORTS), p=REPORTS))):
         facts = [event.facts[i] for i in rng.permutation(len(event.facts))[: FACTS - 1]]
         body = [wordings[topic][fact][rng.integers(2)] for topic, fact in facts]
         parts = [str(rng.choice(OPENINGS)), *body, str(rng.choice(CLOSINGS))]
         text = " ".join(part for part in parts if part).format(**event.slots)
-        told.append((text, event.other if rng.random() < MISFILED else event.topic))
-    return told
+        filed.append((text, event.other if rng.random() < MISFILED else event.topic))
+    return filed
 
 
 def _names(count: int, rng: np.random.Generator) -> list[str]:
-    """Invented words of two or three syllables, all different."""
-    found: dict[str, None] = {}
-    while len(found) < count:
+    names: dict[str, None] = {}
+    while len(names) < count:
         parts = [rng.choice(ONSETS) + rng.choice(VOWELS) for _ in range(rng.integers(2, 4))]
-        found["".join([*parts, rng.choice(CODAS)]).capitalize()] = None
-    return list(found)
+        names["".join([*parts, rng.choice(CODAS)]).capitalize()] = None
+    return list(names)

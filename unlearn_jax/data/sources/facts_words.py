@@ -28,7 +28,6 @@ class Attribute(NamedTuple):
 
 
 def _words(text: str) -> tuple[str, ...]:
-    """The words of a text."""
     return tuple(text.split())
 
 

@@ -57,8 +57,8 @@ def _idx(file: str, content: bytes, rank: int) -> np.ndarray:
         raise InputError(f"{file} is not an idx file of rank {rank} (magic {got}, not {magic}): get it afresh.")
     shape = [int(size) for size in np.frombuffer(content[4:header], ">u4")] if len(content) >= header else []
     if not shape or len(content) != header + math.prod(shape):
-        said = f"has {len(content)} bytes where its header says {header + math.prod(shape) if shape else header}"
-        raise InputError(f"{file} {said}: it is truncated or damaged, get it afresh.")
+        problem = f"has {len(content)} bytes where its header says {header + math.prod(shape) if shape else header}"
+        raise InputError(f"{file} {problem}: it is truncated or damaged, get it afresh.")
     return np.frombuffer(content, np.uint8, offset=header).reshape(shape)
 
 
@@ -78,15 +78,17 @@ def _parse_cifar(train: tuple[str, ...], test: str, features: dict[str, str], fi
     for names in (train, (test,)):
         for file in names:
             if not files[file] or len(files[file]) % (3072 + len(features)):
-                said = f"has {len(files[file])} bytes, not a multiple of {3072 + len(features)}"
-                raise InputError(f"{file} {said}: it is truncated or of another set, get it afresh.")
+                problem = f"has {len(files[file])} bytes, not a multiple of {3072 + len(features)}"
+                raise InputError(f"{file} {problem}: it is truncated or of another set, get it afresh.")
         records = np.frombuffer(b"".join(files[file] for file in names), np.uint8)
         records = records.reshape(-1, 3072 + len(features))
         images = records[:, len(features) :].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
         labels = {feature: records[:, i].astype(np.int64) for i, feature in enumerate(features)}
         parts.append(RawSplit(np.ascontiguousarray(images), labels))
     names = {f: tuple(files[n].decode(errors="replace").splitlines()) for f, n in features.items() if n in files}
-    return Raw(*parts, class_names={feature: tuple(name for name in given if name) for feature, given in names.items()})
+    return Raw(
+        *parts, class_names={feature: tuple(name for name in listed if name) for feature, listed in names.items()}
+    )
 
 
 def _parse_pages(files: Files) -> Raw:
@@ -116,12 +118,10 @@ def _parse_pages(files: Files) -> Raw:
 
 
 def _cifar10(files: Files) -> Raw:
-    """The five batches and one test batch of CIFAR-10."""
     return _parse_cifar(_BATCHES, "test_batch.bin", {"label": "batches.meta.txt"}, files)
 
 
 def _cifar100(files: Files) -> Raw:
-    """Records of CIFAR-100, which carry a coarse and a fine label."""
     features: dict[str, str] = dict(zip(STOCK["cifar100"].labels, _NAMES_100))
     return _parse_cifar(("train.bin",), "test.bin", features, files)
 

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from unlearn_jax.data.arrays import Dataset, from_arrays
+from unlearn_jax.data.arrays import Dataset
+from unlearn_jax.data.checks import from_arrays
 from unlearn_jax.errors import InputError
 from unlearn_jax.runtime.archives import read_arrays
 
@@ -53,6 +54,6 @@ def _single(path: Path, held: dict[str, np.ndarray], name: str, kinds: str, what
     if value.size == 1 and kinds == "b" and value.dtype.kind in "iu" and value.item() in (0, 1):
         return bool(value.item())
     if value.size != 1 or value.dtype.kind not in kinds:
-        said = f"of dtype {value.dtype} and shape {value.shape}"
-        raise InputError(f"'{path}' has {name} {said}: save one {what}, or leave it out.")
+        form = f"of dtype {value.dtype} and shape {value.shape}"
+        raise InputError(f"'{path}' has {name} {form}: save one {what}, or leave it out.")
     return value.item()

@@ -54,10 +54,10 @@ def prepare(
     start = time.perf_counter()
     choose("data set", name, STOCK)
     root = data_root(data_dir)
-    found = None if force else prepared(name, data_dir)
-    if found is not None:
-        check_format(name, found)
-        return Prepared(found.folder, False, **found.sizes, seconds=0.0)
+    existing = None if force else prepared(name, data_dir)
+    if existing is not None:
+        check_format(name, existing)
+        return Prepared(existing.folder, False, **existing.sizes, seconds=0.0)
     raw = None if source is None else read_source(name, source)
     if raw is None and importlib.util.find_spec("tensorflow") is None:
         raise InputError(
@@ -72,8 +72,8 @@ def prepare(
         folder = root / name / Path(build.data_dir).name
         _move(Path(build.data_dir), folder, workshop / "old")
     except OSError as error:
-        said = f"cannot write to {root} ({error})"
-        raise InputError(f"{said}: free some space or choose another folder with --data-dir.") from error
+        problem = f"cannot write to {root} ({error})"
+        raise InputError(f"{problem}: free some space or choose another folder with --data-dir.") from error
     finally:
         if workshop is not None:
             shutil.rmtree(workshop, ignore_errors=True)
@@ -90,8 +90,8 @@ def _download(name: str, workshop: Path, root: Path, report: Report | None):
         builder = tfds.builder(name, data_dir=workshop)
         builder.download_and_prepare(file_format="array_record", download_dir=root / "downloads")
     except Exception as error:  # network, checksums, disk: all are mended by other files
-        said = f"TFDS could not download and prepare '{name}' ({error})"
-        raise InputError(f"{said}: get {source_help(name)} and give it as --source.") from error
+        problem = f"TFDS could not download and prepare '{name}' ({error})"
+        raise InputError(f"{problem}: get {source_help(name)} and give it as --source.") from error
     return builder
 
 
@@ -109,7 +109,6 @@ def _build(name: str, raw: Raw, workshop: Path, report: Report | None):
 
 
 def _builder_class(tfds, name: str, raw: Raw, report: Report):
-    """A builder with the stock name, version and features that yields the rows of ``raw``, keyed by row."""
     stock = STOCK[name]
 
     def features():

@@ -55,13 +55,13 @@ def _from_files(name: str, path: Path) -> Raw:
     layouts = LAYOUTS[name]
     wanted = {file for layout in layouts for file in layout.required + layout.optional}
     files: Files = dict(_members(path, wanted))
-    found = [sum(file in files for file in layout.required) for layout in layouts]
-    for layout, count in zip(layouts, found):
+    counts = [sum(file in files for file in layout.required) for layout in layouts]
+    for layout, count in zip(layouts, counts):
         if count == len(layout.required):
             return layout.parse(files)
-    if not any(found):
+    if not any(counts):
         raise InputError(f"{path} holds no files of '{name}': give {source_help(name)}.")
-    closest = layouts[int(np.argmax(found))]
+    closest = layouts[int(np.argmax(counts))]
     missing = [file for file in closest.required if file not in files]
     raise InputError(f"{path} lacks {', '.join(missing)}: put the missing files beside the others.")
 
@@ -70,23 +70,22 @@ def _members(path: Path, wanted: set[str]) -> Iterator[tuple[str, bytes]]:
     """(plain name, inflated bytes) of the wanted files of a folder or archive, each at most once."""
     if path.is_file() and path.name.removesuffix(".gz") in wanted:
         path = path.parent
-    found: dict[str, bytes | Path] = {}
+    files: dict[str, bytes | Path] = {}
     for file, content in _in_folder(path) if path.is_dir() else _in_archive(path, wanted):
         if file.removesuffix(".gz") not in wanted:
             continue
-        if file in found:
+        if file in files:
             raise InputError(f"{path} holds {file} twice: give a folder or archive with one copy.")
-        found[file] = content
-    for file, content in found.items():
+        files[file] = content
+    for file, content in files.items():
         plain = file.removesuffix(".gz")
-        if file != plain and plain in found:
+        if file != plain and plain in files:
             continue  # unpacked beside its archive: one is enough
         content = content.read_bytes() if isinstance(content, Path) else content
         yield plain, content if file == plain else _inflate(file, content)
 
 
 def _inflate(file: str, content: bytes) -> bytes:
-    """The bytes inside a .gz."""
     try:
         return gzip.decompress(content)
     except (OSError, EOFError, zlib.error) as error:
@@ -125,13 +124,13 @@ def _from_npz(name: str, path: Path) -> Raw:
     parts = []
     for split in ("train", "test"):
         keys = [(f"x_{split}", f"y_{split}"), (f"{split}_images", f"{split}_labels")]
-        found = next(((x, y) for x, y in keys if x in arrays and y in arrays), None)
-        if found is None:
+        names = next(((x, y) for x, y in keys if x in arrays and y in arrays), None)
+        if names is None:
             raise InputError(f"{path} has {', '.join(arrays) or 'no arrays'}: it needs x_{split} and y_{split}.")
-        images, labels = arrays[found[0]], arrays[found[1]]
+        images, labels = arrays[names[0]], arrays[names[1]]
         images = images[..., None] if images.ndim == 3 else images
         labels = labels[:, 0] if labels.ndim == 2 and labels.shape[1] == 1 else labels
-        parts.append(RawSplit(_to_uint8(path, found[0], images), {"label": labels}))
+        parts.append(RawSplit(_to_uint8(path, names[0], images), {"label": labels}))
     return Raw(*parts, class_names={})
 
 
@@ -154,15 +153,15 @@ def _to_uint8(path: Path, key: str, images: np.ndarray) -> np.ndarray:
 def _check(path: Path, split: str, part: RawSplit, stock: Stock) -> None:
     """Shape, counts and label range of one split."""
     if part.images.shape[1:] != stock.shape:
-        said = f"has {split} images of shape {part.images.shape[1:]}, not {stock.shape}"
-        raise InputError(f"{path} {said}: it holds another set.")
+        problem = f"has {split} images of shape {part.images.shape[1:]}, not {stock.shape}"
+        raise InputError(f"{path} {problem}: it holds another set.")
     for feature, labels in part.labels.items():
         if labels.dtype.kind not in "iu" or labels.shape != (len(part.images),):
-            said = f"has {len(part.images)} {split} images but '{feature}' {labels.shape} of {labels.dtype}"
-            raise InputError(f"{path} {said}: give one integer label for each image.")
+            problem = f"has {len(part.images)} {split} images but '{feature}' {labels.shape} of {labels.dtype}"
+            raise InputError(f"{path} {problem}: give one integer label for each image.")
         if not len(labels):
             raise InputError(f"{path} has an empty {split} split: give at least one example.")
         wrong = (labels < 0) | (labels >= stock.labels[feature])
         if wrong.any():
-            said = f"has {split} {feature} {labels[wrong][0]} in row {int(np.argmax(wrong))}"
-            raise InputError(f"{path} {said}, outside 0..{stock.labels[feature] - 1}: get a fresh copy of it.")
+            problem = f"has {split} {feature} {labels[wrong][0]} in row {int(np.argmax(wrong))}"
+            raise InputError(f"{path} {problem}, outside 0..{stock.labels[feature] - 1}: get a fresh copy of it.")

@@ -59,7 +59,6 @@ def make_world(seed: int = SEED, people: int = PEOPLE, pool: int = POOL) -> Worl
 
 
 def _names(people: int, rng: np.random.Generator) -> list[str]:
-    """Names of two invented words, no word of which occurs twice or is a value."""
     taken = {word for attribute in ATTRIBUTES.values() for value in attribute.values for word in value.split()}
     words: list[str] = []
     while len(words) < 2 * people:
@@ -122,15 +121,15 @@ def restated(source: Statements, ids: np.ndarray, numbers: np.ndarray, level: st
         seed: of the study.
     """
     rows = []
-    for i, own in enumerate(zip(*source)):
-        ways = _ways(own, level, np.random.default_rng([seed, 13, int(ids[i])]))
-        rows += [(*own[:2], *ways[(int(j) - 1) % len(ways)]) for j in numbers]
+    for i, statement in enumerate(zip(*source)):
+        ways = _ways(statement, level, np.random.default_rng([seed, 13, int(ids[i])]))
+        rows += [(*statement[:2], *ways[(int(j) - 1) % len(ways)]) for j in numbers]
     return Statements(*np.asarray(rows, np.int64).reshape(-1, 6).T)
 
 
-def _ways(own: tuple, level: str, rng: np.random.Generator) -> list[tuple[int, int, int, int]]:
+def _ways(statement: tuple, level: str, rng: np.random.Generator) -> list[tuple[int, int, int, int]]:
     """Every (family, form, lead, middle) that a copy at this level may have, in random order, forms taking turns."""
-    _, _, family, form, lead, middle = (int(x) for x in own)
+    _, _, family, form, lead, middle = (int(x) for x in statement)
     if level == "exact":
         return [(family, form, lead, middle)]
     if level == "near":

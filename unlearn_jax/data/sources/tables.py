@@ -46,11 +46,12 @@ def read_table(path: Path, text: str, label: str, header: bool | None) -> Part:
 
 
 def _column(path: Path, names: Sequence[str], name: str, role: str) -> int:
-    """Where the column ``name`` is."""
     if names.count(name) != 1:
-        said = f"'{path}' has {names.count(name) or 'no'} column{'s' * (name in names)} '{name}' among {listed(names)}"
+        problem = (
+            f"'{path}' has {names.count(name) or 'no'} column{'s' * (name in names)} '{name}' among {listed(names)}"
+        )
         unnamed = ", or header=False if its first line is a document" if len(names) == 2 else ""
-        raise InputError(f"{said}: give the name of one as {role}{unnamed}.")
+        raise InputError(f"{problem}: give the name of one as {role}{unnamed}.")
     return names.index(name)
 
 
@@ -61,8 +62,8 @@ def part_of(
     texts, labels = [], []
     for number, row in rows:
         if len(row) != width:
-            said = f"'{path}' has {len(row)} column{'s' * (len(row) != 1)} in {word} {number}, not {width}"
-            raise InputError(f"{said}: repair that {word}; texts with tabs or line breaks need .csv or .parquet.")
+            problem = f"'{path}' has {len(row)} column{'s' * (len(row) != 1)} in {word} {number}, not {width}"
+            raise InputError(f"{problem}: repair that {word}; texts with tabs or line breaks need .csv or .parquet.")
         label, text = utf8_string(row[label_at]).strip(), utf8_string(row[text_at])
         if not label or not text.strip():
             missing = "text" if label else "label"
@@ -85,8 +86,8 @@ def _commas(path: Path) -> list[tuple[int, list[str]]]:
     try:
         return [(reader.line_num, row) for row in reader if row]
     except csv.Error as error:
-        said = f"'{path}' is not comma-separated in line {reader.line_num} ({error})"
-        raise InputError(f"{said}: quote texts that hold commas, quotes or line breaks.") from error
+        problem = f"'{path}' is not comma-separated in line {reader.line_num} ({error})"
+        raise InputError(f"{problem}: quote texts that hold commas, quotes or line breaks.") from error
     finally:
         csv.field_size_limit(before)
 
@@ -119,8 +120,8 @@ def utf8(path: Path) -> str:
     try:
         return path.read_bytes().decode("utf-8").removeprefix("\ufeff").replace("\r\n", "\n")
     except UnicodeDecodeError as error:
-        said = f"'{path}' is not UTF-8 at byte {error.start} (from 0), 0x{error.object[error.start]:02x}"
-        raise InputError(f"{said}: save it in UTF-8.") from None
+        problem = f"'{path}' is not UTF-8 at byte {error.start} (from 0), 0x{error.object[error.start]:02x}"
+        raise InputError(f"{problem}: save it in UTF-8.") from None
     except OSError as error:
         raise InputError(f"'{path}' cannot be read ({error}): make it readable.") from error
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import os
 import shlex
-import tempfile
 import warnings
 from pathlib import Path
 from typing import NamedTuple
@@ -19,6 +18,7 @@ from unlearn_jax.data.arrays import Dataset, Split, pixel_stats
 from unlearn_jax.data.sources.stock import STOCK, Stock
 from unlearn_jax.errors import InputError, choose
 from unlearn_jax.runtime.archives import read_json
+from unlearn_jax.runtime.disk import write_array
 
 
 class PreparedData(NamedTuple):
@@ -46,17 +46,17 @@ def load(name: str, *, data_dir: str | os.PathLike | None = None) -> Dataset:
     it, where there are no such data or they are damaged.
     """
     stock = STOCK[choose("data set", name, STOCK)]
-    found = prepared(name, data_dir)
-    if found is None:
+    data = prepared(name, data_dir)
+    if data is None:
         where = data_root(data_dir)
         raise InputError(f"no prepared data for '{name}' in {where}: run `{command(name, data_dir)}`.")
-    check_format(name, found)
-    stamp = _fingerprint(found.folder)
-    arrays = _read_cache(found, stamp) or _write_cache(found, stamp, _decode(name, stock, found))
+    check_format(name, data)
+    stamp = _fingerprint(data.folder)
+    arrays = _read_cache(data, stamp) or _write_cache(data, stamp, _decode(name, stock, data))
     train = Split(arrays["train_inputs"], arrays["train_targets"], arrays["train_ids"])
     test = Split(arrays["test_inputs"], arrays["test_targets"], arrays["test_ids"] + len(train.ids))
     mean, std = (tuple(map(float, row)) for row in arrays["stats"])
-    names = _class_names(found.folder, stock)
+    names = _class_names(data.folder, stock)
     return Dataset(name, train, test, stock.labels["label"], mean, std, stock.flips, names)
 
 
@@ -116,20 +116,20 @@ def stored_rows(split: str, count: int) -> np.ndarray:
     return np.array(sorted(range(count), key=hashes.__getitem__), dtype=np.int64)
 
 
-def _decode(name: str, stock: Stock, found: PreparedData) -> dict[str, np.ndarray]:
+def _decode(name: str, stock: Stock, data: PreparedData) -> dict[str, np.ndarray]:
     """Read every record of the prepared data into arrays in source order."""
     arrays = {}
-    for split, count in found.sizes.items():
+    for split, count in data.sizes.items():
         inputs = np.empty((count, *stock.shape), np.uint8)
         targets, ids = np.empty(count, np.int32), stored_rows(split, count)
         try:
-            for row, example in enumerate(_records(name, found.folder, split)):
+            for row, example in enumerate(_records(name, data.folder, split)):
                 inputs[row], targets[row] = example["image"], example["label"]
                 if stock.numbered:
                     ids[row] = int(example["id"].decode().rpartition("_")[2])
         except Exception as error:  # readers of damaged files fail in many ways
-            mend = f"`{command(name, found.folder.parent.parent)} --force`"
-            raise InputError(f"{found.folder} cannot be read ({error}): remake it with {mend}.") from error
+            mend = f"`{command(name, data.folder.parent.parent)} --force`"
+            raise InputError(f"{data.folder} cannot be read ({error}): remake it with {mend}.") from error
         order = np.argsort(ids, kind="stable")
         for key, array in (("inputs", inputs), ("targets", targets), ("ids", ids)):
             arrays[f"{split}_{key}"] = array[order]
@@ -157,47 +157,32 @@ def _fingerprint(folder: Path) -> str:
 _KEYS = ("train_inputs", "train_targets", "train_ids", "test_inputs", "test_targets", "test_ids", "stats")
 
 
-def _read_cache(found: PreparedData, stamp: str) -> dict[str, np.ndarray] | None:
+def _read_cache(data: PreparedData, stamp: str) -> dict[str, np.ndarray] | None:
     """The cached arrays, images memory-mapped; None unless all are there, whole and of this fingerprint."""
     arrays = {}
     try:
         for key in _KEYS:
             mode = "r" if "inputs" in key else None
-            arrays[key] = np.load(found.folder / CACHE / f"{stamp}-{key}.npy", mmap_mode=mode)
+            arrays[key] = np.load(data.folder / CACHE / f"{stamp}-{key}.npy", mmap_mode=mode)
     except (OSError, ValueError, EOFError):
         return None
-    whole = all(len(arrays[key]) == found.sizes[key.partition("_")[0]] for key in _KEYS if key != "stats")
+    whole = all(len(arrays[key]) == data.sizes[key.partition("_")[0]] for key in _KEYS if key != "stats")
     return arrays if whole else None
 
 
-def _write_cache(found: PreparedData, stamp: str, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+def _write_cache(data: PreparedData, stamp: str, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Store ``arrays`` and return them memory-mapped; where nothing can be written, warn."""
-    cache = found.folder / CACHE
+    cache = data.folder / CACHE
     try:
         cache.mkdir(exist_ok=True)
         for key, array in arrays.items():
-            _save_atomically(cache / f"{stamp}-{key}.npy", array)
+            write_array(cache / f"{stamp}-{key}.npy", array, str(os.getpid()))
         for path in cache.glob("*.npy"):
             if not path.name.startswith(stamp):
                 path.unlink(missing_ok=True)
     except OSError as error:
         warnings.warn(f"cannot cache decoded arrays in {cache} ({error}): every load decodes", stacklevel=3)
-    return _read_cache(found, stamp) or arrays
-
-
-def _save_atomically(path: Path, array: np.ndarray) -> None:
-    """Write an .npy that is either whole or not there."""
-    handle, temporary = tempfile.mkstemp(suffix=".tmp", dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            np.save(file, array)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
+    return _read_cache(data, stamp) or arrays
 
 
 def _class_names(folder: Path, stock: Stock) -> tuple[str, ...]:

@@ -35,8 +35,8 @@ def from_corpus(corpus: Corpus) -> Dataset:
     """A corpus as a data set, see `documents`."""
     if len(corpus.class_names) < 2:
         only = [f"one class, '{name}'" for name in corpus.class_names]
-        told = only[0] if only else "no class"
-        raise InputError(f"'{corpus.name}' has {told}: give documents of two or more.")
+        classes = only[0] if only else "no class"
+        raise InputError(f"'{corpus.name}' has {classes}: give documents of two or more.")
     parts, start = [], 0
     for texts, labels in ((corpus.train_texts, corpus.train_labels), (corpus.test_texts, corpus.test_labels)):
         ids = np.arange(start, start + len(texts), dtype=np.int64)
@@ -62,13 +62,13 @@ def read_texts(dataset: Dataset, features: Features, without: np.ndarray | tuple
     Raises:
         InputError: as `make_reader` does, or no training text is left to fit on.
     """
-    texts, asked = dataset.train.texts, dataset.test.texts
-    assert texts is not None and asked is not None
-    known = np.delete(texts, np.asarray(without, np.int64))
-    if not len(known):
+    texts, test_texts = dataset.train.texts, dataset.test.texts
+    assert texts is not None and test_texts is not None
+    fitted = np.delete(texts, np.asarray(without, np.int64))
+    if not len(fitted):
         raise InputError(f"'{dataset.name}' has no training document outside the requests: ask for fewer targets.")
-    reader = make_reader(features, known.tolist())
-    (train, cut), (test, more) = (reader.encode(part.tolist()) for part in (texts, asked))
+    reader = make_reader(features, fitted.tolist())
+    (train, cut), (test, more) = (reader.encode(part.tolist()) for part in (texts, test_texts))
     notes = ()
     if cut + more:
         count = len(train) + len(test)

@@ -106,15 +106,15 @@ def make_text_copies(
 def _check(texts: list[str], ids: np.ndarray, numbers: list[int]) -> None:
     """Refuse what `make_text_copies` cannot copy."""
     if ids.shape != (len(texts),) or (ids.size and ids.dtype.kind not in "iu"):
-        said = f"{len(texts)} texts have ids of shape {ids.shape} and dtype {ids.dtype}"
-        raise InputError(f"{said}: give one whole number for each text.")
+        problem = f"{len(texts)} texts have ids of shape {ids.shape} and dtype {ids.dtype}"
+        raise InputError(f"{problem}: give one whole number for each text.")
     for row, text in enumerate(texts):
         if not isinstance(text, str) or not text.strip():
             raise InputError(f"text {row} (from 0) is blank or not a string: leave it out.")
     for number in numbers:
         if not (1 <= number <= MAX_COPIES or FRESH <= number < FRESH + MAX_COPIES):
-            said = f"give 1 to {MAX_COPIES}, or {FRESH} to {FRESH + MAX_COPIES - 1} for held-out draws"
-            raise InputError(f"there is no copy number {number}: {said}.")
+            problem = f"give 1 to {MAX_COPIES}, or {FRESH} to {FRESH + MAX_COPIES - 1} for held-out draws"
+            raise InputError(f"there is no copy number {number}: {problem}.")
 
 
 def _series(
@@ -125,16 +125,17 @@ def _series(
     Training copies have an even checksum and held-out draws an odd one, so that neither need know the other.
     """
     used, copies = [{text} for text in texts], {}
+    odd = lambda text: zlib.crc32(text.encode("utf-8", "surrogatepass")) % 2 == 1
     key = _mix(np.full(len(ids), seed & (2**64 - 1), np.uint64)) ^ ids.astype(np.uint64)
     for number in range(first, last + 1):
-        own = _mix(_mix(key) + np.uint64(number))
+        keys = _mix(_mix(key) + np.uint64(number))
         best, rank, rows = list(texts), [0] * len(texts), list(range(len(texts)))
         for draw in range(_DRAWS):
-            for row, text in zip(rows, _draw(words, np.asarray(rows), own[rows], draw, rate)):
+            for row, text in zip(rows, _draw(words, np.asarray(rows), keys[rows], draw, rate)):
                 unlike, unused = text != texts[row], text not in used[row]
-                found = unlike + unused + (unused and _odd(text) == (first == FRESH))
-                if found > rank[row]:
-                    best[row], rank[row] = text, found
+                quality = unlike + unused + (unused and odd(text) == (first == FRESH))
+                if quality > rank[row]:
+                    best[row], rank[row] = text, quality
             rows = [row for row in rows if rank[row] < 3]
             if not rows:
                 break
@@ -216,7 +217,6 @@ def _words(texts: list[str], synonyms: Mapping[str, Sequence[str]]) -> _Words:
 
 
 def _cased(like: str, word: str) -> str:
-    """``word`` with the capitals of ``like``."""
     if like.isupper() and len(like) > 1:
         return word.upper()
     return word[:1].upper() + word[1:] if like[:1].isupper() else word
@@ -238,11 +238,6 @@ def _mix(values: np.ndarray) -> np.ndarray:
     values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return values ^ (values >> np.uint64(31))
-
-
-def _odd(text: str) -> bool:
-    """Whether the checksum of a text is odd."""
-    return zlib.crc32(text.encode("utf-8", "surrogatepass")) % 2 == 1
 
 
 def _chunks(lengths: Sequence[int]) -> Iterator[np.ndarray]:

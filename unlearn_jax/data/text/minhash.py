@@ -103,23 +103,23 @@ def near_texts(
         InputError: as `bands`; datasketch is not installed; so low a threshold that candidates fill the memory.
     """
     banded = bands(threshold, permutations)
-    asked = texts if queries is None else queries
+    looked_up = texts if queries is None else queries
     table, signed = _table(texts, banded, permutations, seed)
     if queries is not None:
         signed = _signatures(queries, permutations, seed)
-    found: list[tuple[int, int, float]] = []
+    matches: list[tuple[int, int, float]] = []
     total = 0
     for query, signature in enumerate(signed):
-        rows = sorted(table.query(signature)) if asked[query] else []
+        rows = sorted(table.query(signature)) if looked_up[query] else []
         total += len(rows)
         if total > MAX_CANDIDATES:
             raise InputError(f"a Jaccard threshold of {threshold:g} makes too many texts alike: give a higher one.")
         for row in rows:
-            jaccard = jaccard_index(asked[query], texts[row])
+            jaccard = jaccard_index(looked_up[query], texts[row])
             if jaccard >= threshold - 1e-9 and not (queries is None and row == query):
-                found.append((query, row, jaccard))
-    found.sort(key=lambda match: (match[0], -match[2], match[1]))
-    columns = np.asarray(found, np.float64).reshape(-1, 3).T
+                matches.append((query, row, jaccard))
+    matches.sort(key=lambda match: (match[0], -match[2], match[1]))
+    columns = np.asarray(matches, np.float64).reshape(-1, 3).T
     return Matches(columns[0].astype(np.int32), columns[1].astype(np.int32), columns[2].astype(np.float32))
 
 
@@ -141,9 +141,8 @@ def nearest_of(matches: Matches, count: int, k: int) -> Nearest:
 
 
 def _signatures(sets: Sequence[frozenset[str]], permutations: int, seed: int) -> list:
-    """MinHash signatures, in order."""
     MinHash = _datasketch().MinHash
-    encoded = ([part.encode("utf-8", "surrogatepass") for part in own] for own in sets)
+    encoded = ([part.encode("utf-8", "surrogatepass") for part in ngrams] for ngrams in sets)
     return list(MinHash.generator(encoded, num_perm=permutations, seed=seed + 1))
 
 
@@ -159,7 +158,6 @@ def _table(sets: Sequence[frozenset[str]], banded: tuple[int, int], permutations
 
 
 def _datasketch():
-    """The library, if it is installed."""
     try:
         import datasketch
     except ImportError:

@@ -17,6 +17,7 @@ import numpy as np
 from unlearn_jax.data.text.measures import WORD
 from unlearn_jax.data.text.tokenizer import byte_pair_tokenizer, load_tokenizer, word_tokenizer
 from unlearn_jax.errors import InputError, choose
+from unlearn_jax.runtime.disk import write_arrays
 from unlearn_jax.runtime.multihost import is_first
 
 TERMS, DIMENSIONS = 4_000, 256  # of TF-IDF, before and after the projection
@@ -66,12 +67,12 @@ def tfidf(features: Features, texts: Sequence[str]) -> Reader:
     from threadpoolctl import threadpool_limits  # a dependency of scikit-learn
 
     weights = term_weights(texts, features.vocabulary or TERMS)
-    found, project = weights.transform(texts), None
-    if min(found.shape) > DIMENSIONS:
+    projected, project = weights.transform(texts), None
+    if min(projected.shape) > DIMENSIONS:
         project = TruncatedSVD(DIMENSIONS, random_state=0, n_iter=3)
         with threadpool_limits(1):  # on busy cores the threads of these small factorisations wait for each other
-            found = project.fit_transform(found)
-    scale = float(np.sqrt((found**2).mean() if project else found.power(2).mean()))
+            projected = project.fit_transform(projected)
+    scale = float(np.sqrt((projected**2).mean() if project else projected.power(2).mean()))
 
     def encode(texts: Sequence[str]) -> tuple[np.ndarray, int]:
         rows = weights.transform(texts)
@@ -147,7 +148,7 @@ def wordpiece(features: Features, texts: Sequence[str]) -> Reader:
 
     ``texts`` are not needed: the pieces were learned elsewhere.
     """
-    from unlearn_jax.models.minilm import tokenize
+    from unlearn_jax.models.minilm_files import tokenize
 
     del texts
     folder, length = minilm_folder(), features.context or CONTEXT
@@ -155,8 +156,8 @@ def wordpiece(features: Features, texts: Sequence[str]) -> Reader:
     def encode(texts: Sequence[str]) -> tuple[np.ndarray, int]:
         ids, cut = tokenize(folder, texts, length)
         rows = np.full((len(ids), length), PADDING, np.int32)
-        for row, own in enumerate(ids):
-            rows[row, : len(own)] = own
+        for row, numbers in enumerate(ids):
+            rows[row, : len(numbers)] = numbers
         return rows, cut
 
     return Reader(encode, limit=f"{length} tokens of the context")
@@ -179,26 +180,25 @@ def embeddings(folder: str, texts: Sequence[str], length: int, cache: Path | Non
     from unlearn_jax.models.minilm import embed
 
     size = (Path(folder) / "model.safetensors").stat().st_size
-    known = hashlib.sha256(f"{size} {length}".encode())
+    state = hashlib.sha256(f"{size} {length}".encode())
     for text in texts:
-        known.update(f"{len(text)} {text}".encode("utf-8", "surrogatepass"))
-    known, path = known.hexdigest(), None if cache is None else cache / f"{known.hexdigest()[:32]}.npz"
-    if known not in _KEPT and path is not None and path.is_file():
+        state.update(f"{len(text)} {text}".encode("utf-8", "surrogatepass"))
+    digest = state.hexdigest()
+    path = None if cache is None else cache / f"{digest[:32]}.npz"
+    if digest not in _KEPT and path is not None and path.is_file():
         try:
             with np.load(path, allow_pickle=False) as held:
-                _KEPT[known] = held["vectors"], int(held["cut"])
+                _KEPT[digest] = held["vectors"], int(held["cut"])
         except Exception:  # a damaged file is made again
             path.unlink()
-    if known not in _KEPT:
-        _KEPT[known] = embed(folder, texts, length=length)
-    vectors, cut = _KEPT[known]
+    if digest not in _KEPT:
+        _KEPT[digest] = embed(folder, texts, length=length)
+    vectors, cut = _KEPT[digest]
     if len(_KEPT) > MAX_KEPT:
         _KEPT.pop(next(iter(_KEPT)))
     if path is not None and not path.is_file() and is_first():
         path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(f".{path.stem}-{os.getpid()}.npz")
-        np.savez(part, vectors=vectors, cut=cut)
-        os.replace(part, path)
+        write_arrays(path, {"vectors": vectors, "cut": cut}, compressed=False, mark=str(os.getpid()))
     return vectors, cut
 
 

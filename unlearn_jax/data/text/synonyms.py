@@ -49,11 +49,11 @@ threw tossed, jump leap, jumped leaped, cry weep, cried wept, stop halt, stops h
 
 def builtin_synonyms() -> dict[str, tuple[str, ...]]:
     """Synonyms of some common English words, in small letters and in the same form (``bought``, ``purchased``)."""
-    found: dict[str, tuple[str, ...]] = {}
+    synonyms: dict[str, tuple[str, ...]] = {}
     for group in map(str.split, _GROUPS.split(",")):
         for word in group:
-            found[word] = found.get(word, ()) + tuple(other for other in group if other != word)
-    return found
+            synonyms[word] = synonyms.get(word, ()) + tuple(other for other in group if other != word)
+    return synonyms
 
 
 def wordnet_synonyms(folder: str | Path) -> dict[str, tuple[str, ...]]:
@@ -82,8 +82,8 @@ def wordnet_synonyms(folder: str | Path) -> dict[str, tuple[str, ...]]:
                 if _plain_word(row[0]) and often > best.get(row[0], (0,))[0]:
                     best[row[0]] = often, others
         except FileNotFoundError as error:
-            said = f"there is no WordNet file '{error.filename}'"
-            raise InputError(f"{said}: run `apt-get install wordnet-base`, or give its folder.") from None
+            problem = f"there is no WordNet file '{error.filename}'"
+            raise InputError(f"{problem}: run `apt-get install wordnet-base`, or give its folder.") from None
         except (OSError, ValueError, LookupError) as error:
             raise InputError(f"'{paths[0]}' and '{paths[1]}' are not WordNet's: get a fresh copy of them.") from error
     return {word: others for word, (_, others) in best.items() if others}

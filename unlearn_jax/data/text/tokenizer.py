@@ -134,7 +134,7 @@ def byte_pair_tokenizer(texts: Iterable[str], *, max_size: int = 8192, lower: bo
 def load_tokenizer(path: str | Path, *, pad: str | None = None) -> Tokenizer:
     """The tokenizer in a ``tokenizer.json`` of the Hugging Face ``tokenizers`` package.
 
-    Its numbers and its marks are kept; its own settings of length and padding are not, since ``encode`` is told.
+    Its numbers and its marks are kept; its own settings of length and padding are not, since ``encode`` takes them.
 
     Args:
         path: the file, or the folder that holds ``tokenizer.json``.
@@ -154,12 +154,12 @@ def load_tokenizer(path: str | Path, *, pad: str | None = None) -> Tokenizer:
     except Exception as error:  # the package raises no class of its own
         raise InputError(f"'{path}' cannot be read as a tokenizer ({error}): get a fresh tokenizer.json.") from error
     names = [(made.padding or {}).get("pad_token"), *PAD_NAMES] if pad is None else [pad]
-    known = [number for name in names if name and (number := made.token_to_id(name)) is not None]
-    if not known:
-        said = "names no piece that fills rows" if pad is None else f"has no piece '{pad}'"
-        raise InputError(f"'{path}' {said}: give one of its pieces that no text holds as pad.")
+    numbers = [number for name in names if name and (number := made.token_to_id(name)) is not None]
+    if not numbers:
+        problem = "names no piece that fills rows" if pad is None else f"has no piece '{pad}'"
+        raise InputError(f"'{path}' {problem}: give one of its pieces that no text holds as pad.")
     made.no_padding()
-    return _from_library(made, known[0])
+    return _from_library(made, numbers[0])
 
 
 def _from_library(made, pad: int) -> Tokenizer:
@@ -185,17 +185,15 @@ def _from_library(made, pad: int) -> Tokenizer:
 
 
 def _library():
-    """The ``tokenizers`` package."""
     try:
         import tokenizers  # pyright: ignore[reportMissingImports]
     except ImportError:
-        said = "byte pairs and tokenizer.json need the package tokenizers, which is not installed"
-        raise InputError(f"{said}: run `pip install tokenizers` (the extra 'text'), or use words.") from None
+        problem = "byte pairs and tokenizer.json need the package tokenizers, which is not installed"
+        raise InputError(f"{problem}: run `pip install tokenizers` (the extra 'text'), or use words.") from None
     return tokenizers
 
 
 def _texts(texts: Iterable[str]) -> list[str]:
-    """The texts as a list, checked."""
     if isinstance(texts, str):
         raise InputError("a tokenizer takes a list of texts, not one text: put it in a list.")
     texts = list(texts)
