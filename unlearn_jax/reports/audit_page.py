@@ -36,7 +36,7 @@ def render_audit(audit: Audit, report: str = "") -> str:
         disagreement=words.disagreement(audit),
         drawings=_drawings(audit),
         about_words="The metrics",
-        words=_definitions(audit),
+        definitions=_definitions(audit),
         notes=manifest.get("notes") or [],
         made=made(
             manifest | {"notes": []},

@@ -43,7 +43,6 @@ def render_check(told: dict[str, Any]) -> str:
         changes=drawn(drawings_of(told)["changes"], "changes", "Residual distance of each method"),
         farthest=f"{FARTHEST:g}",
         methods=_methods(told),
-        words=words.WORDS,
         made=made(
             told,
             {name: value for name, value in asked.items() if name != "hp"},

@@ -12,16 +12,6 @@ FIGURES = {  # figure -> what it is called, decimals, what falling and rising ar
     TEST: ("held-out accuracy lost, points", 1, "regained", "lost"),
     REST: ("accuracy lost on rest, points", 1, "regained", "lost"),
 }
-WORDS = (
-    ("Difference", "A figure with the presets less that with the defaults, of the same members, with members and "
-     "targets drawn alike for both."),
-    ("Told", "The 95% interval of the difference leaves out 0. Of many methods that did not change, about one in "
-     "twenty is told to have."),
-    ("Residual distance", "How far margins of the targets are from the oracle's, which never saw their clusters: 1 = "
-     "as far as the untouched original, 0 = there."),
-    ("Accuracy lost", "Against the originals, in points; what is below 0 was gained. Rest: training samples outside "
-     "the clusters."),
-)  # fmt: skip
 
 
 def number(value: float | None, digits: int = 2) -> str:

@@ -66,7 +66,6 @@ def render_attribution(run: Attribution) -> str:
         gallery=_gallery(run.gallery),
         headings=HEADINGS,
         figures={name: drawn(draw, name, HEADINGS[name]) for name, draw in drawings_of(run).items()},
-        words=words.WORDS,
         made=made(
             manifest,
             Training=_seconds(manifest["training_seconds"]),

@@ -39,7 +39,6 @@ def render_search(search: Search) -> str:
         nearest=drawn(drawings["nearest"], "nearest", "How near the nearest training sample is"),
         sizes=drawn(drawings["sizes"], "sizes", "Sizes of the clusters"),
         galleries=[(*gallery, _blocks(search.gallery, gallery[0])) for gallery in GALLERIES],
-        words=words.WORDS,
         made=made(
             told | {"notes": []},
             told["config"],

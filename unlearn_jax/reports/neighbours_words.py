@@ -7,20 +7,6 @@ from typing import Any
 MAX_NAMED = 20  # targets without a neighbour that are named
 MEASURES = {"cosine": "cosine", "jaccard": "Jaccard index"}
 
-WORDS = (
-    ("neighbour", "A training sample whose cosine (of n-grams: Jaccard index) with another sample is at least the "
-     "threshold."),
-    ("cluster", "Training samples that are connected by links. A link is any pair at the threshold; with --mutual, a "
-     "pair each of which is also among the other's k nearest. Clusters can be chains: two of their samples need not be "
-     "neighbours."),
-    ("same label", "The share of pairs whose two samples are of one class. A low share among near copies tells of "
-     "labels that contradict each other."),
-    ("near test samples", "Test samples with a neighbour in the training set: where they are near copies, what a model "
-     "scores on them is partly memory."),
-    ("threshold", "What a near copy is depends on the data. The table of thresholds shows how many samples have a "
-     "neighbour at each; the distribution of nearest neighbours shows where near copies part from the rest."),
-)  # fmt: skip
-
 
 def findings(told: dict[str, Any]) -> list[str]:
     """What was found, a sentence each."""

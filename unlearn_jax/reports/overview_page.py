@@ -58,7 +58,6 @@ def render_sweeps(told: Sweeps, out: Path) -> str:
         seen={"figure": seen, "table": _seen(told, named)},
         oracle=oracle,
         rules=_rules(told) if told.rules else None,
-        words=words.WORDS,
         made=made(own, {k: v for k, v in first["config"].items() if k != "methods"}, Numbers=NUMBERS),
     )
 

@@ -3,29 +3,11 @@
 from __future__ import annotations
 
 from unlearn_jax.reports.overview_load import GOES_ON, Line, Sweeps
-from unlearn_jax.reports.sweep_words import SHARED, UNCLEAR
+from unlearn_jax.reports.sweep_words import UNCLEAR
 from unlearn_jax.reports.words import plain
 
 UNITS = {"margins": "nats", "request": "nats", "heldout": "nats", "attack": "AUC", "retain": "points"}
 MIN_SEEDS = 8  # seeds, for a distance to be identifiable
-WORDS = (
-    ("Preset file",
-     "preset.json, for study.py --presets. A method keeps its defaults in it unless the setting that the rule chose is "
-     "allowed, and clearly better or the defaults are not allowed."),
-    ("Clearly better",
-     "The score is smaller than the defaults' with a 95% interval of the difference above 0, members and clusters "
-     "drawn alike for both. It is the interval of one comparison, of the best of several settings, and there is "
-     "one for each method: it errs towards leaving the defaults."),
-    *SHARED,
-    ("Gain", "The defaults' score less that of the setting that the rule chose; above 0 is better."),
-    ("Lost", "Points of accuracy below the original's. Retained samples hold the similar ones: a practitioner cannot "
-             "tell them apart. No rule but retain looks at them."),
-    ("Cost", "Gradient evaluations of the method with this setting, as a share of one training from scratch."),
-    ("Nearer", "The defaults' residual distance less that of what the preset file says, drawn alike."),
-    ("Other targets",
-     "Everything here is of the targets that were tuned on. How strongly a method must act depends on the targets: "
-     "unlearn-jax check-presets puts the file to the test on others."),
-)  # fmt: skip
 REASONS = {  # why -> what holds of such methods
     "clearly better": "a setting is clearly better",
     "the defaults are not allowed": "the defaults are not allowed, another setting is",

@@ -11,14 +11,11 @@ from typing import Any, NamedTuple
 import jinja2
 from markupsafe import Markup
 
-from unlearn_jax.reports.glossary import GLOSSARY
 from unlearn_jax.reports.style import COLOURS, NARROW, WIDE, inline_svg
 from unlearn_jax.runtime import signals
 
 HERE = Path(__file__).parent
-FRAME = {  # what a page has where nothing else is said
-    "answer": "", "facts": [], "about_words": "How to read this", "about_made": "To reproduce", "words": GLOSSARY,
-}  # fmt: skip
+FRAME = {"answer": "", "facts": [], "about_words": "How to read this", "about_made": "To reproduce"}
 LONG = 32  # letters of a fact that takes more room
 MAX_LETTERS = 300  # of a document in a gallery
 

@@ -51,7 +51,6 @@ def render_sweep(sweep: Sweep, together: str = "") -> str:
         whole=f"{told['cost']['without_halving'] / one:.0f}",
         settings=_settings(sweep),
         more=len(sweep.whole) - SHOWN,
-        words=words.WORDS,
         made=made(told, told["config"], Axes=_axes(told["axes"])),
     )
 

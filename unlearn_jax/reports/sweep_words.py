@@ -7,31 +7,6 @@ import math
 from unlearn_jax.reports.sweep_load import Sweep
 from unlearn_jax.reports.words import plain
 
-SHARED = (  # with the page of sweeps of several methods
-    ("Allowed",
-     "No member diverged, and held-out accuracy cannot be told to have fallen by more than .5 points: the lower end of "
-     "its interval is at most .5. A setting may so lose more than .5 points and be allowed."),
-    ("Request surer than expected",
-     "Mean margin of the request above what held-out examples suggest of examples never seen; of hard targets an upper "
-     "bound."),
-    ("Residual distance",
-     "How far the request's margins are from the oracle's: 1 = as far as the original's, 0 = there. No choice without "
-     "the oracle looks at it."),
-    ("Regret",
-     "Residual distance above that of the best allowed setting of the method (of all, where none is allowed). The best "
-     "is the smallest of several noisy figures and so a little too small; the regret is a little too large, and its "
-     "interval takes the best for known."),
-)  # fmt: skip
-WORDS = (
-    ("Setting", "One value for each hyperparameter swept; all settings of one program train as one population."),
-    ("Score", "What the rule wants small among allowed settings; it looks at originals and held-out examples alone."),
-    *SHARED,
-    ("Attack AUC",
-     "How often one threshold on a model's margins puts a requested example above a held-out one; .5 = a guess."),
-    ("Halving",
-     "At each rung all settings left run from the originals, the whole schedule squeezed into a part of the length; "
-     "what is clearly worse is dropped; what is left begins anew."),
-)  # fmt: skip
 UNCLEAR = (
     "Residuals are not identifiable here (fewer than 8 seeds in a request, or the originals differ from the oracle by "
     "no more than noise): read no order from distances."
