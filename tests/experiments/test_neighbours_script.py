@@ -15,9 +15,7 @@ import toy
 
 from unlearn_jax import reports
 from unlearn_jax.errors import InputError
-from unlearn_jax.reports.neighbours_load import read_search
-from unlearn_jax.reports.neighbours_page import sizes_figure
-from unlearn_jax.reports.neighbours_words import percent, targets_said
+from unlearn_jax.reports.neighbours_page import percent, read_search, sizes_figure, targets_said
 
 EXPERIMENTS = Path(__file__).resolve().parents[2] / "experiments"
 EVIL = "<b>evil&co"

@@ -101,7 +101,7 @@ def test_an_encoder_reads_tokens_and_the_cut_texts_are_told(encoders):
 
 
 def test_long_documents_are_shown_by_their_beginning():
-    from unlearn_jax.reports.sections import MAX_LETTERS, readable
+    from unlearn_jax.reports.render import MAX_LETTERS, readable
 
     text = "word " * 200
     assert len(readable(text)) <= MAX_LETTERS + 2 and readable(text).endswith("word …")

@@ -80,7 +80,7 @@ def run(args: Args) -> None:
 
 def headline(out: Path) -> str:
     """A line for each method, what they come to, and what to beware of, from ``check.json``."""
-    from unlearn_jax.reports.check_words import cautions, findings, lines
+    from unlearn_jax.reports.check_page import cautions, findings, lines
 
     told = read_json(out / "check.json")
     return "\n".join([*lines(told), *findings(told), *cautions(told), f"run folder: {out}"])

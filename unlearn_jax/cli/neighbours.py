@@ -71,7 +71,7 @@ def run(args: Args) -> None:
 
 def headline(out: Path) -> str:
     """What was found, in a few lines, from ``neighbours.json``."""
-    from unlearn_jax.reports.neighbours_words import findings
+    from unlearn_jax.reports.neighbours_page import findings
 
     told = read_json(out / "neighbours.json")
     return "\n".join([*findings(told), f"run folder: {out}"])

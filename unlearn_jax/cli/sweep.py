@@ -119,7 +119,7 @@ def headline(out: Path) -> str:
 
 def unclear(told: dict) -> list[str]:
     """That distances cannot be told from noise, where they cannot."""
-    from unlearn_jax.reports.sweep_words import UNCLEAR
+    from unlearn_jax.reports.sweep_load import UNCLEAR
 
     return [UNCLEAR] if told.get("identifiable") is False else []
 

@@ -19,7 +19,6 @@ from unlearn_jax.reports import (
 from unlearn_jax.reports.audit_load import read_audit
 from unlearn_jax.reports.influence_load import read_attribution
 from unlearn_jax.reports.load import read_run
-from unlearn_jax.reports.neighbours_load import read_search
 from unlearn_jax.reports.overview_load import read_sweeps
 from unlearn_jax.reports.summary import Summary
 from unlearn_jax.reports.sweep_load import read_sweep
@@ -42,7 +41,7 @@ KINDS = {
     "check": Kind("a check of presets", "unlearn-jax check-presets", "check.json", check_page.read_check,
                   check_page.drawings_of),
     "audit": Kind("an audit", "unlearn-jax audit", "audit.json", read_audit, audit_page.drawings_of),
-    "neighbours": Kind("a search for similar samples", "unlearn-jax neighbours", "neighbours.json", read_search,
+    "neighbours": Kind("a search for similar samples", "unlearn-jax neighbours", "neighbours.json", neighbours_page.read_search,
                        neighbours_page.drawings_of),
     "influence": Kind("an attribution study", "unlearn-jax influence", "", read_attribution,
                       influence_page.drawings_of),

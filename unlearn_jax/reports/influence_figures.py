@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from unlearn_jax.reports.influence_load import Attribution
-from unlearn_jax.reports.influence_words import NAMES, TRACKS
+from unlearn_jax.reports.influence_load import NAMES, TRACKS, Attribution
 from unlearn_jax.reports.panels import dot, sheet, spare, styled
 from unlearn_jax.reports.style import WIDE, colour
 

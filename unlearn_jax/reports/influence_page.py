@@ -8,9 +8,7 @@ from functools import partial
 from typing import Any
 
 from unlearn_jax.reports import influence_figures as figures
-from unlearn_jax.reports import influence_words as words
-from unlearn_jax.reports.influence_load import Attribution
-from unlearn_jax.reports.influence_words import NAMES, TRACKS
+from unlearn_jax.reports.influence_load import NAMES, TRACKS, Attribution
 from unlearn_jax.reports.render import (
     Item,
     Table,
@@ -27,6 +25,7 @@ from unlearn_jax.reports.render import (
     table,
 )
 from unlearn_jax.reports.style import png_uri
+from unlearn_jax.reports.words import plain
 
 COLUMNS = (  # removed, metric, heading, digits
     ("target", "own_ratio", "one removed: predicted / actual", 2),
@@ -60,7 +59,7 @@ def render_attribution(run: Attribution) -> str:
     return page(
         "influence.html",
         title=f"Influence predicted and measured: {data_name(manifest['config']['dataset'])}",
-        answer=words.headline(run),
+        answer=headline(run),
         facts=facts(_facts(run)),
         tables=[(TRACKS[track].capitalize(), _table(run, track)) for track in run.tracks],
         gallery=_gallery(run.gallery),
@@ -72,6 +71,21 @@ def render_attribution(run: Attribution) -> str:
             Estimators=_seconds(manifest["seconds"]),
             Curvature=inline(manifest.get("solving")),
         ),
+    )
+
+
+def headline(run: Attribution) -> str:
+    """What the run shows first of all."""
+    track = run.tracks[0]
+    one = run.find(track, "target", "influence", "own_ratio")
+    many = run.find(track, "cluster", "influence", "own_ratio")
+    newton = run.find(track, "cluster", "newton", "own_ratio")
+    if math.isnan(many.value) or math.isnan(newton.value):
+        return "Influence as gradients predict it, against what removal really does."
+    return (
+        f"On {TRACKS[track]}, influence functions predict {plain(one)} of what removing a target does to it, and their "
+        f"sum {plain(many)} of what removing its whole cluster does. With the cluster's own curvature taken out: "
+        f"{plain(newton)}."
     )
 
 

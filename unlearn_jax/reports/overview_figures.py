@@ -9,7 +9,7 @@ import numpy as np
 from unlearn_jax.reports.overview_load import Line, Sweeps
 from unlearn_jax.reports.overview_words import UNITS
 from unlearn_jax.reports.panels import bare, dot, ends, explain, plain, sheet, styled
-from unlearn_jax.reports.reading import Told
+from unlearn_jax.reports.reading import Estimate
 from unlearn_jax.reports.render import minus
 from unlearn_jax.reports.style import WIDE, colour, small
 
@@ -88,12 +88,12 @@ def seen_figure(told: Sweeps, width: float = WIDE):
     return figure
 
 
-def _gains(line: Line) -> list[Told]:
+def _gains(line: Line) -> list[Estimate]:
     """What the first panel shows."""
     return [line.gain]
 
 
-def _lost(line: Line) -> list[Told]:
+def _lost(line: Line) -> list[Estimate]:
     """What the second panel shows, the defaults first."""
     return [line.find(entry, "heldout_accuracy_drop", "validation") for entry in (line.usual, line.says)]
 
@@ -151,7 +151,7 @@ def _frame(axes, groups, rows, limits, named: bool = True) -> None:
         y += len(lines) + 1
 
 
-def _limits(cells: list[Told], least: tuple[float, float]) -> tuple[float, float]:
+def _limits(cells: list[Estimate], least: tuple[float, float]) -> tuple[float, float]:
     """Limits that hold most figures and what of their intervals is near; the others are told beside the axis."""
     means = [cell.value for cell in cells if math.isfinite(cell.value)]
     low, high = np.quantile(means, [0.05, 0.9]) if means else least
@@ -168,7 +168,9 @@ def _style(tone: str, marker: str) -> dict:
     return {"color": colour(tone), "marker": marker, "linewidth": 1.6, "markersize": 5}
 
 
-def _mark(axes, told: Told, y: float, kind: tuple[str, str], limits, hollow: bool) -> tuple[str, float, float] | None:
+def _mark(
+    axes, told: Estimate, y: float, kind: tuple[str, str], limits, hollow: bool
+) -> tuple[str, float, float] | None:
     """A figure with its interval; its colour, value and place where it is beyond the axis."""
     tone, marker = kind
     return (tone, told.value, y) if dot(axes, told, y, limits, colour(tone), marker, hollow) else None

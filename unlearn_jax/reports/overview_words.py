@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from unlearn_jax.reports.overview_load import GOES_ON, Line, Sweeps
-from unlearn_jax.reports.sweep_words import UNCLEAR
+from unlearn_jax.reports.sweep_load import UNCLEAR
 from unlearn_jax.reports.words import plain
 
 UNITS = {"margins": "nats", "request": "nats", "heldout": "nats", "attack": "AUC", "retain": "points"}

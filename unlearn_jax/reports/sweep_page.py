@@ -9,10 +9,9 @@ from typing import Any, NamedTuple
 
 from unlearn_jax.evaluation.recorded import CHOICE, RECORDED, RESIDUAL
 from unlearn_jax.reports import sweep_figures as figures
-from unlearn_jax.reports import sweep_words as words
 from unlearn_jax.reports.load import number_told
 from unlearn_jax.reports.metric_rows import further
-from unlearn_jax.reports.reading import Told
+from unlearn_jax.reports.reading import Estimate
 from unlearn_jax.reports.render import (
     Table,
     data_name,
@@ -26,7 +25,8 @@ from unlearn_jax.reports.render import (
     row,
     table,
 )
-from unlearn_jax.reports.sweep_load import Sweep
+from unlearn_jax.reports.sweep_load import UNCLEAR, Sweep
+from unlearn_jax.reports.words import plain
 
 SHOWN = 60  # settings of the table, best first
 BLIND = tuple(row for row in RECORDED if row.group == CHOICE and row.title)
@@ -39,7 +39,7 @@ def render_sweep(sweep: Sweep, together: str = "") -> str:
     return page(
         "sweep.html",
         title=f"Hyperparameters of {sweep.method}: {data_name(told['config']['dataset'])}",
-        answer=words.headline(sweep),
+        answer=headline(sweep),
         together=together,
         facts=facts(_facts(sweep)),
         choices=_choices(sweep),
@@ -53,6 +53,26 @@ def render_sweep(sweep: Sweep, together: str = "") -> str:
         more=len(sweep.whole) - SHOWN,
         made=made(told, told["config"], Axes=_axes(told["axes"])),
     )
+
+
+def headline(sweep: Sweep) -> str:
+    """What was chosen without the oracle, what that costs, and whether distances can be read."""
+    unclear = f" {UNCLEAR}" if sweep.told.get("identifiable") is False else ""
+    choice = sweep.told["choices"][sweep.rule]
+    setting, settings = choice["setting"] or "the defaults", len(sweep.told["settings"])
+    chosen = f"Of {settings} settings of {sweep.method}, {setting} is chosen without the oracle"
+    if not choice["allowed"]:
+        chosen += ", though none was allowed: it harms held-out accuracy least"
+    if "regret" not in choice or not math.isfinite(choice["regret"]):
+        return f"{chosen}.{unclear}"
+    chosen += f", at a residual distance of {choice['distance']:.2f}"
+    if choice["regret"] == 0:
+        return f"{chosen}; the oracle would have chosen the same.{unclear}"
+    regret = sweep.apart(choice["setting"], "regret")
+    costs = plain(regret) if math.isfinite(regret.low) else f"{choice['regret']:.2f}"
+    costs += ", not told from none" if regret.low <= 0 <= regret.high else ""
+    best = f"{choice['best'] or 'the defaults'}, is at {choice['best_distance']:.2f}"
+    return f"{chosen}. The best allowed one, {best}: not looking costs {costs}.{unclear}"
 
 
 def drawings_of(sweep: Sweep) -> dict[str, Callable]:
@@ -142,10 +162,10 @@ def _columns(sweep: Sweep) -> list[Column]:
     return found
 
 
-def _figure(sweep: Sweep, setting: str, column: Column) -> Told:
+def _figure(sweep: Sweep, setting: str, column: Column) -> Estimate:
     """A figure of a setting in the units of its column."""
     told = sweep.find(setting, *column.where)
-    return Told(*(column.scale * value for value in told[:3]), n=told.n)
+    return Estimate(*(column.scale * value for value in told[:3]), n=told.n)
 
 
 def _axes(axes: list[dict]) -> str:

@@ -20,8 +20,7 @@ from unlearn_jax.reports.drawings import drawings
 from unlearn_jax.reports.influence_load import read_attribution
 from unlearn_jax.reports.influence_page import render_attribution
 from unlearn_jax.reports.load import read_run
-from unlearn_jax.reports.neighbours_load import read_search
-from unlearn_jax.reports.neighbours_page import render_search
+from unlearn_jax.reports.neighbours_page import read_search, render_search
 from unlearn_jax.reports.overview_load import read_sweeps
 from unlearn_jax.reports.overview_page import render_sweeps
 from unlearn_jax.reports.page import render
