@@ -111,11 +111,10 @@ def test_an_upper_bound_is_told_apart_from_the_methods(tmp_path, unsaved):
     methods = METHODS | {"oracle_matching": (0.02, 0.03, -1.0, 0.1, 0.2)}
     text = reports.write_report(fake_run(tmp_path / "run", levels=(4,), methods=methods)).read_text()
     assert "<code>neggrad_plus</code> came closest to the oracle" in text
-    assert "outputs of other retrained models, and so apart: <code>oracle_matching</code> (upper bound) at" in text
     assert text.count('<span class="tag">upper bound</span>') == 1
     alone = fake_run(tmp_path / "alone", levels=(4,), methods={"oracle_matching": methods["oracle_matching"]})
     text = reports.write_report(alone).read_text()
-    assert "came closest" not in text and "and so apart" in text
+    assert "came closest" not in text
 
 
 @pytest.mark.parametrize(("rest", "wrecked"), [(0.306, True), (0.949, True), (0.951, False)])

@@ -153,13 +153,13 @@ def lines(told: dict[str, Any]) -> list[str]:
     """A heading, and a line for each method."""
     heads = "distance: defaults, preset, difference"
     found = [f"{'method':<22} {heads:<52} {'held-out points lost: the same'}"]
-    for row in told["methods"]:
+    for method in told["methods"]:
         cells = []
         for name in (DISTANCE, TEST):
-            own, digits = row["figures"][name], FIGURES[name][1]
+            own, digits = method["figures"][name], FIGURES[name][1]
             pair = f"{_text(own['defaults'][0], digits):>6} {_text(own['preset'][0], digits):>6}"
             cells.append(f"{pair}  {_interval(own['difference'], digits):<22} {verdict_of(name, own['verdict']):<12}")
-        found.append(f"{label_of(row):<22} {'   '.join(cells)}".rstrip())
+        found.append(f"{label_of(method):<22} {'   '.join(cells)}".rstrip())
     return found
 
 

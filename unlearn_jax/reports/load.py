@@ -52,12 +52,9 @@ def read_run(path: Path) -> Run:
         level = summary.levels[-1]
         margins, sizes = _read_margins(path, level, summary.gamma[level], members)
         gallery = gallery_of(path / "gallery.npz") if (path / "gallery.npz").is_file() else None
-        if (
-            gallery
-            and "texts" not in gallery
-            and (gallery["images"].ndim != 5 or gallery["images"].shape[-1] not in (1, 3))
-        ):
-            raise ValueError(f"gallery.npz holds pictures of shape {gallery['images'].shape}")
+        shape = gallery["images"].shape if gallery and "texts" not in gallery else (1,) * 5
+        if len(shape) != 5 or shape[-1] not in (1, 3):
+            raise ValueError(f"gallery.npz holds pictures of shape {shape}")
         answers = read_json(path / "answers.json") if (path / "answers.json").is_file() else {}
     return Run(path, manifest, summary, margins, sum(sizes), gallery, answers, progress(manifest), sizes)
 

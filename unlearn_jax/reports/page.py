@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from unlearn_jax.errors import InputError
-from unlearn_jax.reports import audit_words, figures, frontier, tables_of_study, words
+from unlearn_jax.evaluation.frontier import GATE
+from unlearn_jax.reports import audit_words, figures, tables_of_study, words
 from unlearn_jax.reports.audit_load import read_audit
 from unlearn_jax.reports.frontier_figure import frontier_figure, plotted
 from unlearn_jax.reports.gallery import gallery_of
@@ -40,6 +41,8 @@ def render(run: Run) -> str:
         identifiable=summary.identifiable(level),
         band=f"{band:.3f}" if math.isfinite(band) else "",
         findings=words.findings(run),
+        wrecked=any(summary.wrecked(level, entry) for entry in summary.entries(level)),
+        gate=f"{100 * GATE:.0f}",
         methods=tables_of_study.methods_table(summary, level),
         answers=tables_of_study.language_table(summary, level),
         further=tables_of_study.further_table(summary, level),
@@ -128,7 +131,7 @@ def _frontier(run: Run, figure: Figure | None) -> dict[str, Any] | None:
     if not any(math.isfinite(summary.find(level, e, "frontier_share").mean) for e in entries):
         return None
     return {
-        "words": frontier.frontier_words(summary, level),
+        "several": len({(e.method, e.remedy) for e in entries}) < len(entries),
         "figure": figure,
         "table": tables_of_study.frontier_table(summary, level),
         "search": tables_of_study.searched(summary, level),

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from unlearn_jax.reports.reading import Estimate, estimate, opened
+from unlearn_jax.reports.reading import Estimate, estimate, number, opened
 from unlearn_jax.results.tables import read_csv
 
 ENTRIES = ("asked", "config", "axes", "settings", "rungs", "cost", "choices", "copies", "status")
@@ -56,9 +55,7 @@ class Sweep(NamedTuple):
 def difference_of(entry: dict | None, key: str) -> Estimate:
     """Three numbers of an entry; NaN where it has none."""
     values = (entry or {}).get(key) or []
-    return (
-        Estimate(*(math.nan if value is None else float(value) for value in values)) if len(values) == 3 else Estimate()
-    )
+    return Estimate(*map(number, values)) if len(values) == 3 else Estimate()
 
 
 def _split_of(row: dict) -> str:

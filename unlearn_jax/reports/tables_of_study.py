@@ -51,8 +51,10 @@ def heads(first: str, groups: list[tuple[str, list[str]]]) -> list[list[Td]]:
 
 def name_cell(summary: Summary, entry: Entry) -> Td:
     """The head of a population's row: its colour, name and kind."""
-    wrecked = any(summary.wrecked(at, entry) for at, one in summary.cells if one == entry)
-    kinds = ["reference" if entry.is_reference else entry.kind, "wrecked: rest" * wrecked]
+    wrecked = [at for at, one in summary.cells if one == entry and summary.wrecked(at, entry)]
+    right = min((summary.find(at, entry, "accuracy", "rest").mean for at in wrecked), default=0.0)
+    kinds = ["reference" if entry.is_reference else entry.kind]
+    kinds += [f"wrecked: {100 * right:.1f}% right on rest"] if wrecked else []
     tone = entry.method if entry.is_reference and entry.method in COLOURS else "method"
     return Td(summary.label(entry), dot=tone, tag=", ".join(filter(None, kinds)), breaks=True)
 

@@ -5,11 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from unlearn_jax.evaluation.frontier import GATE
 from unlearn_jax.metrics.residual import why_unidentifiable
 from unlearn_jax.reports.load import Run, number_told
 from unlearn_jax.reports.render import interval, number
-from unlearn_jax.reports.summary import ANEW, GIVEN, Cell, Entry, Summary
+from unlearn_jax.reports.summary import Cell, Entry, Summary
 
 CONTROLS = ("do_nothing",)
 UNREADABLE = {  # by what `why_unidentifiable` says
@@ -151,47 +150,22 @@ def _negative_control(summary: Summary) -> list[str]:
 
 
 def _methods(summary: Summary, level: int) -> list[str]:
-    """The best method by residual distance, and what forbids to rank others."""
-    measured = lambda e: math.isfinite(summary.distance(level, e).mean)
-    entries = [e for e in summary.entries(level) if not e.is_reference and e.method not in CONTROLS and measured(e)]
-    others = [*_apart(summary, level, entries)]
-    wrecked = [e for e in entries if summary.wrecked(level, e)]
-    others += _wrecked(summary, level, wrecked)
-    entries = [e for e in entries if not e.kind and e not in wrecked]
-    if not entries:
-        return others
-    best = entries[0]
-    verb = "came closest to the oracle" if len(entries) > 1 else "is the one method measured"
-    sentences = [_describe(summary, level, best, verb), *_against_retrain(summary, level, best)]
-    sentences += _place(summary, level, best, len(entries)) if len(entries) > 1 else []
-    bad = [code(summary, e) for e in summary.entries(level) if summary.find(level, e, "n_diverged").mean > 0]
-    if bad:
-        sentences.append(f"Some members diverged (NaN) under {', '.join(bad)}; read these rows with care.")
-    return sentences + others
-
-
-def _wrecked(summary: Summary, level: int, entries: list[Entry]) -> list[str]:
-    """Methods that are left out of the order because they ruin the model, with what they keep."""
+    """The best method of practice by residual distance, and whether its place is settled."""
+    entries = [e for e in summary.entries(level) if not e.is_reference and e.method not in CONTROLS and not e.kind]
+    measured = lambda e: math.isfinite(summary.distance(level, e).mean) and not summary.wrecked(level, e)
+    entries = list(filter(measured, entries))
     if not entries:
         return []
-    rest = lambda e: 100 * summary.find(level, e, "accuracy", "rest").mean
-    named = ", ".join(f"{code(summary, e)} ({rest(e):.1f}% right on rest)" for e in entries)
-    return [
-        f"Not ranked, because less than {100 * GATE:.0f}% of the oracle's accuracy on rest "
-        f"({rest('oracle'):.1f}%) is left, so that no distance speaks for them: {named}."
-    ]
-
-
-def _apart(summary: Summary, level: int, entries: list[Entry]) -> list[str]:
-    """What is no method of practice: given retrained models, or trained anew in full."""
-    found = []
-    kinds_of = {"Given the outputs of other retrained models": set(GIVEN.values()), "Trained anew at full cost": {ANEW}}
-    for lead, kinds in kinds_of.items():
-        kind = lambda e: f" ({e.kind})" if e.kind != ANEW else ""
-        at = lambda e: f"at {plain(summary.distance(level, e))}"
-        told = [f"{code(summary, e)}{kind(e)} {at(e)}" for e in entries if e.kind in kinds]
-        found += [f"{lead}, and so apart: {', '.join(told)}."] if told else []
-    return found
+    best, residual = entries[0], summary.residual(level, entries[0])
+    verb = "came closest to the oracle" if len(entries) > 1 else "is the one method measured"
+    distance = f"residual distance {plain(summary.distance(level, best))}"
+    signed = f"signed residual {percent(residual)}{_caveat(residual, summary.band(level))}"
+    sentences = [f"`{summary.label(best)}` {verb}: {distance}, {signed}.", *_against_retrain(summary, level, best)]
+    sentences += _place(summary, level, best, len(entries)) if len(entries) > 1 else []
+    diverged = [e for e in summary.entries(level) if summary.find(level, e, "n_diverged").mean > 0]
+    if names := ", ".join(f"`{summary.label(e)}`" for e in diverged):
+        sentences.append(f"Some members diverged (NaN) under {names}; read these rows with care.")
+    return sentences
 
 
 def _against_retrain(summary: Summary, level: int, entry: Entry) -> list[str]:
@@ -211,18 +185,6 @@ def _place(summary: Summary, level: int, entry: Entry, number: int) -> list[str]
     if rank.high <= 1:
         return [f"First place among the {number} is settled."]
     return [f"First place is not settled: over the draws its rank goes from {rank.low:.0f} to {rank.high:.0f}."]
-
-
-def _describe(summary: Summary, level: int, entry: Entry, verb: str) -> str:
-    """One method: distance and signed residual."""
-    residual = summary.residual(level, entry)
-    told = f"residual distance {plain(summary.distance(level, entry))}, signed residual {percent(residual)}"
-    return f"{code(summary, entry)} {verb}: {told}{_caveat(residual, summary.band(level))}."
-
-
-def code(summary: Summary, entry: Entry) -> str:
-    """A population's name, marked as a name."""
-    return f"`{summary.label(entry)}`"
 
 
 def _caveat(cell: Cell, band: float) -> str:
