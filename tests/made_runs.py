@@ -164,7 +164,7 @@ def table(text):
     """The methods table: population -> cells."""
     section = text[text.index('<section id="methods">') :]
     rows = Page(section[: section.index("</section>")]).rows
-    return {row[0].split()[0]: [" ".join(cell.split()) for cell in row[1:]] for row in rows if len(row) == 14}
+    return {row[0].split()[0]: [" ".join(cell.split()) for cell in row[1:]] for row in rows if len(row) == 17}
 
 
 def edit(run, change):

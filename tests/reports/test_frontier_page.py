@@ -71,7 +71,6 @@ def frontier_rows(text):
 
 def test_words_tell_the_frontier_and_the_goal(page):
     assert "A method is on the frontier where" in page and "The goal is a distance" in page
-    assert "<code>prmq + expand</code> came closest to the oracle" in page  # not what does nothing, nor a retraining
 
 
 def test_the_table_has_remedies_below_their_methods(page):

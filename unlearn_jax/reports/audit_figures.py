@@ -8,7 +8,7 @@ import numpy as np
 
 from unlearn_jax.evaluation.rows import SPLIT_NAMES
 from unlearn_jax.reports.audit_load import Audit
-from unlearn_jax.reports.panels import DASHED, banded, dot, explain, in_rows, panels, sheet, styled
+from unlearn_jax.reports.panels import DASHED, banded, beside, dot, explain, in_rows, panels, sheet, styled
 from unlearn_jax.reports.style import WIDE, colour
 
 MUTED = {"linewidth": 1.1, "zorder": 1.8}
@@ -183,10 +183,8 @@ def gaps_figure(audit: Audit, width: float = WIDE):
         return None
     named = {label for found in keys.values() for key in filter(None, found) for label in audit.figures[key]}
     labels = [label for label in audit.populations if label in named]
-    across = len(keys) if width > 6 else 1
-    height = 0.9 + (0.3 if width > 6 else 0.22) * len(labels) * (1 if width > 6 else len(keys))
-    shape = (1, across) if width > 6 else (len(keys), 1)
-    figure, grid = sheet(width, height + (0 if width > 6 else 0.5 * len(keys)), *shape, sharey=True)
+    height = 0.9 + 0.3 * len(labels) if width > 6 else 0.9 + (0.22 * len(labels) + 0.5) * len(keys)
+    figure, grid = sheet(width, height, *beside(len(keys), width), sharey=True)
     for axes, (split, found) in zip(grid.ravel(), keys.items()):
         _gaps(axes, audit, labels, [key for key in found if key])
         axes.set_title(SPLIT_NAMES[split], loc="left")

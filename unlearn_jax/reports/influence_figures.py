@@ -5,17 +5,11 @@ from __future__ import annotations
 import numpy as np
 
 from unlearn_jax.reports.influence_load import NAMES, TRACKS, Attribution
-from unlearn_jax.reports.panels import dot, sheet, spare, styled
+from unlearn_jax.reports.panels import beside, dot, sheet, spare, styled, tiles
 from unlearn_jax.reports.style import WIDE, colour
 
 TONES = {"influence": "original", "newton": "oracle", "ekfac": "retrain", "trak": "placebo", "datamodel": "dedup"}
 LINE = {"linewidth": 1, "zorder": 1}
-
-
-def _grid(count: int, width: float) -> tuple[int, int]:
-    """Rows and columns of so many panels."""
-    columns = min(count, 4 if width > 6 else 2)
-    return -(-count // columns), columns
 
 
 @styled
@@ -29,7 +23,7 @@ def removal_figure(run: Attribution, width: float = WIDE):
     panels = [(t, kind) for t in run.tracks for kind in ("target", "cluster") if shown(t, kind)]
     if not panels:
         return None
-    rows, columns = _grid(len(panels), width)
+    rows, columns = tiles(len(panels), width)
     figure, axes = sheet(width, (2.9 if width > 6 else 2.3) * rows, rows, columns)
     for at, (track, kind) in zip(axes.ravel(), panels):
         every = []
@@ -57,7 +51,7 @@ def score_figure(run: Attribution, width: float = WIDE):
     tracks = [t for t in run.tracks if any(np.isfinite(run.find(t, "half", e, "lds").value) for e in run.estimators)]
     if not tracks:
         return None
-    shape = (1, len(tracks)) if width > 6 else (len(tracks), 1)
+    shape = beside(len(tracks), width)
     figure, axes = sheet(width, (0.32 * len(run.estimators) + 0.9) * shape[0], *shape)
     for at, track in zip(axes.ravel(), tracks):
         names = [e for e in run.estimators if np.isfinite(run.find(track, "half", e, "lds").value)]
@@ -109,7 +103,7 @@ def memory_figure(run: Attribution, width: float = WIDE):
     tracks = [t for t in run.tracks if run.rows("memorization", track=t, estimator="ekfac")]
     if not tracks:
         return None
-    shape = (1, len(tracks)) if width > 6 else (len(tracks), 1)
+    shape = beside(len(tracks), width)
     figure, axes = sheet(width, 2.9 * shape[0], *shape)
     for at, track in zip(axes.ravel(), tracks):
         least = 1e-5 * max(float(run.rows("memorization", track=track, estimator="ekfac")["score"].max()), 1e-30)

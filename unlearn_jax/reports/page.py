@@ -18,7 +18,7 @@ from unlearn_jax.reports.frontier_figure import frontier_figure, plotted
 from unlearn_jax.reports.gallery import gallery_of
 from unlearn_jax.reports.load import Run, number_told
 from unlearn_jax.reports.provenance import made_of
-from unlearn_jax.reports.render import Figure, drawn, facts, page
+from unlearn_jax.reports.render import Figure, drawn, facts, number, page
 
 MAX_PANELS = 12  # methods in small panels
 
@@ -40,7 +40,10 @@ def render(run: Run) -> str:
         several=len(summary.levels) > 1,
         identifiable=summary.identifiable(level),
         band=f"{band:.3f}" if math.isfinite(band) else "",
-        findings=words.findings(run),
+        unreadable="" if summary.identifiable(level) else words.why_unreadable(run, level),
+        span=words.plain(summary.span(level)),
+        nats=number(summary.find(level, "oracle", "null_band", reference="oracle").mean),
+        without_copies=words.without_copies(summary),
         wrecked=any(summary.wrecked(level, entry) for entry in summary.entries(level)),
         gate=f"{100 * GATE:.0f}",
         methods=tables_of_study.methods_table(summary, level),

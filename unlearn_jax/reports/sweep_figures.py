@@ -7,7 +7,7 @@ import math
 
 import numpy as np
 
-from unlearn_jax.reports.panels import sheet, styled
+from unlearn_jax.reports.panels import beside, sheet, styled
 from unlearn_jax.reports.style import WIDE, colour, small
 from unlearn_jax.reports.sweep_load import Sweep
 
@@ -112,7 +112,7 @@ def ordered_names(sweep: Sweep) -> list[str]:
 def _panels(sweep: Sweep, width: float, wide: float, narrow: float):
     """A figure with a panel for the score and one for the residual distance: (axes, heading, values, kind) of each."""
     shown = [c for c in columns_of(sweep) if c[3] != "setting"]
-    shape = (1, len(shown)) if width > 6 else (len(shown), 1)
+    shape = beside(len(shown), width)
     figure, grid = sheet(width, wide if width > 6 else narrow * len(shown), *shape)
     return figure, [(axes, heading, values, kind) for axes, (heading, _, values, kind) in zip(grid.ravel(), shown)]
 

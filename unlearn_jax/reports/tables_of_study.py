@@ -53,7 +53,9 @@ def name_cell(summary: Summary, entry: Entry) -> Td:
     """The head of a population's row: its colour, name and kind."""
     wrecked = [at for at, one in summary.cells if one == entry and summary.wrecked(at, entry)]
     right = min((summary.find(at, entry, "accuracy", "rest").mean for at in wrecked), default=0.0)
+    recall = [summary.find(at, entry, "dedup_recall").mean for at in summary.levels]
     kinds = ["reference" if entry.is_reference else entry.kind]
+    kinds += [f"its detector found {100 * recall[-1]:.0f}% of the copies"] if math.isfinite(recall[-1]) else []
     kinds += [f"wrecked: {100 * right:.1f}% right on rest"] if wrecked else []
     tone = entry.method if entry.is_reference and entry.method in COLOURS else "method"
     return Td(summary.label(entry), dot=tone, tag=", ".join(filter(None, kinds)), breaks=True)
@@ -81,6 +83,8 @@ def methods_table(summary: Summary, level: int) -> Table:
         ("Accuracy, %", ["forget", "similar", "test\nsimilar", "test"]),
         ("Cost of one model", ["seconds", "gradients\nforget", "gradients\nretained"]),
         ("diverged", []),
+        ("Less retrain's", ["signed\nresidual", "residual\ndistance"]),
+        ("rank", []),
     ]
     return Table(heads("Population", groups), [_method(summary, level, entry) for entry in summary.entries(level)])
 
@@ -99,6 +103,9 @@ def _method(summary: Summary, level: int, entry: Entry) -> Tr:
         _count(find("grad_evals_forget").mean),
         _count(find("grad_evals_retain").mean),
         _diverged(find("n_diverged").mean),
+        share_cell(find("residual_difference"), kind="first"),
+        share_cell(find("distance_difference")),
+        study_cell(find("distance_rank"), 0, kind="first"),
     ]
     return Tr(name_cell(summary, entry), cells, "reference" * entry.is_reference)
 
