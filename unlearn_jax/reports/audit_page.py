@@ -77,8 +77,8 @@ def _facts(audit: Audit) -> dict[str, Any]:
 def _metrics(audit: Audit, reference: str) -> dict[str, Any]:
     """The table of one reference, and what else was measured."""
     populations = [label for label in audit.populations if label != reference]
-    own = other_keys(audit, "") if reference == audit.references[0] else []
-    own = [(metric, key) for metric, key in own if len(audit.figures[key]) > 1 and not key[0].startswith("cost_")]
+    alone = other_keys(audit, "") if reference == audit.references[0] else []
+    alone = [(metric, key) for metric, key in alone if len(audit.figures[key]) > 1 and not key[0].startswith("cost_")]
     return {
         "name": reference,
         "aside": reference == "retrain" and "oracle" in audit.references,
@@ -86,7 +86,7 @@ def _metrics(audit: Audit, reference: str) -> dict[str, Any]:
         "uneven": len({audit.manifest["members"].get(label) for label in populations}) > 1,
         "table": figures_table(audit, words.main_keys(audit, reference), populations),
         "others": figures_table(audit, other_keys(audit, reference), populations),
-        "alone": figures_table(audit, own, audit.populations),
+        "alone": figures_table(audit, alone, audit.populations),
     }
 
 
@@ -128,6 +128,5 @@ def _definitions(audit: Audit) -> list[tuple[str, str]]:
 
 
 def _longest(seconds: Any) -> str:
-    """The metrics that took most time."""
-    known = seconds.items() if isinstance(seconds, dict) else []
-    return ", ".join(f"{name} {value:.1f} s" for name, value in sorted(known, key=lambda pair: -pair[1])[:5])
+    timed = seconds.items() if isinstance(seconds, dict) else []
+    return ", ".join(f"{name} {value:.1f} s" for name, value in sorted(timed, key=lambda pair: -pair[1])[:5])

@@ -32,8 +32,8 @@ def seen(audit: Audit, reference: str, label: str) -> tuple[int, int]:
     """How many metrics of the targets put a population outside the null band with its interval, and of how many."""
     targeted = targeted_rows()
     rows = [audit.figures[key].get(label) for metric, key in main_keys(audit, reference) if metric in targeted]
-    told = [one for one in (apart(row) for row in rows if row is not None) if one is not None]
-    return sum(told), len(told)
+    verdicts = [one for one in (apart(row) for row in rows if row is not None) if one is not None]
+    return sum(verdicts), len(verdicts)
 
 
 def headline(audit: Audit) -> str:

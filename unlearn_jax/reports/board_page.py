@@ -104,7 +104,6 @@ def copies_of(row: dict[str, str]) -> str:
 
 
 def _made(row: dict[str, str]) -> tuple[str, ...]:
-    """What tells how a row was made."""
     return tuple(row[name] for name in ("command", "device", "versions", "commit", "date"))
 
 

@@ -30,9 +30,9 @@ def read_check(folder: Path) -> dict[str, Any]:
         return manifest
 
 
-def render_check(told: dict[str, Any]) -> str:
+def render_check(check: dict[str, Any]) -> str:
     """The whole page as one HTML document."""
-    asked, presets, summary = told["asked"], told["presets"], told["summary"]
+    study, presets, summary = check["asked"], check["presets"], check["summary"]
     near, lost = (summary["figures"][name] for name in (DISTANCE, TEST))
     answer = (
         f"Of {summary['methods']} methods that leave their defaults, {near['falls']} come nearer to the oracle "
@@ -40,57 +40,57 @@ def render_check(told: dict[str, Any]) -> str:
     )
     return page(
         "check.html",
-        title=f"What the presets {presets['name']} change: {told['dataset']}",
+        title=f"What the presets {presets['name']} change: {check['dataset']}",
         answer=answer,
-        cautions=[f"{line[:1].upper()}{line[1:]}." for line in cautions(told)],
-        facts=facts(_facts(told)),
-        counts=_counts(told),
+        cautions=[f"{line[:1].upper()}{line[1:]}." for line in cautions(check)],
+        facts=facts(_facts(check)),
+        counts=_counts(check),
         groups=[(f"{GROUPS[g]} ({len(names)})", ", ".join(names)) for g, names in summary["groups"].items() if names],
-        changes=drawn(drawings_of(told)["changes"], "changes", "Residual distance of each method"),
+        changes=drawn(drawings_of(check)["changes"], "changes", "Residual distance of each method"),
         farthest=f"{FARTHEST:g}",
-        methods=_methods(told),
+        methods=_methods(check),
         made=made(
-            told,
-            {name: value for name, value in asked.items() if name != "hp"},
+            check,
+            {name: value for name, value in study.items() if name != "hp"},
             Presets=f"{presets['name']}, digest {presets['digest'][:12]}",
-            Left_at_their_defaults=", ".join(told["kept"]),
+            Left_at_their_defaults=", ".join(check["kept"]),
         ),
     )
 
 
-def drawings_of(told: dict[str, Any]) -> dict[str, Callable]:
+def drawings_of(check: dict[str, Any]) -> dict[str, Callable]:
     """The figure by its name, as a function of the width in inches."""
-    return {"changes": partial(changes_figure, told)}
+    return {"changes": partial(changes_figure, check)}
 
 
 def _facts(told: dict[str, Any]) -> dict[str, Any]:
     """The setting."""
-    asked = told["asked"]
+    study = told["asked"]
     return {
         "Presets": told["presets"]["name"],
-        "Data": asked["benchmark"] or told["dataset"],
-        "Targets": f"{number_told(asked, told.get('target_counts'))} {asked['targets']}".strip(),
+        "Data": study["benchmark"] or told["dataset"],
+        "Targets": f"{number_told(study, told.get('target_counts'))} {study['targets']}".strip(),
         "Copies": told["copies"],
-        "Members": asked["members"],
-        "Requests": asked["requests"] if asked["requests"] > 1 else None,
-        "Requests passed over": asked["skip_requests"] or None,
+        "Members": study["members"],
+        "Requests": study["requests"] if study["requests"] > 1 else None,
+        "Requests passed over": study["skip_requests"] or None,
     }
 
 
-def _counts(told: dict[str, Any]) -> Table:
+def _counts(check: dict[str, Any]) -> Table:
     """A row for each figure."""
     rows = []
     for name, (called, digits, *_) in FIGURES.items():
-        own = told["summary"]["figures"][name]
-        medians = [number(own[f"median_{side}"], digits, "-") for side in ("defaults", "preset")]
-        rows.append(row(called, [*(own[kind] for kind in VERDICTS), *medians]))
+        result = check["summary"]["figures"][name]
+        medians = [number(result[f"median_{side}"], digits, "-") for side in ("defaults", "preset")]
+        rows.append(row(called, [*(result[kind] for kind in VERDICTS), *medians]))
     return table("Figure", (*VERDICTS, "median, defaults", "median, presets"), rows)
 
 
-def _methods(told: dict[str, Any]) -> Table:
+def _methods(check: dict[str, Any]) -> Table:
     """A row for each method, those that come nearest by the presets first."""
     difference = lambda one: one["figures"][DISTANCE]["difference"][0]
-    ordered = sorted(told["methods"], key=lambda one: (difference(one) is None, difference(one) or 0.0))
+    ordered = sorted(check["methods"], key=lambda one: (difference(one) is None, difference(one) or 0.0))
     heads = [head for called, *_ in FIGURES.values() for head in (f"{called}: defaults", "presets", "difference", "")]
     heads += ["members that diverged", "setting of the presets"]
     return table("Method", heads, [row(label_of(one), _cells(one)) for one in ordered])
@@ -100,28 +100,28 @@ def _cells(one: dict[str, Any]) -> list:
     """Every figure of a method at its defaults, with the presets and in between, who diverged, and the setting."""
     cells = []
     for name, (_, digits, *_) in FIGURES.items():
-        own = one["figures"][name]
-        cells += [number(own[side][0], digits) for side in ("defaults", "preset")]
-        cells += [figure_cell(own["difference"], digits), verdict_of(name, own["verdict"])]
+        result = one["figures"][name]
+        cells += [number(result[side][0], digits) for side in ("defaults", "preset")]
+        cells += [figure_cell(result["difference"], digits), verdict_of(name, result["verdict"])]
     lost = one["diverged"]
     return [*cells, f"{lost['defaults']}, {lost['preset']}" if any(lost.values()) else "", one["setting"]]
 
 
 @styled
-def changes_figure(told: dict[str, Any], width: float = WIDE):
+def changes_figure(check: dict[str, Any], width: float = WIDE):
     """An arrow for each method from its residual distance at the defaults to that with the presets."""
-    shown = [(label_of(one), one["figures"][DISTANCE]) for one in told["methods"]]
-    shown = [(name, own) for name, own in shown if None not in (own["defaults"][0], own["preset"][0])]
+    shown = [(label_of(one), one["figures"][DISTANCE]) for one in check["methods"]]
+    shown = [(name, result) for name, result in shown if None not in (result["defaults"][0], result["preset"][0])]
     shown.sort(key=lambda pair: pair[1]["difference"][0], reverse=True)
     figure, grid = sheet(width, 0.9 + 0.17 * max(1, len(shown)))
     axes = grid[0, 0]
-    for place, (_, own) in enumerate(shown):
-        usual, other = (min(own[side][0], FARTHEST) for side in ("defaults", "preset"))
-        tone = colour(TONES.get(own["verdict"], "band"))
+    for place, (_, result) in enumerate(shown):
+        usual, other = (min(result[side][0], FARTHEST) for side in ("defaults", "preset"))
+        tone = colour(TONES.get(result["verdict"], "band"))
         axes.plot([usual, other], [place, place], color=tone, linewidth=1.6, solid_capstyle="butt")
         axes.plot(usual, place, "o", color=tone, markersize=3.5, markerfacecolor=colour("paper"))
         axes.plot(other, place, ">" if other > usual else "<", color=tone, markersize=4.5)
-    retrain = told["references"]["retrain"][DISTANCE][0]
+    retrain = check["references"]["retrain"][DISTANCE][0]
     if retrain is not None:
         axes.axvline(min(retrain, FARTHEST), color=colour("retrain"), linestyle="--", linewidth=1)
     axes.set_yticks(range(len(shown)), [name for name, _ in shown], fontsize=small())
@@ -149,41 +149,43 @@ def _interval(values, digits: int) -> str:
     return f"{value} [{low}, {high}]"
 
 
-def lines(told: dict[str, Any]) -> list[str]:
+def lines(check: dict[str, Any]) -> list[str]:
     """A heading, and a line for each method."""
     heads = "distance: defaults, preset, difference"
-    found = [f"{'method':<22} {heads:<52} {'held-out points lost: the same'}"]
-    for method in told["methods"]:
+    texts = [f"{'method':<22} {heads:<52} {'held-out points lost: the same'}"]
+    for method in check["methods"]:
         cells = []
         for name in (DISTANCE, TEST):
-            own, digits = method["figures"][name], FIGURES[name][1]
-            pair = f"{_text(own['defaults'][0], digits):>6} {_text(own['preset'][0], digits):>6}"
-            cells.append(f"{pair}  {_interval(own['difference'], digits):<22} {verdict_of(name, own['verdict']):<12}")
-        found.append(f"{label_of(method):<22} {'   '.join(cells)}".rstrip())
-    return found
+            result, digits = method["figures"][name], FIGURES[name][1]
+            pair = f"{_text(result['defaults'][0], digits):>6} {_text(result['preset'][0], digits):>6}"
+            cells.append(
+                f"{pair}  {_interval(result['difference'], digits):<22} {verdict_of(name, result['verdict']):<12}"
+            )
+        texts.append(f"{label_of(method):<22} {'   '.join(cells)}".rstrip())
+    return texts
 
 
-def findings(told: dict[str, Any]) -> list[str]:
+def findings(check: dict[str, Any]) -> list[str]:
     """Counts and medians by figure, and the methods by group."""
-    summary, retrain = told["summary"], told["references"]["retrain"][DISTANCE]
-    kept = len(told["kept"])
-    found = [f"{summary['methods']} methods leave their defaults, {kept} {'keeps' if kept == 1 else 'keep'} them"]
+    summary, retrain = check["summary"], check["references"]["retrain"][DISTANCE]
+    kept = len(check["kept"])
+    texts = [f"{summary['methods']} methods leave their defaults, {kept} {'keeps' if kept == 1 else 'keep'} them"]
     for name, (called, digits, falls, rises) in FIGURES.items():
-        own = summary["figures"][name]
-        medians = " to ".join(_text(own[f"median_{side}"], digits) for side in ("defaults", "preset"))
+        result = summary["figures"][name]
+        medians = " to ".join(_text(result[f"median_{side}"], digits) for side in ("defaults", "preset"))
         beside = f"; retrain {_interval(retrain, digits)}" if name == DISTANCE else ""
-        counts = f"{falls} {own['falls']}, {rises} {own['rises']}, not told {own['not told']}"
-        counts += f", not defined {own['not defined']}" if own["not defined"] else ""
-        found.append(f"{called}: {counts} (median {medians}{beside})")
-    return found + [f"{GROUPS[group]}: {', '.join(names)}" for group, names in summary["groups"].items() if names]
+        counts = f"{falls} {result['falls']}, {rises} {result['rises']}, not told {result['not told']}"
+        counts += f", not defined {result['not defined']}" if result["not defined"] else ""
+        texts.append(f"{called}: {counts} (median {medians}{beside})")
+    return texts + [f"{GROUPS[group]}: {', '.join(names)}" for group, names in summary["groups"].items() if names]
 
 
-def cautions(told: dict[str, Any]) -> list[str]:
+def cautions(check: dict[str, Any]) -> list[str]:
     """What to beware of, a sentence each."""
-    found = [f"warning: {one}" for one in told["warnings"]]
-    if not told["references"]["identifiable"]:
-        found.append("warning: residuals are not identifiable here: fewer than 8 members, or the span is within noise")
-    lost = [(label_of(row), row["diverged"]) for row in told["methods"] if any(row["diverged"].values())]
+    texts = [f"warning: {one}" for one in check["warnings"]]
+    if not check["references"]["identifiable"]:
+        texts.append("warning: residuals are not identifiable here: fewer than 8 members, or the span is within noise")
+    lost = [(label_of(row), row["diverged"]) for row in check["methods"] if any(row["diverged"].values())]
     if lost := [f"{n} {m['defaults']} at the defaults, {m['preset']} with the presets" for n, m in lost]:
-        found.append(f"warning: members diverged, and figures are of the others: {'; '.join(lost)}")
-    return found + [f"note: {one}" for one in told["notes"]]
+        texts.append(f"warning: members diverged, and figures are of the others: {'; '.join(lost)}")
+    return texts + [f"note: {one}" for one in check["notes"]]

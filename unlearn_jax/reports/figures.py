@@ -31,10 +31,10 @@ def main_figure(summary: Summary, width: float = WIDE):
     axes = grid[0, 0]
     levels = np.array(summary.levels, float)
     cells = {name: [summary.residual(m, name) for m in summary.levels] for name in CURVES}
-    known = [summary.identifiable(m) for m in summary.levels]
+    readable = [summary.identifiable(m) for m in summary.levels]
     draw_band(axes, summary, levels)
     named = [_ridge(axes, summary, levels)]
-    named += _references(axes, levels, cells, known, levels[-1] * (0.006 if width > 6 else 0.012))
+    named += _references(axes, levels, cells, readable, levels[-1] * (0.006 if width > 6 else 0.012))
     _name_band(axes, np.nanmax([0.0, *(summary.band(m) for m in summary.levels)]), levels[-1] * 0.5)
     axes.set(xlim=(-0.035 * levels[-1], levels[-1] * 1.02), xticks=levels)
     axes.set_xticklabels([f"{m:g}" for m in levels])
@@ -46,13 +46,13 @@ def main_figure(summary: Summary, width: float = WIDE):
     return figure
 
 
-def _references(axes, x: np.ndarray, cells: dict[str, list[Cell]], known: list[bool], step: float) -> list[tuple]:
+def _references(axes, x: np.ndarray, cells: dict[str, list[Cell]], readable: list[bool], step: float) -> list[tuple]:
     """The curves of the references between the ends of the scale; names, heights and colours at their right ends."""
     rows = {name: row for name, row in cells.items() if any(math.isfinite(c.mean) for c in row)}
     limits, named = limits_of([c for row in rows.values() for c in row], (-0.12, 1.14)), list(NAMED_ENDS)
     ends(axes, False)
     for name, row in reversed(rows.items()):  # retrain, the subject, on top
-        curve(axes, x + SHIFTS[name] * step, row, name, known, limits, control=name != "retrain")
+        curve(axes, x + SHIFTS[name] * step, row, name, readable, limits, control=name != "retrain")
         named.append((name, [c.mean for c in row if math.isfinite(c.mean)][-1], name))
     axes.set_ylim(limits)
     grid_below(axes, "y")
@@ -99,7 +99,7 @@ def methods_figure(summary: Summary, entries: list[Entry], width: float = WIDE):
     lines = math.ceil(len(entries) / columns)
     figure, grid = sheet(width, 0.5 + 1.9 * lines, lines, columns, sharey=True)
     levels = np.array(summary.levels, float)
-    known = [summary.identifiable(m) for m in summary.levels]
+    readable = [summary.identifiable(m) for m in summary.levels]
     rows = {e: [summary.residual(m, e) for m in summary.levels] for e in entries}
     limits = limits_of([c for row in rows.values() for c in row], (-0.2, 1.2))
     for axes, entry in zip(grid.ravel(), entries):
@@ -107,7 +107,7 @@ def methods_figure(summary: Summary, entries: list[Entry], width: float = WIDE):
         ends(axes, False, 1)
         retrain = [summary.residual(m, "retrain").mean for m in summary.levels]
         axes.plot(levels, retrain, color=colour("retrain"), linewidth=1.2, linestyle="--")
-        curve(axes, levels, rows[entry], "method", known, limits)
+        curve(axes, levels, rows[entry], "method", readable, limits)
         axes.set(xticks=levels, ylim=limits)
         axes.set_xticklabels([f"{m:g}" for m in levels])
         axes.set_title(textwrap.fill(plain(summary.label(entry)), 24), loc="left")
@@ -141,7 +141,7 @@ def margins_figure(margins: dict[str, np.ndarray], width: float = WIDE):
     return figure
 
 
-def curve(axes, x: np.ndarray, row: list[Cell], name: str, known: list[bool], limits, control: bool = False) -> None:
+def curve(axes, x: np.ndarray, row: list[Cell], name: str, readable: list[bool], limits, control: bool = False) -> None:
     """A line with intervals, dashed for a control; open markers where the level is not identifiable."""
     tone = colour(name)
     mean = np.clip([c.mean for c in row], *limits)
@@ -149,7 +149,7 @@ def curve(axes, x: np.ndarray, row: list[Cell], name: str, known: list[bool], li
     axes.plot(x, mean, color=tone, zorder=2.5 if control else 3, **line)
     bounds = np.clip([c.low for c in row], *limits), np.clip([c.high for c in row], *limits)
     axes.vlines(x, *bounds, color=tone, linewidth=1.1 if control else 1.8)
-    for at, y, cell, solid in zip(x, mean, row, known):
+    for at, y, cell, solid in zip(x, mean, row, readable):
         shape = "v" if cell.mean < limits[0] else "^" if cell.mean > limits[1] else MARKERS.get(name, "o")
         face = tone if solid else colour("paper")
         size = 4.5 if control else 6

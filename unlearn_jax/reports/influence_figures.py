@@ -16,9 +16,9 @@ LINE = {"linewidth": 1, "zorder": 1}
 def removal_figure(run: Attribution, width: float = WIDE):
     """Predicted against actual fall of each target's margin: a panel for each track and kind of removal."""
     shown = lambda track, kind: [
-        (name, found)
+        (name, rows_of)
         for name in ("influence", "newton", "ekfac")
-        if (found := run.rows("removals", track=track, removed=kind, estimator=name, own=True))
+        if (rows_of := run.rows("removals", track=track, removed=kind, estimator=name, own=True))
     ]
     panels = [(t, kind) for t in run.tracks for kind in ("target", "cluster") if shown(t, kind)]
     if not panels:
@@ -27,8 +27,8 @@ def removal_figure(run: Attribution, width: float = WIDE):
     figure, axes = sheet(width, (2.9 if width > 6 else 2.3) * rows, rows, columns)
     for at, (track, kind) in zip(axes.ravel(), panels):
         every = []
-        for name, found in shown(track, kind):
-            x, y, error = found["actual"], found["predicted"], found["error"]
+        for name, rows_of in shown(track, kind):
+            x, y, error = rows_of["actual"], rows_of["predicted"], rows_of["error"]
             every += [x, y]
             tone = colour(TONES[name])
             if name == "influence" and (error > 0).any():
@@ -108,13 +108,13 @@ def memory_figure(run: Attribution, width: float = WIDE):
     for at, track in zip(axes.ravel(), tracks):
         least = 1e-5 * max(float(run.rows("memorization", track=track, estimator="ekfac")["score"].max()), 1e-30)
         for kind, tone in (("rest", "band"), ("copy", "placebo"), ("target", "original")):
-            found = run.rows("memorization", track=track, estimator="ekfac", kind=kind)
-            if found:
-                jitter = 0.012 * np.sin(np.arange(len(found["score"])) * 12.9898)  # memorization comes in steps
+            points = run.rows("memorization", track=track, estimator="ekfac", kind=kind)
+            if points:
+                jitter = 0.012 * np.sin(np.arange(len(points["score"])) * 12.9898)  # memorization comes in steps
                 word = {"rest": "other examples", "copy": "similar samples", "target": "targets"}[kind]
                 size = 2.2 if kind == "rest" else 3.4
-                x, style = np.maximum(found["score"], least), {"color": colour(tone), "markersize": size, "alpha": 0.7}
-                at.plot(x, found["memorization"] + jitter, "o", linestyle="none", label=word, **style)
+                x, style = np.maximum(points["score"], least), {"color": colour(tone), "markersize": size, "alpha": 0.7}
+                at.plot(x, points["memorization"] + jitter, "o", linestyle="none", label=word, **style)
         at.set_xscale("log")
         at.set_title(TRACKS[track])
         at.set_xlabel("self-influence (n x nats)")
@@ -124,10 +124,12 @@ def memory_figure(run: Attribution, width: float = WIDE):
 
 def _legend(figure, axes):
     """One legend below all panels."""
-    found = {}
+    handles = {}
     for at in axes.ravel():
         for handle, label in zip(*at.get_legend_handles_labels()):
-            found.setdefault(label, handle)
-    if found:
-        figure.legend(found.values(), found.keys(), loc="outside lower center", ncols=min(3, len(found)), frameon=False)
+            handles.setdefault(label, handle)
+    if handles:
+        figure.legend(
+            handles.values(), handles.keys(), loc="outside lower center", ncols=min(3, len(handles)), frameon=False
+        )
     return figure

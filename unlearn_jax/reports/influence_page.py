@@ -114,9 +114,9 @@ def _table(run: Attribution, track: str) -> Table:
     columns = [c for c in COLUMNS if any(math.isfinite(run.find(track, c[0], n, c[1]).value) for n in names)]
     rows = []
     for name in names:
-        found = [run.find(track, removed, name, metric) for removed, metric, *_ in columns]
-        if any(math.isfinite(one.value) for one in found):
-            rows.append(row(NAMES[name], [figure_cell(one, digits) for one, (*_, digits) in zip(found, columns)]))
+        estimates = [run.find(track, removed, name, metric) for removed, metric, *_ in columns]
+        if any(math.isfinite(one.value) for one in estimates):
+            rows.append(row(NAMES[name], [figure_cell(one, digits) for one, (*_, digits) in zip(estimates, columns)]))
     return table("Estimator", [heading for *_, heading, _ in columns], rows)
 
 
@@ -144,6 +144,7 @@ def _item(held: dict, k: int, i: int) -> Item:
     return Item(text=readable(held["texts"][k, i]), title=f"{label}, {score}", own=own)
 
 
-def _seconds(known: dict) -> str:
+def _seconds(seconds: dict) -> str:
     """Seconds by track and name in one line."""
-    return inline({track: {name: f"{s:.1f} s" for name, s in times.items()} for track, times in known.items() if times})
+    shown = lambda times: {name: f"{value:.1f} s" for name, value in times.items()}
+    return inline({track: shown(times) for track, times in seconds.items() if times})

@@ -65,24 +65,24 @@ def _gallery(path: Path) -> dict[str, np.ndarray]:
 
 def render_search(search: Search) -> str:
     """The whole page as one HTML document."""
-    told, drawings = search.told, drawings_of(search)
-    lead, *rest = findings(told)
+    manifest, drawings = search.told, drawings_of(search)
+    lead, *rest = findings(manifest)
     return page(
         "neighbours.html",
-        title=f"Similar samples: {data_name(told['config']['dataset'])}",
+        title=f"Similar samples: {data_name(manifest['config']['dataset'])}",
         answer=lead,
-        facts=facts(_facts(told)),
+        facts=facts(_facts(manifest)),
         findings=rest,
-        notes=[f"{note[:1].upper()}{note[1:]}." for note in told["notes"]],
-        ladder=_ladder(told),
-        measure=MEASURES[told["embedding"]["measure"]],
+        notes=[f"{note[:1].upper()}{note[1:]}." for note in manifest["notes"]],
+        ladder=_ladder(manifest),
+        measure=MEASURES[manifest["embedding"]["measure"]],
         nearest=drawn(drawings["nearest"], "nearest", "How near the nearest training sample is"),
         sizes=drawn(drawings["sizes"], "sizes", "Sizes of the clusters"),
         galleries=[(*gallery, _blocks(search.gallery, gallery[0])) for gallery in GALLERIES],
         made=made(
-            told | {"notes": []},
-            told["config"],
-            Seconds_to_embed_and_search=number(told.get("seconds_searching"), 1),
+            manifest | {"notes": []},
+            manifest["config"],
+            Seconds_to_embed_and_search=number(manifest.get("seconds_searching"), 1),
         ),
     )
 
@@ -92,33 +92,33 @@ def drawings_of(search: Search) -> dict[str, Callable]:
     return {"nearest": partial(nearest_figure, search), "sizes": partial(sizes_figure, search)}
 
 
-def _facts(told: dict[str, Any]) -> dict[str, Any]:
+def _facts(manifest: dict[str, Any]) -> dict[str, Any]:
     """The setting of the search."""
-    config = told["config"]
+    config = manifest["config"]
     return {
         "Data": data_name(config["dataset"]),
-        "Alike by": f"{config['embedding']}: {told['embedding']['about']}",
-        "Threshold": f"{MEASURES[told['embedding']['measure']]} {config['threshold']:g}",
+        "Alike by": f"{config['embedding']}: {manifest['embedding']['about']}",
+        "Threshold": f"{MEASURES[manifest['embedding']['measure']]} {config['threshold']:g}",
         "Links": f"mutual among the {config['k']} nearest" if config["mutual"] else "every pair at the threshold",
-        f"Training {told['nouns']}": f"{told['samples']:,}",
-        f"Test {told['nouns']}": f"{told['test']['samples']:,}" if told["test"] else None,
-        "Clusters": f"{told['clusters']:,}",
+        f"Training {manifest['nouns']}": f"{manifest['samples']:,}",
+        f"Test {manifest['nouns']}": f"{manifest['test']['samples']:,}" if manifest["test"] else None,
+        "Clusters": f"{manifest['clusters']:,}",
     }
 
 
-def _ladder(told: dict[str, Any]) -> Table:
+def _ladder(manifest: dict[str, Any]) -> Table:
     """How many samples have a neighbour at each threshold."""
-    both, same = told["test"] is not None, "nearest of the same label"
-    heads = [f"training {told['nouns']} with a neighbour", same]
-    heads += [f"test {told['nouns']} with a training neighbour", same] if both else []
+    both, same = manifest["test"] is not None, "nearest of the same label"
+    heads = [f"training {manifest['nouns']} with a neighbour", same]
+    heads += [f"test {manifest['nouns']} with a training neighbour", same] if both else []
     rows = []
-    for rung in told["ladder"]:
+    for rung in manifest["ladder"]:
         cells = []
         for split in ("train", "test") if both else ("train",):
             share = rung[f"{split}_same_label"]
             cells += [f"{rung[split]:,}", percent(share) if share is not None else ""]
         rows.append(row(f"{rung['threshold']:g}", cells))
-    return table(f"{MEASURES[told['embedding']['measure']]} at least", heads, rows)
+    return table(f"{MEASURES[manifest['embedding']['measure']]} at least", heads, rows)
 
 
 @styled
@@ -167,12 +167,12 @@ def _blocks(held: dict[str, Any], kind: str) -> list[tuple[str, list[Item]]]:
     mine, blocks = held["kind"] == kind, []
     for block in np.unique(held["block"][mine]):
         rows = np.flatnonzero(mine & (held["block"] == block))
-        size, own = int(held["size"][rows[0]]), held["id"][rows[0]]
-        lead = {"target": f"target {own}, ", "test": f"test {own}, nearest "}.get(kind, "")
+        size, first = int(held["size"][rows[0]]), held["id"][rows[0]]
+        lead = {"target": f"target {first}, ", "test": f"test {first}, nearest "}.get(kind, "")
         inside = "in a cluster" if kind in ("target", "test") else "cluster"
-        said = f"{lead}{inside} of {size:,}" if size > 1 else f"{lead}in no cluster"
-        said += f", {len(rows)} shown" if kind in ("largest", "mixed") and size > len(rows) else ""
-        blocks.append((said, [_item(held, line, place) for place, line in enumerate(rows.tolist())]))
+        caption = f"{lead}{inside} of {size:,}" if size > 1 else f"{lead}in no cluster"
+        caption += f", {len(rows)} shown" if kind in ("largest", "mixed") and size > len(rows) else ""
+        blocks.append((caption, [_item(held, line, place) for place, line in enumerate(rows.tolist())]))
     return blocks
 
 
@@ -180,39 +180,39 @@ def _item(held: dict[str, Any], line: int, place: int) -> Item:
     """One sample: its picture or words, its label, how alike it is to the first, its id."""
     label, split = str(held["class_names"][int(held["label"][line])]), str(held["split"][line])
     alike = "" if place == 0 else f"{float(held['similarity'][line]):.3f}"
-    told = ", ".join(part for part in (f"{split} {held['id'][line]}", label, alike) if part)
+    title = ", ".join(part for part in (f"{split} {held['id'][line]}", label, alike) if part)
     if "images" in held:
         return Item(
-            below=f"{label}\n{alike or split}", title=told, picture=png_uri(held["images"][line]), own=place == 0
+            below=f"{label}\n{alike or split}", title=title, picture=png_uri(held["images"][line]), own=place == 0
         )
-    return Item(text=readable(held["texts"][line]), title=told, own=place == 0)
+    return Item(text=readable(held["texts"][line]), title=title, own=place == 0)
 
 
-def findings(told: dict[str, Any]) -> list[str]:
+def findings(search: dict[str, Any]) -> list[str]:
     """What was found, a sentence each."""
-    nouns, threshold = told["nouns"], told["config"]["threshold"]
-    measure = MEASURES[told["embedding"]["measure"]]
-    how = "among each other's nearest" if told["config"]["mutual"] else "linked"
+    nouns, threshold = search["nouns"], search["config"]["threshold"]
+    measure = MEASURES[search["embedding"]["measure"]]
+    how = "among each other's nearest" if search["config"]["mutual"] else "linked"
     lines = [
-        f"{told['linked']:,} of {told['samples']:,} training {nouns} are in {plural(told['clusters'], 'cluster')} of "
-        f"two or more, {how} at a {measure} of {threshold:g} or more; the largest has {told['largest']:,}.",
-        f"{percent(told['pairs_same_label'])} of the {plural(told['pairs'], 'linked pair')} are of one label, and so "
-        f"are {percent(told['clusters_of_one_label'])} of the clusters.",
+        f"{search['linked']:,} of {search['samples']:,} training {nouns} are in {plural(search['clusters'], 'cluster')}"
+        f" of two or more, {how} at a {measure} of {threshold:g} or more; the largest has {search['largest']:,}.",
+        f"{percent(search['pairs_same_label'])} of the {plural(search['pairs'], 'linked pair')} are of one label, and "
+        f"so are {percent(search['clusters_of_one_label'])} of the clusters.",
     ]
-    if told["test"]:
-        test = told["test"]
+    if search["test"]:
+        test = search["test"]
         same = f" ({percent(test['same_label'])} of its label)" if test["near"] else ""
         has, which = "has" if test["near"] == 1 else "have", "is" if test["clusters"] == 1 else "are"
         lines.append(
             f"{test['near']:,} of {test['samples']:,} test {nouns} {has} a training neighbour{same}; "
             f"{plural(test['clusters'], 'cluster')} of training {nouns} {which} nearest to some."
         )
-    return lines + targets_said(told)
+    return lines + targets_said(search)
 
 
-def targets_said(told: dict[str, Any]) -> list[str]:
+def targets_said(search: dict[str, Any]) -> list[str]:
     """Which of the targets asked about have neighbours and which have none."""
-    targets = told["targets"]
+    targets = search["targets"]
     if not targets:
         return []
     alone = [target for target in targets if not target["near"]]

@@ -71,13 +71,11 @@ def seen_figure(sweeps: Sweeps, width: float = WIDE):
 
 
 def _distances(line: Line) -> Marks:
-    """Residual distances of a method's settings."""
     entries = [(line.usual, USUAL, -STEP), (None if line.kept else line.says, SAYS, 0.0), (line.best, BEST, STEP)]
     return [(line.distance(entry), *where, not entry["allowed"]) for entry, *where in entries if entry]
 
 
 def _gains(line: Line) -> Marks:
-    """The gain of the setting that the rule chose."""
     return [] if line.rule is line.usual else [(line.gain, SAYS, 0.0, line.kept)]
 
 
@@ -90,7 +88,6 @@ def _lost(line: Line) -> Marks:
 
 
 def _height(groups: Groups, each: float) -> float:
-    """Inches of a figure with these rows."""
     return 1.1 + each * sum(len(lines) + 1 for _, lines in groups)
 
 
@@ -144,7 +141,6 @@ def _limits(estimates: list[Estimate], least: tuple[float, float]) -> tuple[floa
 
 
 def _style(tone: str, marker: str) -> dict:
-    """The mark of a kind."""
     return {"color": colour(tone), "marker": marker, "linewidth": 1.6, "markersize": 5}
 
 

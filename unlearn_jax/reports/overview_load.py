@@ -133,7 +133,6 @@ def _names(folder: Path, manifest: dict) -> list[str]:
 
 
 def _is_done(folder: Path) -> bool:
-    """Whether a sweep is complete."""
     path = folder / "sweep.json"
     return path.is_file() and read_json(path).get("status") == "complete"
 

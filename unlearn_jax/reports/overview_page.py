@@ -71,15 +71,15 @@ def drawings_of(sweeps: Sweeps) -> dict[str, Callable]:
 
 def _facts(sweeps: Sweeps, first: dict) -> dict[str, Any]:
     """The setting of the sweeps; data and targets are those of the first one."""
-    asked, config, one = sweeps.told["asked"]["sweep"], first["config"], first["cost"]["one_training"]
+    options, config, one = sweeps.told["asked"]["sweep"], first["config"], first["cost"]["one_training"]
     spent = sum(sweep.told["cost"]["grad_evals"] for sweep in sweeps.sweeps)
-    drawn_by = f"{asked['draws']} by {asked['draw']}" if asked["draws"] else asked["draw"]
+    drawn_by = f"{options['draws']} by {options['draw']}" if options["draws"] else options["draw"]
     return {
         "Data": data_name(config["dataset"]),
         "Methods": f"{len(sweeps.lines)}, {len(sweeps.swept)} swept",
         "Settings tried": sum(len(sweep.told["settings"]) for sweep in sweeps.sweeps),
-        "Drawn": drawn_by + (", and the defaults" if asked["defaults"] else ""),
-        "Seeds": asked["seeds"],
+        "Drawn": drawn_by + (", and the defaults" if options["defaults"] else ""),
+        "Seeds": options["seeds"],
         "Targets": f"{number_told(config, first.get('target_counts'))} {config['targets']}".strip(),
         "Copies": first["copies"],
         "Requests": config["requests"] if config["requests"] > 1 else None,
@@ -145,7 +145,6 @@ def _seen_cells(line: Line) -> list:
 
 
 def _oracle(sweeps: Sweeps, named: Callable) -> Table:
-    """What no choice looked at: a line for each method."""
     groups = figures.groups_of(sweeps, lambda line: figures.known_first(line.distance(line.says).value))
     return _by_method(groups, ORACLE, _oracle_cells, named, 4)
 

@@ -67,32 +67,32 @@ def at(level: int) -> str:
 def drawings_of(run: Run, level: int) -> dict[str, Callable]:
     """The figures by name, as functions of the width in inches."""
     summary = run.summary
-    known = lambda e: not e.is_reference and math.isfinite(summary.residual(level, e).mean)
-    mine = list(filter(known, summary.entries(level)))
-    found: dict[str, Callable] = {"main": partial(figures.main_figure, summary)}
+    measured = lambda e: not e.is_reference and math.isfinite(summary.residual(level, e).mean)
+    methods = list(filter(measured, summary.entries(level)))
+    drawings: dict[str, Callable] = {"main": partial(figures.main_figure, summary)}
     if level in summary.shares:
-        found["gamma"] = partial(figures.gamma_figure, summary, level, summary.shares[level])
-    if len(summary.levels) > 1 and mine:
-        found["methods"] = partial(figures.methods_figure, summary, mine[:MAX_PANELS])
-    if any(plotted(summary, level, e) for e in mine):
-        found["frontier"] = partial(frontier_figure, summary, level)
-    found["forest"] = partial(figures.forest_figure, summary, level)
+        drawings["gamma"] = partial(figures.gamma_figure, summary, level, summary.shares[level])
+    if len(summary.levels) > 1 and methods:
+        drawings["methods"] = partial(figures.methods_figure, summary, methods[:MAX_PANELS])
+    if any(plotted(summary, level, e) for e in methods):
+        drawings["frontier"] = partial(frontier_figure, summary, level)
+    drawings["forest"] = partial(figures.forest_figure, summary, level)
     if run.margins:
-        found["margins"] = partial(figures.margins_figure, run.margins)
-    return found
+        drawings["margins"] = partial(figures.margins_figure, run.margins)
+    return drawings
 
 
 def _facts(run: Run) -> dict[str, Any]:
     """The setting of the study."""
-    told, config = run.summary.facts, run.manifest["config"]
+    axes, config = run.summary.facts, run.manifest["config"]
     requests, members = config.get("requests") or 1, config.get("members")
     each = lambda value: f"{value} a request" if requests > 1 else str(value)
     number = number_told(config, run.sizes)
     return {
-        "Data": told["dataset"],
-        "Model": told["model"],
-        "Targets": " ".join(v for v in (each(number) if number else "", told["targets"]) if v),
-        "Similarity": told["similarity"],
+        "Data": axes["dataset"],
+        "Model": axes["model"],
+        "Targets": " ".join(v for v in (each(number) if number else "", axes["targets"]) if v),
+        "Similarity": axes["similarity"],
         "Copies": ", ".join(map(str, run.summary.levels)),
         "Members": f"{members} ({each(members // requests)})" if members and requests > 1 else members,
         "Requests": config.get("requests"),
@@ -102,16 +102,16 @@ def _facts(run: Run) -> dict[str, Any]:
 def _drawings(run: Run) -> dict[str, Any]:
     """The figures, and what their captions count."""
     summary, level = run.summary, run.summary.levels[-1]
-    found, methods = drawings_of(run, level), [e for e in summary.entries(level) if not e.is_reference]
+    drawings, methods = drawings_of(run, level), [e for e in summary.entries(level) if not e.is_reference]
     values = list(run.margins.values())
     if not methods:
-        found.pop("forest")  # the first figure shows them
-    if not any(np.isfinite(own).any() for own in values):
-        found.pop("margins", None)
+        drawings.pop("forest")  # the first figure shows them
+    if not any(np.isfinite(margins).any() for margins in values):
+        drawings.pop("margins", None)
     share = lambda m: drawn(drawings_of(run, m)["gamma"], f"gamma{m}", "Residual influence by identified fraction", m)
 
     def figure(name: str, place: str, label: str, at: int | None = level) -> Figure | None:
-        return drawn(found.get(name), place, label, at)
+        return drawn(drawings.get(name), place, label, at)
 
     return {
         "curve": figure("main", "curve", "Residual influence of the reference populations by number of copies", None),
@@ -122,8 +122,8 @@ def _drawings(run: Run) -> dict[str, Any]:
         "frontier": _frontier(run, figure("frontier", "frontier", "Residual distance against excess price")),
         "forest": figure("forest", "forest", "Residual distance and signed residual influence with intervals"),
         "margins": figure("margins", "margins", "Histograms of margins"),
-        "count": max((own.size for own in values), default=0),
-        "lost": sum(int((~np.isfinite(own)).sum()) for own in values),
+        "count": max((margins.size for margins in values), default=0),
+        "lost": sum(int((~np.isfinite(margins)).sum()) for margins in values),
     }
 
 

@@ -89,9 +89,9 @@ def ends(axes, upright: bool = True, width: float = 1.2) -> None:
         (axes.axvline if upright else axes.axhline)(value, color=colour(name), linewidth=width, zorder=1)
 
 
-def dot(axes, told, y: float, limits, tone: str, marker: str, hollow: bool = False, size: float = 5) -> str:
+def dot(axes, estimate, y: float, limits, tone: str, marker: str, hollow: bool = False, size: float = 5) -> str:
     """A figure that begins with value, low and high, with its interval; < or > where it is beyond the axis."""
-    value, *bounds = told[:3]
+    value, *bounds = estimate[:3]
     if not math.isfinite(value):
         return ""
     low, high = limits
@@ -160,6 +160,6 @@ def banded(axes, x: np.ndarray, curve: np.ndarray, tone: str, least: float = -np
     """A curve (3, points) with its band; values below ``least`` are drawn there."""
     value, low, high = np.maximum(curve, least)
     tone = colour(tone)
-    known = np.isfinite(low) & np.isfinite(high)
-    axes.fill_between(x[known], low[known], high[known], color=tone, alpha=0.2, linewidth=0)
+    finite = np.isfinite(low) & np.isfinite(high)
+    axes.fill_between(x[finite], low[finite], high[finite], color=tone, alpha=0.2, linewidth=0)
     axes.plot(x, value, color=tone, **({"linewidth": 1.6} | line))

@@ -60,10 +60,10 @@ def as_latex(lines: list[Line], columns: dict[str, Column], commands: dict[str, 
         before = group
     heads = ["Population", *(column.heading for column in columns.values())]
     made = [f"% {name}: {' '.join(command.split())}" for name, command in commands.items()]
-    told = latex_escaped(caption(lines, columns))
+    text = latex_escaped(caption(lines, columns))
     return "\n".join([
         *made, r"\begin{table}", r"\centering", r"\footnotesize", r"\setlength{\tabcolsep}{3pt}",
-        f"\\caption{{{told}}}", f"\\label{{tab:{re.sub(r'[^A-Za-z0-9:-]+', '-', label)}}}",
+        f"\\caption{{{text}}}", f"\\label{{tab:{re.sub(r'[^A-Za-z0-9:-]+', '-', label)}}}",
         f"\\begin{{tabular}}{{@{{}}l{'r' * len(columns)}@{{}}}}", r"\toprule",
         " & ".join(map(latex_escaped, heads)) + r" \\", r"\midrule", *body, r"\bottomrule", r"\end{tabular}",
         r"\end{table}", "",
@@ -124,7 +124,6 @@ def as_csv(lines: list[Line], columns: dict[str, Column]) -> str:
 
 
 def _exact(value: float) -> str:
-    """A float with all its digits."""
     return repr(float(value)) if math.isfinite(value) else ""
 
 
@@ -166,26 +165,25 @@ def unfinished_of(lines: list[Line]) -> dict[str, str]:
 
 
 def _left_out(lines: list[Line]) -> int:
-    """How many populations of the runs and levels shown have no line."""
     levels = {(line.run.name, line.level): len(line.summary.entries(line.level)) for line in lines}
     return sum(levels.values()) - len(lines)
 
 
 def _about(lines: list[Line]) -> str:
     """What every run is about: digits, mlp, atypical targets, 4 near copies of each, 16 members."""
-    told = {}
+    levels_of = {}
     for line in lines:
-        told.setdefault(line.run.name, (line.run, set()))[1].add(line.level)
+        levels_of.setdefault(line.run.name, (line.run, set()))[1].add(line.level)
     parts = []
-    for name, (one, levels) in told.items():
+    for name, (one, levels) in levels_of.items():
         facts, members = one.run.summary.facts, one.run.manifest["config"].get("members")
-        said = [facts["dataset"], facts["model"], f"{facts['targets']} targets"]
+        words = [facts["dataset"], facts["model"], f"{facts['targets']} targets"]
         alone = len(levels) == 1
-        said += [copies_of(one.run.summary, next(iter(levels))) if alone else f"{facts['similarity']} copies"]
+        words += [copies_of(one.run.summary, next(iter(levels))) if alone else f"{facts['similarity']} copies"]
         named = max(one.run.summary.requested(level) for level in levels) - 1
-        said += [f"of which the request names {'' if alone else 'up to '}{named}"] if named else []
-        said += [f"{members} members"] if members else []
-        parts.append((f"{name}: " if len(told) > 1 else "") + ", ".join(filter(None, said)))
+        words += [f"of which the request names {'' if alone else 'up to '}{named}"] if named else []
+        words += [f"{members} members"] if members else []
+        parts.append((f"{name}: " if len(levels_of) > 1 else "") + ", ".join(filter(None, words)))
     return "; ".join(parts)
 
 
@@ -201,5 +199,4 @@ def _bold(lines: list[Line], columns: dict[str, Column]) -> set[tuple[int, int]]
 
 
 def _mark(line: Line) -> str:
-    """A star where members diverged."""
     return " *" if line.diverged else ""
