@@ -7,8 +7,7 @@ import math
 import numpy as np
 
 from unlearn_jax.reports.compare_load import Comparison
-from unlearn_jax.reports.figures import CURVES, SHIFTS, curve, draw_band
-from unlearn_jax.reports.forest import draw_row, limits_of, scale
+from unlearn_jax.reports.figures import CURVES, SHIFTS, curve, draw_band, draw_row, limits_of, scale
 from unlearn_jax.reports.panels import dot, ends, explain, grid_below, in_rows, plain, sheet, spare, styled
 from unlearn_jax.reports.style import DASHES, MARKERS, WIDE, colour
 from unlearn_jax.reports.summary import Entry

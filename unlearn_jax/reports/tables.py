@@ -22,6 +22,8 @@ BOLD = (
     "Bold: the smallest residual distance of a method, only where its 95% interval ends below where that of every "
     "other method shown of the same run and level begins"
 )
+LATEX = ("--", r"\textbf{{{}}}", r" {{\scriptsize {}}}")  # what is missing, the best figure, an interval
+MARKDOWN = ("–", "**{}**", " {}")
 KEYS = ("run", "dataset", "model", "targets", "similarity", "copies", "gamma", "method", "remedy", "setting", "budget")
 
 
@@ -45,17 +47,16 @@ def as_latex(lines: list[Line], columns: dict[str, Column], commands: dict[str, 
         commands: by the name of a run, how it was made; in comments.
         label: after ``tab:``.
     """
-    body, bold, before = [], _bold(lines, columns), None
+    body, before = [], None
     several = any(_several(lines))
-    for number, line in enumerate(lines):
+    for line, cells in zip(lines, _cells(lines, columns, LATEX)):
         group = (line.run.name, line.level)
         if group != before and several:
-            heading = f"\\multicolumn{{{1 + len(columns)}}}{{@{{}}l}}{{\\textit{{{latex_escaped(_group(line))}}}}} \\\\"
+            copies = f"{line.level} {'copy' if line.level == 1 else 'copies'}"
+            name = latex_escaped(f"{line.run.name}, {copies}")
+            heading = f"\\multicolumn{{{1 + len(columns)}}}{{@{{}}l}}{{\\textit{{{name}}}}} \\\\"
             body += [*([r"\midrule"] if before else []), heading]
-        cells = [
-            _latex_cell(cell, column, (number, place) in bold)
-            for place, (cell, column) in enumerate(zip(line.cells, columns.values()))
-        ]
+        cells = [cell.replace("−", "$-$") for cell in cells]
         body.append(" & ".join([latex_escaped(line.label + _mark(line)), *cells]) + r" \\")
         before = group
     heads = ["Population", *(column.heading for column in columns.values())]
@@ -70,35 +71,31 @@ def as_latex(lines: list[Line], columns: dict[str, Column], commands: dict[str, 
     ])  # fmt: skip
 
 
-def _group(line: Line) -> str:
-    """A run and level: runs/far, 4 copies."""
-    return f"{line.run.name}, {line.level} {'copy' if line.level == 1 else 'copies'}"
-
-
-def _latex_cell(cell, column: Column, bold: bool) -> str:
-    """A figure with its interval in smaller letters."""
-    if not math.isfinite(cell.mean):
-        return "--"
-    sign = lambda text: text.replace("−", "$-$")
-    mean, interval = (sign(part) for part in shown(cell, column))
-    mean = f"\\textbf{{{mean}}}" if bold else mean
-    return mean + (f" {{\\scriptsize {interval}}}" if interval else "")
+def _cells(lines: list[Line], columns: dict[str, Column], style: tuple[str, str, str]) -> list[list[str]]:
+    """Figures with their intervals by line; ``style``: what is missing, the best one, an interval."""
+    missing, best, small = style
+    ranked = [place for place, column in enumerate(columns.values()) if column.ranked]
+    bold = {(number, place) for place in ranked for number in best_lines(lines, place)}
+    rows = []
+    for number, line in enumerate(lines):
+        cells = []
+        for place, (cell, column) in enumerate(zip(line.cells, columns.values())):
+            mean, interval = shown(cell, column)
+            mean = missing if not math.isfinite(cell.mean) else best.format(mean) if (number, place) in bold else mean
+            cells.append(mean + (small.format(interval) if interval else ""))
+        rows.append(cells)
+    return rows
 
 
 def as_markdown(lines: list[Line], columns: dict[str, Column], commands: dict[str, str]) -> str:
     """A table of GitHub's Markdown, what it holds below it, and how the runs were made."""
-    several, bold = _several(lines), _bold(lines, columns)
+    several = _several(lines)
     named = [*(["Run"] if several[0] else []), *(["Copies"] if several[1] else []), "Population"]
     heads = [*named, *(column.heading for column in columns.values())]
     left = 1 + several[0] + several[1]
     rows = [heads, ["---"] * left + ["---:"] * len(columns)]
-    for number, line in enumerate(lines):
+    for line, cells in zip(lines, _cells(lines, columns, MARKDOWN)):
         first = [line.run.name] * several[0] + [str(line.level)] * several[1] + [line.label + _mark(line)]
-        cells = []
-        for place, (cell, column) in enumerate(zip(line.cells, columns.values())):
-            mean, interval = shown(cell, column)
-            mean = f"**{mean}**" if (number, place) in bold else mean
-            cells.append(f"{mean} {interval}".strip())
         rows.append([*map(markdown_escaped, first), *cells])
     table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
     made = "\n".join(f"    {' '.join(command.split())}" for command in commands.values())
@@ -190,12 +187,6 @@ def _about(lines: list[Line]) -> str:
 def _several(lines: list[Line]) -> tuple[bool, bool]:
     """Whether there are several runs, and several levels."""
     return len({line.run.name for line in lines}) > 1, len({line.level for line in lines}) > 1
-
-
-def _bold(lines: list[Line], columns: dict[str, Column]) -> set[tuple[int, int]]:
-    """(line, column) of what is set in bold."""
-    ranked = [place for place, column in enumerate(columns.values()) if column.ranked]
-    return {(number, place) for place in ranked for number in best_lines(lines, place)}
 
 
 def _mark(line: Line) -> str:

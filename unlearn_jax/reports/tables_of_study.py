@@ -53,9 +53,7 @@ def name_cell(summary: Summary, entry: Entry) -> Td:
     """The head of a population's row: its colour, name and kind."""
     wrecked = [at for at, one in summary.cells if one == entry and summary.wrecked(at, entry)]
     right = min((summary.find(at, entry, "accuracy", "rest").mean for at in wrecked), default=0.0)
-    recall = [summary.find(at, entry, "dedup_recall").mean for at in summary.levels]
     kinds = ["reference" if entry.is_reference else entry.kind]
-    kinds += [f"its detector found {100 * recall[-1]:.0f}% of the copies"] if math.isfinite(recall[-1]) else []
     kinds += [f"wrecked: {100 * right:.1f}% right on rest"] if wrecked else []
     tone = entry.method if entry.is_reference and entry.method in COLOURS else "method"
     return Td(summary.label(entry), dot=tone, tag=", ".join(filter(None, kinds)), breaks=True)
@@ -107,7 +105,10 @@ def _method(summary: Summary, level: int, entry: Entry) -> Tr:
         share_cell(find("distance_difference")),
         study_cell(find("distance_rank"), 0, kind="first"),
     ]
-    return Tr(name_cell(summary, entry), cells, "reference" * entry.is_reference)
+    name, recall = name_cell(summary, entry), find("dedup_recall").mean
+    if math.isfinite(recall):
+        name = name._replace(tag=f"{name.tag}, its detector found {100 * recall:.0f}% of the copies")
+    return Tr(name, cells, "reference" * entry.is_reference)
 
 
 def _prices(summary: Summary, level: int, entry: Entry) -> list[Td]:
