@@ -88,7 +88,7 @@ def test_answer_and_findings_quote_the_intervals(page):
     assert "8 near copies of each" in page
     assert "it must be" in page
     rows = table(page)
-    assert rows["neggrad_plus"][14] == "−0.26 [−0.28, −0.24]" and rows["placebo"][13].startswith("0.02 [")
+    assert rows["neggrad_plus"][14] == "−0.26 [−0.28, −0.24]" and rows["placebo"][13] == "−0.02 [−0.04, 0.00]"
 
 
 def test_the_table_has_the_bounds_of_a_rank(tmp_path, unsaved):
