@@ -110,7 +110,7 @@ def _read_margins(
     owners = _members_by_request(path, level, members) if len(targets) > 1 else {}
     margins = {}
     for name in REFERENCES:
-        if (folder / f"{name}.npy").is_file():
+        if targets and (folder / f"{name}.npy").is_file():
             values = read_array(folder / f"{name}.npy")
             all_of_them = range(len(values)) if len(targets) == 1 else []
             rows_of = {request: owners.get((name, request), all_of_them) for request in targets}
