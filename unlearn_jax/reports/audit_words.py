@@ -85,8 +85,9 @@ def _retrain_first(audit: Audit) -> str:
         return ""
     method, count = first.most_common(1)[0]
     kept = audit.figures.get(("residual_influence", "", "forget", "oracle"), {}).get(method)
-    known = kept is not None and math.isfinite(kept.low + kept.high)
-    aside = f", which keeps {percent(kept[:3])} of the targets' influence," if known else ""
+    aside = ""
+    if kept is not None and math.isfinite(kept.low + kept.high):
+        aside = f", which keeps {percent(kept[:3])} of the targets' influence,"
     return f"; against retrain, the reference of most papers, {method}{aside} ranks first by {count} of {number}"
 
 

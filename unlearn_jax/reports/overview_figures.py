@@ -72,7 +72,7 @@ def seen_figure(sweeps: Sweeps, width: float = WIDE):
 
 def _distances(line: Line) -> Marks:
     entries = [(line.usual, USUAL, -STEP), (None if line.kept else line.says, SAYS, 0.0), (line.best, BEST, STEP)]
-    return [(line.distance(entry), *where, not entry["allowed"]) for entry, *where in entries if entry]
+    return [(line.distance(e), kind, shift, not e["allowed"]) for e, kind, shift in entries if e]
 
 
 def _gains(line: Line) -> Marks:
@@ -84,7 +84,7 @@ def _lost(line: Line) -> Marks:
     both = [(line.usual, USUAL, -STEP / 2), (line.says, SAYS, STEP / 2)]
     entries = [(line.usual, USUAL, 0.0)] if line.kept else both
     find = lambda entry: line.find(entry, "heldout_accuracy_drop", "validation")
-    return [(find(entry), *where, not entry["allowed"]) for entry, *where in entries if entry]
+    return [(find(e), kind, shift, not e["allowed"]) for e, kind, shift in entries if e]
 
 
 def _height(groups: Groups, each: float) -> float:
