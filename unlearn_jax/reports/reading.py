@@ -52,7 +52,8 @@ def reading(what: str, again: str):
 def opened(folder: Path, kind: str, entries=()):
     """What a run says of itself, complete and with these entries; every fault of the block is one `InputError`."""
     noun, command, file = RUNS[kind]
-    present(folder, [file], f"there is no {noun} at {folder}: give the folder that {command} wrote.")
+    missing = f"there is no {noun} at {folder}, or no finished {noun}: give the folder that {command} wrote."
+    present(folder, [file], missing)
     with reading(f"the {noun} in {folder} cannot be read", f"run {command} again"):
         manifest = read_json(folder / file)
         if manifest.get("kind") != kind:
