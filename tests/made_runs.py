@@ -173,7 +173,7 @@ def section_of(text, name):
 def table(text):
     """The methods table: population -> cells."""
     rows = section_of(text, "methods").rows
-    return {row[0].split()[0]: [" ".join(cell.split()) for cell in row[1:]] for row in rows if len(row) == 14}
+    return {row[0].split()[0]: [" ".join(cell.split()) for cell in row[1:]] for row in rows if len(row) == 17}
 
 
 def edit(run, change):

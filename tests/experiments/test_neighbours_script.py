@@ -11,9 +11,7 @@ from made_runs import sound
 
 from unlearn_jax import reports
 from unlearn_jax.errors import InputError
-from unlearn_jax.reports.neighbours_load import read_search
-from unlearn_jax.reports.neighbours_page import sizes_figure
-from unlearn_jax.reports.neighbours_words import percent, targets_said
+from unlearn_jax.reports.neighbours_page import percent, read_search, sizes_figure, targets_said
 
 EVIL = "<b>evil&co"
 

@@ -16,8 +16,8 @@ from unlearn_jax.methods import prepare
 from unlearn_jax.methods.support.common import Recipe, TrainSpec
 from unlearn_jax.metrics import null_band
 from unlearn_jax.models import build_model, from_linen
-from unlearn_jax.population import memory, run, sharding
 from unlearn_jax.population import compiling as programs
+from unlearn_jax.population import memory, run, sharding
 from unlearn_jax.population.evaluate import evaluate
 from unlearn_jax.population.members import make_tables, member_keys
 from unlearn_jax.population.plans import uniform_plan

@@ -7,7 +7,6 @@ from jax.sharding import PartitionSpec
 
 from unlearn_jax.errors import InputError
 from unlearn_jax.population import run
-from unlearn_jax.population.compiling import COMPILED
 from unlearn_jax.population.members import member_keys
 from unlearn_jax.population.run import Options
 from unlearn_jax.population.sharding import WIDE, WIDE_CPU, choose_axis, member_mesh, member_shardings, over_members

@@ -16,9 +16,8 @@ from unlearn_jax.attribution.estimators import ESTIMATORS
 from unlearn_jax.attribution.run import TRACKS as KNOWN
 from unlearn_jax.errors import InputError
 from unlearn_jax.reports import influence_figures as figures
-from unlearn_jax.reports.influence_load import MANIFEST, TABLES, read_attribution
+from unlearn_jax.reports.influence_load import MANIFEST, NAMES, TABLES, TRACKS, read_attribution
 from unlearn_jax.reports.influence_page import COLUMNS, render_attribution
-from unlearn_jax.reports.influence_words import NAMES, TRACKS
 from unlearn_jax.reports.style import NARROW, WIDE
 
 EVIL = "<b>evil&co"

@@ -15,7 +15,7 @@ from unlearn_jax.cli import check_presets
 from unlearn_jax.errors import InputError
 from unlearn_jax.methods import METHODS, settings_at
 from unlearn_jax.population import run as runner
-from unlearn_jax.reports import check_page, check_words
+from unlearn_jax.reports import check_page
 from unlearn_jax.studies.config import StudyConfig
 from unlearn_jax.studies.populations import EvaluatedPopulation
 from unlearn_jax.studies.presets import read_presets, write_presets
@@ -94,7 +94,7 @@ def test_members_that_diverge_are_counted_and_left_out():
     }  # fmt: skip
     assert counted["groups"]["not defined"] == ["npo"] and set(counted["groups"]) == set(GROUPS)
     about = {"warnings": [], "references": {"identifiable": True}, "notes": [], "methods": [first]}
-    (said,) = check_words.cautions(about)
+    (said,) = check_page.cautions(about)
     assert said.endswith("figures are of the others: npo 0 at the defaults, 1 with the presets")
     summary, farther = {"summary": counted}, compared((usual, outcome("npo", "lr=3", 3.0)))[0]
     shown = [[cell.text for cell in row.cells] for row in check_page._counts(summary).rows]

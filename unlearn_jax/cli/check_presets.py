@@ -23,7 +23,6 @@ import tyro
 from unlearn_jax.cli.common import command, command_line, finish, keep_compiled_programs, use_every_core, watched
 from unlearn_jax.cli.study_args import Run, StudyArgs
 from unlearn_jax.reports import write_check_page
-from unlearn_jax.reports.check_words import cautions, findings, lines
 from unlearn_jax.runtime.archives import read_json
 from unlearn_jax.studies.config import Methods
 
@@ -68,6 +67,8 @@ def run(args: Args) -> None:
 
 def headline(out: Path) -> str:
     """A line for each method, what they come to, and what to beware of, from ``check.json``."""
+    from unlearn_jax.reports.check_page import cautions, findings, lines
+
     record = read_json(out / "check.json")
     return "\n".join([*lines(record), *findings(record), *cautions(record), f"run folder: {out}"])
 

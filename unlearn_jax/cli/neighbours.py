@@ -22,7 +22,6 @@ import tyro
 from unlearn_jax.cli.common import command, command_line, finish, keep_compiled_programs, watched
 from unlearn_jax.mining.config import MiningConfig
 from unlearn_jax.reports import write_neighbours_page
-from unlearn_jax.reports.neighbours_words import findings
 from unlearn_jax.runtime.archives import read_json
 
 
@@ -67,6 +66,8 @@ def run(args: Args) -> None:
 
 def headline(out: Path) -> str:
     """What was found, in a few lines, from ``neighbours.json``."""
+    from unlearn_jax.reports.neighbours_page import findings
+
     record = read_json(out / "neighbours.json")
     return "\n".join([*findings(record), f"run folder: {out}"])
 

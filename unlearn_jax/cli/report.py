@@ -22,9 +22,8 @@ import tyro
 from unlearn_jax.cli.common import command, print_json
 from unlearn_jax.errors import InputError
 from unlearn_jax.reports.drawings import kind_of_run
-from unlearn_jax.reports.load import read_manifest
+from unlearn_jax.reports.load import progress, read_manifest
 from unlearn_jax.reports.overview_load import progress as sweeps_so_far
-from unlearn_jax.reports.unfinished import progress
 from unlearn_jax.reports.writing import (
     replace,
     save_figure,

@@ -26,7 +26,6 @@ import tyro
 from unlearn_jax.cli.common import command, command_line, finish, keep_compiled_programs, use_every_core, watched
 from unlearn_jax.cli.study_args import Run, StudyArgs
 from unlearn_jax.reports import write_sweep_page, write_sweeps_page
-from unlearn_jax.reports.sweep_words import UNCLEAR
 from unlearn_jax.runtime.archives import read_json
 from unlearn_jax.sweeps.config import SweepConfig, sweep_name
 
@@ -110,6 +109,8 @@ def headline(out: Path) -> str:
 
 def unclear(told: dict) -> list[str]:
     """That distances are within the noise, where they are."""
+    from unlearn_jax.reports.sweep_load import UNCLEAR
+
     return [UNCLEAR] if told.get("identifiable") is False else []
 
 

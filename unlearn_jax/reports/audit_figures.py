@@ -8,7 +8,7 @@ import numpy as np
 
 from unlearn_jax.evaluation.rows import SPLIT_NAMES
 from unlearn_jax.reports.audit_load import Audit
-from unlearn_jax.reports.panels import DASHED, banded, dot, explain, in_rows, panels, sheet, styled
+from unlearn_jax.reports.panels import DASHED, banded, beside, dot, explain, in_rows, panels, sheet, styled
 from unlearn_jax.reports.style import WIDE, colour
 
 MUTED = {"linewidth": 1.1, "zorder": 1.8}
@@ -111,8 +111,8 @@ def relearning_figure(audit: Audit, width: float = WIDE):
             if curve is not None:
                 banded(axes, np.arange(curve.shape[1]), curve, tone_of(label), linestyle=style)
 
-    told = (("updates on the request", "-"), ("updates on similar samples", DASHED))
-    legend = [(name, {"color": colour("method"), "linestyle": style}) for name, style in told]
+    kinds_of_updates = (("updates on the request", "-"), ("updates on similar samples", DASHED))
+    legend = [(name, {"color": colour("method"), "linestyle": style}) for name, style in kinds_of_updates]
     legend.append((f"thin: {behind}", {"color": colour("muted"), "linewidth": 1.1}))
     words = ("updates", "share of the request known")
     ends = [c.shape[1] for label in labels for kind in kinds if (c := audit.curve(kind, label)) is not None]
@@ -178,17 +178,15 @@ def distance_figure(audit: Audit, width: float = WIDE):
 def gaps_figure(audit: Audit, width: float = WIDE):
     """Signed accuracy gaps to each reference by split, with intervals and null bands."""
     keys = {s: [audit.find("accuracy_gap", "", s, r) for r in audit.references] for s in SPLIT_NAMES}
-    keys = {split: found for split, found in keys.items() if any(found)}
+    keys = {split: of_split for split, of_split in keys.items() if any(of_split)}
     if not keys:
         return None
-    named = {label for found in keys.values() for key in filter(None, found) for label in audit.figures[key]}
+    named = {label for of_split in keys.values() for key in filter(None, of_split) for label in audit.figures[key]}
     labels = [label for label in audit.populations if label in named]
-    across = len(keys) if width > 6 else 1
-    height = 0.9 + (0.3 if width > 6 else 0.22) * len(labels) * (1 if width > 6 else len(keys))
-    shape = (1, across) if width > 6 else (len(keys), 1)
-    figure, grid = sheet(width, height + (0 if width > 6 else 0.5 * len(keys)), *shape, sharey=True)
-    for axes, (split, found) in zip(grid.ravel(), keys.items()):
-        _gaps(axes, audit, labels, [key for key in found if key])
+    height = 0.9 + 0.3 * len(labels) if width > 6 else 0.9 + (0.22 * len(labels) + 0.5) * len(keys)
+    figure, grid = sheet(width, height, *beside(len(keys), width), sharey=True)
+    for axes, (split, of_split) in zip(grid.ravel(), keys.items()):
+        _gaps(axes, audit, labels, [key for key in of_split if key])
         axes.set_title(SPLIT_NAMES[split], loc="left")
     figure.supxlabel("accuracy minus the reference's, points")
     explain(figure, references_dots(audit), width)
@@ -206,6 +204,6 @@ def _gaps(axes, audit: Audit, labels: list[str], keys) -> None:
         shift = 0.14 if key[3] == "retrain" and len(keys) > 1 else -0.14 if len(keys) > 1 else 0.0
         for y, label in enumerate(labels):
             row = audit.figures[key].get(label)
-            told = [100 * value for value in row[:3]] if row else [math.nan] * 3
-            dot(axes, told, y + shift, (-math.inf, math.inf), colour(key[3]), DOTS[key[3]], size=4)
+            values = [100 * value for value in row[:3]] if row else [math.nan] * 3
+            dot(axes, values, y + shift, (-math.inf, math.inf), colour(key[3]), DOTS[key[3]], size=4)
     in_rows(axes, labels)

@@ -17,6 +17,7 @@ REFERENCES = ("oracle", "retrain")
 FIRST = ("retrain", "placebo", "dedup", "null", "oracle", "original")  # order of the populations, methods after them
 FILES = ("audit.json", "audit.csv", "ranking.csv", "curves.npz")
 AGAIN = "run unlearn-jax audit again"
+TRUTH = {"true": True, "false": False, "": None}
 Key = tuple[str, str, str, str]  # metric, variant, split, reference
 
 
@@ -66,8 +67,7 @@ class Audit(NamedTuple):
     @property
     def references(self) -> list[str]:
         """The references of this audit."""
-        found = {key[3] for key in self.figures}
-        return [name for name in REFERENCES if name in found]
+        return [name for name in REFERENCES if any(key[3] == name for key in self.figures)]
 
     @property
     def kind(self) -> str:
@@ -114,26 +114,23 @@ def read_audit(folder: Path) -> Audit:
 def _figures(path: Path) -> dict[Key, dict[str, Row]]:
     """Every figure by metric and population."""
     names = ("value", "ci_low", "ci_high", "ci_members_low", "ci_members_high", "n", "null_low", "null_high")
-    told = {"true": True, "false": False, "": None}
-    found: dict[Key, dict[str, Row]] = {}
+    figures: dict[Key, dict[str, Row]] = {}
     for row in read_csv(path):
         label = label_of(row["method"], row.get("remedy", ""), row["setting"])
-        figures = (number(row[name]) for name in names)
-        figure = Row(*figures, inside=told[row["inside_null"]], better=row["better"])
-        found.setdefault(_key(row), {}).setdefault(label, figure)
-    if not found:
+        figure = Row(*(number(row[name]) for name in names), TRUTH[row["inside_null"]], row["better"])
+        figures.setdefault(_key(row), {}).setdefault(label, figure)
+    if not figures:
         raise ValueError(f"{path.name} has no rows")
-    return found
+    return figures
 
 
 def _ranks(path: Path) -> dict[Key, Ranks]:
     """Every metric's ranking; none where no method could be ranked."""
-    told = {"true": True, "false": False, "": None}
-    found: dict[Key, Ranks] = {}
+    rankings: dict[Key, Ranks] = {}
     for row in read_csv(path):
-        ranks = found.setdefault(_key(row), Ranks({}, number(row["tau"]), told[row["detects_retrain"]]))
+        ranks = rankings.setdefault(_key(row), Ranks({}, number(row["tau"]), TRUTH[row["detects_retrain"]]))
         ranks.places[row["method"]] = number(row["rank"]), number(row["low"]), number(row["high"])
-    return found
+    return rankings
 
 
 def _curves(path: Path) -> dict[str, np.ndarray]:

@@ -22,11 +22,16 @@ def render_audit(audit: Audit, report: str = "") -> str:
     """The whole page of an audit as one HTML document; ``report`` = address of the study's page."""
     manifest = audit.manifest
     dataset = str(manifest["facts"].get("dataset") or "")
+    drawings = {name: _short(drawn(draw, name, DRAWINGS[name][0])) for name, draw in drawings_of(audit).items()}
+    curves = lambda kinds: figures.drawn_labels(audit, *kinds, most=figures.audit_ends(audit))
     return page(
         "audit.html",
         title="What the audits see" + (f": {dataset}" if dataset else ""),
         answer=words.headline(audit),
-        details=words.details(audit),
+        retrained=words.seen(audit, "oracle", "retrain")[1] > 0,
+        main="oracle" if "oracle" in audit.references else "retrain",
+        kind=audit.kind,
+        counts=words.counts(audit),
         report=report,
         facts=facts(_facts(audit)),
         references=[_metrics(audit, name) for name in audit.references],
@@ -34,9 +39,11 @@ def render_audit(audit: Audit, report: str = "") -> str:
         methods=len(audit.methods),
         judged="oracle" in audit.references,
         disagreement=words.disagreement(audit),
-        drawings=_drawings(audit),
+        drawings=drawings,
+        headings={name: heading for name, (heading, *_) in DRAWINGS.items()},
+        left={name: len(curves(kinds)) - MAX_PANELS for name, (*_, kinds) in DRAWINGS.items() if kinds},
         about_words="The metrics",
-        words=_definitions(audit),
+        definitions=_definitions(audit),
         notes=manifest.get("notes") or [],
         made=made(
             manifest | {"notes": []},
@@ -70,8 +77,8 @@ def _facts(audit: Audit) -> dict[str, Any]:
 def _metrics(audit: Audit, reference: str) -> dict[str, Any]:
     """The table of one reference, and what else was measured."""
     populations = [label for label in audit.populations if label != reference]
-    own = other_keys(audit, "") if reference == audit.references[0] else []
-    own = [(metric, key) for metric, key in own if len(audit.figures[key]) > 1 and not key[0].startswith("cost_")]
+    alone = other_keys(audit, "") if reference == audit.references[0] else []
+    alone = [(metric, key) for metric, key in alone if len(audit.figures[key]) > 1 and not key[0].startswith("cost_")]
     return {
         "name": reference,
         "aside": reference == "retrain" and "oracle" in audit.references,
@@ -79,52 +86,29 @@ def _metrics(audit: Audit, reference: str) -> dict[str, Any]:
         "uneven": len({audit.manifest["members"].get(label) for label in populations}) > 1,
         "table": figures_table(audit, words.main_keys(audit, reference), populations),
         "others": figures_table(audit, other_keys(audit, reference), populations),
-        "alone": figures_table(audit, own, audit.populations),
+        "alone": figures_table(audit, alone, audit.populations),
     }
 
 
-DRAWINGS = (  # id, heading, drawing function, kinds of curves, caption
-    ("roc", "ROC curves of U-LiRA", figures.roc_figure, ("roc",),
-     "Scores of all targets and members pooled, cross-fitted; bands: 95%, over halves of the members and drawn "
-     "targets. The nearer to chance, the less an attacker can tell a population from the reference. Left of the dotted "
-     "line there are too few reference models to resolve a rate. Rates below the axis are drawn at its edge."),
-    ("klom", "KLOM target by target", figures.klom_figure, ("klom",),
-     "Share of the targets with a KLOM below each value: the further left, the nearer to the reference. Shaded: 95% of "
-     "random splits of populations that differ in nothing but their seeds."),
-    ("relearning", "Relearning", figures.relearning_figure, ("relearning", "benign_relearning"),
-     "Share of the request that models get right before each update; bands: 95%, over members. A population that knows "
-     "more of the request before or sooner than the thin lines holds influence, or gets it back from the similar "
-     "samples."),
-    ("knowledge", "Residual knowledge of perturbed inputs", figures.knowledge_figure, ("noisy", "targeted"),
-     "Mean probability of the targets' labels at perturbed inputs over the reference's; 1 = alike, above 1 = knows "
-     "more. Bands: 95% intervals. On a logarithmic axis radius 0 is left out."),
-    ("distance", "Difference by distance to the targets", figures.distance_figure, ("distance",),
-     "How far predictions are from the reference's on samples at each distance to the nearest target; bands: 95%, over "
-     "the population's members."),
-    ("gaps", "Accuracy gaps by split", figures.gaps_figure, (),
-     "Signed; bars: 95% intervals; shaded: the null band. Above 0 on the targets = remembers more than the reference."),
-)  # fmt: skip
+DRAWINGS = {  # heading, drawing function, kinds of curves
+    "roc": ("ROC curves of U-LiRA", figures.roc_figure, ("roc",)),
+    "klom": ("KLOM target by target", figures.klom_figure, ("klom",)),
+    "relearning": ("Relearning", figures.relearning_figure, ("relearning", "benign_relearning")),
+    "knowledge": ("Residual knowledge of perturbed inputs", figures.knowledge_figure, ("noisy", "targeted")),
+    "distance": ("Difference by distance to the targets", figures.distance_figure, ("distance",)),
+    "gaps": ("Accuracy gaps by split", figures.gaps_figure, ()),
+}
 
 
 def drawings_of(audit: Audit) -> dict[str, Callable]:
     """The figures by name, as functions of the width in inches."""
-    return {name: partial(draw, audit) for name, _, draw, *_ in DRAWINGS}
+    return {name: partial(draw, audit) for name, (_, draw, _) in DRAWINGS.items()}
 
 
-def _drawings(audit: Audit) -> list[dict[str, Any]]:
-    """Every figure that the audit has data for, with its heading, caption and what it leaves out."""
-    found, drawings = [], drawings_of(audit)
-    for name, heading, _, kinds, caption in DRAWINGS:
-        figure = drawn(drawings[name], name, heading)
-        if figure:
-            labels = figures.drawn_labels(audit, *kinds, most=figures.audit_ends(audit)) if kinds else []
-            told = {"name": name, "heading": heading, "caption": caption, "left": len(labels) - MAX_PANELS}
-            found.append(told | {"figure": _short(figure)})
-    return found
-
-
-def _short(figure: Figure) -> Figure:
+def _short(figure: Figure | None) -> Figure | None:
     """A drawing with its coordinates to a hundredth of a point."""
+    if figure is None:
+        return None
     cut = lambda path: re.sub(r"(\.\d\d)\d+", r"\1", path.group(0))
     short = lambda svg: Markup(re.sub(r' d="[^"]*"', cut, str(svg)))
     return figure._replace(wide=short(figure.wide), narrow=short(figure.narrow))
@@ -144,6 +128,5 @@ def _definitions(audit: Audit) -> list[tuple[str, str]]:
 
 
 def _longest(seconds: Any) -> str:
-    """The metrics that took most time."""
-    known = seconds.items() if isinstance(seconds, dict) else []
-    return ", ".join(f"{name} {value:.1f} s" for name, value in sorted(known, key=lambda pair: -pair[1])[:5])
+    timed = seconds.items() if isinstance(seconds, dict) else []
+    return ", ".join(f"{name} {value:.1f} s" for name, value in sorted(timed, key=lambda pair: -pair[1])[:5])

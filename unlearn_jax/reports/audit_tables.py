@@ -25,21 +25,19 @@ def figures_table(audit: Audit, chosen: list[tuple[Shown, Key]], populations: li
         if metric.group and metric.group != group:
             group = metric.group
             rows.append(Tr(Td(group), [Td(columns=len(populations) + banded)], "group"))
-        found = audit.figures[key]
-        cells = [_figure(found.get(label), metric) for label in populations]
-        rows.append(row(metric.name, [*([_band(next(iter(found.values())), metric)] if banded else []), *cells]))
+        by_label = audit.figures[key]
+        cells = [_figure(by_label.get(label), metric) for label in populations]
+        rows.append(row(metric.name, [*([_band(next(iter(by_label.values())), metric)] if banded else []), *cells]))
     heads = [Td("null band", kind="first")] if banded else []
     return table("Metric", [*heads, *(_population(audit, label) for label in populations)], rows)
 
 
 def _population(audit: Audit, label: str) -> Td:
-    """The head of a population's column."""
     tag = f"like {audit.kind}" if label == "null" else "reference" if label in REFERENCES else ""
     return Td(label, tag=tag, dot=label if label in COLOURS else "", breaks=True)
 
 
 def _number(value: float, metric: Shown) -> str:
-    """A figure as the page writes it."""
     return number(value * metric.scale, metric.digits, NONE)
 
 
@@ -48,21 +46,20 @@ def _span(low: float, high: float, metric: Shown) -> str:
     return f"[{_number(low, metric)}, {_number(high, metric)}]" if math.isfinite(low + high) else ""
 
 
-def _figure(told: Row | None, metric: Shown) -> Td:
+def _figure(row_of: Row | None, metric: Shown) -> Td:
     """A figure with its interval below, shaded inside the null band; the interval over members on hover."""
-    if told is None or math.isnan(told.value):
+    if row_of is None or math.isnan(row_of.value):
         return Td(NONE)
-    members = _span(told.members_low, told.members_high, metric)
-    counted = [f"members only: {members}"] * bool(members) + [f"n = {told.n:g}"] * math.isfinite(told.n)
-    below = _span(told.low, told.high, metric)
-    return Td(_number(told.value, metric), below, title=", ".join(counted), kind="inside" * bool(told.inside))
+    members = _span(row_of.members_low, row_of.members_high, metric)
+    counted = [f"members only: {members}"] * bool(members) + [f"n = {row_of.n:g}"] * math.isfinite(row_of.n)
+    below = _span(row_of.low, row_of.high, metric)
+    return Td(_number(row_of.value, metric), below, title=", ".join(counted), kind="inside" * bool(row_of.inside))
 
 
-def _band(told: Row, metric: Shown) -> Td:
-    """The null band of a metric."""
-    span = _span(told.null_low, told.null_high, metric)
-    ends = {"small": f"≤ {_number(told.null_high, metric)}", "large": f"≥ {_number(told.null_low, metric)}"}
-    return Td(ends.get(told.better, span) if span else NONE, kind="first")
+def _band(row_of: Row, metric: Shown) -> Td:
+    span = _span(row_of.null_low, row_of.null_high, metric)
+    ends = {"small": f"≤ {_number(row_of.null_high, metric)}", "large": f"≥ {_number(row_of.null_low, metric)}"}
+    return Td(ends.get(row_of.better, span) if span else NONE, kind="first")
 
 
 def other_keys(audit: Audit, reference: str) -> list[tuple[Shown, Key]]:
@@ -73,20 +70,19 @@ def other_keys(audit: Audit, reference: str) -> list[tuple[Shown, Key]]:
 
 def rank_tables(audit: Audit) -> list[Table]:
     """Ranks of the methods by each main metric, under each reference: of many methods the nearest, then of all."""
-    found: dict[str, dict[str, Key | None]] = {}
+    keys_of: dict[str, dict[str, Key | None]] = {}
     for metric in main_rows():
         keys = {r: audit.find(metric.metric, metric.variant, metric.split, r) for r in audit.references}
         if any(key in audit.ranks for key in keys.values()):
-            found[metric.name] = keys
+            keys_of[metric.name] = keys
     methods = audit.methods
-    if not found or len(methods) < 2:
+    if not keys_of or len(methods) < 2:
         return []
-    full = _matrix(audit, methods, found)
-    return [full] if len(methods) <= MAX_METHODS else [_nearest_table(audit, found), full]
+    full = _matrix(audit, methods, keys_of)
+    return [full] if len(methods) <= MAX_METHODS else [_nearest_table(audit, keys_of), full]
 
 
 def _judged(audit: Audit, reference: str) -> list[Td]:
-    """The headings of what is told of a whole ranking."""
     tau = [Td("tau", kind="first")] if "oracle" in audit.references else []
     return tau + ([Td(SEES)] if reference == "oracle" else [])
 
@@ -99,17 +95,17 @@ def _judgement(audit: Audit, reference: str, key: Key | None) -> list[Td]:
     return cells + ([_sees(audit, key, ranks)] if reference == "oracle" else [])
 
 
-def _matrix(audit: Audit, methods: list[str], found: dict[str, dict[str, Key | None]]) -> Table:
+def _matrix(audit: Audit, methods: list[str], keys_of: dict[str, dict[str, Key | None]]) -> Table:
     """Metrics by methods, under each reference."""
     above, below = [Td("Metric", kind="name", rows=2)], []
     for reference in audit.references:
-        own = [Td(name, kind="first" * (n == 0), breaks=True) for n, name in enumerate(methods)]
-        own += _judged(audit, reference)
-        above.append(Td(f"against {reference}", kind="group", columns=len(own), dot=reference))
-        below += own
+        heads = [Td(name, kind="first" * (n == 0), breaks=True) for n, name in enumerate(methods)]
+        heads += _judged(audit, reference)
+        above.append(Td(f"against {reference}", kind="group", columns=len(heads), dot=reference))
+        below += heads
     rows = [
         row(name, [one for r, key in keys.items() for one in _ranked(audit, r, key, methods)])
-        for name, keys in found.items()
+        for name, keys in keys_of.items()
     ]
     return Table([above, below], rows, "audit ranks", fit=len(audit.references) * len(methods) < 5)
 
@@ -125,13 +121,13 @@ def _ranked(audit: Audit, reference: str, key: Key | None, methods: list[str]) -
     return cells + _judgement(audit, reference, key)
 
 
-def _nearest_table(audit: Audit, found: dict[str, dict[str, Key | None]]) -> Table:
+def _nearest_table(audit: Audit, keys_of: dict[str, dict[str, Key | None]]) -> Table:
     """By metric, the methods nearest to the ideal under each reference, for many methods."""
     heads, rows = [], []
     for reference in audit.references:
         heads.append(Td(f"nearest by {reference}", kind="first words", dot=reference))
         heads += _judged(audit, reference)
-    for name, keys in found.items():
+    for name, keys in keys_of.items():
         cells = []
         for reference, key in keys.items():
             cells.append(Td(parts=_nearest(audit.ranking(key)), kind="first words"))
@@ -143,8 +139,8 @@ def _nearest_table(audit: Audit, found: dict[str, dict[str, Key | None]]) -> Tab
 def _nearest(ranks: Ranks | None) -> list[Td]:
     """The methods of the first ranks, with their bounds."""
     places = sorted((p, name) for name, p in (ranks.places if ranks else {}).items() if math.isfinite(p[0]))
-    told = [Td(name, f"{low:g}–{high:g}", breaks=True) for (_, low, high), name in places[:NEAREST]]
-    return told or [cell(NONE)]
+    nearest = [Td(name, f"{low:g}–{high:g}", breaks=True) for (_, low, high), name in places[:NEAREST]]
+    return nearest or [cell(NONE)]
 
 
 def _sees(audit: Audit, key: Key | None, ranks: Ranks | None) -> Td:
@@ -153,5 +149,5 @@ def _sees(audit: Audit, key: Key | None, ranks: Ranks | None) -> Td:
         return Td(NONE)
     if not ranks.detects:
         return Td("no", kind="inside")
-    told = audit.figures[key].get("retrain")
-    return Td("yes", tag="interval reaches the band" if told is not None and apart(told) is False else "")
+    retrained = audit.figures[key].get("retrain")
+    return Td("yes", tag="interval reaches the band" if retrained is not None and apart(retrained) is False else "")

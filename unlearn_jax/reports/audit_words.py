@@ -32,8 +32,8 @@ def seen(audit: Audit, reference: str, label: str) -> tuple[int, int]:
     """How many metrics of the targets put a population outside the null band with its interval, and of how many."""
     targeted = targeted_rows()
     rows = [audit.figures[key].get(label) for metric, key in main_keys(audit, reference) if metric in targeted]
-    told = [one for one in (apart(row) for row in rows if row is not None) if one is not None]
-    return sum(told), len(told)
+    verdicts = [one for one in (apart(row) for row in rows if row is not None) if one is not None]
+    return sum(verdicts), len(verdicts)
 
 
 def headline(audit: Audit) -> str:
@@ -44,66 +44,43 @@ def headline(audit: Audit) -> str:
             "known how much influence stayed in the similar samples: retraining keeps that influence too, and the "
             "figures say only how far each population is from retraining."
         )
-    found, of = seen(audit, "oracle", "retrain")
+    outside, of = seen(audit, "oracle", "retrain")
     if not of:
         return (
             "Retraining was not measured against the oracle, so this audit cannot say which metrics see the influence "
             "that stays in similar samples."
         )
     chance, _ = seen(audit, audit.kind, "null")
-    if found <= max(2 * chance, 0.1 * of):  # one figure in twenty lies outside by chance, and figures hang together
-        told = f"{found} of {of} metrics tell retraining from the oracle, no more than chance would"
-        return f"{told}{_retrain_first(audit)}."
-    some = f"{found} of {of}"
-    stayed = audit.manifest["facts"].get("copies") != 0 and "similar" in audit.manifest["examples"]
+    apart_anyway = f"{outside} of {of} metrics tell retraining from the oracle"
+    if outside <= max(2 * chance, 0.1 * of):  # one figure in twenty lies outside by chance, and figures hang together
+        return f"{apart_anyway}, no more than chance would{_retrain_first(audit)}."
+    if audit.manifest["facts"].get("copies") == 0 or "similar" not in audit.manifest["examples"]:
+        return f"Against the oracle, {apart_anyway}{_retrain_first(audit)}."
     what = "see the influence that retraining left in the similar samples"
-    what = what if stayed else "tell retraining from the oracle"
-    return f"Against the oracle, {some} metrics {what}{_retrain_first(audit)}."
+    return f"Against the oracle, {outside} of {of} metrics {what}{_retrain_first(audit)}."
 
 
-def details(audit: Audit) -> str:
-    """What the answer rests on, and what it leaves open; each method's counts where nothing is known of retraining."""
-    reference = "oracle" if "oracle" in audit.references else "retrain"
-    how = "lies outside the null band with its whole interval (of a distance above it, of a likeness below)"
-    if not seen(audit, "oracle", "retrain")[1]:
-        counts = {label: seen(audit, reference, label) for label in audit.methods}
-        told = [f"{label} by {found} of {of}" for label, (found, of) in counts.items() if of][:8]
-        return f"A population is told from {reference} by a metric where it {how}: {'; '.join(told)}." if told else ""
-    text = f"A metric sees it where retraining {how}."
-    found, of = seen(audit, audit.kind, "null")
-    text += f" A further population like {audit.kind} is told from it by {found} of {of}." if of else ""
-    found, of = seen(audit, "oracle", "placebo")
-    if of:
-        text += " The placebo, which keeps the similar samples and lacks as many others, is told from it by "
-        text += f"{found} of {of}."
-    text += " The metrics share models and targets, so their number is no measure of certainty."
-    first, settled, number = firsts(audit, "retrain")
-    there, sure, total = firsts(audit, "oracle")
-    if number and total:
-        method, count = first.most_common(1)[0]
-        text += f" That {method} ranks first against retrain is settled (rank bounds 1 to 1) by {settled[method]} of "
-        text += f"the {count}; against the oracle it is first by {there[method]} of {total}, settled by {sure[method]}."
-    return text
-
-
-def firsts(audit: Audit, reference: str) -> tuple[Counter, Counter, int]:
-    """By method, how many metrics of the targets rank it first and how many settle that; and how many metrics rank."""
-    first, settled, number = Counter(), Counter(), 0
-    for metric in targeted_rows():
-        ranks = audit.ranking(audit.find(metric.metric, metric.variant, metric.split, reference))
-        known = {m: p for m, p in (ranks.places if ranks else {}).items() if math.isfinite(p[0])}
-        if len(known) < 2:
-            continue
-        number += 1
-        for method, (rank, _, high) in known.items():
-            first[method] += rank == 1
-            settled[method] += high == 1
-    return first, settled, number
+def counts(audit: Audit) -> dict[str, str]:
+    """By population, how many metrics put it outside the null band: 3 of 12; what further populations and the placebo
+    show by chance, or of the methods where nothing is known of retraining."""
+    if seen(audit, "oracle", "retrain")[1]:
+        asked = {"null": (audit.kind, "null"), "placebo": ("oracle", "placebo")}
+    else:
+        reference = "oracle" if "oracle" in audit.references else "retrain"
+        asked = {label: (reference, label) for label in audit.methods[:8]}
+    outside = {name: seen(audit, *where) for name, where in asked.items()}
+    return {name: f"{number} of {of}" for name, (number, of) in outside.items() if of}
 
 
 def _retrain_first(audit: Audit) -> str:
     """Which method is ranked first most often with retraining as the reference, and what that method keeps."""
-    first, _, number = firsts(audit, "retrain")
+    first, number = Counter(), 0
+    for metric in targeted_rows():
+        ranks = audit.ranking(audit.find(metric.metric, metric.variant, metric.split, "retrain"))
+        places = {m: p[0] for m, p in (ranks.places if ranks else {}).items() if math.isfinite(p[0])}
+        if len(places) > 1:
+            number += 1
+            first.update({method: int(place == 1) for method, place in places.items()})
     if not number:
         return ""
     method, count = first.most_common(1)[0]
@@ -118,25 +95,23 @@ def disagreement(audit: Audit) -> str:
     """Where the two references disagree about the methods; '' where there are not two."""
     if len(audit.references) < 2 or len(audit.methods) < 2:
         return ""
-    other, reversed_, number = 0, [], 0
+    other = opposite = number = 0
     for metric in main_rows():
         both = [audit.ranking(audit.find(metric.metric, metric.variant, metric.split, r)) for r in audit.references]
         pair = [ranks for ranks in both if ranks is not None]
         if len(pair) < len(both) or not all(math.isfinite(p[0]) for ranks in pair for p in ranks.places.values()):
             continue
-        number += 1
         best = [{m for m, p in ranks.places.items() if p[0] == 1} for ranks in pair]
+        number += 1
         other += not best[0] & best[1]
-        if any(_reversed(pair, a, b) for a, b in combinations(pair[0].places, 2)):
-            reversed_.append(metric.name)
+        opposite += any(_reversed(pair, a, b) for a, b in combinations(pair[0].places, 2))
     if not number:
         return ""
-    blind = f"{len(reversed_)} of {number}" if reversed_ else f"none of {number}"
-    text = (
-        f"Oracle and retrain name different best methods by {other} of {number} metrics. By {blind}, at least one pair "
-        "of methods stands in opposite order, with rank bounds that overlap under neither reference"
+    return (
+        f"Oracle and retrain name different best methods by {other} of {number} metrics. By {opposite or 'none'} of "
+        f"{number}, at least one pair of methods stands in opposite order, with rank bounds that overlap under neither "
+        "reference."
     )
-    return f"{text}."
 
 
 def _reversed(pair, a: str, b: str) -> bool:

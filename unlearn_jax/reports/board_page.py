@@ -18,22 +18,6 @@ HEADS = (  # name of the figure it is sorted by, heading
     ("", "Population"), ("", "Settings"), ("distance", "Distance"), ("residual", "Residual"),
     ("price_test", "Price, test"), ("price_rest", "Price, rest"), ("cost", "Cost"),
 )  # fmt: skip
-WORDS = (
-    ("Study", "one question: data, targets, similar samples, network, recipe, members and seed. Ranks mean something "
-     "within a study alone; between studies targets and models differ."),
-    ("Residual", "influence of the targets that is left, signed: 1 = untouched, 0 = gone, below 0 = over-forgotten."),
-    ("Distance", "the same per target and unsigned, so that scrambling cannot fool it. Rows are sorted by it. Bars: "
-     "95% intervals over clusters and members; the lines are the oracle (0) and the original (1). Rows whose interval "
-     "holds both say nothing (single models that blew up, say), and rows that lose more than 5 points on rest are "
-     "wrecked: both come last."),
-    ("Price", "accuracy of the oracle, which never saw the targets' clusters, less accuracy of the row, in points; "
-     "positive = worse."),
-    ("Cost", "gradient evaluations as a share of one training from scratch."),
-    ("Settings", "default: this project's, by data and network: published values, or chosen on other targets without "
-     "the oracle (docs/methods.md). Given: chosen by whoever ran it, in their words. Preset: a file of sweeps."),
-    ("Overlap", "of two intervals shows neither that methods are alike nor that one is better: rows of a study share "
-     "members and targets, and the study's own report has paired differences and ranks."),
-)  # fmt: skip
 
 
 class Study(NamedTuple):
@@ -82,7 +66,6 @@ def render_board(rows: list[dict[str, str]]) -> str:
         datasets=sorted({row["dataset"] for row in rows}),
         similarities=sorted({row["similarity"] for row in rows}),
         heads=HEADS,
-        words=WORDS,
         commands=[(made[0], known(made)) for made in commands],
     )
 
@@ -121,7 +104,6 @@ def copies_of(row: dict[str, str]) -> str:
 
 
 def _made(row: dict[str, str]) -> tuple[str, ...]:
-    """What tells how a row was made."""
     return tuple(row[name] for name in ("command", "device", "versions", "commit", "date"))
 
 

@@ -64,14 +64,14 @@ def rows_of_run(one: Named, levels: str = "", source: str = "") -> list[dict[str
     for name in ("command", "versions", "device"):
         if not run.manifest.get(name):
             raise InputError(f"the run in {run.path} does not say its {name}: run unlearn-jax study again.")
-    asked = levels_of(levels, [one])
-    known = {one.name: [level for level in asked[one.name] if run.summary.identifiable(level)]}
-    if not known[one.name]:
+    chosen = levels_of(levels, [one])
+    identified = {one.name: [level for level in chosen[one.name] if run.summary.identifiable(level)]}
+    if not identified[one.name]:
         unclear = f"nothing can be read from residuals of {run.path} at these levels"
         raise InputError(f"{unclear}: they are not identifiable.")
     columns = {name: COLUMNS[name] for name in (*FIGURES, "cost")}
     shown = lambda line: math.isfinite(line.cells[1].low) or line.entry.method == "original"
-    lines = filter(shown, lines_of([one], columns, known, ""))
+    lines = filter(shown, lines_of([one], columns, identified, ""))
     shared = _of_run(run)
     return [{**shared, **_of_line(line, run, source)} for line in lines]
 
@@ -119,14 +119,14 @@ def _of_line(line: Line, run: Run, source: str) -> dict[str, str]:
 def _settings(line: Line, manifest: dict[str, Any], source: str) -> tuple[str, str]:
     """The settings of a population that are not its defaults, and where they come from."""
     entry, config = line.entry, config_of(manifest)
-    own = [word for word in config.get("hp") or () if word.partition(".")[0] in (entry.method, entry.remedy)]
-    own = [] if entry.is_reference else own
+    set_words = [word for word in config.get("hp") or () if word.partition(".")[0] in (entry.method, entry.remedy)]
+    set_words = [] if entry.is_reference else set_words
     preset, of_preset = _presets(manifest)
-    of_remedy = [word.partition(".")[2] for word in own if word.partition(".")[0] != entry.method]
+    of_remedy = [word.partition(".")[2] for word in set_words if word.partition(".")[0] != entry.method]
     setting = ", ".join(filter(None, [entry.setting, *of_remedy]))
-    if not own:
+    if not set_words:
         return setting, "default" + (f", scale {config['scale']}" if config.get("scale") else "")
-    if set(own) <= of_preset:
+    if set(set_words) <= of_preset:
         return setting, f"preset {preset}".strip()
     return setting, source or "given"
 
@@ -134,47 +134,47 @@ def _settings(line: Line, manifest: dict[str, Any], source: str) -> tuple[str, s
 def _presets(manifest: dict[str, Any]) -> tuple[str, set[str]]:
     """The name of the presets of a run, of those that come with the package the one to ask for, and their settings."""
     presets = manifest.get("presets")
-    told = presets if isinstance(presets, dict) else {}
-    shipped = (file.stem for file in sorted(SHIPPED.glob("*.json")) if read_presets(file.stem).digest == told["digest"])
-    name = next(shipped, told.get("name", "")) if told.get("digest") else told.get("name", "")
-    return name, set(told.get("settings") or ())
+    recorded = presets if isinstance(presets, dict) else {}
+    shipped = (
+        file.stem for file in sorted(SHIPPED.glob("*.json")) if read_presets(file.stem).digest == recorded["digest"]
+    )
+    name = next(shipped, recorded.get("name", "")) if recorded.get("digest") else recorded.get("name", "")
+    return name, set(recorded.get("settings") or ())
 
 
 def study_of(manifest: dict[str, Any]) -> str:
     """Twelve letters, the same for runs that ask the same question: data, targets, model, recipe, members and seed."""
     config = {name: value for name, value in config_of(manifest).items() if name not in FREE}
     benchmark = manifest.get("benchmark") or {}
-    told = [config, manifest.get("recipe"), manifest.get("dataset_digest"), benchmark.get("digest")]
-    return hashlib.sha256(json.dumps(told, sort_keys=True, default=str).encode()).hexdigest()[:12]
+    parts = [config, manifest.get("recipe"), manifest.get("dataset_digest"), benchmark.get("digest")]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:12]
 
 
 def public_command(command: str, presets: str = "") -> str:
     """A command without where things lie and what is printed; of files of one's own, and of ``presets``, the names."""
-    words, found, skip = shlex.split(command), [], False
+    words, kept, skip = shlex.split(command), [], False
     for word in words:
         name, equals, value = word.partition("=")
         if skip or name in SILENT:
             skip = False
         elif name in PLACES:
             skip = "=" not in word
-        elif presets and (name == "--presets" or found[-1:] == ["--presets"]):
-            found += [f"--presets={presets}" if "=" in word else word if name == "--presets" else presets]
+        elif presets and (name == "--presets" or kept[-1:] == ["--presets"]):
+            kept += [f"--presets={presets}" if "=" in word else word if name == "--presets" else presets]
         elif name.startswith("--") and equals and (name in PATHS or _is_path(value)):
-            found.append(f"{name}={_named(value)}")
-        elif _is_path(word) or found[-1:] and found[-1] in PATHS:
-            found.append(_named(word))
+            kept.append(f"{name}={_named(value)}")
+        elif _is_path(word) or kept[-1:] and kept[-1] in PATHS:
+            kept.append(_named(word))
         else:
-            found.append(word)
-    return shlex.join(found)
+            kept.append(word)
+    return shlex.join(kept)
 
 
 def _is_path(word: str) -> bool:
-    """Whether a word says where something lies on a machine."""
     return word.startswith(("/", "~", "\\", "./", "../", "file:")) or word[1:3] in (":\\", ":/")
 
 
 def _named(word: str) -> str:
-    """The last part of a path."""
     return word.replace("\\", "/").rstrip("/").rsplit("/", 1)[-1] or "."
 
 
@@ -196,8 +196,8 @@ def _order(row: dict[str, str]) -> tuple:
     """By study, references first, then by method."""
     study = [row[name] for name in ("dataset", "benchmark", "similarity")]
     numbers = [value(row, name) for name in ("copies", "gamma", "requests", "members")]
-    own = [row[name] for name in ("study", *POPULATION)]
-    return (*study, *((math.isnan(n), 0.0 if math.isnan(n) else n) for n in numbers), row["kind"] != "reference", *own)
+    rest = [row[name] for name in ("study", *POPULATION)]
+    return (*study, *((math.isnan(n), 0.0 if math.isnan(n) else n) for n in numbers), row["kind"] != "reference", *rest)
 
 
 def read_rows(path: Path) -> list[dict[str, str]]:
@@ -221,7 +221,6 @@ def read_rows(path: Path) -> list[dict[str, str]]:
 
 
 def _checked(path: Path, number: int, name: str, text: str) -> None:
-    """Refuse what is no number."""
     try:
         float(text or "nan")
     except ValueError as error:
@@ -247,6 +246,6 @@ def _number(number: float) -> str:
     return f"{number:.6g}" if math.isfinite(number) else ""
 
 
-def _text(given: Any) -> str:
+def _text(value: Any) -> str:
     """A value of the configuration; nothing where it is left open."""
-    return "" if given is None else str(given)
+    return "" if value is None else str(value)

@@ -109,15 +109,15 @@ def levels_of(words: str, runs: list[Named]) -> dict[str, list[int]]:
     if not words.strip():
         return {one.name: [one.run.summary.levels[-1]] for one in runs}
     held = sorted({level for one in runs for level in one.run.summary.levels})
-    asked = held
+    wanted = held
     if words.strip() != "all":
         try:
-            asked = [int(word) for word in words.split(",") if word.strip()]
+            wanted = [int(word) for word in words.split(",") if word.strip()]
         except ValueError:
             raise InputError(f"--levels '{words}' is not understood: give numbers of copies, or all.") from None
-        if missing := [level for level in asked if level not in held]:
+        if missing := [level for level in wanted if level not in held]:
             raise InputError(f"no run has a level of {missing[0]} copies: choose among {', '.join(map(str, held))}.")
-    return {one.name: [level for level in asked if level in one.run.summary.levels] for one in runs}
+    return {one.name: [level for level in wanted if level in one.run.summary.levels] for one in runs}
 
 
 def lines_of(runs: list[Named], columns: dict[str, Column], levels: dict[str, list[int]], methods: str) -> list[Line]:
@@ -133,20 +133,20 @@ def lines_of(runs: list[Named], columns: dict[str, Column], levels: dict[str, li
     Raises:
         InputError: a name that no run has at these levels.
     """
-    found = [
+    lines = [
         Line(one, level, entry, tuple(_cell(one.run.summary, level, entry, column) for column in columns.values()))
         for one in runs
         for level in levels[one.name]
         for entry in one.run.summary.entries(level)
     ]
     if not methods.strip():
-        return found
+        return lines
     wanted = [word.strip() for word in methods.split(",") if word.strip()]
-    known = {line.entry.method for line in found} | {"references"}
+    known = {line.entry.method for line in lines} | {"references"}
     for word in wanted:
         choose("method of these runs", word, known)
     wanted += REFERENCES if "references" in wanted else ()
-    return [line for line in found if line.entry.method in wanted]
+    return [line for line in lines if line.entry.method in wanted]
 
 
 def _cell(summary: Summary, level: int, entry: Entry, column: Column) -> Cell:
@@ -172,11 +172,11 @@ def best_lines(lines: list[Line], place: int) -> set[int]:
         practice = not entry.is_reference and not entry.kind and entry.method not in CONTROLS
         if practice and math.isfinite(cell.mean) and line.summary.identifiable(line.level):
             groups.setdefault((line.run.name, line.level), []).append(number)
-    found = set()
+    best = set()
     for group in groups.values():
         first = min(group, key=lambda number: lines[number].cells[place].mean)
         others = [lines[number].cells[place].low for number in group if number != first]
         apart = others and all(lines[first].cells[place].high < low for low in others)  # NaN is below nothing
         if apart and not lines[first].diverged:
-            found.add(first)
-    return found
+            best.add(first)
+    return best

@@ -1,4 +1,4 @@
-"""The figures of a comparison, runs on shared axes; each returns a matplotlib ``Figure``."""
+"""The figures of a compared, runs on shared axes; each returns a matplotlib ``Figure``."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ import math
 import numpy as np
 
 from unlearn_jax.reports.compare_load import Comparison
-from unlearn_jax.reports.figures import CURVES, SHIFTS, curve, draw_band
-from unlearn_jax.reports.forest import draw_row, limits_of, scale
+from unlearn_jax.reports.figures import CURVES, SHIFTS, curve, draw_band, draw_row, limits_of, scale
 from unlearn_jax.reports.panels import dot, ends, explain, grid_below, in_rows, plain, sheet, spare, styled
 from unlearn_jax.reports.style import DASHES, MARKERS, WIDE, colour
 from unlearn_jax.reports.summary import Entry
@@ -20,17 +19,17 @@ ORDER = ("original", *CURVES, "oracle")
 
 
 @styled
-def references_figure(told: Comparison, width: float = WIDE):
+def references_figure(compared: Comparison, width: float = WIDE):
     """The main figure of every run: residual influence of the references, in one panel each, on shared axes."""
-    single = all(len(one.run.summary.levels) == 1 for one in told.runs)
-    columns = min(len(told.runs), 3 if width > 6 else 1)
-    lines = math.ceil(len(told.runs) / columns)
+    single = all(len(one.run.summary.levels) == 1 for one in compared.runs)
+    columns = min(len(compared.runs), 3 if width > 6 else 1)
+    lines = math.ceil(len(compared.runs) / columns)
     each = (2.0 if single else 2.9) if width > 6 else 1.8 if single else 2.6
     figure, grid = sheet(width, 0.5 + each * lines, lines, columns, sharey=True)
-    (_rows if single else _curves)(told, grid)
-    spare(grid, len(told.runs))
-    for number, (one, axes) in enumerate(zip(told.runs, grid.ravel())):
-        title = f"{told.letter(number)}: {one.name}" + (f", {told.level_of(number)}" if single else "")
+    (_rows if single else _curves)(compared, grid)
+    spare(grid, len(compared.runs))
+    for number, (one, axes) in enumerate(zip(compared.runs, grid.ravel())):
+        title = f"{compared.letter(number)}: {one.name}" + (f", {compared.level_of(number)}" if single else "")
         axes.set_title(plain(title), loc="left")
     if not single:
         explain(figure, _kinds(), width)
@@ -38,20 +37,20 @@ def references_figure(told: Comparison, width: float = WIDE):
 
 
 def _kinds() -> list[tuple[str, dict]]:
-    """What each line of a panel is."""
     kinds = [(n, {"color": colour(n), "marker": MARKERS[n], "linestyle": DASHES.get(n, "-")}) for n in CURVES]
     both = [("original", "original = 1"), ("oracle", "oracle = 0")]
     return kinds + [(words, {"color": colour(n), "linewidth": 1.2}) for n, words in both]
 
 
-def _curves(told: Comparison, grid) -> None:
+def _curves(compared: Comparison, grid) -> None:
     """Curves over the copies of all runs."""
     cells = [
-        [[one.run.summary.residual(m, name) for m in one.run.summary.levels] for name in CURVES] for one in told.runs
+        [[one.run.summary.residual(m, name) for m in one.run.summary.levels] for name in CURVES]
+        for one in compared.runs
     ]
     limits = limits_of([c for rows in cells for row in rows for c in row], (-0.12, 1.14))
-    ticks = sorted({m for one in told.runs for m in one.run.summary.levels})
-    for number, (one, axes) in enumerate(zip(told.runs, grid.ravel())):
+    ticks = sorted({m for one in compared.runs for m in one.run.summary.levels})
+    for number, (one, axes) in enumerate(zip(compared.runs, grid.ravel())):
         summary = one.run.summary
         levels, known = np.array(summary.levels, float), [summary.identifiable(m) for m in summary.levels]
         draw_band(axes, summary, levels)
@@ -65,67 +64,74 @@ def _curves(told: Comparison, grid) -> None:
         grid_below(axes, "y")
         if number % grid.shape[1] == 0:
             axes.set_ylabel("residual influence")
-        if number + grid.shape[1] >= len(told.runs):
+        if number + grid.shape[1] >= len(compared.runs):
             axes.set_xlabel("similar samples of each target")
 
 
-def _rows(told: Comparison, grid) -> None:
+def _rows(compared: Comparison, grid) -> None:
     """The references of each run at its one level, a row each."""
     cells = {}
-    for number, (one, level) in enumerate(zip(told.runs, told.levels)):
+    for number, (one, level) in enumerate(zip(compared.runs, compared.levels)):
         entries = {name: one.run.summary.reference(level, name) for name in ORDER}
         cells[number] = {e: one.run.summary.residual(level, e) for e in entries.values() if e is not None}
-    limits = limits_of([c for own in cells.values() for c in own.values()], (-0.15, 1.15))
-    for number, (one, axes) in enumerate(zip(told.runs, grid.ravel())):
-        summary, level = one.run.summary, told.levels[number]
+    limits = limits_of([c for single in cells.values() for c in single.values()], (-0.15, 1.15))
+    for number, (one, axes) in enumerate(zip(compared.runs, grid.ravel())):
+        summary, level = one.run.summary, compared.levels[number]
         scale(axes, summary, level)
         for entry, cell in cells[number].items():
             draw_row(axes, summary, level, entry, cell, ORDER.index(entry.method), limits)
         in_rows(axes, ORDER, limits)
-        if number + grid.shape[1] >= len(told.runs):
+        if number + grid.shape[1] >= len(compared.runs):
             axes.set_xlabel("residual influence")
 
 
-def common_labels(told: Comparison) -> list[str]:
+def common_labels(compared: Comparison) -> list[str]:
     """Populations that several runs have, references but the ends of the scale among them, the nearest first."""
     nearest: dict[str, list[float]] = {}
-    for one, level in zip(told.runs, told.levels):
+    for one, level in zip(compared.runs, compared.levels):
         for entry in one.run.summary.entries(level):
             distance = one.run.summary.distance(level, entry).mean
             if entry.method not in ("original", "oracle") and math.isfinite(distance):
                 nearest.setdefault(one.run.summary.label(entry), []).append(distance)
-    return sorted((label for label, found in nearest.items() if len(found) > 1), key=lambda label: min(nearest[label]))
+    return sorted(
+        (label for label, distances in nearest.items() if len(distances) > 1), key=lambda label: min(nearest[label])
+    )
 
 
 @styled
-def distances_figure(told: Comparison, width: float = WIDE):
+def distances_figure(compared: Comparison, width: float = WIDE):
     """Residual distance of the populations that several runs have, a mark for each run; None where there are none."""
-    labels = common_labels(told)[:MAX_METHODS]
-    if not labels or len(told.runs) > len(SHAPES):
+    labels = common_labels(compared)[:MAX_METHODS]
+    if not labels or len(compared.runs) > len(SHAPES):
         return None
-    find = [{one.run.summary.label(e): e for e in one.run.summary.entries(m)} for one, m in zip(told.runs, told.levels)]
-    figure, grid = sheet(width, 1.0 + (0.16 + 0.11 * len(told.runs)) * len(labels))
+    find = [
+        {one.run.summary.label(e): e for e in one.run.summary.entries(m)}
+        for one, m in zip(compared.runs, compared.levels)
+    ]
+    figure, grid = sheet(width, 1.0 + (0.16 + 0.11 * len(compared.runs)) * len(labels))
     axes = grid[0, 0]
-    cells = [[_distance(told, number, own.get(label)) for label in labels] for number, own in enumerate(find)]
-    limits = limits_of([cell for own in cells for cell in own], (-0.05, 1.1))
+    cells = [[_distance(compared, number, single.get(label)) for label in labels] for number, single in enumerate(find)]
+    limits = limits_of([cell for single in cells for cell in single], (-0.05, 1.1))
     ends(axes)
-    offsets = (np.arange(len(told.runs)) - (len(told.runs) - 1) / 2) * min(0.22, 0.7 / len(told.runs))
-    for number, own in enumerate(cells):
-        for y, cell in enumerate(own):
+    offsets = (np.arange(len(compared.runs)) - (len(compared.runs) - 1) / 2) * min(0.22, 0.7 / len(compared.runs))
+    for number, single in enumerate(cells):
+        for y, cell in enumerate(single):
             dot(axes, cell, y + offsets[number], limits, _style(number)["color"], SHAPES[number])
     in_rows(axes, labels, limits)
     for y in range(len(labels) - 1):
         axes.axhline(y + 0.5, color=colour("grid"), linewidth=0.8, zorder=0)
     axes.set_xlabel("residual distance (0 = the oracle, 1 = the original)" if width > 6 else "residual distance")
-    explain(figure, [(f"{told.letter(n)}: {plain(one.name)}", _style(n)) for n, one in enumerate(told.runs)], width)
+    explain(
+        figure,
+        [(f"{compared.letter(n)}: {plain(one.name)}", _style(n)) for n, one in enumerate(compared.runs)],
+        width,
+    )
     return figure
 
 
-def _distance(told: Comparison, number: int, entry: Entry | None):
-    """A population's distance in one run."""
-    return told.runs[number].run.summary.distance(told.levels[number], entry or Entry(""))
+def _distance(compared: Comparison, number: int, entry: Entry | None):
+    return compared.runs[number].run.summary.distance(compared.levels[number], entry or Entry(""))
 
 
 def _style(number: int) -> dict:
-    """The mark of a run."""
     return {"color": colour(TONES[number % len(TONES)]), "marker": SHAPES[number], "linewidth": 1.6, "markersize": 5}

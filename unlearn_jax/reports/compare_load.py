@@ -78,7 +78,7 @@ def read_comparison(folders: list[Path], level: int | None = None) -> Comparison
     level = max(common) if level is None and common else level
     levels = tuple(level_of(one.run.summary, level, one.run.path) for one in runs)
     configs = [_options(one.run.manifest) for one in runs]
-    alike = [[n for n, other in enumerate(configs) if other == own] for own in configs]
+    alike = [[n for n, other in enumerate(configs) if other == config] for config in configs]
     same = tuple(dict.fromkeys(tuple(group) for group in alike if len(group) > 1))
     around = _differing([_around(one.run.manifest) for one in runs])
     return Comparison(tuple(runs), levels, _differing(configs), around, same, _shared(runs, levels))
@@ -94,8 +94,8 @@ def _options(manifest: dict[str, Any]) -> dict[str, str]:
     config = config_of(manifest)
     recipe = manifest.get("recipe")
     recipe = {f"training: {k}": v for k, v in recipe.items()} if isinstance(recipe, dict) else {}
-    told = {name.replace("_", "-"): value for name, value in config.items()} | recipe
-    return {name: _said(value) for name, value in told.items()}
+    options = {name.replace("_", "-"): value for name, value in config.items()} | recipe
+    return {name: _said(value) for name, value in options.items()}
 
 
 def _said(value: Any) -> str:
@@ -106,31 +106,31 @@ def _said(value: Any) -> str:
 def _around(manifest: dict[str, Any]) -> dict[str, str]:
     """What a run was made with, and of which data."""
     benchmark, versions = manifest.get("benchmark"), manifest.get("versions")
-    told = {"data digest": str(manifest.get("dataset_digest") or "")[:12]}
+    facts = {"data digest": str(manifest.get("dataset_digest") or "")[:12]}
     if isinstance(benchmark, dict) and benchmark:
-        told["benchmark digest"] = str(benchmark.get("digest", ""))[:12]
-    told |= {name: inline(manifest.get(key)) for name, key in KEYS.items()}
-    return told | ({k: inline(v) for k, v in versions.items()} if isinstance(versions, dict) else {})
+        facts["benchmark digest"] = str(benchmark.get("digest", ""))[:12]
+    facts |= {name: inline(manifest.get(key)) for name, key in KEYS.items()}
+    return facts | ({k: inline(v) for k, v in versions.items()} if isinstance(versions, dict) else {})
 
 
-def _differing(told: list[dict[str, str]]) -> tuple[Difference, ...]:
+def _differing(facts: list[dict[str, str]]) -> tuple[Difference, ...]:
     """What is not the same everywhere, in the order of the first run that says it."""
-    names = dict.fromkeys(name for one in told for name in one)
-    rows = [(name, tuple(one.get(name, "") for one in told)) for name in names]
+    names = dict.fromkeys(name for one in facts for name in one)
+    rows = [(name, tuple(one.get(name, "") for one in facts)) for name in names]
     return tuple(row for row in rows if len(set(row[1])) > 1)
 
 
 def _shared(runs: list[Named], levels: tuple[int, ...]) -> tuple[Shared, ...]:
     """Populations of which two runs hold the same members at their shown levels, told by the stored margins."""
     kept = [_margins(one, level) for one, level in zip(runs, levels)]
-    found: dict[tuple[tuple[int, ...], int], list[str]] = {}
+    shared: dict[tuple[tuple[int, ...], int], list[str]] = {}
     for (a, (rows_a, mine)), (b, (rows_b, theirs)) in itertools.combinations(enumerate(kept), 2):
         if levels[a] != levels[b] or rows_a is None or rows_b is None or not np.array_equal(rows_a, rows_b):
             continue
         for name in mine:
             if name in theirs and (members := same_members(mine[name], theirs[name])):
-                found.setdefault(((a, b), members), []).append(name)
-    return tuple(Shared(*key, tuple(names)) for key, names in found.items())
+                shared.setdefault(((a, b), members), []).append(name)
+    return tuple(Shared(*key, tuple(names)) for key, names in shared.items())
 
 
 def same_members(a: np.ndarray, b: np.ndarray) -> int:
@@ -155,8 +155,10 @@ def _margins(one: Named, level: int) -> tuple[np.ndarray | None, dict[str, np.nd
     try:
         index = parquet.read_table(folder / "index.parquet")
         rows = index.column("stored_row" if "stored_row" in index.column_names else "row").to_numpy()
-        own = np.flatnonzero(np.isin(index.column("split").to_numpy(zero_copy_only=False), OWN))
+        columns = np.flatnonzero(np.isin(index.column("split").to_numpy(zero_copy_only=False), OWN))
         files = sorted(file for file in folder.glob("*.npy"))
-        return rows[own], {file.stem: np.load(file, mmap_mode="r", allow_pickle=False)[:, own] for file in files}
+        return rows[columns], {
+            file.stem: np.load(file, mmap_mode="r", allow_pickle=False)[:, columns] for file in files
+        }
     except (OSError, ValueError, KeyError, EOFError, IndexError):
         return None, {}

@@ -7,13 +7,14 @@ import textwrap
 
 import numpy as np
 
-from unlearn_jax.reports.forest import forest, limits_of
-from unlearn_jax.reports.panels import ends, grid_below, plain, sheet, spare, styled
+from unlearn_jax.reports.panels import dot, ends, grid_below, in_rows, plain, sheet, spare, styled
+from unlearn_jax.reports.render import number
 from unlearn_jax.reports.style import DASHES, MARKERS, WIDE, colour, small
 from unlearn_jax.reports.summary import Cell, Entry, Summary
 
 CURVES = ("retrain", "placebo", "dedup")
 NAMED_ENDS = (("original = 1 (untouched)", 1.0, "original"), ("oracle = 0 (gone)", 0.0, "oracle"))
+LIMITS = (-1.0, 2.0)  # beyond these a residual is drawn at the edge with an arrow and its value
 SHIFTS = {"retrain": 0, "placebo": 1, "dedup": -1}  # side by side where they coincide
 
 
@@ -31,10 +32,10 @@ def main_figure(summary: Summary, width: float = WIDE):
     axes = grid[0, 0]
     levels = np.array(summary.levels, float)
     cells = {name: [summary.residual(m, name) for m in summary.levels] for name in CURVES}
-    known = [summary.identifiable(m) for m in summary.levels]
+    readable = [summary.identifiable(m) for m in summary.levels]
     draw_band(axes, summary, levels)
     named = [_ridge(axes, summary, levels)]
-    named += _references(axes, levels, cells, known, levels[-1] * (0.006 if width > 6 else 0.012))
+    named += _references(axes, levels, cells, readable, levels[-1] * (0.006 if width > 6 else 0.012))
     _name_band(axes, np.nanmax([0.0, *(summary.band(m) for m in summary.levels)]), levels[-1] * 0.5)
     axes.set(xlim=(-0.035 * levels[-1], levels[-1] * 1.02), xticks=levels)
     axes.set_xticklabels([f"{m:g}" for m in levels])
@@ -46,13 +47,13 @@ def main_figure(summary: Summary, width: float = WIDE):
     return figure
 
 
-def _references(axes, x: np.ndarray, cells: dict[str, list[Cell]], known: list[bool], step: float) -> list[tuple]:
+def _references(axes, x: np.ndarray, cells: dict[str, list[Cell]], readable: list[bool], step: float) -> list[tuple]:
     """The curves of the references between the ends of the scale; names, heights and colours at their right ends."""
     rows = {name: row for name, row in cells.items() if any(math.isfinite(c.mean) for c in row)}
     limits, named = limits_of([c for row in rows.values() for c in row], (-0.12, 1.14)), list(NAMED_ENDS)
     ends(axes, False)
     for name, row in reversed(rows.items()):  # retrain, the subject, on top
-        curve(axes, x + SHIFTS[name] * step, row, name, known, limits, control=name != "retrain")
+        curve(axes, x + SHIFTS[name] * step, row, name, readable, limits, control=name != "retrain")
         named.append((name, [c.mean for c in row if math.isfinite(c.mean)][-1], name))
     axes.set_ylim(limits)
     grid_below(axes, "y")
@@ -99,7 +100,7 @@ def methods_figure(summary: Summary, entries: list[Entry], width: float = WIDE):
     lines = math.ceil(len(entries) / columns)
     figure, grid = sheet(width, 0.5 + 1.9 * lines, lines, columns, sharey=True)
     levels = np.array(summary.levels, float)
-    known = [summary.identifiable(m) for m in summary.levels]
+    readable = [summary.identifiable(m) for m in summary.levels]
     rows = {e: [summary.residual(m, e) for m in summary.levels] for e in entries}
     limits = limits_of([c for row in rows.values() for c in row], (-0.2, 1.2))
     for axes, entry in zip(grid.ravel(), entries):
@@ -107,7 +108,7 @@ def methods_figure(summary: Summary, entries: list[Entry], width: float = WIDE):
         ends(axes, False, 1)
         retrain = [summary.residual(m, "retrain").mean for m in summary.levels]
         axes.plot(levels, retrain, color=colour("retrain"), linewidth=1.2, linestyle="--")
-        curve(axes, levels, rows[entry], "method", known, limits)
+        curve(axes, levels, rows[entry], "method", readable, limits)
         axes.set(xticks=levels, ylim=limits)
         axes.set_xticklabels([f"{m:g}" for m in levels])
         axes.set_title(textwrap.fill(plain(summary.label(entry)), 24), loc="left")
@@ -141,7 +142,7 @@ def margins_figure(margins: dict[str, np.ndarray], width: float = WIDE):
     return figure
 
 
-def curve(axes, x: np.ndarray, row: list[Cell], name: str, known: list[bool], limits, control: bool = False) -> None:
+def curve(axes, x: np.ndarray, row: list[Cell], name: str, readable: list[bool], limits, control: bool = False) -> None:
     """A line with intervals, dashed for a control; open markers where the level is not identifiable."""
     tone = colour(name)
     mean = np.clip([c.mean for c in row], *limits)
@@ -149,7 +150,7 @@ def curve(axes, x: np.ndarray, row: list[Cell], name: str, known: list[bool], li
     axes.plot(x, mean, color=tone, zorder=2.5 if control else 3, **line)
     bounds = np.clip([c.low for c in row], *limits), np.clip([c.high for c in row], *limits)
     axes.vlines(x, *bounds, color=tone, linewidth=1.1 if control else 1.8)
-    for at, y, cell, solid in zip(x, mean, row, known):
+    for at, y, cell, solid in zip(x, mean, row, readable):
         shape = "v" if cell.mean < limits[0] else "^" if cell.mean > limits[1] else MARKERS.get(name, "o")
         face = tone if solid else colour("paper")
         size = 4.5 if control else 6
@@ -198,3 +199,65 @@ def _spread(values: list[float], gap: float) -> list[float]:
             blocks[-1] += last
     flat = [float(np.mean(block)) for block in blocks for _ in block]
     return [value + i * gap for i, value in enumerate(flat)]
+
+
+def limits_of(cells: list[Cell], least: tuple[float, float]) -> tuple[float, float]:
+    """Axis limits that hold every interval, within LIMITS."""
+    values = [v for c in cells for v in c[:3] if math.isfinite(v)]
+    low, high = min([least[0], *values]), max([least[1], *values])
+    return max(low - 0.03, LIMITS[0]), min(high + 0.03, LIMITS[1])
+
+
+def forest(summary: Summary, level: int, entries: list[Entry], width: float, ridge: bool = False):
+    """One row an entry, first on top; the distance beside the signed residual where it fits."""
+    both = width > 6 and not ridge
+    height = max(2.3, 0.75 + (0.31 if len(entries) < 20 else 0.25) * len(entries))
+    figure, grid = sheet(width, height, 1, 1 + both, sharey=True)
+    signed = "residual influence" + " (0 oracle, 1 original)" * (width > 3.5)
+    panels = [(grid[0, -1], summary.residual, (-0.15, 1.15), signed)]
+    if both:
+        panels.insert(0, (grid[0, 0], summary.distance, (-0.05, 1.15), "residual distance (0 = oracle)"))
+    names = [textwrap.fill(summary.label(e), 30 if width > 6 else 18) for e in entries]
+    for axes, figure_of, least, label in panels:
+        cells = [figure_of(level, e) for e in entries]
+        limits = limits_of(cells, least)
+        scale(axes, summary, level, figure_of == summary.residual, ridge)
+        for y, (entry, cell) in enumerate(zip(entries, cells)):
+            draw_row(axes, summary, level, entry, cell, y, limits)
+        in_rows(axes, names, limits, -1.4 if ridge else -0.6)
+        axes.set_xlabel(label)
+    figure.set_layout_engine("constrained", wspace=0.06)  # numbers at the ends of two axes do not touch
+    return figure
+
+
+def scale(axes, summary: Summary, level: int, signed: bool = True, ridge: bool = False) -> None:
+    """The ends of the scale, the null band of the signed residual, and the ridge law."""
+    band = summary.band(level)
+    if signed and math.isfinite(band):
+        axes.axvspan(-band, band, color=colour("band"), alpha=0.25, linewidth=0)
+    ends(axes)
+    if ridge:
+        value = 1 - summary.requested(level) / (level + 1)
+        axes.axvline(value, color=colour("muted"), linewidth=1, linestyle=(0, (1, 2)))
+        text = f" ridge law {value:.2f} " if value < 0.5 else f"ridge law {value:.2f} "
+        style = {"ha": "left" if value < 0.5 else "right", "va": "center", "color": colour("muted")}
+        axes.text(value, -0.95, text, fontsize=small(), **style)
+
+
+def draw_row(axes, summary: Summary, level: int, entry: Entry, cell: Cell, y: int, limits) -> None:
+    """One row: interval, marker, and in words what cannot be drawn."""
+    diverged = summary.find(level, entry, "n_diverged").mean
+    note = f"{diverged:g} diverged" if diverged > 0 else ""
+    style = {"va": "center", "color": colour("muted"), "fontsize": small()}
+    if math.isnan(cell.mean):
+        axes.text(0.02, y, ", ".join(filter(None, ["not measured", note])), **style)
+        return
+    tone = colour(entry.method if entry.is_reference else "method")
+    marker, hollow = MARKERS[entry.method] if entry.is_reference else "o", not summary.identifiable(level) or bool(note)
+    outside = dot(axes, cell, y, limits, tone, marker, hollow, 6.5)
+    words = ", ".join(filter(None, [number(cell.mean) if outside else "", note]))
+    x = float(np.clip(cell.mean, *limits))
+    left = x > 0.6 * limits[1]
+    end = float(np.clip(np.nanmin([x, cell.low]) if left else np.nanmax([x, cell.high]), *limits))
+    where = {"xytext": (-7 if left else 7, 0), "textcoords": "offset points", "ha": "right" if left else "left"}
+    axes.annotate(words, (end, y), **where, **style)

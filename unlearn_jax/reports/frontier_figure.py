@@ -141,11 +141,11 @@ def _crossed(axes, line) -> list[tuple[float, float, float, float]]:
         pieces = [((a, b), (c, b)) for a, b, c in zip(x, y, x[1:])] + [
             ((c, b), (c, d)) for b, c, d in zip(y, x[1:], y[1:])
         ]
-    found = []
+    boxes = []
     for piece in pieces:
         (a, b), (c, d) = axes.transData.transform(piece)[[0, -1]]
-        found.append((min(a, c) - 1, min(b, d) - 1, max(a, c) + 1, max(b, d) + 1))
-    return found
+        boxes.append((min(a, c) - 1, min(b, d) - 1, max(a, c) + 1, max(b, d) + 1))
+    return boxes
 
 
 def _box(x: float, y: float, dx: float, dy: float, wide: float, high: float) -> tuple[float, float, float, float]:
@@ -155,5 +155,4 @@ def _box(x: float, y: float, dx: float, dy: float, wide: float, high: float) -> 
 
 
 def _overlap(a, b) -> float:
-    """Area that two boxes share."""
     return max(0.0, min(a[2], b[2]) - max(a[0], b[0])) * max(0.0, min(a[3], b[3]) - max(a[1], b[1]))

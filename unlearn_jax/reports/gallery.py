@@ -17,11 +17,11 @@ def gallery_of(run: Run) -> dict[str, Any] | None:
     if run.gallery is None:
         return None
     natural = run.summary.facts["similarity"].startswith("natural")
-    told = {"copies": "nearest neighbours" if natural else "copies", "stay": which_stay(run)}
+    shown = {"copies": "nearest neighbours" if natural else "copies", "stay": which_stay(run)}
     if "texts" in run.gallery:
-        return told | {"facts": bool(run.answers), "texts": _texts(run.gallery, run.answers)}
+        return shown | {"facts": bool(run.answers), "texts": _texts(run.gallery, run.answers)}
     images = run.gallery["images"]
-    return told | {"texts": [], "pictures": _pictures(run.gallery), "shown": min(images.shape[1], MAX_PICTURES)}
+    return shown | {"texts": [], "pictures": _pictures(run.gallery), "shown": min(images.shape[1], MAX_PICTURES)}
 
 
 def which_stay(run: Run) -> str:
@@ -34,14 +34,14 @@ def which_stay(run: Run) -> str:
 def _pictures(gallery: dict[str, Any]) -> list[dict[str, Any]]:
     """Pictures by cluster, the target first, with its label."""
     images, labels, each = gallery["images"], gallery.get("labels"), gallery.get("each_label")
-    names, found = gallery.get("class_names"), []
+    names, clusters = gallery.get("class_names"), []
     for k, cluster in enumerate(images[:MAX_CLUSTERS]):
         label = "" if labels is None else _named(int(labels[k]), names)
-        others = [] if each is None else [_named(int(own), names) for own in each[k][1:MAX_PICTURES]]
+        others = [] if each is None else [_named(int(each_of), names) for each_of in each[k][1:MAX_PICTURES]]
         if any(other != label for other in others):
             label += f"; of the others {', '.join(others)}"
-        found.append({"label": label, "uris": [png_uri(image) for image in cluster[:MAX_PICTURES]]})
-    return found
+        clusters.append({"label": label, "uris": [png_uri(image) for image in cluster[:MAX_PICTURES]]})
+    return clusters
 
 
 def _named(label: int, names) -> str:
@@ -53,21 +53,21 @@ def _named(label: int, names) -> str:
 
 def _texts(gallery: dict[str, Any], answers: dict[str, list[dict[str, int]]]) -> list[dict[str, Any]]:
     """Documents by cluster, the target first, and what each population answers on the target."""
-    heads, found = [[Td("population", kind="name"), Td("answers", kind="said")]], []
+    heads, clusters = [[Td("population", kind="name"), Td("answers", kind="said")]], []
     for k, cluster in enumerate(gallery["texts"][:MAX_CLUSTERS]):
-        said = [_answers(name, given[k]) for name, given in answers.items() if k < len(given)]
-        found.append({
+        lines = [_answers(name, by_target[k]) for name, by_target in answers.items() if k < len(by_target)]
+        clusters.append({
             "label": str(gallery["class_names"][int(gallery["labels"][k])]),
             "target": readable(cluster[0]),
             "copies": [readable(text) for text in cluster[1:MAX_PICTURES]],
-            "answers": Table(heads, said),
+            "answers": Table(heads, lines),
         })  # fmt: skip
-    return found
+    return clusters
 
 
-def _answers(name: str, given: dict[str, int]) -> Tr:
+def _answers(name: str, counts: dict[str, int]) -> Tr:
     """What the members of a population answer, the most frequent first."""
-    ordered = sorted(given.items(), key=lambda pair: (-pair[1], pair[0]))
+    ordered = sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))
     shown = ", ".join(f"{word} {count}" for word, count in ordered[:MAX_ANSWERS])
     left = len(ordered) - MAX_ANSWERS
     return row(name, [shown + (f" and {left} other{'s' * (left > 1)}" if left > 0 else "")], said=[0])

@@ -4,38 +4,31 @@ from __future__ import annotations
 
 import numpy as np
 
-from unlearn_jax.reports.influence_load import Attribution
-from unlearn_jax.reports.influence_words import NAMES, TRACKS
-from unlearn_jax.reports.panels import dot, sheet, spare, styled
+from unlearn_jax.reports.influence_load import NAMES, TRACKS, Attribution
+from unlearn_jax.reports.panels import beside, dot, sheet, spare, styled, tiles
 from unlearn_jax.reports.style import WIDE, colour
 
 TONES = {"influence": "original", "newton": "oracle", "ekfac": "retrain", "trak": "placebo", "datamodel": "dedup"}
 LINE = {"linewidth": 1, "zorder": 1}
 
 
-def _grid(count: int, width: float) -> tuple[int, int]:
-    """Rows and columns of so many panels."""
-    columns = min(count, 4 if width > 6 else 2)
-    return -(-count // columns), columns
-
-
 @styled
 def removal_figure(run: Attribution, width: float = WIDE):
     """Predicted against actual fall of each target's margin: a panel for each track and kind of removal."""
     shown = lambda track, kind: [
-        (name, found)
+        (name, rows_of)
         for name in ("influence", "newton", "ekfac")
-        if (found := run.rows("removals", track=track, removed=kind, estimator=name, own=True))
+        if (rows_of := run.rows("removals", track=track, removed=kind, estimator=name, own=True))
     ]
     panels = [(t, kind) for t in run.tracks for kind in ("target", "cluster") if shown(t, kind)]
     if not panels:
         return None
-    rows, columns = _grid(len(panels), width)
+    rows, columns = tiles(len(panels), width)
     figure, axes = sheet(width, (2.9 if width > 6 else 2.3) * rows, rows, columns)
     for at, (track, kind) in zip(axes.ravel(), panels):
         every = []
-        for name, found in shown(track, kind):
-            x, y, error = found["actual"], found["predicted"], found["error"]
+        for name, rows_of in shown(track, kind):
+            x, y, error = rows_of["actual"], rows_of["predicted"], rows_of["error"]
             every += [x, y]
             tone = colour(TONES[name])
             if name == "influence" and (error > 0).any():
@@ -58,7 +51,7 @@ def score_figure(run: Attribution, width: float = WIDE):
     tracks = [t for t in run.tracks if any(np.isfinite(run.find(t, "half", e, "lds").value) for e in run.estimators)]
     if not tracks:
         return None
-    shape = (1, len(tracks)) if width > 6 else (len(tracks), 1)
+    shape = beside(len(tracks), width)
     figure, axes = sheet(width, (0.32 * len(run.estimators) + 0.9) * shape[0], *shape)
     for at, track in zip(axes.ravel(), tracks):
         names = [e for e in run.estimators if np.isfinite(run.find(track, "half", e, "lds").value)]
@@ -110,18 +103,18 @@ def memory_figure(run: Attribution, width: float = WIDE):
     tracks = [t for t in run.tracks if run.rows("memorization", track=t, estimator="ekfac")]
     if not tracks:
         return None
-    shape = (1, len(tracks)) if width > 6 else (len(tracks), 1)
+    shape = beside(len(tracks), width)
     figure, axes = sheet(width, 2.9 * shape[0], *shape)
     for at, track in zip(axes.ravel(), tracks):
         least = 1e-5 * max(float(run.rows("memorization", track=track, estimator="ekfac")["score"].max()), 1e-30)
         for kind, tone in (("rest", "band"), ("copy", "placebo"), ("target", "original")):
-            found = run.rows("memorization", track=track, estimator="ekfac", kind=kind)
-            if found:
-                jitter = 0.012 * np.sin(np.arange(len(found["score"])) * 12.9898)  # memorization comes in steps
+            points = run.rows("memorization", track=track, estimator="ekfac", kind=kind)
+            if points:
+                jitter = 0.012 * np.sin(np.arange(len(points["score"])) * 12.9898)  # memorization comes in steps
                 word = {"rest": "other examples", "copy": "similar samples", "target": "targets"}[kind]
                 size = 2.2 if kind == "rest" else 3.4
-                x, style = np.maximum(found["score"], least), {"color": colour(tone), "markersize": size, "alpha": 0.7}
-                at.plot(x, found["memorization"] + jitter, "o", linestyle="none", label=word, **style)
+                x, style = np.maximum(points["score"], least), {"color": colour(tone), "markersize": size, "alpha": 0.7}
+                at.plot(x, points["memorization"] + jitter, "o", linestyle="none", label=word, **style)
         at.set_xscale("log")
         at.set_title(TRACKS[track])
         at.set_xlabel("self-influence (n x nats)")
@@ -131,10 +124,12 @@ def memory_figure(run: Attribution, width: float = WIDE):
 
 def _legend(figure, axes):
     """One legend below all panels."""
-    found = {}
+    handles = {}
     for at in axes.ravel():
         for handle, label in zip(*at.get_legend_handles_labels()):
-            found.setdefault(label, handle)
-    if found:
-        figure.legend(found.values(), found.keys(), loc="outside lower center", ncols=min(3, len(found)), frameon=False)
+            handles.setdefault(label, handle)
+    if handles:
+        figure.legend(
+            handles.values(), handles.keys(), loc="outside lower center", ncols=min(3, len(handles)), frameon=False
+        )
     return figure

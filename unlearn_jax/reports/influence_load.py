@@ -7,10 +7,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from unlearn_jax.reports.reading import Told, columns_of, gallery_of, manifest_of, present, reading, told
+from unlearn_jax.reports.reading import Estimate, columns_of, estimate, gallery_of, opened
 from unlearn_jax.results.tables import read_csv
 
-AGAIN = "run unlearn-jax influence again"
 TABLES = {  # columns that the page reads
     "removals": ("track", "removed", "estimator", "own", "predicted", "actual", "error"),
     "carriers": ("track", "estimator", "cluster", "own", "similar", "rest", "recall"),
@@ -23,6 +22,20 @@ MANIFEST = {  # entries, and what the page reads of each
     "accuracy": (), "estimators": (), "training_seconds": (), "seconds": (),
 }  # fmt: skip
 GALLERY = ("target", "rows", "scores", "own", "labels", "class_names", "estimator", "track")
+NAMES = {
+    "influence": "influence function",
+    "newton": "Newton step",
+    "ekfac": "EK-FAC",
+    "trak": "TRAK",
+    "representer": "representer points",
+    "gram": "gradient products",
+    "cosine": "gradient cosines",
+    "datamodel": "datamodels",
+    "feldman": "accuracy with less without",
+    "gradient": "gradient norms",
+    "removal": "removal itself",
+}
+TRACKS = {"exact": "softmax regression", "network": "networks"}
 Key = tuple[str, str, str, str]  # track, removed, estimator, metric
 
 
@@ -31,7 +44,7 @@ class Attribution(NamedTuple):
 
     path: Path
     manifest: dict[str, Any]
-    summary: dict[Key, Told]
+    summary: dict[Key, Estimate]
     tables: dict[str, dict[str, np.ndarray]]  # by name, a column each; {} where the run has none
     gallery: dict[str, np.ndarray]
 
@@ -48,9 +61,9 @@ class Attribution(NamedTuple):
             names.insert(names.index("influence") + 1, "newton")
         return names
 
-    def find(self, track: str, removed: str, estimator: str, metric: str) -> Told:
+    def find(self, track: str, removed: str, estimator: str, metric: str) -> Estimate:
         """A summary figure; NaN where it was not measured."""
-        return self.summary.get((track, removed, estimator, metric), Told())
+        return self.summary.get((track, removed, estimator, metric), Estimate())
 
     def rows(self, table: str, **where) -> dict[str, np.ndarray]:
         """The columns of a table where these columns have these values."""
@@ -64,25 +77,18 @@ class Attribution(NamedTuple):
 def read_attribution(folder: Path) -> Attribution:
     """Read the folder; raises `InputError` where it is missing, half-written or damaged."""
     folder = Path(folder)
-    missing = f"there is no finished run at {folder}: give the folder that unlearn-jax influence wrote."
-    present(folder, ["manifest.json"], missing)
-    with reading(f"the run in {folder} cannot be read", AGAIN):
-        manifest = manifest_of(folder, "manifest.json", "attribution", AGAIN)
+    with opened(folder, "attribution") as manifest:
         for name, parts in MANIFEST.items():
             if not isinstance(manifest[name], dict) or not set(parts) <= set(manifest[name]):
                 raise ValueError(f"its manifest holds no whole {name}")
         rows = read_csv(folder / "summary.csv")
         if not rows:
             raise ValueError("summary.csv is empty")
-        summary = {_key(r): told(r, "value", "ci_low", "ci_high", "n") for r in rows}
+        key = lambda row: (row["track"], row["removed"], row["estimator"], row["metric"])
+        summary = {key(row): estimate(row, "value", "ci_low", "ci_high", "n") for row in rows}
         files = {name: folder / f"{name}.parquet" for name in TABLES}
         tables = {name: columns_of(path, TABLES[name]) for name, path in files.items() if path.is_file()}
         return Attribution(folder, manifest, summary, tables, _gallery(folder / "gallery.npz"))
-
-
-def _key(row: dict[str, str]) -> Key:
-    """Track, what was removed, estimator and metric of a summary row."""
-    return row["track"], row["removed"], row["estimator"], row["metric"]
 
 
 def _gallery(path: Path) -> dict[str, np.ndarray]:

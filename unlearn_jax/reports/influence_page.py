@@ -8,9 +8,7 @@ from functools import partial
 from typing import Any
 
 from unlearn_jax.reports import influence_figures as figures
-from unlearn_jax.reports import influence_words as words
-from unlearn_jax.reports.influence_load import Attribution
-from unlearn_jax.reports.influence_words import NAMES, TRACKS
+from unlearn_jax.reports.influence_load import NAMES, TRACKS, Attribution
 from unlearn_jax.reports.render import (
     Item,
     Table,
@@ -27,6 +25,7 @@ from unlearn_jax.reports.render import (
     table,
 )
 from unlearn_jax.reports.style import png_uri
+from unlearn_jax.reports.words import plain
 
 COLUMNS = (  # removed, metric, heading, digits
     ("target", "own_ratio", "one removed: predicted / actual", 2),
@@ -60,19 +59,33 @@ def render_attribution(run: Attribution) -> str:
     return page(
         "influence.html",
         title=f"Influence predicted and measured: {data_name(manifest['config']['dataset'])}",
-        answer=words.headline(run),
+        answer=headline(run),
         facts=facts(_facts(run)),
         tables=[(TRACKS[track].capitalize(), _table(run, track)) for track in run.tracks],
         gallery=_gallery(run.gallery),
         headings=HEADINGS,
         figures={name: drawn(draw, name, HEADINGS[name]) for name, draw in drawings_of(run).items()},
-        words=words.WORDS,
         made=made(
             manifest,
             Training=_seconds(manifest["training_seconds"]),
             Estimators=_seconds(manifest["seconds"]),
             Curvature=inline(manifest.get("solving")),
         ),
+    )
+
+
+def headline(run: Attribution) -> str:
+    """What the run shows first of all."""
+    track = run.tracks[0]
+    one = run.find(track, "target", "influence", "own_ratio")
+    many = run.find(track, "cluster", "influence", "own_ratio")
+    newton = run.find(track, "cluster", "newton", "own_ratio")
+    if math.isnan(many.value) or math.isnan(newton.value):
+        return "Influence as gradients predict it, against what removal really does."
+    return (
+        f"On {TRACKS[track]}, influence functions predict {plain(one)} of what removing a target does to it, and their "
+        f"sum {plain(many)} of what removing its whole cluster does. With the cluster's own curvature taken out: "
+        f"{plain(newton)}."
     )
 
 
@@ -101,9 +114,9 @@ def _table(run: Attribution, track: str) -> Table:
     columns = [c for c in COLUMNS if any(math.isfinite(run.find(track, c[0], n, c[1]).value) for n in names)]
     rows = []
     for name in names:
-        found = [run.find(track, removed, name, metric) for removed, metric, *_ in columns]
-        if any(math.isfinite(one.value) for one in found):
-            rows.append(row(NAMES[name], [figure_cell(one, digits) for one, (*_, digits) in zip(found, columns)]))
+        estimates = [run.find(track, removed, name, metric) for removed, metric, *_ in columns]
+        if any(math.isfinite(one.value) for one in estimates):
+            rows.append(row(NAMES[name], [figure_cell(one, digits) for one, (*_, digits) in zip(estimates, columns)]))
     return table("Estimator", [heading for *_, heading, _ in columns], rows)
 
 
@@ -131,6 +144,7 @@ def _item(held: dict, k: int, i: int) -> Item:
     return Item(text=readable(held["texts"][k, i]), title=f"{label}, {score}", own=own)
 
 
-def _seconds(known: dict) -> str:
+def _seconds(seconds: dict) -> str:
     """Seconds by track and name in one line."""
-    return inline({track: {name: f"{s:.1f} s" for name, s in times.items()} for track, times in known.items() if times})
+    shown = lambda times: {name: f"{value:.1f} s" for name, value in times.items()}
+    return inline({track: shown(times) for track, times in seconds.items() if times})

@@ -10,14 +10,15 @@ import numpy as np
 from unlearn_jax.errors import InputError
 from unlearn_jax.reports.reading import gallery_of, present, reading
 from unlearn_jax.reports.summary import REFERENCES, Summary, read_summary, summarise
-from unlearn_jax.reports.unfinished import progress, rows_so_far
-from unlearn_jax.results.tables import check_seals
-from unlearn_jax.runtime.archives import read_array, read_json
+from unlearn_jax.results.recorder import levels_done
+from unlearn_jax.results.tables import check_seals, renamed
+from unlearn_jax.runtime.archives import parse_json, read_array, read_json
 
 FORMS = {  # of what pages read of a manifest
     "versions": (dict,), "benchmark": (dict,), "presets": (dict,), "similarity": (dict,), "notes": (list, str),
     "command": (str,), "recipe": (dict,),
 }  # fmt: skip
+GOES_ON = "the same unlearn-jax study command goes on where it stopped"
 REQUIRED = ("manifest.json", "summary.csv", "results.parquet", "margins/index.parquet")
 
 
@@ -50,9 +51,11 @@ def read_run(path: Path) -> Run:
     with reading(f"the run in {path} is damaged", "run unlearn-jax study again"):
         level = summary.levels[-1]
         margins, sizes = _read_margins(path, level, summary.gamma[level], members)
-        gallery = _read_gallery(path / "gallery.npz")
-        given = path / "answers.json"
-        answers = read_json(given) if given.is_file() else {}
+        gallery = gallery_of(path / "gallery.npz") if (path / "gallery.npz").is_file() else None
+        shape = gallery["images"].shape if gallery and "texts" not in gallery else (1,) * 5
+        if len(shape) != 5 or shape[-1] not in (1, 3):
+            raise ValueError(f"gallery.npz holds pictures of shape {shape}")
+        answers = read_json(path / "answers.json") if (path / "answers.json").is_file() else {}
     return Run(path, manifest, summary, margins, sum(sizes), gallery, answers, progress(manifest), sizes)
 
 
@@ -96,8 +99,8 @@ def _read_margins(
     import pyarrow.parquet as parquet
 
     folder = path / "margins"  # of the last level, whose identified fraction may be another than the one shown
-    own = [folder / f"copies={level},gamma={gamma:.3f}", *([] if members is None else [folder / f"copies={level}"])]
-    folder = next((one for one in own if one.is_dir()), folder)
+    places = [folder / f"copies={level},gamma={gamma:.3f}", *([] if members is None else [folder / f"copies={level}"])]
+    folder = next((place for place in places if place.is_dir()), folder)
     index = parquet.read_table(folder / "index.parquet").to_pydict()
     targets: dict[str, list[int]] = {}
     requests = index.get("request") or [""] * len(index["row"])
@@ -107,19 +110,13 @@ def _read_margins(
     owners = _members_by_request(path, level, members) if len(targets) > 1 else {}
     margins = {}
     for name in REFERENCES:
-        file = folder / f"{name}.npy"
-        if not file.is_file():
-            continue
-        values = read_array(file)
-        if len(targets) == 1:
-            margins[name] = values[:, next(iter(targets.values()))].ravel()
-        elif parts := [
-            values[np.ix_(owners[name, request], rows)].ravel()
-            for request, rows in targets.items()
-            if owners.get((name, request))
-        ]:
-            margins[name] = np.concatenate(parts)
-    margins = {name: values.astype(np.float64) for name, values in margins.items() if values.size}
+        if targets and (folder / f"{name}.npy").is_file():
+            values = read_array(folder / f"{name}.npy")
+            all_of_them = range(len(values)) if len(targets) == 1 else []
+            rows_of = {request: owners.get((name, request), all_of_them) for request in targets}
+            parts = [values[np.ix_(rows_of[request], rows)].ravel() for request, rows in targets.items()]
+            margins[name] = np.concatenate(parts).astype(np.float64)
+    margins = {name: values for name, values in margins.items() if values.size}
     return margins, tuple(len(set(rows)) for rows in targets.values())
 
 
@@ -139,11 +136,38 @@ def _members_by_request(path: Path, level: int, members: list[dict] | None) -> d
     return {key: sorted(members) for key, members in owners.items() if key[1] != "all"}
 
 
-def _read_gallery(path: Path) -> dict[str, np.ndarray] | None:
-    """Pictures of some clusters as uint8, or their texts, None where the run stored none."""
-    if not path.is_file():
-        return None
-    gallery = gallery_of(path)
-    if "texts" not in gallery and (gallery["images"].ndim != 5 or gallery["images"].shape[-1] not in (1, 3)):
-        raise ValueError(f"gallery.npz holds pictures of shape {gallery['images'].shape}")
-    return gallery
+def rows_so_far(path: Path, manifest: dict[str, Any]) -> tuple[list[dict], list[dict]]:
+    """Rows of the levels that are done: those of the summary, and those of single members.
+
+    Raises:
+        InputError: none is done.
+    """
+    done, rows = set(levels_done(manifest)), []
+    try:
+        lines = (path / "records.jsonl").read_bytes().splitlines(keepends=True)
+        rows = [parse_json(line) for line in lines if line.endswith(b"\n")]  # the last one may be in writing
+        rows = [row for row in rows if (row["copies"], row["gamma"]) in done]
+    except FileNotFoundError:
+        pass
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"cannot read {path}/records.jsonl ({error}): run unlearn-jax study again.") from error
+    if not rows:
+        raise InputError(f"the run in {path} has nothing to show yet: {_how_far(manifest)}; {GOES_ON}.")
+    return [renamed(row) for row in rows if "member" not in row], [row for row in rows if row.get("member", -1) >= 0]
+
+
+def progress(manifest: dict[str, Any]) -> str:
+    """How far a run is, as a sentence; '' for one that is complete."""
+    return "" if manifest.get("status") == "complete" else f"Unfinished: {_how_far(manifest)}; {GOES_ON}."
+
+
+def _how_far(manifest: dict[str, Any]) -> str:
+    """2 of 4 levels are done (copies 0, 1); running or killed at copies 4, scrub, since 2026-01-01T10:00:00."""
+    done = [copies for copies, _ in levels_done(manifest)]
+    words: dict[str | None, str] = {"running": "running or killed", "stopped": "stopped", "failed": "failed"}
+    copies = f" (copies {', '.join(map(str, dict.fromkeys(done)))})" if done else ""
+    at, status = manifest.get("at"), manifest.get("status")
+    at = at if isinstance(at, dict) and {"copies", "population", "since"} <= set(at) else {}
+    place = f" at copies {at['copies']}, {at['population']}, since {at['since']}" if at else ""
+    done_of = f"{len(done)} of {manifest.get('levels', '?')} levels are done{copies}"
+    return f"{done_of}; {words.get(status, f'status {status!r}')}{place}"

@@ -30,15 +30,15 @@ class Shown(NamedTuple):
 
 def shown(row: Metric) -> Shown:
     """A row as the page shows it."""
-    told, split = (row.group, row.digits), None if row.split == SEVERAL else row.split
+    shared, split = (row.group, row.digits), None if row.split == SEVERAL else row.split
     if isinstance(row, ModelMetric):
         head, comma, tail = row.title.partition(",")
         name, what = f"{head} gap{comma}{tail}", f"{row.what} Minus the reference's."
-        own = (f"{row.metric}_gap", row.variant, split, name, *told, "0", what)
+        fields = (f"{row.metric}_gap", row.variant, split, name, *shared, "0", what)
     else:
         ideal = ALIKE if row.ideal is None else f"{row.ideal:g}"
-        own = (row.metric, row.variant, split, row.title, *told, ideal, row.what)
-    return Shown(*own, row.source, row.scale, row.listed)
+        fields = (row.metric, row.variant, split, row.title, *shared, ideal, row.what)
+    return Shown(*fields, row.source, row.scale, row.listed)
 
 
 def main_rows() -> list[Shown]:
@@ -60,26 +60,26 @@ def further(keys: Iterable[tuple[str, str, str, str]]) -> list[tuple[Shown, tupl
         keys: metric, variant, split and reference of figures that are there, each once or more often.
     """
     order = {row.metric: place for place, row in enumerate(rows())}
-    there, found = set(keys), []
+    there, ranked = set(keys), []
     compared = {key[:3] for key in there if key[3]}
     for key in there:
         row = metric_of(*key[:3])
         if row is None:  # put in by the process that ran it, which is another one
-            found.append((len(order), named(key), key))
+            ranked.append((len(order), named(key), key))
             continue
         one, raw = shown(row), isinstance(row, ModelMetric) and key[0] == row.metric
         if isinstance(row, RecordedMetric) or (raw and (one.metric, *key[1:3]) in compared):
             continue  # of single models and compared, the comparison is shown
         one = one._replace(name=row.title) if raw else one
         titled = row.title and row.key[1:] == key[1:3]
-        found.append(
+        ranked.append(
             (order.get(row.metric, len(order)), one if titled else named(key)._replace(digits=row.digits), key)
         )
-    return [(one, key) for *_, one, key in sorted(found, key=lambda each: (each[0], each[2]))]
+    return [(one, key) for *_, one, key in sorted(ranked, key=lambda each: (each[0], each[2]))]
 
 
 def named(key) -> Shown:
     """A figure that has no title: by its name in files."""
     metric, variant, split, _ = key
-    told = ", ".join(part.replace("_", " ") for part in (metric, variant, split) if part)
-    return Shown(metric, variant, split, told, "", 3, "", "")
+    words = ", ".join(part.replace("_", " ") for part in (metric, variant, split) if part)
+    return Shown(metric, variant, split, words, "", 3, "", "")

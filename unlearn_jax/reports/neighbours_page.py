@@ -1,19 +1,26 @@
-"""The page of a search for similar samples: its values and its figures."""
+"""A search for similar samples: its folder read, its sentences, its figures and its page."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from unlearn_jax.reports import neighbours_words as words
-from unlearn_jax.reports.neighbours_load import Search
 from unlearn_jax.reports.panels import sheet, styled
+from unlearn_jax.reports.reading import columns_of, gallery_of, opened
 from unlearn_jax.reports.render import Item, Table, data_name, drawn, facts, made, number, page, readable, row, table
 from unlearn_jax.reports.style import WIDE, colour, png_uri, small
 
+ENTRIES = (
+    "config", "embedding", "nouns", "samples", "linked", "pairs", "pairs_same_label", "clusters",
+    "clusters_of_one_label", "largest", "sizes", "test", "ladder", "targets", "notes",
+)  # fmt: skip
+COLUMNS = ("kind", "block", "number", "size", "split", "id", "label", "similarity")
+MAX_NAMED = 20  # targets without a neighbour that are named
+MEASURES = {"cosine": "cosine", "jaccard": "Jaccard index"}
 GALLERIES = (  # kind, heading, caption
     ("target", "Targets", "First: a target. After it: its nearest training samples, near or not."),
     ("largest", "Largest clusters", "First: the sample with most links. After it: those of its cluster most like it."),
@@ -23,27 +30,59 @@ GALLERIES = (  # kind, heading, caption
 )  # fmt: skip
 
 
+class Search(NamedTuple):
+    """Everything that the page shows."""
+
+    path: Path
+    told: dict[str, Any]  # neighbours.json
+    gallery: dict[str, np.ndarray]
+    nearest: dict[str, np.ndarray]  # by split, how near each sample's nearest training sample is, where it is known
+
+
+def read_search(folder: Path) -> Search:
+    """Read the folder; raises `InputError` where it is missing, half-written or damaged."""
+    folder = Path(folder)
+    with opened(folder, "neighbours", ENTRIES) as manifest:
+        measure = manifest["embedding"]["measure"]
+        train = columns_of(folder / "clusters.parquet", [measure])[measure]
+        nearest = columns_of(folder / "neighbours.parquet", ["split", "rank", measure])
+        test = nearest[measure][(nearest["split"] == "test") & (nearest["rank"] == 1)]
+        near = {"train": train[np.isfinite(train)], "test": test}
+        return Search(folder, manifest, _gallery(folder / "gallery.npz"), near)
+
+
+def _gallery(path: Path) -> dict[str, np.ndarray]:
+    """The samples shown, pictures as uint8."""
+    held = gallery_of(path)
+    shown = held.get("images", held.get("texts"))
+    whole = set(COLUMNS) | {"class_names"} <= set(held)
+    if shown is None or not whole or any(len(held[name]) != len(shown) for name in COLUMNS):
+        raise ValueError("gallery.npz holds arrays that do not belong together")
+    if len(shown) and not 0 <= held["label"].min() <= held["label"].max() < len(held["class_names"]):
+        raise ValueError("gallery.npz holds labels without a name")
+    return held
+
+
 def render_search(search: Search) -> str:
     """The whole page as one HTML document."""
-    told, drawings = search.told, drawings_of(search)
-    lead, *rest = words.findings(told)
+    manifest, drawings = search.told, drawings_of(search)
+    lead, *rest = findings(manifest)
     return page(
         "neighbours.html",
-        title=f"Similar samples: {data_name(told['config']['dataset'])}",
+        title=f"Similar samples: {data_name(manifest['config']['dataset'])}",
         answer=lead,
-        facts=facts(_facts(told)),
+        facts=facts(_facts(manifest)),
         findings=rest,
-        notes=[f"{note[:1].upper()}{note[1:]}." for note in told["notes"]],
-        ladder=_ladder(told),
-        measure=words.MEASURES[told["embedding"]["measure"]],
+        notes=[f"{note[:1].upper()}{note[1:]}." for note in manifest["notes"]],
+        ladder=_ladder(manifest),
+        measure=MEASURES[manifest["embedding"]["measure"]],
         nearest=drawn(drawings["nearest"], "nearest", "How near the nearest training sample is"),
         sizes=drawn(drawings["sizes"], "sizes", "Sizes of the clusters"),
         galleries=[(*gallery, _blocks(search.gallery, gallery[0])) for gallery in GALLERIES],
-        words=words.WORDS,
         made=made(
-            told | {"notes": []},
-            told["config"],
-            Seconds_to_embed_and_search=number(told.get("seconds_searching"), 1),
+            manifest | {"notes": []},
+            manifest["config"],
+            Seconds_to_embed_and_search=number(manifest.get("seconds_searching"), 1),
         ),
     )
 
@@ -53,33 +92,33 @@ def drawings_of(search: Search) -> dict[str, Callable]:
     return {"nearest": partial(nearest_figure, search), "sizes": partial(sizes_figure, search)}
 
 
-def _facts(told: dict[str, Any]) -> dict[str, Any]:
+def _facts(manifest: dict[str, Any]) -> dict[str, Any]:
     """The setting of the search."""
-    config = told["config"]
+    config = manifest["config"]
     return {
         "Data": data_name(config["dataset"]),
-        "Alike by": f"{config['embedding']}: {told['embedding']['about']}",
-        "Threshold": f"{words.MEASURES[told['embedding']['measure']]} {config['threshold']:g}",
+        "Alike by": f"{config['embedding']}: {manifest['embedding']['about']}",
+        "Threshold": f"{MEASURES[manifest['embedding']['measure']]} {config['threshold']:g}",
         "Links": f"mutual among the {config['k']} nearest" if config["mutual"] else "every pair at the threshold",
-        f"Training {told['nouns']}": f"{told['samples']:,}",
-        f"Test {told['nouns']}": f"{told['test']['samples']:,}" if told["test"] else None,
-        "Clusters": f"{told['clusters']:,}",
+        f"Training {manifest['nouns']}": f"{manifest['samples']:,}",
+        f"Test {manifest['nouns']}": f"{manifest['test']['samples']:,}" if manifest["test"] else None,
+        "Clusters": f"{manifest['clusters']:,}",
     }
 
 
-def _ladder(told: dict[str, Any]) -> Table:
+def _ladder(manifest: dict[str, Any]) -> Table:
     """How many samples have a neighbour at each threshold."""
-    both, same = told["test"] is not None, "nearest of the same label"
-    heads = [f"training {told['nouns']} with a neighbour", same]
-    heads += [f"test {told['nouns']} with a training neighbour", same] if both else []
+    both, same = manifest["test"] is not None, "nearest of the same label"
+    heads = [f"training {manifest['nouns']} with a neighbour", same]
+    heads += [f"test {manifest['nouns']} with a training neighbour", same] if both else []
     rows = []
-    for rung in told["ladder"]:
+    for rung in manifest["ladder"]:
         cells = []
         for split in ("train", "test") if both else ("train",):
             share = rung[f"{split}_same_label"]
-            cells += [f"{rung[split]:,}", words.percent(share) if share is not None else ""]
+            cells += [f"{rung[split]:,}", percent(share) if share is not None else ""]
         rows.append(row(f"{rung['threshold']:g}", cells))
-    return table(f"{words.MEASURES[told['embedding']['measure']]} at least", heads, rows)
+    return table(f"{MEASURES[manifest['embedding']['measure']]} at least", heads, rows)
 
 
 @styled
@@ -88,7 +127,7 @@ def nearest_figure(search: Search, width: float = WIDE):
     figure, grid = sheet(width, 2.6)
     axes = grid[0, 0]
     values = search.nearest["train"]
-    threshold, measure = search.told["config"]["threshold"], words.MEASURES[search.told["embedding"]["measure"]]
+    threshold, measure = search.told["config"]["threshold"], MEASURES[search.told["embedding"]["measure"]]
     low = min(values.min(initial=1.0), threshold, 0.99)
     axes.hist(np.clip(values, low, 1.0), bins=np.linspace(low, 1.0, 61), color=colour("retrain"), log=True)
     if threshold > 0:
@@ -128,12 +167,12 @@ def _blocks(held: dict[str, Any], kind: str) -> list[tuple[str, list[Item]]]:
     mine, blocks = held["kind"] == kind, []
     for block in np.unique(held["block"][mine]):
         rows = np.flatnonzero(mine & (held["block"] == block))
-        size, own = int(held["size"][rows[0]]), held["id"][rows[0]]
-        lead = {"target": f"target {own}, ", "test": f"test {own}, nearest "}.get(kind, "")
+        size, first = int(held["size"][rows[0]]), held["id"][rows[0]]
+        lead = {"target": f"target {first}, ", "test": f"test {first}, nearest "}.get(kind, "")
         inside = "in a cluster" if kind in ("target", "test") else "cluster"
-        said = f"{lead}{inside} of {size:,}" if size > 1 else f"{lead}in no cluster"
-        said += f", {len(rows)} shown" if kind in ("largest", "mixed") and size > len(rows) else ""
-        blocks.append((said, [_item(held, line, place) for place, line in enumerate(rows.tolist())]))
+        caption = f"{lead}{inside} of {size:,}" if size > 1 else f"{lead}in no cluster"
+        caption += f", {len(rows)} shown" if kind in ("largest", "mixed") and size > len(rows) else ""
+        blocks.append((caption, [_item(held, line, place) for place, line in enumerate(rows.tolist())]))
     return blocks
 
 
@@ -141,9 +180,61 @@ def _item(held: dict[str, Any], line: int, place: int) -> Item:
     """One sample: its picture or words, its label, how alike it is to the first, its id."""
     label, split = str(held["class_names"][int(held["label"][line])]), str(held["split"][line])
     alike = "" if place == 0 else f"{float(held['similarity'][line]):.3f}"
-    told = ", ".join(part for part in (f"{split} {held['id'][line]}", label, alike) if part)
+    title = ", ".join(part for part in (f"{split} {held['id'][line]}", label, alike) if part)
     if "images" in held:
         return Item(
-            below=f"{label}\n{alike or split}", title=told, picture=png_uri(held["images"][line]), own=place == 0
+            below=f"{label}\n{alike or split}", title=title, picture=png_uri(held["images"][line]), own=place == 0
         )
-    return Item(text=readable(held["texts"][line]), title=told, own=place == 0)
+    return Item(text=readable(held["texts"][line]), title=title, own=place == 0)
+
+
+def findings(search: dict[str, Any]) -> list[str]:
+    """What was found, a sentence each."""
+    nouns, threshold = search["nouns"], search["config"]["threshold"]
+    measure = MEASURES[search["embedding"]["measure"]]
+    how = "among each other's nearest" if search["config"]["mutual"] else "linked"
+    lines = [
+        f"{search['linked']:,} of {search['samples']:,} training {nouns} are in {plural(search['clusters'], 'cluster')}"
+        f" of two or more, {how} at a {measure} of {threshold:g} or more; the largest has {search['largest']:,}.",
+        f"{percent(search['pairs_same_label'])} of the {plural(search['pairs'], 'linked pair')} are of one label, and "
+        f"so are {percent(search['clusters_of_one_label'])} of the clusters.",
+    ]
+    if search["test"]:
+        test = search["test"]
+        same = f" ({percent(test['same_label'])} of its label)" if test["near"] else ""
+        has, which = "has" if test["near"] == 1 else "have", "is" if test["clusters"] == 1 else "are"
+        lines.append(
+            f"{test['near']:,} of {test['samples']:,} test {nouns} {has} a training neighbour{same}; "
+            f"{plural(test['clusters'], 'cluster')} of training {nouns} {which} nearest to some."
+        )
+    return lines + targets_said(search)
+
+
+def targets_said(search: dict[str, Any]) -> list[str]:
+    """Which of the targets asked about have neighbours and which have none."""
+    targets = search["targets"]
+    if not targets:
+        return []
+    alone = [target for target in targets if not target["near"]]
+    near = len(targets) - len(alone)
+    lines = [f"{near} of {plural(len(targets), 'target')} {'has' if near == 1 else 'have'} a neighbour."]
+    if alone:
+        named = ", ".join(
+            f"{target['id']}" + (f" (nearest {target['similarity']:.3f})" if target["similarity"] is not None else "")
+            for target in alone[:MAX_NAMED]
+        )
+        more = f" and {len(alone) - MAX_NAMED} others" if len(alone) > MAX_NAMED else ""
+        lines.append(f"Without a neighbour: {named}{more}.")
+    return lines
+
+
+def plural(count: int, noun: str) -> str:
+    """1 cluster, 2 clusters."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def percent(share: float | None) -> str:
+    """A share in whole percent, and not 100% unless it is."""
+    if share is None:
+        return "none"
+    return f"{100 * share:.0f}%" if share in (0, 1) or 0.005 <= share < 0.995 else f"{100 * share:.1f}%"

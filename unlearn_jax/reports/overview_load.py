@@ -7,13 +7,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from unlearn_jax.errors import InputError
-from unlearn_jax.reports.reading import Told, present, reading
-from unlearn_jax.reports.sweep_load import AGAIN, Sweep, read_sweep, told_of
+from unlearn_jax.reports.reading import Estimate, present, reading
+from unlearn_jax.reports.sweep_load import Sweep, difference_of, read_sweep
 from unlearn_jax.runtime.archives import read_json
 
 GOES_ON = "the same unlearn-jax sweep command goes on where it stopped"
-
-OVERALL = ("rules", "leaving")  # of sweeps.json: what is said of all sweeps together
 
 
 class Line(NamedTuple):
@@ -28,11 +26,11 @@ class Line(NamedTuple):
     says: dict | None = None  # the entry of what the preset file says
     best: dict | None = None  # the entry of the best allowed setting; none without an oracle
 
-    def find(self, entry: dict | None, metric: str, split: str = "") -> Told:
+    def find(self, entry: dict | None, metric: str, split: str = "") -> Estimate:
         """A figure of a setting with its interval; NaN where it is not known."""
-        return self.sweep.find(entry["setting"], metric, split) if self.sweep and entry else Told()
+        return self.sweep.find(entry["setting"], metric, split) if self.sweep and entry else Estimate()
 
-    def distance(self, entry: dict | None) -> Told:
+    def distance(self, entry: dict | None) -> Estimate:
         """The residual distance of a setting."""
         return self.find(entry, "residual_distance", "forget")
 
@@ -42,25 +40,25 @@ class Line(NamedTuple):
         return sum(bool(one["allowed"]) for one in self.sweep.whole) if self.sweep else 0
 
     @property
-    def gain(self) -> Told:
+    def gain(self) -> Estimate:
         """The defaults' score less that of what the rule chose."""
-        return told_of(self.rule, "gain")
+        return difference_of(self.rule, "gain")
 
     @property
-    def nearer(self) -> Told:
+    def nearer(self) -> Estimate:
         """The defaults' residual distance less that of what the preset file says."""
-        return self._apart("nearer", self.usual, self.says)
+        return self._difference("nearer", self.usual, self.says)
 
     @property
-    def regret(self) -> Told:
+    def regret(self) -> Estimate:
         """Residual distance of what the preset file says above that of the best allowed setting."""
-        return self._apart("regret", self.says, self.best)
+        return self._difference("regret", self.says, self.best)
 
-    def _apart(self, key: str, one: dict | None, other: dict | None) -> Told:
+    def _difference(self, key: str, one: dict | None, other: dict | None) -> Estimate:
         """A difference of distances, without an interval where the sweep did not write any."""
-        told = told_of(self.says, key)
+        paired = difference_of(self.says, key)
         apart = self.distance(one).value - self.distance(other).value
-        return told if math.isfinite(told.value) else Told(apart)
+        return paired if math.isfinite(paired.value) else Estimate(apart)
 
 
 class Sweeps(NamedTuple):
@@ -100,71 +98,68 @@ def read_sweeps(folder: Path) -> Sweeps:
     folder = Path(folder)
     missing = f"there are no sweeps at {folder}: give the folder that unlearn-jax sweep wrote."
     present(folder, ["sweeps.json"], missing)
-    with reading(f"the sweeps in {folder} cannot be read", AGAIN):
-        told = read_json(folder / "sweeps.json")
-        if told.get("kind") != "sweeps" or "rule" not in told["asked"]["sweep"]:
+    with reading(f"the sweeps in {folder} cannot be read", "run unlearn-jax sweep again"):
+        manifest = read_json(folder / "sweeps.json")
+        if manifest.get("kind") != "sweeps" or "rule" not in manifest["asked"]["sweep"]:
             raise ValueError("its sweeps.json is of another kind of run")
-        done = told.get("status") == "complete"
-        lines = _complete(folder, told["methods"]) if done else _so_far(folder, told)
-        waiting = [] if done else [n for n in told.get("names", ()) if n not in {line.name for line in lines}]
-        how_far = "" if done else _how_far(told, len(lines))
+        done = manifest.get("status") == "complete"
+        lines = _complete(folder, manifest["methods"]) if done else _so_far(folder, manifest)
+        swept = {line.name for line in lines}
+        waiting = [] if done else [name for name in manifest.get("names", ()) if name not in swept]
+        how_far = "" if done else _how_far(manifest, len(lines))
         if not lines:
             raise InputError(f"the sweeps in {folder} have nothing to show yet: {how_far}; {GOES_ON}.")
-        rules, leaving = (told[name] for name in OVERALL) if set(OVERALL) <= set(told) else _overall(lines)
-        return Sweeps(folder, told, lines, rules, leaving, waiting, how_far)
+        whole = {"rules", "leaving"} <= set(manifest)
+        rules, leaving = (manifest["rules"], manifest["leaving"]) if whole else _overall(lines)
+        return Sweeps(folder, manifest, lines, rules, leaving, waiting, how_far)
 
 
 def progress(folder: Path) -> str:
     """How far a folder of sweeps is, as a sentence; '' for one that is complete."""
-    told = read_json(folder / "sweeps.json")
-    done = sum(_status(folder / name) == "complete" for name in _names(folder, told))
-    return "" if told.get("status") == "complete" else f"Unfinished: {_how_far(told, done)}; {GOES_ON}."
+    manifest = read_json(folder / "sweeps.json")
+    done = sum(_is_done(folder / name) for name in _names(folder, manifest))
+    return "" if manifest.get("status") == "complete" else f"Unfinished: {_how_far(manifest, done)}; {GOES_ON}."
 
 
-def _how_far(told: dict, done: int) -> str:
+def _how_far(manifest: dict, done: int) -> str:
     """3 of 54 methods are swept; running or killed."""
-    known = f" of {len(told['names'])}" if told.get("names") else ""
-    return f"{done}{known} methods are swept; running or killed"
+    total = f" of {len(manifest['names'])}" if manifest.get("names") else ""
+    return f"{done}{total} methods are swept; running or killed"
 
 
-def _names(folder: Path, told: dict) -> list[str]:
+def _names(folder: Path, manifest: dict) -> list[str]:
     """Methods that are swept, in order; of earlier versions those that have begun."""
-    return told.get("names") or sorted(path.parent.name for path in folder.glob("*/sweep.json"))
+    return manifest.get("names") or sorted(path.parent.name for path in folder.glob("*/sweep.json"))
+
+
+def _is_done(folder: Path) -> bool:
+    path = folder / "sweep.json"
+    return path.is_file() and read_json(path).get("status") == "complete"
 
 
 def _complete(folder: Path, methods: dict[str, dict]) -> list[Line]:
     """The lines of a folder that is whole, by what its sweeps.json decided."""
     return [
-        _line(name, read_sweep(folder / name), own["kept_defaults"], own["why"])
-        if "candidates" in own
-        else Line(name, own["kept_defaults"], own["why"])
-        for name, own in methods.items()
+        _line(name, read_sweep(folder / name) if "candidates" in one else None, one["kept_defaults"], one["why"])
+        for name, one in methods.items()
     ]
 
 
-def _so_far(folder: Path, told: dict) -> list[Line]:
+def _so_far(folder: Path, manifest: dict) -> list[Line]:
     """The lines of the sweeps that are complete, decided as they will be."""
     from unlearn_jax.sweeps.several import decide
 
-    found = []
-    for name in _names(folder, told):
-        if _status(folder / name) == "complete":
-            sweep = read_sweep(folder / name)
-            decision = decide(sweep.told)
-            found.append(_line(name, sweep, not decision.values, decision.why))
-    return found
+    sweeps = {name: read_sweep(folder / name) for name in _names(folder, manifest) if _is_done(folder / name)}
+    decided = {name: decide(sweep.told) for name, sweep in sweeps.items()}
+    return [_line(name, sweep, not decided[name].values, decided[name].why) for name, sweep in sweeps.items()]
 
 
-def _status(folder: Path) -> str:
-    """How far a sweep is; '' where it has not begun."""
-    path = folder / "sweep.json"
-    return read_json(path).get("status", "") if path.is_file() else ""
-
-
-def _line(name: str, sweep: Sweep, kept: bool, why: str) -> Line:
+def _line(name: str, sweep: Sweep | None, kept: bool, why: str) -> Line:
     """A method's settings by what they are."""
     from unlearn_jax.sweeps.several import defaults_in
 
+    if sweep is None:
+        return Line(name, kept, why)
     settings, choices = {one["setting"]: one for one in sweep.whole}, sweep.told["choices"]
     usual, rule = defaults_in(sweep.told), settings[choices[sweep.rule]["setting"]]
     best = settings[choices["oracle"]["setting"]] if "oracle" in choices else None
@@ -176,6 +171,6 @@ def _overall(lines: list[Line]) -> list[dict]:
     from unlearn_jax.sweeps.overall import compare_defaults, compare_rules
     from unlearn_jax.sweeps.several import decide
 
-    found = {line.name: line.sweep.told for line in lines if line.sweep}
-    decided = {name: decide(told) for name, told in found.items()}
-    return [compare_rules(found, decided), compare_defaults(found, decided)]
+    sweeps = {line.name: line.sweep.told for line in lines if line.sweep}
+    decided = {name: decide(told) for name, told in sweeps.items()}
+    return [compare_rules(sweeps, decided), compare_defaults(sweeps, decided)]

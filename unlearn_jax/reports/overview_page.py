@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -36,56 +37,49 @@ ORACLE = (
 RULES = ("mean regret", "median", "largest", "is the best allowed", "takes")
 
 
-def render_sweeps(told: Sweeps, out: Path) -> str:
+def render_sweeps(sweeps: Sweeps, out: Path) -> str:
     """The whole page as one HTML document, to be written to ``out``."""
-    first, drawings, named = _first(told), drawings_of(told), lambda line: _named(told, line, out)
+    first, drawings, named = sweeps.sweeps[0].told, drawings_of(sweeps), partial(_named, sweeps, out)
     oracle = None
-    if told.oracle:
+    if sweeps.oracle:
         label = "Residual distance by method and setting"
-        oracle = {"figure": drawn(drawings["distances"], "distances", label), "table": _oracle(told, named)}
+        oracle = {"figure": drawn(drawings["distances"], "distances", label), "table": _oracle(sweeps, named)}
     seen = drawn(drawings["seen"], "seen", "Gain and accuracy lost by method")
-    own = told.told | {"notes": first.get("notes")}
+    config = {name: value for name, value in first["config"].items() if name != "methods"}
     return page(
         "sweeps.html",
-        title=f"Hyperparameters of {len(told.lines)} methods: {data_name(first['config']['dataset'])}",
-        answer=words.headline(told),
-        unfinished=words.progress(told),
-        chosen_by=words.chosen_by(told),
-        afterwards=words.afterwards(told),
-        facts=facts(_facts(told)),
-        reasons=_reasons(told, named),
-        left_out=told.told.get("left_out") or [],
-        seen={"figure": seen, "table": _seen(told, named)},
+        title=f"Hyperparameters of {len(sweeps.lines)} methods: {data_name(first['config']['dataset'])}",
+        answer=words.headline(sweeps),
+        unfinished=words.progress(sweeps),
+        chosen_by=words.chosen_by(sweeps),
+        afterwards=words.afterwards(sweeps),
+        facts=facts(_facts(sweeps, first)),
+        reasons=_reasons(sweeps, named),
+        left_out=sweeps.told.get("left_out") or [],
+        seen={"figure": seen, "table": _seen(sweeps, named)},
         oracle=oracle,
-        rules=_rules(told) if told.rules else None,
-        words=words.WORDS,
-        made=made(own, {k: v for k, v in first["config"].items() if k != "methods"}, Numbers=NUMBERS),
+        rules=_rules(sweeps) if sweeps.rules else None,
+        made=made(sweeps.told | {"notes": first.get("notes")}, config, Numbers=NUMBERS),
     )
 
 
-def drawings_of(told: Sweeps) -> dict[str, Callable]:
+def drawings_of(sweeps: Sweeps) -> dict[str, Callable]:
     """The figures by name, as functions of the width in inches."""
-    found = {"distances": lambda width: figures.distances_figure(told, width)} if told.oracle else {}
-    return found | {"seen": lambda width: figures.seen_figure(told, width)}
+    drawings = {"distances": partial(figures.distances_figure, sweeps)} if sweeps.oracle else {}
+    return drawings | {"seen": partial(figures.seen_figure, sweeps)}
 
 
-def _first(told: Sweeps) -> dict:
-    """What the first sweep says of data and targets, which are those of all."""
-    return told.sweeps[0].told
-
-
-def _facts(told: Sweeps) -> dict[str, Any]:
-    """The setting of the sweeps."""
-    asked, first = told.told["asked"]["sweep"], _first(told)
-    config, one = first["config"], first["cost"]["one_training"]
-    spent = sum(sweep.told["cost"]["grad_evals"] for sweep in told.sweeps)
-    drawn_by = f"{asked['draws']} by {asked['draw']}" if asked["draws"] else asked["draw"]
+def _facts(sweeps: Sweeps, first: dict) -> dict[str, Any]:
+    """The setting of the sweeps; data and targets are those of the first one."""
+    options, config, one = sweeps.told["asked"]["sweep"], first["config"], first["cost"]["one_training"]
+    spent = sum(sweep.told["cost"]["grad_evals"] for sweep in sweeps.sweeps)
+    drawn_by = f"{options['draws']} by {options['draw']}" if options["draws"] else options["draw"]
     return {
         "Data": data_name(config["dataset"]),
-        "Methods": f"{len(told.lines)}, {len(told.swept)} swept",
-        "Settings tried": sum(len(sweep.told["settings"]) for sweep in told.sweeps),
-        "Drawn": drawn_by + (", and the defaults" if asked["defaults"] else ""),
-        "Seeds": asked["seeds"],
+        "Methods": f"{len(sweeps.lines)}, {len(sweeps.swept)} swept",
+        "Settings tried": sum(len(sweep.told["settings"]) for sweep in sweeps.sweeps),
+        "Drawn": drawn_by + (", and the defaults" if options["defaults"] else ""),
+        "Seeds": options["seeds"],
         "Targets": f"{number_told(config, first.get('target_counts'))} {config['targets']}".strip(),
         "Copies": first["copies"],
         "Requests": config["requests"] if config["requests"] > 1 else None,
@@ -93,36 +87,43 @@ def _facts(told: Sweeps) -> dict[str, Any]:
     }
 
 
-def _named(told: Sweeps, line: Line, out: Path) -> Td:
+def _named(sweeps: Sweeps, out: Path, line: Line) -> Td:
     """A method's name, which links to its own page where that is there."""
-    own = told.path / line.name / "sweep.html"
+    own = sweeps.path / line.name / "sweep.html"
     return Td(line.name, link=Path(os.path.relpath(own, out.parent)).as_posix() if own.is_file() else "")
 
 
-def _reasons(told: Sweeps, named: Callable) -> Table:
+def _reasons(sweeps: Sweeps, named: Callable) -> Table:
     """How many methods leave or keep their defaults for each reason, and which."""
     rows = []
-    for kept, why, lines in words.reasons(told):
+    for kept, why, lines in words.reasons(sweeps):
         cells = [Td(words.REASONS.get(why, why), kind="said names"), Td(str(len(lines)))]
         cells.append(Td(kind="said names", parts=[named(line) for line in lines]))
         rows.append(row("the defaults" if kept else "the chosen setting", cells))
     return table("The file says", ["because", "methods", "which"], rows, said=[0, 2])
 
 
-def _seen(told: Sweeps, named: Callable) -> Table:
+def _by_method(groups: figures.Groups, heads, cells: Callable, named: Callable, place: int) -> Table:
+    """A line for each method, below the name of its group; the column at ``place`` is of words."""
+    rows = []
+    for name, lines in groups:
+        rows.append(group(f"{len(lines)} {name}", len(heads) + 1))
+        rows += [row(named(line), cells(line), said=[place]) for line in lines]
+    return table("Method", heads, rows, said=[place])
+
+
+def _seen(sweeps: Sweeps, named: Callable) -> Table:
     """What the choice rests on: a line for each method that was swept."""
     heads = [
-        "the rule chose", "allowed", f"gain, {words.UNITS[told.rule]}", "held-out accuracy lost, points",
+        "the rule chose", "allowed", f"gain, {words.UNITS[sweeps.rule]}", "held-out accuracy lost, points",
         "retained accuracy lost, points", "request surer than expected, nats", "cost", "diverged",
     ]  # fmt: skip
-    rows = []
-    for kept, why, lines in words.reasons(told):
+    groups = []
+    for kept, why, lines in words.reasons(sweeps):
         swept = sorted((line for line in lines if line.sweep), key=lambda line: figures.known_first(-line.gain.value))
         if swept:
-            says = "keep their defaults" if kept else "leave their defaults"
-            rows.append(group(f"{len(swept)} {says}: {words.REASONS.get(why, why)}", len(heads) + 1))
-            rows += [row(named(line), _seen_cells(line), said=[0]) for line in swept]
-    return table("Method", heads, rows, said=[0])
+            groups.append((f"{'keep' if kept else 'leave'} their defaults: {words.REASONS.get(why, why)}", swept))
+    return _by_method(groups, heads, _seen_cells, named, 0)
 
 
 def _seen_cells(line: Line) -> list:
@@ -143,13 +144,9 @@ def _seen_cells(line: Line) -> list:
     ]
 
 
-def _oracle(told: Sweeps, named: Callable) -> Table:
-    """What no choice looked at: a line for each method."""
-    rows = []
-    for name, lines in figures.groups_of(told, lambda line: figures.known_first(line.distance(line.says).value)):
-        rows.append(group(f"{len(lines)} {name}", len(ORACLE) + 1))
-        rows += [row(named(line), _oracle_cells(line), said=[4]) for line in lines]
-    return table("Method", ORACLE, rows, said=[4])
+def _oracle(sweeps: Sweeps, named: Callable) -> Table:
+    groups = figures.groups_of(sweeps, lambda line: figures.known_first(line.distance(line.says).value))
+    return _by_method(groups, ORACLE, _oracle_cells, named, 4)
 
 
 def _oracle_cells(line: Line) -> list:
@@ -172,15 +169,17 @@ def _setting(entry: dict, usual: str) -> str:
     return entry["setting"].replace(",", ", ") or usual
 
 
-def _rules(told: Sweeps) -> Table:
+def _rules(sweeps: Sweeps) -> Table:
     """How every rule did over all sweeps."""
     rows = []
-    for rule, own in told.rules.items():
+    for rule, result in sweeps.rules.items():
         if rule in BESIDE and not any(one.kind == "group" for one in rows):
             rows.append(group("to measure the rules by", len(RULES) + 1))
-        mean = figure_cell(own["regret"])
-        largest = Td(number(own["largest"]), own["largest_of"])
-        best = f"{own['best']:.3g} of {own['sweeps']}"
-        name = BESIDE.get(rule, rule) + (" (asked for)" if rule == told.rule else "")
-        rows.append(row(name, [mean, number(own["median"]), largest, best, Td(own["said"], kind="said names")]))
+        name = BESIDE.get(rule, rule) + (" (asked for)" if rule == sweeps.rule else "")
+        largest, best = (
+            Td(number(result["largest"]), result["largest_of"]),
+            f"{result['best']:.3g} of {result['sweeps']}",
+        )
+        cells = [figure_cell(result["regret"]), number(result["median"]), largest, best]
+        rows.append(row(name, [*cells, Td(result["said"], kind="said names")]))
     return table("Rule", RULES, rows, said=[4])

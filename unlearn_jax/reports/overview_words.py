@@ -3,29 +3,11 @@
 from __future__ import annotations
 
 from unlearn_jax.reports.overview_load import GOES_ON, Line, Sweeps
-from unlearn_jax.reports.sweep_words import SHARED, UNCLEAR
+from unlearn_jax.reports.sweep_load import UNCLEAR
 from unlearn_jax.reports.words import plain
 
 UNITS = {"margins": "nats", "request": "nats", "heldout": "nats", "attack": "AUC", "retain": "points"}
 MIN_SEEDS = 8  # seeds, for a distance to be identifiable
-WORDS = (
-    ("Preset file",
-     "preset.json, for study.py --presets. A method keeps its defaults in it unless the setting that the rule chose is "
-     "allowed, and clearly better or the defaults are not allowed."),
-    ("Clearly better",
-     "The score is smaller than the defaults' with a 95% interval of the difference above 0, members and clusters "
-     "drawn alike for both. It is the interval of one comparison, of the best of several settings, and there is "
-     "one for each method: it errs towards leaving the defaults."),
-    *SHARED,
-    ("Gain", "The defaults' score less that of the setting that the rule chose; above 0 is better."),
-    ("Lost", "Points of accuracy below the original's. Retained samples hold the similar ones: a practitioner cannot "
-             "tell them apart. No rule but retain looks at them."),
-    ("Cost", "Gradient evaluations of the method with this setting, as a share of one training from scratch."),
-    ("Nearer", "The defaults' residual distance less that of what the preset file says, drawn alike."),
-    ("Other targets",
-     "Everything here is of the targets that were tuned on. How strongly a method must act depends on the targets: "
-     "unlearn-jax check-presets puts the file to the test on others."),
-)  # fmt: skip
 REASONS = {  # why -> what holds of such methods
     "clearly better": "a setting is clearly better",
     "the defaults are not allowed": "the defaults are not allowed, another setting is",
@@ -37,70 +19,70 @@ REASONS = {  # why -> what holds of such methods
 }
 
 
-def reasons(told: Sweeps) -> list[tuple[bool, str, list[Line]]]:
+def reasons(sweeps: Sweeps) -> list[tuple[bool, str, list[Line]]]:
     """(kept, why, methods), those that leave their defaults first, in the order of `REASONS`."""
     order, groups = list(REASONS), {}
-    for line in told.lines:
+    for line in sweeps.lines:
         groups.setdefault((line.kept, line.why), []).append(line)
     place = lambda key: (key[0], order.index(key[1]) if key[1] in order else len(order))
     return [(*key, groups[key]) for key in sorted(groups, key=place)]
 
 
-def headline(told: Sweeps) -> str:
+def headline(sweeps: Sweeps) -> str:
     """How many methods leave their defaults, and why; nothing of it looks at the oracle."""
-    count, left = len(told.lines), sum(not line.kept for line in told.lines)
+    count, left = len(sweeps.lines), sum(not line.kept for line in sweeps.lines)
     because = lambda kept: _listed(
-        [f"for {len(lines)} {REASONS.get(why, why)}" for own, why, lines in reasons(told) if own == kept]
+        [f"for {len(lines)} {REASONS.get(why, why)}" for group, why, lines in reasons(sweeps) if group == kept]
     )
-    so_far = " so far" if told.unfinished else ""
+    so_far = " so far" if sweeps.unfinished else ""
     verb = "leaves its" if left == 1 else "leave their"
-    said = f"{left or 'None'} of {count} methods {verb} defaults{so_far}"
-    said += f": {because(False)}." if left else f": {because(True)}."
-    return said + (f" The others keep them: {because(True)}." if 0 < left < count else "")
+    sentence = f"{left or 'None'} of {count} methods {verb} defaults{so_far}"
+    sentence += f": {because(False)}." if left else f": {because(True)}."
+    return sentence + (f" The others keep them: {because(True)}." if 0 < left < count else "")
 
 
-def chosen_by(told: Sweeps) -> str:
+def chosen_by(sweeps: Sweeps) -> str:
     """What the rule takes."""
-    said = next(sweep.told["choices"][told.rule]["said"] for sweep in told.sweeps)
-    return f"Chosen without the oracle, by the rule {told.rule}: among allowed settings, {said}."
+    sentence = next(sweep.told["choices"][sweeps.rule]["said"] for sweep in sweeps.sweeps)
+    return f"Chosen without the oracle, by the rule {sweeps.rule}: among allowed settings, {sentence}."
 
 
-def afterwards(told: Sweeps) -> str:
+def afterwards(sweeps: Sweeps) -> str:
     """What the oracle says of it; '' where it was not looked at."""
-    if not told.oracle:
+    if not sweeps.oracle:
         return ""
-    said = ["The oracle, asked afterwards:"]
-    if told.leaving:
-        said.append(f"{_leaving(told.leaving)}.")
-    if "preset" in told.rules:
-        own = told.rules["preset"]
-        sweeps = "the one sweep" if own["sweeps"] == 1 else f"mean over {own['sweeps']} sweeps"
-        what = "What" if told.leaving else "what"
-        said.append(
-            f"{what} the file says is {plain(own['regret'])} farther than the best allowed setting (regret, "
-            f"{sweeps}), and is that very setting for {own['best']:g}."
+    sentences = ["The oracle, asked afterwards:"]
+    if sweeps.leaving:
+        sentences.append(f"{_leaving(sweeps.leaving)}.")
+    if "preset" in sweeps.rules:
+        result = sweeps.rules["preset"]
+        over = "the one sweep" if result["sweeps"] == 1 else f"mean over {result['sweeps']} sweeps"
+        what = "What" if sweeps.leaving else "what"
+        sentences.append(
+            f"{what} the file says is {plain(result['regret'])} farther than the best allowed setting (regret, "
+            f"{over}), and is that very setting for {result['best']:g}."
         )
-    first = told.sweeps[0].told  # which has the originals and the oracle of all
-    if first.get("identifiable") is False or told.told["asked"]["sweep"]["seeds"] < MIN_SEEDS:
-        said.append(UNCLEAR)
-    return " ".join(said)
+    first = sweeps.sweeps[0].told  # which has the originals and the oracle of all
+    if first.get("identifiable") is False or sweeps.told["asked"]["sweep"]["seeds"] < MIN_SEEDS:
+        sentences.append(UNCLEAR)
+    return " ".join(sentences)
 
 
-def _leaving(own: dict) -> str:
+def _leaving(leaving: dict) -> str:
     """What leaving the defaults did to the residual distance."""
-    medians = f"median residual distance {own['preset']:.2f}, was {own['defaults']:.2f}"
-    if not own["nearer"] + own["farther"] + own["neither"]:  # sweeps of earlier versions
+    medians = f"median residual distance {leaving['preset']:.2f}, was {leaving['defaults']:.2f}"
+    if not leaving["nearer"] + leaving["farther"] + leaving["neither"]:  # sweeps of earlier versions
         return f"where the file leaves the defaults: {medians}"
     return (
-        f"of the {own['methods']} that leave their defaults, {own['nearer']} are told to be nearer to it and "
-        f"{own['farther']} to be farther, {own['neither']} neither ({medians})"
+        f"of the {leaving['methods']} that leave their defaults, {leaving['nearer']} are told to be nearer to it and "
+        f"{leaving['farther']} to be farther, {leaving['neither']} neither ({medians})"
     )
 
 
-def progress(told: Sweeps) -> str:
+def progress(sweeps: Sweeps) -> str:
     """How far an unfinished folder is; '' for one that is complete."""
-    left = f" To come: {', '.join(told.waiting)}." if told.waiting else ""
-    return f"Unfinished: {told.unfinished}; {GOES_ON}.{left}" if told.unfinished else ""
+    left = f" To come: {', '.join(sweeps.waiting)}." if sweeps.waiting else ""
+    return f"Unfinished: {sweeps.unfinished}; {GOES_ON}.{left}" if sweeps.unfinished else ""
 
 
 def _listed(parts: list[str]) -> str:

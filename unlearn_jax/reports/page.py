@@ -11,13 +11,14 @@ from typing import Any
 import numpy as np
 
 from unlearn_jax.errors import InputError
-from unlearn_jax.reports import audit_words, figures, frontier, tables_of_study, words
+from unlearn_jax.evaluation.frontier import GATE
+from unlearn_jax.reports import audit_words, figures, tables_of_study, words
 from unlearn_jax.reports.audit_load import read_audit
 from unlearn_jax.reports.frontier_figure import frontier_figure, plotted
 from unlearn_jax.reports.gallery import gallery_of
 from unlearn_jax.reports.load import Run, number_told
 from unlearn_jax.reports.provenance import made_of
-from unlearn_jax.reports.render import Figure, drawn, facts, page
+from unlearn_jax.reports.render import Figure, drawn, facts, number, page
 
 MAX_PANELS = 12  # methods in small panels
 
@@ -39,7 +40,12 @@ def render(run: Run) -> str:
         several=len(summary.levels) > 1,
         identifiable=summary.identifiable(level),
         band=f"{band:.3f}" if math.isfinite(band) else "",
-        findings=words.findings(run),
+        unreadable="" if summary.identifiable(level) else words.why_unreadable(run, level),
+        span=words.plain(summary.span(level)),
+        nats=number(summary.find(level, "oracle", "null_band", reference="oracle").mean),
+        without_copies=words.without_copies(summary),
+        wrecked=any(summary.wrecked(level, entry) for entry in summary.entries(level)),
+        gate=f"{100 * GATE:.0f}",
         methods=tables_of_study.methods_table(summary, level),
         answers=tables_of_study.language_table(summary, level),
         further=tables_of_study.further_table(summary, level),
@@ -61,32 +67,32 @@ def at(level: int) -> str:
 def drawings_of(run: Run, level: int) -> dict[str, Callable]:
     """The figures by name, as functions of the width in inches."""
     summary = run.summary
-    known = lambda e: not e.is_reference and math.isfinite(summary.residual(level, e).mean)
-    mine = list(filter(known, summary.entries(level)))
-    found: dict[str, Callable] = {"main": partial(figures.main_figure, summary)}
+    measured = lambda e: not e.is_reference and math.isfinite(summary.residual(level, e).mean)
+    methods = list(filter(measured, summary.entries(level)))
+    drawings: dict[str, Callable] = {"main": partial(figures.main_figure, summary)}
     if level in summary.shares:
-        found["gamma"] = partial(figures.gamma_figure, summary, level, summary.shares[level])
-    if len(summary.levels) > 1 and mine:
-        found["methods"] = partial(figures.methods_figure, summary, mine[:MAX_PANELS])
-    if any(plotted(summary, level, e) for e in mine):
-        found["frontier"] = partial(frontier_figure, summary, level)
-    found["forest"] = partial(figures.forest_figure, summary, level)
+        drawings["gamma"] = partial(figures.gamma_figure, summary, level, summary.shares[level])
+    if len(summary.levels) > 1 and methods:
+        drawings["methods"] = partial(figures.methods_figure, summary, methods[:MAX_PANELS])
+    if any(plotted(summary, level, e) for e in methods):
+        drawings["frontier"] = partial(frontier_figure, summary, level)
+    drawings["forest"] = partial(figures.forest_figure, summary, level)
     if run.margins:
-        found["margins"] = partial(figures.margins_figure, run.margins)
-    return found
+        drawings["margins"] = partial(figures.margins_figure, run.margins)
+    return drawings
 
 
 def _facts(run: Run) -> dict[str, Any]:
     """The setting of the study."""
-    told, config = run.summary.facts, run.manifest["config"]
+    axes, config = run.summary.facts, run.manifest["config"]
     requests, members = config.get("requests") or 1, config.get("members")
     each = lambda value: f"{value} a request" if requests > 1 else str(value)
     number = number_told(config, run.sizes)
     return {
-        "Data": told["dataset"],
-        "Model": told["model"],
-        "Targets": " ".join(v for v in (each(number) if number else "", told["targets"]) if v),
-        "Similarity": told["similarity"],
+        "Data": axes["dataset"],
+        "Model": axes["model"],
+        "Targets": " ".join(v for v in (each(number) if number else "", axes["targets"]) if v),
+        "Similarity": axes["similarity"],
         "Copies": ", ".join(map(str, run.summary.levels)),
         "Members": f"{members} ({each(members // requests)})" if members and requests > 1 else members,
         "Requests": config.get("requests"),
@@ -96,16 +102,16 @@ def _facts(run: Run) -> dict[str, Any]:
 def _drawings(run: Run) -> dict[str, Any]:
     """The figures, and what their captions count."""
     summary, level = run.summary, run.summary.levels[-1]
-    found, methods = drawings_of(run, level), [e for e in summary.entries(level) if not e.is_reference]
+    drawings, methods = drawings_of(run, level), [e for e in summary.entries(level) if not e.is_reference]
     values = list(run.margins.values())
     if not methods:
-        found.pop("forest")  # the first figure shows them
-    if not any(np.isfinite(own).any() for own in values):
-        found.pop("margins", None)
+        drawings.pop("forest")  # the first figure shows them
+    if not any(np.isfinite(margins).any() for margins in values):
+        drawings.pop("margins", None)
     share = lambda m: drawn(drawings_of(run, m)["gamma"], f"gamma{m}", "Residual influence by identified fraction", m)
 
     def figure(name: str, place: str, label: str, at: int | None = level) -> Figure | None:
-        return drawn(found.get(name), place, label, at)
+        return drawn(drawings.get(name), place, label, at)
 
     return {
         "curve": figure("main", "curve", "Residual influence of the reference populations by number of copies", None),
@@ -116,8 +122,8 @@ def _drawings(run: Run) -> dict[str, Any]:
         "frontier": _frontier(run, figure("frontier", "frontier", "Residual distance against excess price")),
         "forest": figure("forest", "forest", "Residual distance and signed residual influence with intervals"),
         "margins": figure("margins", "margins", "Histograms of margins"),
-        "count": max((own.size for own in values), default=0),
-        "lost": sum(int((~np.isfinite(own)).sum()) for own in values),
+        "count": max((margins.size for margins in values), default=0),
+        "lost": sum(int((~np.isfinite(margins)).sum()) for margins in values),
     }
 
 
@@ -128,7 +134,7 @@ def _frontier(run: Run, figure: Figure | None) -> dict[str, Any] | None:
     if not any(math.isfinite(summary.find(level, e, "frontier_share").mean) for e in entries):
         return None
     return {
-        "words": frontier.frontier_words(summary, level),
+        "several": len({(e.method, e.remedy) for e in entries}) < len(entries),
         "figure": figure,
         "table": tables_of_study.frontier_table(summary, level),
         "search": tables_of_study.searched(summary, level),

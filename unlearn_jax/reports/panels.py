@@ -37,6 +37,17 @@ def sheet(width: float, height: float, rows: int = 1, columns: int = 1, **share)
     return figure, figure.subplots(rows, columns, squeeze=False, **share)
 
 
+def beside(count: int, width: float) -> tuple[int, int]:
+    """Rows and columns of so many panels: side by side where there is room, else one below the other."""
+    return (1, count) if width > 6 else (count, 1)
+
+
+def tiles(count: int, width: float) -> tuple[int, int]:
+    """Rows and columns of so many small panels."""
+    columns = min(count, 4 if width > 6 else 2)
+    return math.ceil(count / columns), columns
+
+
 def plain(text: str) -> str:
     """Text that matplotlib will not read as mathematics."""
     return text.replace("$", r"\$")
@@ -78,9 +89,9 @@ def ends(axes, upright: bool = True, width: float = 1.2) -> None:
         (axes.axvline if upright else axes.axhline)(value, color=colour(name), linewidth=width, zorder=1)
 
 
-def dot(axes, told, y: float, limits, tone: str, marker: str, hollow: bool = False, size: float = 5) -> str:
+def dot(axes, estimate, y: float, limits, tone: str, marker: str, hollow: bool = False, size: float = 5) -> str:
     """A figure that begins with value, low and high, with its interval; < or > where it is beyond the axis."""
-    value, *bounds = told[:3]
+    value, *bounds = estimate[:3]
     if not math.isfinite(value):
         return ""
     low, high = limits
@@ -106,8 +117,7 @@ def panels(labels: list[str], draw: Callable, words: tuple[str, str], width: flo
         axis: what ``Axes.set`` takes, for every panel.
     """
     labels = labels[:MAX_PANELS]
-    columns = min(len(labels), 4 if width > 6 else 2)
-    lines = math.ceil(len(labels) / columns)
+    lines, columns = tiles(len(labels), width)
     height = 0.75 + (1.95 if width > 6 else 1.75) * lines + (0.2 * len(legend) if width < 6 else 0)
     figure, grid = sheet(width, height, lines, columns, sharex=True, sharey=True)
     for axes, label in zip(grid.ravel(), labels):
@@ -150,6 +160,6 @@ def banded(axes, x: np.ndarray, curve: np.ndarray, tone: str, least: float = -np
     """A curve (3, points) with its band; values below ``least`` are drawn there."""
     value, low, high = np.maximum(curve, least)
     tone = colour(tone)
-    known = np.isfinite(low) & np.isfinite(high)
-    axes.fill_between(x[known], low[known], high[known], color=tone, alpha=0.2, linewidth=0)
+    finite = np.isfinite(low) & np.isfinite(high)
+    axes.fill_between(x[finite], low[finite], high[finite], color=tone, alpha=0.2, linewidth=0)
     axes.plot(x, value, color=tone, **({"linewidth": 1.6} | line))

@@ -29,10 +29,10 @@ def inches(text: str) -> float:
     word = text.strip().lower()
     if word in WIDTHS:
         return WIDTHS[word]
-    found = re.fullmatch(r"(\d+\.?\d*|\.\d+)\s*(in|cm|mm|pt)", word)
-    if not found:
+    match = re.fullmatch(r"(\d+\.?\d*|\.\d+)\s*(in|cm|mm|pt)", word)
+    if not match:
         raise InputError(f"--width '{text}' is not understood: give {', '.join(WIDTHS)}, or a length such as 3.25in.")
-    width = float(found[1]) * UNITS[found[2]]
+    width = float(match[1]) * UNITS[match[2]]
     if not MIN_INCHES <= width <= MAX_INCHES:
         raise InputError(
             f"--width {text} is {width:.2f} inches: give {MIN_INCHES} to {MAX_INCHES:g}, such as single or double."

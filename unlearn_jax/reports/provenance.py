@@ -15,7 +15,7 @@ def made_of(run: Run, prefix: str = "reproduce") -> Made:
     manifest = run.manifest
     seeds = {name: value for name, value in manifest["config"].items() if "seed" in name}
     config = {name: value for name, value in manifest["config"].items() if name not in seeds}
-    told = made(
+    made_how = made(
         manifest,
         config,
         Started=inline(manifest.get("started")),
@@ -25,7 +25,7 @@ def made_of(run: Run, prefix: str = "reproduce") -> Made:
         Recipe=inline(manifest.get("recipe")),
     )
     about = f"Every number of this run is in {run.path.resolve().name}/summary.csv, made by the command above."
-    return told._replace(about=about, levels=_levels(run, prefix))
+    return made_how._replace(about=about, levels=_levels(run, prefix))
 
 
 def _levels(run: Run, prefix: str) -> Table:
@@ -43,16 +43,16 @@ def _levels(run: Run, prefix: str) -> Table:
 
 def margins_at(run: Run, level: int) -> str:
     """The folder of a level's margins within the run folder, that of the last one being ``margins``; '' = not there."""
-    own = f"margins/copies={level}"
-    found = (name for name in (f"{own},gamma={run.summary.gamma[level]:.3f}", own) if (run.path / name).is_dir())
-    return next(found, "margins" if level == run.summary.levels[-1] else "")
+    place = f"margins/copies={level}"
+    folders = (name for name in (f"{place},gamma={run.summary.gamma[level]:.3f}", place) if (run.path / name).is_dir())
+    return next(folders, "margins" if level == run.summary.levels[-1] else "")
 
 
-def _benchmark(told: dict) -> str:
+def _benchmark(benchmark: dict) -> str:
     """vision-copies version 1, digest 0123456789ab, as recorded; nothing where the study is of no benchmark."""
-    if not told:
+    if not benchmark:
         return ""
-    state = {True: "as recorded", False: "not as recorded", None: ""}.get(told.get("as_recorded"), "")
-    changed = f"with other {', '.join(told['changed'])}" if told.get("changed") else ""
-    named = f"{told['name']} version {told['version']}"
-    return ", ".join(part for part in (named, changed, f"digest {told['digest'][:12]}", state) if part)
+    state = {True: "as recorded", False: "not as recorded", None: ""}.get(benchmark.get("as_recorded"), "")
+    changed = f"with other {', '.join(benchmark['changed'])}" if benchmark.get("changed") else ""
+    named = f"{benchmark['name']} version {benchmark['version']}"
+    return ", ".join(part for part in (named, changed, f"digest {benchmark['digest'][:12]}", state) if part)

@@ -1,4 +1,4 @@
-"""What every reader of a run folder shares: one way to tell faults, tables as plain values, figures with intervals."""
+"""What every reader of a run folder shares: one way to report faults, tables as plain values, intervals."""
 
 from __future__ import annotations
 
@@ -16,10 +16,16 @@ from unlearn_jax.results.tables import check_seals
 from unlearn_jax.runtime.archives import read_arrays, read_json
 
 FAULTS = (OSError, ValueError, KeyError, IndexError, TypeError, AttributeError, EOFError, BadZipFile, csv.Error)
+RUNS = {  # kind of run -> what it is called, the command, the file in which it says what it is
+    "sweep": ("sweep", "unlearn-jax sweep", "sweep.json"),
+    "check": ("check", "unlearn-jax check-presets", "check.json"),
+    "neighbours": ("search", "unlearn-jax neighbours", "neighbours.json"),
+    "attribution": ("attribution study", "unlearn-jax influence", "manifest.json"),
+}
 MAX_PIXELS = 100_000_000  # values of all pictures of a page
 
 
-class Told(NamedTuple):
+class Estimate(NamedTuple):
     """A figure with its interval; NaN where it is not known."""
 
     value: float = math.nan
@@ -42,6 +48,22 @@ def reading(what: str, again: str):
         raise InputError(f"{what} ({reason}): {again}.") from error
 
 
+@contextmanager
+def opened(folder: Path, kind: str, entries=()):
+    """What a run says of itself, complete and with these entries; every fault of the block is one `InputError`."""
+    noun, command, file = RUNS[kind]
+    missing = f"there is no {noun} at {folder}, or no finished {noun}: give the folder that {command} wrote."
+    present(folder, [file], missing)
+    with reading(f"the {noun} in {folder} cannot be read", f"run {command} again"):
+        manifest = read_json(folder / file)
+        if manifest.get("kind") != kind:
+            raise ValueError(f"its {file} is of another kind of run")
+        if manifest.get("status", "complete") != "complete" or not set(entries) <= set(manifest):
+            raise ValueError("it is not finished")
+        check_seals(folder, manifest, again=f"run {command} again")
+        yield manifest
+
+
 def present(folder: Path, names, missing: str) -> None:
     """Raise `InputError` with the first file that a folder lacks in the place of {name}."""
     for name in names:
@@ -49,25 +71,14 @@ def present(folder: Path, names, missing: str) -> None:
             raise InputError(missing.replace("{name}", name))
 
 
-def manifest_of(folder: Path, name: str, kind: str, again: str, entries=()) -> dict[str, Any]:
-    """What a run says of itself, complete and with these entries; raises `ValueError` or `InputError`."""
-    told = read_json(folder / name)
-    if told.get("kind") != kind:
-        raise ValueError(f"its {name} is of another kind of run")
-    if told.get("status", "complete") != "complete" or not set(entries) <= set(told):
-        raise ValueError("it is not finished")
-    check_seals(folder, told, again=again)
-    return told
-
-
 def number(text: Any) -> float:
     """A float, NaN for an empty field."""
     return float(text) if text not in (None, "") else math.nan
 
 
-def told(row: dict[str, str], *names: str) -> Told:
+def estimate(row: dict[str, str], *names: str) -> Estimate:
     """A figure of a row, by the names of its columns."""
-    return Told(*(number(row[name]) for name in names))
+    return Estimate(*(number(row[name]) for name in names))
 
 
 def columns_of(path: Path, names) -> dict[str, np.ndarray]:

@@ -11,14 +11,11 @@ from typing import Any, NamedTuple
 import jinja2
 from markupsafe import Markup
 
-from unlearn_jax.reports.glossary import GLOSSARY
 from unlearn_jax.reports.style import COLOURS, NARROW, WIDE, inline_svg
 from unlearn_jax.runtime import signals
 
 HERE = Path(__file__).parent
-FRAME = {  # what a page has where nothing else is said
-    "answer": "", "facts": [], "about_words": "How to read this", "about_made": "To reproduce", "words": GLOSSARY,
-}  # fmt: skip
+FRAME = {"answer": "", "facts": [], "about_words": "How to read this", "about_made": "To reproduce"}
 LONG = 32  # letters of a fact that takes more room
 MAX_LETTERS = 300  # of a document in a gallery
 
@@ -117,10 +114,10 @@ def drawn(draw: Callable | None, name: str, label: str, level: int | None = None
     return Figure(inline_svg(sheet, f"{name}-w", label), inline_svg(draw(NARROW), f"{name}-n", label), level)
 
 
-def facts(told: dict[str, Any]) -> list[tuple[str, str, bool]]:
+def facts(values: dict[str, Any]) -> list[tuple[str, str, bool]]:
     """Names and values of a strip, and whether they are long; without those that are not known."""
-    known = [(name, str(value)) for name, value in told.items() if value not in (None, "")]
-    return [(name, value, len(value) > LONG) for name, value in known]
+    shown = [(name, str(value)) for name, value in values.items() if value not in (None, "")]
+    return [(name, value, len(value) > LONG) for name, value in shown]
 
 
 def cell(value, kind: str = "") -> Td:
@@ -169,9 +166,9 @@ def interval(low: Any, high: Any, digits: int | None = 2) -> str:
     return f"[{number(low, digits)}, {number(high, digits)}]" if known(low) and known(high) else ""
 
 
-def figure_cell(told, digits: int | None = 2, missing: str = "", **how) -> Td:
+def figure_cell(estimate, digits: int | None = 2, missing: str = "", **how) -> Td:
     """A figure, whose first entries are value, low and high, with its interval below."""
-    value, low, high = told[:3]
+    value, low, high = estimate[:3]
     if not known(value):
         return Td(missing, kind=how.get("kind", ""))
     return Td(number(value, digits), interval(low, high, digits), **how)
@@ -188,20 +185,20 @@ def inline(value: Any) -> str:
     return str(value)
 
 
-def made(told: dict[str, Any], config: dict[str, Any] | None = None, **more: str) -> Made:
+def made(manifest: dict[str, Any], config: dict[str, Any] | None = None, **more: str) -> Made:
     """Command, device, versions and seconds of a run, as far as they are recorded; ``more``: further entries."""
     set_ones = {name: value for name, value in (config or {}).items() if value not in ("", 0, None, [], False)}
-    notes = told.get("notes") or []
+    notes = manifest.get("notes") or []
     pairs = {
-        "Finished": inline(told.get("finished")),
-        "Seconds": number(told.get("seconds_total"), 1),
-        "Device": inline(told.get("device")),
-        "Commit": inline(told.get("git_commit")),
+        "Finished": inline(manifest.get("finished")),
+        "Seconds": number(manifest.get("seconds_total"), 1),
+        "Device": inline(manifest.get("device")),
+        "Commit": inline(manifest.get("git_commit")),
         "Configuration": inline(set_ones),
-        "Versions": inline(told.get("versions")),
+        "Versions": inline(manifest.get("versions")),
         "Notes": notes if isinstance(notes, str) else "; ".join(map(inline, notes)),
     } | {name.replace("_", " "): value for name, value in more.items()}
-    return Made(command_of(told), [pair for pair in pairs.items() if pair[1]])
+    return Made(command_of(manifest), [pair for pair in pairs.items() if pair[1]])
 
 
 def command_of(manifest: dict[str, Any]) -> str:

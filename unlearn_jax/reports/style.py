@@ -83,13 +83,13 @@ def settings(fonttype: str = "none") -> dict:
         ("axes.labelcolor", "axes.titlecolor", "text.color", "xtick.labelcolor", "ytick.labelcolor"), ink
     )
     edges = dict.fromkeys(("axes.edgecolor", "xtick.color", "ytick.color"), muted)
-    own = {
+    fixed = {
         "svg.fonttype": fonttype, "svg.hashsalt": "report", "pdf.fonttype": 42, "font.family": "DejaVu Sans",
         "axes.titlesize": look.title, "axes.spines.top": False, "axes.spines.right": False, "axes.facecolor": "none",
         "figure.facecolor": "none", "axes.linewidth": 0.8, "grid.color": colour("grid"), "grid.linewidth": 0.8,
         "lines.linewidth": 1.8,
     }  # fmt: skip
-    return sizes | inks | edges | own
+    return sizes | inks | edges | fixed
 
 
 def inline_svg(figure, prefix: str, label: str) -> Markup:

@@ -65,9 +65,9 @@ class Summary(NamedTuple):
 
     def entries(self, level: int) -> list[Entry]:
         """Entries of a level, ascending in residual distance, wrecked and then unmeasured ones last."""
-        found = [entry for at, entry in self.cells if at == level]
+        here = [entry for at, entry in self.cells if at == level]
         distance = lambda e: self.distance(level, e).mean
-        return sorted(found, key=lambda e: (math.isnan(distance(e)), self.wrecked(level, e), _nan_last(distance(e))))
+        return sorted(here, key=lambda e: (math.isnan(distance(e)), self.wrecked(level, e), _nan_last(distance(e))))
 
     def reference(self, level: int, name: str) -> Entry | None:
         """The entry of a reference population, None where the run has none."""
@@ -85,8 +85,8 @@ class Summary(NamedTuple):
         """The cell of a metric (None = whatever split or reference it has); an empty `Cell` where missing."""
         if isinstance(entry, str):
             entry = self.reference(level, entry)
-        found = {} if entry is None else self.cells.get((level, entry), {})
-        for (name, form, at, against), cell in found.items():
+        cells = {} if entry is None else self.cells.get((level, entry), {})
+        for (name, form, at, against), cell in cells.items():
             if name == metric and variant in (None, form) and split in (None, at) and reference in (None, against):
                 return cell
         return Cell()
@@ -101,8 +101,8 @@ class Summary(NamedTuple):
 
     def wrecked(self, level: int, entry: Entry) -> bool:
         """Whether a population keeps less than `GATE` of the oracle's accuracy on rest, so that it has no rank."""
-        own, theirs = (self.find(level, one, "accuracy", "rest").mean for one in (entry, "oracle"))
-        return not entry.is_reference and own < GATE * theirs
+        mine, theirs = (self.find(level, one, "accuracy", "rest").mean for one in (entry, "oracle"))
+        return not entry.is_reference and mine < GATE * theirs
 
     def _against_oracle(self, level: int, entry: Entry | str, metric: str) -> Cell:
         """The stored figure; for the two ends of the scale, where none is stored, their defined values."""
@@ -190,7 +190,7 @@ def _summarise(rows: list[dict[str, str]]) -> Summary:
 
 def _by_share(rows: list[dict[str, str]]) -> dict[float, dict[str, Cell]]:
     """Residual influence of the references by identified fraction."""
-    found: dict[float, dict[str, Cell]] = {}
+    by_share: dict[float, dict[str, Cell]] = {}
     for row in rows:
         if (
             (row["metric"], row.get("reference")) == ("residual_influence", "oracle")
@@ -198,8 +198,8 @@ def _by_share(rows: list[dict[str, str]]) -> dict[float, dict[str, Cell]]:
             and not row.get("remedy")
         ):
             cell = Cell(*(number(row.get(name)) for name in FIGURES))
-            found.setdefault(number(row["gamma"]), {}).setdefault(row["method"], cell)
-    return found
+            by_share.setdefault(number(row["gamma"]), {}).setdefault(row["method"], cell)
+    return by_share
 
 
 def _add(cells: dict, level: int, row: dict[str, str]) -> None:

@@ -7,7 +7,7 @@ import math
 
 import numpy as np
 
-from unlearn_jax.reports.panels import sheet, styled
+from unlearn_jax.reports.panels import beside, sheet, styled
 from unlearn_jax.reports.style import WIDE, colour, small
 from unlearn_jax.reports.sweep_load import Sweep
 
@@ -27,26 +27,24 @@ def scale_of(sweep: Sweep, name: str) -> str:
 
 
 def _is_number(value) -> bool:
-    """Whether a value is a number."""
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _text(value) -> str:
-    """A value of a list."""
     return "+".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def columns_of(sweep: Sweep) -> list[tuple[str, str, list, str]]:
     """(heading, scale, values of the settings that ran whole, kind) of every parallel axis that has values."""
-    whole, found = sweep.whole, []
+    whole, columns = sweep.whole, []
     for name in whole[0]["values"]:
-        found.append((name, scale_of(sweep, name), [one["values"][name] for one in whole], "setting"))
+        columns.append((name, scale_of(sweep, name), [one["values"][name] for one in whole], "setting"))
     scores = [one["score"] if one["score"] is not None else math.nan for one in whole]
     distances = [sweep.find(one["setting"], "residual_distance", "forget").value for one in whole]
-    found.append((f"score by {sweep.rule}", "linear", scores, "score"))
+    columns.append((f"score by {sweep.rule}", "linear", scores, "score"))
     if np.isfinite(distances).any():
-        found.append(("residual distance", "linear", distances, "distance"))
-    return found
+        columns.append(("residual distance", "linear", distances, "distance"))
+    return columns
 
 
 def _heights(scale: str, values: list) -> tuple[np.ndarray, list[tuple[float, str]]]:
@@ -57,8 +55,8 @@ def _heights(scale: str, values: list) -> tuple[np.ndarray, list[tuple[float, st
         at = {name: (i + 0.5) / len(names) for i, name in enumerate(names)}
         return np.asarray([at[_text(v)] for v in values]), [(y, name) for name, y in at.items()]
     turned = np.log(values) if scale == "log" else np.asarray(values, float)
-    known = turned[np.isfinite(turned)]
-    low, high = (known.min(), known.max()) if len(known) else (0.0, 1.0)
+    finite = turned[np.isfinite(turned)]
+    low, high = (finite.min(), finite.max()) if len(finite) else (0.0, 1.0)
     span = high - low or 1.0
     undo = np.exp if scale == "log" else (lambda x: x)
     return (turned - low) / span, [(y, f"{undo(low + y * span):.3g}") for y in (0.0, 0.5, 1.0)]
@@ -66,15 +64,15 @@ def _heights(scale: str, values: list) -> tuple[np.ndarray, list[tuple[float, st
 
 def marks_of(sweep: Sweep) -> dict[str, tuple[str, str]]:
     """Settings that are drawn apart: setting -> (colour, what it is), least important first."""
-    choices, found = sweep.told["choices"], {}
+    choices, marks = sweep.told["choices"], {}
     if any(one["default"] for one in sweep.whole):
-        found[next(one["setting"] for one in sweep.whole if one["default"])] = ("original", "the defaults")
+        marks[next(one["setting"] for one in sweep.whole if one["default"])] = ("original", "the defaults")
     if "oracle" in choices:
-        found[choices["oracle"]["setting"]] = ("oracle", "best allowed by the oracle")
-    own, agrees = choices[sweep.rule]["setting"], ", which agrees" if choices[sweep.rule].get("regret") == 0 else ""
-    found.pop(own, None)  # drawn last
-    found[own] = ("retrain", f"chosen by {sweep.rule}, without the oracle{agrees}")
-    return found
+        marks[choices["oracle"]["setting"]] = ("oracle", "best allowed by the oracle")
+    chosen, agrees = choices[sweep.rule]["setting"], ", which agrees" if choices[sweep.rule].get("regret") == 0 else ""
+    marks.pop(chosen, None)  # drawn last
+    marks[chosen] = ("retrain", f"chosen by {sweep.rule}, without the oracle{agrees}")
+    return marks
 
 
 @styled
@@ -112,7 +110,7 @@ def ordered_names(sweep: Sweep) -> list[str]:
 def _panels(sweep: Sweep, width: float, wide: float, narrow: float):
     """A figure with a panel for the score and one for the residual distance: (axes, heading, values, kind) of each."""
     shown = [c for c in columns_of(sweep) if c[3] != "setting"]
-    shape = (1, len(shown)) if width > 6 else (len(shown), 1)
+    shape = beside(len(shown), width)
     figure, grid = sheet(width, wide if width > 6 else narrow * len(shown), *shape)
     return figure, [(axes, heading, values, kind) for axes, (heading, _, values, kind) in zip(grid.ravel(), shown)]
 
@@ -127,8 +125,8 @@ def response_figure(sweep: Sweep, name: str, width: float = WIDE):
         _dots(axes, sweep, x, values)
         _joined(axes, sweep, name, values)
         if kind == "distance":
-            told = [sweep.find(one["setting"], "residual_distance", "forget") for one in sweep.whole]
-            axes.vlines(x, [t.low for t in told], [t.high for t in told], color=colour("band"), linewidth=1)
+            estimates = [sweep.find(one["setting"], "residual_distance", "forget") for one in sweep.whole]
+            axes.vlines(x, [t.low for t in estimates], [t.high for t in estimates], color=colour("band"), linewidth=1)
         axes.set(xlabel=name, ylabel=heading)
         _scaled(axes.xaxis, scale_of(sweep, name), x)
         axes.grid(axis="y")
@@ -216,9 +214,9 @@ def _surface(figure, axes, sweep: Sweep, pair: tuple[str, str], values: list, he
         axes.tricontourf(x, y, triangles, z, levels=levels, cmap="viridis_r", extend="max", alpha=0.85)
     dots = axes.scatter(x, y, c=z, s=18, edgecolor=colour("ink"), linewidth=0.6, zorder=3, **shades)
     for setting, (tone, _) in marks_of(sweep).items():
-        own = next(one["values"] for one in sweep.whole if one["setting"] == setting)
+        values_of = next(one["values"] for one in sweep.whole if one["setting"] == setting)
         axes.scatter(
-            *(own[name] for name in pair), s=90, facecolor="none", edgecolor=colour(tone), linewidth=2, zorder=4
+            *(values_of[name] for name in pair), s=90, facecolor="none", edgecolor=colour(tone), linewidth=2, zorder=4
         )
     axes.set(xlabel=pair[0], ylabel=pair[1], title=heading)
     for axis, scale, along in zip((axes.xaxis, axes.yaxis), scales, (x, y)):

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from unlearn_jax.reports.reading import Told, manifest_of, present, reading, told
+from unlearn_jax.reports.reading import Estimate, estimate, number, opened
 from unlearn_jax.results.tables import read_csv
 
-AGAIN = "run unlearn-jax sweep again"
 ENTRIES = ("asked", "config", "axes", "settings", "rungs", "cost", "choices", "copies", "status")
+
+UNCLEAR = (
+    "Residuals are not identifiable here (fewer than 8 seeds in a request, or the originals differ from the oracle by "
+    "no more than noise): read no order from distances."
+)
 
 
 class Sweep(NamedTuple):
@@ -18,17 +21,19 @@ class Sweep(NamedTuple):
 
     path: Path
     told: dict[str, Any]  # sweep.json
-    figures: dict[tuple[str, str, str, str, str], Told]  # by setting and `Key`, of runs at their whole length
+    figures: dict[tuple[str, str, str, str, str], Estimate]  # by setting and `Key`, of runs at their whole length
 
-    def find(self, setting: str, metric: str, split: str = "", variant: str = "", reference: str | None = None) -> Told:
+    def find(
+        self, setting: str, metric: str, split: str = "", variant: str = "", reference: str | None = None
+    ) -> Estimate:
         """A figure of a setting, None = whatever its reference; NaN where there is none."""
         some = ("", "oracle", "retrain") if reference is None else (reference,)
         keys = ((setting, metric, variant, split, one) for one in some)
-        return next((self.figures[key] for key in keys if key in self.figures), Told())
+        return next((self.figures[key] for key in keys if key in self.figures), Estimate())
 
-    def apart(self, setting: str, key: str) -> Told:
+    def apart(self, setting: str, key: str) -> Estimate:
         """A difference that sweep.json gives of a setting: gain, nearer or regret; NaN where there is none."""
-        return told_of(next((one for one in self.told["settings"] if one["setting"] == setting), None), key)
+        return difference_of(next((one for one in self.told["settings"] if one["setting"] == setting), None), key)
 
     @property
     def whole(self) -> list[dict]:
@@ -47,10 +52,10 @@ class Sweep(NamedTuple):
         return self.told["asked"]["sweep"]["method"] + (f"+{remedy}" if remedy else "")
 
 
-def told_of(entry: dict | None, key: str) -> Told:
+def difference_of(entry: dict | None, key: str) -> Estimate:
     """Three numbers of an entry; NaN where it has none."""
     values = (entry or {}).get(key) or []
-    return Told(*(math.nan if value is None else float(value) for value in values)) if len(values) == 3 else Told()
+    return Estimate(*map(number, values)) if len(values) == 3 else Estimate()
 
 
 def _split_of(row: dict) -> str:
@@ -61,16 +66,14 @@ def _split_of(row: dict) -> str:
 def read_sweep(folder: Path) -> Sweep:
     """Read the folder; raises `InputError` where it is missing, unfinished or damaged."""
     folder = Path(folder)
-    missing = f"there is no sweep at {folder}: give the folder that unlearn-jax sweep wrote."
-    present(folder, ["sweep.json"], missing)
-    with reading(f"the sweep in {folder} cannot be read", AGAIN):
-        own = manifest_of(folder, "sweep.json", "sweep", AGAIN, ENTRIES)
-        budget = own["config"]["budget"]
+    with opened(folder, "sweep", ENTRIES) as manifest:
+        budget = manifest["config"]["budget"]
         last = f"{budget:g}" if budget else ""
-        key = lambda row: (row["metric"], row.get("variant", ""), _split_of(row), row.get("reference", ""))
         figures = {
-            (row["setting"], *key(row)): told(row, "value", "ci_low", "ci_high")
+            (row["setting"], row["metric"], row.get("variant", ""), _split_of(row), row.get("reference", "")): estimate(
+                row, "value", "ci_low", "ci_high"
+            )
             for row in read_csv(folder / "summary.csv")
             if row["budget"] == last
         }
-    return Sweep(folder, own, figures)
+    return Sweep(folder, manifest, figures)

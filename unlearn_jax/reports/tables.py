@@ -22,6 +22,8 @@ BOLD = (
     "Bold: the smallest residual distance of a method, only where its 95% interval ends below where that of every "
     "other method shown of the same run and level begins"
 )
+LATEX = ("--", r"\textbf{{{}}}", r" {{\scriptsize {}}}")  # what is missing, the best figure, an interval
+MARKDOWN = ("–", "**{}**", " {}")
 KEYS = ("run", "dataset", "model", "targets", "similarity", "copies", "gamma", "method", "remedy", "setting", "budget")
 
 
@@ -45,60 +47,55 @@ def as_latex(lines: list[Line], columns: dict[str, Column], commands: dict[str, 
         commands: by the name of a run, how it was made; in comments.
         label: after ``tab:``.
     """
-    body, bold, before = [], _bold(lines, columns), None
+    body, before = [], None
     several = any(_several(lines))
-    for number, line in enumerate(lines):
+    for line, cells in zip(lines, _cells(lines, columns, LATEX)):
         group = (line.run.name, line.level)
         if group != before and several:
-            heading = f"\\multicolumn{{{1 + len(columns)}}}{{@{{}}l}}{{\\textit{{{latex_escaped(_group(line))}}}}} \\\\"
+            copies = f"{line.level} {'copy' if line.level == 1 else 'copies'}"
+            name = latex_escaped(f"{line.run.name}, {copies}")
+            heading = f"\\multicolumn{{{1 + len(columns)}}}{{@{{}}l}}{{\\textit{{{name}}}}} \\\\"
             body += [*([r"\midrule"] if before else []), heading]
-        cells = [
-            _latex_cell(cell, column, (number, place) in bold)
-            for place, (cell, column) in enumerate(zip(line.cells, columns.values()))
-        ]
+        cells = [cell.replace("−", "$-$") for cell in cells]
         body.append(" & ".join([latex_escaped(line.label + _mark(line)), *cells]) + r" \\")
         before = group
     heads = ["Population", *(column.heading for column in columns.values())]
     made = [f"% {name}: {' '.join(command.split())}" for name, command in commands.items()]
-    told = latex_escaped(caption(lines, columns))
+    text = latex_escaped(caption(lines, columns))
     return "\n".join([
         *made, r"\begin{table}", r"\centering", r"\footnotesize", r"\setlength{\tabcolsep}{3pt}",
-        f"\\caption{{{told}}}", f"\\label{{tab:{re.sub(r'[^A-Za-z0-9:-]+', '-', label)}}}",
+        f"\\caption{{{text}}}", f"\\label{{tab:{re.sub(r'[^A-Za-z0-9:-]+', '-', label)}}}",
         f"\\begin{{tabular}}{{@{{}}l{'r' * len(columns)}@{{}}}}", r"\toprule",
         " & ".join(map(latex_escaped, heads)) + r" \\", r"\midrule", *body, r"\bottomrule", r"\end{tabular}",
         r"\end{table}", "",
     ])  # fmt: skip
 
 
-def _group(line: Line) -> str:
-    """A run and level: runs/far, 4 copies."""
-    return f"{line.run.name}, {line.level} {'copy' if line.level == 1 else 'copies'}"
-
-
-def _latex_cell(cell, column: Column, bold: bool) -> str:
-    """A figure with its interval in smaller letters."""
-    if not math.isfinite(cell.mean):
-        return "--"
-    sign = lambda text: text.replace("−", "$-$")
-    mean, interval = (sign(part) for part in shown(cell, column))
-    mean = f"\\textbf{{{mean}}}" if bold else mean
-    return mean + (f" {{\\scriptsize {interval}}}" if interval else "")
+def _cells(lines: list[Line], columns: dict[str, Column], style: tuple[str, str, str]) -> list[list[str]]:
+    """Figures with their intervals by line; ``style``: what is missing, the best one, an interval."""
+    missing, best, small = style
+    ranked = [place for place, column in enumerate(columns.values()) if column.ranked]
+    bold = {(number, place) for place in ranked for number in best_lines(lines, place)}
+    rows = []
+    for number, line in enumerate(lines):
+        cells = []
+        for place, (cell, column) in enumerate(zip(line.cells, columns.values())):
+            mean, interval = shown(cell, column)
+            mean = missing if not math.isfinite(cell.mean) else best.format(mean) if (number, place) in bold else mean
+            cells.append(mean + (small.format(interval) if interval else ""))
+        rows.append(cells)
+    return rows
 
 
 def as_markdown(lines: list[Line], columns: dict[str, Column], commands: dict[str, str]) -> str:
     """A table of GitHub's Markdown, what it holds below it, and how the runs were made."""
-    several, bold = _several(lines), _bold(lines, columns)
+    several = _several(lines)
     named = [*(["Run"] if several[0] else []), *(["Copies"] if several[1] else []), "Population"]
     heads = [*named, *(column.heading for column in columns.values())]
     left = 1 + several[0] + several[1]
     rows = [heads, ["---"] * left + ["---:"] * len(columns)]
-    for number, line in enumerate(lines):
+    for line, cells in zip(lines, _cells(lines, columns, MARKDOWN)):
         first = [line.run.name] * several[0] + [str(line.level)] * several[1] + [line.label + _mark(line)]
-        cells = []
-        for place, (cell, column) in enumerate(zip(line.cells, columns.values())):
-            mean, interval = shown(cell, column)
-            mean = f"**{mean}**" if (number, place) in bold else mean
-            cells.append(f"{mean} {interval}".strip())
         rows.append([*map(markdown_escaped, first), *cells])
     table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
     made = "\n".join(f"    {' '.join(command.split())}" for command in commands.values())
@@ -124,7 +121,6 @@ def as_csv(lines: list[Line], columns: dict[str, Column]) -> str:
 
 
 def _exact(value: float) -> str:
-    """A float with all its digits."""
     return repr(float(value)) if math.isfinite(value) else ""
 
 
@@ -166,26 +162,25 @@ def unfinished_of(lines: list[Line]) -> dict[str, str]:
 
 
 def _left_out(lines: list[Line]) -> int:
-    """How many populations of the runs and levels shown have no line."""
     levels = {(line.run.name, line.level): len(line.summary.entries(line.level)) for line in lines}
     return sum(levels.values()) - len(lines)
 
 
 def _about(lines: list[Line]) -> str:
     """What every run is about: digits, mlp, atypical targets, 4 near copies of each, 16 members."""
-    told = {}
+    levels_of = {}
     for line in lines:
-        told.setdefault(line.run.name, (line.run, set()))[1].add(line.level)
+        levels_of.setdefault(line.run.name, (line.run, set()))[1].add(line.level)
     parts = []
-    for name, (one, levels) in told.items():
+    for name, (one, levels) in levels_of.items():
         facts, members = one.run.summary.facts, one.run.manifest["config"].get("members")
-        said = [facts["dataset"], facts["model"], f"{facts['targets']} targets"]
+        words = [facts["dataset"], facts["model"], f"{facts['targets']} targets"]
         alone = len(levels) == 1
-        said += [copies_of(one.run.summary, next(iter(levels))) if alone else f"{facts['similarity']} copies"]
+        words += [copies_of(one.run.summary, next(iter(levels))) if alone else f"{facts['similarity']} copies"]
         named = max(one.run.summary.requested(level) for level in levels) - 1
-        said += [f"of which the request names {'' if alone else 'up to '}{named}"] if named else []
-        said += [f"{members} members"] if members else []
-        parts.append((f"{name}: " if len(told) > 1 else "") + ", ".join(filter(None, said)))
+        words += [f"of which the request names {'' if alone else 'up to '}{named}"] if named else []
+        words += [f"{members} members"] if members else []
+        parts.append((f"{name}: " if len(levels_of) > 1 else "") + ", ".join(filter(None, words)))
     return "; ".join(parts)
 
 
@@ -194,12 +189,5 @@ def _several(lines: list[Line]) -> tuple[bool, bool]:
     return len({line.run.name for line in lines}) > 1, len({line.level for line in lines}) > 1
 
 
-def _bold(lines: list[Line], columns: dict[str, Column]) -> set[tuple[int, int]]:
-    """(line, column) of what is set in bold."""
-    ranked = [place for place, column in enumerate(columns.values()) if column.ranked]
-    return {(number, place) for place in ranked for number in best_lines(lines, place)}
-
-
 def _mark(line: Line) -> str:
-    """A star where members diverged."""
     return " *" if line.diverged else ""

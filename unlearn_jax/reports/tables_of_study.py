@@ -43,32 +43,34 @@ ANSWERS = (  # heading, metric, split, reference, digits (none = two significant
 def heads(first: str, groups: list[tuple[str, list[str]]]) -> list[list[Td]]:
     """Two lines of headings: groups with what is below each; a group of nothing is one heading over both lines."""
     above, below = [Td(first, kind="name", rows=2)], []
-    for name, own in groups:
-        above.append(Td(name, kind="group", columns=len(own)) if own else Td(name, kind="first", rows=2))
-        below += [Td(text, kind="first" if place == 0 else "") for place, text in enumerate(own)]
+    for name, names in groups:
+        above.append(Td(name, kind="group", columns=len(names)) if names else Td(name, kind="first", rows=2))
+        below += [Td(text, kind="first" if place == 0 else "") for place, text in enumerate(names)]
     return [above, below]
 
 
 def name_cell(summary: Summary, entry: Entry) -> Td:
     """The head of a population's row: its colour, name and kind."""
-    wrecked = any(summary.wrecked(at, entry) for at, one in summary.cells if one == entry)
-    kinds = ["reference" if entry.is_reference else entry.kind, "wrecked: rest" * wrecked]
+    wrecked = [at for at, one in summary.cells if one == entry and summary.wrecked(at, entry)]
+    right = min((summary.find(at, entry, "accuracy", "rest").mean for at in wrecked), default=0.0)
+    kinds = ["reference" if entry.is_reference else entry.kind]
+    kinds += [f"wrecked: {100 * right:.1f}% right on rest"] if wrecked else []
     tone = entry.method if entry.is_reference and entry.method in COLOURS else "method"
     return Td(summary.label(entry), dot=tone, tag=", ".join(filter(None, kinds)), breaks=True)
 
 
-def study_cell(told: Cell, digits: int | None, **how) -> Td:
+def study_cell(cell: Cell, digits: int | None, **how) -> Td:
     """A figure with its interval below and the members-only interval on hover."""
     title = ""
-    if math.isfinite(told.mean) and math.isfinite(told.members_low + told.members_high):
-        title = f"members only: {interval(told.members_low, told.members_high, digits)}"
-        title += f", n = {told.n:g}" if math.isfinite(told.n) else ""
-    return figure_cell(told, digits, NONE, title=title, **how)
+    if math.isfinite(cell.mean) and math.isfinite(cell.members_low + cell.members_high):
+        title = f"members only: {interval(cell.members_low, cell.members_high, digits)}"
+        title += f", n = {cell.n:g}" if math.isfinite(cell.n) else ""
+    return figure_cell(cell, digits, NONE, title=title, **how)
 
 
-def share_cell(told: Cell, **how) -> Td:
+def share_cell(cell: Cell, **how) -> Td:
     """A share of the influence, without decimals where it is far beyond all."""
-    return study_cell(told, 0 if abs(told.mean) >= 10 else 2, **how)
+    return study_cell(cell, 0 if abs(cell.mean) >= 10 else 2, **how)
 
 
 def methods_table(summary: Summary, level: int) -> Table:
@@ -79,6 +81,8 @@ def methods_table(summary: Summary, level: int) -> Table:
         ("Accuracy, %", ["forget", "similar", "test\nsimilar", "test"]),
         ("Cost of one model", ["seconds", "gradients\nforget", "gradients\nretained"]),
         ("diverged", []),
+        ("Less retrain's", ["signed\nresidual", "residual\ndistance"]),
+        ("rank", []),
     ]
     return Table(heads("Population", groups), [_method(summary, level, entry) for entry in summary.entries(level)])
 
@@ -97,21 +101,26 @@ def _method(summary: Summary, level: int, entry: Entry) -> Tr:
         _count(find("grad_evals_forget").mean),
         _count(find("grad_evals_retain").mean),
         _diverged(find("n_diverged").mean),
+        share_cell(find("residual_difference"), kind="first"),
+        share_cell(find("distance_difference")),
+        study_cell(find("distance_rank"), 0, kind="first"),
     ]
-    return Tr(name_cell(summary, entry), cells, "reference" * entry.is_reference)
+    name, recall = name_cell(summary, entry), find("dedup_recall").mean
+    if math.isfinite(recall):
+        name = name._replace(tag=f"{name.tag}, its detector found {100 * recall:.0f}% of the copies")
+    return Tr(name, cells, "reference" * entry.is_reference)
 
 
 def _prices(summary: Summary, level: int, entry: Entry) -> list[Td]:
-    """Excess price on each split."""
     find = lambda split: summary.find(level, entry, "price_accuracy", split, "oracle")
     return [study_cell(find(split), 1, kind="first" * (split == PRICES[0])) for split in PRICES]
 
 
-def _accuracy(told: Cell, kind: str) -> Td:
+def _accuracy(cell: Cell, kind: str) -> Td:
     """An accuracy in percent, its interval on hover."""
-    if not math.isfinite(told.mean):
+    if not math.isfinite(cell.mean):
         return Td(NONE, kind=kind)
-    return Td(f"{100 * told.mean:.1f}", title=interval(100 * told.low, 100 * told.high, 1), kind=kind)
+    return Td(f"{100 * cell.mean:.1f}", title=interval(100 * cell.low, 100 * cell.high, 1), kind=kind)
 
 
 def _seconds(value: float) -> str:
@@ -161,7 +170,7 @@ def frontier_table(summary: Summary, level: int) -> Table:
         ("Goal met in", list(GOALS)),
     ]
     order = lambda entry: (entry.remedy, entry.setting)
-    rows = [_weighed(summary, level, e, search) for own in grouped.values() for e in sorted(own, key=order)]
+    rows = [_weighed(summary, level, e, search) for entries in grouped.values() for e in sorted(entries, key=order)]
     return Table(heads("Method and remedy", groups), rows)
 
 
@@ -184,52 +193,38 @@ def _weighed(summary: Summary, level: int, entry: Entry, search: bool) -> Tr:
 
 def language_table(summary: Summary, level: int) -> Table | None:
     """Every population's answers at a level; None where the run is not of language."""
-    entries = summary.entries(level)
-    if not any(math.isfinite(summary.find(level, e, "model_utility").mean) for e in entries):
+    if not any(math.isfinite(summary.find(level, e, "model_utility").mean) for e in summary.entries(level)):
         return None
-    rows = [
-        row(
-            name_cell(summary, entry),
-            [study_cell(summary.find(level, entry, name, at, than), digits) for _, name, at, than, digits in ANSWERS],
-            "reference" * entry.is_reference,
-        )
-        for entry in entries
-    ]
-    return table("Population", [heading for heading, *_ in ANSWERS], rows, "")
+    columns = [(heading, (name, split, than), 1.0, digits) for heading, name, split, than, digits in ANSWERS]
+    return _estimates(summary, level, columns)
 
 
 def further_table(summary: Summary, level: int) -> Table | None:
     """What `--metrics` asked for, of every population at a level; None where it asked for nothing."""
-    entries = summary.entries(level)
-    keys = {key for entry in entries for key in summary.cells[level, entry] if key[0] not in OF_EVERY_STUDY}
-    told = further(keys)
-    if not told:
-        return None
-    rows = [
-        row(
-            name_cell(summary, entry),
-            [study_cell(summary.find(level, entry, *_place(key)).scaled(one.scale), one.digits) for one, key in told],
-            "reference" * entry.is_reference,
-        )
-        for entry in entries
-    ]
-    heads = [one.name + (f",\nagainst {key[3]}" if key[3] else "") for one, key in told]
-    return table("Population", heads, rows, "")
+    keys = {key for entry in summary.entries(level) for key in summary.cells[level, entry]}
+    columns = []
+    for one, (metric, variant, split, reference) in further(key for key in keys if key[0] not in OF_EVERY_STUDY):
+        heading = one.name + (f",\nagainst {reference}" if reference else "")
+        columns.append((heading, (metric, split, reference, variant), one.scale, one.digits))
+    return _estimates(summary, level, columns) if columns else None
 
 
-def _place(key: tuple[str, str, str, str]) -> tuple[str, str, str, str]:
-    """A key as `Summary.find` takes it."""
-    metric, variant, split, reference = key
-    return metric, split, reference, variant
+def _estimates(summary: Summary, level: int, columns: list[tuple[str, tuple, float, int | None]]) -> Table:
+    """A line for each population; columns have a heading, what `Summary.find` takes, a scale and decimals."""
+    rows = []
+    for entry in summary.entries(level):
+        cells = [study_cell(summary.find(level, entry, *key).scaled(by), digits) for _, key, by, digits in columns]
+        rows.append(row(name_cell(summary, entry), cells, "reference" * entry.is_reference))
+    return table("Population", [heading for heading, *_ in columns], rows, "")
 
 
 def carriers_table(summary: Summary) -> Table:
     """What influence says that the similar samples carry, beside what retraining really keeps."""
     rows = []
     for level in summary.levels:
-        told = summary.find(level, "original", "carried_by_similar")
-        if math.isfinite(told.mean):
-            rows.append(row(str(level), [study_cell(told, 2), study_cell(summary.residual(level, "retrain"), 2)]))
+        carried = summary.find(level, "original", "carried_by_similar")
+        if math.isfinite(carried.mean):
+            rows.append(row(str(level), [study_cell(carried, 2), study_cell(summary.residual(level, "retrain"), 2)]))
     headings = ["carried by similar,\npredicted", "kept by retraining,\nmeasured"]
     return table("Copies", headings, rows, "")._replace(fit=True)
 
@@ -246,10 +241,10 @@ def similarity_table(run: Run) -> Table:
     kinds, rows = kinds_of_similarity(run), []
     measured = run.manifest.get("similarity") or {}
     for level in run.summary.levels:
-        found = measured.get(str(level)) or measured.get(level) or {}
+        at_level = measured.get(str(level)) or measured.get(level) or {}
         cells = []
         for kind in kinds:
-            values = found.get(kind) if isinstance(found, dict) else None
+            values = at_level.get(kind) if isinstance(at_level, dict) else None
             pooled = {"mean": _of_any(run.summary, level, f"similarity_{kind}")}
             cells += _quantiles(values if isinstance(values, dict) else pooled)
         if any(one.text != NONE for one in cells):
@@ -259,7 +254,6 @@ def similarity_table(run: Run) -> Table:
 
 
 def _quantiles(values: dict[str, Any]) -> list[Td]:
-    """Mean and quantiles of one kind of similarity."""
     mean, *spread = (number(values.get(name), 3) for name in ("mean", "q05", "q50", "q95"))
     return [Td(mean or NONE, kind="first"), Td(" · ".join(filter(None, spread)) or NONE)]
 

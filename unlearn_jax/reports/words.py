@@ -1,15 +1,14 @@
-"""The findings in plain words, from the numbers, claiming no more than the intervals support."""
+"""The answer of a study in a sentence, claiming no more than the intervals support."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 
-from unlearn_jax.evaluation.frontier import GATE
 from unlearn_jax.metrics.residual import why_unidentifiable
 from unlearn_jax.reports.load import Run, number_told
 from unlearn_jax.reports.render import interval, number
-from unlearn_jax.reports.summary import ANEW, GIVEN, Cell, Entry, Summary
+from unlearn_jax.reports.summary import Cell, Summary
 
 CONTROLS = ("do_nothing",)
 UNREADABLE = {  # by what `why_unidentifiable` says
@@ -66,163 +65,37 @@ def headline(run: Run) -> str:
         return "This run did not measure retraining, so it cannot say what deletion leaves behind."
     asked, left = asked_of(run, level), percent(cell)
     if not summary.identifiable(level):
-        why = f"with {copies_of(summary, level)}, {_why(run, level)} for this run to say"
+        why = f"with {copies_of(summary, level)}, {why_unreadable(run, level)} for this run to say"
         return f"Not identifiable: {why} what deleting {asked} leaves behind."
     if _is_noise(cell, band):
         return f"Deleting {asked} and retraining left no influence that this run can tell from none, {stay}: {left}."
     return f"Deleting {asked} and retraining left {left} of their influence in place {stay}{_caveat(cell, band)}."
 
 
-def _why(run: Run, level: int) -> str:
+def why_unreadable(run: Run, level: int) -> str:
     """Why residuals of a level cannot be read."""
     summary, config = run.summary, run.manifest["config"]
-    lost = [summary.find(level, name, "n_diverged").mean for name in ("original", "oracle")]
+    diverged = [summary.find(level, name, "n_diverged").mean for name in ("original", "oracle")]
     why = why_unidentifiable(
         (config.get("members") or 0) // (config.get("requests") or 1),
-        sum(int(count) for count in lost if math.isfinite(count)),
+        sum(int(count) for count in diverged if math.isfinite(count)),
         summary.span(level).low,
         summary.find(level, "oracle", "null_band", reference="oracle").mean,
     )
     return UNREADABLE[why]
 
 
-def findings(run: Run) -> list[tuple[str, str]]:
-    """What was found, as (subject, sentences)."""
-    summary, level = run.summary, run.summary.levels[-1]
-    if not summary.identifiable(level):
-        found = [("Not identifiable", _unreadable(run, level)), ("Copies", _negative_control(summary))]
-    else:
-        found = [
-            ("Controls", _controls(summary, level)),
-            ("Copies", _negative_control(summary)),
-            ("Methods", _methods(summary, level)),
-        ]
-    return [(lead, " ".join(sentences)) for lead, sentences in found if sentences]
-
-
-def _unreadable(run: Run, level: int) -> list[str]:
-    """Why the figures of a level cannot be read."""
-    span = run.summary.span(level)
-    band = run.summary.find(level, "oracle", "null_band", reference="oracle")
-    measured = ""
-    if math.isfinite(span.mean):
-        measured = f" Original and oracle differ by {plain(span)} nats, the null band is {band.mean:.2f}."
-    return [
-        f"At {level} copies {_why(run, level)}.{measured}",
-        "The figures of this level are shown, but they support no claim and no ranking.",
-    ]
-
-
-def _controls(summary: Summary, level: int) -> list[str]:
-    """What placebo and dedup say, by differences whose draws are shared with retrain's."""
-    sentences = []
-    placebo, dedup = (summary.residual(level, name) for name in ("placebo", "dedup"))
-    apart = summary.find(level, "placebo", "residual_difference")
-    if math.isfinite(placebo.mean) and level:
-        sentence = f"The placebo, which drops as many other samples instead of the copies, kept {percent(placebo)}"
-        if _is_noise(summary.residual(level, "retrain"), summary.band(level)) or math.isnan(apart.mean):
-            end = "."
-        elif apart.low <= 0 <= apart.high:
-            end = f", {percent(apart)} beyond retrain: the copies carry it, not the size of the training set."
-        else:
-            end = f", {percent(apart)} beyond retrain: the size of the training set matters too, by that much."
-        sentences.append(sentence + end)
-    if math.isfinite(dedup.mean) and level:
-        recall = summary.find(level, "dedup", "dedup_recall").mean
-        found = f" (its detector found {number(100 * recall, 0)}% of the copies)" if math.isfinite(recall) else ""
-        kept = f"{percent(dedup)}{_caveat(dedup, summary.band(level))}"
-        sentences.append(f"Retraining after automatic deduplication{found} kept {kept}.")
-    return sentences
-
-
-def _negative_control(summary: Summary) -> list[str]:
-    """What the level without copies says of all others: retrain and oracle see the same data there."""
+def without_copies(summary: Summary) -> str:
+    """How the level without copies came out, where retrain and oracle see the same data: same, noise or apart; '' =
+    not known."""
     cell = summary.residual(0, "retrain")
-    if 0 not in summary.levels or len(summary.levels) == 1:
-        return []
+    if len(summary.levels) == 1:
+        return ""
     if cell.mean == 0.0:
-        return ["The value at 0 copies is exactly 0, which means that one population was used twice."]
+        return "same"
     if not (math.isfinite(cell.mean + summary.band(0)) and summary.identifiable(0)):
-        return []
-    same = "At 0 copies retrain and oracle see the same data, "
-    if _is_noise(cell, summary.band(0)):
-        return [f"{same}and the figure is noise about 0, as it must be."]
-    return [f"{same}yet the figure is outside the noise: distrust the other levels."]
-
-
-def _methods(summary: Summary, level: int) -> list[str]:
-    """The best method by residual distance, and what forbids to rank others."""
-    measured = lambda e: math.isfinite(summary.distance(level, e).mean)
-    entries = [e for e in summary.entries(level) if not e.is_reference and e.method not in CONTROLS and measured(e)]
-    others = [*_apart(summary, level, entries)]
-    wrecked = [e for e in entries if summary.wrecked(level, e)]
-    others += _wrecked(summary, level, wrecked)
-    entries = [e for e in entries if not e.kind and e not in wrecked]
-    if not entries:
-        return others
-    best = entries[0]
-    verb = "came closest to the oracle" if len(entries) > 1 else "is the one method measured"
-    sentences = [_describe(summary, level, best, verb), *_against_retrain(summary, level, best)]
-    sentences += _place(summary, level, best, len(entries)) if len(entries) > 1 else []
-    bad = [code(summary, e) for e in summary.entries(level) if summary.find(level, e, "n_diverged").mean > 0]
-    if bad:
-        sentences.append(f"Some members diverged (NaN) under {', '.join(bad)}; read these rows with care.")
-    return sentences + others
-
-
-def _wrecked(summary: Summary, level: int, entries: list[Entry]) -> list[str]:
-    """Methods that are left out of the order because they ruin the model, with what they keep."""
-    if not entries:
-        return []
-    rest = lambda e: 100 * summary.find(level, e, "accuracy", "rest").mean
-    named = ", ".join(f"{code(summary, e)} ({rest(e):.1f}% right on rest)" for e in entries)
-    return [
-        f"Not ranked, because less than {100 * GATE:.0f}% of the oracle's accuracy on rest "
-        f"({rest('oracle'):.1f}%) is left, so that no distance speaks for them: {named}."
-    ]
-
-
-def _apart(summary: Summary, level: int, entries: list[Entry]) -> list[str]:
-    """What is no method of practice: given retrained models, or trained anew in full."""
-    found = []
-    kinds_of = {"Given the outputs of other retrained models": set(GIVEN.values()), "Trained anew at full cost": {ANEW}}
-    for lead, kinds in kinds_of.items():
-        kind = lambda e: f" ({e.kind})" if e.kind != ANEW else ""
-        at = lambda e: f"at {plain(summary.distance(level, e))}"
-        told = [f"{code(summary, e)}{kind(e)} {at(e)}" for e in entries if e.kind in kinds]
-        found += [f"{lead}, and so apart: {', '.join(told)}."] if told else []
-    return found
-
-
-def _against_retrain(summary: Summary, level: int, entry: Entry) -> list[str]:
-    """The paired difference of a method's distance from retrain's."""
-    retrain, apart = summary.distance(level, "retrain"), summary.find(level, entry, "distance_difference")
-    if not math.isfinite(retrain.mean + apart.mean):
-        return []
-    verdict = "nearer than" if apart.high < 0 else "further than" if apart.low > 0 else "not told apart from"
-    return [f"That is {verdict} retraining itself at {plain(retrain)}; they differ by {plain(apart)}."]
-
-
-def _place(summary: Summary, level: int, entry: Entry, number: int) -> list[str]:
-    """Whether first place is settled, by the ranks over shared draws."""
-    rank = summary.find(level, entry, "distance_rank")
-    if math.isnan(rank.mean):
-        return []
-    if rank.high <= 1:
-        return [f"First place among the {number} is settled."]
-    return [f"First place is not settled: over the draws its rank goes from {rank.low:.0f} to {rank.high:.0f}."]
-
-
-def _describe(summary: Summary, level: int, entry: Entry, verb: str) -> str:
-    """One method: distance and signed residual."""
-    residual = summary.residual(level, entry)
-    told = f"residual distance {plain(summary.distance(level, entry))}, signed residual {percent(residual)}"
-    return f"{code(summary, entry)} {verb}: {told}{_caveat(residual, summary.band(level))}."
-
-
-def code(summary: Summary, entry: Entry) -> str:
-    """A population's name, marked as a name."""
-    return f"`{summary.label(entry)}`"
+        return ""
+    return "noise" if _is_noise(cell, summary.band(0)) else "apart"
 
 
 def _caveat(cell: Cell, band: float) -> str:

@@ -1,4 +1,8 @@
-"""What report.py writes: pages, single figures and tables, each whole or not at all."""
+"""What report.py writes: pages, single figures and tables, each whole or not at all.
+
+Every function raises `InputError` where a run is missing, half-written or damaged, or where the file cannot be written;
+an older file then stays as it was.
+"""
 
 from __future__ import annotations
 
@@ -11,23 +15,12 @@ from pathlib import Path
 from unlearn_jax.errors import InputError, choose
 from unlearn_jax.reports import columns as figures_of
 from unlearn_jax.reports import paper, tables
-from unlearn_jax.reports.audit_load import read_audit
-from unlearn_jax.reports.audit_page import render_audit
-from unlearn_jax.reports.check_page import read_check, render_check
 from unlearn_jax.reports.compare_load import only_studies, read_comparison
 from unlearn_jax.reports.compare_page import drawings_together, render_comparison
-from unlearn_jax.reports.drawings import drawings
-from unlearn_jax.reports.influence_load import read_attribution
-from unlearn_jax.reports.influence_page import render_attribution
-from unlearn_jax.reports.load import read_run
-from unlearn_jax.reports.neighbours_load import read_search
-from unlearn_jax.reports.neighbours_page import render_search
+from unlearn_jax.reports.drawings import KINDS, drawings
 from unlearn_jax.reports.overview_load import read_sweeps
 from unlearn_jax.reports.overview_page import render_sweeps
-from unlearn_jax.reports.page import render
-from unlearn_jax.reports.paper import kind_of_file
 from unlearn_jax.reports.render import command_of
-from unlearn_jax.reports.sweep_load import read_sweep
 from unlearn_jax.reports.sweep_page import render_sweep
 from unlearn_jax.runtime import signals
 
@@ -37,56 +30,42 @@ TOGETHER = "../sweeps.html"  # from the page of a method to that of all that wer
 def write_report(run: Path, out: Path | None = None) -> Path:
     """Write the page of a run, of an unfinished one what is done, and return its path (``run/report.html`` by default).
 
-    Raises `InputError` where the run is missing or damaged, none of its levels is done, or ``out`` cannot be written;
-    an older page at ``out`` then stays as it was.
+    The page of its audit is drawn too, where it has one.
     """
     run = Path(run)
-    loaded = read_run(run)
+    loaded = KINDS["study"].read(run)
     if (run / "audit" / "audit.json").is_file():
         with contextlib.suppress(InputError):  # of a damaged audit; the page says so
             write_audit_page(run / "audit")
-    return _write(render(loaded), out, run / "report.html")
+    return _write(KINDS["study"].render(loaded), out, run / "report.html")
 
 
 def write_audit_page(folder: Path, run: Path | None = None) -> Path:
     """Write the page of an audit beside its folder, as ``FOLDER.html``, and return its path.
 
     Where ``run`` is the study's run folder and has a report, that is drawn again, to link to this page.
-
-    Raises `InputError` where the audit is missing, half-written or damaged, or the page cannot be written.
     """
     folder = Path(folder) if Path(folder).name else Path(folder).resolve()
     report = "report.html" if (folder.parent / "report.html").is_file() else ""
-    out = _write(render_audit(read_audit(folder), report), None, folder.parent / f"{folder.name}.html")
+    out = _page("audit", folder, folder.parent / f"{folder.name}.html", report)
     if run is not None and (Path(run) / "report.html").is_file():
-        _write(render(read_run(Path(run))), None, Path(run) / "report.html")
+        _page("study", run, Path(run) / "report.html")
     return out
 
 
 def write_influence_page(run: Path, out: Path | None = None) -> Path:
-    """Write the page of an attribution study and return its path (``run/influence.html`` by default).
-
-    Raises `InputError` where the run is missing, half-written or damaged, or ``out`` cannot be written.
-    """
-    return _write(render_attribution(read_attribution(Path(run))), out, Path(run) / "influence.html")
+    """Write the page of an attribution study and return its path (``run/influence.html`` by default)."""
+    return _page("influence", run, out)
 
 
 def write_neighbours_page(folder: Path, out: Path | None = None) -> Path:
-    """Write the page of a search for similar samples and return its path (``folder/neighbours.html`` by default).
-
-    Raises `InputError` where the search is missing, half-written or damaged, or ``out`` cannot be written.
-    """
-    return _write(render_search(read_search(Path(folder))), out, Path(folder) / "neighbours.html")
+    """Write the page of a search for similar samples and return its path (``folder/neighbours.html`` by default)."""
+    return _page("neighbours", folder, out)
 
 
 def write_sweep_page(folder: Path, out: Path | None = None) -> Path:
-    """Write the page of a sweep and return its path (``folder/sweep.html`` by default).
-
-    Raises `InputError` where the sweep is missing, unfinished or damaged, or ``out`` cannot be written.
-    """
-    folder = Path(folder)
-    together = TOGETHER if not out and (folder / TOGETHER).is_file() else ""
-    return _write(render_sweep(read_sweep(folder), together), out, folder / "sweep.html")
+    """Write the page of a sweep and return its path (``folder/sweep.html`` by default)."""
+    return _page("sweep", folder, out, TOGETHER if not out and (Path(folder) / TOGETHER).is_file() else "")
 
 
 def write_sweeps_page(folder: Path, out: Path | None = None) -> Path:
@@ -94,24 +73,19 @@ def write_sweeps_page(folder: Path, out: Path | None = None) -> Path:
 
     Without ``out`` the page of each method is drawn too, ``folder/METHOD/sweep.html``, unless there is one as new as
     its sweep. Of an unfinished run the page shows the sweeps that are done.
-
-    Raises `InputError` where the sweeps are missing or damaged, none is done, or a page cannot be written.
     """
     folder = Path(folder)
-    told, page = read_sweeps(folder), Path(out) if out else folder / "sweeps.html"
-    for sweep in () if out else told.sweeps:
-        own, read = sweep.path / "sweep.html", sweep.path / "sweep.json"
-        if not own.is_file() or own.stat().st_mtime < read.stat().st_mtime:
-            _write(render_sweep(sweep, TOGETHER), None, own)
-    return _write(render_sweeps(told, page), None, page)
+    sweeps, page = read_sweeps(folder), Path(out) if out else folder / "sweeps.html"
+    for sweep in () if out else sweeps.sweeps:
+        single, written = sweep.path / "sweep.html", sweep.path / "sweep.json"
+        if not single.is_file() or single.stat().st_mtime < written.stat().st_mtime:
+            _write(render_sweep(sweep, TOGETHER), None, single)
+    return _write(render_sweeps(sweeps, page), None, page)
 
 
 def write_check_page(folder: Path, out: Path | None = None) -> Path:
-    """Write the page of a check of presets and return its path (``folder/check.html`` by default).
-
-    Raises `InputError` where the check is missing, unfinished or damaged, or ``out`` cannot be written.
-    """
-    return _write(render_check(read_check(Path(folder))), out, Path(folder) / "check.html")
+    """Write the page of a check of presets and return its path (``folder/check.html`` by default)."""
+    return _page("check", folder, out)
 
 
 def write_comparison(runs: list[Path], out: Path | None = None, level: int | None = None) -> Path:
@@ -121,12 +95,15 @@ def write_comparison(runs: list[Path], out: Path | None = None, level: int | Non
         runs: two or more folders that unlearn-jax study wrote.
         out: where to write the page.
         level: copies of the figures that show one level; None = the largest that all have, else each run's last.
-
-    Raises:
-        InputError: fewer than two runs, one that is no study or has no rows, or ``out`` cannot be written.
     """
     page = render_comparison(read_comparison([Path(run) for run in runs], level))
     return _write(page, out, Path("compare.html"))
+
+
+def _page(kind: str, folder: Path, out: Path | None, *links: str) -> Path:
+    """Write the page of a folder, by default into it, and return its path; ``links``: to other pages."""
+    page = KINDS[kind].render(KINDS[kind].read(Path(folder)), *links)
+    return _write(page, out, Path(folder) / f"{kind}.html")
 
 
 def _write(page: str, out: Path | None, usual: Path) -> Path:
@@ -161,12 +138,12 @@ def save_figure(
         InputError: a missing or damaged run, no such figure, or one of the others cannot be followed.
     """
     out, runs = Path(out), run if isinstance(run, list) else [run]
-    kind, inches, look = kind_of_file(out), paper.inches(width), paper.look_of(theme, letters)
-    found = drawings_together(read_comparison(runs, level)) if len(runs) > 1 else drawings(Path(runs[0]), level)
-    which = which or (out.stem if out.stem in found else next(iter(found)))
-    drawn = paper.drawn(found[choose("figure of this run", which, found)], kind, inches, look, outlines)
+    kind, inches, look = paper.kind_of_file(out), paper.inches(width), paper.look_of(theme, letters)
+    figures = drawings_together(read_comparison(runs, level)) if len(runs) > 1 else drawings(Path(runs[0]), level)
+    which = which or (out.stem if out.stem in figures else next(iter(figures)))
+    drawn = paper.drawn(figures[choose("figure of this run", which, figures)], kind, inches, look, outlines)
     if drawn is None:
-        raise InputError(f"there is nothing to draw as '{which}' here: choose one of {', '.join(found)}.")
+        raise InputError(f"there is nothing to draw as '{which}' here: choose one of {', '.join(figures)}.")
     return replace(out, lambda file: file.write(drawn))
 
 
