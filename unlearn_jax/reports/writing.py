@@ -26,6 +26,7 @@ from unlearn_jax.reports.overview_load import read_sweeps
 from unlearn_jax.reports.overview_page import render_sweeps
 from unlearn_jax.reports.page import render
 from unlearn_jax.reports.paper import kind_of_file
+from unlearn_jax.reports.released_page import read_released, render_released
 from unlearn_jax.reports.render import command_of
 from unlearn_jax.reports.sweep_load import read_sweep
 from unlearn_jax.reports.sweep_page import render_sweep
@@ -77,6 +78,14 @@ def write_neighbours_page(folder: Path, out: Path | None = None) -> Path:
     Raises `InputError` where the search is missing, half-written or damaged, or ``out`` cannot be written.
     """
     return _write(render_search(read_search(Path(folder))), out, Path(folder) / "neighbours.html")
+
+
+def write_released_page(folder: Path, out: Path | None = None) -> Path:
+    """Write the page of an audit of released logs and return its path (``folder/released.html`` by default).
+
+    Raises `InputError` where the audit is missing or damaged, or ``out`` cannot be written.
+    """
+    return _write(render_released(read_released(Path(folder))), out, Path(folder) / "released.html")
 
 
 def write_sweep_page(folder: Path, out: Path | None = None) -> Path:
