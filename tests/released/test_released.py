@@ -117,10 +117,10 @@ def test_half_way_from_the_original_to_retraining_is_a_residual_of_a_half(tmp_pa
 
 
 def test_the_band_is_students_prediction_interval():
-    values = (0.1, 0.2, 0.4)
+    values = (0.4, 0.5, 0.45)
     reach = t.ppf(0.975, 2) * np.std(values, ddof=1) * np.sqrt(1 + 1 / 3)
     assert band_of(values) == pytest.approx((np.mean(values) - reach, np.mean(values) + reach))
-    assert band_of(values[:1]) is None
+    assert band_of((0.1, 0.9)) == (0.0, 1.0) and band_of(values[:1]) is None
 
 
 def test_verdicts_follow_the_noise(tmp_path):

@@ -234,12 +234,16 @@ def _against(reference: Log | None, retain: Sequence[Log], name: str) -> str:
 
 
 def band_of(values: Sequence[float]) -> Interval | None:
-    """Where a further independent retraining lies in 95% of cases, of two or more: Student's prediction interval."""
+    """Where a further independent retraining lies in 95% of cases, of two or more: Student's prediction interval.
+
+    Shares stay within [0, 1].
+    """
     if len(values) < 2:
         return None
     mean, spread = float(np.mean(values)), float(np.std(values, ddof=1))
     reach = float(student.ppf((1 + LEVEL) / 2, len(values) - 1)) * spread * np.sqrt(1 + 1 / len(values))
-    return mean - reach, mean + reach
+    low, high = mean - reach, mean + reach
+    return (max(low, 0.0), min(high, 1.0)) if all(0 <= value <= 1 for value in values) else (low, high)
 
 
 def _interval(draws: np.ndarray) -> Interval | None:

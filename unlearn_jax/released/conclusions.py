@@ -147,7 +147,7 @@ def _kept(one: Aggregate, has_full: bool) -> Conclusion:
     change, interval = (one.change, one.change_interval) if has_full else (one.difference, one.difference_interval)
     whose = "the original's" if has_full else "retraining's"
     claim = f"{one.name} is kept"
-    told = f"{one.name} is {one.recomputed:.3f}, {change:+.3f} {_range(interval)} from {whose}"
+    told = f"{one.name} is {one.recomputed:.3f}, {change:+.4f} {_range(interval)} from {whose}"
     if interval is None:
         return Conclusion(one.name, claim, NOISE, f"{told}.")
     if interval[0] > -MARGIN:

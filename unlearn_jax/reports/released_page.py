@@ -10,13 +10,14 @@ from typing import Any
 
 from unlearn_jax.reports.panels import in_rows, plain, sheet, styled
 from unlearn_jax.reports.reading import manifest_of, present, reading
-from unlearn_jax.reports.render import Table, Td, Tr, drawn, facts, figure_cell, made, number, page, row, table
+from unlearn_jax.reports.render import Table, Td, drawn, facts, figure_cell, made, number, page, row, table
 from unlearn_jax.reports.style import MARKERS, WIDE, colour, small
 
 AGAIN = "run unlearn-jax audit again"
 FILE, ENTRIES = "released.json", ("unlearned", "format", "retain", "full", "draws", "aggregates", "conclusions")
 LEAVES_OUT = ("forget_quality", "privleak")  # of the figure: they are comparisons already
 TONES = {"stands": "oracle", "within noise": "band", "fails": "original"}
+VERBS = {"stands": "stand", "within noise": "are within noise", "fails": "fail"}
 
 
 def read_released(folder: Path) -> dict[str, Any]:
@@ -30,13 +31,13 @@ def read_released(folder: Path) -> dict[str, Any]:
 def render_released(content: dict[str, Any]) -> str:
     """The whole page as one HTML document."""
     verdicts = [one["verdict"] for one in content["conclusions"]]
-    counts = ", ".join(f"{verdicts.count(name)} {name}" for name in TONES if name in verdicts)
+    counts = ", ".join(f"{verdicts.count(name)} {verb}" for name, verb in VERBS.items() if name in verdicts)
     return page(
         "released.html",
         title=f"Released results: {content['unlearned']}",
         answer=f"Of {len(verdicts)} conclusions: {counts}." if verdicts else "There is nothing to compare with.",
         facts=facts(_facts(content)),
-        conclusions=_conclusions(content["conclusions"]),
+        conclusions=[one | {"tone": TONES[one["verdict"]]} for one in content["conclusions"]],
         distances=drawn(figures_of(content).get("distances"), "distances", "How far each metric is from retraining"),
         aggregates=_aggregates(content["aggregates"]),
         retrained=len(content["retain"]),
@@ -95,13 +96,6 @@ def _facts(content: dict[str, Any]) -> dict[str, Any]:
         "Original": content["full"],
         "Intervals": f"95%, {content['draws']:,} draws of questions",
     }
-
-
-def _conclusions(found: list[dict]) -> Table:
-    """A row a conclusion."""
-    rows = [Tr(Td(one["claim"]), [Td(one["verdict"], dot=TONES[one["verdict"]]), Td(one["sentence"], kind="said")])
-            for one in found]  # fmt: skip
-    return table("claim", ["verdict", "why"], rows, said=[1])
 
 
 def _aggregates(found: dict[str, dict]) -> Table:
