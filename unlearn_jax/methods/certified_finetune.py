@@ -27,10 +27,10 @@ from unlearn_jax.errors import choose
 from unlearn_jax.methods.support.common import (
     BOTH,
     LANGUAGE,
+    MILDER,
     RATE,
     RULE,
     TUNED,
-    UNTRIED,
     MethodSpec,
     Recipe,
     Trained,
@@ -118,8 +118,8 @@ ENTRY = MethodSpec(
     static={"epochs": 10, "noisy_steps": 100, "batch": 128, "centre": "fresh", "optimizer": "adam", "momentum": 0.9},
     presets={
         "small": TUNED,
-        "small_conv": ({"lr": 5e-3}, UNTRIED),
-        "small_transformer": ({"lr": 3e-3}, UNTRIED),
+        "small_conv": ({"lr": 5e-3}, MILDER),
+        "small_transformer": ({"lr": 3e-3}, MILDER),
         "small_text": ({"lr": 1e-3}, RULE),
         "cifar": (
             {"lr": 1e-3, "epochs": 20},

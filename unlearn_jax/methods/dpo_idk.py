@@ -71,7 +71,7 @@ ENTRY = MethodSpec(
     presets={
         "small": TUNED,
         "small_text": ({"pieces": 1, "lr": 5e-4}, RULE),
-        "small_conv": ({"pieces": 1, "lr": 3e-4}, EARLIER),
+        "small_conv": ({"pieces": 1, "lr": 9e-5}, RULE),
         "small_transformer": ({"pieces": 1, "lr": 3e-4}, EARLIER),
         "cifar": (
             {"pieces": 0, "lr": 1e-4},

@@ -19,9 +19,9 @@ import numpy as np
 
 from unlearn_jax.methods.support.common import (
     BOTH,
+    MILDER,
     RULE,
     TUNED,
-    UNTRIED,
     MethodSpec,
     Recipe,
     Span,
@@ -79,8 +79,8 @@ ENTRY = MethodSpec(
     batch_stats="none",
     presets={
         "small": TUNED,
-        "small_conv": ({"kl": 3e-3, "damping": 1e-2}, UNTRIED),
-        "small_transformer": ({"kl": 3e-3, "damping": 1.0}, UNTRIED),
+        "small_conv": ({"kl": 3e-3, "damping": 1e-2}, MILDER),
+        "small_transformer": ({"kl": 3e-3, "damping": 1.0}, MILDER),
         "small_text": ({"kl": 3e-3, "damping": 0.01}, RULE),
         "cifar": ({"kl": 3e-3, "damping": 1e-2}, "ours, not tuned: as of the small scale"),
         "language": ({"kl": 3e-3, "damping": 1e-2, "batch": 32}, "ours, not tuned: as of the small scale"),

@@ -19,9 +19,9 @@ from unlearn_jax.methods.npo import repulsion
 from unlearn_jax.methods.support.common import (
     BOTH,
     LANGUAGE,
+    MILDER,
     RATE,
     TUNED,
-    UNTRIED,
     MethodSpec,
     Span,
     Trained,
@@ -88,7 +88,7 @@ ENTRY = MethodSpec(
     static={"epochs": 10, "batch": 128, "pieces": 1, "optimizer": "adam", "momentum": 0.9, "lose": "npo"},
     presets={
         "small": TUNED,
-        "small_transformer": ({"lr": 1e-4}, UNTRIED),
+        "small_transformer": ({"lr": 1e-4}, MILDER),
         "small_text": TUNED,
         "cifar": (
             {"pieces": 0, "lr": 1e-4},

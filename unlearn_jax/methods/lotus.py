@@ -21,10 +21,10 @@ import numpy as np
 from unlearn_jax.errors import InputError
 from unlearn_jax.methods import bad_teacher
 from unlearn_jax.methods.support.common import (
+    MILDER,
     RATE,
     RULE,
     TUNED,
-    UNTRIED,
     Context,
     MethodSpec,
     Recipe,
@@ -154,8 +154,8 @@ ENTRY = MethodSpec(
     static={"epochs": 10, "batch": 128, "retain_share": 0.3, "optimizer": "adam", "momentum": 0.9},
     presets={
         "small": TUNED,
-        "small_conv": ({"lr": 5e-4}, UNTRIED),
-        "small_transformer": ({"lr": 3e-4}, UNTRIED),
+        "small_conv": ({"lr": 5e-4}, MILDER),
+        "small_transformer": ({"lr": 3e-4}, MILDER),
         "small_text": ({"lr": 3e-4}, RULE),
         "cifar": (
             {"lr": 1e-4, "alpha": 8.0},

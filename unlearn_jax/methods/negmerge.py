@@ -17,9 +17,9 @@ import jax.numpy as jnp
 from unlearn_jax.methods.support.common import (
     BOTH,
     LANGUAGE,
+    MILDER,
     RATE,
     TUNED,
-    UNTRIED,
     MethodSpec,
     Recipe,
     Span,
@@ -90,8 +90,8 @@ ENTRY = MethodSpec(
     batch_stats="none",
     presets={
         "small": TUNED,
-        "small_conv": ({"lr": 1e-3}, UNTRIED),
-        "small_transformer": ({"lr": 3e-4}, UNTRIED),
+        "small_conv": ({"lr": 1e-3}, MILDER),
+        "small_transformer": ({"lr": 3e-4}, MILDER),
         "small_text": TUNED,
         "cifar": ({"lr": 1e-5}, "as task_vector's: 1e-5 with Adam; alpha, searched by the authors, not tuned"),
         "language": (LANGUAGE[0], LANGUAGE[1] + "; the highest of five rates, the lowest a tenth of it"),

@@ -119,7 +119,7 @@ ENTRY = MethodSpec(
     },  # fmt: skip
     presets={
         "small": TUNED,
-        "small_conv": ({"lr": 0.02}, EARLIER),
+        "small_conv": ({"lr": 0.002}, RULE),
         "small_transformer": ({"lr": 3e-3, "optimizer": "adam"}, EARLIER),
         "small_text": ({"lr": 2e-4, "optimizer": "adam"}, RULE),
         "cifar": (

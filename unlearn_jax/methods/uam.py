@@ -20,10 +20,10 @@ import jax.numpy as jnp
 from unlearn_jax.methods.support.common import (
     BOTH,
     LANGUAGE,
+    MILDER,
     RATE,
     RULE,
     TUNED,
-    UNTRIED,
     MethodSpec,
     Span,
     Trained,
@@ -75,8 +75,8 @@ ENTRY = MethodSpec(
     batch_stats="both",
     presets={
         "small": TUNED,
-        "small_conv": ({"lr": 3e-3}, UNTRIED),
-        "small_transformer": ({"lr": 3e-4, "rho": 0.1, "optimizer": "adam"}, UNTRIED),
+        "small_conv": ({"lr": 3e-4}, RULE),
+        "small_transformer": ({"lr": 3e-4, "rho": 0.1, "optimizer": "adam"}, MILDER),
         "small_text": ({"lr": 3e-4, "rho": 0.1, "optimizer": "adam"}, RULE),
         "cifar": ({"epochs": 5}, "the authors' library: 5 epochs of SGD at .01, momentum .9, decay 5e-4; rho ours"),
         "language": LANGUAGE,

@@ -60,7 +60,7 @@ ENTRY = MethodSpec(
     presets={
         "small": TUNED,
         "small_text": ({"beta": 10.0, "pieces": 1, "lr": 5e-4}, RULE),
-        "small_conv": ({"beta": 10.0, "pieces": 1, "lr": 3e-4}, EARLIER),
+        "small_conv": ({"beta": 10.0, "pieces": 1, "lr": 3e-5}, RULE),
         "small_transformer": ({"beta": 10.0, "pieces": 1, "lr": 1e-4}, EARLIER),
         "cifar": (
             {"beta": 10.0, "pieces": 0, "lr": 1e-4},

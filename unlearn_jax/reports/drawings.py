@@ -14,6 +14,7 @@ from unlearn_jax.reports import (
     neighbours_page,
     overview_page,
     page,
+    released_page,
     sweep_page,
 )
 from unlearn_jax.reports.audit_load import read_audit
@@ -45,6 +46,8 @@ KINDS = {
                   check_page.drawings_of, check_page.render_check),
     "audit": Kind("an audit", "unlearn-jax audit", "audit.json", read_audit, audit_page.drawings_of,
                   audit_page.render_audit),
+    "released": Kind("an audit of released logs", "unlearn-jax audit", "released.json", released_page.read_released,
+                     released_page.figures_of, released_page.render_released),
     "neighbours": Kind("a search for similar samples", "unlearn-jax neighbours", "neighbours.json",
                        neighbours_page.read_search, neighbours_page.drawings_of, neighbours_page.render_search),
     "influence": Kind("an attribution study", "unlearn-jax influence", "", read_attribution,

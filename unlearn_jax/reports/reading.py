@@ -20,6 +20,7 @@ RUNS = {  # kind of run -> what it is called, the command, the file in which it 
     "sweep": ("sweep", "unlearn-jax sweep", "sweep.json"),
     "check": ("check", "unlearn-jax check-presets", "check.json"),
     "neighbours": ("search", "unlearn-jax neighbours", "neighbours.json"),
+    "released": ("audit of released logs", "unlearn-jax audit", "released.json"),
     "attribution": ("attribution study", "unlearn-jax influence", "manifest.json"),
 }
 MAX_PIXELS = 100_000_000  # values of all pictures of a page

@@ -9,12 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from unlearn_jax.reports.panels import in_rows, plain, sheet, styled
-from unlearn_jax.reports.reading import manifest_of, present, reading
+from unlearn_jax.reports.reading import opened
 from unlearn_jax.reports.render import Table, Td, drawn, facts, figure_cell, made, number, page, row, table
 from unlearn_jax.reports.style import MARKERS, WIDE, colour, small
 
-AGAIN = "run unlearn-jax audit again"
-FILE, ENTRIES = "released.json", ("unlearned", "format", "retain", "full", "draws", "aggregates", "conclusions")
+ENTRIES = ("unlearned", "format", "retain", "full", "draws", "aggregates", "conclusions")
 LEAVES_OUT = ("forget_quality", "privleak")  # of the figure: they are comparisons already
 TONES = {"stands": "oracle", "within noise": "band", "fails": "original"}
 VERBS = {"stands": "stand", "within noise": "are within noise", "fails": "fail"}
@@ -22,10 +21,8 @@ VERBS = {"stands": "stand", "within noise": "are within noise", "fails": "fail"}
 
 def read_released(folder: Path) -> dict[str, Any]:
     """What an audit of logs wrote; raises `InputError` where it is missing or damaged."""
-    folder = Path(folder)
-    present(folder, [FILE], f"there is no audit of logs at {folder}: give the folder that unlearn-jax audit wrote.")
-    with reading(f"the audit of logs in {folder} cannot be read", AGAIN):
-        return manifest_of(folder, FILE, "released", AGAIN, ENTRIES)
+    with opened(Path(folder), "released", ENTRIES) as content:
+        return content
 
 
 def render_released(content: dict[str, Any]) -> str:

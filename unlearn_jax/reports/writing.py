@@ -20,7 +20,6 @@ from unlearn_jax.reports.compare_page import drawings_together, render_compariso
 from unlearn_jax.reports.drawings import KINDS, drawings
 from unlearn_jax.reports.overview_load import read_sweeps
 from unlearn_jax.reports.overview_page import render_sweeps
-from unlearn_jax.reports.released_page import read_released, render_released
 from unlearn_jax.reports.render import command_of
 from unlearn_jax.reports.sweep_page import render_sweep
 from unlearn_jax.runtime import signals
@@ -65,11 +64,8 @@ def write_neighbours_page(folder: Path, out: Path | None = None) -> Path:
 
 
 def write_released_page(folder: Path, out: Path | None = None) -> Path:
-    """Write the page of an audit of released logs and return its path (``folder/released.html`` by default).
-
-    Raises `InputError` where the audit is missing or damaged, or ``out`` cannot be written.
-    """
-    return _write(render_released(read_released(Path(folder))), out, Path(folder) / "released.html")
+    """Write the page of an audit of released logs and return its path (``folder/released.html`` by default)."""
+    return _page("released", folder, out)
 
 
 def write_sweep_page(folder: Path, out: Path | None = None) -> Path:

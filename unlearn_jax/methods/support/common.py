@@ -100,7 +100,7 @@ LANGUAGE = (  # of iterative methods at language scale
 RULE = "the rule above"  # where defaults at the scales small and small_text come from, mostly
 EARLIER = "the earlier rule above"  # of scales at which the rule has not been run
 TUNED = ({}, RULE)
-UNTRIED = "ours, neither tuned nor measured there: milder than the small scale's"
+MILDER = "ours, not tuned: milder than the small scale's"
 BOTH = frozenset({"classes", "language"})  # of `MethodSpec.reads`
 NEEDS = {
     "forget": "reads the requested examples",
