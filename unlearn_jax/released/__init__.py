@@ -15,9 +15,10 @@ import numpy as np
 
 from unlearn_jax.errors import InputError
 from unlearn_jax.population import checkpoint
-from unlearn_jax.released.compare import Aggregate, aggregates, check_together, quality
+from unlearn_jax.released.compare import Aggregate, aggregates, quality
 from unlearn_jax.released.conclusions import Conclusion, conclusions
 from unlearn_jax.released.logs import Log, read_log
+from unlearn_jax.released.together import check_together
 from unlearn_jax.results.recorder import write_json
 
 FILE = "released.json"

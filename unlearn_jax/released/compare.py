@@ -8,9 +8,8 @@ from typing import NamedTuple
 import numpy as np
 from scipy.stats import t as student
 
-from unlearn_jax.errors import InputError
 from unlearn_jax.metrics.tofu import forget_quality
-from unlearn_jax.released.logs import SIDES, Entry, Log, Scores
+from unlearn_jax.released.logs import Entry, Log
 from unlearn_jax.released.rules import (
     NO_REFERENCE,
     REFERRED,
@@ -21,10 +20,10 @@ from unlearn_jax.released.rules import (
     recomputed,
     variants,
 )
+from unlearn_jax.released.together import resampling
 
 CLOSE = 1e-6  # largest difference at which a stated and a recomputed aggregate agree
 LEVEL = 0.95  # of all intervals
-SAME_QUESTIONS = 0.9  # least share of questions that two logs have in common
 Interval = tuple[float, float]
 
 
@@ -63,89 +62,6 @@ class Quality(NamedTuple):
     questions: tuple[int, int]  # of the unlearned and of the retrained model
     smallest: float  # D from which on so many questions give p < .05
     among_retrained: tuple[float, ...]  # D between every two retrained models
-
-
-class Resampling(NamedTuple):
-    """Questions drawn with replacement, the same for every log."""
-
-    universe: dict[str, tuple[str, ...]]  # group -> ids of all logs
-    drawn: dict[str, np.ndarray]  # group -> (draws, n) places in it
-
-    def look(self, scores: Scores, field: str) -> np.ndarray:
-        """A field under every draw, (draws, n) or (draws, n, K); NaN where this log lacks a question."""
-        values = scores.fields[field]
-        place = {one: at for at, one in enumerate(scores.ids)}
-        at = np.asarray([place.get(one, len(scores.ids)) for one in self.universe[scores.group]])
-        padded = np.concatenate([values, np.full((1, *values.shape[1:]), np.nan)])
-        return padded[at][self.drawn[scores.group]]
-
-
-def resampling(logs: Sequence[Log], draws: int, seed: int) -> Resampling:
-    """Draws of questions for logs that are compared."""
-    universe: dict[str, tuple[str, ...]] = {}
-    for scores in (one for log in logs for one in all_scores(log)):
-        known = universe.get(scores.group, ())
-        universe[scores.group] = known + tuple(sorted(set(scores.ids) - set(known)))
-    rng = np.random.default_rng(seed)
-    drawn = {group: rng.integers(len(ids), size=(draws, len(ids))) for group, ids in sorted(universe.items())}
-    return Resampling(universe, drawn)
-
-
-def all_scores(log: Log) -> list[Scores]:
-    """Everything by question that a log has."""
-    found = [part for one in log.entries.values() for part in (one.scores, *one.sides.values())]
-    return [one for one in found if one is not None and one.fields]
-
-
-def check_together(log: Log, other: Log, option: str) -> None:
-    """Make sure that two logs are of the same questions.
-
-    Raises:
-        InputError: the same log twice, another benchmark or split, or other questions under the same ids.
-    """
-    if _alike(log, other):
-        raise InputError(f"{option} {other.name} has the same values as {log.name}: give logs of different models.")
-    common = [name for name in log.entries if name in other.entries]
-    if not common:
-        raise InputError(f"{option} {other.name} and {log.name} have no metric in common: give logs of one benchmark.")
-    for name in common:
-        pairs = [(log.entries[name].scores, other.entries[name].scores)]
-        pairs += [tuple(each.entries[name].sides.get(side) for each in (log, other)) for side in SIDES]
-        for one, two in pairs:
-            shared = len(set(one.ids) & set(two.ids)) if one and two else 0
-            if one and two and shared < SAME_QUESTIONS * max(len(one.ids), len(two.ids)):
-                raise InputError(
-                    f"{option} {other.name} has {len(two.ids)} questions of {name} and {log.name} has {len(one.ids)}, "
-                    f"{shared} in common: give logs of the same split."
-                )
-    for group, answers in _texts(log).items():
-        others = _texts(other).get(group, {})
-        both = [one for one in answers if one in others]
-        if both and sum(answers[one] != others[one] for one in both) > (1 - SAME_QUESTIONS) * len(both):
-            raise InputError(
-                f"{option} {other.name} has other questions of {group} than {log.name} under the same numbers: give "
-                "logs of the same split."
-            )
-
-
-def _alike(log: Log, other: Log) -> bool:
-    """Whether two logs have the same values."""
-    pairs = list(zip(all_scores(log), all_scores(other)))
-    if not pairs or set(log.entries) != set(other.entries):
-        return False
-    same = lambda one, two: (
-        set(one.fields) == set(two.fields)
-        and all(np.array_equal(one.fields[name], two.fields[name], equal_nan=True) for name in one.fields)
-    )
-    return all(same(*pair) for pair in pairs)
-
-
-def _texts(log: Log) -> dict[str, dict[str, str]]:
-    """Right answers by group and question."""
-    found: dict[str, dict[str, str]] = {}
-    for scores in all_scores(log):
-        found.setdefault(scores.group, {}).update(scores.texts)
-    return found
 
 
 def value_of(log: Log | None, name: str, look: Look = as_it_is, reference: Log | None = None):
