@@ -20,7 +20,7 @@ from unlearn_jax.released.rules import (
     recomputed,
     variants,
 )
-from unlearn_jax.released.together import resampling
+from unlearn_jax.released.together import Resampling, resampling
 
 CLOSE = 1e-6  # largest difference at which a stated and a recomputed aggregate agree
 LEVEL = 0.95  # of all intervals
