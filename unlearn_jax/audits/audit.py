@@ -14,7 +14,7 @@ from unlearn_jax.errors import InputError
 from unlearn_jax.evaluation.composites import composite_figures
 from unlearn_jax.evaluation.curves import drawn
 from unlearn_jax.evaluation.engine import Precision
-from unlearn_jax.evaluation.figures import AuditData, own_figures, pair_figures, residual_figures
+from unlearn_jax.evaluation.figures import AuditData, own_figures, pair_figures, relative_figures, residual_figures
 from unlearn_jax.evaluation.measured import cost_figures, matched_figures, study_figures, weight_metrics
 from unlearn_jax.evaluation.metric import CompositeMetric, MatchedMetric, ModelMetric, PopulationMetric
 from unlearn_jax.evaluation.panels import Panels, PopulationOutputs
@@ -170,7 +170,7 @@ def audited(bench: AuditData, panels: Panels, told: Callable[[str], None] = lamb
         told: called with the name of each metric before it is measured.
     """
     told("residual influence")
-    figures = residual_figures(bench)
+    figures = [*residual_figures(bench), *relative_figures(bench)]
     kinds: tuple = (
         (own_figures, (*rows_of(ModelMetric), *weight_metrics(panels))),
         (pair_figures, rows_of(PopulationMetric)),

@@ -14,7 +14,8 @@ from unlearn_jax.evaluation.records import NO_BAND, MetricResult
 from unlearn_jax.evaluation.views import View
 from unlearn_jax.metrics import Draws, Values, distance_draws, identifiability, mean_draws
 from unlearn_jax.metrics.bands import NullBand, t_estimate
-from unlearn_jax.metrics.summary import estimate_of
+from unlearn_jax.metrics.relative import relative_test
+from unlearn_jax.metrics.summary import Estimate, estimate_of
 from unlearn_jax.roles import LIKE, NULLS
 
 SHARED = ("rest", "test")  # splits of which requests have the same examples
@@ -164,6 +165,20 @@ def pair_figures(bench: AuditData, spec: PopulationMetric) -> list[MetricResult]
             estimate = t_estimate(draws, low=spec.low, high=spec.high, scale=spec.spread)
             keys = (*panel.key, *key, reference)
             results.append(MetricResult(*keys, estimate, ideal, band, draws, spec.sides))
+    return results
+
+
+def relative_figures(bench: AuditData) -> list[MetricResult]:
+    """Whether each population is nearer to each reference than the original is, an anytime-valid p-value."""
+    if "original" not in bench.views:
+        return []
+    blocks, results = lambda label: [view.margin("forget") for view in bench.views[label]], []
+    for reference in (name for name in ("oracle", "retrain") if name in bench.views):
+        for label in (name for name in bench.judged if name not in ("original", reference)):
+            test = relative_test(blocks(label), blocks(reference), blocks("original"))
+            estimate = Estimate(test.p_value, *[float("nan")] * 4, n=test.members)
+            keys = (*bench.views[label][0].panel.key, "relative_p", "", "forget", reference)
+            results.append(MetricResult(*keys, estimate, float("nan")))
     return results
 
 

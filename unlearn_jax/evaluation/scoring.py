@@ -14,6 +14,7 @@ from unlearn_jax.evaluation.recorded import OF_EVERY_STUDY
 from unlearn_jax.evaluation.values import Scorer
 from unlearn_jax.methods import METHODS
 from unlearn_jax.metrics import Estimate, Values, combine, mean_draws, price, ranks, residual_influence
+from unlearn_jax.metrics.relative import relative_test
 from unlearn_jax.metrics.summary import estimate_of
 from unlearn_jax.roles import REFERENCES
 
@@ -140,6 +141,11 @@ def _residuals(scorer, base, outcome, named, requests, recorder) -> None:
     )
     distance = scorer.distance(outcome, named, requests)
     recorder.figure(keys(metric="residual_distance", reference="oracle"), estimate_of(distance, low=0.0))
+    for reference in ("oracle", "retrain"):
+        if outcome.name not in ("original", reference):
+            three = (outcome, named[reference], named["original"])
+            test = relative_test(*(scorer.values(one, "forget", "margin", requests).blocks for one in three))
+            recorder.figure(keys(metric="relative_p", reference=reference), test.p_value, test.members)
     if outcome.name == "retrain":
         return
     against = residual_influence(mine, draws["original"], draws["retrain"])

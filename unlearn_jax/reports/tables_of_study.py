@@ -24,6 +24,7 @@ MEASURES = {  # of the copies, by their names in the manifest
     "pixel": "Pixel cosine",
     "embedding": "Embedding cosine",
 }
+RELATIVE = 0.05  # p-value of the relative test up to which a population is nearer than the original
 GOALS = ("cost", "distance", "rest", "test")
 UNITS = ((1e9, 1e9, "G"), (1e6, 1e6, "M"), (1e4, 1e3, "k"))  # least, unit, letter
 ANSWERS = (  # heading, metric, split, reference, digits (none = two significant ones)
@@ -92,9 +93,10 @@ def _method(summary: Summary, level: int, entry: Entry) -> Tr:
     find = lambda metric, split=None, reference=None: summary.find(level, entry, metric, split, reference)
     residual = summary.residual(level, entry)
     inside = not (entry.is_reference and entry.method == "oracle") and abs(residual.mean) <= summary.band(level)
+    still = find("relative_p", "forget", "oracle").mean > RELATIVE and not entry.is_reference
     cells = [
         share_cell(residual, kind="first", tag="in band" if inside else ""),
-        share_cell(summary.distance(level, entry)),
+        share_cell(summary.distance(level, entry), tag="not nearer" if still else ""),
         *_prices(summary, level, entry),
         *(_accuracy(find("accuracy", split), "first" * (split == ACCURACIES[0])) for split in ACCURACIES),
         Td(_seconds(find("seconds").mean), kind="first"),
