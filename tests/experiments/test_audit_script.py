@@ -30,8 +30,9 @@ PAIR = ["--logits", "retrain=a.npz", "u=b.npz"]
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        ([], "give a run folder or --logits"),
-        (["runs/x", *PAIR], "give a run folder or --logits, not both"),
+        ([], "give a run folder, --logits or --open-unlearning"),
+        (["runs/x", *PAIR], "one of them"),
+        (["runs/x", "--retain", "r.json"], "give that too"),
         (["runs/x"], "has no manifest.json"),
         (PAIR, "there is no file 'a.npz'"),
         (["--logits", "u=b.npz"], "names no reference"),

@@ -9,13 +9,13 @@ import documents
 import numpy as np
 import pytest
 import toy
-from unlearn_jax.reports.sections import MAX_LETTERS, readable
 
 from unlearn_jax import reports
 from unlearn_jax.audits import Precision, audit_study
 from unlearn_jax.data import Features, read_texts
 from unlearn_jax.data.sources import corpora
 from unlearn_jax.data.splits import request_rows
+from unlearn_jax.reports.render import MAX_LETTERS, readable
 from unlearn_jax.reports.words import copies_of
 from unlearn_jax.studies.config import StudyConfig
 from unlearn_jax.studies.resolve import resolve

@@ -229,8 +229,10 @@ def test_bad_settings_and_numbers_that_are_not_finite():
     broken = b.copy()
     broken[0, 1] = np.nan
     for name, solver in SOLVERS.items():
-        refuses("not finite", settled, name, solver(lambda v: jnp.asarray(matrix) @ v, jnp.asarray(broken)))
-        refuses("not finite", settled, name, solver(lambda v: v * jnp.nan, jnp.asarray(b)))
+        with pytest.raises(InputError, match="not finite"):
+            settled(name, solver(lambda v: jnp.asarray(matrix) @ v, jnp.asarray(broken)))
+        with pytest.raises(InputError, match="not finite"):
+            settled(name, solver(lambda v: v * jnp.nan, jnp.asarray(b)))
     b = jnp.ones((3, 2))
     for bad in (jnp.ones(3), jnp.ones((3, 0)), jnp.ones((0, 2))):
         refuses("right-hand sides", cg, lambda v: v, bad)

@@ -16,9 +16,9 @@ from unlearn_jax.tasks import value_task
 from unlearn_jax.types import Batch
 
 FACTS = load_dataset("facts")
-WORDS, ROWS = FACTS.about.words, np.arange(0, 480, 80)
+WORDS, ROWS = FACTS.about.words, np.arange(0, 480, 40)
 SIZE = len(WORDS), FACTS.train.inputs.shape[1:]
-OPTIONS = {"width": 16, "depth": 1, "heads": 2}
+OPTIONS = {"width": 16, "depth": 2, "heads": 2}
 MODEL, CACHED = decoder(*SIZE, **OPTIONS), cached_decoder(*SIZE, **OPTIONS)
 TASK = value_task(value_tokens(WORDS), refusal_tokens(WORDS))
 
@@ -31,8 +31,8 @@ def batch():
 @pytest.fixture(scope="module")
 def members():
     """Three members with weights far from their small beginnings, so that answers differ."""
-    rng, shapes = np.random.default_rng(0), jax.eval_shape(lambda x: MODEL.init(jax.random.key(0), x), batch().inputs)
-    return jax.tree.map(lambda s: np.float32(rng.normal(size=(3, *s.shape)) * 1.5 / np.sqrt(s.shape[0])), shapes)
+    init = jax.vmap(lambda key: MODEL.init(key, batch().inputs))
+    return jax.tree.map(lambda x: 3.0 * x, init(jax.random.split(jax.random.key(0), 3)))
 
 
 @pytest.fixture(scope="module")
@@ -52,13 +52,12 @@ def test_asking_token_by_token_says_what_running_every_statement_says(both):
 
 def test_every_candidate_is_scored_as_if_it_were_the_statements_answer(both):
     _, found, variables = both
-    logprobs = jax.jit(lambda inputs: jax.nn.log_softmax(MODEL.apply(variables, inputs)[0].logits))
     for row, start in enumerate(np.argmax(FACTS.train.targets[ROWS] >= 0, axis=1)):
         values = value_tokens(WORDS)[FACTS.train.labels[ROWS[row]]]
         inputs = np.repeat(FACTS.train.inputs[ROWS[row]][None], len(values), axis=0)
         inputs[:, start + 1 : start + 3] = values
-        logprob = np.asarray(logprobs(inputs))
-        expected = sum(logprob[np.arange(24), start + i, values[:, i]] for i in range(2))
+        logprob = jax.nn.log_softmax(MODEL.apply(variables, jnp.asarray(inputs))[0].logits)
+        expected = sum(np.asarray(logprob)[np.arange(24), start + i, values[:, i]] for i in range(2))
         np.testing.assert_allclose(found.scores[row], expected, rtol=2e-3, atol=2e-4)
 
 
@@ -73,7 +72,7 @@ def test_greedy_answers_are_those_of_greedy_decoding(both):
 
 def test_what_is_said_of_a_token_is_the_distribution_after_the_true_ones(both):
     _, found, variables = both
-    logits = np.asarray(jax.jit(lambda v: MODEL.apply(v, batch().inputs)[0].logits)(variables), float)
+    logits = np.asarray(MODEL.apply(variables, batch().inputs)[0].logits, float)
     at = np.argmax(FACTS.train.targets[ROWS] >= 0, axis=1)[:, None] + np.arange(2)
     logprob = np.take_along_axis(logits, at[..., None], axis=1)
     logprob -= np.log(np.exp(logprob).sum(axis=2, keepdims=True))

@@ -45,7 +45,7 @@ def begin(monkeypatch, updates):
         monkeypatch.setattr(signals, "asked", lambda: 15 if updates and updates[-1][1] >= count else 0)
         with pytest.raises(signals.Stopped):
             toy.train(4, options=kept_in(store), **ask)
-        assert updates[-1][1] == count
+        assert count <= updates[-1][1] <= count + 1  # quick updates are done two at a time
         updates.clear()
         monkeypatch.setattr(signals, "asked", lambda: 0)
 

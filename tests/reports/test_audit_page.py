@@ -11,9 +11,10 @@ from made_runs import Page, section_of
 
 from unlearn_jax import reports
 from unlearn_jax.errors import InputError
-from unlearn_jax.reports import audit_words, writing
+from unlearn_jax.reports import audit_words
 from unlearn_jax.reports.audit_load import read_audit
 from unlearn_jax.reports.audit_page import render_audit
+from unlearn_jax.reports.drawings import KINDS
 from unlearn_jax.reports.page import audit_told
 
 COLUMNS = (
@@ -278,9 +279,9 @@ def test_the_report_links_to_the_audit(tmp_path, monkeypatch):
     assert audit_told(run) == {"fault": "", "lines": []}  # no page yet
     (run / "report.html").write_text("old")
     (run / "manifest.json").write_text("{}")
-    monkeypatch.setattr(writing, "read_run", lambda path: path)
-    monkeypatch.setattr(writing, "render", lambda run: str(audit_told(run)))
-    monkeypatch.setattr(writing, "render_audit", lambda audit, link: f"page, {link}")
+    study = KINDS["study"]._replace(read=lambda path: path, render=lambda run: str(audit_told(run)))
+    monkeypatch.setitem(KINDS, "study", study)
+    monkeypatch.setitem(KINDS, "audit", KINDS["audit"]._replace(render=lambda audit, link: f"page, {link}"))
     assert reports.write_audit_page(run / "audit", run) == run / "audit.html"
     told = (run / "report.html").read_text()
     assert "5 of 5 metrics" in told and len(audit_told(run)["lines"]) == 2

@@ -109,5 +109,5 @@ def test_several_settings_are_cautioned_about(run, tmp_path, unsaved):
         rows = list(csv.DictReader(file))
     more = [r | {"setting": "alpha=2"} for r in rows if (r["method"], r["remedy"]) == ("scrub", "")]
     write_rows(tmp_path / "run", rows + more)
-    text = reports.write_report(tmp_path / "run").read_text()
+    text = " ".join(reports.write_report(tmp_path / "run").read_text().split())
     assert "choose it on other targets (unlearn-jax choose)" in text and "scrub (alpha=2)" in text

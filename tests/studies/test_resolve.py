@@ -103,7 +103,7 @@ def test_texts_have_presets_by_corpus_and_by_model():
         ({"model": "mlpp"}, f"unknown model 'mlpp': choose one of {', '.join(sorted(MODELS))}"),
         ({"model_options": ("depth=3",)}, "unknown mlp option 'depth'"),
         ({"model_options": ("widths",)}, "write NAME=VALUE"),
-        ({"methods": "scrub,sleep"}, ", ".join(sorted(METHODS))),
+        ({"methods": "scrub,sleep"}, "unknown method 'sleep': choose one of all, amnesiac"),
         ({"methods": "scrub", "hp": ("finetune.lr=1",)}, "add it to --methods"),
         ({"methods": "none", "hp": ("finetune.lr=1",)}, "add it to --methods"),
     ],

@@ -203,7 +203,7 @@ def test_the_page_is_whole_and_escaped(swept, unsaved):
         reports.write_sweep_page(broken)
 
 
-def test_figures_take_settings_without_an_order(swept, unsaved):
+def test_figures_take_settings_without_an_order(swept):
     read = reports.read_sweep(swept[0])
     named = [
         one | {"values": one["values"] | {"weight_decay": [5, 8] if n % 2 else [6]}}

@@ -38,7 +38,7 @@ RECORDED: tuple[RecordedMetric, ...] = (
          "has no null band; its interval tells."),
     _row(RESIDUAL, "relative_p", "p-value", "Whether the population is nearer to the reference than the original is, by a "
          "tenth of the way at least: an anytime-valid p-value of the targets' margins, small where it is "
-         "(docs/relative.md).", ideal=None, references=_BOTH, source="after 2601.19755"),
+         "(docs/relative.md).", ideal=None, references=_BOTH),
     _row(RESIDUAL, "distance_rank", "rank", "Rank by residual distance among methods of practice.", ideal=1.0,
          references=_ORACLE),
     _row(RESIDUAL, "residual_vs_retrain", "share", "Residual influence with retraining in place of the oracle.",
