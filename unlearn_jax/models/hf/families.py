@@ -176,7 +176,7 @@ def _neox(config: Config) -> Spec:
     spec = _common(_by_default(config, rotary_pct=0.25))
     biases = frozenset({"qkv", "out", "mlp"} if config.get("attention_bias", True) else {"mlp"})
     parallel = "two_norms" if config.get("use_parallel_residual", True) else "no"
-    return replace(spec, norm="layer", gated=False, parallel=parallel, biases=biases)
+    return replace(spec, kv_heads=spec.heads, norm="layer", gated=False, parallel=parallel, biases=biases)
 
 
 def _gpt2(config: Config) -> Spec:
