@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from functools import partial
 from typing import Any
 
@@ -93,6 +94,7 @@ class Causal(nn.Module):
         return logits, masked_mean(x, tokens != NO_TOKEN), hidden | {"norm": x}
 
 
+@functools.lru_cache(maxsize=32)
 def abstract_params(spec: Spec, dtype) -> dict:
     """Shapes and dtypes of the parameters; nothing is computed."""
     tokens = jax.ShapeDtypeStruct((1, 1), jnp.int32)
