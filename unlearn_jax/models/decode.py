@@ -125,14 +125,16 @@ def generate(
     return _generate(decoder, variables, tokens, lengths, new, tuple(ends))
 
 
+def most_probable(logits: Array, never: int | None = None) -> Array:
+    """The most probable token of logits (B, V) but ``never``; (B,) int32."""
+    if never is not None:
+        logits = jnp.where(jnp.arange(logits.shape[-1])[None, :] == never, -jnp.inf, logits)
+    return jnp.argmax(logits, axis=-1).astype(jnp.int32)
+
+
 @functools.partial(jax.jit, static_argnums=(0, 4, 5))
 def _generate(decoder: Cached, variables: Variables, tokens: Array, lengths: Array, new: int, ends: tuple):
     """`generate` of checked arguments."""
-
-    def best(logits):
-        if decoder.never is not None:
-            logits = jnp.where(jnp.arange(logits.shape[-1])[None, :] == decoder.never, -jnp.inf, logits)
-        return jnp.argmax(logits, axis=-1).astype(jnp.int32)
 
     def live(token, before):
         return before & ~jnp.isin(token, jnp.array(ends, jnp.int32)) if ends else before
@@ -144,12 +146,12 @@ def _generate(decoder: Cached, variables: Variables, tokens: Array, lengths: Arr
     def body(carry):
         i, token, alive, cache, out = carry
         logits, cache = decoder.step(variables, token, lengths + i - 1, cache)
-        token = best(logits)
+        token = most_probable(logits, decoder.never)
         alive = live(token, alive)
         return i + 1, token, alive, cache, out.at[:, i].set(jnp.where(alive, token, NO_TOKEN))
 
     logits, cache = decoder.prefill(variables, tokens, new, lengths - 1)
-    first = best(logits[:, 0])
+    first = most_probable(logits[:, 0], decoder.never)
     alive = live(first, jnp.ones(first.shape, bool))
     out = jnp.full((len(first), new), NO_TOKEN, jnp.int32).at[:, 0].set(jnp.where(alive, first, NO_TOKEN))
     out = lax.while_loop(going, body, (1, first, alive, cache, out))[-1]
