@@ -7,7 +7,8 @@
 The package (Apache-2.0, 93 MB) holds the weights in 4 bits (GGUF Q4_1) with tokenizer and chat template; they are
 written as float32 safetensors. Nothing is asked of a model hub.
 
-Cost: about a minute on one CPU core and 540 MB of disk. It should print that "The capital of France is" goes on with " Paris".
+Cost: about a minute on one CPU core and 540 MB of disk. It should print that "The capital of France is" goes on with
+" Paris".
 """
 
 from __future__ import annotations
