@@ -78,7 +78,9 @@ def test_llama3_scaling_passes_from_slow_to_fast():
 
 def test_weights_are_read_one_by_one_and_converted_on_the_way(tmp_path):
     held = []
-    model, variables = load_hf(tiny_hf.write(tmp_path, "phi3"), "bfloat16", place=lambda x: held.append(x) or x)
+    model, variables = load_hf(
+        tiny_hf.write(tmp_path, "phi3"), "bfloat16", place=lambda path, x: held.append(path) or x
+    )
     leaves = jax.tree.leaves(variables["params"])
     assert len(held) == len(leaves) and all(isinstance(leaf, np.ndarray) for leaf in leaves)
     assert {leaf.dtype for leaf in leaves} == {jnp.dtype("bfloat16")}

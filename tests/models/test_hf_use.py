@@ -23,6 +23,7 @@ from unlearn_jax.models.hf import (
     make_model,
     save_hf,
     save_peft,
+    sharded,
 )
 from unlearn_jax.models.lora import adapted_decoder, lora, merge
 from unlearn_jax.tasks import answer_loss
@@ -87,6 +88,24 @@ def test_rematerialised_blocks_give_the_same_gradient(base):
         )
 
     jax.tree.map(partial(np.testing.assert_allclose, atol=1e-6, rtol=1e-5), gradient(again), gradient(model))
+
+
+@pytest.mark.parametrize("name", ["llama", "gpt2"])
+def test_a_base_on_four_devices_gives_what_it_gives_on_one(tmp_path, name):
+    folder = tiny_hf.write(tmp_path, name)
+    model, variables = load_hf(folder)
+    mesh = jax.make_mesh((2, 2), ("fsdp", "tensor"), devices=jax.devices()[:4])
+    spread = load_hf(folder, place=sharded(mesh))[1]
+    kernels = {path[-2].key: x for path, x in jax.tree.flatten_with_path(spread)[0] if path[-1].key == "kernel"}
+    assert all(kernel.addressable_shards[0].data.size * 4 == kernel.size for kernel in kernels.values())
+    made, adapted = adapters_of(model, variables)
+
+    def both(base, params):
+        loss = lambda p: (made.apply(adapted | {"params": p, "shared": base}, TOKENS)[0].logits ** 2).mean()
+        return model.apply(base, TOKENS)[0].logits, jax.grad(loss)(params)
+
+    one, four = (quick_jit(both)(base, adapted["params"]) for base in (variables, spread))
+    jax.tree.map(partial(np.testing.assert_allclose, atol=1e-5, rtol=1e-5), four, one)
 
 
 @pytest.fixture(scope="module")

@@ -50,7 +50,7 @@ def load_hf(
     dtype: str = "float32",
     *,
     remat: bool = False,
-    place: Callable[[np.ndarray], Any] = jnp.asarray,
+    place: Callable[[tuple[str, ...], np.ndarray], Any] = lambda path, array: jnp.asarray(array),
 ) -> tuple[HFModel, Variables]:
     """The causal language model in a folder with ``config.json`` and safetensors files, sharded or not.
 
@@ -66,7 +66,7 @@ def load_hf(
         dtype: of parameters and activations, "float32" or "bfloat16"; statistics of norms, softmax and logits are
             float32. Tensors are read and converted one at a time.
         remat: whether each block is computed again in the backward pass, so that its inside is not kept.
-        place: puts a NumPy array where it is to be; ``numpy.asarray`` keeps the parameters on the host.
+        place: puts the parameter at a path, a NumPy array, where it is to be; `placing.sharded` lays it on a mesh.
 
     Returns:
         The model and its variables, ``{"params", "state": {}}``.
@@ -92,7 +92,7 @@ def load_hf(
         parts = [leaf_of(shapes, path).shape for path in tensor.parts]
         array = stored.read(tensor.name, shape_in_file(tensor, parts))
         for path, part in zip(tensor.parts, split(tensor, array, [shape[-1] for shape in parts])):
-            put(params, path, place(np.ascontiguousarray(part.astype(dtype_))))
+            put(params, path, place(path, np.ascontiguousarray(part.astype(dtype_))))
     return model, {"params": params, "state": {}}
 
 
