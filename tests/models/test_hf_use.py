@@ -94,7 +94,7 @@ def test_rematerialised_blocks_give_the_same_gradient(base):
 def test_a_base_on_four_devices_gives_what_it_gives_on_one(tmp_path, name):
     folder = tiny_hf.write(tmp_path, name)
     model, variables = load_hf(folder)
-    mesh = jax.make_mesh((2, 2), ("fsdp", "tensor"), devices=jax.devices()[:4])
+    mesh = jax.sharding.Mesh(np.array(jax.devices()[:4]).reshape(2, 2), ("fsdp", "tensor"))
     spread = load_hf(folder, place=sharded(mesh))[1]
     kernels = {path[-2].key: x for path, x in jax.tree.flatten_with_path(spread)[0] if path[-1].key == "kernel"}
     assert all(kernel.addressable_shards[0].data.size * 4 == kernel.size for kernel in kernels.values())

@@ -24,7 +24,7 @@ def sharded(mesh: Mesh) -> Callable[[tuple[str, ...], np.ndarray], Array]:
     """The argument ``place`` of `load_hf` that lays every parameter on a mesh; none is ever whole on one device.
 
     Example:
-        >>> mesh = jax.make_mesh((2, 2), ("fsdp", "tensor"))  # doctest: +SKIP
+        >>> mesh = Mesh(np.array(jax.devices()).reshape(2, 2), AXES)  # doctest: +SKIP
         >>> model, variables = load_hf("models/llama", "bfloat16", place=sharded(mesh))  # doctest: +SKIP
     """
     return lambda path, array: jax.device_put(array, NamedSharding(mesh, partition(path, array.shape, mesh)))
