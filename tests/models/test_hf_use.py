@@ -77,6 +77,20 @@ def test_adapters_start_as_the_base_and_decode_without_being_merged(base):
         np.testing.assert_array_equal(row, generate(cached_hf(model), merged, TOKENS, LENGTHS, 4).tokens)
 
 
+def test_programs_of_members_hold_the_base_once(base):
+    model, variables = base
+    made, adapted = adapters_of(model, variables)
+    members = jax.tree.map(lambda x: jnp.stack([x] * 5), adapted["params"])
+    decoder, tokens = adapted_decoder(cached_hf(model)), jnp.asarray(TOKENS)
+    of = lambda params, base: adapted | {"params": params, "shared": base}
+    loss = lambda params, base: made.apply(of(params, base), tokens)[0].logits.mean()
+    answers = lambda params, base: decoder.prefill(of(params, base), tokens, 2)[0]
+    held = sum(leaf.nbytes for leaf in jax.tree.leaves((members, variables)))
+    for run in (jax.grad(loss), answers):
+        compiled = quick_jit(jax.vmap(run, in_axes=(0, None))).lower(members, variables).compile()
+        assert abs(compiled.memory_analysis().argument_size_in_bytes / held - 1) < 0.01
+
+
 def test_rematerialised_blocks_give_the_same_gradient(base):
     model, variables = base
     again = make_model(model.config, remat=True)

@@ -66,7 +66,8 @@ def chunked_logprob(states: Array, head: Head, targets: Array, mask: Array, *, c
     @jax.checkpoint
     def of_chunk(part):
         x, target, live = part
-        logits = lax.dot_general(x, head.weights, (((1,), (1,)), ((), ())), preferred_element_type=jnp.float32)
+        weights = head.weights.astype(x.dtype)
+        logits = lax.dot_general(x, weights, (((1,), (1,)), ((), ())), preferred_element_type=jnp.float32)
         logits = logits if head.bias is None else logits + head.bias.astype(jnp.float32)[None, :]
         logits = soft_cap(logits, head.cap)
         losses = optax.softmax_cross_entropy_with_integer_labels(logits, jnp.where(live, target, 0))
