@@ -26,7 +26,7 @@ class HFModel(Model):
 
     module: Causal
     config: dict[str, Any]  # of config.json
-    folder: Path
+    folder: Path | None  # None = of no folder
 
     @property
     def spec(self) -> Spec:
@@ -34,14 +34,16 @@ class HFModel(Model):
         return self.module.spec
 
 
-def make_model(config: dict[str, Any], folder: str | Path = ".", *, dtype="float32", remat: bool = False) -> HFModel:
+def make_model(
+    config: dict[str, Any], folder: Path | None = None, *, dtype: str = "float32", remat: bool = False
+) -> HFModel:
     """The model that the entries of a ``config.json`` describe; nothing else is read.
 
     ``init`` draws parameters at random. The arguments are those of `load_hf`.
     """
     module = Causal(spec_of(config), compute_dtype(dtype), remat)
     model = HFModel(*from_linen(module))
-    model.module, model.config, model.folder = module, dict(config), Path(folder).expanduser()
+    model.module, model.config, model.folder = module, dict(config), folder
     return model
 
 

@@ -58,9 +58,10 @@ def save_hf(model: HFModel, variables: Variables, folder: str | Path, *, shard_b
     dtype = str(leaf_of(params, ("embed",)).dtype)
     config = {name: entry for name, entry in model.config.items() if name not in ("torch_dtype", "dtype")}
     _write_json(folder / "config.json", config | {"dtype": dtype})
-    for name in BESIDE:
-        if (model.folder / name).is_file() and model.folder.resolve() != folder.resolve():
-            shutil.copyfile(model.folder / name, folder / name)
+    if model.folder and model.folder.resolve() != folder.resolve():
+        for name in BESIDE:
+            if (model.folder / name).is_file():
+                shutil.copyfile(model.folder / name, folder / name)
     _write_tensors(folder, tensors_of(model.spec, shapes), params, shard_bytes)
     return folder
 
@@ -121,7 +122,7 @@ def save_peft(model: HFModel, adapters: Variables, folder: str | Path) -> Path:
     config = {
         "peft_type": "LORA",
         "task_type": "CAUSAL_LM",
-        "base_model_name_or_path": str(model.folder),
+        "base_model_name_or_path": str(model.folder) if model.folder else None,
         "r": rank,
         "lora_alpha": scale * rank,
         "lora_dropout": 0.0,
