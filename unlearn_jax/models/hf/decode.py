@@ -21,7 +21,7 @@ def cached_hf(model: HFModel) -> Cached:
         >>> ends = end_tokens(model)  # doctest: +SKIP
         >>> generate(cached_hf(model), variables, prompts, lengths, 20, ends=ends)  # doctest: +SKIP
     """
-    return _cached(model.module)
+    return _cached(model.module)  # pyright: ignore[reportArgumentType]  a Linen module is hashable
 
 
 def end_tokens(model: HFModel) -> tuple[int, ...]:
