@@ -64,6 +64,9 @@ def prepare(args: Args) -> str:
     except ImportError as error:
         raise InputError(f"{error.name} is missing: pip install torch transformers gguf accelerate.") from None
     weights = AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name, dtype=torch.float32)
+    weights.hf_quantizer = None  # without a GPU the weights are float32 by now, and are to be saved as such
+    if hasattr(weights.config, "quantization_config"):
+        del weights.config.quantization_config
     weights.save_pretrained(args.to)
     AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name).save_pretrained(args.to)
     return f"{args.to}: '{PROMPT}' goes on with '{continued(args.to)}'"
