@@ -24,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import tyro
 
-from unlearn_jax.cli.common import guarded, parsed
+from unlearn_jax.cli.common import guarded, json_of, parsed
 from unlearn_jax.errors import InputError, choose
 
 PROMPT = "The capital of France is"
@@ -39,6 +39,8 @@ class Args:
     """which model: smollm2"""
     to: Path = Path("models/smollm2")
     """the folder to make"""
+    json: bool = False
+    """print one JSON object instead of the line: the folder, and how the prompt goes on if it was made now"""
 
 
 def gguf_file() -> Path:
@@ -55,7 +57,7 @@ def prepare(args: Args) -> str:
     """Write the folder, read it again and return what to print."""
     choose("model", args.model, MODELS)
     if (args.to / "model.safetensors").is_file():
-        return f"{args.to} has the model already."
+        return json_of({"folder": args.to}) if args.json else f"{args.to} has the model already."
     file = gguf_file()
     os.environ |= {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
     try:
@@ -69,7 +71,10 @@ def prepare(args: Args) -> str:
         del weights.config.quantization_config
     weights.save_pretrained(args.to)
     AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name).save_pretrained(args.to)
-    return f"{args.to}: '{PROMPT}' goes on with '{continued(args.to)}'"
+    found = continued(args.to)
+    if args.json:
+        return json_of({"folder": args.to, "prompt": PROMPT, "continued": found})
+    return f"{args.to}: '{PROMPT}' goes on with '{found}'"
 
 
 def continued(folder: Path, new: int = 5) -> str:
