@@ -121,6 +121,13 @@ def test_a_tokenizer_of_the_users_own_has_its_padding_moved_to_zero(tmp_path):
     read = make_reader(Features("tokens", context=4, tokenizer=str(tmp_path)), [])
     assert read.encode(["the wheat sings"])[0].tolist() == [[1, 3, 2, 0]] and read.vocab == 4
 
+    del words["[PAD]"]
+    made = library.Tokenizer(library.models.WordLevel({w: i for i, w in enumerate(words)}, unk_token="[UNK]"))
+    made.pre_tokenizer = library.pre_tokenizers.Whitespace()
+    made.save(str(tmp_path / "tokenizer.json"))
+    read = make_reader(Features("tokens", context=4, tokenizer=str(tmp_path)), [])
+    assert read.encode(["the wheat sings"])[0].tolist() == [[1, 3, 2, 0]] and read.vocab == 4  # no number is padding
+
 
 def test_a_part_of_a_corpus_keeps_its_texts_and_the_digest_is_that_of_the_texts():
     part = subset(DATA, 30, 9, seed=1)

@@ -200,10 +200,17 @@ def test_a_file_without_padding_uses_a_known_name_or_the_one_given(tmp_path):
     assert load_tokenizer(written(tmp_path), pad="[SEP]").pad == 2
     with pytest.raises(InputError, match="has no piece 'filler': give one of its pieces"):
         load_tokenizer(written(tmp_path), pad="filler")
-    text = written(tmp_path, padding=None).read_text().replace("[PAD]", "[NIL]")
+
+
+def test_a_file_without_a_piece_for_filling_fills_with_no_token(tmp_path):
+    text = written(tmp_path, padding=None).read_text().replace("[PAD]", "!")
     (tmp_path / "tokenizer.json").write_text(text)
-    with pytest.raises(InputError, match="names no piece that fills rows: give one of its pieces"):
-        load_tokenizer(tmp_path)
+    made = load_tokenizer(tmp_path)
+    ids, cut = made.encode(["the cat ! the", "the"], 6)
+    assert made.pad == -1 and ids.tolist() == [[1, 4, 5, 0, 4, 2], [1, 4, 2, -1, -1, -1]] and not cut.any()
+    assert made.decode(ids)[1] == "the"
+    with pytest.raises(InputError, match="the tokenizer's are 0..6"):
+        made.decode(ids - 1)
 
 
 def test_a_malformed_or_missing_file_is_one_sentence(tmp_path):

@@ -14,11 +14,13 @@ SMALLER = {
         'out=Path("audits/mine")': 'out=Path("audits/mine"), how=Precision(20, 20, 100, 0)',
         "import audit_logits": "import Precision, audit_logits",
     },
+    "hf": {"range(3)": "range(1)"},
     "data": {"members=8, steps=200": "members=2, steps=4, resamples=20"},
     "model": {"members=8": "members=2, resamples=20, num_targets=6, train_size=200", "steps=300": "steps=4"},
 }
 LEAVES = {
     "audit": ("audits/mine/audit.csv", "'audit.parquet', 'curves.npz', 'ranking.csv']"),
+    "hf": ("tiny/adapters/adapter_config.json", "['adapter_config.json', 'adapter_model.safetensors']"),
     "data": ("runs/mine/summary.csv", "has 300 images and 299 labels: give as many of each."),
     "model": ("runs/small_net/summary.csv", "small_net (2, 10) 410 13427.0\nsmall_nnx (2, 10) 1210"),
 }

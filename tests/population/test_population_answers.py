@@ -70,6 +70,15 @@ def test_greedy_answers_are_those_of_greedy_decoding(both):
     assert len(np.unique(found.greedy)) > 2
 
 
+def test_token_0_is_an_answer_where_no_token_is_for_filling(both):
+    _, _, variables = both
+    table = variables["params"]["embed"]
+    fond = {"params": variables["params"] | {"embed": table.at[0].set(8 * table[0])}, "state": {}}
+    run = lambda never: answered(TASK, batch(), asked_by_token(CACHED, fond), never).greedy
+    with_0, without = (np.asarray(jax.jit(run, static_argnums=0)(never)) for never in (None, 0))
+    assert (with_0 == 0).any() and (without > 0).all()
+
+
 def test_what_is_said_of_a_token_is_the_distribution_after_the_true_ones(both):
     _, found, variables = both
     logits = np.asarray(MODEL.apply(variables, batch().inputs)[0].logits, float)

@@ -157,6 +157,11 @@ def test_new_initialisations_and_layers_by_depth_are_those_of_the_adapters(share
     assert depth_order(language, (1, LENGTH), "int32") == ("block0", "block1")
 
 
+def test_a_folder_that_would_be_ignored_is_refused(tmp_path):
+    with pytest.raises(InputError, match="model 'decoder' reads no published weights, so folder .* would be ignored"):
+        pretrained("decoder", VOCAB, (LENGTH,), folder=tmp_path)
+
+
 @pytest.mark.parametrize("name", [TEACHING[0], *(pytest.param(n, marks=pytest.mark.slow) for n in TEACHING[1:])])
 def test_a_teacher_is_adapters_too(name, shared, trained):
     fold, _, hp = prepare(name, PROBLEM, {}, toy.SIZES)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -17,13 +17,23 @@ from unlearn_jax.models.transformer import PADDING, Transformer, make_module
 from unlearn_jax.types import Array, PyTree, Variables
 
 DEFAULTS = {"size": "tiny", "width": None, "depth": None, "heads": None, "dtype": "float32"}
+NO_TOKEN = -1  # after a text's end; no vocabulary has it
 
 
 class Cached(NamedTuple):
-    """A decoder with a cache: two pure functions on the variables of `transformer.decoder`."""
+    """A decoder with a cache: two pure functions on the variables of a decoder."""
 
-    prefill: Callable[..., tuple[Array, PyTree]]  # (variables, tokens (B, P), room) -> logits (B, P, V), cache
+    # (variables, tokens (B, P), room, at=None) -> logits (B, P, V), or (B, 1, V) at positions (B,), and the cache
+    prefill: Callable[..., tuple[Array, PyTree]]
     step: Callable[..., tuple[Array, PyTree]]  # (variables, token (B,), position (B,), cache) -> logits (B, V), cache
+    never: int | None = PADDING  # the token that fills rows and is never an answer; None = every token can be one
+
+
+class Generated(NamedTuple):
+    """Texts that continue prompts."""
+
+    tokens: Array  # (B, new) int32, -1 from the end mark on
+    lengths: Array  # (B,) int32, tokens before the end mark
 
 
 def cached_decoder(num_classes: int, input_shape, **options) -> Cached:
@@ -47,9 +57,10 @@ def _cached(num_classes: int, input_shape: tuple, options: tuple) -> Cached:
         logits, _, _, cache = outputs
         return logits, cache
 
-    def prefill(variables, tokens, room):
+    def prefill(variables, tokens, room, at=None):
         logits, cache = run(variables, tokens)
-        return logits, jax.tree.map(lambda x: jnp.pad(x, ((0, 0), (0, room), (0, 0), (0, 0))), cache)
+        logits = logits if at is None else jnp.take_along_axis(logits, at[:, None, None], axis=1)
+        return logits, with_room(cache, room)
 
     def step(variables, token, position, cache):
         logits, cache = run(variables, token[:, None], position[:, None], cache)
@@ -58,24 +69,16 @@ def _cached(num_classes: int, input_shape: tuple, options: tuple) -> Cached:
     return Cached(prefill, step)
 
 
+def with_room(cache: PyTree, room: int) -> PyTree:
+    """Keys and values (B, S, ...) with space for ``room`` tokens more."""
+    return jax.tree.map(lambda x: jnp.pad(x, ((0, 0), (0, room), (0, 0), (0, 0))), cache)
+
+
 def greedy(decoder: Cached, variables: Variables, tokens: Array, lengths: Array, new: int) -> Array:
-    """The most probable next token, ``new`` times over, for each prompt.
-
-    The prompt is run once and each further token costs one position. Padding is never chosen; cut the result at an
-    end mark yourself. One member; ``jax.vmap`` over ``variables`` serves a population.
-
-    Args:
-        decoder: of `cached_decoder`.
-        variables: one member's, as `transformer.decoder` makes them (of adapters: `lora.merge` them first).
-        tokens: (B, P) int32 prompts, padded with 0 at the end.
-        lengths: (B,) int32, each prompt's tokens, from 1 to P.
-        new: number of tokens to add, at least 1.
+    """The most probable next token, ``new`` times over, for each prompt: `generate` without end marks.
 
     Returns:
-        (B, new) int32.
-
-    Raises:
-        InputError: shapes, lengths or ``new`` that do not fit.
+        (B, new) int32; cut it at an end mark yourself.
 
     Example:
         >>> from unlearn_jax.models import transformer
@@ -83,6 +86,28 @@ def greedy(decoder: Cached, variables: Variables, tokens: Array, lengths: Array,
         >>> variables = transformer.decoder(9, (3,)).init(jax.random.key(0), prompts)
         >>> greedy(cached_decoder(9, (3,)), variables, prompts, jnp.array([2, 3]), 4).shape
         (2, 4)
+    """
+    return generate(decoder, variables, tokens, lengths, new).tokens
+
+
+def generate(
+    decoder: Cached, variables: Variables, tokens: Array, lengths: Array, new: int, *, ends: Sequence[int] = ()
+) -> Generated:
+    """The most probable next token, up to ``new`` times over, for each prompt.
+
+    The prompt is run once and each further token costs one position; it stops where all texts have ended. What fills
+    the rows behind a prompt is not read. One member; ``jax.vmap`` over ``variables`` serves a population.
+
+    Args:
+        decoder: of `cached_decoder` or `hf.cached_hf`.
+        variables: one member's, as the model makes them (of adapters: see `lora.adapted_decoder` and `lora.merge`).
+        tokens: (B, P) int32 prompts, filled up at the end with any number.
+        lengths: (B,) int32, each prompt's tokens, from 1 to P.
+        new: most tokens to add, at least 1.
+        ends: tokens that end a text, as ``eos_token_id`` says; they are not part of it.
+
+    Raises:
+        InputError: shapes, lengths or ``new`` that do not fit.
     """
     tokens, lengths = jnp.asarray(tokens, jnp.int32), jnp.asarray(lengths, jnp.int32)
     if tokens.ndim != 2 or lengths.shape != tokens.shape[:1] or new < 1:
@@ -96,23 +121,37 @@ def greedy(decoder: Cached, variables: Variables, tokens: Array, lengths: Array,
             raise InputError(
                 f"lengths go from {counts.min()} to {counts.max()}: give 1 to {tokens.shape[1]} tokens each."
             )
-    return _greedy(decoder, variables, tokens, lengths, new)
+    return _generate(decoder, variables, tokens, lengths, new, tuple(ends))
 
 
-@functools.partial(jax.jit, static_argnums=(0, 4))
-def _greedy(decoder: Cached, variables: Variables, tokens: Array, lengths: Array, new: int) -> Array:
-    def best(logits):
-        padding = jnp.arange(logits.shape[-1])[None, :] == PADDING
-        return jnp.argmax(jnp.where(padding, -jnp.inf, logits), axis=-1).astype(jnp.int32)
+def most_probable(logits: Array, never: int | None = None) -> Array:
+    """The most probable token of logits (B, V) but ``never``; (B,) int32."""
+    if never is not None:
+        logits = jnp.where(jnp.arange(logits.shape[-1])[None, :] == never, -jnp.inf, logits)
+    return jnp.argmax(logits, axis=-1).astype(jnp.int32)
 
-    def body(carry, _):
-        token, position, cache = carry
-        logits, cache = decoder.step(variables, token, position, cache)
-        following = best(logits)
-        return (following, position + 1, cache), following
 
-    logits, cache = decoder.prefill(variables, tokens, new)
-    last = jnp.take_along_axis(logits, (lengths - 1)[:, None, None], axis=1)[:, 0]
-    start = (best(last), lengths, cache)
-    rest = lax.scan(body, start, None, length=new - 1)[1]
-    return jnp.concatenate([start[0][:, None], rest.T], axis=1)
+@functools.partial(jax.jit, static_argnums=(0, 4, 5))
+def _generate(decoder: Cached, variables: Variables, tokens: Array, lengths: Array, new: int, ends: tuple):
+    """`generate` of checked arguments."""
+
+    def live(token, before):
+        return before & ~jnp.isin(token, jnp.array(ends, jnp.int32)) if ends else before
+
+    def going(carry):
+        i, _, alive, *_ = carry
+        return (i < new) & alive.any() if ends else i < new
+
+    def body(carry):
+        i, token, alive, cache, out = carry
+        logits, cache = decoder.step(variables, token, lengths + i - 1, cache)
+        token = most_probable(logits, decoder.never)
+        alive = live(token, alive)
+        return i + 1, token, alive, cache, out.at[:, i].set(jnp.where(alive, token, NO_TOKEN))
+
+    logits, cache = decoder.prefill(variables, tokens, new, lengths - 1)
+    first = most_probable(logits[:, 0], decoder.never)
+    alive = live(first, jnp.ones(first.shape, bool))
+    out = jnp.full((len(first), new), NO_TOKEN, jnp.int32).at[:, 0].set(jnp.where(alive, first, NO_TOKEN))
+    out = lax.while_loop(going, body, (1, first, alive, cache, out))[-1]
+    return Generated(out, (out != NO_TOKEN).sum(axis=1).astype(jnp.int32))

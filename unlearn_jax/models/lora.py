@@ -7,6 +7,7 @@ value products alone, every dense layer of the attention is adapted unless told 
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 
 import flax.linen as nn
@@ -14,6 +15,7 @@ import jax
 import jax.numpy as jnp
 
 from unlearn_jax.errors import InputError, choose
+from unlearn_jax.models.decode import Cached
 from unlearn_jax.types import Array, Model, Variables
 
 
@@ -73,21 +75,49 @@ def lora(
         return {"params": params, "state": {"scale": jnp.float32(alpha / rank)}}
 
     def apply(variables, inputs, key=None, train=False):
-        if "shared" not in variables:
-            raise InputError("the base's variables are missing: pass variables | {'shared': base_variables}.")
-        scale, base = variables["state"]["scale"], variables["shared"]
+        base = _base(variables)
         base = base | {"params": base["params"] | {name: variables["params"][name] for name in whole}}
-
-        def adapted(call, args, kwargs, context):
-            y = call(*args, **kwargs)
-            pair = _adapter(variables["params"], context)
-            return y if pair is None else y + _low_rank(args[0], pair, scale, y.dtype)
-
-        with nn.intercept_methods(adapted):
+        with _adapting(variables):
             outputs, _ = model.apply(base, inputs, key, train)
         return outputs, variables["state"]
 
     return Model(init, apply)
+
+
+@functools.lru_cache(maxsize=32)
+def adapted_decoder(decoder: Cached) -> Cached:
+    """The cached form of an adapted language model without layers trained whole; the base is not copied by member.
+
+    It takes the variables of `lora` with ``shared``. The same decoder gives the same object.
+    """
+
+    def adapted(run):
+        def run_adapted(variables, *args):
+            base = _base(variables)
+            with _adapting(variables):
+                return run(base, *args)
+
+        return run_adapted
+
+    return decoder._replace(prefill=adapted(decoder.prefill), step=adapted(decoder.step))
+
+
+def _base(variables: Variables) -> Variables:
+    """The base's variables."""
+    if "shared" not in variables:
+        raise InputError("the base's variables are missing: pass variables | {'shared': base_variables}.")
+    return variables["shared"]
+
+
+def _adapting(variables: Variables):
+    """A context in which every dense layer that has adapters adds what they give."""
+
+    def adapted(call, args, kwargs, context):
+        y = call(*args, **kwargs)
+        pair = _adapter(variables["params"], context)
+        return y if pair is None else y + _low_rank(args[0], pair, variables["state"]["scale"], y.dtype)
+
+    return nn.intercept_methods(adapted)
 
 
 def merge(variables: Variables) -> Variables:
@@ -101,7 +131,9 @@ def merge(variables: Variables) -> Variables:
         if not isinstance(own, dict):
             return own
         if "a" in own and "kernel" in base:
-            return base | {"kernel": base["kernel"] + scale * (own["a"] @ own["b"])}
+            kernel, update = base["kernel"], scale * (own["a"] @ own["b"])
+            wide = jnp.promote_types(kernel.dtype, update.dtype)
+            return base | {"kernel": (kernel.astype(wide) + update.astype(wide)).astype(kernel.dtype)}
         return base | {name: merged(base.get(name, {}), inner) for name, inner in own.items()}
 
     shared = variables["shared"]

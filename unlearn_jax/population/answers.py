@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from unlearn_jax.models.decode import Cached
+from unlearn_jax.models.decode import Cached, most_probable
 from unlearn_jax.models.transformer import PADDING
 from unlearn_jax.tasks import answer_of, answer_start, at_answer, with_answer
 from unlearn_jax.types import Array, Batch, Task, Variables
@@ -34,13 +34,14 @@ class Answered(NamedTuple):
     greedy: Array  # (B, L) int32, the most probable token each time
 
 
-def answered(task: Task, batch: Batch, ask: Callable) -> Answered:
+def answered(task: Task, batch: Batch, ask: Callable, never: int | None = PADDING) -> Answered:
     """The answers of a model.
 
     Args:
         task: a task with candidates.
         batch: B statements.
         ask: of `asked_whole` or `asked_by_token`, see there.
+        never: the token that fills rows and is no answer; None = every token can be one.
     """
     known = task.candidates
     assert known is not None
@@ -54,7 +55,7 @@ def answered(task: Task, batch: Batch, ask: Callable) -> Answered:
         (mine > others.max(axis=1)).astype(jnp.float32),
         scores,
         _of_tokens(own, answer_of(batch, length)),
-        _greedy(own[:, 0], follow, length),
+        _greedy(own[:, 0], follow, length, never),
     )
 
 
@@ -104,12 +105,11 @@ def _of_tokens(logits: Array, tokens: Array) -> Spoken:
     return Spoken(*traced)
 
 
-def _greedy(first: Array, follow: Callable, length: int) -> Array:
-    """The most probable answer token by token, given the logits (B, V) of its first; never padding; (B, L)."""
+def _greedy(first: Array, follow: Callable, length: int, never: int | None) -> Array:
+    """The most probable answer token by token, given the logits (B, V) of its first; (B, L)."""
 
     def best(logits: Array) -> Array:
-        padding = jnp.arange(logits.shape[-1])[None, :] == PADDING
-        return jnp.argmax(jnp.where(padding, -jnp.inf, logits), axis=-1)[:, None].astype(jnp.int32)
+        return most_probable(logits, never)[:, None]
 
     tokens = best(first)
     for _ in range(length - 1):

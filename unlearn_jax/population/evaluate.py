@@ -11,7 +11,7 @@ from jax.sharding import Mesh
 
 from unlearn_jax import trees
 from unlearn_jax.models.decode import Cached
-from unlearn_jax.models.lora import merge
+from unlearn_jax.models.lora import adapted_decoder
 from unlearn_jax.population.answers import Spoken, answered, asked_by_token, asked_whole
 from unlearn_jax.population.run import Stored
 from unlearn_jax.population.sharding import (
@@ -57,8 +57,8 @@ def _program(model: Model, task: Task | None, decoder: Cached | None, axis: str,
                 if decoder is None:
                     traced: Any = answered(task, batch, asked_whole(apply))
                     return Evaluation(*traced)
-                whole = merge(variables) if shared else variables
-                traced = answered(task, batch, asked_by_token(decoder, whole))
+                run = adapted_decoder(decoder) if shared else decoder  # nothing is merged: the base stays one
+                traced = answered(task, batch, asked_by_token(run, variables), decoder.never)
                 return Evaluation(*traced)
             logits = apply(inputs)
             traced = task.margin(logits, batch), task.correct(logits, batch)
@@ -134,7 +134,7 @@ def evaluate(
         block: examples at a time; 0 = 1024, or 128 for images of 1,000 values and more on a CPU, whose patches must
             stay in its cache and for candidate answers, whose logits are large.
         decoder: for candidate answers, the model with a cache of keys and values, which saves running a statement for
-            every beginning of an answer; adapters on a shared base are merged into it.
+            every beginning of an answer; adapters on a shared base are not merged into it.
         data_devices: devices that hold one member together.
 
     Returns:

@@ -70,7 +70,7 @@ def pretrained(
         input_shape: of an example, without the batch.
         rank: of adapters, at scale 2 (alpha = 2 x rank), on the attention's dense layers; a classifier's head is
             trained whole, by each member its own. 0 = all weights are trained.
-        folder: of the published weights; default ``$UNLEARN_JAX_MINILM``. Read for models that have some.
+        folder: of the published weights; default ``$UNLEARN_JAX_MINILM``. Refused for models that have none.
         options: of the model; sizes of published weights are theirs.
 
     Returns:
@@ -86,6 +86,11 @@ def pretrained(
         dict_keys(['block0', 'block1'])
     """
     check_rank(rank, name)
+    if folder is not None and name not in PUBLISHED:
+        raise InputError(
+            f"model '{name}' reads no published weights, so folder '{folder}' would be ignored: leave it out, or take "
+            f"{' or '.join(PUBLISHED)}; language models of Hugging Face folders are read by models.hf.load_hf."
+        )
     weights, reader = {}, None
     if name in PUBLISHED:
         reader = Path(folder or minilm_folder())

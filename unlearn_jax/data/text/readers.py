@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from unlearn_jax.data.text.measures import WORD
-from unlearn_jax.data.text.tokenizer import byte_pair_tokenizer, load_tokenizer, word_tokenizer
+from unlearn_jax.data.text.tokenizer import NO_TOKEN, byte_pair_tokenizer, load_tokenizer, word_tokenizer
 from unlearn_jax.errors import InputError, choose
 from unlearn_jax.runtime.disk import write_arrays
 from unlearn_jax.runtime.multihost import is_first
@@ -118,14 +118,17 @@ def tokens(features: Features, texts: Sequence[str]) -> Reader:
         made = load_tokenizer(features.tokenizer)
     else:
         made = word_tokenizer(texts, max_size=features.vocabulary or WORDS, lower=True)
+    apart = int(made.pad == NO_TOKEN)  # no piece is for filling: all numbers go up by one
 
     def encode(texts: Sequence[str]) -> tuple[np.ndarray, int]:
         ids, cut = made.encode(texts, length)
-        if made.pad != PADDING:  # the two change places
+        if apart:
+            ids = ids + 1
+        elif made.pad != PADDING:  # the two change places
             ids = np.where(ids == made.pad, PADDING, np.where(ids == PADDING, made.pad, ids)).astype(np.int32)
         return ids, int((cut > 0).sum())
 
-    return Reader(encode, made.size, f"{length} tokens of the context")
+    return Reader(encode, made.size + apart, f"{length} tokens of the context")
 
 
 def minilm(features: Features, texts: Sequence[str]) -> Reader:

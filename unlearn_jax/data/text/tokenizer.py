@@ -18,6 +18,7 @@ from unlearn_jax.errors import InputError
 
 PAD, UNKNOWN, BEGIN, END = range(4)  # of the tokenizers made here; one from a file has numbers of its own
 SPECIALS = ("<pad>", "<unknown>", "<begin>", "<end>")  # no clash: in a text these are three pieces each
+NO_TOKEN = -1  # fills rows where a tokenizer.json has no piece for it
 PAD_NAMES = ("[PAD]", "<pad>", "<|pad|>")  # where a tokenizer.json does not say which piece fills rows
 _WORD = re.compile(r"\w+(?:['’]\w+)*|[^\w\s]")
 _OPEN, _CLOSE = frozenset("([{"), frozenset(".,;:!?)]}%")
@@ -35,7 +36,7 @@ class Tokenizer(NamedTuple):
     encode: Callable[[Iterable[str], int], tuple[np.ndarray, np.ndarray]]
     decode: Callable[[np.ndarray], list[str]]
     size: int  # token numbers are 0..size-1
-    pad: int  # live tokens are ids != pad
+    pad: int  # live tokens are ids != pad; -1 where no piece is for filling
     pieces: tuple[str, ...]  # (size,) what each number stands for
 
 
@@ -138,11 +139,12 @@ def load_tokenizer(path: str | Path, *, pad: str | None = None) -> Tokenizer:
 
     Args:
         path: the file, or the folder that holds ``tokenizer.json``.
-        pad: the piece that fills rows, one that no text holds; by default the one that the file names.
+        pad: the piece that fills rows, one that no text holds; by default the one that the file names, else none:
+            rows are then filled with -1, which is no piece.
 
     Raises:
         InputError: the package ``tokenizers`` is missing (extra ``text``), no such file, a file that is not a
-            tokenizer, or no piece to fill rows with.
+            tokenizer, or no piece of the name given as pad.
     """
     path = Path(path).expanduser()
     path = path / "tokenizer.json" if path.is_dir() else path
@@ -154,12 +156,11 @@ def load_tokenizer(path: str | Path, *, pad: str | None = None) -> Tokenizer:
     except Exception as error:  # the package raises no class of its own
         raise InputError(f"'{path}' cannot be read as a tokenizer ({error}): get a fresh tokenizer.json.") from error
     names = [(made.padding or {}).get("pad_token"), *PAD_NAMES] if pad is None else [pad]
-    numbers = [number for name in names if name and (number := made.token_to_id(name)) is not None]
-    if not numbers:
-        problem = "names no piece that fills rows" if pad is None else f"has no piece '{pad}'"
-        raise InputError(f"'{path}' {problem}: give one of its pieces that no text holds as pad.")
+    known = [number for name in names if name and (number := made.token_to_id(name)) is not None]
+    if pad is not None and not known:
+        raise InputError(f"'{path}' has no piece '{pad}': give one of its pieces that no text holds as pad.")
     made.no_padding()
-    return _from_library(made, numbers[0])
+    return _from_library(made, known[0] if known else NO_TOKEN)
 
 
 def _from_library(made, pad: int) -> Tokenizer:
@@ -178,7 +179,7 @@ def _from_library(made, pad: int) -> Tokenizer:
         return _padded([row.ids for row in rows], length, pad), np.fromiter(over, np.int32, len(rows))
 
     def decode(ids: np.ndarray) -> list[str]:
-        rows = [[i for i in row if i != pad] for row in _rows(ids, len(pieces))]
+        rows = [[i for i in row if i != pad] for row in _rows(ids, len(pieces), min(pad, 0))]
         return [text.removeprefix(" ") for text in made.decode_batch(rows, skip_special_tokens=True)]
 
     return Tokenizer(encode, decode, len(pieces), pad, tuple(pieces))
@@ -218,12 +219,12 @@ def _padded(rows: list[list[int]], length: int, pad: int) -> np.ndarray:
     return ids
 
 
-def _rows(ids: np.ndarray, size: int) -> list[list[int]]:
-    """(n, length) token numbers, checked, as lists."""
+def _rows(ids: np.ndarray, size: int, least: int = 0) -> list[list[int]]:
+    """(n, length) token numbers, ``least`` to size - 1, checked, as lists."""
     ids = np.asarray(ids)
     if ids.ndim != 2 or not (ids.size == 0 or np.issubdtype(ids.dtype, np.integer)):
         raise InputError(f"token numbers of shape {ids.shape} and dtype {ids.dtype}: give integers (n, length).")
-    if ids.size and not 0 <= ids.min() <= ids.max() < size:
+    if ids.size and not least <= ids.min() <= ids.max() < size:
         raise InputError(f"token numbers {ids.min()}..{ids.max()}: the tokenizer's are 0..{size - 1}, use its own.")
     return ids.tolist()
 
