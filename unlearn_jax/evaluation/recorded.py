@@ -36,8 +36,8 @@ RECORDED: tuple[RecordedMetric, ...] = (
     _row(RESIDUAL, "residual_distance", "share", references=_ORACLE, title="residual distance",
          what="Root of the mean squared difference to the oracle's margins, target by target, over the original's. It "
          "has no null band; its interval tells."),
-    _row(RESIDUAL, "relative_p", "p-value", "Whether the population is nearer to the reference than the original is, by a "
-         "tenth of the way at least: an anytime-valid p-value of the targets' margins, small where it is "
+    _row(RESIDUAL, "relative_p", "p-value", "Whether the population is nearer to the reference than the original is, "
+         "by a tenth of the way at least: an anytime-valid p-value of the targets' margins, small where it is "
          "(docs/relative.md).", ideal=None, references=_BOTH),
     _row(RESIDUAL, "distance_rank", "rank", "Rank by residual distance among methods of practice.", ideal=1.0,
          references=_ORACLE),
