@@ -79,7 +79,8 @@ def relative_test(
     if shapes[0] != shapes[1] or shapes[0] != shapes[2]:
         raise InputError(f"populations have {shapes[0]}, {shapes[1]} and {shapes[2]} examples: give all the same ones.")
     widths = (None,) if kernel == "margins" else WIDTHS
-    gains = [np.concatenate([_gains(*request, width, least) for request in zip(*blocks)]) for width in widths]
+    requests = list(zip(*blocks))
+    gains = [np.concatenate([_gains(u, r, o, width, least) for u, r, o in requests]) for width in widths]
     stakes = np.mean([np.cumprod(1 + _bets(gain) * gain) for gain in gains], axis=0)
     return _judged(stakes, level)
 

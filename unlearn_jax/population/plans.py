@@ -191,9 +191,10 @@ def epochs_over_request(
     split = sizes, static["batch"], static.get("pieces", 0)
     batch = request_batch(*split)
     retain = static["batch"] if retain_cost else 0
-    costs = {"forget_cost": forget_cost, "retain_cost": retain_cost}
     steps = static["epochs"] * request_batches(*split)
-    return uniform_plan(steps, forget_batch=batch, retain_batch=retain, **costs)
+    return uniform_plan(
+        steps, forget_batch=batch, retain_batch=retain, forget_cost=forget_cost, retain_cost=retain_cost
+    )
 
 
 def cosine(steps: int, last: float = 0.0) -> np.ndarray:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.stats import t as student
@@ -64,7 +64,7 @@ class Quality(NamedTuple):
     among_retrained: tuple[float, ...]  # D between every two retrained models
 
 
-def value_of(log: Log | None, name: str, look: Look = as_it_is, reference: Log | None = None):
+def value_of(log: Log | None, name: str, look: Look = as_it_is, reference: Log | None = None) -> Any:
     """An aggregate of one log, the stated one where it cannot be made; None where there is neither."""
     if log is None or name not in log.entries:
         return None
@@ -162,7 +162,7 @@ def band_of(values: Sequence[float]) -> Interval | None:
     return (max(low, 0.0), min(high, 1.0)) if all(0 <= value <= 1 for value in values) else (low, high)
 
 
-def _interval(draws: np.ndarray) -> Interval | None:
+def _interval(draws: Any) -> Interval | None:
     """Percentiles of draws."""
     draws = np.asarray(draws)[np.isfinite(draws)]
     if not len(draws):

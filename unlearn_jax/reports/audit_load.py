@@ -117,7 +117,7 @@ def _figures(path: Path) -> dict[Key, dict[str, Row]]:
     figures: dict[Key, dict[str, Row]] = {}
     for row in read_csv(path):
         label = label_of(row["method"], row.get("remedy", ""), row["setting"])
-        figure = Row(*(number(row[name]) for name in names), TRUTH[row["inside_null"]], row["better"])
+        figure = Row(*(number(row[n]) for n in names), inside=TRUTH[row["inside_null"]], better=row["better"])
         figures.setdefault(_key(row), {}).setdefault(label, figure)
     if not figures:
         raise ValueError(f"{path.name} has no rows")

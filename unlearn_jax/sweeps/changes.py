@@ -93,7 +93,7 @@ def changes(
                 "method": pair[1].method,
                 "remedy": pair[1].remedy,
                 "setting": pair[1].setting,
-                "group": group_of(figures[DISTANCE]["verdict"], figures[TEST]["verdict"]),
+                "group": group_of(str(figures[DISTANCE]["verdict"]), str(figures[TEST]["verdict"])),
                 "diverged": both(lambda o: int((~np.isfinite(o.scores.margin).all(axis=1)).sum())),
                 "grad_evals": both(lambda o: float(sum(o.grad_evals))),
                 "figures": figures,
