@@ -110,6 +110,11 @@ def command(kind: type[T], doc: str | None, run: Callable[[T], object], kept: st
     return main
 
 
+def _tell_of_stopping(signum: int) -> None:
+    """Write to stderr from within a handler, so past Python's buffers."""
+    os.write(2, STOPPING)
+
+
 def guarded(run: Callable[[], object], kept: str = KEPT) -> int:
     """Exit code of ``run``, with one line on stderr where it is not 0.
 
@@ -117,8 +122,7 @@ def guarded(run: Callable[[], object], kept: str = KEPT) -> int:
     which it does as soon as the updates in hand are kept. A second signal ends the process at once.
     """
     try:
-        # from within a handler, so past Python's buffers
-        with signals.listening(lambda signum: os.write(2, STOPPING) and None):
+        with signals.listening(_tell_of_stopping):
             run()
     except InputError as error:
         print("error:", *str(error).split(), file=sys.stderr)  # a cause may span lines

@@ -136,8 +136,8 @@ def page() -> str:
         "43%, `ssd` 90%, `lfssd` 93%, `cfw` 93%; 4 members) were chosen anew by the rule above, and so were those that "
         "lost it at 30 or 150 random targets (`random_label` 81%, `uam` 95%, `dpo_idk` 81%, `undial` 82%, `ceu` 72%); "
         "[what all do there](defaults.md#digits-a-convolutional-network). On facts the rule above chose `woodfisher`, "
-        "`ssd`, `kde` and `prmq` (one size, 4 to 8 members), which had lost what remains. Choose rates anew for another "
-        "model."
+        "`ssd`, `kde` and `prmq` (one size, 4 to 8 members), which had lost what remains. Choose rates anew for "
+        "another model."
     )
     return f"{opening}\n{methods_table()}\n\n{defaults}\n\n{presets_table()}\n"
 
