@@ -41,6 +41,8 @@ class Args:
     """of the draws"""
     kernel: str = "margins"
     """margins or gaussian"""
+    json: bool = False
+    """print one JSON object in place of lines"""
 
 
 def margins(run: Path, name: str) -> np.ndarray:
@@ -67,20 +69,18 @@ def run(args: Args) -> None:
     for name, pool in kinds.items():
         hits = 0
         for _ in range(args.studies):
-            mine, theirs = (rng.choice(len(full), 2 * args.members, replace=False) for _ in range(2))
-            unlearned = (
-                pool[rng.choice(len(pool), args.members, replace=False)]
-                if pool is not full
-                else full[mine[args.members :]]
-            )
-            hits += relative_test(
-                unlearned, none[theirs[: args.members]], full[mine[: args.members]], kernel=args.kernel
-            ).nearer
+            at = [rng.choice(len(full), 2 * args.members, replace=False) for _ in range(2)]
+            (first, rest), (theirs, others) = (np.split(places, 2) for places in at)
+            unlearned = pool[rest if name == "null: other seeds" else others]  # no member is in two populations
+            hits += relative_test(unlearned, none[theirs], full[first], kernel=args.kernel).nearer
         share = hits / args.studies
-        rows.append(
-            {"population": name, "nearer": share, "standard_error": (share * (1 - share) / args.studies) ** 0.5}
-        )
-    print_json({"members": args.members, "studies": args.studies, "kernel": args.kernel, "rows": rows})
+        error = (share * (1 - share) / args.studies) ** 0.5
+        rows.append({"population": name, "nearer": share, "standard_error": error})
+    if args.json:
+        return print_json({"members": args.members, "studies": args.studies, "kernel": args.kernel, "rows": rows})
+    print(f"{'population':<22} called nearer, of {args.studies:,} studies of {args.members} members")
+    for row in rows:
+        print(f"{row['population']:<22} {row['nearer']:.3f} +- {row['standard_error']:.3f}")
 
 
 if __name__ == "__main__":

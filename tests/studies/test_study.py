@@ -166,7 +166,7 @@ def test_columns_and_the_names_in_them(done):
         *("accuracy", "margin", "residual_influence", "residual_distance", "residual_vs_retrain"),
         *("price_accuracy", "price_margin", "n_diverged", "seconds", "grad_evals_forget", "grad_evals_retain"),
         *("influence_span", "null_band", "null_band_ratio", "identifiable"),
-        *("residual_difference", "distance_difference", "distance_rank", "passes_gate"),
+        *("residual_difference", "distance_difference", "distance_rank", "passes_gate", "relative_p"),
         *("similarity_pixel", "similarity_embedding"),
         *("largest_price", "on_frontier", "frontier_share", "cost_share"),
         *("goal_cost", "goal_rest", "goal_test"),  # no distance: too few members to identify any

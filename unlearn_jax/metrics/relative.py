@@ -60,7 +60,7 @@ def relative_test(
         level: rate of false alarms.
 
     Returns:
-        Members in the order given; those with a value that is not finite are passed over.
+        Members in the order given; those with a value that is not finite are passed over. NaN where none is left.
 
     Raises:
         InputError: populations on other examples, or an unknown kernel.
@@ -135,7 +135,7 @@ def _bets(gain: np.ndarray) -> np.ndarray:
 def _judged(stakes: np.ndarray, level: float) -> Relative:
     """What the stakes say."""
     if not len(stakes):
-        return Relative(1.0, 1.0, False, 0, None, stakes)
+        return Relative(float("nan"), float("nan"), False, 0, None, stakes)
     reached = np.flatnonzero(stakes >= 1 / level)
     decided = int(reached[0]) + 1 if len(reached) else None
     return Relative(
