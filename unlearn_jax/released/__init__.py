@@ -18,7 +18,7 @@ from unlearn_jax.population import checkpoint
 from unlearn_jax.released.compare import Aggregate, aggregates, quality
 from unlearn_jax.released.conclusions import Conclusion, conclusions
 from unlearn_jax.released.logs import Log, read_log
-from unlearn_jax.released.together import check_together
+from unlearn_jax.released.together import alike, check_together
 from unlearn_jax.results.recorder import write_json
 
 FILE = "released.json"
@@ -63,8 +63,9 @@ def audit_released(
     log, others, original = read_log(unlearned), [read_log(path) for path in retain], full and read_log(full)
     beside = [("--retain", one) for one in others] + ([("--full", original)] if original else [])
     for place, (option, other) in enumerate(beside):
-        for one in (log, *(earlier for _, earlier in beside[:place])):
-            check_together(one, other, option)
+        check_together(log, other, option)
+        if twice := [one.name for _, one in beside[:place] if alike(one, other)]:
+            raise InputError(f"{option} {other.name} has the same values as {twice[0]}: give logs of different models.")
     found = aggregates(log, others, original or None, draws=draws, seed=seed)
     tested = quality(log, others) if others else None
     told = conclusions(found, tested, len(others), bool(original))

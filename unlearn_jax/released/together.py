@@ -49,10 +49,8 @@ def check_together(log: Log, other: Log, option: str) -> None:
     """Make sure that two logs are of the same questions.
 
     Raises:
-        InputError: the same log twice, another benchmark or split, or other questions under the same ids.
+        InputError: another benchmark or split, or other questions under the same ids.
     """
-    if _alike(log, other):
-        raise InputError(f"{option} {other.name} has the same values as {log.name}: give logs of different models.")
     common = [name for name in log.entries if name in other.entries]
     if not common:
         raise InputError(f"{option} {other.name} and {log.name} have no metric in common: give logs of one benchmark.")
@@ -76,7 +74,7 @@ def check_together(log: Log, other: Log, option: str) -> None:
             )
 
 
-def _alike(log: Log, other: Log) -> bool:
+def alike(log: Log, other: Log) -> bool:
     """Whether two logs have the same values."""
     pairs = list(zip(all_scores(log), all_scores(other)))
     if not pairs or set(log.entries) != set(other.entries):
