@@ -56,7 +56,7 @@ def gguf_file() -> Path:
 def prepare(args: Args) -> str:
     """Write the folder, read it again and return what to print."""
     choose("model", args.model, MODELS)
-    if (args.to / "model.safetensors").is_file():
+    if all((args.to / name).is_file() for name in ("model.safetensors", "tokenizer.json")):  # written last
         return json_of({"folder": args.to}) if args.json else f"{args.to} has the model already."
     file = gguf_file()
     os.environ |= {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
