@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy.stats import t as student
 
+from unlearn_jax.metrics.summary import percentiles
 from unlearn_jax.metrics.tofu import forget_quality
 from unlearn_jax.released.logs import Entry, Log
 from unlearn_jax.released.rules import (
@@ -163,12 +164,9 @@ def band_of(values: Sequence[float]) -> Interval | None:
 
 
 def _interval(draws: Any) -> Interval | None:
-    """Percentiles of draws."""
-    draws = np.asarray(draws)[np.isfinite(draws)]
-    if not len(draws):
-        return None
-    low, high = np.quantile(draws, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return float(low), float(high)
+    """Percentiles of draws; None where none is defined."""
+    low, high = percentiles(np.ravel(draws), LEVEL)
+    return None if np.isnan(low) else (low, high)
 
 
 def quality(log: Log, retain: Sequence[Log]) -> Quality | None:

@@ -47,7 +47,7 @@ KINDS = {
     "audit": Kind("an audit", "unlearn-jax audit", "audit.json", read_audit, audit_page.drawings_of,
                   audit_page.render_audit),
     "released": Kind("an audit of released logs", "unlearn-jax audit", "released.json", released_page.read_released,
-                     released_page.figures_of, released_page.render_released),
+                     released_page.drawings_of, released_page.render_released),
     "neighbours": Kind("a search for similar samples", "unlearn-jax neighbours", "neighbours.json",
                        neighbours_page.read_search, neighbours_page.drawings_of, neighbours_page.render_search),
     "influence": Kind("an attribution study", "unlearn-jax influence", "", read_attribution,

@@ -35,7 +35,7 @@ def render_released(content: dict[str, Any]) -> str:
         answer=f"Of {len(verdicts)} conclusions: {counts}." if verdicts else "There is nothing to compare with.",
         facts=facts(_facts(content)),
         conclusions=[one | {"tone": TONES[one["verdict"]]} for one in content["conclusions"]],
-        distances=drawn(figures_of(content).get("distances"), "distances", "How far each metric is from retraining"),
+        distances=drawn(drawings_of(content).get("distances"), "distances", "How far each metric is from retraining"),
         aggregates=_aggregates(content["aggregates"]),
         retrained=len(content["retain"]),
         words=[],
@@ -43,7 +43,7 @@ def render_released(content: dict[str, Any]) -> str:
     )
 
 
-def figures_of(content: dict[str, Any]) -> dict[str, Callable]:
+def drawings_of(content: dict[str, Any]) -> dict[str, Callable]:
     """The figures by name, as functions of the width in inches."""
     shown = {
         name: one
