@@ -60,9 +60,7 @@ def test_brute_force_agrees_at_other_sizes(shape):
         agrees_with_brute_force(shape, seed, least, sparse)
 
 
-@settings(max_examples=15, deadline=None)
-@given(st.integers(0, 9), st.sampled_from([(1, 5), (9, 2)]), st.sampled_from(["none", "named", "true"]))
-def test_queries_of_their_own(seed, shape, kind):
+def queries_agree(seed, shape, kind):
     count, block = shape
     rows, asked = some_rows(seed, 11), some_rows(seed + 100, count)
     own = np.random.default_rng(seed).integers(-1, 11, count)
@@ -72,6 +70,19 @@ def test_queries_of_their_own(seed, shape, kind):
     order, cosine, _ = by_force(rows, asked, 3, -1, own)
     np.testing.assert_array_equal(near.rows, order)
     np.testing.assert_array_equal(near.cosine, cosine.astype(np.float32))
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.integers(0, 9), st.sampled_from([(1, 5), (9, 2)]), st.sampled_from(["none", "named", "true"]))
+def test_queries_of_their_own(seed, shape, kind):
+    queries_agree(seed, shape, kind)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["none", "named", "true"])
+def test_queries_of_their_own_in_blocks_of_four(kind):
+    for seed in range(3):
+        queries_agree(seed, (6, 4), kind)
 
 
 @pytest.mark.parametrize("blocks", toy.some([((7, 64),), ((1,),)], 1))
@@ -91,9 +102,7 @@ def test_no_queries_and_no_rows():
     assert (top_k(np.zeros((0, 3)), 2, queries=np.eye(3)).rows == -1).all()
 
 
-@settings(max_examples=20, deadline=None)
-@given(st.integers(0, 99), st.sampled_from([1, 3]), st.sampled_from([0.5, 0.7, 0.9]))
-def test_pairs_by_definition(seed, k, threshold):
+def pairs_agree(seed, k, threshold):
     rows = unit_rows(np.random.default_rng(seed).standard_normal((25, 3)))
     near = top_k(rows, k, at_least=threshold, block=8)
     lists = [set(own[own >= 0].tolist()) for own in near.rows]
@@ -104,6 +113,19 @@ def test_pairs_by_definition(seed, k, threshold):
     assert [tuple(p) for p in mutual(near).tolist()] == both
     assert [tuple(p) for p in linked(near).tolist()] == either
     assert [tuple(p) for p in threshold_pairs(rows, near, threshold).tolist()] == every
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(0, 99), st.sampled_from([1, 3]), st.sampled_from([0.5, 0.7, 0.9]))
+def test_pairs_by_definition(seed, k, threshold):
+    pairs_agree(seed, k, threshold)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("k", [2, 4])
+def test_pairs_by_definition_of_other_numbers_of_neighbours(k):
+    for seed, threshold in enumerate((0.5, 0.7, 0.9)):
+        pairs_agree(seed, k, threshold)
 
 
 def test_clusters_are_connected_components_numbered_by_first_row():
