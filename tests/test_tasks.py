@@ -35,6 +35,7 @@ def case():
 def test_loss_is_minus_the_log_probability_of_the_truth(case):
     logits, targets = case
     expected = -log_softmax(logits.astype(float), axis=1)[np.arange(50), targets]
+    assert all(found.shape == (50,) and found.dtype == np.float32 for found in scores(*case).values())
     np.testing.assert_allclose(scores(*case)["loss"], expected, rtol=1e-5, atol=1e-6)
 
 
@@ -47,6 +48,12 @@ def test_margin_is_the_log_odds_of_the_truth(case):
     np.testing.assert_allclose(found, np.log(p) - np.log1p(-p), rtol=1e-4, atol=1e-4)
     moved = scores(logits + np.float32(100.0), targets)  # a constant in the logits plays no part
     np.testing.assert_allclose(moved["margin"], found, atol=1e-3)
+
+
+def test_two_classes_have_the_difference_of_logits_as_margin():
+    found = scores(np.float32([[1.0, 4.0], [1.0, 4.0]]), [0, 1])
+    np.testing.assert_allclose(found["margin"], [-3.0, 3.0])
+    assert TASK.token_logprob is None  # classification has no tokens
 
 
 @pytest.mark.parametrize("size", [1e4, 1e30])

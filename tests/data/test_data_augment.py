@@ -44,7 +44,8 @@ def test_none_is_no_function_and_an_unknown_name_lists_the_valid_ones():
 
 @pytest.mark.parametrize("name", DTYPES)
 @pytest.mark.parametrize(
-    "dtype, shape", [(np.uint8, (6, 16, 16, 3)), (np.float32, (3, 28, 20, 1)), (np.uint8, (2, 4, 4, 1))]
+    "dtype, shape",
+    [(np.uint8, (6, 16, 16, 3)), (np.float32, (3, 28, 20, 1)), (np.uint8, (2, 4, 4, 1)), (np.float32, (1, 8, 8, 1))],
 )
 def test_shape_and_dtype_are_kept(name, shape, dtype):
     images = jax.ShapeDtypeStruct(shape, dtype)

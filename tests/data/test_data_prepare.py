@@ -60,7 +60,9 @@ def test_fashion_mnist_comes_back_byte_exact_in_source_order(stored):
     assert dataset.flips and dataset.class_names[9] == "Ankle boot"
 
 
-@pytest.mark.parametrize("name, make", [("cifar10", page_files), ("cifar100", cifar100_files)])
+@pytest.mark.parametrize(
+    "name, make", [("cifar10", cifar10_files), ("cifar10", page_files), ("cifar100", cifar100_files)]
+)
 def test_cifar_comes_back_byte_exact_in_source_order(tmp_path, name, make):
     files, arrays = make()
     prepare.prepare(name, to_tar(tmp_path / "set.tar.gz", files), data_dir=tmp_path)
@@ -85,6 +87,16 @@ def test_stock_tfds_reads_the_prepared_data(tmp_path):
         np.testing.assert_array_equal(example["image"], arrays[0][row])
         assert (example["label"], example["coarse_label"]) == (arrays[1][row], arrays[1][row] % 20)
         assert example["id"] == f"train_{row:05d}".encode()
+
+
+def test_stock_tfds_reads_prepared_data_of_idx_files_too(stored):
+    data_dir, arrays = stored
+    source = tfds.import_tfds().data_source("fashion_mnist", data_dir=data_dir, split="train", download=False)
+    assert "tensorflow_datasets.image_classification" in tfds.import_tfds().builder_cls("fashion_mnist").__module__
+    assert len(source) == 57
+    for row, example in zip(tfds.stored_rows("train", len(source)), source):
+        np.testing.assert_array_equal(example["image"], arrays[0][row])
+        assert example["label"] == arrays[1][row]
 
 
 def test_features_and_version_are_the_stock_ones(tmp_path):

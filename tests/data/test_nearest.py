@@ -1,8 +1,11 @@
 """Exact nearest rows against brute force, pairs and clusters against graphs written out by hand."""
 
+import itertools
+
 import numpy as np
 import pytest
 import scipy.sparse as sp
+import toy
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -10,7 +13,7 @@ from unlearn_jax.data.similarity.links import clusters, linked, mutual, threshol
 from unlearn_jax.data.similarity.nearest import top_k, unit_rows
 from unlearn_jax.errors import InputError
 
-SHAPES = st.sampled_from([(1, 1, 1), (13, 5, 3), (40, 3, 16)])  # each is a program of its own, dense and sparse
+SHAPES = [(1, 1, 1), (13, 5, 3), (40, 3, 16)]  # each is a program of its own, dense and sparse
 
 
 def some_rows(seed, n):
@@ -33,9 +36,7 @@ def by_force(rows, queries, k, least, own):
     return np.where(np.isinf(found), -1, order), found, np.isfinite(cosine).sum(axis=1)
 
 
-@settings(max_examples=24, deadline=None)
-@given(SHAPES, st.integers(0, 9), st.sampled_from([-1.0, 0.0, 0.5, 1.0]), st.booleans())
-def test_brute_force_agrees_at_every_size_with_ties_and_zeros(shape, seed, least, sparse):
+def agrees_with_brute_force(shape, seed, least, sparse):
     n, k, block = shape
     rows = some_rows(seed, n)
     given_rows = sp.csr_matrix(rows) if sparse else rows
@@ -46,9 +47,20 @@ def test_brute_force_agrees_at_every_size_with_ties_and_zeros(shape, seed, least
     np.testing.assert_array_equal(near.within, within)
 
 
-@settings(max_examples=15, deadline=None)
-@given(st.integers(0, 9), st.sampled_from([(1, 5), (9, 2)]), st.sampled_from(["none", "named", "true"]))
-def test_queries_of_their_own(seed, shape, kind):
+@settings(max_examples=24, deadline=None)
+@given(st.sampled_from(SHAPES), st.integers(0, 9), st.sampled_from([-1.0, 0.0, 0.5, 1.0]), st.booleans())
+def test_brute_force_agrees_at_every_size_with_ties_and_zeros(shape, seed, least, sparse):
+    agrees_with_brute_force(shape, seed, least, sparse)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("shape", [(5, 2, 1), (7, 3, 7), (12, 2, 4)], ids=str)
+def test_brute_force_agrees_at_other_sizes(shape):
+    for seed, (least, sparse) in enumerate(itertools.product([-1.0, 0.0, 0.5, 1.0], [False, True])):
+        agrees_with_brute_force(shape, seed, least, sparse)
+
+
+def queries_agree(seed, shape, kind):
     count, block = shape
     rows, asked = some_rows(seed, 11), some_rows(seed + 100, count)
     own = np.random.default_rng(seed).integers(-1, 11, count)
@@ -60,10 +72,24 @@ def test_queries_of_their_own(seed, shape, kind):
     np.testing.assert_array_equal(near.cosine, cosine.astype(np.float32))
 
 
-def test_real_numbers_agree_with_brute_force_and_blocks_do_not_matter():
+@settings(max_examples=15, deadline=None)
+@given(st.integers(0, 9), st.sampled_from([(1, 5), (9, 2)]), st.sampled_from(["none", "named", "true"]))
+def test_queries_of_their_own(seed, shape, kind):
+    queries_agree(seed, shape, kind)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["none", "named", "true"])
+def test_queries_of_their_own_in_blocks_of_four(kind):
+    for seed in range(3):
+        queries_agree(seed, (6, 4), kind)
+
+
+@pytest.mark.parametrize("blocks", toy.some([((7, 64),), ((1,),)], 1))
+def test_real_numbers_agree_with_brute_force_and_blocks_do_not_matter(blocks):
     rows = unit_rows(np.random.default_rng(0).standard_normal((60, 8)))
     order, cosine, within = by_force(rows, rows, 6, 0.2, np.arange(60))
-    for block in (7, 64):
+    for block in blocks:
         near = top_k(rows, 6, at_least=0.2, block=block)
         np.testing.assert_array_equal(near.rows, order)
         np.testing.assert_allclose(near.cosine, cosine, atol=1e-6)
@@ -76,9 +102,7 @@ def test_no_queries_and_no_rows():
     assert (top_k(np.zeros((0, 3)), 2, queries=np.eye(3)).rows == -1).all()
 
 
-@settings(max_examples=20, deadline=None)
-@given(st.integers(0, 99), st.sampled_from([1, 3]), st.sampled_from([0.5, 0.7, 0.9]))
-def test_pairs_by_definition(seed, k, threshold):
+def pairs_agree(seed, k, threshold):
     rows = unit_rows(np.random.default_rng(seed).standard_normal((25, 3)))
     near = top_k(rows, k, at_least=threshold, block=8)
     lists = [set(own[own >= 0].tolist()) for own in near.rows]
@@ -89,6 +113,19 @@ def test_pairs_by_definition(seed, k, threshold):
     assert [tuple(p) for p in mutual(near).tolist()] == both
     assert [tuple(p) for p in linked(near).tolist()] == either
     assert [tuple(p) for p in threshold_pairs(rows, near, threshold).tolist()] == every
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(0, 99), st.sampled_from([1, 3]), st.sampled_from([0.5, 0.7, 0.9]))
+def test_pairs_by_definition(seed, k, threshold):
+    pairs_agree(seed, k, threshold)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("k", [2, 4])
+def test_pairs_by_definition_of_other_numbers_of_neighbours(k):
+    for seed, threshold in enumerate((0.5, 0.7, 0.9)):
+        pairs_agree(seed, k, threshold)
 
 
 def test_clusters_are_connected_components_numbered_by_first_row():

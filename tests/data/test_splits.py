@@ -140,6 +140,7 @@ def test_the_neighbours_of_a_cluster_do_not_count_for_its_target():
 @pytest.mark.parametrize(
     ("kind", "size", "requests", "said"),
     [
+        ("random", 46, 1, "more than half"),
         ("atypical", 23, 2, "more than half"),
         ("class", 31, 1, "fewer than 31"),
         ("class", 2, 4, "only 3 classes"),
@@ -305,7 +306,7 @@ def test_other_requests_keep_their_targets_in_rest_and_their_copies_out():
 # --- reference populations ----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("gamma", [0.4, 1.0])
+@pytest.mark.parametrize("gamma", [None, 0.4, 1.0])
 def test_original_retrain_and_oracle_rows_with_and_without_copies(gamma):
     rows = request_rows(BENCH, 1, copies=4, gamma=gamma)
     of = lambda role: reference_rows(role, BENCH, rows, 0, SEED)
@@ -323,7 +324,7 @@ def test_original_retrain_and_oracle_rows_with_and_without_copies(gamma):
     assert len(of("original")) == len(of("retrain")) + 4
 
 
-@pytest.mark.parametrize("member", range(2))
+@pytest.mark.parametrize("member", range(4))
 def test_placebo_drops_the_request_and_strangers_of_the_similar_samples_classes(member):
     rows = request_rows(BENCH, 0, copies=4, gamma=0.4)
     found = reference_rows("placebo", BENCH, rows, member, SEED)

@@ -58,9 +58,8 @@ def test_what_an_oracle_is_given_does_not_depend_on_the_targets_texts(name):
     assert whole[0].shape != whole[1].shape or (whole[0] != whole[1]).any()  # a reader of everything would tell
 
 
-@pytest.mark.parametrize(
-    "name, level", [("tfidf", "exact"), ("tokens", "near"), ("tfidf", "far"), ("tokens", "near:0.5")]
-)
+@pytest.mark.parametrize("name", ["tfidf", "tokens"])
+@pytest.mark.parametrize("level", ["exact", "near", "far", "near:0.5"])
 def test_fewer_copies_are_the_same_copies(name, level):
     few, many = (bench(Features(name), level, copies) for copies in (1, 3))
     first = (many.origin == 1) & (many.copy == 1)

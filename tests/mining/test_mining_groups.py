@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import toy
 
 from unlearn_jax.data.similarity.nearest import unit_rows
 from unlearn_jax.errors import InputError
@@ -25,7 +26,7 @@ def found(k=5):
     return by_cosine(Rows(TRAIN, TEST), k)
 
 
-@pytest.mark.parametrize("k", [1, 5])
+@pytest.mark.parametrize("k", toy.some([1, 5, 2], 2))
 def test_clusters_at_a_threshold_are_the_whole_graph_whatever_k(k):
     groups = cluster(found(k), 0.98, links_mutual=False, largest=0.9)
     assert groups.of.tolist() == [0, 0, 0, 1, 1, -1]

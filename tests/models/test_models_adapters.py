@@ -53,6 +53,32 @@ def test_linen_train_moves_only_the_mutable_state_and_key_feeds_dropout(x):
     np.testing.assert_array_equal(kept.features, x)
 
 
+def test_linen_module_without_state_has_an_empty_one(x):
+    class Plain(nn.Module):
+        @nn.compact
+        def __call__(self, x, train):
+            return nn.Dense(2)(x), x
+
+    model = adapters.from_linen(Plain())
+    variables = model.init(jax.random.key(0), x)
+    assert variables["state"] == {}
+    assert model.apply(variables, x, train=True)[1] == {}
+
+
+@pytest.mark.slow
+def test_init_and_apply_use_each_key_once(x):
+    model = adapters.from_linen(Dropping())
+
+    @jax.jit
+    def program(key):
+        init_key, *keys = jax.random.split(key, 3)
+        variables = model.init(init_key, x)
+        return [model.apply(variables, x, k, True)[0].features for k in keys]
+
+    a, b = program(jax.random.key(1))
+    assert (a != b).any()
+
+
 ECHO = Model(
     lambda key, inputs: {"params": {"shape": jnp.zeros(inputs.shape)}, "state": {}},
     lambda variables, inputs, key=None, train=False: (Outputs(inputs, inputs), {"key": key, "train": train}),
