@@ -281,6 +281,20 @@ def test_everything_is_written_and_read_back(found, tmp_path):
     assert {path.name for path in tmp_path.iterdir()} == written
 
 
+@pytest.mark.slow
+def test_the_order_of_members_changes_no_distance():
+    panels = synthetic(6, measured=False, names=("oracle", "retrain", "original", "half"))
+    half = panels.find("half")
+    turned = half._replace(logits=[{s: t[::-1] for s, t in half.logits[0].items()}])
+    others = [p for p in panels.populations if p.name != "half"]
+    one, other = (measured(panels._replace(populations=[*others, p]))[2] for p in (half, turned))
+    for metric in ("klom", "gaussian_kl", "energy_distance", "wasserstein_1", "rank_effect", "forgetting_epsilon"):
+        keys = [k for k in one if k[0] == metric and k[-1] == "half"]
+        assert keys
+        for key in keys:
+            assert one[key].estimate.value == pytest.approx(other[key].estimate.value)
+
+
 def test_curves_hold_values_within_their_bands(found):
     panels, bench, *_ = found
     curves = drawn(bench, panels)

@@ -86,6 +86,14 @@ def test_a_folder_that_holds_another_study(refused, tmp_path):
     refused("study", *TINY, "--out", "run", said="'run' holds another study (dataset, ")
 
 
+@pytest.mark.parametrize("words", ["--out taken/run", "--out taken", "--out run --store taken"])
+def test_folders_that_cannot_be_written(refused, tmp_path, words):
+    (tmp_path / "taken").write_text("mine")
+    option = "--store" if "--store" in words else "--out"
+    refused("study", *TINY, *words.split(), said=f"give another {option}")
+    assert (tmp_path / "taken").read_text() == "mine"
+
+
 def test_the_real_command_says_the_same(tmp_path):
     words = [sys.executable, str(STUDY), "--methods", "sleep", "--out", "run"]
     ended = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=False)

@@ -82,6 +82,9 @@ def test_the_table_has_remedies_below_their_methods(page):
     assert by["scrub + expand"][1:] == [
         "0.12 [0.10, 0.14]", "0.06 [0.04, 0.08]", *["0.2 [0.1, 0.3]"] * 3, "8.0", "92", "97", "90", *["yes"] * 4
     ]  # fmt: skip
+    near = by["prmq + expand"]
+    assert near[1] == "0.05 [0.03, 0.07]" and near[3:6] == ["2.0 [1.9, 2.1]"] * 3 and near[9] == "90"
+    assert by["retrain + expand"][1] == "0.02 [0.00, 0.04]" and by["retrain + expand"][9] == "–"
     assert by["scrub"][7:] == ["–", "–", "0", "yes", "no", "yes", "no"]
     assert by["delete + expand"][1] == "360 [360, 360]" and by["finetune"][-4:] == ["–"] * 4
 

@@ -195,6 +195,11 @@ def test_names_and_texts_are_escaped(text, tmp_path, unsaved):
     assert "<h1>Influence predicted and measured: &lt;b&gt;evil&amp;co.tsv</h1>" in words and "/somewhere" not in words
 
 
+@pytest.mark.slow
+def test_the_page_is_the_same_each_time(folder, text):
+    assert render_attribution(read_attribution(folder)) == text
+
+
 def test_figures_for_narrow_screens_have_fewer_columns(folder):
     run = read_attribution(folder)
     columns = lambda draw, width: len({round(a.get_subplotspec().colspan.start) for a in draw(run, width).axes})
@@ -259,6 +264,7 @@ DAMAGE = {
     "words for numbers": lambda f: (f / "summary.csv").write_text(HEAD + "exact,half,trak,lds,high,0,1,3\n"),
     "another table": lambda f: parquet.write_table(pa.table({"track": ["exact"]}), f / "law.parquet"),
     "cut gallery": lambda f: cut(f / "gallery.npz"),
+    "empty gallery": lambda f: (f / "gallery.npz").write_bytes(b""),
     "fewer scores": lambda f: regalleried(f, scores=np.ones((2, 3))),
     "no pictures": lambda f: regalleried(f, images=None),
     "no labels": lambda f: regalleried(f, labels=None),

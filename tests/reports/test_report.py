@@ -131,6 +131,9 @@ def test_an_upper_bound_is_told_apart_from_the_methods(tmp_path, unsaved):
     methods = METHODS | {"oracle_matching": (0.02, 0.03, -1.0, 0.1, 0.2)}
     text = reports.write_report(fake_run(tmp_path / "run", levels=(4,), methods=methods)).read_text()
     assert text.count('<span class="tag">upper bound</span>') == 1
+    assert table(text)["oracle_matching"][1] == "0.12 [0.07, 0.18]"
+    alone = fake_run(tmp_path / "alone", levels=(4,), methods={"oracle_matching": methods["oracle_matching"]})
+    assert set(table(reports.write_report(alone).read_text())) == {*REFERENCES, "oracle_matching"}
 
 
 @pytest.mark.parametrize(("rest", "wrecked"), [(0.306, True), (0.949, True), (0.951, False)])
@@ -142,13 +145,16 @@ def test_a_method_that_ruins_the_model_is_marked_and_never_called_nearest(tmp_pa
         held = rest if name == "woodfisher" else 1.0
         rows.append(accuracy | {"method": name, "split": "rest", **dict.fromkeys(NUMBERS[:5], held)})
     run = fake_run(tmp_path / "run", levels=(4,), methods=methods)
-    write_rows(run, rows)
+    unranked = lambda r: wrecked and (r["method"], r["metric"]) == ("woodfisher", "distance_rank")  # as of a study
+    write_rows(run, [row for row in rows if not unranked(row)])
     text = reports.write_report(run).read_text()
     assert (f"{100 * rest:.1f}% right on rest" in text) is wrecked
     order = list(table(text))
     place = next(i for i, name in enumerate(order) if name.startswith("woodfisher"))
     assert (text.count('<span class="tag">wrecked') == 1) is wrecked
     assert (place == len(order) - 1) is wrecked
+    ranks = {name: row[15] for name, row in table(text).items()}
+    assert (ranks["woodfisher"] == "–") is wrecked and ranks["neggrad_plus"] != "–"
 
 
 def test_as_many_targets_are_told_of_as_there_were(tmp_path, unsaved):

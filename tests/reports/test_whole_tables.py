@@ -73,9 +73,13 @@ def test_members_that_were_changed_are_refused(run):
         reports.write_report(run)
 
 
-def test_older_runs_are_still_read(run):
+QUICK = ("leaderboard", "table", "choice", "audit", "claims")
+
+
+@pytest.mark.parametrize("names", [QUICK, pytest.param(tuple(READERS), marks=pytest.mark.slow)], ids=["quick", "all"])
+def test_older_runs_are_still_read(run, names):
     for _ in range(2):  # without the entry, and with an empty one
-        for name in ("leaderboard", "table", "choice", "audit", "claims"):
+        for name in names:
             READERS[name](run)
         change(run, files=None)
 

@@ -81,6 +81,19 @@ def test_what_is_told_is_the_influence_of_the_rows_that_are_trained_on(setup):
     assert (own.blocks[0] > 0).all() and (before.blocks[0] > 0).all()
 
 
+@pytest.mark.slow
+def test_at_one_copy_it_is_the_influence_of_the_rows_too(setup):
+    outcome, level = originals(setup), level_of(setup, 1, None)
+    with toy.quick_programs():
+        found = influence_share(setup, level, outcome)
+        assert [one.role for one in found] == ["original"] * 2 and found[0].blocks[0].shape == (MEMBERS, TARGETS)
+        np.testing.assert_array_equal(found[0].clusters[0], setup.bench.cluster[level.rows[0].forget])
+        for member in range(MEMBERS):
+            for told, true in zip(found, by_hand(setup, level, one(outcome, member))):
+                np.testing.assert_allclose(told.blocks[0][member], true, rtol=1e-3, atol=1e-5)
+    assert (found[0].blocks[0] > 0).all() and (found[1].blocks[0] > 0).all()
+
+
 def test_named_copies_are_no_similar_samples(setup):
     outcome, level = originals(setup), level_of(setup, 2, 0.67)
     assert len(level.rows[0].forget_copies) == len(level.rows[0].similar) == TARGETS
@@ -153,7 +166,18 @@ class _Table(nn.Module):
         return x @ table, x
 
 
-@pytest.mark.parametrize("model, small", [(from_nnx(_Net), 300_000), (from_linen(_Table()), 1)], ids=["nnx", "table"])
+SLOW = pytest.mark.slow
+
+
+@pytest.mark.parametrize(
+    "model, small",
+    [
+        pytest.param(from_nnx(_Net), 300_000, id="nnx"),
+        pytest.param(from_linen(_Table()), 1, id="table"),
+        pytest.param(from_nnx(_Net), 1, id="nnx-large", marks=SLOW),
+        pytest.param(from_linen(_Table()), 300_000, id="table-small", marks=SLOW),
+    ],
+)
 def test_models_without_layers_to_tap_are_said_in_a_sentence(setup, model, small, monkeypatch):
     monkeypatch.setattr(module, "SMALL", small)
     other = setup._replace(problem=setup.problem._replace(model=model))

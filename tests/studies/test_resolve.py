@@ -112,6 +112,12 @@ def test_bad_settings_are_one_clear_sentence(changes, said):
     refused(changes, said)
 
 
+def test_an_unknown_method_lists_the_valid_ones():
+    with pytest.raises(InputError, match="unknown method 'sleep'") as caught:
+        check(resolve(config(methods="scrub,sleep")))
+    assert all(name in str(caught.value) for name in METHODS)
+
+
 def test_axes_are_sorted_without_repeats():
     assert list(resolve(config(copies="8, 0,1,8")).copies) == [0, 1, 8]
     assert list(resolve(config(gamma="1,.2,.20")).gammas) == [0.2, 1.0]

@@ -453,15 +453,17 @@ def test_a_folder_of_another_study_is_left_alone(done):
     assert (done.out / "manifest.json").read_bytes() == before
 
 
-@pytest.mark.parametrize(
-    "content", ["", "[]", '{"asked": []}', '{"name": "else"}', '{"asked": {"resam', "of other data"]
-)
+OTHER_DATA = "of other data under the same name"
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"asked": []}', '{"name": "else"}', '{"asked": {"resam', OTHER_DATA])
 def test_a_folder_of_something_else_or_of_other_data_is_left_alone(done, tmp_path, content):
-    if content == "of other data":
+    said = OTHER_DATA if content == OTHER_DATA else "manifest.json that no study wrote|holds another study"
+    if content == OTHER_DATA:
         content = json.dumps(json.loads((done.out / "manifest.json").read_text()) | {"dataset_digest": "another"})
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "manifest.json").write_text(content)
-    with pytest.raises(InputError, match="that no study wrote|holds another study|holds a study of other data under"):
+    with pytest.raises(InputError, match=said):
         run_study(CONFIG, tmp_path / "run", store=done.out.parent / "populations")
     assert (tmp_path / "run" / "manifest.json").read_text() == content
 
@@ -532,7 +534,11 @@ def test_requested_copies_are_a_split_of_their_own(done, tmp_path):
     ("changes", "options", "said"),
     [  # tests of the configuration and of the script have more
         ({"dataset": "digit"}, {}, "unknown data set 'digit'"),
+        ({"num_targets": 60}, {}, "more than half"),
         ({"num_targets": 60, "targets": "atypical"}, {}, "more than half"),
+        ({"train_size": 1201}, {}, "ask for 1 to 1200"),
+        ({"augment": "twirl"}, {}, "unknown augmentation"),
+        ({}, {"axis": "sideways"}, "unknown axis"),
         ({}, {"loop": "endless"}, "unknown loop"),
         ({}, {"chunk": -1}, "--chunk is -1"),
     ],

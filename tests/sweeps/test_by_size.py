@@ -51,10 +51,11 @@ def test_points_are_multiples_of_the_default_at_the_studys_scale():
 
 def test_figures_are_of_retained_held_out_and_requested_examples(tmp_path):
     config = StudyConfig(targets="random", copies="1", members=2, steps=30)
-    grids = {"gradient_ascent": [{"lr": 0.0}, {"lr": 0.003}], "unsir": [{"lr": 0.1}]}
+    grids = {"gradient_ascent": [{"lr": 0.0}, {"lr": 0.003}], "unsir": [{"lr": 0.1}], "eu_k": [{"k": 9}]}
     found = dict(seen_at(config, grids, store=tmp_path))
     still, moved = found["gradient_ascent"]
     assert "requests of a whole class" in found["unsir"]  # what does not run says why
+    assert "give 1 up to that many" in found["eu_k"]  # nor does what the method cannot follow
     setup = prepare_study(resolve(config), SILENT, store=tmp_path)
     level = level_of(setup, 1, None)
     (original,), _ = references(setup, level, {}, SILENT, {}, roles=("original",))
@@ -67,6 +68,13 @@ def test_figures_are_of_retained_held_out_and_requested_examples(tmp_path):
     scorer = Scorer(setup, level, [original])
     own = original.scores.margin[:, np.searchsorted(shown, rows.forget)].mean()
     assert still.gap == pytest.approx(own - expected_margin(scorer, original, [0]), abs=1e-3)
+
+
+@pytest.mark.slow
+def test_of_texts_what_perturbs_pixels_says_why_it_does_not_run(tmp_path):
+    config = StudyConfig(dataset="bulletins", targets="random", copies="0", members=2, steps=5)
+    found = dict(seen_at(config, {"rurk": [{"lr": 0.1}]}, store=tmp_path))
+    assert list(found) == ["rurk"] and "perturbs pixels" in found["rurk"]
 
 
 @pytest.mark.slow
