@@ -129,9 +129,8 @@ def test_when_one_process_is_killed_the_other_ends_with_one_sentence(tmp_path, v
     both[victim].kill()
     said = both[1 - victim].communicate(timeout=150)[0].strip().splitlines()
     both[victim].communicate()
-    told = [line for line in said if line and not line.startswith("[Gloo] Rank")]  # how it found the others
-    assert both[1 - victim].returncode == 1, said
-    assert len(told) == 1 and told[0].startswith("error: another process of this run has ended"), said
+    assert both[1 - victim].returncode == 1, said  # before it JAX may say how it noticed
+    assert said[-1].startswith("error: ") and "another process of this run has ended" in said[-1], said
 
 
 def listening(process):

@@ -9,6 +9,7 @@ import contextlib
 import ctypes
 import ipaddress
 import os
+import signal
 import socket
 import time
 
@@ -45,16 +46,15 @@ def start(coordinator: str, processes: int | None = None, index: int | None = No
     elif where and index is not None:
         _check_reachable(where, index, patience)
     try:
-        with _ending_in_words():
-            jax.distributed.initialize(
-                where,
-                processes,
-                index,
-                initialization_timeout=patience,
-                heartbeat_timeout_seconds=HEARTBEAT,
-                shutdown_timeout_seconds=SHUTDOWN,
-                coordinator_bind_address=bind,
-            )
+        jax.distributed.initialize(
+            where,
+            processes,
+            index,
+            initialization_timeout=patience,
+            heartbeat_timeout_seconds=HEARTBEAT,
+            shutdown_timeout_seconds=SHUTDOWN,
+            coordinator_bind_address=bind,
+        )
     except (ValueError, TypeError, KeyError) as error:
         raise InputError(
             f"the cluster does not tell who takes part ({error}): give --coordinator HOST:PORT, --num-processes and "
@@ -65,6 +65,7 @@ def start(coordinator: str, processes: int | None = None, index: int | None = No
             f"the {processes or ''} processes did not find one another at '{coordinator}' ({_first_line(error)}): "
             "start all of them with the same --coordinator, whose port is free and open."
         ) from error
+    _end_in_words()
 
 
 def _check_numbers(coordinator: str, processes: int | None, index: int | None) -> None:
@@ -135,46 +136,24 @@ def _check_reachable(coordinator: str, index: int, patience: float) -> None:
         time.sleep(0.2)
 
 
-@contextlib.contextmanager
-def _ending_in_words():
-    """Have JAX's client, begun in the block, end the process with a sentence where it would with a stack of C++.
+def _end_in_words() -> None:
+    """Have the process end with a sentence and exit code 1 where JAX ends it, as it does when another one has gone.
 
-    It ends it when another process has gone. JAX takes no function to be called then, so the client's maker is given
-    one for a while; and where jaxlib cannot call it (0.10: the status has no Python form), it throws, which ends in the
-    handler that is set here too. Where neither can be had, JAX ends the process as it does.
+    JAX calls ``abort`` then, from a thread of its own, after some lines about it; nothing of Python sees that.
     """
-    try:
-        from jax._src.lib import _jax  # pyright: ignore[reportPrivateImportUsage]
-
-        make = _jax.get_distributed_runtime_client
-    except (ImportError, AttributeError):
-        yield
-        return
-
-    def made(*args, **more):
-        try:
-            return make(*args, missed_heartbeat_callback=_alone, **more)
-        except TypeError:  # no such argument
-            return make(*args, **more)
-
-    _jax.get_distributed_runtime_client = made
-    try:
-        yield
-    finally:
-        _jax.get_distributed_runtime_client = make
     with contextlib.suppress(OSError, AttributeError):
-        set_terminate = ctypes.CDLL("libstdc++.so.6")._ZSt13set_terminatePFvvE
-        set_terminate.restype = ctypes.c_void_p
-        set_terminate(_TERMINATE)
+        handle = ctypes.CDLL(None).signal
+        handle.restype = ctypes.c_void_p
+        handle(int(signal.SIGABRT), _ON_ABORT)
 
 
-def _alone(*_) -> None:
-    """End this process, of which another one is gone, with one sentence; nothing half-written is left."""
-    os.write(2, b"\nerror: " + GONE.encode() + b"\n")
+def _aborted(_: int) -> None:
+    """End this process; nothing half-written is left."""
+    os.write(2, b"\nerror: JAX ended this process, as the lines above say; most often " + GONE.encode() + b"\n")
     os._exit(1)
 
 
-_TERMINATE = ctypes.CFUNCTYPE(None)(_alone)
+_ON_ABORT = ctypes.CFUNCTYPE(None, ctypes.c_int)(_aborted)
 
 
 def is_gone(error: BaseException) -> bool:

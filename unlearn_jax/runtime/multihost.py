@@ -1,9 +1,9 @@
 """Several processes that run one program: who writes, what all must agree on, and arrays that lie on all of them.
 
 Every process runs the same Python; the devices of all of them make one mesh. Process 0 alone touches the store and the
-run folder, and the others wait for its word. Words go through the service that `jax.distributed` starts, not through
-the devices: a device waits 30 seconds for the other side of a collective on a CPU, and process 0 may score for an hour.
-So every exchange between devices begins with a meeting there. One process alone waits for nobody.
+run folder, and the others wait for its word. Words go through the devices, and every exchange between these begins with
+a meeting at the service that `jax.distributed` starts: a device waits 30 seconds for the other side of a collective on
+a CPU, and process 0 may score for an hour. One process alone waits for nobody.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from unlearn_jax.runtime.signals import Stopped
 from unlearn_jax.types import PyTree
 
 PATIENCE = 7 * 24 * 3600 * 1000  # ms; a process that has died is noticed by its heartbeat, long before
-_COUNT = [0]  # words exchanged so far, the same number on every process
+_COUNT = [0]  # meetings so far, the same number on every process
 
 
 def several() -> bool:
@@ -35,15 +35,8 @@ def is_first() -> bool:
     return jax.process_index() == 0
 
 
-def _service() -> Any:
-    """The service that processes exchange words through; JAX has no public name for it, Orbax uses it likewise."""
-    from jax._src import distributed
-
-    return distributed.global_state.client
-
-
 def _number() -> int:
-    """The number of this word, the same on every process because all run the same program."""
+    """The number of this meeting, the same on every process because all run the same program."""
     _COUNT[0] += 1
     return _COUNT[0]
 
@@ -51,7 +44,9 @@ def _number() -> int:
 def barrier() -> None:
     """Wait until every process is here."""
     if several():
-        _service().wait_at_barrier(f"unlearn_jax/{_number()}", PATIENCE)
+        from orbax.checkpoint import multihost
+
+        multihost.get_barrier_sync_fn()(key=f"unlearn_jax/{_number()}", timeout_ms=PATIENCE)
 
 
 def from_process_zero(fn: Callable[[], Any]) -> Any:
@@ -61,15 +56,13 @@ def from_process_zero(fn: Callable[[], Any]) -> Any:
     """
     if not several():
         return fn()
-    name, failure = f"unlearn_jax/{_number()}", None
+    failure, text = None, b""
     if is_first():
         try:
-            word = {"value": fn()}
+            text = json.dumps({"value": fn()}).encode()
         except BaseException as error:
-            failure, word = error, _as_word(error)
-        _service().key_value_set(name, json.dumps(word))
-    else:
-        word = json.loads(_service().blocking_key_value_get(name, PATIENCE))
+            failure, text = error, json.dumps(_as_word(error)).encode()
+    word = json.loads(_from_all(text)[0])
     if failure is not None:
         raise failure
     if "error" in word:
@@ -98,12 +91,15 @@ def _as_error(word: dict) -> BaseException:
     return RuntimeError(f"process 0 stopped: {word['error']}")
 
 
-def _from_all(value: str) -> dict[int, str]:
+def _from_all(word: bytes) -> list[bytes]:
     """What each process gives here, by its index."""
-    name = f"unlearn_jax/{_number()}"
-    _service().key_value_set(f"{name}/{jax.process_index()}", value)
+    from jax.experimental import multihost_utils
+
     barrier()
-    return {int(key.rpartition("/")[2]): one for key, one in _service().key_value_dir_get(name)}
+    sizes = multihost_utils.process_allgather(np.int32(len(word)))
+    room = max(64, 1 << int(max(sizes) - 1).bit_length())  # one of few lengths, each of which is compiled once
+    padded = np.frombuffer(word.ljust(room, b"\0"), np.uint8)
+    return [one.tobytes()[:size] for one, size in zip(multihost_utils.process_allgather(padded), sizes)]
 
 
 def assert_equal(value: str, what: str) -> None:
@@ -114,8 +110,8 @@ def assert_equal(value: str, what: str) -> None:
     """
     if not several():
         return
-    values = _from_all(value)
-    others = sorted(index for index, one in values.items() if one != values[0])
+    values = _from_all(value.encode())
+    others = [index for index, one in enumerate(values) if one != values[0]]
     if others:
         raise InputError(
             f"process {', '.join(map(str, others))} has another {what} than process 0: start every process with the "
@@ -127,7 +123,7 @@ def largest(value: float) -> float:
     """The largest of what the processes have."""
     if not several():
         return value
-    return max(map(float, _from_all(repr(float(value))).values()))
+    return max(map(float, _from_all(repr(float(value)).encode())))
 
 
 def broadcast(tree: PyTree | None, like: PyTree) -> PyTree:
