@@ -22,7 +22,10 @@ LEAVES = {
     "audit": ("audits/mine/audit.csv", "'audit.parquet', 'curves.npz', 'ranking.csv']"),
     "hf": ("tiny/adapters/adapter_config.json", "['adapter_config.json', 'adapter_model.safetensors']"),
     "data": ("runs/mine/summary.csv", "has 300 images and 299 labels: give as many of each."),
-    "model": ("runs/small_net/summary.csv", "small_net (2, 10) 410 13427.0\nsmall_nnx (2, 10) 1210"),
+    "model": (
+        "runs/small_net/summary.csv",
+        "small_net (2, 10) 410 13427.0\nsmall_nnx (2, 10) 1210 2410.0\nsmall_equinox (2, 10) 1210",
+    ),
 }
 
 

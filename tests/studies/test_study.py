@@ -4,6 +4,8 @@ import collections
 import csv
 import dataclasses
 import json
+import os
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -14,6 +16,7 @@ from unlearn_jax.errors import InputError
 from unlearn_jax.metrics import Values, mean_draws
 from unlearn_jax.metrics.summary import combine
 from unlearn_jax.population import run as runner
+from unlearn_jax.results.tables import write_csv
 from unlearn_jax.roles import REFERENCES
 from unlearn_jax.studies import influence_share
 from unlearn_jax.studies import run as studies
@@ -137,6 +140,34 @@ def named_blocks(done, method, split, copies=2, requests=(0, 1), names="row"):
 def pooled(found):
     """Mean over members, then over the examples of all requests."""
     return float(np.concatenate([block.mean(axis=0) for block in found]).mean())
+
+
+# --- the same on every Python -------------------------------------------------------------------------------------
+
+FIRST = Path(__file__).parent / "golden" / "figures.csv"  # made with Python 3.11 and jax 0.10.2: REMAKE=1
+APART = {  # how far a figure may be from it with other versions (CONTRIBUTING.md); of a large one a fiftieth
+    "accuracy": 0.01,
+    "margin": 0.08,
+    "residual_influence": 0.02,
+    "residual_distance": 0.02,
+}
+
+
+def test_other_versions_of_python_and_jax_give_the_same_figures(done):
+    names = ["copies", "method", "setting", "reference", "split", "metric"]
+    rows = [r for r in done.rows if r["request"] == "all" and r["metric"] in APART and not r["variant"]]
+    found = {tuple(str(r[name]) for name in names): r["value"] for r in rows if r["setting"] != WILD}
+    if os.environ.get("REMAKE"):
+        write_csv(
+            FIRST,
+            [*names, "value"],
+            [dict(zip(names, key)) | {"value": round(value, 4)} for key, value in found.items()],
+        )
+    with FIRST.open() as file:
+        first = {tuple(r[name] for name in names): float(r["value"]) for r in csv.DictReader(file)}
+    assert found.keys() == first.keys() and len(found) > 120
+    far = {k: (v, found[k]) for k, v in first.items() if not abs(v - found[k]) <= max(APART[k[-1]], abs(v) / 50)}
+    assert not far
 
 
 # --- what is written ----------------------------------------------------------------------------------------------

@@ -18,6 +18,7 @@ import jax.numpy as jnp
 from unlearn_jax.errors import InputError, choose
 from unlearn_jax.models import convnet, minilm, mlp, resnet, transformer, vit
 from unlearn_jax.models.adapters import from_linen, from_nnx, standardize
+from unlearn_jax.models.equinox import from_equinox
 from unlearn_jax.registry import Registry, callable_with
 from unlearn_jax.types import Model, Variables
 
@@ -47,8 +48,8 @@ READS = {  # what a model's inputs may be, where not images alone
 }
 
 __all__ = [
-    "MODELS", "build_model", "count_parameters", "flops_per_example", "from_linen", "from_nnx", "model_options",
-    "reads", "standardize",
+    "MODELS", "build_model", "count_parameters", "flops_per_example", "from_equinox", "from_linen", "from_nnx",
+    "model_options", "reads", "standardize",
 ]  # fmt: skip
 
 

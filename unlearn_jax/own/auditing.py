@@ -65,7 +65,7 @@ def audit(
         validation: (inputs, labels) that were never trained on.
         retain: (inputs, labels) of what stays; none = no figures of it.
         retrained: weights of models of the same kind trained without ``forget``: one model, a leading axis on every
-            array, or a list; for an NNX module an ``nnx.State``, a module, or a list of either. None = no comparison.
+            array, or a list; for a module its state, another module, or a list of either. None = no comparison.
         members: number of models on the leading axis of ``params``; 0 = a single model.
         seed: of the resamples.
         options: how many models are evaluated side by side.

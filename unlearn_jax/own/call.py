@@ -73,10 +73,12 @@ def unlearn(
     """Unlearn examples from a trained classifier: no study, nothing on disk.
 
     Args:
-        model: a Linen module, a trained NNX module, a function ``(params, x) -> logits (B, K)``, or a `Model`; see
-            `own.reading.read`. Features are needed by few methods: then let it return (logits, features (B, D)).
-        params: the trained weights: Linen params or all variables (with batch statistics), an ``nnx.State`` or none for
-            the module's own, or what the function takes first. A list of these is a population.
+        model: a Linen module, a trained NNX or Equinox module, a function ``(params, x) -> logits (B, K)``, or a
+            `Model`; see `own.reading.read`. Features are needed by few methods: then let it return (logits, features
+            (B, D)).
+        params: the trained weights: Linen params or all variables (with batch statistics), a module's state
+            (``nnx.State``, ``eqx.nn.State``) or none for its own, or what the function takes first. A list of these is
+            a population.
         forget: (inputs (n, ...), labels (n,) class numbers) to be forgotten.
         retain: the same of what stays in the training set; methods that read none do without.
         method: a name of `METHODS`; `unlearnable` says which can run, and docs/howto/own_model.md what each needs.
@@ -86,8 +88,8 @@ def unlearn(
         members: number of models on the leading axis of every array of ``params``, all unlearned in one program.
         scale: whose default settings are meant, one of `methods.SCALES`; '' = by the network's weights and inputs.
         recipe: how the model was trained, for the methods that train anew.
-        init: draws new weights where the model cannot: of an NNX module ``rngs -> module``, of a function
-            ``(key, x) -> params``.
+        init: draws new weights where the model cannot: of an NNX module ``rngs -> module``, of an Equinox
+            module ``key -> module``, of a function ``(key, x) -> params``.
         budget: gradient evaluations that the method may use; 0 = its own length.
         options: how a population is run.
         details: whether to return a `Report`.
@@ -95,7 +97,7 @@ def unlearn(
         hp: the same by name; a setting called as one of the arguments above (rmu's scale) goes into ``settings``.
 
     Returns:
-        The unlearned weights in the form in which they were given (an NNX module where ``params`` are none), which stay
+        The unlearned weights in the form in which they were given (a module where ``params`` are none), which stay
         as they were; with ``details`` a `Report` that holds them.
 
     Warns:

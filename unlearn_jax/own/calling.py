@@ -24,7 +24,8 @@ ASKS = {
     "features": "reads the features before the last layer, which this model does not return: "
     "let it return (logits, features), or choose another method",
     "init": "draws new weights or asks for the order of the layers, which this model cannot tell: "
-    "give init= (of an NNX module a function of rngs, else of a key and inputs), or choose another method",
+    "give init= (of an NNX module a function of rngs, of an Equinox module of a key, else of a key and inputs), or "
+    "choose another method",
 }
 
 

@@ -1,4 +1,4 @@
-"""NNX modules as they are: a trained instance, or one with a state of its own."""
+"""NNX and Equinox modules as they are: a trained instance, or one with a state of its own."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from flax import linen as nn
 from flax import nnx
 
 from unlearn_jax.errors import InputError
+from unlearn_jax.models.equinox import Structure, is_equinox
 from unlearn_jax.own.calling import Missing, answered, call_of
 from unlearn_jax.types import Model
 
@@ -120,3 +121,44 @@ def _filled(streams: Any, key: Any) -> Any:
         jax.random.fold_in(key, i) if k else jnp.zeros(x.shape, x.dtype) for i, (x, k) in enumerate(zip(leaves, is_key))
     ]
     return jax.tree.unflatten(tree, new)
+
+
+def read_equinox(module: Any, params: Any, members: int, init: Callable | None) -> tuple[Model, tuple]:
+    """`Model` of an Equinox module, and its (params, state, way back).
+
+    Args:
+        module: trained; its structure, and its weights where ``params`` are none.
+        params: none; another module of this kind; an ``eqx.nn.State``; or (module, state).
+        members: length of the leading axis of its arrays; 0 = a single model.
+        init: ``key -> module``, or ``key -> (module, state)``, or none.
+    """
+    import equinox as eqx
+
+    whole = (module, params) if isinstance(params, eqx.nn.State) else module if params is None else params
+    parts = whole if isinstance(whole, tuple) else (whole,)
+    if not is_equinox(parts[0]) or not all(isinstance(part, eqx.nn.State) for part in parts[1:]):
+        raise InputError(
+            f"params of an Equinox module are of type {type(params).__name__}: give its eqx.nn.State, another module, "
+            "or none for its own."
+        )
+    structure = Structure(whole, members)
+    weights, rest = structure.split(whole)
+    back = lambda new_params, new_state: structure.join(new_params, new_state, ahead=bool(members))
+    return _equinox_model(structure, init), (weights, rest, back)
+
+
+@functools.lru_cache(maxsize=32)
+def _equinox_model(structure: Structure, init: Callable | None) -> Model:
+    """The model of an Equinox module's structure."""
+
+    def apply(variables, inputs, key=None, train=False):
+        found, state = structure.call(variables, inputs, key, train)
+        return answered(found), state
+
+    def start(key, inputs):
+        if init is None:
+            raise Missing("init")
+        params, state = structure.split(init(key))
+        return {"params": params, "state": state}
+
+    return Model(start, apply)

@@ -14,6 +14,7 @@ from flax import nnx
 from flax.core import FrozenDict, freeze
 
 from unlearn_jax.errors import InputError
+from unlearn_jax.models.equinox import is_equinox
 from unlearn_jax.own import linen, modules
 from unlearn_jax.own.calling import model_of
 from unlearn_jax.types import Model, Variables
@@ -43,24 +44,26 @@ def read(model: Any, params: Any = None, *, members: int = 0, init: Callable | N
     """The model and its weights as the library takes them.
 
     Args:
-        model: a Linen module, or its bound ``apply``; a trained NNX module; a function ``(params, x) -> logits`` or
-            ``-> (logits, features)``; or a `Model`.
-        params: Linen: the params, or all variables. NNX: none = the module's own, or an ``nnx.State``. A function: what
-            it takes first. A `Model`: its variables. A list of these, but for a function = a population.
+        model: a Linen module, or its bound ``apply``; a trained NNX or Equinox module; a function ``(params, x) ->
+            logits`` or ``-> (logits, features)``; or a `Model`.
+        params: Linen: the params, or all variables. NNX, Equinox: none = the module's own, or an ``nnx.State``, an
+            ``eqx.nn.State``. A function: what it takes first. A `Model`: its variables. A list of these, but for a
+            function = a population.
         members: number of models on the leading axis of every array of ``params``; 0 = a single model.
-        init: draws new weights where the model cannot: of an NNX module ``rngs -> module``, of a function
-            ``(key, x) -> params``.
+        init: draws new weights where the model cannot: of an NNX module ``rngs -> module``, of an Equinox
+            module ``key -> module``, of a function ``(key, x) -> params``.
 
     Raises:
         InputError: no such model or weights; arrays without a leading axis of that length.
     """
     model = modules.owner(model)
-    if isinstance(params, list) and isinstance(model, (nn.Module, nnx.Module, Model)):
+    if isinstance(params, list) and (isinstance(model, (nn.Module, nnx.Module, Model)) or is_equinox(model)):
         return _listed(model, params, members, init)
     if isinstance(members, bool) or not isinstance(members, (int, np.integer)) or members < 0:
         raise InputError(f"members is {members!r}: give the number of models on the leading axis, or leave it out.")
-    if isinstance(model, nnx.Module):
-        made, parts = modules.read_nnx(model, params, members, init)
+    if isinstance(model, nnx.Module) or is_equinox(model):
+        reader = modules.read_nnx if isinstance(model, nnx.Module) else modules.read_equinox
+        made, parts = reader(model, params, members, init)
         form = Form(*parts)
     else:
         form = _form(params, isinstance(model, Model))
@@ -72,7 +75,9 @@ def read(model: Any, params: Any = None, *, members: int = 0, init: Callable | N
             made = model_of(model, init, whole=_is_whole(params), named=isinstance(params, (dict, FrozenDict)))
         else:
             kind = "a class" if isinstance(model, type) else f"of type {type(model).__name__}"
-            raise InputError(f"the model is {kind}: give a Linen or NNX module, or a function of (params, inputs).")
+            raise InputError(
+                f"the model is {kind}: give a Linen, NNX or Equinox module, or a function of (params, inputs)."
+            )
     return _stacked(made, form, int(members))
 
 
