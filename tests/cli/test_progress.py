@@ -86,8 +86,21 @@ def test_the_live_lines_say_what_goes_on_and_what_is_left(clock):
     texts = [" ".join(lines) for lines in seen]
     assert "reading data" in texts[0] and "left" not in texts[1] and "original: compiling, 0 of 8" in texts[1]
     assert "original: training, 4 of 8 members" in texts[2] and "scrub: unlearning, 8 of 8" in texts[9]
-    assert "2 of 4 parts" in texts[7] and "0:25 elapsed, about 0:10 left" in texts[7]  # what compiles counts once
+    assert "2 of 4 parts" in texts[7] and "0:25 elapsed, about 0:15 left" in texts[7]  # what was not met has to compile
     assert "3 of 4 parts" in texts[-1] and "0:40 elapsed" in texts[-1]
+
+
+def test_time_left_counts_compilation_once(clock):
+    display, _ = shown()
+    display.plan(["scrub", "salun", "scrub", "salun"])
+    display.stage("scrub", 8)
+    display.phase("compiling")
+    clock[0] += 10.0
+    display.phase("training")
+    clock[0] += 2.0
+    display.stage("salun", 8)
+    assert "about 0:16 left" in screen(display)[1]  # 12 s as the first of its name, and twice 2 s
+    display.close()
 
 
 def test_a_name_that_is_too_long_is_cut_and_a_setting_is_no_markup(clock):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
 
@@ -15,6 +16,7 @@ class Part:
     silent: bool = False  # it gets no line as it ends
     start: float = field(default_factory=lambda: time.perf_counter())
     doing: str = ""
+    trained: bool = False  # whether it ever trained
     since: float = 0.0  # when it began to do that
     compiling: float = 0.0  # seconds, of what is over
     heard: float = 0.0  # seconds into it without compilation when members were last heard of
@@ -25,6 +27,7 @@ class Part:
     def phase(self, doing: str) -> None:
         """It does something else from now on."""
         self.compiling, self.doing, self.since = self.compiled(), doing, time.perf_counter()
+        self.trained |= doing == "training"
 
     def compiled(self) -> float:
         """Seconds that went into compilation."""
@@ -41,9 +44,10 @@ class Part:
         self.done, self.seen, self.heard = done, examples, self.spent() - self.compiled()
 
     def rate(self) -> str:
-        """Examples a second; none where members were read back from the store, or a method has no updates."""
-        trained = self.base + self.seen
-        return f"{trained / max(self.heard, 1e-9):,.0f} ex/s" if trained else "no training"
+        """Examples a second; none where members were read back from the store; '' where they were not counted."""
+        if count := self.base + self.seen:
+            return f"{count / max(self.heard, 1e-9):,.0f} ex/s"
+        return "" if self.trained else "no training"
 
     def ended(self, unit: str, cut: bool) -> str:
         """Its line when it is over, or was cut short."""
@@ -52,7 +56,8 @@ class Part:
             return f"{self.name}: {time_taken}"
         short = f"{self.done:.0f} of " if cut and round(self.done, 1) < self.members else ""
         compiling = f", {self.compiled():.1f} s of it compiling" if self.compiled() >= 0.05 else ""
-        return f"{self.name}: {short}{self.members:,} {unit} in {time_taken}{compiling}, {self.rate()}"
+        rate = f", {rate}" if (rate := self.rate()) else ""
+        return f"{self.name}: {short}{self.members:,} {unit} in {time_taken}{compiling}{rate}"
 
     def now(self, unit: str) -> str:
         """Where it is."""
@@ -71,6 +76,7 @@ class Whole:
         self.to_come: list[str] = []
         self.at = ""  # the part of them that is at hand
         self.took: dict[str, float] = {}  # seconds of the last part of a name, without compilation
+        self.first: dict[str, float] = {}  # of the first, with it
 
     def plan(self, names: list[str]) -> None:
         """So many more parts are to come, in this order."""
@@ -87,25 +93,35 @@ class Whole:
         """A part is over."""
         if part.name == self.at:
             self.took[part.name], self.at = part.spent() - part.compiled(), ""
+            self.first.setdefault(part.name, part.spent())
 
-    def expected(self, name: str) -> float:
-        """Seconds of a part: as long as its like took last, else as others of its kind, else as all in the mean."""
+    def expected(self, name: str, known: Collection[str]) -> float:
+        """Seconds of a part: as long as the last of its name, else as others of its kind, else as all in the mean.
+
+        What is not among the ``known`` has yet to be compiled, as the first part of every other name was.
+        """
         if name in self.took:
             return self.took[name]
-        alike = [seconds for other, seconds in self.took.items() if verb(other) == verb(name)]
-        alike = alike or list(self.took.values())
+        seconds = self.took if name in known else self.first
+        alike = [value for other, value in seconds.items() if verb(other) == verb(name)] or list(seconds.values())
         return sum(alike) / len(alike)
 
     def left(self, part: Part | None) -> float | None:
         """Seconds until all is done; None where nothing can be said of it."""
         if not self.took or not (self.to_come or self.at):
             return None
-        rest = 0.0
+        known, rest = set(self.took), 0.0
         if part is not None and part.name == self.at:
-            spent = part.spent() - part.compiled()
-            known = part.heard / part.done * part.members if part.done and part.members else self.expected(part.name)
-            rest = max(known - spent, 0.0)
-        return rest + sum(map(self.expected, self.to_come))
+            if part.done and part.members:
+                rest = part.heard / part.done * part.members - (part.spent() - part.compiled())
+            else:
+                rest = self.expected(part.name, known) - part.spent()
+            rest = max(rest, 0.0)
+            known.add(part.name)
+        for name in self.to_come:
+            rest += self.expected(name, known)
+            known.add(name)
+        return rest
 
     def told(self, part: Part | None) -> str:
         """7 of 45 parts, 1:23, about 3:20 left."""

@@ -105,6 +105,7 @@ class Display:
             self._end()
             self.whole.begin(label)
             self.part = Part(label, members)
+            self._refresh()
 
     def begin(self, what: str) -> None:
         """Something begins that is no part."""
@@ -113,6 +114,7 @@ class Display:
                 return
             self._end()
             self.part = Part(what, silent=True)
+            self._refresh()
             if self.live is None:
                 self._write(f"{what} ...")
 
@@ -138,9 +140,8 @@ class Display:
         with self.lock:
             if self.leaving:
                 self._leave()
-            if self.live is not None:
-                self.live.refresh()
-            elif self.part is not None and time.perf_counter() - self.written >= EVERY:
+            self._refresh()
+            if self.live is None and self.part is not None and time.perf_counter() - self.written >= EVERY:
                 self._write(f"{self.part.now(self.unit)} ({self.whole.told(self.part)})")
 
     def lines(self) -> Any:
@@ -151,7 +152,7 @@ class Display:
 
         line = lambda text: Text(text, no_wrap=True, overflow="ellipsis")
         both, whole = Table.grid(), Table.grid(padding=(0, 1, 0, 0))
-        both.add_row(line(self.part.now(self.unit) if self.part else "starting"))
+        both.add_row(line(self.part.now(self.unit) if self.part else "working"))
         if self.whole.count:
             whole.add_row(ProgressBar(self.whole.count, self.whole.done, 24), line(self.whole.told(self.part)))
         else:
@@ -171,6 +172,10 @@ class Display:
             if not part.silent:
                 whole = f" ({self.whole.told(None)})" if self.live is None and self.whole.count else ""
                 self._write(part.ended(self.unit, cut) + whole)
+
+    def _refresh(self) -> None:
+        if self.live is not None:
+            self.live.refresh()
 
     def _write(self, text: str) -> None:
         self.written = time.perf_counter()

@@ -64,7 +64,8 @@ def _foremost(run: Run, every: list[Key]) -> list[Key]:
     at = {(key[2], key[3]): key for key in reversed(every) if int(key[0]) == level}
     at |= {(key[2], key[3]): key for key in every if int(key[0]) == level and float(key[1]) == run.summary.gamma[level]}
     entries = run.summary.entries(level)
-    entries.sort(key=lambda e: REFERENCES.index(e.method) if e.is_reference else len(REFERENCES))
+    place = lambda e: REFERENCES.index(e.method) if e.is_reference else len(REFERENCES) + bool(e.kind)
+    entries.sort(key=place)  # what is given retrained models, or trains one in full, is no method of practice
     named = [(f"{e.method}+{e.remedy}" if e.remedy else e.method, e.setting) for e in entries]
     return [at[name] for name in named if name in at][:MANY]
 
