@@ -22,7 +22,7 @@ Key = tuple[str, str, str, str]  # copies, gamma, population, setting
 def table_of(run: Run, width: int = 0) -> list[str]:
     """The signed residual and the distance of every population, a line each, with a heading.
 
-    Of more than `ALL`, those of the largest number of copies: the references, then the methods nearest to the oracle.
+    Of more than `ALL`, those of the largest number of copies: the references, then the nearest methods.
 
     Args:
         run: the study, complete.
@@ -53,7 +53,7 @@ def table_of(run: Run, width: int = 0) -> list[str]:
         if metric == "identifiable" and float(row["value"]) == 0 and key[:2] in levels
     ]
     if len(shown) < len(every):
-        what = f"at {shown[0][0]} copies, references and the methods nearest to the oracle"
+        what = f"at {shown[0][0]} copies, references and the nearest methods of practice"
         lines += [f"{len(shown)} of {len(every)} rows: {what};", "all are in summary.csv and the report"]
     return lines
 
