@@ -1,6 +1,5 @@
-"""What the scripts share: progress on a terminal, in a log and not at all; results as JSON."""
+"""What the scripts share: words of help and errors, colours, results as JSON."""
 
-import io
 import json
 import math
 import os
@@ -10,67 +9,11 @@ import sys
 from pathlib import Path
 
 import pytest
-import rich.console
 
-from unlearn_jax.cli import options, progress
-from unlearn_jax.cli.common import print_json, rows_of, watched
+from unlearn_jax.cli import options
+from unlearn_jax.cli.common import print_json, rows_of
 from unlearn_jax.errors import InputError, choose
 from unlearn_jax.methods import METHODS
-
-
-def followed(**asked):
-    """A stage of four members in two chunks, and a second one that is cut short."""
-    with watched(quiet=asked.get("quiet", False)) as watch:
-        watch.begin("reading data")
-        watch.begin("reading data")
-        watch.say("a note")
-        watch.stage("retrain", 4)
-        watch.advance(2.0, 1000)
-        watch.advance(4.0, 500)  # the next chunk counts from zero
-        watch.stage("oracle", 4)
-        watch.advance(1.0, 0)
-
-
-def test_a_log_has_a_line_as_a_stage_ends(capsys):
-    followed()
-    told = capsys.readouterr()
-    lines = told.err.splitlines()
-    assert told.out == "" and lines[:3] == ["reading data ...", "a note", "retrain: 4 members ..."]
-    assert lines[3].startswith("retrain: 4 members in 0.") and lines[3].endswith(" ex/s")
-    assert lines[4].startswith("oracle: 1 of 4 members in ") and lines[4].endswith(", no training")
-    assert len(lines) == 5
-
-
-def test_a_log_says_once_a_minute_how_far_a_long_stage_is(capsys, monkeypatch):
-    now = [0.0]
-    monkeypatch.setattr(progress.time, "perf_counter", lambda: now[0])
-    with watched(quiet=False) as watch:
-        watch.stage("original", 8)
-        for second in (1, 59, 61, 62, 120, 122):
-            now[0] = float(second)
-            watch.advance(second / 122 * 8, second * 10)
-    lines = capsys.readouterr().err.splitlines()
-    assert lines[1] == "original: 4.0 of 8 members, 10 ex/s, about 61 s left"
-    assert lines[2:] == ["original: 8 members in 122.0 s, 10 ex/s"]
-
-
-def test_a_terminal_has_a_bar_and_before_it_a_spinner(monkeypatch):
-    said, real = io.StringIO(), rich.console.Console
-    monkeypatch.setattr(rich.console, "Console", lambda **_: real(file=said, force_terminal=True, width=120))
-    followed()
-    told = said.getvalue()
-    assert told.index("reading data") < told.index("retrain") < told.index("oracle")
-    assert "4/4" in told and "a note" in told and "1/4" in told and told.rstrip().endswith("\x1b[?25h")
-
-
-@pytest.mark.parametrize("quiet", [True, False])
-def test_nothing_is_said_where_nothing_happened_or_quiet_was_asked(quiet, capsys):
-    if quiet:
-        followed(quiet=True)
-    else:
-        with watched(quiet=False):
-            pass
-    assert capsys.readouterr() == ("", "")
 
 
 def test_rows_come_back_as_numbers_and_json_has_no_nan(tmp_path, capsys):

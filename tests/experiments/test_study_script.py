@@ -1,6 +1,8 @@
 """The main job's script: bad input is one sentence and exit code 2, good input ends in a report."""
 
+import html
 import json
+import re
 import shlex
 import subprocess
 import sys
@@ -11,6 +13,8 @@ import pytest
 from pyarrow import parquet
 
 from unlearn_jax.cli.study import headline
+from unlearn_jax.reports import read_run
+from unlearn_jax.reports import words as words_of_page
 from unlearn_jax.studies import influence_share
 
 STUDY = Path(__file__).resolve().parents[2] / "experiments" / "study.py"
@@ -104,9 +108,10 @@ def test_the_real_command_says_the_same(tmp_path):
 
 def test_two_steps_from_the_command_to_the_report(script, tmp_path, monkeypatch, unsaved):
     monkeypatch.setattr(influence_share, "MEMBERS", 1)
-    words = [*TINY, "--methods", "do_nothing"]
+    quiet = [*TINY, "--methods", "do_nothing"]
+    words = [word for word in quiet if word != "--quiet"]
     code, output, errors = script("study", *words)
-    assert (code, errors) == (0, "")
+    assert code == 0 and "retrain: 5 members in " in errors and "\x1b" not in errors
     (run,) = (tmp_path / "runs").glob("digits-*")
     name = f"runs/{run.name}"
     assert name.startswith("runs/digits-exact-random-")  # after the configuration
@@ -136,7 +141,15 @@ def test_two_steps_from_the_command_to_the_report(script, tmp_path, monkeypatch,
         assert line.endswith("fewer than 8 members in a request")
     assert headline(run) == "\n".join(lines[:-1]).replace(name, str(run))
 
-    code, output, errors = script("study", *words, "--json", "--no-report")
+    answer = words_of_page.headline(read_run(run))
+    assert lines[0] == answer and "".join(answer.split()) in "".join(re.sub("<[^>]*>", "", html.unescape(page)).split())
+    assert headline(run, 80).split()[: len(answer.split())] == answer.split()
+    assert max(map(len, headline(run, 80).splitlines()[:-1])) <= 80
+
+    code, output, errors = script("study", *quiet)
+    assert (code, errors, output.splitlines()) == (0, "", lines[-2:])
+
+    code, output, errors = script("study", *quiet, "--json", "--no-report")
     told = json.loads(output)
     assert (code, errors, told["run"], told["page"]) == (0, "", name, None)
     kept = [row for row in told["rows"] if (row["metric"], row["method"]) == ("residual_influence", "do_nothing")]
@@ -147,7 +160,7 @@ def test_two_steps_from_the_command_to_the_report(script, tmp_path, monkeypatch,
 @pytest.mark.parametrize("members", (1, 2))
 def test_few_members_are_told_of_as_the_reason(script, tmp_path, members):
     words = [*TINY, "--copies", "1", "--methods", "none", "--members", str(members)]
-    code, output, errors = script("study", "--out", "run", *words)
-    assert (code, errors) == (0, "")
+    code, output, errors = script("study", "--out", "run", *(word for word in words if word != "--quiet"))
+    assert code == 0
     assert "not identifiable, fewer than 8 members in a request" in output
     assert "there are too few members (fewer than 8 in a request)" in (tmp_path / "run" / "report.html").read_text()

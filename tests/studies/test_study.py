@@ -49,6 +49,7 @@ class Run:
     out: object
     chunks: list  # members of each chunk that was trained
     stages: list
+    planned: list
     rows: list
     values: list
 
@@ -103,12 +104,12 @@ def quick_programs():
 @pytest.fixture(scope="module")
 def done(tmp_path_factory):
     """The tiny study, run once for all tests of this file."""
-    out, stages = tmp_path_factory.mktemp("study") / "run", []
+    out, stages, planned = tmp_path_factory.mktemp("study") / "run", [], []
     with pytest.MonkeyPatch.context() as patch:
         chunks = counting(patch)
-        watch = studies.Watch(stage=lambda label, members: stages.append((label, members)))
+        watch = studies.Watch(stage=lambda label, members: stages.append((label, members)), plan=planned.extend)
         assert run_study(CONFIG, out, watch=watch, command="python study.py --tiny") == out
-    return Run(out, chunks, stages, read_summary(out), parquet.read_table(out / "results.parquet").to_pylist())
+    return Run(out, chunks, stages, planned, read_summary(out), parquet.read_table(out / "results.parquet").to_pylist())
 
 
 def margins(done, method, copies=2):
@@ -444,9 +445,9 @@ def test_each_population_is_trained_once(done):
     found = collections.Counter(json.loads(path.read_text())["label"] for path in stored)
     chunk = {name: len(COPIES) for name in (*REFERENCES, *METHODS)} | {"oracle": 1}  # no copy enters the oracle
     assert found == chunk and len(done.chunks) == sum(chunk.values())
-    assert collections.Counter(done.stages) == {
-        (name, MEMBERS * len(SETTINGS.get(name, [""]))): 2 for name in (*REFERENCES, *METHODS)
-    }
+    stages = {(name, MEMBERS * len(SETTINGS.get(name, [""]))): 2 for name in (*REFERENCES, *METHODS)}
+    assert collections.Counter(done.stages) == {**stages, ("scores", 0): 2}
+    assert done.planned == [name for name, _ in done.stages]
 
 
 def test_the_oracle_is_one_population_along_the_copies_axis(done):

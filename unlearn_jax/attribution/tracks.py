@@ -147,7 +147,7 @@ def _answers(fits: np.ndarray, x, z, labels, truths) -> tuple[np.ndarray, np.nda
 def network_track(config: AttributionConfig, ground: Ground, watch: Watch = SILENT) -> Track:
     """Networks trained on everything, without each target, without each cluster, and on random halves."""
     setup, n = ground.setup, len(ground.train)
-    problem, options = setup.problem, setup.options._replace(progress=watch.advance)
+    problem, options = setup.problem, watch.on(setup.options)
     rows = jnp.asarray(ground.train)
     data = Stored(setup.stored.inputs[rows], setup.stored.targets[rows])
     queries, train = ground.batch(ground.queries), ground.batch(ground.train)

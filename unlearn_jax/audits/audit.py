@@ -201,7 +201,7 @@ def _teller(watch: Watch, timing: dict[str, float]):
             timing[now["name"]] = round(time.perf_counter() - now["since"], 3)
         now.update(name=name, since=time.perf_counter())
         if name:
-            watch.say(name)
+            watch.begin(name)
 
     return tell
 

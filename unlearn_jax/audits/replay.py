@@ -69,7 +69,7 @@ def replayed(
     as_before = {name: value for name, value in manifest.get("run", {}).items() if name in ("chunk", "axis", "loop")}
     study = resolve(config)
     setup = prepare_study(study, watch, **{"store": store or run.parent / "populations", **as_before, **options})
-    setup = setup._replace(options=setup.options._replace(progress=watch.advance))
+    setup = setup._replace(options=watch.on(setup.options))
     copies = max(copies for copies, _ in study.axes)
     level = level_of(setup, copies, next(gamma for m, gamma in study.axes if m == copies))
     absent = absent_references(setup.bench, level.rows)

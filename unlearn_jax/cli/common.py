@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from unlearn_jax.cli.options import called, parsed, unread
-from unlearn_jax.cli.progress import watched
+from unlearn_jax.cli.progress import leave, watched
 from unlearn_jax.errors import InputError
 from unlearn_jax.runtime import disk, signals
 
@@ -111,8 +111,9 @@ def command(kind: type[T], doc: str | None, run: Callable[[T], object], kept: st
 
 
 def _tell_of_stopping(signum: int) -> None:
-    """Write to stderr from within a handler, so past Python's buffers."""
-    os.write(2, STOPPING)
+    """Write to stderr from within a handler, so past Python's buffers, and past live lines, which go at once."""
+    if not leave(STOPPING.decode().strip()):
+        os.write(2, STOPPING)
 
 
 def guarded(run: Callable[[], object], kept: str = KEPT) -> int:
@@ -205,7 +206,7 @@ def json_of(told: dict[str, Any]) -> str:
 def finish(
     as_json: bool, headline: Callable[[], str], told: Callable[[], dict], draw: Callable[[], Path] | None, name="page"
 ) -> None:
-    """End a script: its headline and where the page is, or all of it as one JSON object.
+    """End a command on stdout: its headline and where the page is, or all of it as one JSON object.
 
     Args:
         as_json: print the object in place of lines.

@@ -1,26 +1,34 @@
-"""Progress of a script on stderr: a live bar for each stage on a terminal, in a log a line as each one ends.
+"""Progress of a command on stderr: two live lines on a terminal, plain lines in a pipe or file.
 
-On a terminal colours are those of rich, which heeds NO_COLOR; in a log there are none.
+What is done part by part (a population, the scores of a level) is one line each as it ends. On a terminal two lines
+below them say what goes on and how far the whole is; they are gone at the end. Elsewhere, what goes on has a line of
+its own where none was written for `EVERY` seconds, so also during a long compilation. Colours are those of rich, which
+heeds NO_COLOR; only a terminal has them.
 """
 
 from __future__ import annotations
 
+import os
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from unlearn_jax.cli.parts import Part, Whole
 
 if TYPE_CHECKING:  # JAX is imported where the block begins
     from unlearn_jax.studies.setup import Watch
 
-EVERY = 60.0  # seconds after which a stage that is not done yet gets a line of its own in a log
+EVERY = 25.0  # seconds after which a log has another line, whatever goes on
+TICK = 0.5  # seconds between two looks at the clock
+_SHOWN: list[Display] = []  # that of the command that runs, at most one
 
 
 @contextmanager
 def watched(quiet: bool, unit: str = "members") -> Iterator[Watch]:
-    """A study's `Watch` that shows members (or another unit) done, examples a second and time left."""
+    """A study's `Watch` that shows members (or another unit) done, time spent and time left."""
     from unlearn_jax.studies.setup import Watch
 
     if quiet:
@@ -28,110 +36,159 @@ def watched(quiet: bool, unit: str = "members") -> Iterator[Watch]:
         return
     from rich.console import Console
 
-    console = Console(stderr=True)
-    with _bars(console, unit) if console.is_terminal else _lines(unit) as callbacks:
-        yield Watch(*callbacks)
+    display, over = Display(Console(stderr=True), unit), threading.Event()
+
+    def look() -> None:
+        while not over.wait(TICK):
+            display.tick()
+
+    clock = threading.Thread(target=look, name="progress", daemon=True)
+    _SHOWN.append(display)
+    try:
+        display.open()
+        clock.start()
+        yield Watch(display.stage, display.advance, display.say, display.begin, display.plan, display.phase,
+                    display.end)  # fmt: skip
+    finally:
+        over.set()
+        display.close()
+        _SHOWN.remove(display)
 
 
-@dataclass
-class _Stage:
-    label: str
-    members: int
-    start: float = field(default_factory=lambda: time.perf_counter())
-    seconds: float = 0.0  # from its start to when it was last heard of; what is scored after it is not in it
-    done: float = 0.0
-    base: int = 0  # examples of the chunks before this one, each of which counts from zero
-    seen: int = 0
+def leave(text: str) -> bool:
+    """Have the live lines taken away and ``text`` said in their place; False where there are none.
+
+    For handlers of signals: nothing is waited for, and the cursor is there at once.
+    """
+    if not (_SHOWN and _SHOWN[-1].live):
+        return False
+    os.write(2, b"\x1b[?25h")
+    _SHOWN[-1].leaving = text
+    return True
+
+
+class Display:
+    """What is written; `tick` is called from another thread than the rest."""
+
+    def __init__(self, console: Any, unit: str = "members") -> None:
+        self.console, self.unit, self.lock = console, unit, threading.RLock()
+        self.whole, self.part = Whole(), None
+        self.written = time.perf_counter()  # when a line was last written
+        self.live: Any = None
+        self.leaving = ""
+
+    def open(self) -> None:
+        """Show the live lines, if this is a terminal."""
+        if self.console.is_interactive and self.console.file.isatty():
+            from rich.live import Live
+
+            self.live = Live(
+                get_renderable=self.lines, console=self.console, auto_refresh=False, transient=True,
+                redirect_stdout=False,
+            )  # fmt: skip
+            self.live.start()
+
+    def close(self) -> None:
+        """Say what was cut short, and take the live lines away."""
+        with self.lock:
+            self._end(cut=True)
+            self._leave()
+
+    def plan(self, names: list[str]) -> None:
+        """As of `Watch`; and so are the others."""
+        with self.lock:
+            self.whole.plan(names)
+
+    def stage(self, label: str, members: int) -> None:
+        """A part begins."""
+        with self.lock:
+            self._end()
+            self.whole.begin(label)
+            self.part = Part(label, members)
+            self._refresh()
+
+    def begin(self, what: str) -> None:
+        """Something begins that is no part."""
+        with self.lock:
+            if self.part is not None and self.part.name == what:
+                return
+            self._end()
+            self.part = Part(what, silent=True)
+            self._refresh()
+            if self.live is None:
+                self._write(f"{what} ...")
+
+    def phase(self, doing: str) -> None:
+        """What the part at hand does."""
+        with self.lock:
+            if self.part is not None:
+                self.part.phase(doing)
 
     def advance(self, done: float, examples: int) -> None:
-        """So many members are done, after so many examples of the chunk at hand."""
-        if examples < self.seen:
-            self.base += self.seen
-        self.done, self.seen, self.seconds = done, examples, time.perf_counter() - self.start
+        """How far it is."""
+        with self.lock:
+            if self.part is not None:
+                self.part.advance(done, examples)
 
-    def rate(self) -> str:
-        """Examples a second; none where members were read back from the store, or a method has no updates."""
-        trained = self.base + self.seen
-        return f"{trained / max(self.seconds, 1e-9):,.0f} ex/s" if trained else "no training"
+    def say(self, text: str) -> None:
+        """A line of its own."""
+        with self.lock:
+            self._write(text)
 
+    def tick(self) -> None:
+        """Bring the live lines up to date; in a log write a line if there was none for long."""
+        with self.lock:
+            if self.leaving:
+                self._leave()
+            self._refresh()
+            if self.live is None and self.part is not None and time.perf_counter() - self.written >= EVERY:
+                self._write(f"{self.part.now(self.unit)} ({self.whole.told(self.part)})")
 
-@contextmanager
-def _bars(console, unit: str) -> Iterator[tuple]:
-    """A live bar for each stage; before the first a spinner, which is gone before an error is printed."""
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
+    def lines(self) -> Any:
+        """The live lines: what goes on, and the whole."""
+        from rich.progress_bar import ProgressBar
+        from rich.table import Table
+        from rich.text import Text
 
-    columns = (
-        TextColumn("{task.description:<16}"), BarColumn(24), MofNCompleteColumn(), TextColumn(unit),
-        TextColumn("{task.fields[rate]:>14}"), TimeElapsedColumn(), TimeRemainingColumn(),
-    )  # fmt: skip
-    bar, stages = Progress(*columns, console=console, refresh_per_second=4), []
-    waiting = console.status("starting")
+        line = lambda text: Text(text, no_wrap=True, overflow="ellipsis")
+        both, whole = Table.grid(), Table.grid(padding=(0, 1, 0, 0))
+        both.add_row(line(self.part.now(self.unit) if self.part else "working"))
+        if self.whole.count:
+            whole.add_row(ProgressBar(self.whole.count, self.whole.done, 24), line(self.whole.told(self.part)))
+        else:
+            whole.add_row(line(self.whole.told(self.part)))
+        both.add_row(whole)
+        return both
 
-    def stage(label: str, members: int) -> None:
-        waiting.stop()
-        bar.start()
-        stages.append((_Stage(label, members), bar.add_task(label, total=members, rate="")))
+    def end(self) -> None:
+        """The part at hand is over."""
+        with self.lock:
+            self._end()
 
-    def advance(done: float, examples: int) -> None:
-        now, task = stages[-1]
-        now.advance(done, examples)
-        bar.update(task, completed=round(done, 1), rate=now.rate())
+    def _end(self, cut: bool = False) -> None:
+        part, self.part = self.part, None
+        if part is not None:
+            self.whole.end(part)
+            if not part.silent:
+                whole = f" ({self.whole.told(None)})" if self.live is None and self.whole.count else ""
+                self._write(part.ended(self.unit, cut) + whole)
 
-    waiting.start()
-    try:
-        yield stage, advance, lambda text: console.print(text), lambda what: waiting.update(what)
-    finally:
-        waiting.stop()
-        if stages:
-            bar.stop()
+    def _refresh(self) -> None:
+        if self.live is not None:
+            self.live.refresh()
 
+    def _write(self, text: str) -> None:
+        self.written = time.perf_counter()
+        if self.live is None:
+            print(text, file=sys.stderr, flush=True)
+        else:
+            self.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
-@contextmanager
-def _lines(unit: str) -> Iterator[tuple]:
-    """Plain lines: what begins first, what has ended, and once a minute how far a long stage is."""
-    stages: list[_Stage] = []  # one at most: that which has not ended
-    written: list[float | None] = [None]  # seconds into it when a line was last written; None before the first stage
-    begun: list[str] = []  # what goes on before it
-
-    def write(text: str) -> None:
-        print(text, file=sys.stderr, flush=True)
-
-    def end() -> None:
-        for now in stages:
-            short = f"{now.done:.0f} of " if round(now.done, 1) < now.members else ""
-            write(f"{now.label}: {short}{now.members:,} {unit} in {now.seconds:.1f} s, {now.rate()}")
-        stages.clear()
-
-    def stage(label: str, members: int) -> None:
-        end()
-        if written[0] is None:
-            write(f"{label}: {members:,} {unit} ...")
-        stages.append(_Stage(label, members))
-        written[0] = 0.0
-
-    def advance(done: float, examples: int) -> None:
-        for now in stages:
-            now.advance(done, examples)
-            if now.seconds - (written[0] or 0.0) >= EVERY and done < now.members:
-                written[0] = now.seconds
-                left = now.seconds * (now.members - done) / max(done, 1e-9)
-                write(f"{now.label}: {done:.1f} of {now.members:,} {unit}, {now.rate()}, about {left:.0f} s left")
-        if stages and done >= stages[0].members:
-            end()
-
-    def begin(what: str) -> None:
-        if what not in begun:
-            begun.append(what)
-            write(f"{what} ...")
-
-    try:
-        yield stage, advance, write, begin
-    finally:
-        end()
+    def _leave(self) -> None:
+        """Take the live lines away for good, and say what is to be said in their place."""
+        live, text = self.live, self.leaving
+        self.live, self.leaving = None, ""
+        if live is not None:
+            live.stop()
+        if text:
+            self._write(text)

@@ -12,6 +12,9 @@ reach residual(retrain) near .5, .8, .9 at 1, 4, 8 copies and noise around 0 at 
 
 from __future__ import annotations
 
+import shutil
+import sys
+import textwrap
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,7 +25,6 @@ from unlearn_jax.cli.common import (
     command,
     command_line,
     finish,
-    interval,
     join,
     keep_compiled_programs,
     rows_of,
@@ -30,16 +32,8 @@ from unlearn_jax.cli.common import (
     watched,
 )
 from unlearn_jax.cli.study_args import StudyArgs
-from unlearn_jax.metrics.residual import why_unidentifiable
-from unlearn_jax.reports import write_report
-from unlearn_jax.results.tables import read_csv
-from unlearn_jax.runtime.archives import read_json
-
-WHY = {  # by what `why_unidentifiable` says
-    "few": "fewer than 8 members in a request",
-    "lost": "too many members of the original or the oracle diverged",
-    "noise": "the span is within the noise",
-}
+from unlearn_jax.cli.study_table import table_of
+from unlearn_jax.reports import read_run, words, write_report
 
 
 @dataclass(frozen=True)
@@ -51,7 +45,7 @@ class Run:
     report: bool = True
     """draw report.html at the end"""
     quiet: bool = False
-    """no progress"""
+    """no progress and no table: nothing on stderr but errors, on stdout the lines of the run folder and the report"""
     json: bool = False
     """print one JSON object instead of the table: the run folder, the page and every row of summary.csv"""
     store: Path | None = None
@@ -93,47 +87,39 @@ def run(args: Args) -> None:
             study, how.out, store=how.store, watch=watch, command=command_line(), data_dir=how.data_dir,
             chunk=how.chunk, axis=how.axis, data_devices=how.data_devices, loop=how.loop, save_every=how.save_every,
         )  # fmt: skip
-    multihost.from_process_zero(lambda: tell(out, how.report, how.json))  # the others stay until it is drawn
+    multihost.from_process_zero(lambda: tell(out, how))  # the others stay until it is drawn
 
 
-def tell(out: Path, report: bool, as_json: bool) -> None:
+def tell(out: Path, how: Run) -> None:
     """Print the headline, or all rows as JSON, and draw the report."""
     record = lambda: {"run": out, "rows": rows_of(out / "summary.csv")}
-    finish(as_json, lambda: headline(out), record, (lambda: write_report(out)) if report else None, "report")
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else 0
+    lines = lambda: where(out) if how.quiet else headline(out, width)
+    finish(how.json, lines, record, (lambda: write_report(out)) if how.report else None, "report")
 
 
-def headline(out: Path) -> str:
-    """The signed residual and the distance of every population, a line each, from ``summary.csv``."""
-    pooled = [r for r in read_csv(out / "summary.csv") if r["request"] == "all"]
-    for r in pooled:
-        r["method"] += f"+{r['remedy']}" if r["remedy"] else ""
-    rows = [r for r in pooled if r["reference"] == "oracle"]
-    lost = {(r["copies"], r["gamma"], r["method"], r["setting"]): r for r in pooled if r["metric"] == "n_diverged"}
-    config = read_json(out / "manifest.json")["config"]
-    each = config["members"] // config["requests"]
-    keyed = {
-        (r["copies"], r["gamma"], r["method"], r["setting"], r["metric"]): r for r in rows if r["split"] == "forget"
-    }
-    lines = [f"{'copies':>6} {'gamma':>5}  {'population':<32} {'residual influence':<22} residual distance"]
-    for (copies, gamma, method, setting, metric), row in keyed.items():
-        if metric == "residual_influence":
-            other = keyed[copies, gamma, method, setting, "residual_distance"]
-            name = f"{method}[{setting}]" if setting else method
-            gone = lost.get((copies, gamma, method, setting), {"value": 0})
-            note = f"  {float(gone['value']):.0f} of {gone['n']} members diverged" if float(gone["value"]) else ""
-            lines.append(f"{copies:>6} {float(gamma):>5.2f}  {name:<32} {interval(row):<22} {interval(other)}{note}")
-    for (copies, gamma, *_, metric), row in keyed.items():
-        if metric == "identifiable" and float(row["value"]) == 0:
-            span = keyed[copies, gamma, "original", "", "influence_span"]
-            band = keyed[copies, gamma, "oracle", "", "null_band"]
-            gone = sum(float(lost[copies, gamma, name, ""]["value"]) for name in ("original", "oracle"))
-            why = WHY[why_unidentifiable(each, int(gone), _number(span["ci_low"]), _number(band["value"]))]
-            lines.append(f"copies {copies}, gamma {float(gamma):.2f}: not identifiable, {why}")
-    return "\n".join([*lines, f"run folder: {out}"])
+def headline(out: Path, width: int = 0) -> str:
+    """The answer in a sentence, the table of `table_of`, how long it took, and where the rest is.
+
+    ``width`` is that of the terminal, 0 = of none.
+    """
+    run = read_run(out)
+    answer = words.headline(run)
+    sentence = [*textwrap.wrap(answer, max(width - 1, 40)), ""] if width else [answer]
+    return "\n".join([*sentence, *table_of(run, width), *_took(run.manifest), where(out)])
 
 
-def _number(text: str) -> float:
-    return float(text or "nan")
+def where(out: Path) -> str:
+    """The line that says where the run is."""
+    return f"run folder: {out}"
+
+
+def _took(manifest: dict) -> list[str]:
+    """How long the run took, where its manifest says so."""
+    if "seconds_total" not in manifest:
+        return []
+    compiling = manifest.get("compile_seconds", 0.0)
+    return [f"took {manifest['seconds_total']:.0f} s, {compiling:.0f} s of it compiling"]
 
 
 main = command(Args, __doc__, run)

@@ -55,7 +55,7 @@ def train_networks(config: MiningConfig, dataset: Dataset, options: Options, wat
     if options.store is not None:
         checkpoint.check_writable(options.store)
     watch.stage("networks", members)
-    labelled = options._replace(progress=watch.advance, label="networks")
+    labelled = watch.on(options)._replace(label="networks")
     shared = join_shared({}, published_shared(study, read_data))
     values = {name: np.full(members, value) for name, value in hp.items()}
     population = run_population(fold, plan, data, tables, keys, shared, hp=values, options=labelled)

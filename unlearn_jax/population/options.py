@@ -27,6 +27,7 @@ class Options(NamedTuple):
     store: Path | None = None  # where finished chunks are kept
     save_every: float = 10.0  # minutes between two times that a chunk in training is kept; 0 = only when stopped
     progress: Callable[[float, int], None] | None = None  # (members done, examples processed)
+    phase: Callable[[str], None] = lambda doing: None  # compiling, reading the store, training
     conv: str = ""  # conv | im2col, where it was measured; '' = by platform and width
     label: str = ""  # written beside the stored chunk
     belongs_to: str = ""  # likewise; says to which study it belongs

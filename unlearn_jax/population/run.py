@@ -89,6 +89,7 @@ def run_population(
     numeric = {k: jnp.asarray(v, jnp.float32) for k, v in (hp or {}).items()}
     begin = {"member": Member(keys, tables, numeric), "begin": initial}
     job = _Job(fold, plan, begin, (data, columns(plan), shared), options)
+    options.phase("compiling")
     done, todo, compile_seconds = _read_back(job, members)
     compile_seconds += _train(job, members, todo, done) if todo else 0.0
     parts = [done[start] for start in sorted(done)]
@@ -127,6 +128,7 @@ def _read_back(job: _Job, members: int) -> tuple[dict[int, dict], dict[int, str]
         return {}, dict.fromkeys(range(0, members, size), ""), 0.0
     whole = (job.whole["member"], job.whole["begin"])
     fold, lowering = named(job.fold, job.plan, whole, job.common)
+    options.phase("reading the store")
     common, done, todo, read = checkpoint.digest_of(*job.common[1:]) + _fingerprint(job.common[0]), {}, {}, 0
     for start in range(0, members, size):
         rows = np.arange(start, min(start + size, members))
@@ -159,7 +161,9 @@ def _train(job: _Job, members: int, todo: dict[int, str], done: dict[int, dict])
     left = {start: min(size, members - start) for start in todo}
     rows = np.concatenate([np.arange(start, start + count) for start, count in left.items()])
     width = chunk_width(members, options)
+    options.phase("compiling")
     program, width, mesh, compile_seconds = _compiled(job, width)
+    options.phase("training")
     everywhere = member_shardings(mesh)[1]
     base = multihost.placed(job.common[2], weight_shardings(mesh, job.common[2], members=False))
     common, held = (*multihost.placed(job.common[:2], everywhere), base), None

@@ -141,6 +141,12 @@ def _reference_plan(setup: Setup, level: Level, kept: list[np.ndarray]) -> Plan:
     return prepare("retrain", setup.problem._replace(recipe=recipe._replace(steps=round(share * recipe.steps))))[1]
 
 
+def stages_of(setup: Setup, absent, roles: tuple[str, ...] = REFERENCES) -> list[str]:
+    """What a level's `references` and `methods` call their stages, in order."""
+    pairs = [f"{name}+{remedy}" for name, remedy in setup.study.pairs]
+    return [*(role for role in roles if role not in absent), *setup.study.methods, *pairs]
+
+
 def job_of(setup: Setup, level: Level) -> RunSpec:
     """What all methods of a level share."""
     config = setup.config
@@ -231,6 +237,7 @@ def scored(
     """
     data = Stored(setup.stored.inputs[setup.shown], setup.stored.targets[setup.shown])
     options, problem = setup.options, setup.problem
+    options.phase("scoring")
     width = chunk_width(setup.study.members, options)
     model = model or problem.model
     decoder = setup.decoder if model is problem.model else None

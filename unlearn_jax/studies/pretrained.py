@@ -195,7 +195,7 @@ def study_base(
     if options.store is not None:
         checkpoint.check_writable(options.store)
     watch.stage("base", 1)
-    base = train_base(whole, dataset, seed, options._replace(progress=watch.advance))
+    base = train_base(whole, dataset, seed, watch.on(options))
     member = jax.eval_shape(problem.model.init, jax.random.key(0), problem.example)
     record = {
         "examples": len(base.rows),

@@ -21,13 +21,15 @@ from unlearn_jax.studies import datasheet, storage
 from unlearn_jax.studies.config import StudyConfig
 from unlearn_jax.studies.influence_share import influence_share
 from unlearn_jax.studies.outputs import measure_similarity, write_answers, write_gallery, write_margins
-from unlearn_jax.studies.populations import Level, level_of, methods, references
+from unlearn_jax.studies.populations import Level, level_of, methods, references, stages_of
 from unlearn_jax.studies.presets import with_presets
 from unlearn_jax.studies.pretrained import said
 from unlearn_jax.studies.remedies import left_out_remedies
 from unlearn_jax.studies.resolve import Study, resolve
 from unlearn_jax.studies.setup import SILENT, Setup, Watch, absent_references, prepare_study
 from unlearn_jax.studies.validate import check
+
+SCORES = "scores"  # what the stage that scores a level is called
 
 
 def run_study(
@@ -89,7 +91,7 @@ def _run(setup: Setup, out: Path, about: dict, content: str, began: float, watch
     ``about`` opens the manifest: the command, and where presets were given, what they are.
     """
     study, config = setup.study, setup.config
-    setup = setup._replace(options=setup.options._replace(progress=watch.advance))
+    setup = setup._replace(options=watch.on(setup.options))
     if config.benchmark:
         about["benchmark"] = datasheet.benchmark_manifest(setup)
         setup = setup._replace(notes=(*setup.notes, *datasheet.warning(about["benchmark"])))
@@ -165,16 +167,21 @@ def _run_levels(
     if setup.base:
         notes.append(said(setup.base))
     compiling, similarity, plain_watch = setup.base.get("compile_seconds", 0.0), {}, watch
-    for number, (copies, gamma) in enumerate(study.axes):
-        level = level_of(setup, copies, gamma)
+    watch.end()  # of pilots
+    levels = [level_of(setup, copies, gamma) for copies, gamma in study.axes]
+    absent_at = [absent_references(setup.bench, level.rows) for level in levels]
+    watch.plan([stage for absent in absent_at for stage in (*stages_of(setup, absent), SCORES)])
+    for number, (level, absent) in enumerate(zip(levels, absent_at)):
+        copies, gamma = level.copies, level.gamma
         watch = _noting(plain_watch, out, manifest, copies)
+        watch.end()
         watch.say(f"{copies} similar samples per target" + (f", gamma {level.rows[0].gamma:.2f}" if gamma else ""))
-        absent = absent_references(setup.bench, level.rows)
         notes += absent.values()
         outcomes, extra = references(setup, level, memory, watch, absent)
         outcomes += methods(setup, level, outcomes[0], watch)
         compiling += sum(outcome.population.compile_seconds for outcome in outcomes)
-        last = number == len(study.axes) - 1
+        last = number == len(levels) - 1
+        watch.stage(SCORES, 0)
         measured = (setup, level, outcomes, extra, similarity, recorder, out, last)
         similarity, more = multihost.from_process_zero(functools.partial(_record_level, *measured))
         notes += more

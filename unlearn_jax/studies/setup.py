@@ -42,10 +42,17 @@ COPY_BYTES = 16  # of memory that making copies takes at its height, per value o
 class Watch(NamedTuple):
     """Callbacks for a study's progress; the default is silence."""
 
-    stage: Callable[[str, int], None] = lambda label, members: None
+    stage: Callable[[str, int], None] = lambda label, members: None  # 0 members = other work
     advance: Callable[[float, int], None] = lambda members_done, examples: None
     say: Callable[[str], None] = lambda text: None
-    begin: Callable[[str], None] = lambda what: None  # what goes on before the first stage
+    begin: Callable[[str], None] = lambda what: None  # what goes on that is no stage
+    plan: Callable[[list[str]], None] = lambda labels: None  # stages that are to come, in this order
+    phase: Callable[[str], None] = lambda doing: None  # what the stage at hand does
+    end: Callable[[], None] = lambda: None  # it is over, where none follows at once
+
+    def on(self, options: Options) -> Options:
+        """Options of populations that tell of their progress here."""
+        return options._replace(progress=self.advance, phase=self.phase)
 
 
 SILENT = Watch()

@@ -99,7 +99,7 @@ def pilot_score(problem: TrainSpec, dataset: Dataset, seed: int, options: Option
     if (store := options.store) is not None:
         multihost.from_process_zero(lambda: checkpoint.check_writable(store) and None)
     keys, start = member_keys(seed, "pilot", PILOT_MEMBERS), join_shared({}, shared)
-    labelled = options._replace(progress=watch.advance, label="pilot")
+    labelled = watch.on(options)._replace(label="pilot")
     variables = run_population(fold, plan, data, tables, keys, start, hp=hp, options=labelled).variables
     how = {"axis": options.axis, "data_devices": options.data_devices, "width": chunk_width(PILOT_MEMBERS, options)}
     margin = evaluate(problem.model, problem.task, variables, data, **how).margin

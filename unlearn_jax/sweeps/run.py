@@ -110,7 +110,7 @@ def prepared(every: list[Asked], study: Study, out: Path, store: Path, watch: Wa
     for folder, option in ((out, "--out"), (store, "--store")):
         checkpoint.check_writable(folder, option, keep=False)
     setup = prepare_study(study, watch, store=store, belongs_to=storage.name_of(study.config), **options)
-    setup = setup._replace(options=setup.options._replace(progress=watch.advance))
+    setup = setup._replace(options=watch.on(setup.options))
     level = level_of(setup, study.copies[-1], study.gammas[0])
     held = min(len(rows.validation) for rows in level.rows)
     if held < MIN_HELDOUT and any(one.sweep.rule == "request" for one in every):
