@@ -154,7 +154,7 @@ def said() -> list[dict]:
     return json.loads((STORED / "said.json").read_text(encoding="utf-8"))
 
 
-PLACES = {"ratio": 2, "ratio3": 3, "points": 1, "points2": 2, "nats": 1, "percent": 0, "rank": 0}
+PLACES = {"ratio": 2, "ratio3": 3, "points": 1, "points2": 2, "nats": 1, "percent": 0, "percent1": 1, "rank": 0}
 PLACES |= {"table": 2, "table1": 1, "table3": 3}  # with a nought before the point
 
 
@@ -191,13 +191,13 @@ class Figures:
         else:
             value, low, high = (number if number is None else shown(number, form) for number in found)
         ends = "" if low is None or part == "value" else f"[{low}, {high}]"
-        unit = "%" if form == "percent" else ""
+        unit = "%" if form.startswith("percent") else ""
         return ends if part == "range" else f"{value}{unit} {ends}".rstrip()
 
 
 def shown(number: float, form: str) -> str:
     """A number as pages print it; but in tables without a nought before the point."""
-    text = f"{number * 100 if form == 'percent' else number:,.{PLACES[form]}f}"
+    text = f"{number * 100 if form.startswith('percent') else number:,.{PLACES[form]}f}"
     text = re.sub(r"^-(0\.?0*)$", r"\1", text)
     return text if form.startswith("table") else re.sub(r"^(-?)0\.", r"\1.", text)
 
