@@ -1,8 +1,8 @@
 """The outputs and figures that pages print, from runs that are stored beside them.
 
-    python experiments/docs_figures.py run [look final ...]   # run a page's commands, store what they printed and found
-    python experiments/docs_figures.py write                  # write what is stored into the pages
-    python experiments/docs_figures.py check                  # say where a page and what is stored differ
+    python docs/printed.py run [look final ...]   # run a page's commands, store what they printed and found
+    python docs/printed.py write                  # write what is stored into the pages
+    python docs/printed.py check                  # say where a page and what is stored differ
 
 A page's commands are those of its blocks that begin with ``$``; `EXTRA` has more, whose figures stand in sentences
 and tables. A run is called by its script and its ``--out`` folder, or the folder that it reads.
@@ -154,7 +154,8 @@ def said() -> list[dict]:
     return json.loads((STORED / "said.json").read_text(encoding="utf-8"))
 
 
-PLACES = {"ratio": 2, "ratio3": 3, "points": 1, "points2": 2, "nats": 1, "percent": 0, "percent1": 1, "rank": 0}
+PLACES = {"ratio": 2, "ratio3": 3, "nats": 1, "percent": 0, "percent1": 1, "rank": 0}
+PLACES |= {"points": 1, "points2": 2, "points100": 1}
 PLACES |= {"table": 2, "table1": 1, "table3": 3}  # with a nought before the point
 
 
@@ -169,8 +170,8 @@ class Figures:
 
         Args:
             asked: ``RUN FORM KEY``: a run's name, a form and a row's key (`rows_of`). Forms: ``ratio`` .82 [.73, .90];
-                ``percent`` 82% [73, 90]; ``points`` 1.1 [.7, 1.5]; ``nats``; ``rank``; ``table`` 0.82 [0.73, 0.90];
-                ``ratio3``, ``points2``, ``table1`` and so on with so many places. A ``-value`` behind it leaves the
+                ``percent`` 82% [73, 90]; ``points`` 1.1 [.7, 1.5], ``points100`` the same of a share; ``nats``;
+                ``rank``; ``table`` 0.82 [0.73, 0.90]; ``ratio3``, ``points2``, ``table1`` and so on with so many places. A ``-value`` behind it leaves the
                 interval out, ``-range`` the value. ``RUN printed KEY`` is the figure of the printed line that begins
                 with these words; ``RUN seconds`` is how long the run took.
         """
@@ -197,7 +198,7 @@ class Figures:
 
 def shown(number: float, form: str) -> str:
     """A number as pages print it; but in tables without a nought before the point."""
-    text = f"{number * 100 if form.startswith('percent') else number:,.{PLACES[form]}f}"
+    text = f"{number * 100 if form.startswith('percent') or form == 'points100' else number:,.{PLACES[form]}f}"
     text = re.sub(r"^-(0\.?0*)$", r"\1", text)
     return text if form.startswith("table") else re.sub(r"^(-?)0\.", r"\1.", text)
 
@@ -212,6 +213,11 @@ def pattern(words: str) -> re.Pattern:
     text = [re.escape(part).replace(r"\ ", r"\s+") if i % 2 == 0 else FIGURE.pattern.replace(" ", r"\s+")
             for i, part in enumerate(parts(words))]  # fmt: skip
     return re.compile("".join(f"({one})" for one in text))
+
+
+def search(one: dict, text: str) -> re.Match | None:
+    """Finds what `said` lists, behind its words ``after`` if it has them."""
+    return pattern(one["words"]).search(text, max(text.find(one.get("after", "")), 0))
 
 
 def sentence(words: str, match: re.Match, figures: Figures) -> str:
@@ -286,7 +292,7 @@ def differences() -> list[str]:
     found = []
     for name, command in commands().items():
         if not (STORED / f"{name}.json").is_file():
-            found.append(f"'{command}' has not been run: docs_figures.py run {name}")
+            found.append(f"'{command}' has not been run: printed.py run {name}")
         elif stored(name)["command"] != command:
             found.append(f"{name} was made by another command: '{stored(name)['command']}'")
     if found:
@@ -298,13 +304,13 @@ def differences() -> list[str]:
             found += [f"{page}: {name_of(command)} did not print '{line}'" for line in wrong]
     figures = Figures()
     for one in said():
-        match = pattern(one["words"]).search(texts[one["page"]])
+        match = search(one, texts[one["page"]])
         if match is None:
             found.append(f"{one['page']}: the words are not there: {one['words']}")
         elif " ".join(match[0].split()) != (new := " ".join(sentence(one["words"], match, figures).split())):
             found.append(f"{one['page']}: '{' '.join(match[0].split())}' is '{new}'")
     if not (ROOT / PICTURE).read_text(encoding="utf-8").endswith(picture(texts[PAGES[0]])[1]):
-        found.append(f"{PICTURE} is of other rows or other code: docs_figures.py write")
+        found.append(f"{PICTURE} is of other rows or other code: printed.py write")
     return found
 
 
@@ -320,7 +326,7 @@ def write() -> None:
         (ROOT / page).write_text(text, encoding="utf-8")
     for one in said():
         text = (ROOT / one["page"]).read_text(encoding="utf-8")
-        if match := pattern(one["words"]).search(text):
+        if match := search(one, text):
             text = text[: match.start()] + sentence(one["words"], match, figures) + text[match.end() :]
             (ROOT / one["page"]).write_text(text, encoding="utf-8")
     draw()
