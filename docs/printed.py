@@ -171,9 +171,9 @@ class Figures:
         Args:
             asked: ``RUN FORM KEY``: a run's name, a form and a row's key (`rows_of`). Forms: ``ratio`` .82 [.73, .90];
                 ``percent`` 82% [73, 90]; ``points`` 1.1 [.7, 1.5], ``points100`` the same of a share; ``nats``;
-                ``rank``; ``table`` 0.82 [0.73, 0.90]; ``ratio3``, ``points2``, ``table1`` and so on with so many places. A ``-value`` behind it leaves the
-                interval out, ``-range`` the value. ``RUN printed KEY`` is the figure of the printed line that begins
-                with these words; ``RUN seconds`` is how long the run took.
+                ``rank``; ``table`` 0.82 [0.73, 0.90]; ``ratio3``, ``points2``, ``table1`` and so on with so many
+                places. A ``-value`` behind it leaves the interval out, ``-range`` the value. ``RUN printed KEY`` is
+                the figure of the printed line that begins with these words; ``RUN seconds`` how long the run took.
         """
         name, form, *words = asked.split(" ")
         key, (form, _, part) = " ".join(words), form.partition("-")
