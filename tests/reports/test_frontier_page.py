@@ -8,6 +8,7 @@ from made_runs import METHODS, NUMBERS, fake_rows, fake_run, section_of, write_r
 from markupsafe import Markup
 
 from unlearn_jax import reports
+from unlearn_jax.reports import words
 from unlearn_jax.reports.frontier_figure import frontier_figure
 from unlearn_jax.reports.style import inline_svg
 
@@ -70,6 +71,13 @@ def frontier_rows(text):
 
 def test_words_tell_the_frontier_and_the_goal(page):
     assert "A method is on the frontier where" in page and "The goal is a distance" in page
+
+
+def test_words_hold_a_remedy_against_its_method_alone(page, run):
+    text = " ".join(page.split())
+    said = words.without_remedy(reports.read_summary(run / "summary.csv"), 4)
+    assert [line.split(" is at ")[0] for line in said] == ["retrain + expand", "prmq + expand", "scrub + expand"]
+    assert said[2] == "scrub + expand is at 0.12 [0.10, 0.14], scrub alone at 0.78 [0.76, 0.80]" and said[2] in text
 
 
 def test_the_table_has_remedies_below_their_methods(page):

@@ -21,6 +21,7 @@ from unlearn_jax.reports.provenance import made_of
 from unlearn_jax.reports.render import Figure, drawn, facts, number, page
 
 MAX_PANELS = 12  # methods in small panels
+SAID = 3  # remedies that are held against their methods alone in words; the table has them all
 
 
 def render(run: Run) -> str:
@@ -138,6 +139,7 @@ def _frontier(run: Run, figure: Figure | None) -> dict[str, Any] | None:
         "figure": figure,
         "table": tables_of_study.frontier_table(summary, level),
         "search": tables_of_study.searched(summary, level),
+        "alone": words.without_remedy(summary, level)[:SAID],
     }
 
 

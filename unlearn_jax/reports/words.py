@@ -72,6 +72,18 @@ def headline(run: Run) -> str:
     return f"Deleting {asked} and retraining left {left} of their influence in place {stay}{_caveat(cell, band)}."
 
 
+def without_remedy(summary: Summary, level: int) -> list[str]:
+    """What each method with a remedy leaves beside the same method without it, the nearest first: the fair baseline."""
+    told = []
+    for entry in summary.entries(level):
+        alone = next((e for e in summary.entries(level) if e.method == entry.method and not e.remedy), None)
+        if entry.remedy and alone is not None and not summary.wrecked(level, entry):
+            mine, its = summary.distance(level, entry), summary.distance(level, alone)
+            if math.isfinite(mine.mean + its.mean):
+                told.append(f"{summary.label(entry)} is at {plain(mine)}, {summary.label(alone)} alone at {plain(its)}")
+    return told
+
+
 def why_unreadable(run: Run, level: int) -> str:
     """Why residuals of a level cannot be read."""
     summary, config = run.summary, run.manifest["config"]
